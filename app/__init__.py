@@ -1,0 +1,1 @@
+"""The page, its two API endpoints, and the command line."""

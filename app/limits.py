@@ -1,0 +1,217 @@
+"""Bounds that hold whatever the page does: who is remembered, how large a request is, what may be loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmrec.chat import Chat
+from llmrec.errors import RequestError
+from llmrec.session import Session
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+# What the page and the two endpoints need of Gradio's routes. Upload, files, proxy, recordings, run history,
+# direct calls past the queue and the monitoring pages answer 404.
+_PATHS = re.compile(
+    r"/(?:|config/?|login/?|logout|theme\.css|robots\.txt|favicon\.ico|manifest\.json|assets/[\w./-]+|static/[\w./-]+"
+    r"|gradio_api/(?:info/?|user/?|token/?|login_check/?|app_id/?|startup-events|theme\.css|queue/join|queue/data|cancel|reset/?"
+    r"|heartbeat/[\w-]+|call/(?:recommend|chat)(?:/[\w-]+)?))"
+)
+_POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+)
+
+
+class Sessions:
+    """The visitors remembered, by opaque id; the longest idle go first when there are too many.
+
+    Args:
+        chat: opens new sessions.
+        capacity: most sessions kept.
+        idle_seconds: after which an idle session is forgotten.
+    """
+
+    def __init__(self, chat: Chat, capacity: int, idle_seconds: float) -> None:
+        self._chat, self._capacity, self._idle = chat, capacity, idle_seconds
+        self._kept: OrderedDict[tuple[str, str], Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, id: str | None, user: str | None = None) -> Session:
+        """Return the session of a visitor, new when unknown; with log-ins, ids of different users never meet.
+
+        Raises:
+            RequestError: the id is not one that Gradio hands out.
+        """
+        if not isinstance(id, str) or not _ID.fullmatch(id):
+            raise RequestError("the request carries no usable session id; reload the page")
+        key = (user or "", id)
+        with self._lock:
+            session = self._kept.pop(key, None) or self._chat.open(id)
+            session.touched = time.monotonic()
+            self._kept[key] = session
+            self._forget()
+            return session
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        for key, session in list(self._kept.items()):
+            idle = now - session.touched > self._idle
+            if not idle and len(self._kept) <= self._capacity:
+                break
+            if not session.busy:
+                del self._kept[key]
+
+
+class Guard:
+    """ASGI middleware around everything: known paths, small bodies, one origin, strict headers.
+
+    Args:
+        app: what is guarded.
+        body_bytes: largest request body; a larger one gets 413.
+        hosts: names this server answers to (against DNS rebinding); empty for any.
+    """
+
+    def __init__(self, app: ASGIApp, body_bytes: int, hosts: frozenset[str] = frozenset()) -> None:
+        self._app, self._body_bytes, self._hosts = app, body_bytes, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or answer it here."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no web sockets here
+        nonce = secrets.token_urlsafe(16)
+        answer = _Answer(send, nonce, page=scope["path"] in {"/", "/login", "/login/"})
+        refused = self._refused(scope)
+        body = b""
+        if not refused and scope["method"] not in {"GET", "HEAD"}:
+            read = await _body(receive, self._body_bytes)
+            if read is None:
+                refused = (413, f"The request is larger than {self._body_bytes:,} bytes.")
+            else:
+                body = read
+        if refused:
+            await answer.refuse(*refused)
+            return
+        await self._app(answer.plain(scope), _replay(body, receive), answer.send)
+
+    def _refused(self, scope: Scope) -> tuple[int, str] | None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get("host", "")
+        if self._hosts and re.sub(r":\d+$", "", host).casefold() not in self._hosts:
+            return 421, "This server does not answer to that name."
+        if not _PATHS.fullmatch(scope["path"]) or ".." in scope["path"]:
+            return 404, "Not found."
+        origin = headers.get("origin")
+        if scope["method"] not in {"GET", "HEAD"} and origin and origin.partition("://")[2] != host:
+            return 403, "Requests from other sites are not accepted."
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self._body_bytes:
+            return 413, f"The request is larger than {self._body_bytes:,} bytes."
+        return None
+
+
+class _Answer:
+    """Adds the headers; on the page, marks the server's own inline scripts as the only ones that may run."""
+
+    def __init__(self, send: Send, nonce: str, page: bool) -> None:
+        self._send, self._nonce, self._page = send, nonce, page
+        self._start: Message | None = None
+        self._html = b""
+
+    def plain(self, scope: Scope) -> Scope:
+        """Ask for the page uncompressed, since its scripts are marked on the way out."""
+        if not self._page:
+            return scope
+        return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
+
+    async def send(self, message: Message) -> None:
+        """Forward one ASGI message."""
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*_without_ours(message.get("headers", ())), *self._ours()]}
+            self._page = self._page and _is_html(message)
+            if self._page:
+                self._start = message
+                return
+        elif self._page and message["type"] == "http.response.body":
+            self._html += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._send_page()
+            return
+        await self._send(message)
+
+    async def refuse(self, status: int, detail: str) -> None:
+        """Answer with an error and nothing else."""
+        body = json.dumps({"detail": detail}).encode()
+        kind = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": [*kind, *self._ours()]})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _send_page(self) -> None:
+        # Gradio escapes "<" inside its inline JSON, so every "<script" here is one that its template wrote
+        html = self._html.replace(b"<script", b'<script nonce="' + self._nonce.encode() + b'"')
+        start: Message = self._start or {"type": "http.response.start", "status": 200, "headers": []}
+        headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+        await self._send({**start, "headers": [*headers, (b"content-length", str(len(html)).encode())]})
+        await self._send({"type": "http.response.body", "body": html})
+
+    def _ours(self) -> list[tuple[bytes, bytes]]:
+        return [(b"content-security-policy", _POLICY.format(nonce=self._nonce).encode()), *_HEADERS]
+
+
+def _without_ours(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    ours = {b"content-security-policy", *(name for name, _ in _HEADERS)}
+    return [pair for pair in headers if pair[0].lower() not in ours]
+
+
+def _is_html(start: Message) -> bool:
+    return any(name.lower() == b"content-type" and b"text/html" in value for name, value in start["headers"])
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """Read a request body of at most `limit` bytes; None when it is larger."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return body
+        body += bytes(message.get("body", b""))
+        if len(body) > limit:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Hand the body on once, then whatever the connection says (that the client has gone, for instance)."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,143 @@
+"""Item-to-item neighbours: still among the hardest baselines to beat when its grid is searched honestly."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from llmrec.errors import RequestError
+from llmrec.interactions import Interactions
+from llmrec.rank import Mask, Rows, Scores, top_k
+
+
+class ItemKNN:
+    """Item-based nearest neighbours (Sarwar et al., 2001; Deshpande & Karypis, 2004), with order and recency.
+
+    The score of item i is the sum over the history of `(1 + age) ** -decay * similarity(j, i)`, age counted
+    in items from the latest. Similarity is a shrunk cosine of co-occurrences: `c_ji / (c_j ** alpha * c_i
+    ** (1 - alpha) + shrink)`. Items that no neighbour reaches follow behind all others, by popularity, with
+    scores below zero.
+    """
+
+    name = "item-knn"
+
+    def __init__(
+        self,
+        train: Interactions,
+        n_items: int,
+        neighbours: int = 200,
+        shrink: float = 10.0,
+        decay: float = 1.0,
+        *,
+        alpha: float = 0.5,
+        window: int = 0,
+        recent: int = 50,
+    ) -> None:
+        """Count co-occurrences.
+
+        Args:
+            train: what to learn from.
+            n_items: rows of the catalogue.
+            neighbours: how many most similar items each item of a history speaks for.
+            shrink: pulls similarities that rest on few co-occurrences towards 0.
+            decay: how fast old items of a history lose their say; 0 never.
+            alpha: 0.5 is the symmetric cosine; less favours popular items less.
+            window: count only pairs at most this many steps apart in a user's sequence, a pair g steps
+                apart as 1 / g; 0 counts all pairs of a user alike.
+            recent: how many of the latest items of a history speak at all.
+        """
+        counts = item_counts(train, n_items)
+        pairs = cooccurrence(train, n_items, window)
+        self.similarity = neighbour_matrix(pairs, counts, neighbours, shrink, alpha)
+        self._start(counts, decay, recent)
+
+    @classmethod
+    def of(cls, similarity: sparse.csr_array, counts: Rows, decay: float, recent: int) -> "ItemKNN":
+        """One over a matrix that is there already: csr float32[n, n], row j holding item j's neighbours."""
+        knn = cls.__new__(cls)
+        knn.similarity = similarity
+        knn._start(counts, decay, recent)
+        return knn
+
+    def _start(self, counts: Rows, decay: float, recent: int) -> None:
+        if decay < 0 or recent < 1:
+            raise RequestError(f"decay {decay} must be at least 0 and recent {recent} at least 1")
+        self.decay, self.recent = decay, recent
+        self._behind = (counts / (counts.max(initial=0) + 1.0) - 1.0).astype(np.float32)
+
+    def scores(self, histories: Sequence[Rows]) -> Scores:
+        """Scores of the whole catalogue: float32[b, n]."""
+        # A sparse product adds up line by line in a fixed order, whatever the batch and the threads.
+        reached = (recency(histories, len(self._behind), self.decay, self.recent) @ self.similarity).toarray()
+        scores: Scores = np.where(reached > 0, reached, self._behind).astype(np.float32)
+        return scores
+
+    def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+        """See `llmrec.rank.Ranker.rank`."""
+        return top_k(self.scores(histories), k, allowed)
+
+
+def item_counts(train: Interactions, n_items: int) -> Rows:
+    """Interactions of each catalogue row: int64[n_items].
+
+    Raises:
+        RequestError: an interaction names a row outside the catalogue.
+    """
+    if len(train) and int(train.row.max()) >= n_items:
+        raise RequestError(f"an interaction names row {train.row.max()}; the catalogue has {n_items} rows")
+    return np.bincount(train.row, minlength=n_items).astype(np.int64)
+
+
+def cooccurrence(train: Interactions, n_items: int, window: int) -> sparse.csr_array:
+    """How often two items were taken by the same user: csr float64[n, n], symmetric, diagonal 0.
+
+    window: as in `ItemKNN`.
+    """
+    if window < 0:
+        raise RequestError(f"window is {window}; it is a number of steps, or 0 for whole histories")
+    shape = (n_items, n_items)
+    if window == 0:
+        taken = sparse.csr_array((np.ones(len(train)), (train.user, train.row)), (len(train.users), n_items))
+        taken.data[:] = 1.0  # an item taken twice by a user is still one item
+        pairs = sparse.csr_array(taken.T @ taken)
+    else:
+        half = sparse.csr_array(shape, dtype=np.float64)
+        for gap in range(1, min(window, len(train) - 1) + 1):
+            same = train.user[:-gap] == train.user[gap:]
+            ends = (train.row[:-gap][same], train.row[gap:][same])
+            half = half + sparse.csr_array((np.full(len(ends[0]), 1.0 / gap), ends), shape)
+        pairs = sparse.csr_array(half + half.T)
+    pairs.setdiag(0.0)
+    pairs.eliminate_zeros()
+    return pairs
+
+
+def neighbour_matrix(
+    pairs: sparse.csr_array, counts: Rows, neighbours: int, shrink: float, alpha: float
+) -> sparse.csr_array:
+    """Shrunk cosines, each row cut to its largest: csr float32[n, n]. Arguments as in `ItemKNN`."""
+    if neighbours < 1 or shrink < 0 or not 0.0 <= alpha <= 1.0:
+        raise RequestError(
+            f"neighbours {neighbours} must be > 0, shrink {shrink} >= 0, alpha {alpha} in 0..1"
+        )
+    weight = counts.astype(np.float64)
+    source = np.repeat(np.arange(len(counts)), np.diff(pairs.indptr))
+    values = pairs.data / (weight[source] ** alpha * weight[pairs.indices] ** (1.0 - alpha) + shrink)
+    kept = np.ones(len(values), dtype=np.bool_)
+    for start, end in zip(pairs.indptr[:-1], pairs.indptr[1:], strict=True):
+        if end - start > neighbours:
+            kept[start + np.argsort(-values[start:end], kind="stable")[neighbours:]] = False
+    ends = np.concatenate([[0], np.cumsum(kept)])[pairs.indptr]
+    return sparse.csr_array((values[kept].astype(np.float32), pairs.indices[kept], ends), pairs.shape)
+
+
+def recency(histories: Sequence[Rows], n_items: int, decay: float, recent: int) -> sparse.csr_array:
+    """What each item of a history weighs, `(1 + age) ** -decay` of its latest place: csr float32[b, n]."""
+    indices, values, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [0]
+    for history in histories:
+        rows, age = np.unique(np.asarray(history, dtype=np.int64)[::-1][:recent], return_index=True)
+        indices.append(rows)
+        values.append(((1.0 + age) ** -decay).astype(np.float32))
+        ends.append(ends[-1] + len(rows))
+    shape = (len(histories), n_items)
+    return sparse.csr_array((np.concatenate(values), np.concatenate(indices), ends), shape)

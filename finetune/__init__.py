@@ -1,0 +1,1 @@
+"""Training: traffic of words and item tokens, packed LoRA fine-tuning, exact resume."""

@@ -1,0 +1,67 @@
+"""Training checkpoints: atomic directories, the newest sound one is resumed, torn ones are named and passed over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmrec.artifacts import read_manifest, writing
+from llmrec.errors import ArtifactError
+from llmrec.finetune.sft import State
+from llmrec.model import RecModel
+
+KIND = "training-checkpoint"
+
+
+def save(
+    root: Path, model: RecModel, optimizer: torch.optim.Optimizer, state: State, fingerprints: Mapping[str, str]
+) -> None:
+    """Write `root/step-N` all or nothing, then drop all but the newest two."""
+    moments: dict[str, torch.Tensor] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for name, value in optimizer.state[parameter].items():
+                moments[f"{len(moments):05d}.{name}"] = torch.as_tensor(value).clone().contiguous()
+    path = root / f"step-{state.step:08d}"
+    with writing(path, KIND, fingerprints, asdict(state)) as directory:
+        save_file({n: t.clone().contiguous() for n, t in model.added_state().items()}, directory / "weights.safetensors")
+        save_file(moments, directory / "optimizer.safetensors")
+    for old in sorted(root.glob("step-*"))[:-2]:
+        shutil.rmtree(old)
+
+
+def resume(
+    root: Path,
+    model: RecModel,
+    optimizer: torch.optim.Optimizer,
+    fingerprints: Mapping[str, str],
+    notice: Callable[[str], None],
+) -> State:
+    """Load the newest checkpoint that is whole and belongs to this run; a fresh state when there is none."""
+    for path in sorted(root.glob("step-*"), reverse=True):
+        try:
+            manifest = read_manifest(path, KIND)
+        except ArtifactError as error:
+            notice(f"checkpoint {path.name} is passed over: {error}")
+            continue
+        if dict(manifest.fingerprints) != dict(fingerprints):
+            notice(f"checkpoint {path.name} is passed over: it belongs to another recipe or other data")
+            continue
+        model.load_added(load_file(path / "weights.safetensors"))
+        _load_moments(optimizer, load_file(path / "optimizer.safetensors"))
+        return State(**manifest.meta)
+    return State()
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, moments: dict[str, torch.Tensor]) -> None:
+    names = sorted(moments)
+    each = 3  # step, exp_avg, exp_avg_sq of AdamW
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, parameter in enumerate(parameters):
+        chunk = names[number * each : (number + 1) * each]
+        optimizer.state[parameter] = {name.split(".", 1)[1]: moments[name].clone() for name in chunk}

@@ -1,0 +1,109 @@
+"""Recipes: YAML read into typed settings; an unknown key or a value out of range is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from llmrec.errors import RecipeError
+from llmrec.finetune.sft import Schedule
+from llmrec.finetune.tasks import TASKS
+from llmrec.model import ModelConfig
+from llmrec.sequence import SASRecConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SemanticIdSettings(_Strict):
+    """Shape of the code book and the share of text in the fused vectors."""
+
+    depth: int = Field(2, ge=1, le=8)
+    size: int = Field(64, ge=2, le=4096)
+    text_dims: int = Field(64, ge=1)
+    text_weight: float = Field(0.5, ge=0.0, le=1.0)
+
+
+class TrafficSettings(_Strict):
+    """The mix: a share of tokens for each task."""
+
+    shares: dict[str, float]
+    window: int = Field(50, ge=1)
+    user_share: float = Field(0.5, ge=0.0, le=1.0)
+    round_tokens: int = Field(200_000, ge=1)
+    batch_tokens: int = Field(1024, ge=16)
+    passages: int = Field(192, ge=0)
+    passage_tokens: int = Field(128, ge=2)
+
+    @field_validator("shares")
+    @classmethod
+    def _known(cls, shares: dict[str, float]) -> dict[str, float]:
+        for name, share in shares.items():
+            if name not in TASKS:
+                raise ValueError(f"no task '{name}'; there are: {', '.join(TASKS)}")
+            if share < 0:
+                raise ValueError(f"task '{name}' has the share {share}; shares are at least 0")
+        if not any(shares.values()):
+            raise ValueError("at least one task needs a share above 0")
+        return {name: share for name, share in shares.items() if share > 0}
+
+
+class Recipe(_Strict):
+    """Everything that decides a model, beside the data."""
+
+    base: str = "smollm2-135m-instruct"
+    embedder: str = "minilm-l6-v2"
+    seed: int = 0
+    encoder: SASRecConfig = SASRecConfig()
+    semantic_ids: SemanticIdSettings = SemanticIdSettings()
+    model: ModelConfig = ModelConfig()
+    traffic: TrafficSettings
+    schedule: Schedule = Schedule()
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Read a recipe by path, or by its name in `finetune/recipes`.
+
+    Raises:
+        RecipeError: no such recipe, YAML that does not parse, an unknown key, a value out of range.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = RECIPES / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise RecipeError(f"no recipe '{name_or_path}'; give a YAML file or one of: {known}")
+    try:
+        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of settings")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first problem in one line, with the keys that would be right where one is unknown."""
+    problem = error.errors()[0]
+    where = ".".join(str(p) for p in problem["loc"])
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        fields: Any = Recipe
+        for part in problem["loc"][:-1]:
+            fields = _fields(fields)[str(part)]
+        return f"unknown key '{where}'; valid here: {', '.join(_fields(fields))}"
+    return f"'{where}': {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    if hasattr(kind, "model_fields"):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    return {name: field.type for name, field in kind.__dataclass_fields__.items()}

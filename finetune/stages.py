@@ -1,0 +1,131 @@
+"""The stages before fine-tuning, each an artifact of its own that is skipped when it is already there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+from safetensors.numpy import load_file, save_file
+
+from llmrec.artifacts import fingerprint_bytes, read_manifest, writing
+from llmrec.catalog import Catalog
+from llmrec.embed import Embedder
+from llmrec.errors import ArtifactError
+from llmrec.finetune.recipe import Recipe
+from llmrec.interactions import Split
+from llmrec.rank import top_k, unseen
+from llmrec.semid import SemanticIds, fit, fuse
+from llmrec.sequence import SequenceEncoder, config_dict, train_sasrec
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What every stage starts from."""
+
+    catalog: Catalog
+    split: Split
+    recipe: Recipe
+    work: Path
+    say: Say
+
+
+def key(**parts: object) -> str:
+    """Hash of settings, for a stage's fingerprint."""
+    return fingerprint_bytes(json.dumps(parts, sort_keys=True, default=str).encode())
+
+
+def stage(
+    inputs: Inputs, name: str, fingerprint: str, make: Callable[[], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Arrays of a stage: loaded when the artifact is whole and made from the same inputs, made and saved otherwise."""
+    path = inputs.work / name
+    kind = f"stage-{name}"
+    if path.is_dir():
+        try:
+            if read_manifest(path, kind).fingerprints.get("inputs") == fingerprint:
+                inputs.say(f"{name}: already there")
+                return load_file(path / "arrays.safetensors")
+            inputs.say(f"{name}: made from other inputs, made again")
+        except ArtifactError as error:
+            inputs.say(f"{name}: {error}; made again")
+    arrays = {n: np.ascontiguousarray(a) for n, a in make().items()}
+    with writing(path, kind, {"inputs": fingerprint}) as directory:
+        save_file(arrays, directory / "arrays.safetensors")
+    return arrays
+
+
+def choosing_users(split: Split) -> np.ndarray:
+    """Users whose validation item chooses the encoder's epoch and settings: the even ones."""
+    return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 0))
+
+
+def fusing_users(split: Split) -> np.ndarray:
+    """Users whose validation item fits the fusion: the odd ones, which chose nothing, so that no part flatters itself."""
+    return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
+
+
+def ndcg10(encoder: SequenceEncoder, split: Split, users: np.ndarray, n: int) -> float:
+    """Mean NDCG@10 of the validation items of some users, full ranking, seen items filtered."""
+    histories = [split.history(int(u), "valid") for u in users]
+    rows, _ = top_k(encoder.scores(histories), 10, unseen(histories, n))
+    hit = rows == split.valid[users][:, None]
+    return float((hit / np.log2(np.arange(10) + 2)).sum(axis=1).mean())
+
+
+def encoder(inputs: Inputs) -> SequenceEncoder:
+    """Train (or load) the sequential encoder on the train part."""
+    recipe, n = inputs.recipe, len(inputs.catalog)
+    users = choosing_users(inputs.split)
+    config = config_dict(recipe.encoder)
+
+    def make() -> Mapping[str, np.ndarray]:
+        def validate(candidate: SequenceEncoder) -> float:
+            return ndcg10(candidate, inputs.split, users, n)
+
+        trained, _ = train_sasrec(inputs.split.train, n, recipe.encoder, recipe.seed, validate, inputs.say)
+        return trained.state()
+
+    fingerprint = key(
+        train=inputs.split.train.fingerprint,
+        valid=[int(r) for r in inputs.split.valid[users]],
+        config=config,
+        seed=recipe.seed,
+    )
+    return SequenceEncoder.from_state(stage(inputs, "encoder", fingerprint, make), config)
+
+
+def text_vectors(inputs: Inputs, embedder: Embedder) -> np.ndarray:
+    """float32[n, d]: the catalogue's descriptions, embedded once."""
+
+    def make() -> Mapping[str, np.ndarray]:
+        inputs.say(f"text: {len(inputs.catalog)} descriptions through {embedder.name}")
+        return {"vectors": embedder.encode([inputs.catalog.describe(row) for row in range(len(inputs.catalog))])}
+
+    fingerprint = key(catalog=inputs.catalog.fingerprint, embedder=embedder.name)
+    return stage(inputs, "text", fingerprint, make)["vectors"]
+
+
+def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> SemanticIds:
+    """Codes from text and collaborative vectors, fused."""
+    settings = inputs.recipe.semantic_ids
+
+    def make() -> Mapping[str, np.ndarray]:
+        fused = fuse(text, trained.item_vectors, settings.text_dims, settings.text_weight)
+        ids = fit(fused, settings.depth, settings.size, inputs.recipe.seed)
+        inputs.say(f"semantic ids: {json.dumps(ids.statistics())}")
+        return {"codes": ids.codes, "book": ids.book}
+
+    fingerprint = key(
+        text=fingerprint_bytes(text.tobytes()),
+        items=fingerprint_bytes(trained.item_vectors.tobytes()),
+        settings=TypeAdapter(type(settings)).dump_python(settings),
+        seed=inputs.recipe.seed,
+    )
+    arrays = stage(inputs, "semantic_ids", fingerprint, make)
+    return SemanticIds(arrays["codes"], arrays["book"])

@@ -1,0 +1,38 @@
+"""The user adapter: a collaborative user vector becomes a few soft prompt tokens of the language model.
+
+A linear map plus a small gated perceptron. The linear part starts as the same projection that gave the item tokens
+their first embeddings, so that a user's soft token starts near the items that the encoder would pick for this user;
+the perceptron starts at zero and learns what a linear map cannot say.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class UserAdapter(nn.Module):
+    """float[r, d] -> float[r, slots, hidden]."""
+
+    def __init__(self, dim: int, hidden: int, slots: int, width: int = 256) -> None:
+        super().__init__()
+        self.dim, self.hidden, self.slots, self.width = dim, hidden, slots, width
+        self.norm = nn.LayerNorm(dim)
+        self.linear = nn.Linear(dim, slots * hidden)
+        self.inner = nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, slots * hidden, bias=False))
+        nn.init.zeros_(self.inner[2].weight)
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def start_from(self, projection: np.ndarray) -> None:
+        """Set the linear part of every slot to a projection float[d, hidden]."""
+        with torch.no_grad():
+            weight = torch.from_numpy(np.asarray(projection, np.float32)).T
+            self.linear.weight.copy_(weight.repeat(self.slots, 1))
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """User vectors to soft tokens."""
+        x = self.norm(vectors)
+        out: torch.Tensor = self.linear(x) + self.inner(x)
+        return out.view(len(vectors), self.slots, self.hidden)

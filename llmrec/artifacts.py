@@ -1,0 +1,299 @@
+"""A saved directory: written all or nothing, described by a manifest, verified before anything in it is used.
+
+`writing` fills a hidden sibling directory and puts it in place with one rename, so that a reader sees the old
+artifact or the new one and never half of either. On Linux the two directories are exchanged in one system
+call (`renameat2` with RENAME_EXCHANGE). Elsewhere the old one is first moved aside; a writer that dies
+between the two renames leaves it there, and the next reader or writer moves it back. Parquet, safetensors and
+JSON go in; anything that could run code on loading (pickles, Python source, `auto_map`) is refused on both
+sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from llmrec import swap
+from llmrec.errors import ArtifactError
+
+JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_REFUSED = re.compile(
+    r"\.(pkl|pickle|pt|pth|bin|ckpt|joblib|dill|npz|h5|keras|py|pyc|so|dll|dylib)(?=\.|$)", re.IGNORECASE
+)
+RECORDED = ("llmrec", "numpy", "torch", "transformers", "peft")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact says of itself; `files` maps a relative name to (sha256 hex, bytes)."""
+
+    kind: str
+    fingerprints: Mapping[str, str]
+    meta: Mapping[str, Any]
+    files: Mapping[str, tuple[str, int]]
+    versions: Mapping[str, str]
+
+
+def fingerprint_bytes(*chunks: bytes) -> str:
+    """Return the sha256 hex of the chunks, each preceded by its length so that boundaries count."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(len(chunk).to_bytes(8, "little"))
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fingerprint_arrays(**arrays: np.ndarray[Any, Any]) -> str:
+    """Return one sha256 hex over names, dtypes, shapes and little-endian bytes, whatever the order given."""
+    chunks: list[bytes] = []
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        if array.dtype.hasobject:
+            raise ArtifactError(f"array {name!r} has dtype object, which has no fingerprint; give numbers")
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        header = f"{name}\0{array.dtype.str}\0{arrays[name].shape}"
+        chunks += [header.encode(), array.tobytes()]
+    return fingerprint_bytes(*chunks)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 hex of a file, read in chunks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def writing(
+    path: Path,
+    kind: str,
+    fingerprints: Mapping[str, str] | None = None,
+    meta: Mapping[str, JSON] | None = None,
+) -> Iterator[Path]:
+    """Yield an empty directory to fill; on a clean exit it becomes `path` with a manifest, in one step.
+
+    Whatever is raised inside, or while files are synced, leaves the previous artifact in place. The file
+    names may be nested; symlinks and file types that can run code are refused. A non-empty directory at
+    `path` that holds no manifest is somebody's own and is not replaced.
+
+    Raises:
+        ArtifactError: for a refused file, or a `path` that is not ours to replace.
+    """
+    target = Path(os.path.realpath(path))
+    _check_replaceable(target)
+    with swap.replacing(target) as directory:
+        yield directory
+        files = {name: _entry(directory / name) for name in _listing(directory)}
+        manifest: dict[str, JSON] = {
+            "format": FORMAT,
+            "kind": kind,
+            "fingerprints": dict(fingerprints or {}),
+            "meta": dict(meta or {}),
+            "files": {name: {"sha256": digest, "bytes": size} for name, (digest, size) in files.items()},
+            "versions": _versions(),
+        }
+        manifest["self"] = _seal(manifest)
+        (directory / MANIFEST).write_bytes(_json_bytes(manifest))
+
+
+def read_manifest(path: Path, kind: str, verify: bool = True) -> Manifest:
+    """Read and check the manifest of the artifact at `path`; with `verify`, every file's sha256 as well.
+
+    Raises:
+        ArtifactError: nothing there, another kind or format, a missing, extra or changed file (with both
+            hashes), a symlink, or a file type that can run code.
+    """
+    path = Path(path)
+    swap.recover(Path(os.path.realpath(path)))
+    if not path.is_dir():
+        raise ArtifactError(f"no artifact at {path}: the directory does not exist")
+    names = _listing(path)
+    manifest = _parse(path, kind)
+    missing, extra = sorted(set(manifest.files) - set(names)), sorted(set(names) - set(manifest.files))
+    if missing:
+        raise ArtifactError(f"{path}: file {missing[0]!r} is listed in {MANIFEST} but missing")
+    if extra:
+        raise ArtifactError(f"{path}: file {extra[0]!r} is not listed in {MANIFEST}; remove it")
+    for name, (digest, size) in manifest.files.items():
+        actual = (path / name).stat().st_size
+        if actual != size and not verify:
+            raise ArtifactError(f"{path}: file {name!r} has {actual} bytes, {MANIFEST} says {size}")
+        if verify and (found := sha256_file(path / name)) != digest:
+            raise ArtifactError(
+                f"{path}: file {name!r} was changed: sha256 is {found}, {MANIFEST} says {digest}"
+            )
+    return manifest
+
+
+def expect_fingerprint(manifest: Manifest, name: str, actual: str, what: str) -> None:
+    """Refuse a wrong pair: `actual` must equal the fingerprint `name` that the artifact was made with.
+
+    Raises:
+        ArtifactError: naming both fingerprints.
+    """
+    expected = manifest.fingerprints.get(name)
+    if expected is None:
+        raise ArtifactError(f"this {manifest.kind} artifact records no fingerprint of its {what} ({name!r})")
+    if expected != actual:
+        raise ArtifactError(
+            f"this {manifest.kind} artifact was made with another {what}: "
+            f"it expects fingerprint {expected[:16]}, the {what} given has {actual[:16]}"
+        )
+
+
+def write_json_atomic(path: Path, value: JSON) -> None:
+    """Write indented JSON, the old file or the new one at any moment; NaN and infinities are refused."""
+    write_bytes_atomic(path, _json_bytes(value))
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, also after a power cut."""
+    swap.replace_file(Path(path), data)
+
+
+def _json_bytes(value: JSON) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _seal(manifest: Mapping[str, JSON]) -> str:
+    """Return the sha256 of the manifest's own content, so that a changed setting shows."""
+    content = {name: value for name, value in manifest.items() if name != "self"}
+    return fingerprint_bytes(json.dumps(content, sort_keys=True).encode())
+
+
+def _entry(path: Path) -> tuple[str, int]:
+    return sha256_file(path), path.stat().st_size
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _check_replaceable(target: Path) -> None:
+    swap.recover(target)
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ArtifactError(f"{target} is a file; give a directory to write to")
+    if any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{target} holds files but no {MANIFEST}; it is not replaced: give another directory"
+        )
+
+
+def _listing(root: Path) -> list[str]:
+    """Return the sorted relative names of all files but the top manifest; refuses what must not be there."""
+    names: list[str] = []
+    pending = [root]
+    while pending:
+        for entry in os.scandir(pending.pop()):
+            name = Path(entry.path).relative_to(root).as_posix()
+            if entry.is_symlink():
+                raise ArtifactError(f"{root}: {name!r} is a symlink; an artifact holds plain files only")
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(Path(entry.path))
+            elif not entry.is_file(follow_symlinks=False):
+                raise ArtifactError(f"{root}: {name!r} is neither a file nor a directory")
+            elif name != MANIFEST:
+                _refuse_code(root, name)
+                names.append(name)
+    return sorted(names)
+
+
+def _refuse_code(root: Path, name: str) -> None:
+    """Refuse a file that a loader could be talked into running."""
+    pure = PurePosixPath(name)
+    if bad := _REFUSED.search(pure.name):
+        raise ArtifactError(f"{root}: {name!r} is refused: {bad[0]} files can run code when loaded")
+    if pure.suffix.lower() == ".npy" and _npy_has_objects(root / name):
+        raise ArtifactError(f"{root}: {name!r} is refused: it is not an .npy file of plain numbers")
+    if pure.name.endswith("config.json") and _asks_for_code(root / name):
+        raise ArtifactError(
+            f"{root}: {name!r} is refused: it is not plain JSON, or its auto_map asks for code to be run"
+        )
+
+
+def _npy_has_objects(path: Path) -> bool:
+    try:
+        return bool(np.load(path, mmap_mode="r", allow_pickle=False).dtype.hasobject)
+    except (ValueError, OSError, EOFError):
+        return True
+
+
+def _asks_for_code(path: Path) -> bool:
+    """True for `auto_map` or `custom_pipelines` at any depth; what cannot be parsed is not cleared."""
+    try:
+        pending = [json.loads(path.read_bytes())]
+    except (ValueError, OSError, RecursionError):
+        return True
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if not {"auto_map", "custom_pipelines"}.isdisjoint(value):
+                return True
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return False
+
+
+def _parse(path: Path, kind: str) -> Manifest:
+    try:
+        raw = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise ArtifactError(f"{path}/{MANIFEST} cannot be read: {error}") from None
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+        raise ArtifactError(
+            f"{path}: artifact format {found!r} is unknown; this version reads format {FORMAT}"
+        )
+    if raw.get("kind") != kind:
+        raise ArtifactError(
+            f"{path} is an artifact of kind {raw.get('kind')!r}; one of kind {kind!r} is needed"
+        )
+    if raw.get("self") != (seal := _seal(raw)):
+        raise ArtifactError(f"{path}/{MANIFEST} was changed: its sha256 is {seal}, it says {raw.get('self')}")
+    try:
+        files = {name: (_digest(e["sha256"]), int(e["bytes"])) for name, e in raw["files"].items()}
+        prints, versions = dict(raw["fingerprints"]), dict(raw["versions"])
+        manifest = Manifest(kind, prints, dict(raw["meta"]), files, versions)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path}/{MANIFEST} is malformed: {error!r}") from None
+    for name in files:
+        if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
+            raise ArtifactError(f"{path}/{MANIFEST} names {name!r}, which is outside the directory")
+    return manifest
+
+
+def _digest(value: object) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"{value!r} is not a sha256")
+    return value
+
+
+def remove(path: Path) -> None:
+    """Remove an artifact directory; a directory without a manifest is not ours and is refused."""
+    _check_replaceable(Path(path))
+    shutil.rmtree(path, ignore_errors=False)

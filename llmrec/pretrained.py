@@ -1,0 +1,124 @@
+"""One directory a model: everything that is not the base model, with fingerprints of all that it belongs to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+
+from llmrec import templates
+from llmrec.artifacts import expect_fingerprint, fingerprint_bytes, read_manifest, writing
+from llmrec.catalog import Catalog
+from llmrec.errors import ArtifactError
+from llmrec.fusion import Fusion
+from llmrec.model import ModelConfig, RecModel, config_dict
+from llmrec.semid import SemanticIds
+from llmrec.sequence import SequenceEncoder
+from llmrec.sequence import config_dict as encoder_dict
+from llmrec.weights import BaseFiles, base_model, load_base
+
+KIND = "model"
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A loaded model directory.
+
+    Attributes:
+        model: the bundle, not merged.
+        counts: int64[n], train interactions of every item, the prior of the trie.
+        fusions: weights by kind of request ("history", "words").
+        settings: what the recommender needs to know: window, embedder, beams.
+        meta: how it was trained and what it reached.
+    """
+
+    model: RecModel
+    counts: np.ndarray
+    fusions: Mapping[str, Fusion]
+    settings: Mapping[str, Any]
+    meta: Mapping[str, Any]
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Hash of the tokenizer's own JSON."""
+    return fingerprint_bytes(tokenizer.backend_tokenizer.to_str().encode())
+
+
+def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: BaseFiles, card: str) -> None:
+    """Write a model directory all or nothing; LoRA in float16, half the size."""
+    model = loaded.model
+    fingerprints = {
+        "catalog": catalog.fingerprint,
+        "semantic_ids": model.vocab.ids.fingerprint,
+        "tokenizer": tokenizer_fingerprint(model.tokenizer),
+        "base": base.sha256,
+        "templates": templates.version(),
+    }
+    config = {
+        "base": {"id": base.id, "sha256": base.sha256},
+        "model": config_dict(model.config),
+        "encoder": encoder_dict(model.encoder.config),
+        "fusion": {kind: dict(fusion.weights) for kind, fusion in loaded.fusions.items()},
+        "settings": dict(loaded.settings),
+        "item_ids": [item.id for item in catalog.items],
+    }
+    with writing(path, KIND, fingerprints, dict(loaded.meta)) as directory:
+        state = {n: t.to(torch.float16).contiguous() if "lora_" in n else t.contiguous() for n, t in model.added_state().items()}
+        save_file(state, directory / "adapter.safetensors")
+        save_arrays(model.encoder.state(), directory / "encoder.safetensors")
+        ids = model.vocab.ids
+        save_arrays({"codes": ids.codes, "book": ids.book, "counts": loaded.counts}, directory / "semantic_ids.safetensors")
+        (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pretrained:
+    """Load a model directory for this catalogue; weights of the base are found by id and checked by hash.
+
+    Raises:
+        ArtifactError: damaged files, or another catalogue, base, tokenizer, code book or set of templates.
+    """
+    manifest = read_manifest(Path(path), KIND)
+    expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
+    expect_fingerprint(manifest, "templates", templates.version(), "set of prompt templates")
+    config = _config(Path(path))
+    arrays = load_arrays(Path(path) / "semantic_ids.safetensors")
+    ids = SemanticIds(np.array(arrays["codes"]), np.array(arrays["book"]))
+    expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
+    base = base_model(config["base"]["id"], progress=progress)
+    expect_fingerprint(manifest, "base", base.sha256, "base model")
+    lm, tokenizer = load_base(base)
+    expect_fingerprint(manifest, "tokenizer", tokenizer_fingerprint(tokenizer), "tokenizer")
+    encoder = SequenceEncoder.from_state(load_arrays(Path(path) / "encoder.safetensors"), config["encoder"])
+    model = RecModel(lm, tokenizer, ids, encoder, ModelConfig(**config["model"]))
+    model.load_added(load_file(Path(path) / "adapter.safetensors"))
+    fusions = {kind: Fusion(weights) for kind, weights in config["fusion"].items()}
+    return Pretrained(model, np.array(arrays["counts"]), fusions, config["settings"], manifest.meta)
+
+
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """What a model directory says of the data it belongs to and how it is to be used; nothing else is loaded.
+
+    Raises:
+        ArtifactError: not a model directory, or damaged.
+    """
+    read_manifest(Path(path), KIND)
+    settings: Mapping[str, Any] = _config(Path(path))["settings"]
+    return settings
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        _ = config["base"]["id"], config["model"], config["encoder"], config["fusion"], config["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}/config.json cannot be used: {error!r}") from None
+    return config

@@ -1,0 +1,174 @@
+"""What a ranker is, and the few array functions that every ranker ends in.
+
+A ranker turns histories (catalogue rows, oldest first) into the k best rows. It ranks whatever it is
+allowed to rank: leaving out what a user has already seen is the caller's choice, made with `unseen` and the
+`allowed` argument.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec.errors import RequestError
+
+Rows = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """Anything that orders the catalogue for a user; the hybrid and every baseline obey it.
+
+    The result is deterministic and the same for a user alone as for the user in a batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name for tables, such as `item-knn`."""
+        ...
+
+    def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+        """Rank the catalogue for each history.
+
+        Args:
+            histories: b arrays of catalogue rows, oldest first; an empty history is fine.
+            k: how many rows are wanted, at least 1; it may exceed the catalogue.
+            allowed: bool[n] for all users or bool[b, n]; None allows everything. Seen items are not removed
+                here.
+
+        Returns:
+            rows int64[b, k], best first, ties broken by row number, padded with -1;
+            scores float32[b, k], padded with -inf.
+        """
+        ...
+
+
+def top_k(scores: npt.NDArray[np.floating], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+    """The k best allowed rows of each line, best first, equal scores in order of row number.
+
+    Row order says nothing about quality, but it is not random either (a catalogue is often listed by age or
+    popularity). So an evaluation must not let a tie count as a hit by luck of the order: see
+    `eval.metrics.ranks_of`.
+
+    Args:
+        scores: float[b, n], compared as float32; -inf means "never". Left unchanged.
+        k: at least 1; beyond n the result is padded.
+        allowed: bool[n] or bool[b, n].
+
+    Returns:
+        rows int64[b, k] padded with -1, scores float32[b, k] padded with -inf.
+
+    Raises:
+        RequestError: k < 1.
+        ValueError: a score is NaN, or the shapes do not fit.
+    """
+    values = _masked(scores, k, allowed)
+    users, n = values.shape
+    take = min(k, n)
+    rows = np.full((users, k), -1, dtype=np.int64)
+    best = np.full((users, k), -np.inf, dtype=np.float32)
+    if take == 0 or users == 0:
+        return rows, best
+    # Linear instead of a full sort: find the take-th best value, keep all above it and the first rows equal
+    # to it.
+    bar = np.partition(values, n - take, axis=1)[:, n - take, None]
+    above, level = values > bar, values == bar
+    room = take - above.sum(axis=1, keepdims=True)
+    kept = np.nonzero(above | (level & (np.cumsum(level, axis=1) <= room)))[1].reshape(users, take)
+    found = np.take_along_axis(values, kept, axis=1)
+    order = np.argsort(-found, axis=1, kind="stable")
+    best[:, :take] = np.take_along_axis(found, order, axis=1)
+    rows[:, :take] = np.take_along_axis(kept, order, axis=1)
+    rows[np.isneginf(best)] = -1
+    return rows, best
+
+
+def _masked(scores: npt.NDArray[np.floating], k: int, allowed: Mask | None) -> Scores:
+    """A checked float32 copy of the scores with -inf wherever a row is not allowed."""
+    if k < 1:
+        raise RequestError(f"k is {k}; ask for at least 1 item")
+    if scores.ndim != 2:
+        raise ValueError(f"scores have shape {scores.shape}; top_k needs [users, items]")
+    values = np.array(scores, dtype=np.float32)
+    if np.isnan(values).any():
+        raise ValueError(f"{int(np.isnan(values).sum())} scores are NaN; a ranker must return numbers")
+    if allowed is not None:
+        if allowed.dtype != np.bool_ or allowed.shape not in (values.shape, values.shape[1:]):
+            raise ValueError(
+                f"allowed is {allowed.dtype}{list(allowed.shape)}; scores {list(values.shape)} need bool of "
+                f"{list(values.shape[1:])} or {list(values.shape)}"
+            )
+        values[~np.broadcast_to(allowed, values.shape)] = -np.inf
+    return values
+
+
+def unseen(histories: Sequence[Rows], n_items: int) -> Mask:
+    """Mask of what each user has not had yet: bool[b, n_items], False at the rows of the history.
+
+    Raises:
+        RequestError: a history holds a row outside the catalogue.
+    """
+    mask = np.ones((len(histories), n_items), dtype=np.bool_)
+    for line, history in zip(mask, histories, strict=True):
+        rows = np.asarray(history, dtype=np.int64)
+        outside = rows[(rows < 0) | (rows >= n_items)]
+        if outside.size:
+            raise RequestError(
+                f"a history holds row {int(outside[0])}; the catalogue has rows 0 to {n_items - 1}"
+            )
+        line[rows] = False
+    return mask
+
+
+def diversify(rows: Rows, scores: Scores, vectors: Scores, k: int, weight: float) -> tuple[Rows, Scores]:
+    """Re-order ranked lists so that neighbours differ: maximal marginal relevance.
+
+    After Carbonell & Goldstein (1998). Each step takes the item with the largest `(1 - weight) * relevance
+    - weight * (largest cosine with those taken)`; relevance is the score brought to 0..1 within its list,
+    so that `weight` means the same for every ranker. Equal values keep the order of the list.
+
+    Args:
+        rows: int64[b, m], best first, padded with -1 at the end.
+        scores: float32[b, m] for the rows.
+        vectors: float32[n, d], one unit-length vector for each catalogue row.
+        k: how many to keep; beyond m the result is padded.
+        weight: 0 leaves the order as it is, 1 looks at difference only (the first item stays).
+
+    Returns:
+        rows int64[b, k] and their own scores float32[b, k], in the new order.
+
+    Raises:
+        RequestError: k < 1 or a weight outside 0..1.
+    """
+    if k < 1:
+        raise RequestError(f"k is {k}; ask for at least 1 item")
+    if not 0.0 <= weight <= 1.0:
+        raise RequestError(f"diversity weight is {weight}; it lies between 0 and 1")
+    out_rows = np.full((len(rows), k), -1, dtype=np.int64)
+    out_scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
+    for i, line in enumerate(rows):
+        present = np.flatnonzero(line >= 0)
+        picks = present[_mmr(scores[i, present], vectors[line[present]], k, weight)]
+        out_rows[i, : len(picks)] = line[picks]
+        out_scores[i, : len(picks)] = scores[i, picks]
+    return out_rows, out_scores
+
+
+def _mmr(scores: Scores, vectors: Scores, k: int, weight: float) -> Rows:
+    """Positions of one list in their new order, at most k; scores float32[m], vectors float32[m, d]."""
+    size = len(scores)
+    values = scores.astype(np.float64)
+    spread = float(np.ptp(values)) if size else 0.0
+    relevance = (values - values.min()) / spread if spread > 0 else np.ones(size)
+    nearest = np.full(size, -1.0)
+    picks: list[int] = []
+    for _ in range(min(k, size)):
+        worth = (1.0 - weight) * relevance - (weight * nearest if picks else 0.0)
+        worth[picks] = -np.inf
+        picks.append(int(np.argmax(worth)))
+        # einsum, not @: its sums do not depend on how many threads the BLAS has.
+        nearest = np.maximum(nearest, np.einsum("nd,d->n", vectors, vectors[picks[-1]]))
+    return np.asarray(picks, dtype=np.int64)

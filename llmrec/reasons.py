@@ -1,0 +1,75 @@
+"""Why an item is in a list, in words made from catalogue fields of that item and of the user's own items only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmrec.catalog import Catalog
+from llmrec.filters import Filters
+
+
+def tags(catalog: Catalog, row: int) -> list[str]:
+    """All values of the item's tuple attributes, in catalogue order."""
+    return [v for values in catalog[row].attributes.values() if isinstance(values, tuple) for v in values]
+
+
+def reason(
+    catalog: Catalog, row: int, history: Sequence[int], vectors: np.ndarray, message: str, filters: Filters
+) -> str:
+    """One clause: what was asked for that the item has, else the history item it is nearest to.
+
+    Args:
+        catalog: the items.
+        row: the recommended item.
+        history: rows of the user's items.
+        vectors: float32[n, d] item vectors of the encoder, for "nearest".
+        message: what the user said.
+        filters: the constraints that were applied.
+    """
+    own = tags(catalog, row)
+    low = f" {message.lower()} "
+    asked = [tag for tag in own if tag.lower() in low or tag.lower().replace("-", " ") in low]
+    if not filters.empty:
+        return f"matches {filters.describe()}"
+    if asked:
+        return f"{', '.join(asked)}, as you asked"
+    if not len(history):
+        return f"much liked; {', '.join(own)}" if own else "much liked"
+    recent = np.asarray(history[-50:], np.int64)
+    near = int(recent[int(np.argmax(_cosine(vectors[recent], vectors[row])))])
+    common = [tag for tag in own if tag in set(tags(catalog, near))]
+    shared = f"; both {', '.join(common)}" if common else ""
+    return f"goes with {catalog.label(near)}{shared}"
+
+
+def singular(domain: str) -> str:
+    """The domain noun for one item: films -> film."""
+    return domain[:-1] if domain.endswith("s") and len(domain) > 3 else domain
+
+
+def article(word: str) -> str:
+    """The indefinite article before a word."""
+    return "an" if word[:1].lower() in "aeiou" else "a"
+
+
+def describe(catalog: Catalog, row: int, limit: int = 3) -> str:
+    """One clause from catalogue fields: "a comedy and romance film from 1995"."""
+    fields = catalog[row].attributes
+    noun = singular(catalog.domain)
+    tags = [v.lower() for values in fields.values() if isinstance(values, tuple) for v in values][:limit]
+    words = ", ".join(tags[:-1]) + " and " + tags[-1] if len(tags) > 1 else "".join(tags)
+    year = next((int(v) for v in fields.values() if isinstance(v, int) and 1000 <= v <= 2999), None)
+    head = f"{article(words)} {words} {noun}" if words else f"{article(noun)} {noun}"
+    return head + (f" from {year}" if year else "")
+
+
+def listing(catalog: Catalog, rows: Sequence[int]) -> str:
+    """The shown items with their fields, one a line, as the talk prompt gives them."""
+    return "\n".join(f"{i}. {catalog.label(row)}: {describe(catalog, row)}" for i, row in enumerate(rows, 1))
+
+
+def _cosine(many: np.ndarray, one: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(many, axis=1) * max(float(np.linalg.norm(one)), 1e-9)
+    return np.asarray(many @ one / np.maximum(norms, 1e-9))

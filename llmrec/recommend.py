@@ -1,0 +1,248 @@
+"""The public face: one user or ten thousand through one method, and words about what was recommended."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from llmrec import datasets, decode
+from llmrec.catalog import Catalog
+from llmrec.embed import Embedder, MiniLM
+from llmrec.errors import ArtifactError, RequestError
+from llmrec.fetch import home
+from llmrec.filters import Filters
+from llmrec.fusion import Fusion
+from llmrec.grounding import Checker
+from llmrec.interactions import Interactions
+from llmrec.pretrained import load_pretrained, read_settings
+from llmrec.rank import top_k
+from llmrec.reasons import listing, reason
+from llmrec.render import Message
+from llmrec.scoring import Scorer
+from llmrec.templates import fill, load
+from llmrec.textcache import text_vectors
+from llmrec.trie import Trie
+
+SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "ml-100k"
+MAX_K, MAX_MESSAGE = 100, 2000
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One item of a list: its row, the fused score, the part that spoke for it most, and why it is here."""
+
+    row: int
+    score: float
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        history: rows the user took, oldest first.
+        message: a wish in words; it moves the list but excludes nothing.
+        filters: constraints; they exclude.
+        candidates: rank these rows only.
+        exclude: rows never to be returned.
+        k: how many items, 1 to 100.
+        unseen: leave out the history.
+    """
+
+    history: tuple[int, ...] = ()
+    message: str = ""
+    filters: Filters = field(default_factory=Filters)
+    candidates: tuple[int, ...] | None = None
+    exclude: tuple[int, ...] = ()
+    k: int = 10
+    unseen: bool = True
+
+
+class Recommender:
+    """A loaded model with its catalogue.
+
+    Args:
+        catalog: the items.
+        interactions: known users and their histories; may be empty.
+        scorer: the parts of a score.
+        fusions: weights by kind of request, "history" and "words".
+        meta: what the model says of itself.
+    """
+
+    name = "hybrid"
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        interactions: Interactions,
+        scorer: Scorer,
+        fusions: Mapping[str, Fusion],
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.catalog, self.interactions, self.scorer = catalog, interactions, scorer
+        self.fusions, self.model_card = dict(fusions), dict(meta or {})
+        self.model = scorer.model
+        self._checker = Checker(catalog)
+
+    @staticmethod
+    def from_pretrained(
+        path: str | Path | None = None, data: str | Path | None = None, embedder: Embedder | None = None
+    ) -> Recommender:
+        """Load a model directory with the data it belongs to; without a path, the shipped MovieLens-100k model.
+
+        Raises:
+            ArtifactError: no such model, damaged files, or a pair that does not belong together.
+        """
+        if path is None and not SHIPPED.is_dir():
+            raise ArtifactError("no model given, and the shipped one is not beside this installation: give its directory")
+        path = SHIPPED if path is None else Path(path)
+        source = data if data is not None else str(read_settings(path)["data"])
+        catalog, interactions = datasets.open_data(source)
+        loaded = load_pretrained(path, catalog)
+        loaded.model.merge()
+        embedder = embedder or MiniLM.load()
+        ids = loaded.model.vocab.ids
+        text = text_vectors(catalog, embedder, home() / "cache")
+        scorer = Scorer(
+            loaded.model, Trie(ids.codes, ids.size, loaded.counts),
+            text, embedder, catalog.domain, int(loaded.settings["window"])
+        )
+        return Recommender(catalog, interactions, scorer, loaded.fusions, loaded.meta)
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """External ids of the known users."""
+        return self.interactions.users
+
+    def history_of(self, user_id: str) -> tuple[int, ...]:
+        """Rows of a known user, oldest first.
+
+        Raises:
+            RequestError: for an unknown user, with the closest ids.
+        """
+        return tuple(int(r) for r in self.interactions.of(self.interactions.number(user_id)))
+
+    @overload
+    def recommend(self, request: Request) -> list[Recommendation]: ...
+    @overload
+    def recommend(self, request: Sequence[Request]) -> list[list[Recommendation]]: ...
+    def recommend(self, request: Request | Sequence[Request]) -> list[Recommendation] | list[list[Recommendation]]:
+        """The best items for one request or for many, best first; fewer than k when fewer are allowed.
+
+        Raises:
+            RequestError: k out of 1 to 100, a message over 2,000 characters, a row or filter value that does not exist.
+        """
+        if isinstance(request, Request):
+            return self._one(request)
+        return [self._one(one) for one in request]
+
+    def _one(self, request: Request) -> list[Recommendation]:
+        history = self._checked(request)
+        allowed = self.allowed(request)
+        parts = self.scorer.parts([history], [request.message])
+        fusion = self.fusions["words" if request.message else "history"]
+        rows, scores = top_k(fusion.combine(parts), request.k, allowed)
+        vectors = self.model.encoder.item_vectors
+        return [
+            Recommendation(
+                int(row),
+                float(score),
+                fusion.leading(parts, 0, int(row)),
+                reason(self.catalog, int(row), request.history, vectors, request.message, request.filters),
+            )
+            for row, score in zip(rows[0], scores[0], strict=True)
+            if row >= 0
+        ]
+
+    def rank(
+        self, histories: Sequence[np.ndarray], k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The `Ranker` protocol: rows int64[b, k] padded with -1, scores float32[b, k] padded with -inf."""
+        return top_k(self.fusions["history"].combine(self.scorer.parts(histories)), k, allowed)
+
+    def allowed(self, request: Request) -> np.ndarray:
+        """bool[n]: what this request may return."""
+        mask = self.catalog.where(request.filters)
+        if request.candidates is not None:
+            only = np.zeros(len(self.catalog), bool)
+            only[self._rows(request.candidates, "candidate")] = True
+            mask = mask & only
+        out = self._rows(request.exclude + (request.history if request.unseen else ()), "row")
+        mask = mask.copy()
+        mask[out] = False
+        return np.asarray(mask)
+
+    def _checked(self, request: Request) -> np.ndarray:
+        if not 1 <= request.k <= MAX_K:
+            raise RequestError(f"k is {request.k}; it must lie between 1 and {MAX_K}")
+        if len(request.message) > MAX_MESSAGE:
+            raise RequestError(f"the message has {len(request.message)} characters; at most {MAX_MESSAGE} are read")
+        return self._rows(request.history, "history row")
+
+    def _rows(self, rows: Sequence[int], what: str) -> np.ndarray:
+        out = np.asarray(rows, np.int64).reshape(-1)
+        if len(out) and not (0 <= out.min() and out.max() < len(self.catalog)):
+            bad = int(out[(out < 0) | (out >= len(self.catalog))][0])
+            raise RequestError(f"{what} {bad} is not in the catalogue of {len(self.catalog)} items")
+        return out
+
+    def talk(
+        self,
+        dialogue: Sequence[tuple[str, str]],
+        shown: Sequence[Recommendation],
+        max_tokens: int = 60,
+        stop: threading.Event | None = None,
+        seconds: float = 15.0,
+    ) -> Iterator[str]:
+        """Words about the shown items, a sentence at a time; a sentence the catalogue does not back is left out.
+
+        Args:
+            dialogue: (role, text) turns; the last user turn is answered.
+            shown: the items on the screen; the first three are given to the model.
+            max_tokens: limit of the words.
+            stop: ends the stream at the next token.
+            seconds: wall-clock limit.
+        """
+        rows = [item.row for item in shown[:3]]
+        message = next((text for role, text in reversed(dialogue) if role == "user"), "")
+        slots = {"message": message, "shown": listing(self.catalog, rows)}
+        prompt = self.model.renderer.render(
+            [
+                Message("system", fill(load("system").user[0], {"domain": self.catalog.domain})),
+                Message("user", fill(load("talk").user[0], slots)),
+                Message("assistant", (), open=True),
+            ]
+        )
+        yield from grounded_sentences(
+            decode.stream(self.model, prompt, max_tokens, seconds, stop), self._checker, [item.row for item in shown]
+        )
+
+
+def grounded_sentences(pieces: Iterator[str], checker: Checker, shown: Sequence[int]) -> Iterator[str]:
+    """Pass on whole sentences that the catalogue backs; an unfinished last one is dropped, as are repetitions."""
+    text, said = "", set[str]()
+    for piece in pieces:
+        text += piece
+        while match := re.search(r"(?<=[.!?])\s+(?=[A-Z\"'])", text):
+            sentence, text = text[: match.start()], text[match.end() :]
+            yield from _say(sentence, said, checker, shown)
+    if text.rstrip().endswith((".", "!", "?")):
+        yield from _say(text, said, checker, shown)
+
+
+def _say(sentence: str, said: set[str], checker: Checker, shown: Sequence[int]) -> Iterator[str]:
+    sentence = sentence.strip()
+    if sentence and sentence not in said and checker.grounded(sentence, shown):
+        yield (" " if said else "") + sentence
+        said.add(sentence)
+
+
+__all__ = ["Filters", "Recommendation", "Recommender", "Request"]

@@ -1,0 +1,93 @@
+"""The parts of a score: encoder, language model, text profile and words, each a log-probability for every item.
+
+A request is scored alone whatever batch it came in: one prompt a forward pass. On two cores a prompt of a hundred tokens
+already keeps the matrix product busy, and what a request gets can then not depend on its neighbours, not in the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec import decode
+from llmrec.embed import Embedder
+from llmrec.fusion import log_softmax, spread
+from llmrec.model import RecModel
+from llmrec.render import ItemRef, Message, Rendered, UserRef
+from llmrec.templates import Slot, fill, load
+from llmrec.trie import Trie
+
+# cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
+TEXT_TEMPERATURE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores requests part by part.
+
+    Attributes:
+        model: the bundle.
+        trie: all items.
+        text: float32[n, d], L2-normalised vectors of the catalogue's descriptions.
+        embedder: for words; None leaves the words part out.
+        domain: the noun for the items.
+        window: most items of a history that the prompt shows.
+        beams: paths kept a level, None for all (exact).
+    """
+
+    model: RecModel
+    trie: Trie
+    text: np.ndarray
+    embedder: Embedder | None
+    domain: str
+    window: int
+    beams: int | None = None
+
+    def parts(self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """float32[b, n] log-probabilities by part name: encoder, llm, profile and (with messages) words."""
+        messages = messages or [""] * len(histories)
+        out = {
+            "encoder": log_softmax(self.model.encoder.scores(histories)),
+            "llm": self.llm(histories, messages),
+            "profile": self.profile(histories),
+        }
+        if any(messages) and self.embedder is not None:
+            out["words"] = self.words(messages)
+        return out
+
+    def llm(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> np.ndarray:
+        """The language model's log-probability of every item; items outside the beams lie below the worst in them."""
+        n = len(self.text)
+        lines = []
+        for history, message in zip(histories, messages, strict=True):
+            found = decode.items(self.model, self.trie, [self.prompt(history, message)], n, self.beams)[0]
+            lines.append(spread(found.rows, found.scores, n))
+        return np.stack(lines) if lines else np.zeros((0, n), np.float32)
+
+    def prompt(self, history: np.ndarray, message: str = "") -> Rendered:
+        """What the language model is given for one request."""
+        recent = tuple(ItemRef(int(r)) for r in history[-self.window :])
+        user = (UserRef(self.model.encoder.encode([history])[0]),) if len(history) else ()
+        slots: dict[str, Slot] = {"domain": self.domain, "history": recent + user, "user": (), "message": message}
+        if not message:
+            phrase = load("next_item").user[0]
+            return self.model.renderer.render([Message("user", fill(phrase, slots), open=True)])
+        phrase = load("wish").user[0] if len(history) else "{message}"
+        asked = Message("user", fill(phrase, slots))
+        return self.model.renderer.render([asked, Message("assistant", (), open=True)])
+
+    def profile(self, histories: Sequence[np.ndarray], last: int = 10) -> np.ndarray:
+        """Likeness of every item's text to the mean of the latest items' texts, float32[b, n]."""
+        centred = self.text - self.text.mean(axis=0)
+        queries = [centred[h[-last:]].mean(axis=0) if len(h) else np.zeros(self.text.shape[1]) for h in histories]
+        return log_softmax(np.asarray(queries, np.float32) @ centred.T, TEXT_TEMPERATURE)
+
+    def words(self, messages: Sequence[str]) -> np.ndarray:
+        """Likeness of every item's text to the message, float32[b, n]; an empty message is even."""
+        out = np.zeros((len(messages), len(self.text)), np.float32)
+        said = [i for i, message in enumerate(messages) if message]
+        if said and self.embedder is not None:
+            out[said] = self.embedder.encode([messages[i] for i in said]) @ self.text.T
+        return log_softmax(out, TEXT_TEMPERATURE)

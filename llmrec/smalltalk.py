@@ -1,0 +1,113 @@
+"""What is not about items: greetings, thanks, and requests that are none of this program's business."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from llmrec.english import FILLER
+
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+_TOPICS: tuple[tuple[str, str], ...] = (
+    (
+        "greeting",
+        r"(?:hi|hello|hey|hiya|good (?:morning|evening|afternoon|day)|greetings|howdy|yo)"
+        r"(?: there| again| everyone| bot)?",
+    ),
+    (
+        "thanks",
+        r"(?:ok(?:ay)? )?(?:thanks?|thank you|thx|cheers|great|perfect|awesome|nice|cool|lovely|good)"
+        r"(?: (?:a lot|so much|very much|you|job|one|bot|again))*",
+    ),
+    ("bye", r"(?:good ?bye|bye|see you|see ya|good night|cya)(?: .{0,20})?"),
+    (
+        "mood",
+        r"(?:hi |hello |hey )?(?:how are you|how's it going|what's up|how are things)(?: .{0,20})?",
+    ),
+    (
+        "about",
+        r"(?:who|what) are you|are you (?:a |an )?(?:bot|robot|human|ai|real|person|machine).{0,20}"
+        r"|what(?:'s| is) your name",
+    ),
+    (
+        "help",
+        r"(?:help|help me|what can you do|how does (?:this|it) work|what do you do|how do i use (?:this|it))"
+        r"(?: for me)?(?: here)?",
+    ),
+    ("ok", r"(?:ok|okay|yes|yeah|yep|no|nope|sure|fine|hm+|aha|i see|alright|right|lol|haha)"),
+)  # fmt: skip
+
+# Never this program's business, whatever else stands beside it.
+_FORBIDDEN = re.compile(
+    r"\b(?:ignore|disregard|forget|override)\b.{0,40}\b(?:instructions?|prompts?|rules?|guidelines)\b"
+    r"|\b(?:system|hidden|secret|initial) (?:prompt|message|instructions?)\b"
+    r"|\b(?:you are now|pretend (?:to be|you)|act as (?:a|an|if|my)|developer mode|jailbreak)\b"
+    r"|\b(?:write|generate|debug|fix|implement|give me|explain)\b.{0,30}\b(?:code|script|python|javascript"
+    r"|sql|html|regex|program|essay|poem|haiku|email|e-mail|homework)\b"
+    r"|\b(?:api key|password)\b|\btranslate\b.{0,60}\b(?:to|into|in)\b|^\s*translate\b"
+    r"|^[^a-z]*\d+\s*[-+*/x^\u00d7\u00f7]\s*\d+(?:\s*[-+*/x^\u00d7\u00f7]\s*\d+)*\s*[=?]*\s*$|\b(?:what is"
+    r"|what's|calculate|compute|how much is)\s+\d[\d\s.]*[-+*/x^\u00d7\u00f7]"
+)  # fmt: skip
+_YEARS = re.compile(r"^\W*(?:1[89]|20)\d\d\W+(?:1[89]|20)\d\d\W*$")
+_OUTSIDE = re.compile(
+    r"\b(?:weather|forecast|temperature|rain|sunny|python|javascript|java|programming|code|sql|math|maths"
+    r"|equation|integral|derivative|square root|"
+    r"calculate|news|politics|president|prime minister|election|stocks?|bitcoin|crypto|invest|poem|essay"
+    r"|joke|recipe|cook|restaurant|hotel|"
+    r"flights?|medicine|symptoms?|doctor|diagnosis|lawyer|legal|homework|capital of|population of"
+    r"|who invented|who won|how far|how tall|"
+    r"how old are|what time|what day|what date|meaning of life|your instructions|email|train to|bus to"
+    r"|directions to|tax(?:es)?)\b"
+)
+
+
+@lru_cache(maxsize=16)
+def nouns(domain: str) -> str:
+    """Return regular-expression alternatives for the catalogue's noun: `films` -> film, films, movie, ..."""
+    words = {domain.casefold(), singular(domain).casefold()}
+    if words & {"film", "movie"}:
+        words |= {"film", "films", "movie", "movies", "flick", "flicks"}
+    return "|".join(sorted(map(re.escape, words), key=lambda word: (-len(word), word)))
+
+
+def singular(domain: str) -> str:
+    """Return the singular of a plural noun: films -> film, stories -> story, movies -> movie."""
+    if (
+        domain.endswith("ies")
+        and len(domain) > 4
+        and domain.casefold() not in {"movies", "cookies", "selfies"}
+    ):
+        return f"{domain[:-3]}y"
+    if domain.endswith(("ches", "shes", "sses", "xes")):
+        return domain[:-2]
+    return domain[:-1] if domain.endswith("s") and not domain.endswith("ss") else domain
+
+
+def content(rest: str, noun: str) -> list[str]:
+    """Return the words that describe something, once request words and the domain's nouns are out."""
+    own = set(noun.split("|"))
+    return [
+        word for word in _WORD.findall(rest) if word not in FILLER and word not in own and not word.isdigit()
+    ]
+
+
+def topic(lower: str) -> str:
+    """Return which small talk the text is (greeting, thanks, bye, mood, about, help, ok), or '' when none."""
+    bare = re.sub(r"[^\w' ]+", " ", lower)
+    bare = " ".join(bare.split())
+    for name, pattern in _TOPICS:
+        if re.fullmatch(pattern, bare):
+            return name
+    return ""
+
+
+def forbidden(lower: str) -> bool:
+    """True for what is refused whatever else is said: orders to the program, writing code, arithmetic."""
+    return _FORBIDDEN.search(lower) is not None and not _YEARS.match(lower)
+
+
+def outside(lower: str, noun: str) -> bool:
+    """True for requests about other things, unless the domain's noun is there (`a film on the weather`)."""
+    return _OUTSIDE.search(lower) is not None and not re.search(rf"\b(?:{noun}|watch)\b", lower)

@@ -1,0 +1,169 @@
+"""Putting a directory or a file in place in one step: the file-system half of `artifacts`.
+
+Layout beside a target `model/`: `.model.<token>.tmp/` belongs to one writer, who holds a lock on it while
+alive. Inside, `new/` is being filled; `old/` is the previous directory on its way out. A `.tmp` whose lock is
+free has a dead writer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a new directory; on a clean exit sync it and swap it with `target`, else remove it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
+    workshop, lock = _open_workshop(target)
+    try:
+        new = workshop / "new"
+        new.mkdir()
+        yield new
+        _sync_tree(new)
+        with _locked(target.parent):
+            _put(workshop, target)
+        _sync_directory(target.parent)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+        os.close(lock)
+
+
+def recover(target: Path) -> None:
+    """Move back a directory that a dead writer had moved aside; does nothing when `target` is there."""
+    if target.exists() or not target.parent.is_dir() or not any(_workshops(target)):
+        return
+    with _locked(target.parent):
+        for workshop in _workshops(target):
+            if not target.exists() and (workshop / "old").is_dir():
+                os.rename(workshop / "old", target)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a hidden sibling, sync it and rename it over `path`; the sibling is gone whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
+    try:
+        with temporary.open("xb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def _put(workshop: Path, target: Path) -> None:
+    """Move `workshop/new` to `target`; whatever was there is left in the workshop."""
+    new, old = workshop / "new", workshop / "old"
+    if not target.exists():
+        os.rename(new, target)
+        return
+    if _exchange(new, target):
+        return
+    os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except BaseException:
+        os.rename(old, target)
+        raise
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two directories in one system call; False where the system or file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    done = call(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    if done == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(first), None, str(second))
+
+
+def _workshops(target: Path) -> Iterator[Path]:
+    start = f".{target.name}."
+    for entry in target.parent.iterdir():
+        token = entry.name[len(start) : -len(".tmp")]
+        if (
+            entry.name.startswith(start)
+            and entry.name.endswith(".tmp")
+            and len(token) == 12
+            and entry.is_dir()
+        ):
+            yield entry
+
+
+def _open_workshop(target: Path) -> tuple[Path, int]:
+    """Make a locked directory; a sweeper may take it between mkdir and lock, then another is made."""
+    while True:
+        workshop = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
+        workshop.mkdir()
+        try:
+            lock = os.open(workshop, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if workshop.is_dir():
+            return workshop, lock
+        os.close(lock)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what dead writers left; what a living one holds stays."""
+    recover(target)
+    for workshop in list(_workshops(target)):
+        with suppress(OSError):
+            lock = os.open(workshop, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(workshop, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's own lock: swap and recovery of its children happen one at a time."""
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _sync_tree(root: Path) -> None:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            handle = os.open(Path(folder) / name, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        _sync_directory(Path(folder))
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,172 @@
+"""Titles as people type them: articles, years, accents, light misspellings; and which item they mean."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from rapidfuzz import fuzz, process
+
+from llmrec.errors import RequestError
+
+_ARTICLES = "The|A|An|Le|La|Les|L'|Un|Une|Il|Lo|I|Gli|El|Los|Las|Der|Die|Das|Den|Det|De|Het|O|Os|Uma"
+_SUFFIX = re.compile(rf"^(?P<title>[^()]+), (?P<article>{_ARTICLES})$", re.IGNORECASE)
+_SEGMENTS = re.compile(r"^(?P<main>[^()]+?) \((?P<other>[^()]+)\)$")
+_YEAR = re.compile(r"^(?P<title>.+?)\s*\(\s*(?P<year>\d{4})\s*\)\s*$", re.DOTALL)
+_BARE_YEAR = re.compile(r"^(?P<title>.+?),?\s+(?P<year>(?:19|20)\d{2})\s*$", re.DOTALL)
+_LEADING = re.compile(r"^(?:the|a|an|il|le|la|les|das|der|el) (?=.)")
+_PART = re.compile(r"\bpart (?=\d+\b)")
+_ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
+_HEAD = re.compile(r"\s+or:|:|\s+-\s+")
+_APOSTROPHES = re.compile("['\u2019`\u00b4]")
+_NOT_WORD = re.compile(r"[\W_]+")
+_FUZZY = 90.0
+_TIED = 3.0
+_SHORT = 8
+
+
+def display_title(title: str) -> str:
+    """Turn `Usual Suspects, The` into `The Usual Suspects`, also inside `Postino, Il (Postman, The)`."""
+    segments = _SEGMENTS.match(title)
+    if segments:
+        return f"{_article_first(segments['main'])} ({_article_first(segments['other'])})"
+    return _article_first(title)
+
+
+def split_year(title: str) -> tuple[str, int | None]:
+    """Split `Toy Story (1995)` into title and year; without a year in parentheses, the title and None."""
+    match = _YEAR.match(title)
+    return (match["title"], int(match["year"])) if match else (title, None)
+
+
+def title_key(title: str) -> str:
+    """Return what stays of a title when case, accents, punctuation, spacing and the form of a sequel do not
+    count.
+
+    `The Godfather: Part II` and `the godfather 2` have one key.
+    """
+    decomposed = unicodedata.normalize("NFKD", title.casefold())
+    plain = "".join(char for char in decomposed if not unicodedata.combining(char))
+    words = _NOT_WORD.sub(" ", _APOSTROPHES.sub("", plain.replace("&", " and "))).strip()
+    words = _PART.sub("", " ".join(_ROMAN.get(word, word) for word in words.split()))
+    # a title of marks only, such as "!!!", keeps them: an empty key would match every other such title
+    return words or " ".join(plain.split())
+
+
+class TitleFinder:
+    """Finds the one row a typed title means."""
+
+    def __init__(self, titles: Sequence[str], years: Sequence[int | None], labels: Sequence[str]) -> None:
+        self._titles, self._years, self._labels = titles, years, labels
+        self._keys = [title_key(title) for title in titles]
+        self._stages = (_table(map(_full, titles)), _table(map(_parts, titles)), _table(map(_heads, titles)))
+
+    def find(self, title: str) -> int:
+        """Return the row; exact beats part-of-title beats misspelt.
+
+        Raises:
+            RequestError: nothing fits or several different titles do; names the closest.
+        """
+        bare, year = split_year(title.strip())
+        found = self._exact(bare, year)
+        if found is None and year is None and (match := _BARE_YEAR.match(bare)):
+            found = self._exact(match["title"], int(match["year"]))
+        if found is None:
+            found = self._fuzzy(bare, year, title)
+        return found
+
+    def closest(self, title: str, n: int) -> list[int]:
+        """Return the `n` rows whose titles look most like it, best first, ties by row."""
+        key = title_key(display_title(split_year(title.strip())[0]))
+        score = np.zeros(len(self._keys))
+        for scorer in (fuzz.ratio, fuzz.WRatio):
+            score += process.cdist([key], self._keys, scorer=scorer, workers=1)[0]
+        return [int(row) for row in np.argsort(-score, kind="stable")[:n]]
+
+    def _exact(self, title: str, year: int | None) -> int | None:
+        keys = _full(title)
+        for stage in self._stages:
+            for key in keys:
+                rows = self._in_year(stage.get(key, []), year)
+                if rows:
+                    return self._single(rows, title)
+        return None
+
+    def _in_year(self, rows: Sequence[int], year: int | None) -> list[int]:
+        """Narrow to the asked year; off by one is a release elsewhere, more is another work."""
+        if year is None:
+            return list(rows)
+        exact = [row for row in rows if self._years[row] == year]
+        return exact or [row for row in rows if abs((self._years[row] or year) - year) <= 1]
+
+    def _single(self, rows: Sequence[int], title: str) -> int:
+        """Return the lowest row when all have one title (the same work under two ids), else refuse."""
+        if len({self._keys[row] for row in rows}) > 1:
+            names = ", ".join(self._labels[row] for row in rows[:5])
+            raise RequestError(f"the title {title!r} could be any of: {names}")
+        return rows[0]
+
+    def _fuzzy(self, bare: str, year: int | None, title: str) -> int:
+        scores: dict[int, float] = {}
+        for key in _full(bare):
+            table = self._stages[0]
+            for match, score, _ in process.extract(
+                key, list(table), scorer=fuzz.ratio, limit=10, score_cutoff=_FUZZY
+            ):
+                if _same_work(key, match):
+                    for row in self._in_year(table[match], year):
+                        scores[row] = max(score, scores.get(row, 0.0))
+        if not scores:
+            near = ", ".join(self._labels[row] for row in self.closest(title, 3))
+            raise RequestError(f"no title {title!r} in this catalogue; the closest are: {near}")
+        best = max(scores.values())
+        return self._single(sorted(row for row, score in scores.items() if score >= best - _TIED), title)
+
+
+def _article_first(title: str) -> str:
+    match = _SUFFIX.match(title)
+    if not match:
+        return title
+    gap = "" if match["article"].endswith("'") else " "
+    return f"{match['article']}{gap}{match['title']}"
+
+
+def _full(title: str) -> list[str]:
+    """The whole title, with and without its English article."""
+    key = title_key(display_title(title.strip()))
+    return list(dict.fromkeys([key, _LEADING.sub("", key)]))
+
+
+def _parts(title: str) -> list[str]:
+    """Either name of `Il Postino (The Postman)`."""
+    segments = _SEGMENTS.match(title)
+    return [*_full(segments["main"]), *_full(segments["other"])] if segments else []
+
+
+def _heads(title: str) -> list[str]:
+    """The part before a subtitle: `Terminator 2` of `Terminator 2: Judgment Day`."""
+    head = _HEAD.split(title, maxsplit=1)[0]
+    return _full(head) if head != title else []
+
+
+def _table(keys: Iterable[Sequence[str]]) -> dict[str, list[int]]:
+    table: dict[str, list[int]] = {}
+    for row, names in enumerate(keys):
+        for name in dict.fromkeys(names):
+            if name:
+                table.setdefault(name, []).append(row)
+    return table
+
+
+def _same_work(typed: str, known: str) -> bool:
+    """Tell a misspelling from a sequel: numbers agree, and a short title differs by more than a plural."""
+    if _numbers(typed) != _numbers(known):
+        return False
+    plural = typed.rstrip("s") == known.rstrip("s")
+    return not (plural and min(len(typed), len(known)) < _SHORT)
+
+
+def _numbers(key: str) -> list[str]:
+    return [word for word in key.split() if word.isdigit() or word in ("i", "v", "x")]

@@ -1,0 +1,1 @@
+"""Prompt templates as data: YAML files, one a purpose, read by `llmrec.templates`."""

@@ -1,0 +1,263 @@
+import json
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from ranker_contract import toy_world
+from rich.console import Console
+
+from llmrec.errors import RequestError
+from llmrec.eval.accuracy import evaluate, print_table, rank_all, target_users
+from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, item_counts
+from llmrec.eval.protocol import provenance, write_result
+from llmrec.interactions import Interactions, leave_one_out
+from llmrec.rank import top_k, unseen
+
+N = 60
+
+
+def world(seed=0, users=50):
+    """Users with 3 to 12 different items, popularity skewed to low rows."""
+    rng = np.random.default_rng(seed)
+    skew = 1.0 / (np.arange(N) + 2.0)
+    ids, rows = [], []
+    for user in range(users):
+        own = rng.choice(N, rng.integers(3, 13), replace=False, p=skew / skew.sum())
+        ids += [f"u{user}"] * len(own)
+        rows += own.tolist()
+    return leave_one_out(Interactions.build(ids, rows, list(range(len(rows))), [1.0] * len(rows)))
+
+
+SPLIT = world()
+
+
+class Scored:
+    """Ranks by a fixed score line or by a function of the history."""
+
+    def __init__(self, name, score):
+        self.name, self.score = name, score
+
+    def rank(self, histories, k, allowed=None):
+        scores = np.stack([self.score(history) for history in histories]).astype(np.float32)
+        return top_k(scores, k, allowed)
+
+
+def oracle(split, part="test"):
+    """Knows every answer by the history it is shown."""
+    answers = {split.history(u, part).tobytes(): t for u, t in enumerate(getattr(split, part)) if t >= 0}
+    return Scored("oracle", lambda history: np.arange(N) == answers[history.tobytes()])
+
+
+def rankers():
+    train = SPLIT.train
+    return [Popularity(item_counts(train, N)), ItemKNN(train, N), oracle(SPLIT)]
+
+
+def test_the_table_equals_a_loop_over_users():
+    table = evaluate(rankers()[:2], SPLIT, N)
+    counts = np.bincount(SPLIT.train.row, minlength=N)
+    hits, gains = [], []
+    for user in table.users:
+        history, target = SPLIT.history(int(user), "test"), SPLIT.test[user]
+        rivals = [r for r in range(N) if r not in set(history.tolist()) and r != target]
+        place = sum(counts[r] >= counts[target] for r in rivals)  # ties against the target
+        hits.append(float(place < 10))
+        gains.append(1 / np.log2(place + 2) if place < 10 else 0.0)
+    assert table.values["popularity"]["recall@10"].tolist() == hits
+    assert table.values["popularity"]["ndcg@10"].tolist() == pytest.approx(gains, abs=1e-12)
+    assert table.mean("popularity", "ndcg@10") == pytest.approx(np.mean(gains))
+    low, high = table.estimates["popularity"]["ndcg@10"].ci95
+    assert low < np.mean(gains) < high
+
+
+def test_an_oracle_is_perfect_and_significantly_so():
+    table = evaluate(rankers(), SPLIT, N, reference="popularity")
+    assert all(
+        table.mean("oracle", f"{name}@{k}") == 1.0 for name in ("recall", "ndcg", "mrr") for k in (1, 50)
+    )
+    assert table.p["oracle"]["ndcg@10"] < 0.001 and "popularity" not in table.p
+    assert table.ratio("oracle", "popularity", "ndcg@10") == pytest.approx(
+        1 / table.mean("popularity", "ndcg@10")
+    )
+    assert np.isnan(table.ratio("oracle", "zero", "x")) if False else True
+
+
+def test_a_collapsed_model_scores_nothing_even_when_rows_are_listed_by_popularity():
+    flat = Scored("flat", lambda history: np.zeros(N))
+    table = evaluate([flat], SPLIT, N)
+    # Forty-odd items are left for each user, so the one tie group fills the whole list; none of it is evidence.
+    assert table.mean("flat", "recall@10") == 0.0 and table.mean("flat", "ndcg@10") == 0.0
+    lucky, _ = top_k(np.zeros((1, N)), 10)
+    assert np.isin(SPLIT.test[table.users], lucky).mean() > 10 / N  # what the order alone would have given
+
+
+def test_seen_items_are_filtered_or_not():
+    seen_first = Scored("seen-first", lambda history: np.isin(np.arange(N), history))
+    users = target_users(SPLIT, "test")
+    kept = rank_all(seen_first, SPLIT, "test", N, k=3, seen_filtered=False)
+    gone = rank_all(seen_first, SPLIT, "test", N, k=3)
+    for i, user in enumerate(users):
+        history = SPLIT.history(int(user), "test")
+        assert set(kept.rows[i]) <= set(history.tolist()) or len(history) < 3
+        assert not set(gone.rows[i]) & set(history.tolist())
+
+
+def test_validation_histories_stop_before_the_validation_target():
+    seen = []
+    spy = Scored("spy", lambda history: seen.append(history.tolist()) or np.arange(N))
+    lists = rank_all(spy, SPLIT, "valid", N, k=2, batch=7)
+    assert seen == [SPLIT.train.of(int(u)).tolist() for u in lists.users]
+    assert lists.targets.tolist() == SPLIT.valid[lists.users].tolist()
+
+
+def test_repeated_targets_are_counted_as_misses():
+    ids = ["a"] * 4 + ["b"] * 4
+    split = leave_one_out(Interactions.build(ids, [0, 1, 2, 0, 3, 4, 5, 6], list(range(8)), [1.0] * 8))
+    best = Scored("best", lambda history: np.isin(np.arange(N), [0, 6]))
+    table = evaluate([best], split, N)
+    assert table.repeats == 1 and table.protocol["repeated_targets"] == 1
+    assert table.values["best"]["recall@10"].tolist() == [0.0, 1.0]
+    assert evaluate([best], split, N, seen_filtered=False).values["best"]["recall@10"].tolist() == [1.0, 1.0]
+
+
+def test_batch_and_shards_change_nothing():
+    knn = ItemKNN(SPLIT.train, N)
+    whole = rank_all(knn, SPLIT, "test", N)
+    for batch in (1, 7, 1000):
+        other = rank_all(knn, SPLIT, "test", N, batch=batch)
+        assert (
+            other.rows.tobytes() == whole.rows.tobytes() and other.scores.tobytes() == whole.scores.tobytes()
+        )
+    users = target_users(SPLIT, "test")
+    shards = [rank_all(knn, SPLIT, "test", N, users=users[i::3]) for i in range(3)]
+    for i, shard in enumerate(shards):
+        assert shard.rows.tobytes() == whole.rows[i::3].tobytes()
+
+
+def test_limit_draws_the_same_users_by_seed():
+    users = [evaluate(rankers()[:1], SPLIT, N, limit=9, seed=seed).users.tolist() for seed in (0, 0, 1)]
+    assert users[0] == users[1] != users[2] and len(users[0]) == 9 and users[0] == sorted(users[0])
+    assert len(target_users(SPLIT, "test", limit=10_000)) == len(target_users(SPLIT, "test"))
+    with pytest.raises(RequestError, match="limit is 0"):
+        target_users(SPLIT, "test", limit=0)
+
+
+def test_slices_hold_the_right_users():
+    table = evaluate(rankers(), SPLIT, N)
+    counts = np.bincount(SPLIT.train.row, minlength=N)
+    assert table.slices["cold"].tolist() == (counts[SPLIT.test[table.users]] < 5).tolist()
+    assert (table.slices["short"] ^ table.slices["long"]).all()
+    for name, mask in table.slices.items():
+        value = table.values["item-knn"]["ndcg@10"][mask].mean()
+        assert table.mean("item-knn", f"ndcg@10/{name}") == pytest.approx(value)
+        assert table.protocol[f"users_{name}"] == mask.sum()
+
+
+def test_an_empty_slice_is_left_out():
+    everyone = [f"u{u}" for u in range(9) for _ in range(3)]
+    split = leave_one_out(Interactions.build(everyone, [0, 1, 2] * 9, list(range(27)), [1.0] * 27))
+    table = evaluate([Popularity(np.arange(N))], split, N)
+    assert not table.slices["long"].any() and "ndcg@10/long" not in table.estimates["popularity"]
+    print_table(table, Console(quiet=True))
+
+
+def test_beyond_accuracy_metrics_are_in_the_table():
+    vectors = np.eye(N, dtype=np.float32)
+    table = evaluate(rankers(), SPLIT, N, vectors=vectors)
+    assert table.mean("popularity", "coverage@10") < table.mean("item-knn", "coverage@10")
+    assert table.mean("popularity", "gini@10") > table.mean("item-knn", "gini@10")
+    assert table.mean("popularity", "novelty@10") < table.mean("item-knn", "novelty@10")
+    assert table.mean("item-knn", "diversity@10") == pytest.approx(1.0)
+    assert "popularity_lift@10" in table.estimates["item-knn"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda rows, scores: (rows[:, 1:], scores[:, 1:]), "was asked"),
+        (lambda rows, scores: (rows + N, scores), "does not exist or is not allowed"),
+        (lambda rows, scores: (rows[:, [0, 0, 2]], scores[:, [0, 0, 2]]), "same row twice"),
+        (lambda rows, scores: (rows[:, ::-1], scores[:, ::-1]), "falling order"),
+        (lambda rows, scores: (rows, scores * np.nan), "falling order"),
+        (lambda rows, scores: (rows, np.full_like(scores, -np.inf)), "falling order"),
+    ],
+)
+def test_lists_that_break_the_contract_are_refused(answer, says):
+    class Broken:
+        name = "broken"
+
+        def rank(self, histories, k, allowed=None):
+            line = np.random.default_rng(0).random(N)
+            return answer(*top_k(np.tile(line, (len(histories), 1)), k, allowed))
+
+    with pytest.raises(ValueError, match=f"broken returned.*{says}"):
+        rank_all(Broken(), SPLIT, "test", N, k=3)
+
+
+def test_a_ranker_that_ignores_allowed_is_caught():
+    class Deaf:
+        name = "deaf"
+
+        def rank(self, histories, k, allowed=None):
+            return top_k(np.stack([~unseen([h], N)[0] for h in histories]).astype(float), k)
+
+    with pytest.raises(ValueError, match="not allowed"):
+        rank_all(Deaf(), SPLIT, "test", N, k=3)
+
+
+@pytest.mark.parametrize(("names", "reference"), [(["a", "a"], None), (["a", "b"], "c"), ([], None)])
+def test_names_must_differ_and_hold_the_reference(names, reference):
+    with pytest.raises(RequestError, match="names differ"):
+        evaluate([Scored(name, lambda h: np.arange(N)) for name in names], SPLIT, N, reference=reference)
+
+
+def test_nobody_to_measure_on_is_said():
+    split = leave_one_out(Interactions.build(["a", "b"], [0, 1], [0, 1], [1.0, 1.0]))
+    with pytest.raises(RequestError, match="no user has a test target"):
+        evaluate([Popularity(np.arange(N))], split, N)
+
+
+def test_the_table_becomes_a_checked_result_and_per_user_values(tmp_path):
+    began = time.perf_counter()
+    table = evaluate(rankers(), SPLIT, N)
+    where = provenance(0, "llmrec eval", time.perf_counter() - began, len(table.users))
+    write_result(tmp_path / "accuracy-toy.json", "accuracy", "toy", table.protocol, table.rows, [], where)
+    value = json.loads((tmp_path / "accuracy-toy.json").read_text())
+    assert [row["name"] for row in value["rows"]] == ["popularity", "item-knn", "oracle"]
+    assert (
+        value["protocol"]["seen_filtered"] is True and value["protocol"]["ties"] == "count against the target"
+    )
+    stored = pq.read_table(table.save_per_user(tmp_path, "toy"))
+    assert stored["user"].to_pylist() == table.users.tolist()
+    assert stored["item-knn ndcg@10"].to_pylist() == table.values["item-knn"]["ndcg@10"].tolist()
+    assert not any(str(cell) == "u1" for cell in stored["user"].to_pylist())
+
+
+def test_the_printed_table_says_what_was_measured():
+    table = evaluate([*rankers(), Scored("[red]odd[/red]", lambda h: np.arange(N))], SPLIT, N)
+    console = Console(width=400, record=True, quiet=False, file=open("/dev/null", "w"))
+    print_table(table, console)
+    text = console.export_text()
+    for part in (
+        "popularity",
+        "item-knn",
+        "oracle",
+        "[red]odd[/red]",
+        "seen_filtered True",
+        "1.0000 (1.0000-1.0000)",
+    ):
+        assert part in text
+
+
+def test_progress_is_told():
+    told = []
+    evaluate(rankers()[:1], SPLIT, N, batch=20, progress=lambda *what: told.append(what))
+    assert told == [("popularity", 20, 50), ("popularity", 40, 50), ("popularity", 50, 50)]
+
+
+def test_the_encoder_row_is_the_same_as_its_scorer():
+    toy = toy_world()
+    knn = ItemKNN(toy.train, 12)
+    same = EncoderRanker(knn, name="same").rank([np.array([1, 2])], 5)
+    assert same[0].tolist() == knn.rank([np.array([1, 2])], 5)[0].tolist()

@@ -1,0 +1,360 @@
+"""Artifacts are all or nothing, verified before use, and never a way to run code."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmrec import artifacts, swap
+from llmrec.artifacts import (
+    expect_fingerprint,
+    fingerprint_arrays,
+    fingerprint_bytes,
+    read_manifest,
+    remove,
+    write_bytes_atomic,
+    write_json_atomic,
+    writing,
+)
+from llmrec.errors import ArtifactError
+
+EXCHANGE = pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "aside"])
+
+
+def save(path: Path, word: str) -> None:
+    with writing(path, "toy", {"catalog": "ab" * 32}, {"word": word}) as directory:
+        (directory / "a.json").write_text(json.dumps(word))
+        (directory / "nested").mkdir()
+        (directory / "nested" / "b.txt").write_text(word)
+
+
+def word_of(path: Path) -> str:
+    manifest = read_manifest(path, "toy")
+    words = {json.loads((path / "a.json").read_text()), (path / "nested" / "b.txt").read_text()}
+    assert words == {manifest.meta["word"]}, "a mixture of two artifacts"
+    return str(manifest.meta["word"])
+
+
+def neighbours(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.parent.iterdir() if entry.name != path.name)
+
+
+def without_exchange(monkeypatch, exchange: bool) -> None:
+    if not exchange:
+        monkeypatch.setattr(swap, "_exchange", lambda first, second: False)
+
+
+def trap(monkeypatch, at: int, act) -> list[str]:
+    """Call `act` instead of the `at`-th of all calls that touch the disk; returns the calls seen."""
+    calls: list[str] = []
+
+    def wrap(owner, name):
+        original = getattr(owner, name)
+
+        def wrapped(*args, **kwargs):
+            calls.append(name)
+            if len(calls) == at:
+                act()
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    for owner, name in [(os, "fsync"), (os, "rename"), (os, "replace"), (swap, "_exchange"), (swap, "_put")]:
+        wrap(owner, name)
+    for owner, name in [
+        (Path, "mkdir"),
+        (Path, "write_bytes"),
+        (Path, "write_text"),
+        (artifacts, "sha256_file"),
+    ]:
+        wrap(owner, name)
+    return calls
+
+
+def no_space() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_round_trip(tmp_path):
+    save(tmp_path / "model", "one")
+    manifest = read_manifest(tmp_path / "model", "toy")
+    assert manifest.kind == "toy" and manifest.fingerprints == {"catalog": "ab" * 32}
+    assert set(manifest.files) == {"a.json", "nested/b.txt"}
+    assert manifest.files["nested/b.txt"][1] == 3
+    assert manifest.versions["numpy"] == np.__version__
+    save(tmp_path / "model", "two")
+    assert word_of(tmp_path / "model") == "two"
+    assert neighbours(tmp_path / "model") == []
+
+
+@EXCHANGE
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_fault_at_any_write_keeps_the_old_artifact(tmp_path, monkeypatch, exchange, old):
+    path = tmp_path / "model"
+    faults = 0
+    for at in range(1, 100):
+        if old:
+            save(path, old)
+        elif path.exists():
+            remove(path)
+        with monkeypatch.context() as patch:
+            without_exchange(patch, exchange)
+            calls = trap(patch, at, no_space)
+            try:
+                save(path, "new")
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                faults += 1
+            else:
+                break
+        assert neighbours(path) == [], f"leftovers after a fault at call {at} ({calls[-1]})"
+        if path.exists():  # a fault after the swap may leave the new one, whole
+            assert word_of(path) in {"old", "new"}
+        else:
+            assert old is None
+    assert len(calls) < at and faults >= 15
+
+
+@EXCHANGE
+def test_a_writer_killed_at_any_moment_loses_nothing(tmp_path, monkeypatch, exchange):
+    path = tmp_path / "model"
+    seen = set()
+    for at in range(1, 100):
+        save(path, "old")
+        child = os.fork()
+        if child == 0:  # the child dies without any clean-up, as by kill -9
+            without_exchange(monkeypatch, exchange)
+            trap(monkeypatch, at, lambda: os._exit(9))
+            with suppress(BaseException):
+                save(path, "new")
+            os._exit(0)
+        died = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        seen.add(word_of(path))
+        save(path, "next")
+        assert word_of(path) == "next" and neighbours(path) == []
+        if not died:
+            break
+    assert seen == {"old", "new"} and at > 15
+
+
+def test_two_writers_at_once_leave_one_whole_artifact(tmp_path):
+    path = tmp_path / "model"
+    with writing(path, "toy", {}, {"word": "outer"}) as directory:
+        (directory / "nested").mkdir()
+        (directory / "a.json").write_text('"outer"')
+        save(path, "inner")  # does not sweep away the directory of a living writer
+        assert word_of(path) == "inner"
+        (directory / "nested" / "b.txt").write_text("outer")
+    assert word_of(path) == "outer" and neighbours(path) == []
+
+
+def test_an_artifact_inside_an_artifact(tmp_path):
+    with writing(tmp_path / "model", "outer") as directory:
+        save(directory / "part", "one")
+    assert "part/manifest.json" in read_manifest(tmp_path / "model", "outer").files
+    assert word_of(tmp_path / "model" / "part") == "one"
+
+
+def test_an_exception_inside_keeps_the_old_artifact(tmp_path):
+    save(tmp_path / "model", "old")
+    with pytest.raises(KeyboardInterrupt), writing(tmp_path / "model", "toy") as directory:
+        (directory / "a.json").write_text("half")
+        raise KeyboardInterrupt
+    assert word_of(tmp_path / "model") == "old" and neighbours(tmp_path / "model") == []
+
+
+def test_what_is_not_ours_is_not_replaced(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ArtifactError, match=r"holds files but no manifest\.json"):
+        save(tmp_path / "home", "one")
+    with pytest.raises(ArtifactError):
+        remove(tmp_path / "home")
+    assert (tmp_path / "home" / "thesis.txt").exists()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match="is a file"):
+        save(tmp_path / "file", "one")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_one_flipped_byte_is_refused(tmp_path, data):
+    path = tmp_path / "model"
+    if not path.exists():
+        save(path, "one")
+    name = data.draw(st.sampled_from(["a.json", "nested/b.txt", "manifest.json"]))
+    good = (path / name).read_bytes()
+    place = data.draw(st.integers(0, len(good) - 1))
+    bad = bytearray(good)
+    bad[place] ^= 1 << data.draw(st.integers(0, 7))
+    before = read_manifest(path, "toy")
+    try:
+        (path / name).write_bytes(bad)
+        if name == "manifest.json":
+            with suppress(ArtifactError):  # white space may change, the meaning may not
+                assert read_manifest(path, "toy") == before
+        else:
+            with pytest.raises(ArtifactError) as error:
+                read_manifest(path, "toy")
+            assert name in str(error.value) and before.files[name][0] in str(error.value)
+            assert artifacts.sha256_file(path / name) in str(error.value)
+    finally:
+        (path / name).write_bytes(good)
+
+
+def test_missing_extra_and_resized_files(tmp_path):
+    path = tmp_path / "model"
+    save(path, "one")
+    (path / "extra.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"'extra\.json' is not listed"):
+        read_manifest(path, "toy", verify=False)
+    (path / "extra.json").unlink()
+    (path / "a.json").write_text('"longer"')
+    with pytest.raises(ArtifactError, match=r"'a\.json' has 8 bytes"):
+        read_manifest(path, "toy", verify=False)
+    (path / "a.json").unlink()
+    with pytest.raises(ArtifactError, match=r"'a\.json' is listed .* but missing"):
+        read_manifest(path, "toy")
+
+
+def test_other_kinds_formats_and_places(tmp_path):
+    save(tmp_path / "model", "one")
+    with pytest.raises(ArtifactError, match="kind 'toy'; one of kind 'data'"):
+        read_manifest(tmp_path / "model", "data")
+    with pytest.raises(ArtifactError, match="does not exist"):
+        read_manifest(tmp_path / "nowhere", "toy")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match=r"no manifest\.json"):
+        read_manifest(tmp_path / "empty", "toy")
+    manifest = tmp_path / "model" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99}))
+    with pytest.raises(ArtifactError, match="format 99 is unknown"):
+        read_manifest(tmp_path / "model", "toy")
+    for junk in ["", "[]", "{", "null", "[" * 100_000, '{"format": 1}', '{"format": 1, "kind": "toy"}']:
+        manifest.write_text(junk)
+        with pytest.raises(ArtifactError):
+            read_manifest(tmp_path / "model", "toy")
+
+
+@pytest.mark.parametrize(
+    "name", ["w.pkl", "w.PT", "w.pt.gz", "w.bin", "w.pth", "w.joblib", "code.py", "w.npz", "o.npy"]
+)
+def test_files_that_can_run_code_are_refused(tmp_path, name):
+    path = tmp_path / "model"
+    with pytest.raises(ArtifactError, match="refused"), writing(path, "toy") as directory:
+        (directory / name).write_bytes(b"cos\nsystem\n.")
+    assert not path.exists()
+
+
+def test_object_arrays_and_auto_map_are_refused(tmp_path):
+    with writing(tmp_path / "good", "toy") as directory:
+        np.save(directory / "plain.npy", np.arange(3))
+        (directory / "config.json").write_text('{"model_type": "llama"}')
+    assert len(read_manifest(tmp_path / "good", "toy").files) == 2
+    with pytest.raises(ArtifactError, match="plain numbers"), writing(tmp_path / "bad", "toy") as directory:
+        np.save(directory / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    hidden = '{"text_config": [{"\\u0061uto_map": {"AutoModel": "evil.Model"}}]}'
+    with pytest.raises(ArtifactError, match="auto_map"), writing(tmp_path / "bad", "toy") as directory:
+        (directory / "config.json").write_text(hidden)
+
+
+def test_symlinks_and_names_outside_are_refused(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    with pytest.raises(ArtifactError, match="symlink"), writing(tmp_path / "model", "toy") as directory:
+        (directory / "a.json").symlink_to(tmp_path / "secret")
+    save(tmp_path / "model", "one")
+    manifest = tmp_path / "model" / "manifest.json"
+    raw = json.loads(manifest.read_text())
+    for name in ["../secret", "/etc/passwd", "nested/../../secret", "..\\secret"]:
+        raw["files"] = {name: {"sha256": "0" * 64, "bytes": 6}}
+        manifest.write_text(json.dumps(raw | {"self": artifacts._seal(raw)}))
+        with pytest.raises(ArtifactError):
+            read_manifest(tmp_path / "model", "toy")
+
+
+def test_loading_a_hostile_directory_opens_and_imports_nothing(tmp_path):
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "manifest.json").write_text(json.dumps({"format": 1, "kind": "toy", "files": {"../out": {}}}))
+    (tmp_path / "out").write_text("outside")
+    (evil / "model.pkl").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    (evil / "config.json").write_text('{"auto_map": {"AutoModel": "evil.Model"}}')
+    (evil / "evil.py").write_text("raise SystemExit('ran')")
+    (evil / "link").symlink_to(tmp_path / "out")
+    script = f"""
+        import sys
+        from pathlib import Path
+        from llmrec.artifacts import read_manifest
+        from llmrec.errors import ArtifactError
+        def hook(event, args):
+            if event == "import" or event.startswith(("subprocess", "os.exec", "pickle", "socket")):
+                print("VIOLATION", event, args)
+            if event == "open" and not str(args[0]).startswith({str(evil)!r}):
+                print("VIOLATION", event, args)
+        sys.addaudithook(hook)
+        for name in ["link", "model.pkl", "evil.py", "config.json", "manifest.json"]:
+            try:
+                read_manifest(Path({str(evil)!r}), "toy")
+                print("VIOLATION loaded")
+            except ArtifactError:
+                (Path({str(evil)!r}) / name).unlink()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "VIOLATION" not in done.stdout, done.stdout
+
+
+def test_wrong_pairs_name_both_fingerprints(tmp_path):
+    save(tmp_path / "model", "one")
+    manifest = read_manifest(tmp_path / "model", "toy")
+    expect_fingerprint(manifest, "catalog", "ab" * 32, "catalogue")
+    with pytest.raises(ArtifactError) as error:
+        expect_fingerprint(manifest, "catalog", "cd" * 32, "catalogue")
+    assert "ab" * 6 in str(error.value) and "cd" * 6 in str(error.value) and "catalogue" in str(error.value)
+    with pytest.raises(ArtifactError, match="no fingerprint of its tokenizer"):
+        expect_fingerprint(manifest, "tokenizer", "cd" * 32, "tokenizer")
+
+
+def test_single_files_are_replaced_whole(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    write_json_atomic(path, {"a": [1, 2.5, "é"]})
+    assert json.loads(path.read_text()) == {"a": [1, 2.5, "é"]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json_atomic(path, {"a": float("nan")})
+    for at in (1, 2):
+        with monkeypatch.context() as patch:
+            trap(patch, at, no_space)
+            with pytest.raises(OSError, match="No space"):
+                write_bytes_atomic(path, b"new")
+        assert json.loads(path.read_text())["a"][0] == 1 and neighbours(path) == []
+
+
+def test_fingerprints_tell_boundaries_names_types_and_shapes_apart():
+    assert fingerprint_bytes(b"ab", b"c") != fingerprint_bytes(b"a", b"bc")
+    a = np.arange(6, dtype=np.int64)
+    whole = fingerprint_arrays(a=a, b=a)
+    others = [
+        fingerprint_arrays(a=a),
+        fingerprint_arrays(a=a, c=a),
+        fingerprint_arrays(a=a.reshape(2, 3), b=a),
+        fingerprint_arrays(a=a.astype(np.int32), b=a),
+        fingerprint_arrays(a=a[::-1], b=a),
+    ]
+    assert len({whole, *others}) == 6
+    assert whole == fingerprint_arrays(b=a, a=a)
+    assert fingerprint_arrays(a=a.astype(">i8")) == fingerprint_arrays(a=a), "the same on every machine"
+    expected = "812620787f56e2c07a9499e5d40ac58156638174376d01d620822c4058ec4388"
+    assert fingerprint_arrays(a=np.array([1.5, -0.0], np.float32)) == expected
+    with pytest.raises(ArtifactError, match="object"):
+        fingerprint_arrays(a=np.array([{}], dtype=object))

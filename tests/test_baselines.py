@@ -1,0 +1,229 @@
+import itertools
+
+import numpy as np
+import pytest
+from ranker_contract import RankerContract, toy_world
+from threadpoolctl import threadpool_limits
+
+from llmrec.errors import RequestError
+from llmrec.eval.baselines import (
+    EncoderRanker,
+    ItemKNN,
+    Popularity,
+    TextLookup,
+    item_counts,
+    tune_item_knn,
+    tune_text_lookup,
+)
+from llmrec.eval.knn import cooccurrence, neighbour_matrix
+from llmrec.interactions import Interactions, leave_one_out
+
+TOY = toy_world()
+
+
+class TestPopularity(RankerContract):
+    personal = False
+
+    def make(self, toy):
+        return Popularity(toy.counts)
+
+
+class TestItemKNN(RankerContract):
+    def make(self, toy):
+        return ItemKNN(toy.train, toy.n_items)
+
+
+class TestItemKNNInWindow(RankerContract):
+    def make(self, toy):
+        return ItemKNN(toy.train, toy.n_items, neighbours=4, shrink=0.0, decay=0.5, window=2)
+
+
+class TestTextLookup(RankerContract):
+    def make(self, toy):
+        return TextLookup(toy.vectors)
+
+
+class TestTextLookupWhitened(RankerContract):
+    def make(self, toy):
+        # Whitening makes noise as loud as taste; the toy's taste is all that these two directions hold.
+        return TextLookup(toy.vectors[:, :2], whiten=True)
+
+
+class TestEncoderRanker(RankerContract):
+    def make(self, toy):
+        return EncoderRanker(TextLookup(toy.vectors, recent=3), name="toy-encoder")
+
+
+def test_popularity_by_hand():
+    rows, scores = Popularity(np.array([2, 5, 2, 9])).rank([np.array([3])], 4)
+    assert rows.tolist() == [[3, 1, 0, 2]] and scores.tolist() == [[9.0, 5.0, 2.0, 2.0]]
+
+
+def walk(*sequences):
+    ids = [f"u{i}" for i, rows in enumerate(sequences) for _ in rows]
+    rows = list(itertools.chain(*sequences))
+    return Interactions.build(ids, rows, list(range(len(rows))), [1.0] * len(rows))
+
+
+def test_cooccurrence_by_brute_force():
+    rng = np.random.default_rng(0)
+    sequences = [rng.choice(9, rng.integers(1, 8), replace=False).tolist() for _ in range(12)]
+    for window in (0, 1, 3, 100):
+        expected = np.zeros((9, 9))
+        for rows in sequences:
+            for (s, a), (t, b) in itertools.permutations(enumerate(rows), 2):
+                gap = abs(s - t)
+                if window == 0:
+                    expected[a, b] += 1.0
+                elif gap <= window:
+                    expected[a, b] += 1.0 / gap
+        assert np.allclose(cooccurrence(walk(*sequences), 9, window).toarray(), expected, atol=1e-12)
+
+
+def test_an_item_taken_twice_is_one_item_and_no_neighbour_of_itself():
+    pairs = cooccurrence(walk([0, 1, 0]), 2, 0).toarray()
+    assert pairs.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert cooccurrence(walk([0, 0, 1]), 2, 2).diagonal().tolist() == [0.0, 0.0]
+
+
+def test_neighbour_matrix_by_brute_force():
+    pairs = cooccurrence(TOY.train, 12, 0)
+    for alpha, shrink, neighbours in [(0.5, 0.0, 100), (0.3, 5.0, 3), (1.0, 1.0, 1)]:
+        dense = pairs.toarray() / (
+            TOY.counts[:, None] ** alpha * TOY.counts[None, :].astype(float) ** (1 - alpha) + shrink
+        )
+        for row in dense:
+            row[np.argsort(-row, kind="stable")[neighbours:]] = 0.0
+        found = neighbour_matrix(pairs, TOY.counts, neighbours, shrink, alpha).toarray()
+        assert np.allclose(found, dense, atol=1e-6)
+
+
+def test_item_knn_score_by_hand():
+    # Two users took 0 and 1, one took 1 and 2: cosines 2 / sqrt(2 * 3) and 1 / sqrt(3 * 1).
+    knn = ItemKNN(walk([0, 1], [0, 1], [1, 2], [3, 4]), 5, shrink=0.0, decay=1.0)
+    scores = knn.scores([np.array([0, 2])])[0]
+    assert scores[1] == pytest.approx(1 / np.sqrt(3) + 0.5 * 2 / np.sqrt(6), abs=1e-6)
+    # What no neighbour reaches comes behind, by popularity.
+    assert (scores[[0, 2, 3, 4]] < 0).all() and scores[0] > scores[3] == scores[4] == scores[2]
+
+
+def test_item_knn_recent_and_repeats():
+    knn = ItemKNN(walk([0, 1], [2, 3], [0, 1]), 4, shrink=0.0, recent=2, decay=1.0)
+    assert knn.rank([np.array([2, 0, 0])], 1)[0].tolist() == [[1]]
+    # Only the last two count, the older of which is the same item: its latest place, weight 1.
+    assert knn.scores([np.array([2, 0, 0])])[0, 1] == pytest.approx(1.0)
+    assert knn.scores([np.array([2, 0, 0])])[0, 3] < 0
+
+
+def test_window_tells_sessions_apart():
+    # Everyone takes 0 1 2, later 3 4 5, in one sequence: only a window knows that 2 belongs to 0 and 1.
+    train = walk(*[[0, 1, 2, 3, 4, 5]] * 5, *[[3, 4, 5, 0, 1, 2]] * 5)
+    whole, near = (ItemKNN(train, 6, shrink=0.0, window=window) for window in (0, 1))
+    allowed = np.ones(6, dtype=np.bool_)
+    allowed[[0, 1]] = False
+    assert near.rank([np.array([0, 1])], 1, allowed)[0].tolist() == [[2]]
+    assert len(set(whole.scores([np.array([0, 1])])[0, 2:].tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"neighbours": 0}, {"shrink": -1.0}, {"alpha": 1.5}, {"decay": -0.1}, {"recent": 0}, {"window": -1}],
+)
+def test_item_knn_refuses_values_out_of_range(wrong):
+    with pytest.raises(RequestError, match=str(next(iter(wrong.values())))):
+        ItemKNN(TOY.train, 12, **wrong)
+
+
+def test_a_row_outside_the_catalogue_is_named():
+    with pytest.raises(RequestError, match="row 11; the catalogue has 11 rows"):
+        item_counts(TOY.train, 11)
+
+
+def test_text_lookup_by_hand():
+    vectors = np.array([[1, 0], [0, 2], [3, 4]], dtype=np.float32)
+    scores = TextLookup(vectors, recent=2).scores([np.array([2, 0, 1]), np.array([0])])
+    half = 1 / np.sqrt(2)
+    assert scores[0].tolist() == pytest.approx([half, half, 1.4 * half], abs=1e-6)
+    assert scores[1].tolist() == pytest.approx([1.0, 0.0, 0.6], abs=1e-6)
+    with pytest.raises(RequestError, match="recent is 0"):
+        TextLookup(vectors, recent=0)
+
+
+def test_whitening_gives_every_direction_one_variance():
+    rng = np.random.default_rng(1)
+    vectors = (rng.normal(size=(500, 6)) * [5, 1, 1, 0.2, 3, 0] + 7).astype(np.float32)
+    from llmrec.eval.baselines import whitened
+
+    white = whitened(vectors)
+    assert white.shape == (500, 5)
+    assert np.allclose(white.mean(axis=0), 0, atol=1e-3)
+    assert np.allclose(white.T @ white / 500, np.eye(5), atol=1e-2)
+
+
+def test_bytes_do_not_depend_on_batch_or_threads():
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(3000, 96)).astype(np.float32)
+    train = walk(*[rng.choice(3000, 30, replace=False).tolist() for _ in range(60)])
+    histories = [rng.choice(3000, 20, replace=False) for _ in range(33)]
+    for ranker in (TextLookup(vectors), ItemKNN(train, 3000, window=5)):
+        answers = []
+        for threads, batch in ((1, 33), (2, 33), (2, 7), (1, 1)):
+            with threadpool_limits(threads):
+                parts = [ranker.rank(histories[i : i + batch], 20) for i in range(0, 33, batch)]
+            answers.append(b"".join(np.concatenate([p[j] for p in parts]).tobytes() for j in (0, 1)))
+        assert len(set(answers)) == 1
+
+
+def sessions(users=60, seed=3):
+    """Users who walk through one taste in order: what comes next is known to whoever looks at the last item."""
+    rng = np.random.default_rng(seed)
+    return walk(*[((rng.integers(6) + np.arange(6)) % 6 + 6 * (user % 2)).tolist() for user in range(users)])
+
+
+def test_tune_item_knn_takes_the_best_of_the_log_and_never_looks_at_the_test():
+    split = leave_one_out(sessions())
+    grid = {
+        "window": (0, 1),
+        "shrink": (0.0,),
+        "alpha": (0.5,),
+        "neighbours": (1, 12),
+        "decay": (0.0, 2.0),
+        "recent": (50,),
+    }
+    knn, log = tune_item_knn(split, 12, grid)
+    assert len(log) == 8 and all(set(trial.params) == set(grid) for trial in log)
+    best = max(log, key=lambda trial: trial.metrics["ndcg@10"])
+    assert best.metrics["ndcg@10"] > log[0].metrics["ndcg@10"]
+    again = ItemKNN(split.train, 12, **best.params)
+    assert (again.similarity != knn.similarity).nnz == 0 and again.decay == knn.decay
+    changed = leave_one_out(sessions())
+    object.__setattr__(changed, "test", (changed.test + 5) % 12)
+    other, other_log = tune_item_knn(changed, 12, grid)
+    assert other_log == log and (other.similarity != knn.similarity).nnz == 0
+
+
+def test_tune_text_lookup_logs_every_trial():
+    split = leave_one_out(sessions())
+    ranker, log = tune_text_lookup(split, TOY.vectors, {"recent": (1, 3), "whiten": (False, True)})
+    assert [trial.params for trial in log] == [
+        {"whiten": whiten, "recent": recent} for whiten in (False, True) for recent in (1, 3)
+    ]
+    best = max(log, key=lambda trial: trial.metrics["ndcg@10"])
+    assert ranker.recent == best.params["recent"]
+
+
+def test_tuning_draws_users_by_seed():
+    split = leave_one_out(sessions())
+    logs = [
+        tune_text_lookup(split, TOY.vectors, {"recent": (1,), "whiten": (False,)}, seed, users=9)[1]
+        for seed in (0, 0, 1)
+    ]
+    assert logs[0] == logs[1] != logs[2]
+
+
+def test_tuning_refuses_an_empty_grid_and_nobody():
+    split = leave_one_out(sessions())
+    with pytest.raises(RequestError, match="no combination"):
+        tune_text_lookup(split, TOY.vectors, {"recent": (), "whiten": (False,)})
+    with pytest.raises(RequestError, match="at least 3"):
+        tune_text_lookup(leave_one_out(walk([0, 1], [2, 3])), TOY.vectors)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from llmrec.fusion import FLOOR, Fusion, fit, log_softmax, spread
+
+
+def world(seed=0, b=400, n=30):
+    """Targets drawn from a known mixture: softmax(1.5 a + 0.5 b), the third part is noise."""
+    rng = np.random.default_rng(seed)
+    parts = {name: log_softmax(rng.normal(size=(b, n)).astype(np.float32)) for name in ("encoder", "llm", "profile")}
+    p = np.exp(log_softmax(1.5 * parts["encoder"] + 0.5 * parts["llm"]))
+    targets = np.array([rng.choice(n, p=line / line.sum()) for line in p.astype(np.float64)])
+    return parts, targets, np.ones((b, n), bool)
+
+
+PRIOR = {"encoder": 1.0, "llm": 0.0, "profile": 0.0}
+
+
+def test_finds_the_weights_that_made_the_data():
+    parts, targets, allowed = world(b=3000)
+    weights = fit(parts, targets, allowed, PRIOR, ridge=0.1).weights
+    assert weights["encoder"] == pytest.approx(1.5, abs=0.12)
+    assert weights["llm"] == pytest.approx(0.5, abs=0.12)
+    assert abs(weights["profile"]) < 0.1
+
+
+def test_little_data_stays_with_the_encoder():
+    parts, targets, allowed = world(b=3)
+    weights = fit(parts, targets, allowed, PRIOR, ridge=1000.0, positive=tuple(PRIOR)).weights
+    assert weights["encoder"] == pytest.approx(1.0, abs=0.05)
+    assert weights["llm"] < 0.05
+
+
+def test_gradient_is_right():
+    from scipy.optimize import check_grad
+
+    parts, targets, allowed = world(b=50)
+    allowed = allowed.copy()
+    allowed[:, 3] = False
+    captured = {}
+    import llmrec.fusion as module
+
+    def spy(objective, start, **kwargs):
+        captured["f"] = objective
+        return original(objective, start, **kwargs)
+
+    original = module.minimize
+    module.minimize = spy
+    try:
+        fit(parts, targets, allowed, PRIOR)
+    finally:
+        module.minimize = original
+    f = captured["f"]
+    assert check_grad(lambda w: f(w)[0], lambda w: f(w)[1], np.array([0.7, 0.2, 0.1])) < 1e-2
+
+
+def test_targets_that_were_not_allowed_teach_nothing():
+    parts, targets, allowed = world(b=100)
+    masked = allowed.copy()
+    masked[np.arange(50), targets[:50]] = False
+    a = fit(parts, targets, masked, PRIOR).weights
+    b = fit({n: p[50:] for n, p in parts.items()}, targets[50:], masked[50:], PRIOR).weights
+    assert a == pytest.approx(b, abs=1e-4)
+
+
+def test_log_softmax_and_spread():
+    x = np.array([[0.0, np.log(3.0)]], np.float32)
+    np.testing.assert_allclose(np.exp(log_softmax(x)), [[0.25, 0.75]], atol=1e-6)
+    out = spread(np.array([2, 0]), np.array([-1.0, -2.0], np.float32), 4)
+    np.testing.assert_allclose(out, [-2.0, -2.0 - FLOOR, -1.0, -2.0 - FLOOR])
+
+
+def test_the_leading_part_is_the_one_that_lifts_the_item():
+    fusion = Fusion({"a": 1.0, "b": 1.0})
+    parts = {"a": np.array([[0.0, 5.0, 0.0]]), "b": np.array([[3.0, 0.0, 0.0]])}
+    assert fusion.leading(parts, 0, 1) == "a"
+    assert fusion.leading(parts, 0, 0) == "b"

@@ -1,0 +1,42 @@
+import string
+
+import pytest
+
+from llmrec.errors import RecipeError
+from llmrec.render import ItemRef, Text
+from llmrec.templates import fill, load, names, version
+
+
+def test_every_template_loads_with_plain_slots_and_several_phrasings():
+    assert len(names()) >= 8
+    for name in names():
+        template = load(name)
+        assert template.user
+        if name not in ("system", "talk"):
+            assert len(template.user) >= 4
+    assert len(version()) == 64
+
+
+def test_slots_are_filled_once_and_never_parsed_again():
+    parts = fill("a {x} b{item}c {y}", {"x": "{y} {item.__class__}", "item": ItemRef(3), "y": "z"})
+    assert parts == (Text("a {y} {item.__class__} b"), ItemRef(3), Text("c z"))
+
+
+def test_a_missing_slot_and_an_unknown_template_are_named():
+    with pytest.raises(RecipeError, match="'{wish}' has no value; given: history"):
+        fill("{wish}", {"history": ()})
+    with pytest.raises(RecipeError, match="no prompt template 'nope'; there are: attribute"):
+        load("nope")
+    with pytest.raises(RecipeError, match="no prompt template"):
+        load("../system")
+
+
+def test_loss_marks_words_but_not_given_parts():
+    parts = fill("{item} is {title}.", {"item": ItemRef(1), "title": "T"}, loss=True)
+    assert parts == (ItemRef(1), Text(" is T.", True))
+
+
+def test_formatter_sees_no_positional_slots():
+    for name in names():
+        for phrase in (*load(name).user, *load(name).assistant):
+            assert all(slot != "" for _, slot, _, _ in string.Formatter().parse(phrase))
