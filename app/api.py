@@ -32,19 +32,13 @@ class Api:
             raise RequestError("user and message must be texts; leave them empty for none")
         if user:
             history += self._chat.recommender.history_of(user[:200])
-        if (
-            not isinstance(items, list)
-            or len(items) > _MOST_ITEMS
-            or not all(isinstance(one, str) for one in items)
-        ):
+        if not isinstance(items, list) or len(items) > _MOST_ITEMS or not all(isinstance(one, str) for one in items):
             raise RequestError("items must be a list of at most 1,000 titles or ids")
         history += [find_item(self._handlers.catalog, one) for one in items]
         wish = self._handlers.checked(Session("api"), message)
         from llmrec.recommend import Request
 
-        request = Request(
-            history=tuple(dict.fromkeys(history)), message=clean_text(wish, len(wish)), k=self._k(k)
-        )
+        request = Request(history=tuple(dict.fromkeys(history)), message=clean_text(wish, len(wish)), k=self._k(k))
         return {"items": item_rows(self._handlers.catalog, self._chat.recommender.recommend(request))}
 
     def chat(self, session: Session, message: object) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from llmrec.session import Profile, Session
 from llmrec.understand import reader
 
 CARDS = 20
-_FRAME = 0.06  # seconds between two redraws while words come in
+_FRAME = 0.12  # seconds between two redraws while words come in
 _SUGGESTIONS = 4
 _USERS = 2_000
 _MARK = " \N{MIDDLE DOT} "

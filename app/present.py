@@ -83,8 +83,7 @@ def rest(catalog: Catalog, items: Sequence[Recommendation], first: int) -> str:
     if not items:
         return ""
     rows = "".join(
-        f'<div class="more-item"><span class="place">{place}</span>'
-        f"<span>{field(catalog.label(item.row))}</span></div>"
+        f'<div class="more-item"><span class="place">{place}</span><span>{field(catalog.label(item.row))}</span></div>'
         for place, item in enumerate(items, start=first)
     )
     return f'<div class="more-items">{rows}</div>'

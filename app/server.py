@@ -80,11 +80,7 @@ def theme() -> gr.themes.Base:
 
 
 def _names(settings: Settings) -> frozenset[str]:
-    return (
-        frozenset({"127.0.0.1", "localhost", "[::1]", settings.host.casefold()})
-        if settings.local
-        else frozenset()
-    )
+    return frozenset({"127.0.0.1", "localhost", "[::1]", settings.host.casefold()}) if settings.local else frozenset()
 
 
 def _login(settings: Settings) -> Callable[[str, str], bool]:

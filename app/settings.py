@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         session_minutes: how long an idle visitor is remembered.
     """
 
-    model_config = SettingsConfigDict(env_prefix="LLMREC_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LLMREC_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     host: str = "127.0.0.1"
     port: int = Field(7860, ge=1, le=65_535)
@@ -53,9 +53,7 @@ class Settings(BaseSettings):
         if self.password is not None and len(self.password.get_secret_value()) < _SHORTEST_PASSWORD:
             raise ValueError(f"LLMREC_PASSWORD is too short; use at least {_SHORTEST_PASSWORD} characters")
         if not self.local and self.password is None:
-            raise ValueError(
-                f"host {self.host!r} is open to other machines: set LLMREC_PASSWORD, or use 127.0.0.1"
-            )
+            raise ValueError(f"host {self.host!r} is open to other machines: set LLMREC_PASSWORD, or use 127.0.0.1")
         return self
 
 

@@ -36,7 +36,7 @@ class Parts:
     @property
     def drawn(self) -> list[Any]:
         """The components a View draws."""
-        lists = (self.suggestions, self.cards, self.faces, self.likes, self.dislikes, self.opinions)
+        lists = (self.suggestions, self.cards, self.faces, self.likes, self.opinions)
         alone = [self.chatbot, self.box, self.heading, self.rest, self.filters, self.empty]
         return [*alone, *(part for parts in lists for part in parts)]
 
@@ -139,9 +139,7 @@ def _side(
     )
     results = gr.CheckboxGroup([], show_label=False, container=False, visible=False, elem_classes="pills add")
     names = ("Liked", "Not for me", "Already known")
-    opinions = [
-        gr.CheckboxGroup([], label=name, visible=False, elem_classes="pills remove") for name in names
-    ]
+    opinions = [gr.CheckboxGroup([], label=name, visible=False, elem_classes="pills remove") for name in names]
     filters = gr.CheckboxGroup([], label="Filters", visible=False, elem_classes="pills remove")
     empty = gr.Markdown(present.hint("What you like and what you rule out gathers here."), **_HTML)
     return user, search, results, opinions, filters, empty

@@ -23,7 +23,8 @@ _OPINIONS = ("liked", "disliked", "seen")
 
 def build(handlers: Handlers, concurrency: int, queue: int) -> gr.Blocks:
     """Return the page with its private events and the two public endpoints, the queue bounded."""
-    with gr.Blocks(analytics_enabled=False, title="llmrec", fill_width=True) as blocks:
+    blocks = gr.Blocks(analytics_enabled=False, title="llmrec", fill_width=True)
+    with blocks:
         parts = columns(handlers)
         Wiring(handlers, parts, concurrency).connect(blocks)
         _endpoints(handlers, concurrency)
@@ -66,15 +67,13 @@ class Wiring:
         for which, group in zip(_OPINIONS, parts.opinions, strict=True):
             keep = partial(self._handlers.keep, which=which)
             group.input(self._with_value(keep), group, drawn, **self._quick)
-        parts.filters.input(
-            self._with_value(self._handlers.keep_filters), parts.filters, drawn, **self._model
-        )
+        parts.filters.input(self._with_value(self._handlers.keep_filters), parts.filters, drawn, **self._model)
         self._connect_search()
 
     def _connect_search(self) -> None:
         parts = self._parts
         search: dict[str, Any] = {**self._quick, "trigger_mode": "always_last"}
-        parts.search.input(self._search, parts.search, parts.results, **search)
+        parts.search.change(self._search, parts.search, parts.results, **search)
         found = [*parts.drawn, parts.search, parts.results]
         parts.results.input(self._add, parts.results, found, **self._quick)
 
@@ -165,12 +164,8 @@ class Wiring:
         for place, button in enumerate(parts.suggestions):
             offered = view.suggestions[place] if place < len(view.suggestions) else ""
             update[button] = gr.update(value=offered, visible=bool(offered))
-        for group, pills in zip(
-            (*parts.opinions, parts.filters), (*view.opinions, view.filters), strict=True
-        ):
-            update[group] = gr.update(
-                choices=list(pills), value=[key for _, key in pills], visible=bool(pills)
-            )
+        for group, pills in zip((*parts.opinions, parts.filters), (*view.opinions, view.filters), strict=True):
+            update[group] = gr.update(choices=list(pills), value=[key for _, key in pills], visible=bool(pills))
         nothing = not view.filters and not any(view.opinions)
         update[parts.empty] = gr.update(visible=nothing)
         return {**update, **self._draw_cards(view)}

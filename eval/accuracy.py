@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from llmrec.eval import metrics
+from llmrec.eval.knn import item_counts
+from llmrec.eval.lists import Lists, Part, Progress, rank_all, target_users, targets_of
+from llmrec.eval.protocol import Estimate, Row, write_per_user
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llmrec.errors import RequestError
-from llmrec.eval import metrics
-from llmrec.eval.knn import item_counts
-from llmrec.eval.lists import Lists, Part, Progress, rank_all, target_users, targets_of
-from llmrec.eval.protocol import Estimate, Row, write_per_user
 from llmrec.interactions import Split
 from llmrec.rank import Mask, Ranker, Rows, Scores
 
@@ -138,15 +138,11 @@ def _reference(rankers: Sequence[Ranker], reference: str | None) -> str:
     names = [ranker.name for ranker in rankers]
     against = names[0] if reference is None and names else reference
     if against is None or against not in names or len(set(names)) != len(names):
-        raise RequestError(
-            f"rankers are {names}, the reference {reference!r}; names differ and it is one of them"
-        )
+        raise RequestError(f"rankers are {names}, the reference {reference!r}; names differ and it is one of them")
     return against
 
 
-def _p_values(
-    values: Mapping[str, Mapping[str, Floats]], against: str, seed: int
-) -> dict[str, dict[str, float]]:
+def _p_values(values: Mapping[str, Mapping[str, Floats]], against: str, seed: int) -> dict[str, dict[str, float]]:
     base = values[against]
     return {
         name: {metric: metrics.paired_p(own[metric], base[metric], seed) for metric in MAIN}

@@ -117,9 +117,7 @@ def neighbour_matrix(
 ) -> sparse.csr_array:
     """Shrunk cosines, each row cut to its largest: csr float32[n, n]. Arguments as in `ItemKNN`."""
     if neighbours < 1 or shrink < 0 or not 0.0 <= alpha <= 1.0:
-        raise RequestError(
-            f"neighbours {neighbours} must be > 0, shrink {shrink} >= 0, alpha {alpha} in 0..1"
-        )
+        raise RequestError(f"neighbours {neighbours} must be > 0, shrink {shrink} >= 0, alpha {alpha} in 0..1")
     weight = counts.astype(np.float64)
     source = np.repeat(np.arange(len(counts)), np.diff(pairs.indptr))
     values = pairs.data / (weight[source] ** alpha * weight[pairs.indices] ** (1.0 - alpha) + shrink)

@@ -50,9 +50,7 @@ def rank_all(
     scores = np.full((len(chosen), k), -np.inf, dtype=np.float32)
     for start in range(0, len(chosen), batch):
         histories = [split.history(int(user), part) for user in chosen[start : start + batch]]
-        allowed = (
-            unseen(histories, n_items) if seen_filtered else np.ones((len(histories), n_items), np.bool_)
-        )
+        allowed = unseen(histories, n_items) if seen_filtered else np.ones((len(histories), n_items), np.bool_)
         found = ranker.rank(histories, k, allowed)
         _check_lists(ranker.name, *found, allowed, k)
         rows[start : start + batch], scores[start : start + batch] = found
@@ -84,13 +82,9 @@ def targets_of(split: Split, part: Part) -> Rows:
 
 def _check_lists(name: str, rows: Rows, scores: Scores, allowed: Mask, k: int) -> None:
     if rows.shape != (len(allowed), k) or scores.shape != rows.shape:
-        raise ValueError(
-            f"{name} returned rows {rows.shape} and scores {scores.shape}; {(len(allowed), k)} was asked"
-        )
+        raise ValueError(f"{name} returned rows {rows.shape} and scores {scores.shape}; {(len(allowed), k)} was asked")
     real = rows >= 0
-    if (rows >= allowed.shape[1]).any() or (
-        real & ~np.take_along_axis(allowed, np.where(real, rows, 0), axis=1)
-    ).any():
+    if (rows >= allowed.shape[1]).any() or (real & ~np.take_along_axis(allowed, np.where(real, rows, 0), axis=1)).any():
         raise ValueError(f"{name} returned a row that does not exist or is not allowed")
     ordered = np.sort(rows, axis=1)
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():

@@ -58,9 +58,7 @@ def ranks_of(rows: Rows, targets: Rows, scores: npt.NDArray[np.floating] | None 
     return np.where(found, position, -1).astype(np.int64)
 
 
-def target_ranks(
-    scores: npt.NDArray[np.floating], targets: Rows, allowed: npt.NDArray[np.bool_] | None = None
-) -> Rows:
+def target_ranks(scores: npt.NDArray[np.floating], targets: Rows, allowed: npt.NDArray[np.bool_] | None = None) -> Rows:
     """Where each target stands among all allowed items, ties against it: int64[b], -1 if it is not allowed.
 
     The same as `ranks_of` over a list of the whole catalogue, without sorting. scores: float[b, n].

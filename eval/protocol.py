@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from llmrec.eval.form import TARGETS, check_result
 
 import llmrec
 from llmrec.artifacts import write_bytes_atomic
-from llmrec.eval.form import TARGETS, check_result
 
 __all__ = [
     "TARGETS",
@@ -106,9 +106,7 @@ def _commit() -> tuple[str | None, bool]:
 def _git(root: Path, *args: str) -> str | None:
     """Output of a git command, None when there is no git, no repository or no such thing in it."""
     try:
-        done = subprocess.run(
-            ["git", *args], cwd=root, capture_output=True, text=True, check=True, timeout=30
-        )
+        done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -148,8 +146,7 @@ def write_result(
         "dataset": dataset,
         "protocol": protocol if isinstance(protocol, str) else dict(protocol),
         "rows": [
-            {"name": row.name, "metrics": {m: vars(estimate) for m, estimate in row.metrics.items()}}
-            for row in rows
+            {"name": row.name, "metrics": {m: vars(estimate) for m, estimate in row.metrics.items()}} for row in rows
         ],
         "targets": [{"name": t.name, "value": t.value} for t in targets],
         "provenance": vars(provenance),

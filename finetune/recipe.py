@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from llmrec.finetune.sft import Schedule
+from llmrec.finetune.tasks import TASKS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from llmrec.errors import RecipeError
-from llmrec.finetune.sft import Schedule
-from llmrec.finetune.tasks import TASKS
 from llmrec.model import ModelConfig
 from llmrec.sequence import SASRecConfig
 
@@ -93,9 +93,10 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 def _first(error: ValidationError) -> str:
     """The first problem in one line, with the keys that would be right where one is unknown."""
-    problem = error.errors()[0]
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    problem = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a typo explains what is missing, too
     where = ".".join(str(p) for p in problem["loc"])
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if problem["type"] in unknown:
         fields: Any = Recipe
         for part in problem["loc"][:-1]:
             fields = _fields(fields)[str(part)]

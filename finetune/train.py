@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from llmrec.finetune import checkpoints, stages
+from llmrec.finetune.build import stream
+from llmrec.finetune.card import model_card
+from llmrec.finetune.fusing import fit_fusions
+from llmrec.finetune.recipe import Recipe, load_recipe
+from llmrec.finetune.sft import State, optimizer_for, train
+from llmrec.finetune.stages import Inputs, key
+from llmrec.finetune.tasks import World
+from llmrec.finetune.text import sample_base
 from rich.console import Console
 
 from llmrec import datasets
-from llmrec import fusion as fusions
 from llmrec.artifacts import fingerprint_arrays
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RecipeError
-from llmrec.finetune import checkpoints, stages
-from llmrec.finetune.build import stream
-from llmrec.finetune.card import model_card
-from llmrec.finetune.recipe import Recipe, load_recipe
-from llmrec.finetune.sft import State, optimizer_for, train
-from llmrec.finetune.stages import Inputs, fusing_users, key
-from llmrec.finetune.tasks import World
-from llmrec.finetune.text import sample_base
-from llmrec.finetune.wishes import wish
-from llmrec.fusion import Fusion
-from llmrec.interactions import Interactions, Split, leave_one_out
+from llmrec.interactions import Interactions, leave_one_out
 from llmrec.model import RecModel
 from llmrec.pretrained import Pretrained, save_pretrained
-from llmrec.rank import unseen
 from llmrec.scoring import Scorer
 from llmrec.semid import SemanticIds, whitening
 from llmrec.sequence import SequenceEncoder
-from llmrec.trie import Trie
+from llmrec.trie import Trie, log_mass
 from llmrec.weights import BaseFiles, base_model, load_base
 
 
@@ -80,13 +76,14 @@ def build(
     split = leave_one_out(interactions)
     inputs = Inputs(catalog, split, recipe, work, say)
     trained = stages.encoder(inputs)
+    prior = log_mass(split.train.row, len(catalog))
     text = stages.text_vectors(inputs, embedder)
     ids = stages.semantic_ids(inputs, text, trained)
     model = fresh_model(recipe, loaded_base, ids, trained)
     state = fine_tune(inputs, model, base, resume)
     model.merge()
-    scorer = Scorer(model, Trie(ids.codes, ids.size, item_counts(inputs)), text, embedder, catalog.domain, recipe.traffic.window)
-    weights = fit_fusions(inputs, scorer)
+    scorer = Scorer(model, Trie(ids.codes, ids.size, prior), text, embedder, catalog.domain, recipe.traffic.window)
+    weights, gains = fit_fusions(inputs, scorer)
     meta = {
         "recipe": recipe.model_dump(mode="json"),
         "train_fingerprint": split.train.fingerprint,
@@ -94,11 +91,12 @@ def build(
         "steps": state.step,
         "seconds": round(state.seconds),
         "semantic_ids": ids.statistics(),
+        "fusion_gain_nats": gains,
     }
     settings = {"window": recipe.traffic.window, "embedder": recipe.embedder, "data": data}
     for layer in model.lora_layers():
         layer.unmerge()
-    result = Pretrained(model, item_counts(inputs), weights, settings, meta)
+    result = Pretrained(model, prior, weights, settings, meta)
     save_pretrained(out, result, catalog, base, model_card(result, catalog, base))
     say(f"saved {out}")
     return result
@@ -135,7 +133,7 @@ def fine_tune(inputs: Inputs, model: RecModel, base: BaseFiles, resume: bool) ->
         inputs.say("fine-tuning: already there")
         return state
     traffic = recipe.traffic
-    trie = Trie(model.vocab.ids.codes, model.vocab.ids.size, item_counts(inputs))
+    trie = Trie(model.vocab.ids.codes, model.vocab.ids.size, log_mass(split.train.row, len(inputs.catalog)))
     batches = stream(
         world, model.renderer, trie, traffic.shares, traffic.round_tokens, traffic.batch_tokens, recipe.seed
     )
@@ -158,11 +156,6 @@ def fine_tune(inputs: Inputs, model: RecModel, base: BaseFiles, resume: bool) ->
     )
 
 
-def item_counts(inputs: Inputs) -> np.ndarray:
-    """int64[n]: train interactions of every item."""
-    return np.bincount(inputs.split.train.row, minlength=len(inputs.catalog))
-
-
 def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, histories: list[np.ndarray]) -> World:
     """Everything that traffic is made from; the replay passages are a stage of their own."""
     traffic = inputs.recipe.traffic
@@ -177,34 +170,3 @@ def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, histories: list
         passages = stages.stage(inputs, "replay", fingerprint, sample)["ids"]
     vectors = [model.encoder.trajectory(rows) for rows in histories]
     return World(inputs.catalog, histories, vectors, traffic.window, traffic.user_share, passages)
-
-
-PRIORS: Mapping[str, Mapping[str, float]] = {
-    "history": {"encoder": 1.0, "llm": 0.0, "profile": 0.0},
-    "words": {"encoder": 1.0, "llm": 0.0, "profile": 0.0, "words": 0.0},
-}
-
-
-def fit_fusions(inputs: Inputs, scorer: Scorer) -> dict[str, Fusion]:
-    """Fusion weights for requests without and with words, on validation items that chose nothing else."""
-    split, catalog = inputs.split, inputs.catalog
-    users = fusing_users(split)
-    histories = [split.history(int(u), "valid") for u in users]
-    targets = split.valid[users]
-    allowed = unseen(histories, len(catalog))
-    rng = np.random.default_rng([inputs.recipe.seed, 7])
-    messages = {
-        "history": None,
-        "words": [f"Recommend {wish(catalog, int(t), rng)[0]}." for t in targets],
-    }
-    out = {}
-    for kind, said in messages.items():
-        inputs.say(f"fusion: scoring {len(users)} validation users ({kind})")
-        parts = scorer.parts(histories, said)
-        prior = {name: weight for name, weight in PRIORS[kind].items() if name in parts}
-        out[kind] = fusions.fit(parts, targets, allowed, prior, positive=tuple(prior))
-        inputs.say(f"fusion: {kind} {asdict(out[kind])['weights']}")
-    return out
-
-
-__all__ = ["Split", "build", "run"]

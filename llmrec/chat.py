@@ -153,9 +153,7 @@ class Chat:
         key = title_key(clean_text(text, 100))
         if not any(char.isalnum() for char in key):
             return []
-        places = {
-            row: spot for row, title in enumerate(self._titles) if (spot := f" {title}".find(f" {key}")) >= 0
-        }
+        places = {row: spot for row, title in enumerate(self._titles) if (spot := f" {title}".find(f" {key}")) >= 0}
         found = sorted(places, key=lambda row: (places[row], len(self._titles[row]), row))[:n]
         return found or (self.catalog.closest(key, min(n, 3)) if len(key) > 3 else [])
 
@@ -207,9 +205,7 @@ class Chat:
         opened = False
         try:
             shown = reply.items or ()
-            for piece in self.recommender.talk(
-                [*past, ("user", asked)], shown, self.limits.reply_tokens, stop
-            ):
+            for piece in self.recommender.talk([*past, ("user", asked)], shown, self.limits.reply_tokens, stop):
                 if stop.is_set():
                     return
                 if piece and not opened:

@@ -27,7 +27,8 @@ FILLER = _words(
     sounds stuff stupid style such suggest suggestion suggestions superb sure surprise take tell terrible
     than thank thanks that that's the their them then there these they thing things think this those
     though time title titles to today together tonight too top totally try type types under until up us
-    used very via wanna want wanted was wasn't watch watched watching way we weak weekend well were what
+    twice once times used very via wanna
+    want wanted was wasn't watch watched watching way we weak weekend well were what
     what's when where which while who whole why will wish with without wonderful worst would yeah year
     years yes yet you your
     """

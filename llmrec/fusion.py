@@ -57,7 +57,7 @@ def fit(
     targets: np.ndarray,
     allowed: np.ndarray,
     prior: Mapping[str, float],
-    ridge: float = 10.0,
+    ridge: float = 2.0,
     positive: Sequence[str] = (),
 ) -> Fusion:
     """Weights by maximum likelihood with a ridge towards `prior`.
@@ -71,15 +71,14 @@ def fit(
         positive: parts whose weight may not fall below zero.
     """
     names = list(prior)
-    x = np.stack([np.where(allowed, parts[name], 0.0) for name in names], axis=2).astype(np.float64)
     keep = allowed[np.arange(len(targets)), targets]
-    x, allowed, targets = x[keep], allowed[keep], targets[keep]
+    allowed, targets = allowed[keep], targets[keep]
+    x = np.stack([np.where(allowed, parts[name][keep], 0.0) for name in names], axis=2).astype(np.float64)
     start = np.array([prior[name] for name in names])
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
         s = np.where(allowed, x @ w, -np.inf)
-        s -= s.max(axis=1, keepdims=True)
-        p = np.exp(s)
+        p = np.exp(s - s.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         at = np.arange(len(targets))
         loss = -np.log(np.maximum(p[at, targets], 1e-300)).sum() + ridge * ((w - start) ** 2).sum()
@@ -89,3 +88,41 @@ def fit(
     bounds = [(0.0, None) if name in positive else (None, None) for name in names]
     best = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return Fusion({name: round(float(w), 6) for name, w in zip(names, best.x, strict=True)})
+
+
+def likelihood(
+    fusion: Fusion, parts: Mapping[str, np.ndarray], targets: np.ndarray, allowed: np.ndarray
+) -> np.ndarray:
+    """float64[b]: log-probability of each target among the allowed items; NaN where it was not allowed."""
+    s = np.where(allowed, fusion.combine(parts).astype(np.float64), -np.inf)
+    top = s.max(axis=1, keepdims=True)
+    out = s[np.arange(len(targets)), targets] - (top[:, 0] + np.log(np.exp(s - top).sum(axis=1)))
+    return np.where(np.isfinite(out), out, np.nan)
+
+
+def fit_or_keep(
+    parts: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    allowed: np.ndarray,
+    prior: Mapping[str, float],
+    positive: Sequence[str] = (),
+    folds: int = 5,
+) -> tuple[Fusion, float]:
+    """`fit`, kept only when it also helps on targets that it did not see; otherwise `prior` as it stands.
+
+    Returns the fusion and its gain over `prior` in nats a target, cross-validated over `folds`.
+    """
+    place = np.arange(len(targets)) % folds
+    gains = np.zeros(len(targets))
+    for fold in range(folds):
+        seen, left = place != fold, place == fold
+        if not seen.any() or not left.any():
+            continue
+        fitted = fit({n: p[seen] for n, p in parts.items()}, targets[seen], allowed[seen], prior, positive=positive)
+        rest = {n: p[left] for n, p in parts.items()}
+        before = likelihood(Fusion(prior), rest, targets[left], allowed[left])
+        gains[left] = likelihood(fitted, rest, targets[left], allowed[left]) - before
+    gain = float(np.nanmean(gains)) if len(gains) else 0.0
+    if gain <= 0:
+        return Fusion(dict(prior)), gain
+    return fit(parts, targets, allowed, prior, positive=positive), gain

@@ -95,9 +95,7 @@ def words_of(text: str) -> list[Word]:
     end = 0
     for match in _WORD.finditer(text):
         raw = match.group()
-        found.append(
-            Word(title_key(raw), match.start(), match.end(), text[end : match.start()], raw[0].isupper())
-        )
+        found.append(Word(title_key(raw), match.start(), match.end(), text[end : match.start()], raw[0].isupper()))
         end = match.end()
     return found
 

@@ -16,14 +16,14 @@ from llmrec.titles import title_key
 
 _SLIP = 7
 _ALIKE = 65.0
-_QUOTED = re.compile(
-    r"[\"\u201c\u201d\u00ab\u00bb]([^\"\u201c\u201d\u00ab\u00bb]{1,120})[\"\u201c\u201d\u00ab\u00bb]"
-)
+_HALVES = re.compile(r"^([^()]+?) \(([^()]+)\)$")
+_QUOTED = re.compile(r"[\"\u201c\u201d\u00ab\u00bb]([^\"\u201c\u201d\u00ab\u00bb]{1,120})[\"\u201c\u201d\u00ab\u00bb]")
 _YEAR_AFTER = re.compile(r"^\s*(?:\(\s*(\d{4})\s*\)|,?\s*(?:from|of)?\s*((?:18|19|20)\d{2})\b)")
 _PIECES = re.compile(r"\s*(?:[,;/&]|\band\b|\bor\b)\s*")
 _TRIM = re.compile(
     r"^(?:(?:the|a|an) (?:film|movie|book|game|song|album|show)s? |to (?:see|watch) |watching |seeing )+"
-    r"|(?: (?:very much|a lot|so much|too|also|as well|please|recently|last \w+|yesterday|though|again))+$",
+    r"|(?: (?:films?|movies?|books?|games?|songs?|albums?|shows?|very much|a lot|so much|too|also|as well|please|"
+    r"recently|last \w+|yesterday|though|again))+$",
     re.IGNORECASE,
 )
 _CUE = re.compile(
@@ -60,11 +60,11 @@ class TitleSpotter:
 
     def __init__(self, catalog: Catalog, lexicon: Lexicon) -> None:
         self._catalog, self._lexicon = catalog, lexicon
-        self._names: dict[tuple[str, ...], list[int]] = {}
+        self._names: dict[tuple[str, ...], dict[int, int]] = {}
         self._longest: dict[str, int] = {}
         for row, item in enumerate(catalog.items):
-            for name in _names(item.title):
-                self._names.setdefault(name, []).append(row)
+            for name, rank in _names(item.title).items():
+                self._names.setdefault(name, {})[row] = rank
                 self._longest[name[0]] = max(self._longest.get(name[0], 0), len(name))
 
     def spot(self, text: str) -> Mentions:
@@ -90,28 +90,25 @@ class TitleSpotter:
         longest = min(self._longest.get(words[place].key, 0), len(words) - place)
         for length in range(longest, 0, -1):
             span = words[place : place + length]
-            rows = self._names.get(tuple(word.key for word in span))
+            rows = self._called(tuple(word.key for word in span))
             start, end = span[0].start, span[-1].end
-            if (
-                not rows
-                or _overlaps(start, end, found)
-                or any(re.search(r"[.!?;]\s", word.gap) for word in span[1:])
-            ):
+            if not rows or _overlaps(start, end, found) or any(re.search(r"[.!?;]\s", word.gap) for word in span[1:]):
                 continue
             if self._confident(words, place, length, found, shouting):
                 self._settle(text, (start, end), rows, found, notes)
                 return length
         return 0
 
-    def _confident(
-        self, words: list[Word], place: int, length: int, found: list[Mention], shouting: bool
-    ) -> bool:
+    def _called(self, name: tuple[str, ...]) -> list[int]:
+        """The rows a name means; a whole title goes before half of one, and that before the head of one."""
+        ranks = self._names.get(name, {})
+        return [row for row, rank in ranks.items() if rank == min(ranks.values())]
+
+    def _confident(self, words: list[Word], place: int, length: int, found: list[Mention], shouting: bool) -> bool:
         span = words[place : place + length]
         keys = [word.key for word in span]
         starts_sentence = place == 0 or bool(re.search(r"[.!?:;\n]", span[0].gap))
-        capital = (
-            span[0].capital and not shouting and (not starts_sentence or (length > 1 and span[-1].capital))
-        )
+        capital = span[0].capital and not shouting and (not starts_sentence or (length > 1 and span[-1].capital))
         named = len([key for key in keys if key not in SMALL]) >= 2 or len(keys) > 3
         if named and not self._lexicon.is_word(keys):
             return capital or not (place and words[place - 1].key in INDEFINITE)
@@ -120,16 +117,9 @@ class TitleSpotter:
         if self._lexicon.is_word(keys) or all(key in SMALL for key in keys):
             return length == len(words) and span[0].capital and not self._lexicon.is_word(keys)
         alone = length == len(words)
-        ends = (
-            place + length == len(words)
-            or words[place + length].key in CLOSERS
-            or _mark(words[place + length].gap)
-        )
+        ends = place + length == len(words) or words[place + length].key in CLOSERS or _mark(words[place + length].gap)
         return alone or (
-            ends
-            and (
-                _wanted_before(words, place, found) or (span[0].capital and starts_sentence and not shouting)
-            )
+            ends and (_wanted_before(words, place, found) or (span[0].capital and starts_sentence and not shouting))
         )
 
     def _settle(
@@ -146,8 +136,7 @@ class TitleSpotter:
         labels = list(dict.fromkeys(self._catalog.label(row) for row in rows))
         if len(labels) > 1:
             notes.append(
-                f"Several {self._catalog.domain} fit \u201c{text[start:end]}\u201d: "
-                f"{', '.join(labels[:4])}. Which one?"
+                f"Several {self._catalog.domain} fit \u201c{text[start:end]}\u201d: {', '.join(labels[:4])}. Which one?"
             )
             found.append(Mention(-1, start, end))
         else:
@@ -164,9 +153,7 @@ class TitleSpotter:
             if piece and not _overlaps(start + at, start + cursor, found):
                 self._look_up(text, (start + at, start + cursor), found, notes, insist=False)
 
-    def _look_up(
-        self, text: str, place: tuple[int, int], found: list[Mention], notes: list[str], insist: bool
-    ) -> None:
+    def _look_up(self, text: str, place: tuple[int, int], found: list[Mention], notes: list[str], insist: bool) -> None:
         phrase = _TRIM.sub("", text[place[0] : place[1]].strip()).strip(" '\"")
         words = words_of(phrase)
         keys = [word.key for word in words]
@@ -206,37 +193,38 @@ class TitleSpotter:
     def _plain(self, keys: list[str]) -> bool:
         """True when every word is a small word or an attribute value: a description, no title."""
         return self._lexicon.is_word(keys) or all(
-            key in SMALL or self._lexicon.is_word([key]) or self._lexicon.is_word([key.rstrip("s")])
-            for key in keys
+            key in SMALL or self._lexicon.is_word([key]) or self._lexicon.is_word([key.rstrip("s")]) for key in keys
         )
 
     def _unknown(self, phrase: str, error: str) -> str:
         if "could be any of" in error:
             return f"Several {self._catalog.domain} fit \u201c{phrase}\u201d: "
             f"{error.rpartition('any of: ')[2]}. Which one?"
-        likely = [row for row in self._catalog.closest(phrase, 2) if self._alike(phrase, row)]
+        likely = [row for row in self._catalog.closest(phrase, 3) if self._alike(phrase, row)]
         near = [self._catalog.label(row) for row in likely]
         close = f"; do you mean {' or '.join(near)}?" if near else "."
         return f"I have nothing called \u201c{phrase}\u201d here{close}"
 
     def _alike(self, phrase: str, row: int) -> bool:
-        return fuzz.ratio(title_key(phrase), title_key(self._catalog[row].title)) >= _ALIKE
+        typed, known = title_key(phrase), title_key(self._catalog[row].title)
+        return fuzz.ratio(typed, known) >= _ALIKE or typed in known
 
 
-def _names(title: str) -> list[tuple[str, ...]]:
-    """What a title is called: whole, without article, either half of `Il Postino (The Postman)`, its head."""
-    heads = [title, *re.split(r"[()]", title)]
+def _names(title: str) -> dict[tuple[str, ...], int]:
+    """What a title is called, with a rank: whole 0, either half of `Il Postino (The Postman)` 1, its head 2."""
+    halves = _HALVES.match(title)
     head = re.split(r":|\s+-\s+", title, maxsplit=1)[0]
+    called = [(title, 0), *((half, 1) for half in (halves.groups() if halves else ()) if len(title_key(half)) > 2)]
     if len(title_key(head).split()) > 1:
-        heads.append(head)
-    names: dict[tuple[str, ...], None] = {}
-    for one in heads:
+        called.append((head, 2))
+    names: dict[tuple[str, ...], int] = {}
+    for one, rank in called:
         keys = title_key(one).split()
         if keys:
-            names[tuple(keys)] = None
-        if len(keys) > 2 and keys[0] in {"the", "a", "an"}:
-            names[tuple(keys[1:])] = None
-    return list(names)
+            names.setdefault(tuple(keys), rank)
+        if len(keys) > 1 and keys[0] in {"the", "a", "an"}:
+            names.setdefault(tuple(keys[1:]), rank)
+    return names
 
 
 def _wanted_before(words: list[Word], place: int, found: list[Mention]) -> bool:

@@ -30,18 +30,12 @@ class Constraint:
 def constraints(filters: Filters) -> tuple[Constraint, ...]:
     """Return the parts of `filters`; a group of alternatives is one part."""
     found = [_part("any_of", name, " or ".join(values)) for name, values in filters.any_of.items() if values]
+    found += [_part("all_of", name, value, value) for name, values in filters.all_of.items() for value in values]
     found += [
-        _part("all_of", name, value, value) for name, values in filters.all_of.items() for value in values
+        _part("ranges", name, span(name, bound)) for name, bound in filters.ranges.items() if bound != (None, None)
     ]
     found += [
-        _part("ranges", name, span(name, bound))
-        for name, bound in filters.ranges.items()
-        if bound != (None, None)
-    ]
-    found += [
-        _part("none_of", name, f"no {value}", value)
-        for name, values in filters.none_of.items()
-        for value in values
+        _part("none_of", name, f"no {value}", value) for name, values in filters.none_of.items() for value in values
     ]
     return tuple(found)
 
@@ -51,9 +45,7 @@ def without(filters: Filters, key: str) -> Filters:
     for one in constraints(filters):
         if one.key == key:
             if one.part == "ranges":
-                return replace(
-                    filters, ranges={n: r for n, r in filters.ranges.items() if n != one.attribute}
-                )
+                return replace(filters, ranges={n: r for n, r in filters.ranges.items() if n != one.attribute})
             choice = _less(getattr(filters, one.part), one)
             return Filters(**{**_parts(filters), one.part: choice}, ranges=filters.ranges)
     return filters
@@ -89,6 +81,8 @@ def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, t
     while not (catalog.where(filters) & allowed).any():
         parts = constraints(filters)
         choices = [one for one in parts if not one.excludes] or list(parts)
+        # among equals a number goes before a word: a western of another time is nearer than no western
+        choices.sort(key=lambda one: one.part != "ranges")
         if not choices:
             break
         gains = [int((catalog.where(without(filters, one.key)) & allowed).sum()) for one in choices]

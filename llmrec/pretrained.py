@@ -34,14 +34,14 @@ class Pretrained:
 
     Attributes:
         model: the bundle, not merged.
-        counts: int64[n], train interactions of every item, the prior of the trie.
+        prior: float32[n], log mass of every item in the train part, the prior of the trie.
         fusions: weights by kind of request ("history", "words").
         settings: what the recommender needs to know: window, embedder, beams.
         meta: how it was trained and what it reached.
     """
 
     model: RecModel
-    counts: np.ndarray
+    prior: np.ndarray
     fusions: Mapping[str, Fusion]
     settings: Mapping[str, Any]
     meta: Mapping[str, Any]
@@ -75,7 +75,7 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
         save_file(state, directory / "adapter.safetensors")
         save_arrays(model.encoder.state(), directory / "encoder.safetensors")
         ids = model.vocab.ids
-        save_arrays({"codes": ids.codes, "book": ids.book, "counts": loaded.counts}, directory / "semantic_ids.safetensors")
+        save_arrays({"codes": ids.codes, "book": ids.book, "prior": loaded.prior}, directory / "semantic_ids.safetensors")
         (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         (directory / "README.md").write_text(card, encoding="utf-8")
 
@@ -101,7 +101,7 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
     model = RecModel(lm, tokenizer, ids, encoder, ModelConfig(**config["model"]))
     model.load_added(load_file(Path(path) / "adapter.safetensors"))
     fusions = {kind: Fusion(weights) for kind, weights in config["fusion"].items()}
-    return Pretrained(model, np.array(arrays["counts"]), fusions, config["settings"], manifest.meta)
+    return Pretrained(model, np.array(arrays["prior"]), fusions, config["settings"], manifest.meta)
 
 
 def read_settings(path: Path) -> Mapping[str, Any]:

@@ -116,9 +116,7 @@ def unseen(histories: Sequence[Rows], n_items: int) -> Mask:
         rows = np.asarray(history, dtype=np.int64)
         outside = rows[(rows < 0) | (rows >= n_items)]
         if outside.size:
-            raise RequestError(
-                f"a history holds row {int(outside[0])}; the catalogue has rows 0 to {n_items - 1}"
-            )
+            raise RequestError(f"a history holds row {int(outside[0])}; the catalogue has rows 0 to {n_items - 1}")
         line[rows] = False
     return mask
 

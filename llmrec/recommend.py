@@ -75,6 +75,7 @@ class Recommender:
         scorer: the parts of a score.
         fusions: weights by kind of request, "history" and "words".
         meta: what the model says of itself.
+        data_name: the name or directory of the data.
     """
 
     name = "hybrid"
@@ -86,10 +87,11 @@ class Recommender:
         scorer: Scorer,
         fusions: Mapping[str, Fusion],
         meta: Mapping[str, Any] | None = None,
+        data_name: str = "data",
     ) -> None:
         self.catalog, self.interactions, self.scorer = catalog, interactions, scorer
         self.fusions, self.model_card = dict(fusions), dict(meta or {})
-        self.model = scorer.model
+        self.model, self.data_name = scorer.model, data_name
         self._checker = Checker(catalog)
 
     @staticmethod
@@ -112,10 +114,10 @@ class Recommender:
         ids = loaded.model.vocab.ids
         text = text_vectors(catalog, embedder, home() / "cache")
         scorer = Scorer(
-            loaded.model, Trie(ids.codes, ids.size, loaded.counts),
+            loaded.model, Trie(ids.codes, ids.size, loaded.prior),
             text, embedder, catalog.domain, int(loaded.settings["window"])
         )
-        return Recommender(catalog, interactions, scorer, loaded.fusions, loaded.meta)
+        return Recommender(catalog, interactions, scorer, loaded.fusions, loaded.meta, str(source))
 
     @property
     def users(self) -> tuple[str, ...]:
@@ -189,7 +191,7 @@ class Recommender:
 
     def _rows(self, rows: Sequence[int], what: str) -> np.ndarray:
         out = np.asarray(rows, np.int64).reshape(-1)
-        if len(out) and not (0 <= out.min() and out.max() < len(self.catalog)):
+        if len(out) and not (out.min() >= 0 and out.max() < len(self.catalog)):
             bad = int(out[(out < 0) | (out >= len(self.catalog))][0])
             raise RequestError(f"{what} {bad} is not in the catalogue of {len(self.catalog)} items")
         return out

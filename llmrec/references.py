@@ -89,11 +89,7 @@ def _at(shown: Sequence[int], position: int) -> tuple[int, ...]:
 def _missing(position: int, length: int) -> str:
     if not length:
         return "There is no list on display yet."
-    return (
-        f"There is no number {position} in the list; it has {length}."
-        if position > 0
-        else "The list is empty."
-    )
+    return f"There is no number {position} in the list; it has {length}." if position > 0 else "The list is empty."
 
 
 def _that(text: str, shown: Sequence[int], focus: int, nouns: str) -> list[Pointer]:

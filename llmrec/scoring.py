@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,15 +47,23 @@ class Scorer:
     beams: int | None = None
 
     def parts(self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """float32[b, n] log-probabilities by part name: encoder, llm, profile and (with messages) words."""
+        """float32[b, n] log-probabilities by part name: encoder, llm, profile, popularity, and with messages words."""
         messages = messages or [""] * len(histories)
         out = {
             "encoder": log_softmax(self.model.encoder.scores(histories)),
             "llm": self.llm(histories, messages),
             "profile": self.profile(histories),
+            "popularity": np.tile(self.popularity, (len(histories), 1)),
         }
         if any(messages) and self.embedder is not None:
             out["words"] = self.words(messages)
+        return out
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """float32[n]: the trie's prior of every item, the same for everybody."""
+        out = np.empty(self.trie.n, np.float32)
+        out[self.trie.order] = self.trie.prior[-1] - np.logaddexp.reduce(self.trie.prior[-1])
         return out
 
     def llm(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> np.ndarray:

@@ -41,9 +41,7 @@ def question(catalog: Catalog, main: Sequence[str]) -> str:
     """Ask the one clarifying question, with examples from the catalogue."""
     one = singular(catalog.domain)
     if main:
-        return (
-            f"What are you in the mood for? Name a {one} you liked, or say for instance {listed(main, 'or')}."
-        )
+        return f"What are you in the mood for? Name a {one} you liked, or say for instance {listed(main, 'or')}."
     return f"What are you looking for? Name a {one} you liked, or describe what you want."
 
 
@@ -57,8 +55,7 @@ def aside(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
         return f"I need a few words to go by. {ask}"
     answers = {
         "greeting": f"Hello! {ask}",
-        "thanks": "You are welcome. Tell me if you want others, or use Like and Dislike to steer the next "
-        "list.",
+        "thanks": "You are welcome. Tell me if you want others, or use Like and Dislike to steer the next list.",
         "bye": "Goodbye, enjoy!",
         "mood": f"All well, thank you. {ask}",
         "about": f"I am a recommender program: I know the {len(catalog):,} {things} of this catalogue and "
@@ -95,19 +92,14 @@ def lead(
         return " ".join(
             [
                 *noted,
-                f"{ask}{'Until then, here' if ask else 'Here'} {_are(len(items))} "
-                f"{_popular(catalog, len(items))}.",
+                f"{ask}{'Until then, here' if ask else 'Here'} {_are(len(items))} {_popular(catalog, len(items))}.",
             ]
         )
     return " ".join([*noted, _what(catalog, profile, intent, len(items), used)])
 
 
 def _what(catalog: Catalog, profile: Profile, intent: Intent, count: int, used: Filters) -> str:
-    other = (
-        f"{count} other {noun(catalog, count).partition(' ')[2]}"
-        if intent.kind == "more"
-        else noun(catalog, count)
-    )
+    other = f"{count} other {noun(catalog, count).partition(' ')[2]}" if intent.kind == "more" else noun(catalog, count)
     labels = [one.label for one in constraints(used)]
     matching = f" ({', '.join(labels)})" if labels else ""
     opinions = [row for row in profile.liked if row not in intent.liked] + list(intent.liked)
@@ -130,9 +122,7 @@ def shortfall(
     if dropped:
         kept = [label for label in labels if label not in dropped]
         rest = f" and kept {listed(kept)}" if kept else ""
-        return (
-            f"No {catalog.domain} left that fit {listed(labels)}; I relaxed {listed(list(dropped))}{rest}.",
-        )
+        return (f"No {catalog.domain} left that fit {listed(labels)}; I relaxed {listed(list(dropped))}{rest}.",)
     if items and len(items) < asked:
         if not labels:
             return (f"These are the last {catalog.domain} that I have not shown or ruled out.",)
@@ -143,15 +133,12 @@ def shortfall(
 
 def why(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
     """Give the reasons of the items asked about, or of the first three."""
-    wanted = [item for item in profile.shown if item.row in rows] or list(
-        profile.shown[:_NAMED] if not rows else ()
-    )
+    wanted = [item for item in profile.shown if item.row in rows] or list(profile.shown[:_NAMED] if not rows else ())
     if not wanted:
         return f"{titles(catalog, rows)} {'is' if len(rows) == 1 else 'are'} not on the list, so there is "
         "no reason to give."
     return "\n".join(
-        f"{catalog.label(item.row)}: {_sentence(item.reason or _fields(catalog, item.row))}"
-        for item in wanted
+        f"{catalog.label(item.row)}: {_sentence(item.reason or _fields(catalog, item.row))}" for item in wanted
     )
 
 

@@ -78,9 +78,7 @@ class Profile:
     def known(self) -> tuple[int, ...]:
         """Rows that say something about taste, oldest first, without what was disliked."""
         gone = set(self.disliked)
-        return tuple(
-            row for row in dict.fromkeys((*self.history, *self.seen, *self.liked)) if row not in gone
-        )
+        return tuple(row for row in dict.fromkeys((*self.history, *self.seen, *self.liked)) if row not in gone)
 
     @property
     def hidden(self) -> tuple[int, ...]:

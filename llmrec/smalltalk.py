@@ -18,7 +18,7 @@ _TOPICS: tuple[tuple[str, str], ...] = (
     ),
     (
         "thanks",
-        r"(?:ok(?:ay)? )?(?:thanks?|thank you|thx|cheers|great|perfect|awesome|nice|cool|lovely|good)"
+        r"(?:ok(?:ay)? |no )?(?:thanks?|thank you|thx|cheers|great|perfect|awesome|nice|cool|lovely|good)"
         r"(?: (?:a lot|so much|very much|you|job|one|bot|again))*",
     ),
     ("bye", r"(?:good ?bye|bye|see you|see ya|good night|cya)(?: .{0,20})?"),
@@ -74,11 +74,7 @@ def nouns(domain: str) -> str:
 
 def singular(domain: str) -> str:
     """Return the singular of a plural noun: films -> film, stories -> story, movies -> movie."""
-    if (
-        domain.endswith("ies")
-        and len(domain) > 4
-        and domain.casefold() not in {"movies", "cookies", "selfies"}
-    ):
+    if domain.endswith("ies") and len(domain) > 4 and domain.casefold() not in {"movies", "cookies", "selfies"}:
         return f"{domain[:-3]}y"
     if domain.endswith(("ches", "shes", "sses", "xes")):
         return domain[:-2]
@@ -88,9 +84,7 @@ def singular(domain: str) -> str:
 def content(rest: str, noun: str) -> list[str]:
     """Return the words that describe something, once request words and the domain's nouns are out."""
     own = set(noun.split("|"))
-    return [
-        word for word in _WORD.findall(rest) if word not in FILLER and word not in own and not word.isdigit()
-    ]
+    return [word for word in _WORD.findall(rest) if word not in FILLER and word not in own and not word.isdigit()]
 
 
 def topic(lower: str) -> str:

@@ -37,7 +37,8 @@ def replacing(target: Path) -> Iterator[Path]:
             _put(workshop, target)
         _sync_directory(target.parent)
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        if target.exists() or not (workshop / "old").exists():  # else `recover` still needs what is in there
+            shutil.rmtree(workshop, ignore_errors=True)
         os.close(lock)
 
 

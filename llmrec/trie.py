@@ -11,15 +11,20 @@ from __future__ import annotations
 import numpy as np
 
 
+def log_mass(rows: np.ndarray, n: int) -> np.ndarray:
+    """float32[n]: log of one more than the times each item occurs among train rows int[m]."""
+    return np.log1p(np.bincount(rows, minlength=n)).astype(np.float32)
+
+
 class Trie:
     """All paths of `codes` int[n, depth] with `size` codes a level.
 
-    `counts` int[n], how often each item was taken in training, give every node the log of the mass below it (one more for
-    each item): the prior that a model's logits are added to, so that it need not spend its training on learning which
-    items are popular.
+    `log_mass` float[n], how likely each item is before anything is known (see `log_mass`), gives every node the log of the
+    mass below it: the prior that a model's logits are added to, so that it need not spend its training on learning which
+    items are popular. Without it all items weigh the same.
     """
 
-    def __init__(self, codes: np.ndarray, size: int, counts: np.ndarray | None = None) -> None:
+    def __init__(self, codes: np.ndarray, size: int, log_mass: np.ndarray | None = None) -> None:
         self.n, self.depth = codes.shape
         self.size = size
         self.order = np.lexsort(codes.T[::-1]).astype(np.int64)  # leaf position -> row
@@ -37,8 +42,8 @@ class Trie:
             self.child.append(np.searchsorted(first, above).astype(np.int64))
             above = np.append(first, self.n)
             self.first.append(above)
-        mass = np.zeros(self.n) if counts is None else np.asarray(counts, np.float64)[self.order]
-        total = np.concatenate([[0.0], np.cumsum(mass + 1.0)])
+        mass = np.ones(self.n) if log_mass is None else np.exp(np.asarray(log_mass, np.float64)[self.order])
+        total = np.concatenate([[0.0], np.cumsum(mass)])
         self.prior = [np.log(total[first[1:]] - total[first[:-1]]).astype(np.float32) for first in self.first]
 
     def narrow(self, allowed: np.ndarray | None) -> list[np.ndarray]:

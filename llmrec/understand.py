@@ -36,9 +36,7 @@ _MORE = re.compile(
     r"|(?<!no )more(?=\s*(?:$|[.,!?]|please))|next(?: ones?)?|different(?: ones?)?|"
     r"none of (?:these|those|them)|new ones|try again|not (?:these|those))\b"
 )
-_FRESH = re.compile(
-    r"\b(?:instead|rather|actually|now|switch|change|what about|how about|in the mood for|let's try)\b"
-)
+_FRESH = re.compile(r"\b(?:instead|rather|actually|now|switch|change|what about|how about|in the mood for|let's try)\b")
 _DROP = re.compile(
     r"\b(?:forget|drop|remove|clear|ignore|reset|lift|no more)\b(?: about)?(?: the| my| all| any| those"
     r"| these)*\s*(?P<what>[\w' -]{0,40}?)\s*"
@@ -46,14 +44,13 @@ _DROP = re.compile(
     r"|genres?|time|period)\b|"
     r"\bno (?P<none>filters?|constraints?)\b"
 )
-_RESET = re.compile(
-    r"^(?:please )?(?:start (?:over|again|afresh)|reset|forget everything|new conversation)[.! ]*$"
-)
+_RESET = re.compile(r"^(?:please )?(?:start (?:over|again|afresh)|reset|forget everything|new conversation)[.! ]*$")
 _ASKING = re.compile(
     r"\b(?:tell me (?:more )?about|more about|describe|what is|what's|what was|who (?:is|was|made|directed"
     r"|wrote|starred|stars|plays)|"
     r"when (?:was|did|is)|how long|do you (?:have|know)|have you got|what about|is there)\b"
 )
+_VERDICT = re.compile(r"\b(?:is|was|were|are) (?:(?:too|so|very|a bit|rather|quite|really) )+\w+(?: for me)?")
 _ASKED_DIRECTLY = re.compile(
     r"^(?:do you (?:like|know|have|recommend)|have you (?:got|seen)|did you (?:like|see)"
     r"|would you recommend|is|was)\s+(?:the )?[\"\u201c]?$"
@@ -138,8 +135,9 @@ def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits(
     if smalltalk.forbidden(lower):
         return Intent("outside")
     intent, rest = _named(tools, text, lower, session)
+    more = _MORE.search(rest) is not None
     intent, rest = _wanted(tools, intent, text, rest, session, limits)
-    return _judge(intent, text, lower, rest, tools, session)
+    return _judge(intent, text, lower, rest, more, tools, session)
 
 
 def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Intent, str]:
@@ -161,9 +159,7 @@ def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Int
         if target.row >= 0:
             said[opinion].append(target.row)
     disliked = tuple(dict.fromkeys(said["dislike"]))
-    others = {
-        name: tuple(dict.fromkeys(row for row in rows if row not in disliked)) for name, rows in said.items()
-    }
+    others = {name: tuple(dict.fromkeys(row for row in rows if row not in disliked)) for name, rows in said.items()}
     intent = Intent(
         "recommend",
         others["like"],
@@ -221,22 +217,20 @@ def _dropped(tools: _Reader, rest: str) -> tuple[tuple[str, ...], list[tuple[int
     return tuple(names), spans
 
 
-def _judge(intent: Intent, text: str, lower: str, rest: str, tools: _Reader, session: Session) -> Intent:
+def _judge(intent: Intent, text: str, lower: str, rest: str, more: bool, tools: _Reader, session: Session) -> Intent:
     """Settle the kind, and whether a free description is left once everything understood is taken out."""
-    more = _MORE.search(rest) is not None
-    bare = _blank(rest, [match.span() for pattern in (_MORE, _FRESH) for match in pattern.finditer(rest)])
+    beside = (_MORE, _FRESH, _VERDICT)
+    bare = _blank(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
     content = smalltalk.content(bare, tools.nouns)
     if _WHY.search(rest) and session.profile.shown:
-        return replace(
-            intent, kind="why", about=(*intent.about, *intent.liked), liked=(), filters=Filters(), drop=()
-        )
+        return replace(intent, kind="why", about=(*intent.about, *intent.liked), liked=(), filters=Filters(), drop=())
     if intent.about and not (intent.liked or intent.disliked):
         return replace(intent, kind="reference", filters=Filters(), drop=())
     if not intent.says_something and not more:
         topic = smalltalk.topic(lower)
         if topic:
             return replace(intent, kind="smalltalk", topic=topic)
-        if smalltalk.outside(lower, tools.nouns):
+        if not intent.notes and smalltalk.outside(lower, tools.nouns):
             return replace(intent, kind="outside")
     message = text if content and (not intent.notes or intent.says_something) else ""
     kind: Kind = "more" if more and not message else "recommend"

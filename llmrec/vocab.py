@@ -44,7 +44,7 @@ class ItemVocab:
         return out
 
     def is_item(self, token_ids: np.ndarray) -> np.ndarray:
-        """bool of the same shape: which ids are item tokens."""
+        """Bool of the same shape: which ids are item tokens."""
         out: np.ndarray = (token_ids >= self.base) & (token_ids < self.base + len(self))
         return out
 

@@ -65,9 +65,7 @@ def base_model(name_or_path: str, progress: bool = True) -> BaseFiles:
     if name_or_path.count("/") == 1 and not path.is_absolute() and not name_or_path.startswith("."):
         return _directory(name_or_path, _from_hub(name_or_path, progress))
     known = ", ".join(sorted(name for name, one in RESOURCES.items() if _gguf(one)))
-    raise WeightsError(
-        f"no base model {name_or_path!r}; give {known}, a directory, a .gguf file or a Hub id org/name"
-    )
+    raise WeightsError(f"no base model {name_or_path!r}; give {known}, a directory, a .gguf file or a Hub id org/name")
 
 
 def load_base(files: BaseFiles) -> tuple[Any, Any]:
@@ -89,11 +87,9 @@ def load_base(files: BaseFiles) -> tuple[Any, Any]:
                 files.dir, dtype=torch.float32, use_safetensors=True, **options
             )
             tokenizer: Any = AutoTokenizer.from_pretrained(files.dir, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise
         raise WeightsError(f"base model {files.id} at {files.dir} does not load: {error}") from error
-    kept = {
-        name: getattr(model.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
-    }
+    kept = {name: getattr(model.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     model.generation_config = GenerationConfig(**kept)  # type: ignore[no-untyped-call]
     return model.eval(), tokenizer
 
@@ -148,7 +144,7 @@ def _convert(gguf: Path, directory: Path) -> None:
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
         tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise
         raise WeightsError(f"{gguf} cannot be read as a language model: {error}") from error
     settings = {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
     plain = type(loaded)(type(loaded.config).from_dict(settings)).to(torch.float32)
@@ -160,9 +156,7 @@ def _convert(gguf: Path, directory: Path) -> None:
 
 def _directory(id: str, path: Path) -> BaseFiles:
     if not (path / "config.json").is_file():
-        raise WeightsError(
-            f"{path} holds no config.json; give a Hugging Face model directory or a .gguf file"
-        )
+        raise WeightsError(f"{path} holds no config.json; give a Hugging Face model directory or a .gguf file")
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
         raise WeightsError(

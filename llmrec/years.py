@@ -16,6 +16,7 @@ Found: TypeAlias = tuple[Range, Place] | None
 _NUMBERS = {word: number for number, word in enumerate(NUMBERS, start=1)}
 _COUNT = rf"(?P<count>\d{{1,6}}|{'|'.join(_NUMBERS)}|a couple(?: of)?|a few)"
 _DECADES = {word: number * 10 for number, word in enumerate(DECADES, start=2)}
+_OLD, _RECENT = 25, 3
 _YEAR = r"(?:1[89]\d\d|20\d\d)"
 _BETWEEN = re.compile(
     rf"\b(?:between|from)\s+({_YEAR})\s+(?:and|to|until|till|through)\s+({_YEAR})\b"
@@ -39,15 +40,11 @@ _AFTER = re.compile(
 )
 _EXACT = re.compile(rf"(?<![\d-])({_YEAR})(?!\d|'?s\b)")
 _RELATIVE = re.compile(r"\b(?P<way>newer|more recent|less old|older|less recent)\b(?! than)")
-_VAGUE = re.compile(
-    r"\b(?:(?P<old>old(?! enough| fashioned)|classics?|oldies)|(?P<new>recent|modern|latest|newest))\b"
-)
+_VAGUE = re.compile(r"\b(?:(?P<old>old(?! enough| fashioned)|classics?|oldies)|(?P<new>recent|modern|latest|newest))\b")
 # a year is negated only by a "no" with nothing of its own to negate: "nothing from the", not "no comedies
 # from the"
 _PLAIN = "from|the|in|of|films?|movies?|books?|items?|anything|stuff|made|released|any|want|like|too|ones?"
-_NEGATED = re.compile(
-    rf"\b(?:no|not|nothing|without|except|avoid|dont want|don't want)(?:\s+(?:{_PLAIN}))*\s*$"
-)
+_NEGATED = re.compile(rf"\b(?:no|not|nothing|without|except|avoid|dont want|don't want)(?:\s+(?:{_PLAIN}))*\s*$")
 _OR_LATER = re.compile(r"^\s*(?:or (?:later|newer|after)|and (?:later|newer|after)|onwards?|\+)(?!\w)")
 _OR_EARLIER = re.compile(r"^\s*(?:or|and) (?:earlier|older|before)\b")
 
@@ -67,9 +64,7 @@ def years_wanted(text: str, shown: Sequence[int], known: Sequence[int]) -> Readi
         found = reader(text, known)
         if found is not None:
             bound, place = found
-            return (
-                _outside(bound, known, place) if _NEGATED.search(text[: place[0]]) else (bound, [place], [])
-            )
+            return _outside(bound, known, place) if _NEGATED.search(text[: place[0]]) else (bound, [place], [])
     return _read_relative(text, shown, known)
 
 
@@ -178,8 +173,9 @@ def _read_relative(text: str, shown: Sequence[int], known: Sequence[int]) -> Rea
         middle = sorted(shown)[len(shown) // 2]
         bound: Range = (middle + 1, None) if newer else (None, middle - 1)
     else:
-        quarter = known[len(known) // 4], known[(3 * len(known)) // 4]
-        bound = (quarter[1], None) if newer else (None, quarter[0])
+        # old is a generation before the newest item, unless the catalogue is younger; recent is its last few years
+        old = known[-1] - _OLD if known[0] <= known[-1] - _OLD else known[len(known) // 4]
+        bound = (known[-1] - _RECENT, None) if newer else (None, old)
     return bound, [match.span()], []
 
 

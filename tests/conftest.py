@@ -74,7 +74,7 @@ def make_lm(words: int, hidden: int = 32, layers: int = 2, seed: int = 0, contex
     config = LlamaConfig(
         vocab_size=words, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=None, pad_token_id=None,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None, initializer_range=0.15,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 
-from llmrec.recommend import Recommendation, Request
-
 from llmrec.catalog import Catalog, Item
+from llmrec.recommend import Recommendation, Request
 
 _FILMS = """\
 Toy Story|1995|Animation,Children's,Comedy
@@ -57,9 +56,7 @@ def films(domain: str = "films") -> Catalog:
 class FakeRecommender:
     """Lists allowed rows, those that share a genre with the history first; keeps what it was asked."""
 
-    def __init__(
-        self, catalog: Catalog | None = None, words: Sequence[str] = ("They ", "fit ", "well.")
-    ) -> None:
+    def __init__(self, catalog: Catalog | None = None, words: Sequence[str] = ("They ", "fit ", "well.")) -> None:
         self.catalog = catalog or films()
         self.words = list(words)
         self.requests: list[Request] = []

@@ -116,9 +116,7 @@ class RankerContract:
 
     def test_seen_items_are_not_removed_by_the_ranker(self, ranker):
         rows, _ = ranker.rank(HISTORIES, N_ITEMS)
-        assert all(
-            set(history.tolist()) <= set(line) for history, line in zip(HISTORIES, rows.tolist(), strict=True)
-        )
+        assert all(set(history.tolist()) <= set(line) for history, line in zip(HISTORIES, rows.tolist(), strict=True))
 
     def test_a_batch_gives_the_bytes_of_single_calls(self, ranker):
         rows, scores = ranker.rank(HISTORIES, 7)

@@ -146,6 +146,26 @@ def test_a_writer_killed_at_any_moment_loses_nothing(tmp_path, monkeypatch, exch
     assert seen == {"old", "new"} and at > 15
 
 
+def test_what_was_moved_aside_survives_when_moving_back_fails_too(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    save(path, "old")
+    with monkeypatch.context() as patch:
+        without_exchange(patch, False)
+        rename, calls = os.rename, []
+
+        def only_once(*args):
+            calls.append(args)
+            return rename(*args) if len(calls) == 1 else no_space()
+
+        patch.setattr(os, "rename", only_once)
+        with pytest.raises(OSError, match="No space"):
+            save(path, "new")
+    assert not path.exists() and len(calls) == 3
+    assert word_of(path) == "old", "the next reader moves it back"
+    save(path, "next")
+    assert word_of(path) == "next" and neighbours(path) == []
+
+
 def test_two_writers_at_once_leave_one_whole_artifact(tmp_path):
     path = tmp_path / "model"
     with writing(path, "toy", {}, {"word": "outer"}) as directory:

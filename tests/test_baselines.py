@@ -2,10 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-from ranker_contract import RankerContract, toy_world
-from threadpoolctl import threadpool_limits
-
-from llmrec.errors import RequestError
 from llmrec.eval.baselines import (
     EncoderRanker,
     ItemKNN,
@@ -16,6 +12,10 @@ from llmrec.eval.baselines import (
     tune_text_lookup,
 )
 from llmrec.eval.knn import cooccurrence, neighbour_matrix
+from ranker_contract import RankerContract, toy_world
+from threadpoolctl import threadpool_limits
+
+from llmrec.errors import RequestError
 from llmrec.interactions import Interactions, leave_one_out
 
 TOY = toy_world()
@@ -175,9 +175,10 @@ def test_bytes_do_not_depend_on_batch_or_threads():
 
 
 def sessions(users=60, seed=3):
-    """Users who walk through one taste in order: what comes next is known to whoever looks at the last item."""
+    """Users who walk through one taste in order: the last item tells what comes next."""
     rng = np.random.default_rng(seed)
-    return walk(*[((rng.integers(6) + np.arange(6)) % 6 + 6 * (user % 2)).tolist() for user in range(users)])
+    starts = rng.integers(6, size=users)
+    return walk(*[((s + np.arange(6)) % 6 + 6 * (u % 2)).tolist() for u, s in enumerate(starts)])
 
 
 def test_tune_item_knn_takes_the_best_of_the_log_and_never_looks_at_the_test():

@@ -139,9 +139,7 @@ def test_fewer_than_asked_is_said_and_nothing_is_smuggled_in() -> None:
 
 
 def test_relaxing_keeps_exclusions_to_the_last() -> None:
-    filters = Filters(
-        all_of={"genre": ("Horror",)}, none_of={"genre": ("Thriller",)}, ranges={"year": (1990, 1999)}
-    )
+    filters = Filters(all_of={"genre": ("Horror",)}, none_of={"genre": ("Thriller",)}, ranges={"year": (1990, 1999)})
     allowed = CATALOG.where(Filters())
     used, labels = relax(CATALOG, filters, allowed)
     assert "no Thriller" not in labels
@@ -373,9 +371,7 @@ def test_sessions_are_separate() -> None:
     sessions = [chat.open() for _ in markers]
     assert len({session.id for session in sessions}) == len(markers)
     said: list[list[str]] = [[] for _ in markers]
-    turns = [
-        chat.turn(session, f"I loved {marker}") for session, marker in zip(sessions, markers, strict=True)
-    ]
+    turns = [chat.turn(session, f"I loved {marker}") for session, marker in zip(sessions, markers, strict=True)]
     alive = set(range(len(turns)))
     while alive:  # interleaved, one event each
         for index in sorted(alive):

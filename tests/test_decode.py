@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import make_ids, make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import make_ids, make_model
 from llmrec import decode
 from llmrec.errors import RequestError
 from llmrec.render import ItemRef, Message, Text, UserRef
@@ -22,7 +22,7 @@ SHAPES = {"two levels": (48, 2, 8), "three levels": (60, 3, 4), "one level": (20
 def world(request):
     n, depth, size = SHAPES[request.param]
     model = make_model(n, depth, size)
-    return model, Trie(model.vocab.ids.codes, size, np.arange(n) % 7), n
+    return model, Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 7)), n
 
 
 def prompts_of(model, rng, n, count=4):

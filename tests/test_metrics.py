@@ -3,10 +3,10 @@ from math import log2
 
 import numpy as np
 import pytest
-from sklearn.metrics import ndcg_score
-
 from llmrec.eval import metrics
 from llmrec.eval.metrics import KS, per_user, ranks_of, target_ranks
+from sklearn.metrics import ndcg_score
+
 from llmrec.rank import top_k
 
 CASES = 1000
@@ -79,7 +79,7 @@ def collapsed(n, users, order, targets):
 
 
 def test_a_collapsed_model_is_chance_when_rows_are_in_random_order():
-    # Targets fall on few items, as popularity has it. Over random row orders, taking ties as they come is chance.
+    # Targets fall on few items, as popularity has it. Over random row orders, ties as they come are chance.
     rng = np.random.default_rng(5)
     n, users = 400, 200
     targets = np.minimum(rng.geometric(0.05, users) - 1, n - 1)
@@ -93,7 +93,7 @@ def test_a_collapsed_model_is_chance_when_rows_are_in_random_order():
 
 
 def test_a_collapsed_model_never_beats_chance_with_ties_counted_against_it():
-    # The trap: rows listed by popularity. As they come, ties look like a good model; counted against it, they do not.
+    # The trap: rows listed by popularity. As they come, ties look like a good model; counted against it, not.
     rng = np.random.default_rng(6)
     n, users = 400, 500
     targets = np.minimum(rng.geometric(0.05, users) - 1, n - 1)
@@ -191,7 +191,7 @@ def test_bootstrap_is_seeded_and_the_columns_are_independent_of_each_other():
 
 @pytest.mark.parametrize(("values", "level"), [([], 0.95), ([1.0, np.nan], 0.95), ([1.0], 1.0)])
 def test_bootstrap_refuses(values, level):
-    with pytest.raises(ValueError, match="interval|level"):
+    with pytest.raises(ValueError, match=r"interval|level"):
         metrics.bootstrap_ci(np.array(values), seed=0, level=level)
 
 

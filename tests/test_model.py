@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-
 from conftest import make_encoder, make_ids, make_lm, make_model, make_tokenizer
+
 from llmrec.errors import WeightsError
 from llmrec.model import ModelConfig, RecModel
 from llmrec.semid import whitening

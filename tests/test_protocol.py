@@ -8,11 +8,11 @@ import subprocess
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from llmrec.eval import protocol
+from llmrec.eval.protocol import Estimate, Row, Target, check_result, provenance, write_per_user, write_result
 
 import llmrec
 from llmrec.errors import DataError
-from llmrec.eval import protocol
-from llmrec.eval.protocol import Estimate, Row, Target, check_result, provenance, write_per_user, write_result
 
 ROWS = [
     Row("popularity", {"ndcg@10": Estimate(0.1234567891, (0.1, 0.15))}),
@@ -104,7 +104,7 @@ def test_every_departure_from_the_form_is_named(value, path, new, says):
 
 
 def test_a_published_file_must_answer_its_targets(tmp_path, where):
-    with pytest.raises(DataError, match="hybrid_over_best_baseline_ndcg10.*hybrid_over_sasrec_recall10"):
+    with pytest.raises(DataError, match=r"hybrid_over_best_baseline_ndcg10.*hybrid_over_sasrec_recall10"):
         write_result(tmp_path / "accuracy-ml-100k.json", "accuracy", "ml-100k", "all", ROWS, TARGETS, where)
     asked = [Target(name, None) for name in protocol.TARGETS["accuracy-ml-100k"]]
     write_result(tmp_path / "accuracy-ml-100k.json", "accuracy", "ml-100k", "all", ROWS, asked, where)
@@ -156,9 +156,7 @@ def test_the_command_is_taken_from_this_process(monkeypatch):
 
 def git(root, *args):
     who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(
-        ["git", *who, *args], cwd=root, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    return subprocess.run(["git", *who, *args], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_commit_is_ours_or_none(tmp_path, monkeypatch):
@@ -175,18 +173,14 @@ def test_commit_is_ours_or_none(tmp_path, monkeypatch):
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "ours")
     clean = provenance(0, "llmrec x", 1.0, 1)
-    assert (
-        clean.commit == git(tmp_path, "rev-parse", "HEAD") and clean.versions["llmrec"] == llmrec.__version__
-    )
+    assert clean.commit == git(tmp_path, "rev-parse", "HEAD") and clean.versions["llmrec"] == llmrec.__version__
     (package / "__init__.py").write_text("x = 2\n")
     assert provenance(0, "llmrec x", 1.0, 1).versions["llmrec"] == f"{llmrec.__version__}+dirty"
 
 
 def test_per_user_values_stay_out_of_git(tmp_path):
     git(tmp_path, "init", "-q")
-    path = write_per_user(
-        tmp_path / "out", "toy", {"user": np.arange(3), "sasrec ndcg@10": np.array([0.0, 1.0, 0.5])}
-    )
+    path = write_per_user(tmp_path / "out", "toy", {"user": np.arange(3), "sasrec ndcg@10": np.array([0.0, 1.0, 0.5])})
     assert path == tmp_path / "out" / "per_user" / "per-user-toy.parquet"
     table = pq.read_table(path)
     assert table.column_names == ["user", "sasrec ndcg@10"]

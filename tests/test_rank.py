@@ -115,9 +115,7 @@ def test_diversify_lowers_similarity_and_keeps_the_items():
     assert (same[:, 0] == rows[:, 0]).all()
 
     def alike(lists):
-        return np.mean(
-            [(vectors[line] @ vectors[line].T)[np.triu_indices(10, 1)].mean() for line in lists[:, :10]]
-        )
+        return np.mean([(vectors[line] @ vectors[line].T)[np.triu_indices(10, 1)].mean() for line in lists[:, :10]])
 
     assert alike(same) < alike(rows) - 0.1
     alone, _ = diversify(rows[3:4], scores[3:4], vectors, 40, 0.7)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from conftest import make_encoder, make_interactions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import make_encoder, make_interactions
 from llmrec.errors import RecipeError
 from llmrec.interactions import leave_one_out
 from llmrec.sequence import SASRecConfig, SequenceEncoder, config_dict, train_sasrec, windows

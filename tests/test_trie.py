@@ -1,8 +1,8 @@
 import numpy as np
+from conftest import make_ids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import make_ids
 from llmrec.trie import Trie
 
 

@@ -158,9 +158,7 @@ WANTED: list[tuple[str, Filters]] = [
 
 
 def plain(filters: Filters) -> dict[str, dict[str, set[str] | tuple[float | None, float | None]]]:
-    parts: dict[str, dict[str, set[str] | tuple[float | None, float | None]]] = {
-        "ranges": dict(filters.ranges)
-    }
+    parts: dict[str, dict[str, set[str] | tuple[float | None, float | None]]] = {"ranges": dict(filters.ranges)}
     for name in ("any_of", "all_of", "none_of"):
         parts[name] = {key: set(values) for key, values in getattr(filters, name).items() if values}
     return parts
@@ -323,19 +321,13 @@ def test_other_catalogues_bring_their_own_words() -> None:
     books = Catalog(
         [
             Item("1", "Dune", "", {"subject": ("Science Fiction",), "author": "Frank Herbert", "year": 1965}),
-            Item(
-                "2", "Emma", "", {"subject": ("Romance", "Classics"), "author": "Jane Austen", "year": 1815}
-            ),
+            Item("2", "Emma", "", {"subject": ("Romance", "Classics"), "author": "Jane Austen", "year": 1815}),
         ],
         "books",
     )
     session = Session("s")
-    assert dict(read("some sci fi or sf books", books, session).filters.all_of) == {
-        "subject": ("Science Fiction",)
-    }
-    assert dict(read("anything by Jane Austen", books, session).filters.all_of) == {
-        "author": ("Jane Austen",)
-    }
+    assert dict(read("some sci fi or sf books", books, session).filters.all_of) == {"subject": ("Science Fiction",)}
+    assert dict(read("anything by Jane Austen", books, session).filters.all_of) == {"author": ("Jane Austen",)}
     assert names_in(books, read("I loved Dune", books, session).liked) == ["Dune"]
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from conftest import make_ids
+
 from llmrec.errors import RequestError
 from llmrec.vocab import ItemVocab
 

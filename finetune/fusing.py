@@ -1,0 +1,58 @@
+"""The last stage: fusion weights for requests without and with words, from validation items that chose nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from llmrec.finetune.stages import Inputs, fusing_users, key, stage
+from llmrec.finetune.wishes import wish
+
+from llmrec.artifacts import fingerprint_arrays
+from llmrec.fusion import Fusion, fit_or_keep
+from llmrec.rank import unseen
+from llmrec.scoring import Scorer
+
+PRIOR: Mapping[str, float] = {"encoder": 1.0, "llm": 0.0, "profile": 0.0, "popularity": 0.0, "words": 0.0}
+POSITIVE = ("encoder", "llm", "profile", "words")  # popularity may be taken back, the others may only help
+
+
+def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:
+    """Weights by kind of request, and their cross-validated gain over the encoder alone in nats a target.
+
+    For "words" each validation item is asked for by a wish made from its own fields.
+    """
+    split, catalog = inputs.split, inputs.catalog
+    users = fusing_users(split)
+    histories = [split.history(int(u), "valid") for u in users]
+    targets = split.valid[users]
+    rng = np.random.default_rng([inputs.recipe.seed, 7])
+    asked = [f"Recommend {wish(catalog, int(t), rng)[0]}." for t in targets]
+    fusions, gains = {}, {}
+    for kind, said in (("history", [""] * len(users)), ("words", asked)):
+        parts = _parts(inputs, scorer, kind, histories, said)
+        prior = {name: weight for name, weight in PRIOR.items() if name in parts}
+        positive = [name for name in prior if name in POSITIVE]
+        fusions[kind], gains[kind] = fit_or_keep(parts, targets, unseen(histories, len(catalog)), prior, positive)
+        inputs.say(f"fusion ({kind}): {dict(fusions[kind].weights)}, {gains[kind]:+.4f} nats over the encoder alone")
+    return fusions, gains
+
+
+def _parts(
+    inputs: Inputs, scorer: Scorer, kind: str, histories: Sequence[np.ndarray], said: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Scores of the parts: a stage of its own, since the language model reads every history."""
+
+    def score() -> Mapping[str, np.ndarray]:
+        inputs.say(f"fusion: scoring {len(histories)} validation users ({kind})")
+        return scorer.parts(histories, said)
+
+    fingerprint = key(
+        weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
+        text=fingerprint_arrays(text=scorer.text),
+        histories=[h.tolist() for h in histories],
+        said=list(said),
+        window=scorer.window,
+        prior=fingerprint_arrays(prior=scorer.popularity),
+    )
+    return stage(inputs, f"scores-{kind}", fingerprint, score)

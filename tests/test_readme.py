@@ -1,0 +1,78 @@
+"""What the README says can be done and was measured is done and compared here."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from llmrec.app.cli import app
+from llmrec.fetch import home
+from llmrec.recommend import SHIPPED
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.splitlines() if line.startswith("llmrec ")]
+CACHED = SHIPPED.is_dir() and all((home() / "files" / n).is_dir() for n in ("ml-100k", "minilm-l6-v2"))
+needs_weights = pytest.mark.skipif(not CACHED, reason="base weights, data or the shipped model are not on this machine yet")
+OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1", "LLMREC_OFFLINE": "1"}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_and_option_exists(line):
+    words = shlex.split(line.split("  #")[0])[1:]
+    verb = [w for w in words[:2] if not w.startswith("-") and w.isalpha()]
+    verb = verb[:2] if verb[0] == "data" else verb[:1]
+    result = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for option in (w for w in words if w.startswith("-")):
+        assert option in result.output, f"{option} of {line!r} is not in its help"
+    assert "Example" in result.output
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
+def test_every_make_target_exists(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@needs_weights
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("llmrec recommend")])
+def test_recommend_commands_run_as_written(line):
+    words = [sys.executable, "-m", "llmrec.app.cli", *shlex.split(line)[1:]]
+    words += [] if "--json" in words else ["--json"]
+    done = subprocess.run(words, capture_output=True, text=True, env=OFFLINE, timeout=120)
+    assert done.returncode == 0, done.stderr
+    items = json.loads(done.stdout)["items"]
+    assert len(items) == 10 and len({i["item_id"] for i in items}) == 10
+    assert all(set(i) == {"rank", "item_id", "title", "score", "source", "reason"} for i in items)
+
+
+@needs_weights
+def test_the_python_example_runs_as_written():
+    code = next(body for kind, body in BLOCKS if kind == "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=OFFLINE, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6
+
+
+def test_the_results_table_is_the_result_file():
+    result = json.loads((ROOT / "eval" / "results" / "accuracy-ml-100k.json").read_text())
+    rows = {row["name"]: row["metrics"] for row in result["rows"]}
+    shown = re.findall(r"^\| \**([\w-]+)\**[^|]*\|(.*)\|$", README, re.MULTILINE)
+    found = {name: re.findall(r"\.(\d{4})", cells) for name, cells in shown if name in rows}
+    assert set(found) == {"popularity", "item-knn", "sasrec", "text-lookup", "llm", "hybrid"}
+    for name, cells in found.items():
+        wanted = [rows[name][m] for m in ("recall@10", "ndcg@10")]
+        numbers = [n for w in wanted for n in (w["mean"], *w["ci95"])]
+        assert [f"{n:.4f}"[2:] for n in numbers] == cells[:6], name
+
+
+def test_local_links_and_pictures_exist():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
