@@ -141,9 +141,10 @@ def chat(
     port: Annotated[int | None, typer.Option(help="TCP port [default: 7860].")] = None,
 ) -> None:
     """Serve the chat page. Any host but this machine needs a password in LLMREC_PASSWORD."""
-    from llmrec.app.settings import load
+    from llmrec.app.settings import listen, load
 
     settings = load(host=host, port=port, model=model)
+    listener = listen(settings)  # before the model loads: a taken port should be known at once
     from llmrec.app.server import serve
 
     from llmrec.recommend import Recommender
@@ -151,7 +152,7 @@ def chat(
     typer.echo("loading the model", err=True)
     recommender = Recommender.from_pretrained(settings.model)
     typer.echo(f"llmrec is at http://{settings.host}:{settings.port} (Ctrl+C ends it)", err=True)
-    serve(recommender, settings)
+    serve(recommender, settings, listener)
 
 
 @app.command(epilog="Example: llmrec doctor")

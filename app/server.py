@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
     chat = Chat(recommender)
     sessions = Sessions(chat, settings.sessions, settings.session_minutes * 60)
     blocks = build(Handlers(chat, sessions), settings.concurrency, settings.queue)
+    blocks.state_session_capacity = settings.sessions
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, body_bytes=settings.body_bytes, hosts=_names(settings))
     gr.mount_gradio_app(
@@ -51,14 +53,12 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
     return app
 
 
-def serve(recommender: Recommender, settings: Settings) -> None:
-    """Serve until interrupted."""
+def serve(recommender: Recommender, settings: Settings, listener: socket.socket) -> None:
+    """Serve on a bound socket until interrupted."""
     import uvicorn
 
-    uvicorn.run(
+    config = uvicorn.Config(
         create(recommender, settings),
-        host=settings.host,
-        port=settings.port,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -66,6 +66,7 @@ def serve(recommender: Recommender, settings: Settings) -> None:
         timeout_keep_alive=10,
         ws="none",
     )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def theme() -> gr.themes.Base:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,6 +71,16 @@ def load(**given: Any) -> Settings:
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"setting {where}: {message}" if where else message) from None
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket bound to the host and port; UserError when that cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host.strip("[]"), settings.port), family=family)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"cannot listen on {settings.host} port {settings.port}: {why}; try another --port") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,9 @@ _OPINIONS = ("liked", "disliked", "seen")
 
 def build(handlers: Handlers, concurrency: int, queue: int) -> gr.Blocks:
     """Return the page with its private events and the two public endpoints, the queue bounded."""
+    # Gradio keeps statistics of its last 10,000 events and sums them up anew for each; nobody reads them here
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     blocks = gr.Blocks(analytics_enabled=False, title="llmrec", fill_width=True)
     with blocks:
         parts = columns(handlers)
@@ -202,8 +206,7 @@ def _endpoints(handlers: Handlers, concurrency: int) -> None:
 
     def chat(message: str, request: gr.Request) -> dict[str, Any]:
         with _plain_errors():
-            session = handlers.sessions.get(request.session_hash, getattr(request, "username", None))
-            return api.chat(session, message)
+            return api.chat(handlers.sessions.get(request.session_hash, getattr(request, "username", None)), message)
 
     recommend.__doc__ = f"""Recommend from the catalogue, without a conversation.
 
@@ -224,9 +227,8 @@ def _endpoints(handlers: Handlers, concurrency: int) -> None:
     Returns:
         {{"text", "items", "notices", "filters"}}; items is null when the list did not change.
     """
-    shared: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": concurrency}
-    endpoint(recommend, api_name="recommend", **shared)
-    endpoint(chat, api_name="chat", **shared)
+    endpoint(recommend, api_name="recommend", concurrency_id="model", concurrency_limit=concurrency)
+    endpoint(chat, api_name="chat", concurrency_id="model", concurrency_limit=concurrency)
 
 
 @contextmanager

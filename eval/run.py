@@ -57,8 +57,8 @@ def run_accuracy(
 ) -> AccuracyTable:
     """Measure the model beside tuned baselines on the held-out items; writes `accuracy-<dataset>.json` to `out`.
 
-    Leave-one-out, full ranking, seen items filtered. The encoder row is the model's own encoder, trained on the train part
-    and tuned on validation; validation items are never used to refit anything.
+    Leave-one-out, full ranking, seen items filtered. The encoder row is the model's own encoder, trained on the train
+    part and tuned on validation; validation items are never used to refit anything.
 
     Raises:
         UserError: a model that belongs to other data or was trained on another split.
@@ -95,8 +95,8 @@ def _same_split(recommender: Recommender, split: Split) -> None:
     trained = recommender.model_card.get("train_fingerprint")
     if trained != split.train.fingerprint:
         raise ArtifactError(
-            f"the model was trained on the train part {str(trained)[:16]}, this data has {split.train.fingerprint[:16]}: "
-            "measuring it here would mix train and test"
+            f"the model was trained on the train part {str(trained)[:16]}, this data has "
+            f"{split.train.fingerprint[:16]}: measuring it here would mix train and test"
         )
 
 
@@ -143,8 +143,12 @@ def _write(
     table.save_per_user(out, name)
     command = "llmrec eval --suite accuracy" + (f" --limit {limit}" if limit else "")
     path = out / f"accuracy-{name}.json"
-    write_result(path, "accuracy", name, protocol, table.rows, targets, provenance(seed, command, seconds, len(table.users)))
-    lines = [json.dumps({"dataset": name, "part": "valid", **vars(trial)}, sort_keys=True, default=str) for trial in log]
+    write_result(
+        path, "accuracy", name, protocol, table.rows, targets, provenance(seed, command, seconds, len(table.users))
+    )
+    lines = [
+        json.dumps({"dataset": name, "part": "valid", **vars(trial)}, sort_keys=True, default=str) for trial in log
+    ]
     write_bytes_atomic(out / f"tuning-{name}.jsonl", ("\n".join(lines) + "\n").encode())
 
 

@@ -1,7 +1,8 @@
 """Traffic to batches: rendered examples, mixed by token share, bucketed by length, with their targets resolved.
 
-Rows of a batch have like lengths and stand left-aligned, so a causal mask alone keeps the padding out and every row is one
-document: nothing attends across documents, no block-diagonal mask is needed, and padding stays below a few per cent.
+Rows of a batch have like lengths and stand left-aligned, so a causal mask alone keeps the padding out and every row is
+one document: nothing attends across documents, no block-diagonal mask is needed, and padding stays below a few per
+cent.
 """
 
 from __future__ import annotations
@@ -113,9 +114,7 @@ def collate(examples: list[Rendered], trie: Trie, renderer: Renderer) -> Batch:
     for number in range(vocab.ids.depth):
         at = level == number
         node = np.zeros(int(at.sum()), np.int64)
-        codes = [
-            ids[line[at], place[at] - number + j] - vocab.base - j * vocab.ids.size for j in range(number + 1)
-        ]
+        codes = [ids[line[at], place[at] - number + j] - vocab.base - j * vocab.ids.size for j in range(number + 1)]
         for j in range(number):
             node = trie.children(j, node)[np.arange(len(node)), codes[j]]
         prior = trie.priors(number, trie.children(number, node))

@@ -34,8 +34,8 @@ Fusion weights, fitted on validation items of users that chose no other setting:
 {weights}
 
 ## Limits
-Knows this catalogue only. Recommendations follow the train part of the interactions, with their popularity bias. The words
-come from a small language model: items are certain to exist, sentences are not certain to be wise.
+Knows this catalogue only. Recommendations follow the train part of the interactions, with their popularity bias. The
+words come from a small language model: items are certain to exist, sentences are not certain to be wise.
 
 ## Recipe
 ```json

@@ -29,7 +29,9 @@ def save(
                 moments[f"{len(moments):05d}.{name}"] = torch.as_tensor(value).clone().contiguous()
     path = root / f"step-{state.step:08d}"
     with writing(path, KIND, fingerprints, asdict(state)) as directory:
-        save_file({n: t.clone().contiguous() for n, t in model.added_state().items()}, directory / "weights.safetensors")
+        save_file(
+            {n: t.clone().contiguous() for n, t in model.added_state().items()}, directory / "weights.safetensors"
+        )
         save_file(moments, directory / "optimizer.safetensors")
     for old in sorted(root.glob("step-*"))[:-2]:
         shutil.rmtree(old)

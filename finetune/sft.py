@@ -100,8 +100,8 @@ def train(
 ) -> State:
     """Run until `schedule.tokens`; `stream` must already stand at batch `state.batches`.
 
-    The loss of a step is the mean over its targets, whatever the number of micro-batches (so accumulation does not change
-    the trajectory). `save` is called every `save_seconds` and at the end.
+    The loss of a step is the mean over its targets, whatever the number of micro-batches (so accumulation does not
+    change the trajectory). `save` is called every `save_seconds` and at the end.
     """
     model.train()
     window: dict[str, list[tuple[float, int]]] = {}

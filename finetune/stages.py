@@ -66,7 +66,7 @@ def choosing_users(split: Split) -> np.ndarray:
 
 
 def fusing_users(split: Split) -> np.ndarray:
-    """Users whose validation item fits the fusion: the odd ones, which chose nothing, so that no part flatters itself."""
+    """Users whose validation item fits the fusion: the odd ones, which chose nothing else."""
     return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
 
 

@@ -1,7 +1,8 @@
 """Ordinary text for replay, drawn from the base model itself.
 
-Cross-entropy on the base model's own samples is the KL divergence from base to tuned model plus a constant, so replaying
-them holds the language where it was; and there is no corpus to fetch, license or keep apart from the benchmarks.
+Cross-entropy on the base model's own samples is the KL divergence from base to tuned model plus a constant, so
+replaying them holds the language where it was; and there is no corpus to fetch, license or keep apart from the
+benchmarks.
 """
 
 from __future__ import annotations
@@ -32,9 +33,7 @@ def sample_base(model: RecModel, count: int, length: int, seed: int, batch: int 
     return np.concatenate(done)
 
 
-def _sample(
-    model: RecModel, start: list[int], size: int, length: int, generator: torch.Generator
-) -> np.ndarray:
+def _sample(model: RecModel, start: list[int], size: int, length: int, generator: torch.Generator) -> np.ndarray:
     ids = torch.tensor(start).repeat(size, 1)
     cache = DynamicCache(config=model.lm.config)
     new = ids

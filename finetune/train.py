@@ -36,7 +36,9 @@ from llmrec.trie import Trie, log_mass
 from llmrec.weights import BaseFiles, base_model, load_base
 
 
-def run(data_dir: str | Path, recipe_path: str | Path, out_dir: Path, resume: bool = True, work: Path | None = None) -> None:
+def run(
+    data_dir: str | Path, recipe_path: str | Path, out_dir: Path, resume: bool = True, work: Path | None = None
+) -> None:
     """Train a model directory from prepared data. Without `resume`, earlier fine-tuning checkpoints are ignored.
 
     Raises:
@@ -102,9 +104,7 @@ def build(
     return result
 
 
-def fresh_model(
-    recipe: Recipe, loaded_base: tuple[Any, Any], ids: SemanticIds, trained: SequenceEncoder
-) -> RecModel:
+def fresh_model(recipe: Recipe, loaded_base: tuple[Any, Any], ids: SemanticIds, trained: SequenceEncoder) -> RecModel:
     """The bundle before training, its new parts started from the code book."""
     torch.manual_seed(recipe.seed)  # peft draws LoRA's A matrices, torch the adapter's
     model = RecModel(*loaded_base, ids, trained, recipe.model)

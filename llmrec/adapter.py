@@ -20,8 +20,9 @@ class UserAdapter(nn.Module):
         self.dim, self.hidden, self.slots, self.width = dim, hidden, slots, width
         self.norm = nn.LayerNorm(dim)
         self.linear = nn.Linear(dim, slots * hidden)
-        self.inner = nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, slots * hidden, bias=False))
-        nn.init.zeros_(self.inner[2].weight)
+        last = nn.Linear(width, slots * hidden, bias=False)
+        nn.init.zeros_(last.weight)
+        self.inner = nn.Sequential(nn.Linear(dim, width), nn.GELU(), last)
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
 

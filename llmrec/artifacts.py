@@ -133,9 +133,7 @@ def read_manifest(path: Path, kind: str, verify: bool = True) -> Manifest:
         if actual != size and not verify:
             raise ArtifactError(f"{path}: file {name!r} has {actual} bytes, {MANIFEST} says {size}")
         if verify and (found := sha256_file(path / name)) != digest:
-            raise ArtifactError(
-                f"{path}: file {name!r} was changed: sha256 is {found}, {MANIFEST} says {digest}"
-            )
+            raise ArtifactError(f"{path}: file {name!r} was changed: sha256 is {found}, {MANIFEST} says {digest}")
     return manifest
 
 
@@ -196,9 +194,7 @@ def _check_replaceable(target: Path) -> None:
     if not target.is_dir():
         raise ArtifactError(f"{target} is a file; give a directory to write to")
     if any(target.iterdir()) and not (target / MANIFEST).is_file():
-        raise ArtifactError(
-            f"{target} holds files but no {MANIFEST}; it is not replaced: give another directory"
-        )
+        raise ArtifactError(f"{target} holds files but no {MANIFEST}; it is not replaced: give another directory")
 
 
 def _listing(root: Path) -> list[str]:
@@ -266,13 +262,9 @@ def _parse(path: Path, kind: str) -> Manifest:
         raise ArtifactError(f"{path}/{MANIFEST} cannot be read: {error}") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-        raise ArtifactError(
-            f"{path}: artifact format {found!r} is unknown; this version reads format {FORMAT}"
-        )
+        raise ArtifactError(f"{path}: artifact format {found!r} is unknown; this version reads format {FORMAT}")
     if raw.get("kind") != kind:
-        raise ArtifactError(
-            f"{path} is an artifact of kind {raw.get('kind')!r}; one of kind {kind!r} is needed"
-        )
+        raise ArtifactError(f"{path} is an artifact of kind {raw.get('kind')!r}; one of kind {kind!r} is needed")
     if raw.get("self") != (seal := _seal(raw)):
         raise ArtifactError(f"{path}/{MANIFEST} was changed: its sha256 is {seal}, it says {raw.get('self')}")
     try:

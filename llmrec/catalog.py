@@ -124,12 +124,8 @@ class Catalog:
         """
         row = self._rows.get(id)
         if row is None:
-            near = [
-                str(match[0]) for match in process.extract(id, list(self._rows), scorer=fuzz.ratio, limit=3)
-            ]
-            raise RequestError(
-                f"no item {id!r} in this catalogue; the closest ids are {', '.join(map(repr, near))}"
-            )
+            near = [str(match[0]) for match in process.extract(id, list(self._rows), scorer=fuzz.ratio, limit=3)]
+            raise RequestError(f"no item {id!r} in this catalogue; the closest ids are {', '.join(map(repr, near))}")
         return row
 
     def find(self, title: str) -> int:
@@ -189,18 +185,12 @@ def _year(item: Item) -> int | None:
 
 def _clean_item(item: Item) -> Item:
     if not item.id or clean_text(item.id, ID_LIMIT) != item.id:
-        raise DataError(
-            f"item id {item.id[:ID_LIMIT]!r} is empty, too long or holds characters that do not print"
-        )
+        raise DataError(f"item id {item.id[:ID_LIMIT]!r} is empty, too long or holds characters that do not print")
     title = clean_text(item.title, TITLE_LIMIT)
     if not title:
         raise DataError(f"item {item.id!r} has no title; give one, e.g. its id")
-    pairs = (
-        (clean_text(name, NAME_LIMIT), _clean_value(item.id, name, v)) for name, v in item.attributes.items()
-    )
-    attributes = {
-        name: value for name, value in sorted(pairs, key=itemgetter(0)) if name and value not in ("", ())
-    }
+    pairs = ((clean_text(name, NAME_LIMIT), _clean_value(item.id, name, v)) for name, v in item.attributes.items())
+    attributes = {name: value for name, value in sorted(pairs, key=itemgetter(0)) if name and value not in ("", ())}
     return Item(item.id, title, clean_text(item.text, TEXT_LIMIT), attributes)
 
 

@@ -113,11 +113,11 @@ class Chat:
     def refusal(self, session: Session, text: str) -> str:
         """Return why this message is not answered at all, or ''."""
         if len(text) > self.limits.message_chars:
-            return f"That message has {len(text):,} characters; I read up to "
-            f"{self.limits.message_chars:,}. Please shorten it."
+            most = f"{self.limits.message_chars:,}"
+            return f"That message has {len(text):,} characters; I read up to {most}. Please shorten it."
         if len(session.turns) >= self.limits.turns:
-            return f"This conversation has reached its {self.limits.turns} turns. Clear it to start a new "
-            "one; your likes stay."
+            reached = f"This conversation has reached its {self.limits.turns} turns."
+            return f"{reached} Start a new one; your likes stay."
         return ""
 
     def picks(self, session: Session) -> Items:
@@ -170,6 +170,9 @@ class Chat:
         except BaseException:
             session.profile = before
             raise
+        if session.epoch != epoch:  # cleared, or handed to another visitor, while the list was made
+            yield Done(time.monotonic() - started, True)
+            return
         said, notices = [reply.facts], list(reply.notices)
         try:
             if reply.items is not None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from llmrec.catalog import Catalog
 from llmrec.errors import DataError
-from llmrec.fetch import fetch, home, locked
+from llmrec.fetch import fetch, locked
 from llmrec.interactions import Interactions
+from llmrec.resources import home
 from llmrec.sources import load_data, read, save_data
 
 KNOWN = ("ml-100k",)
@@ -27,7 +28,9 @@ def directory(name_or_path: str | Path, progress: bool = True) -> Path:
     if name not in KNOWN:
         if "/" not in name and prepared.is_dir():
             return prepared
-        raise DataError(f"no prepared data '{name}'; give a directory made by `llmrec data prepare`, or {', '.join(KNOWN)}")
+        raise DataError(
+            f"no prepared data '{name}'; give a directory made by `llmrec data prepare`, or {', '.join(KNOWN)}"
+        )
     if not prepared.is_dir():
         files = fetch(name, progress)
         with locked(f"prepare-{name}"):

@@ -2,9 +2,10 @@
 
 `items`: beams over the trie with one prefill for any number of beams. The beams of a request are not copies of its
 prompt: they are further tokens of the same sequence, and a tree mask lets each see the prompt and its own ancestors
-alone. A level's log-probabilities are a softmax over the children that exist in the catalogue (logits plus the trie's prior),
-the same normalisation as in training; a filter removes items from the result and changes no score. The last level needs no forward pass: its
-codes are scored from the beams' hidden states. Paths of the trie are all that can come out.
+alone. A level's log-probabilities are a softmax over the children that exist in the catalogue (logits plus the trie's
+prior), the same normalisation as in training; a filter removes items from the result and changes no score. The last
+level needs no forward pass: its codes are scored from the beams' hidden states. Paths of the trie are all that can come
+out.
 
 `stream`: words, greedily, with limits on tokens and wall-clock time and a stop that stops.
 """
@@ -123,9 +124,7 @@ class _Tree:
         self.next = lengths  # int[b]: the position of the next token
         self.dtype = dtype
 
-    def step(
-        self, model: RecModel, cache: DynamicCache, tokens: torch.Tensor, parent: torch.Tensor
-    ) -> torch.Tensor:
+    def step(self, model: RecModel, cache: DynamicCache, tokens: torch.Tensor, parent: torch.Tensor) -> torch.Tensor:
         """One level of beam tokens int[b, w] whose ancestors are `parent` int[b, w]; hidden states float[b, w, h]."""
         b, w = tokens.shape
         seen = self.visible

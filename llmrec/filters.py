@@ -136,9 +136,7 @@ class AttributeTable:
             return np.ones(self.n, bool)
         column = self._numbers[name]
         # NaN marks an item without the attribute: both comparisons are then false
-        return (column >= (-math.inf if low is None else low)) & (
-            column <= (math.inf if high is None else high)
-        )
+        return (column >= (-math.inf if low is None else low)) & (column <= (math.inf if high is None else high))
 
 
 def _words(bound: Range) -> str:

@@ -1,8 +1,8 @@
 """Fusion: one calibrated score from the parts that scored the same items.
 
-A conditional logit: the probability that an item is the next one is a softmax over the weighted log-probabilities of the
-parts. The weights maximise the likelihood of validation targets that chose none of the parts, and a ridge pulls them
-towards "encoder alone", so that a part which brings nothing gets a weight near zero instead of noise.
+A conditional logit: the probability that an item is the next one is a softmax over the weighted log-probabilities of
+the parts. The weights maximise the likelihood of validation targets that chose none of the parts, and a ridge pulls
+them towards "encoder alone", so that a part which brings nothing gets a weight near zero instead of noise.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def log_softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def spread(rows: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
-    """float32[n] from decoded rows int[m] and log-probabilities float[m]; the rest lies FLOOR below the worst of them."""
+    """float32[n] from decoded rows int[m] and log-probabilities float[m]; the rest lies FLOOR below the worst."""
     low = float(scores.min()) - FLOOR if len(scores) else 0.0
     out = np.full(n, low, np.float32)
     out[rows] = scores
@@ -90,9 +90,7 @@ def fit(
     return Fusion({name: round(float(w), 6) for name, w in zip(names, best.x, strict=True)})
 
 
-def likelihood(
-    fusion: Fusion, parts: Mapping[str, np.ndarray], targets: np.ndarray, allowed: np.ndarray
-) -> np.ndarray:
+def likelihood(fusion: Fusion, parts: Mapping[str, np.ndarray], targets: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """float64[b]: log-probability of each target among the allowed items; NaN where it was not allowed."""
     s = np.where(allowed, fusion.combine(parts).astype(np.float64), -np.inf)
     top = s.max(axis=1, keepdims=True)

@@ -67,8 +67,12 @@ class Checker:
         names = {_norm(self.catalog[row].title) for row in shown}
         for title, year in _LABEL.findall(sentence):
             low = _norm(title)
-            if not any(low.endswith(name) and str(self.catalog[r].attributes.get("year", year)) == year
-                       for r in shown for name in [_norm(self.catalog[r].title)] if name):
+            if not any(
+                low.endswith(name) and str(self.catalog[r].attributes.get("year", year)) == year
+                for r in shown
+                for name in [_norm(self.catalog[r].title)]
+                if name
+            ):
                 return False
         rest = _norm(sentence)
         for name in sorted(names, key=len, reverse=True):  # a shown title may contain another title, or a tag

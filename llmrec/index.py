@@ -91,9 +91,7 @@ class ItemIndex:
         if allowed is None:
             return None
         if allowed.shape not in ((len(self),), (b, len(self))):
-            raise RequestError(
-                f"allowed has shape {allowed.shape}; give ({len(self)},) or ({b}, {len(self)})"
-            )
+            raise RequestError(f"allowed has shape {allowed.shape}; give ({len(self)},) or ({b}, {len(self)})")
         return np.broadcast_to(allowed.astype(bool, copy=False), (b, len(self)))
 
     def _block(self, block: Vectors) -> Vectors:

@@ -59,9 +59,7 @@ class Interactions:
         if len(row) and row.min() < 0:
             raise DataError(f"row {row.min()} is negative; rows count from 0")
         order = np.lexsort((time, user))  # stable: ties keep the order given
-        return Interactions(
-            users, user[order], row[order], time[order], np.asarray(values, np.float32)[order]
-        )
+        return Interactions(users, user[order], row[order], time[order], np.asarray(values, np.float32)[order])
 
     def __len__(self) -> int:
         return len(self.row)
@@ -86,9 +84,7 @@ class Interactions:
     def of(self, user: int) -> Ints:
         """Return the rows of a user number in time order, int64[h]."""
         if not 0 <= user < len(self.users):
-            raise RequestError(
-                f"user number {user} does not exist; numbers run from 0 to {len(self.users) - 1}"
-            )
+            raise RequestError(f"user number {user} does not exist; numbers run from 0 to {len(self.users) - 1}")
         return self.row[self.offsets[user] : self.offsets[user + 1]]
 
     def number(self, user_id: str) -> int:
@@ -147,9 +143,7 @@ def leave_one_out(x: Interactions) -> Split:
     keep, window = np.ones(len(x), bool), np.zeros(len(x), bool)
     keep[last[long]] = keep[last[long] - 1] = False
     window[last[long] - 1] = True
-    return Split(
-        x.where(keep), valid.astype(np.int64), test.astype(np.int64), "leave-one-out", x.where(window)
-    )
+    return Split(x.where(keep), valid.astype(np.int64), test.astype(np.int64), "leave-one-out", x.where(window))
 
 
 def by_time(x: Interactions, valid_from: int, test_from: int) -> Split:

@@ -198,8 +198,8 @@ class TitleSpotter:
 
     def _unknown(self, phrase: str, error: str) -> str:
         if "could be any of" in error:
-            return f"Several {self._catalog.domain} fit \u201c{phrase}\u201d: "
-            f"{error.rpartition('any of: ')[2]}. Which one?"
+            names = error.rpartition("any of: ")[2]
+            return f"Several {self._catalog.domain} fit \u201c{phrase}\u201d: {names}. Which one?"
         likely = [row for row in self._catalog.closest(phrase, 3) if self._alike(phrase, row)]
         near = [self._catalog.label(row) for row in likely]
         close = f"; do you mean {' or '.join(near)}?" if near else "."

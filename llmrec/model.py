@@ -2,8 +2,8 @@
 
 The language model is used as published: its word table, tied head and tokenizer do not change. Item tokens have a table
 of their own (`items`), used both ways as a tied table is: rows of it are the inputs for item ids, and the logits of a
-level are the hidden state times that level's rows. A softmax over the level's codes is all that may follow in a path, so
-item logits cost 64 columns instead of 49 thousand.
+level are the hidden state times that level's rows. A softmax over the level's codes is all that may follow in a path,
+so item logits cost 64 columns instead of 49 thousand.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RecModel(nn.Module):
         lm.requires_grad_(False)
         self._check_body(lm)
         self.lm: Any = inject_adapter_in_model(config.lora(), lm)
-        self.words = self.lm.get_input_embeddings()
+        self.words: Any = self.lm.get_input_embeddings()
         hidden = self.words.weight.shape[1]
         self.vocab = ItemVocab(self.words.weight.shape[0], ids)
         self.items = nn.Embedding(len(self.vocab), hidden)
@@ -92,9 +92,9 @@ class RecModel(nn.Module):
         """Set item tokens and the adapter's linear part from the code book by one shared random projection.
 
         Alike centroids get alike embeddings, at the scale of the word table (a start at another scale costs hundreds of
-        steps); the user vector goes through the columns of the same projection that item vectors went through, so a soft
-        token begins near the codes which the encoder ranks first. `user_map` float[d, c] takes a user vector to the last
-        c dimensions of the fused space (`semid.whitening` of the item vectors).
+        steps); the user vector goes through the columns of the same projection that item vectors went through, so a
+        soft token begins near the codes which the encoder ranks first. `user_map` float[d, c] takes a user vector to
+        the last c dimensions of the fused space (`semid.whitening` of the item vectors).
         """
         book = self.vocab.ids.book
         depth, size, dims = book.shape

@@ -52,17 +52,13 @@ def convert(archive: bytes, directory: Path) -> None:
     head = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
     (directory / "ml-100k.inter").write_text(f"{head}\n{ratings.decode('ascii')}", encoding="utf-8")
     head = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
-    lines = [
-        _film(line, number) for number, line in enumerate(films.decode("latin-1").splitlines(), 1) if line
-    ]
+    lines = [_film(line, number) for number, line in enumerate(films.decode("latin-1").splitlines(), 1) if line]
     (directory / "ml-100k.item").write_text("\n".join([head, *lines, ""]), encoding="utf-8")
 
 
 def _member(bundle: zipfile.ZipFile, name: str) -> bytes:
     if bundle.getinfo(name).file_size > _MEMBER_LIMIT:
-        raise DataError(
-            f"{name} has {bundle.getinfo(name).file_size} bytes; at most {_MEMBER_LIMIT} are expected"
-        )
+        raise DataError(f"{name} has {bundle.getinfo(name).file_size} bytes; at most {_MEMBER_LIMIT} are expected")
     return bundle.read(name)
 
 

@@ -71,11 +71,16 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
         "item_ids": [item.id for item in catalog.items],
     }
     with writing(path, KIND, fingerprints, dict(loaded.meta)) as directory:
-        state = {n: t.to(torch.float16).contiguous() if "lora_" in n else t.contiguous() for n, t in model.added_state().items()}
+        state = {
+            n: t.to(torch.float16).contiguous() if "lora_" in n else t.contiguous()
+            for n, t in model.added_state().items()
+        }
         save_file(state, directory / "adapter.safetensors")
         save_arrays(model.encoder.state(), directory / "encoder.safetensors")
         ids = model.vocab.ids
-        save_arrays({"codes": ids.codes, "book": ids.book, "prior": loaded.prior}, directory / "semantic_ids.safetensors")
+        save_arrays(
+            {"codes": ids.codes, "book": ids.book, "prior": loaded.prior}, directory / "semantic_ids.safetensors"
+        )
         (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         (directory / "README.md").write_text(card, encoding="utf-8")
 

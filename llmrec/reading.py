@@ -65,9 +65,7 @@ def _decoded(raw: bytes, path: Path, number: int) -> str:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         bad = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
-        raise DataError(
-            f"{where}: not UTF-8 ({bad}); convert the file first, e.g. iconv -f latin1 -t utf8"
-        ) from None
+        raise DataError(f"{where}: not UTF-8 ({bad}); convert the file first, e.g. iconv -f latin1 -t utf8") from None
     return text.rstrip("\r\n")
 
 
@@ -125,9 +123,7 @@ def assemble(
             seen.add(key)
             kept.append((event.user, row, event.time, event.value))
     if not kept:
-        raise DataError(
-            f"no usable interactions with the {len(catalog)} {catalog.domain}; dropped: {dropped}"
-        )
+        raise DataError(f"no usable interactions with the {len(catalog)} {catalog.domain}; dropped: {dropped}")
     users, indices, times, values = zip(*kept, strict=True)
     interactions = Interactions.build(users, indices, times, values)
     counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}

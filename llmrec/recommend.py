@@ -15,7 +15,6 @@ from llmrec import datasets, decode
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.fetch import home
 from llmrec.filters import Filters
 from llmrec.fusion import Fusion
 from llmrec.grounding import Checker
@@ -24,6 +23,7 @@ from llmrec.pretrained import load_pretrained, read_settings
 from llmrec.rank import top_k
 from llmrec.reasons import listing, reason
 from llmrec.render import Message
+from llmrec.resources import home
 from llmrec.scoring import Scorer
 from llmrec.templates import fill, load
 from llmrec.textcache import text_vectors
@@ -104,7 +104,9 @@ class Recommender:
             ArtifactError: no such model, damaged files, or a pair that does not belong together.
         """
         if path is None and not SHIPPED.is_dir():
-            raise ArtifactError("no model given, and the shipped one is not beside this installation: give its directory")
+            raise ArtifactError(
+                "no model given, and the shipped one is not beside this installation: give its directory"
+            )
         path = SHIPPED if path is None else Path(path)
         source = data if data is not None else str(read_settings(path)["data"])
         catalog, interactions = datasets.open_data(source)
@@ -114,8 +116,12 @@ class Recommender:
         ids = loaded.model.vocab.ids
         text = text_vectors(catalog, embedder, home() / "cache")
         scorer = Scorer(
-            loaded.model, Trie(ids.codes, ids.size, loaded.prior),
-            text, embedder, catalog.domain, int(loaded.settings["window"])
+            loaded.model,
+            Trie(ids.codes, ids.size, loaded.prior),
+            text,
+            embedder,
+            catalog.domain,
+            int(loaded.settings["window"]),
         )
         return Recommender(catalog, interactions, scorer, loaded.fusions, loaded.meta, str(source))
 

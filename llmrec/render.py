@@ -146,7 +146,7 @@ class Renderer:
         return [self.user_slot] * self.slots
 
 
-_FAMILIES = (  # begin, opening before the role, opening after it, closing; the names of ChatML, Gemma and Llama 3
+_FAMILIES: tuple[tuple[str, str, str, str, str, dict[str, str]], ...] = (  # begin, opening before the role, opening after it, closing; the names of ChatML, Gemma and Llama 3
     ("", "<|im_start|>", "\n", "<|im_end|>", "\n", {}),
     ("<bos>", "<start_of_turn>", "\n", "<end_of_turn>", "\n", {"assistant": "model", "system": "user"}),
     ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "", {}),
@@ -165,11 +165,10 @@ def chat_format(tokenizer: Any, words: Any) -> ChatFormat:
             continue
         head = [known["<|end_header_id|>"]] if after.startswith("<|end_header_id|>") else []
         rest = words(after.removeprefix("<|end_header_id|>"))
-        opening = {
-            role: (known[before], *words(renamed.get(role, role)), *head, *rest) for role in ROLES
-        }
+        opening = {role: (known[before], *words(renamed.get(role, role)), *head, *rest) for role in ROLES}
         closing = (known[end], *(words(tail) if tail else ()))
         return ChatFormat((known[begin],) if begin in known else (), opening, closing, known[end])
     raise WeightsError(
-        f"the tokenizer has none of the chat markers {', '.join(f[1] for f in _FAMILIES)}; use an instruction-tuned model"
+        f"the tokenizer has none of the chat markers {', '.join(f[1] for f in _FAMILIES)}: "
+        "use an instruction-tuned model"
     )

@@ -34,9 +34,7 @@ class Resource:
     @property
     def pins(self) -> str:
         """Sha256 hex over all that the contents must amount to; a cache made under other pins is stale."""
-        return fingerprint_bytes(
-            json.dumps([dict(self.files), dict(self.fingerprints)], sort_keys=True).encode()
-        )
+        return fingerprint_bytes(json.dumps([dict(self.files), dict(self.fingerprints)], sort_keys=True).encode())
 
 
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -92,6 +90,4 @@ def home() -> Path:
 
 def offline() -> bool:
     """True when neither the Hub nor a site may be asked: HF_HUB_OFFLINE or LLMREC_OFFLINE is set."""
-    return any(
-        os.environ.get(n, "").lower() in ("1", "true", "yes") for n in ("HF_HUB_OFFLINE", "LLMREC_OFFLINE")
-    )
+    return any(os.environ.get(n, "").lower() in ("1", "true", "yes") for n in ("HF_HUB_OFFLINE", "LLMREC_OFFLINE"))

@@ -1,7 +1,8 @@
 """The parts of a score: encoder, language model, text profile and words, each a log-probability for every item.
 
-A request is scored alone whatever batch it came in: one prompt a forward pass. On two cores a prompt of a hundred tokens
-already keeps the matrix product busy, and what a request gets can then not depend on its neighbours, not in the last bit.
+A request is scored alone whatever batch it came in: one prompt a forward pass. On two cores a prompt of a hundred
+tokens already keeps the matrix product busy, and what a request gets can then not depend on its neighbours, not in the
+last bit.
 """
 
 from __future__ import annotations

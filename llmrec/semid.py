@@ -156,7 +156,7 @@ def _assign(x: np.ndarray, book: np.ndarray, capacity: int) -> np.ndarray:
     cost = _distances(x, book)
     nearest = cost.argmin(axis=1)
     if np.bincount(nearest, minlength=len(book)).max() <= capacity:
-        return nearest
+        return np.asarray(nearest)
     if capacity == 1:  # at the last level: the exact optimum is cheap, groups are at most `size` large
         return np.asarray(linear_sum_assignment(cost)[1])
     out, room = np.full(len(x), -1), np.full(len(book), capacity)

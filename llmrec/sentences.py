@@ -49,8 +49,8 @@ def aside(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
     """Answer what is not about items, in a sentence or two."""
     things, ask = catalog.domain, question(catalog, main)
     if kind == "outside":
-        return f"I can only help you find {things} from this catalogue; tell me one you liked or what you "
-        "are in the mood for."
+        hint = "tell me one you liked or what you are in the mood for"
+        return f"I can only help you find {things} from this catalogue; {hint}."
     if kind == "empty":
         return f"I need a few words to go by. {ask}"
     answers = {
@@ -135,8 +135,8 @@ def why(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
     """Give the reasons of the items asked about, or of the first three."""
     wanted = [item for item in profile.shown if item.row in rows] or list(profile.shown[:_NAMED] if not rows else ())
     if not wanted:
-        return f"{titles(catalog, rows)} {'is' if len(rows) == 1 else 'are'} not on the list, so there is "
-        "no reason to give."
+        verb = "is" if len(rows) == 1 else "are"
+        return f"{titles(catalog, rows)} {verb} not on the list, so there is no reason to give."
     return "\n".join(
         f"{catalog.label(item.row)}: {_sentence(item.reason or _fields(catalog, item.row))}" for item in wanted
     )

@@ -65,7 +65,8 @@ class _Block(nn.Module):
         drop = self.dropout if self.training else 0.0
         a = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=drop)
         x = x + self.drop(self.out(a.transpose(1, 2).reshape(b, t, d)))
-        return x + self.drop(self.ff(self.norm2(x)))
+        out: torch.Tensor = x + self.drop(self.ff(self.norm2(x)))
+        return out
 
 
 class SASRec(nn.Module):
@@ -135,7 +136,7 @@ class SequenceEncoder:
 
     @torch.inference_mode()
     def trajectory(self, history: np.ndarray, batch: int = 128) -> np.ndarray:
-        """float32[t, d]: the vector after each item, from the last `max_len` items up to it, as `encode` would see it."""
+        """float32[t, d]: the vector after each item, from the last `max_len` items up to it, as in `encode`."""
         size = self.config.max_len
         out = [self.every_position(history[:size])] if len(history) else [np.zeros((0, self.config.dim), np.float32)]
         ends = np.arange(size + 1, len(history) + 1)
@@ -146,7 +147,7 @@ class SequenceEncoder:
 
     def scores(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """float32[b, n]: unnormalised log-probabilities of every item as the next one."""
-        return self.encode(histories) @ self.item_vectors.T + self.bias
+        return np.asarray(self.encode(histories) @ self.item_vectors.T + self.bias)
 
     def state(self) -> dict[str, np.ndarray]:
         """Named float32 arrays for safetensors."""
@@ -235,9 +236,7 @@ def train_sasrec(
     return SequenceEncoder(net), log
 
 
-def _epoch(
-    net: SASRec, optimizer: torch.optim.Optimizer, batches: list[tuple[torch.Tensor, torch.Tensor]]
-) -> float:
+def _epoch(net: SASRec, optimizer: torch.optim.Optimizer, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
     """One pass; the mean cross-entropy in nats over all targets."""
     net.train()
     total, count = 0.0, 0

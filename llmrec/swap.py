@@ -103,12 +103,7 @@ def _workshops(target: Path) -> Iterator[Path]:
     start = f".{target.name}."
     for entry in target.parent.iterdir():
         token = entry.name[len(start) : -len(".tmp")]
-        if (
-            entry.name.startswith(start)
-            and entry.name.endswith(".tmp")
-            and len(token) == 12
-            and entry.is_dir()
-        ):
+        if entry.name.startswith(start) and entry.name.endswith(".tmp") and len(token) == 12 and entry.is_dir():
             yield entry
 
 

@@ -112,9 +112,7 @@ class TitleFinder:
         scores: dict[int, float] = {}
         for key in _full(bare):
             table = self._stages[0]
-            for match, score, _ in process.extract(
-                key, list(table), scorer=fuzz.ratio, limit=10, score_cutoff=_FUZZY
-            ):
+            for match, score, _ in process.extract(key, list(table), scorer=fuzz.ratio, limit=10, score_cutoff=_FUZZY):
                 if _same_work(key, match):
                     for row in self._in_year(table[match], year):
                         scores[row] = max(score, scores.get(row, 0.0))

@@ -19,9 +19,9 @@ def log_mass(rows: np.ndarray, n: int) -> np.ndarray:
 class Trie:
     """All paths of `codes` int[n, depth] with `size` codes a level.
 
-    `log_mass` float[n], how likely each item is before anything is known (see `log_mass`), gives every node the log of the
-    mass below it: the prior that a model's logits are added to, so that it need not spend its training on learning which
-    items are popular. Without it all items weigh the same.
+    `log_mass` float[n], how likely each item is before anything is known (see `log_mass`), gives every node the log of
+    the mass below it: the prior that a model's logits are added to, so that it need not spend its training on learning
+    which items are popular. Without it all items weigh the same.
     """
 
     def __init__(self, codes: np.ndarray, size: int, log_mass: np.ndarray | None = None) -> None:

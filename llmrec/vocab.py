@@ -1,7 +1,8 @@
 """Item tokens: the bridge between rows of the catalogue and ids in the vocabulary of the language model.
 
 Item tokens stand after the last word token: code c of level l has the id `base + l * size + c`. They live in a table of
-their own (`model.RecModel.item_embedding`), so the word table, its tokenizer and its tied output head stay as published.
+their own (`model.RecModel.item_embedding`), so the word table, its tokenizer and its tied output head stay as
+published.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from llmrec.chat import Chat, Done, Event, Items, Limits, Notice, Profile, Sessi
 from llmrec.errors import RequestError
 from llmrec.filters import Filters
 from llmrec.narrow import constraints, relax, without
+from llmrec.recommend import Recommendation, Request
 
 CATALOG = films()
 
@@ -197,6 +198,17 @@ def test_asides_change_nothing(text: str) -> None:
     assert len(fake.requests) == asked
 
 
+def test_refusals_are_whole_sentences() -> None:
+    chat, _, session = make()
+    _, answer, _ = say(chat, session, "what's the weather like?")
+    assert answer == (
+        "I can only help you find films from this catalogue; tell me one you liked or what you are in the mood for."
+    )
+    say(chat, session, "I loved Alien")
+    _, answer, _ = say(chat, session, "why Casablanca?")
+    assert answer == "Casablanca is not on the list, so there is no reason to give."
+
+
 def test_an_unknown_title_is_asked_about_instead_of_ignored() -> None:
     chat, fake, session = make()
     rows, text, _ = say(chat, session, "I loved Inception")
@@ -211,13 +223,13 @@ def test_bounds_are_answered_quickly_and_change_nothing() -> None:
     rows, text, notices = say(chat, session, "x" * 2001)
     assert time.perf_counter() - started < 0.05
     assert (rows, text) == (None, "")
-    assert "2,001 characters" in notices[0]
+    assert notices == ["That message has 2,001 characters; I read up to 2,000. Please shorten it."]
     assert session.turns == []
     say(chat, session, "hello")
     say(chat, session, "hello")
     _, text, notices = say(chat, session, "hello")
     assert text == ""
-    assert "2 turns" in notices[0]
+    assert notices == ["This conversation has reached its 2 turns. Start a new one; your likes stay."]
     assert len(session.turns) == 2
     assert fake.requests == []
 
@@ -331,6 +343,21 @@ def test_clearing_while_a_reply_is_written_keeps_it_out_of_the_new_conversation(
     assert session.turns == []
 
 
+def test_changing_the_visitor_while_a_list_is_made_leaks_nothing_into_the_new_one() -> None:
+    chat, fake, session = make()
+    recommend = fake.recommend
+
+    def slow(request: Request) -> list[Recommendation]:
+        chat.become(session, "12")
+        return recommend(request)
+
+    fake.recommend = slow  # type: ignore[method-assign]
+    events = list(chat.turn(session, "I loved Alien, no horror"))
+    assert [type(event) for event in events] == [Done]
+    assert session.profile == Profile(user="12", history=(0, 1, 2))
+    assert session.turns == []
+
+
 def test_playing_a_user_of_the_log() -> None:
     chat, fake, session = make()
     chat.become(session, "12")
@@ -429,3 +456,22 @@ def test_a_running_reply_can_be_stopped_from_another_thread() -> None:
     assert not worker.is_alive()
     assert isinstance(done[0][-1], Done)
     assert len(done[0]) < 100
+
+
+def test_the_real_recommender_converses_on_the_toy_world() -> None:
+    from test_recommend import make_recommender
+
+    chat = Chat(make_recommender(), Limits(reply_tokens=8))
+    session = chat.open()
+    rows, text, notices = say(chat, session, "I loved Funny Tale 2, no horror, give me 3")
+    assert rows is not None
+    assert len(rows) == 3
+    assert 2 not in rows
+    assert all("Horror" not in chat.catalog[row].attributes["genre"] for row in rows)  # type: ignore[operator]
+    assert "you like Funny Tale 2" in text
+    assert notices == []
+    other, _, _ = say(chat, session, "something else")
+    assert other is not None
+    assert not set(other) & set(rows)
+    _, text, _ = say(chat, session, "why the first one?")
+    assert chat.catalog.label(other[0]) in text

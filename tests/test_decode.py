@@ -95,7 +95,9 @@ def test_a_filter_removes_items_and_changes_no_score(world):
     np.testing.assert_allclose(narrowed.scores, [score[r] for r in narrowed.rows.tolist()], atol=1e-5)
 
 
-CATALOGUES = {n: make_model(n, depth, size, seed=n) for n, depth, size in ((1, 1, 2), (3, 2, 2), (12, 2, 4), (61, 3, 4))}
+CATALOGUES = {
+    n: make_model(n, depth, size, seed=n) for n, depth, size in ((1, 1, 2), (3, 2, 2), (12, 2, 4), (61, 3, 4))
+}
 
 
 @settings(max_examples=150, deadline=None)

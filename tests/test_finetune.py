@@ -31,7 +31,9 @@ BASE = BaseFiles("toy", Path("."), "0" * 64)
 def run(out: Path, interactions: Interactions, recipe: Recipe, say=lambda line: None, resume=True):
     tokenizer = make_tokenizer()
     loaded = (make_lm(len(tokenizer)), tokenizer)
-    return build(make_catalog(), interactions, recipe, BASE, loaded, HashEmbedder(), out / "model", out / "work", say, resume)
+    return build(
+        make_catalog(), interactions, recipe, BASE, loaded, HashEmbedder(), out / "model", out / "work", say, resume
+    )
 
 
 def short(tokens: int) -> Recipe:
@@ -226,7 +228,7 @@ def test_a_saved_model_loads_and_wrong_pairs_refuse(trained, tmp_path, monkeypat
     assert loaded.fusions == result.fusions and loaded.settings["window"] == 10
     for name, tensor in result.model.added_state().items():
         torch.testing.assert_close(loaded.model.added_state()[name], tensor, atol=2e-3, rtol=2e-3)
-    with pytest.raises(ArtifactError, match="another catalogue.*[0-9a-f]{12}.*[0-9a-f]{12}"):
+    with pytest.raises(ArtifactError, match=r"another catalogue.*[0-9a-f]{12}.*[0-9a-f]{12}"):
         module.load_pretrained(out / "model", make_catalog(11))
     monkeypatch.setattr(module, "base_model", lambda name, progress=True: BaseFiles("toy", Path("."), "1" * 64))
     with pytest.raises(ArtifactError, match="another base model"):
@@ -300,5 +302,5 @@ def test_a_wrong_recipe_is_one_clear_line(tmp_path, text, words):
 
 
 def test_an_unknown_recipe_is_named():
-    with pytest.raises(RecipeError, match="no recipe 'nope'; give a YAML file or one of: .*ml-100k"):
+    with pytest.raises(RecipeError, match=r"no recipe 'nope'; give a YAML file or one of: .*ml-100k"):
         load_recipe("nope")

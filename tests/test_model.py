@@ -54,7 +54,9 @@ def test_added_state_round_trips_and_a_wrong_one_is_refused():
 def test_item_logits_start_near_uniform_and_alike_codes_alike():
     n = 12
     encoder = make_encoder(n)
-    model = RecModel(make_lm(len(make_tokenizer())), make_tokenizer(), make_ids(n, dims=14), encoder, ModelConfig(lora_rank=2))
+    model = RecModel(
+        make_lm(len(make_tokenizer())), make_tokenizer(), make_ids(n, dims=14), encoder, ModelConfig(lora_rank=2)
+    )
     model.start_embeddings(whitening(encoder.item_vectors, 8), 0)
     with torch.no_grad():
         hidden = model.hidden(model.words(torch.arange(64)[None]))

@@ -81,9 +81,8 @@ def test_nothing_from_outside_becomes_markup(payload: str) -> None:
     item = Recommendation(0, 1.0, "llm", payload)
     card = present.card(catalog, item, 1, "year")
     shapes = [(tag, attributes) for tag, attributes in tags(card).seen]
-    plain = present.card(
-        Catalog([Item("1", "Plain", "", {"genre": ("A", "Comedy"), "year": 1990})]), replace(item, reason="Why"), 1, "year"
-    )
+    ordinary = Catalog([Item("1", "Plain", "", {"genre": ("A", "Comedy"), "year": 1990})])
+    plain = present.card(ordinary, replace(item, reason="Why"), 1, "year")
     assert [tag for tag, _ in shapes] == [tag for tag, _ in tags(plain).seen]
     session = Session("s", turns=[Turn(payload, payload, (payload,), Profile())])
     session.profile = Profile(user=payload, shown=(item,))
@@ -104,9 +103,9 @@ def test_markdown_finds_nothing_to_read_in_a_field(payload: str) -> None:
     assert not set(shown) & set("\\`*_{}[]()#+-.!|~$<>&\"':=/")
 
 
-@given(st.text(max_size=100))
+@given(st.text(st.characters(exclude_characters="\r\x00", exclude_categories=["Cs"]), max_size=100))
 def test_escaping_loses_no_word(raw: str) -> None:
-    assert tags(present.text(raw)).words == raw.replace("\r", "\r") or "\r" in raw or "\x00" in raw
+    assert tags(present.text(raw)).words == raw
     harmless(present.text(raw))
     harmless(present.field(raw))
 
@@ -144,8 +143,8 @@ def test_markup_is_made_in_present_only() -> None:
     library = Path(present.__file__).resolve().parents[1]
     files = [*(library / "app").glob("*.py"), *(library / "llmrec").glob("*.py")]
     assert len(files) > 20
-    made = {path.name for path in files if re.search(r"</?(?:div|span|b|p|br|img|a)\b", path.read_text(encoding="utf-8"))}
-    assert made <= {"present.py"}
+    tag = re.compile(r"</?(?:div|span|b|p|br|img|a)\b")
+    assert {path.name for path in files if tag.search(path.read_text(encoding="utf-8"))} == {"present.py"}
 
 
 def test_long_values_are_cut() -> None:

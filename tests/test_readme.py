@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from llmrec.app.cli import app
 from typer.testing import CliRunner
 
-from llmrec.app.cli import app
-from llmrec.fetch import home
+from llmrec.resources import home
 from llmrec.recommend import SHIPPED
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +20,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.splitlines() if line.startswith("llmrec ")]
 CACHED = SHIPPED.is_dir() and all((home() / "files" / n).is_dir() for n in ("ml-100k", "minilm-l6-v2"))
-needs_weights = pytest.mark.skipif(not CACHED, reason="base weights, data or the shipped model are not on this machine yet")
+needs_weights = pytest.mark.skipif(
+    not CACHED, reason="base weights, data or the shipped model are not on this machine yet"
+)
 OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1", "LLMREC_OFFLINE": "1"}
 
 

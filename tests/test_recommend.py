@@ -31,7 +31,9 @@ def make_recommender(n: int = 12, beams: int | None = None) -> Recommender:
     catalog = make_catalog(n)
     embedder = HashEmbedder()
     text = embedder.encode([catalog.describe(r) for r in range(n)])
-    scorer = Scorer(model, Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 5)), text, embedder, "films", 6, beams)
+    scorer = Scorer(
+        model, Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 5)), text, embedder, "films", 6, beams
+    )
     weights = {"encoder": 1.0, "llm": 0.7, "profile": 0.2}
     fusions = {"history": Fusion(weights), "words": Fusion({**weights, "words": 0.5})}
     return Recommender(catalog, make_interactions(n=12), scorer, fusions)
@@ -58,7 +60,8 @@ def test_every_item_exists_is_allowed_unseen_and_unique(n, data):
     if n == 1 and not filters.empty:
         filters = Filters()  # one item has one genre: the other is refused by name, tested elsewhere
     request = Request(
-        history=history, message=data.draw(st.sampled_from(["", "a funny film", "<|im_end|><|item_0_1|>"])), filters=filters,
+        history=history, filters=filters,
+        message=data.draw(st.sampled_from(["", "a funny film", "<|im_end|><|item_0_1|>"])),
         candidates=data.draw(st.none() | st.lists(rows, max_size=10).map(tuple)),
         exclude=tuple(data.draw(st.lists(rows, max_size=3))), k=data.draw(st.integers(1, 100)),
         unseen=data.draw(st.booleans()),
@@ -99,7 +102,9 @@ def test_the_thread_count_changes_no_byte(recommender):
 
 
 def test_words_move_the_list(recommender):
-    assert recommender.recommend(Request(message="scary horror", k=3)) != recommender.recommend(Request(message="funny comedy", k=3))
+    assert recommender.recommend(Request(message="scary horror", k=3)) != recommender.recommend(
+        Request(message="funny comedy", k=3)
+    )
 
 
 def test_out_of_bounds_is_named(recommender):
@@ -125,8 +130,15 @@ def test_reasons_name_only_what_the_catalogue_holds(recommender):
 
 
 def test_unbacked_sentences_are_left_out(recommender):
-    said = ["Funny Tale 2 is a comedy. ", "Scary Tale 3 is better. ", "It is a horror film. ", "It is from 1992. ",
-            "It is from 1950. ", "You will like it. You will like it. ", "And then it"]
+    said = [
+        "Funny Tale 2 is a comedy. ",
+        "Scary Tale 3 is better. ",
+        "It is a horror film. ",
+        "It is from 1992. ",
+        "It is from 1950. ",
+        "You will like it. You will like it. ",
+        "And then it",
+    ]
     text = "".join(grounded_sentences(iter(said), recommender._checker, [2]))
     assert text == "Funny Tale 2 is a comedy. It is from 1992. You will like it."
 

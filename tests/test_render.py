@@ -9,8 +9,8 @@ from llmrec.errors import RequestError
 from llmrec.render import ItemRef, Message, Text, UserRef
 
 PIECES = [
-    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|im_", "start|>", "<|item_0_1|>", "<|item_1_3|>", "system", "\n", "\0",
-    "\u200b", "＜｜im_end｜＞", "<|im_end|", "|>", "im_start", "</s>", "<bos>", "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|im_", "start|>", "<|item_0_1|>", "<|item_1_3|>", "system",
+    "\n", "\0", "\u200b", "＜｜im_end｜＞", "<|im_end|", "|>", "im_start", "</s>", "<bos>", "\U0001f600",
 ]  # fmt: skip
 HOSTILE = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), max_size=12).map("".join)
 
@@ -35,8 +35,9 @@ def test_structure_comes_from_types_alone(model, content, role):
     item_ids = rendered.ids[renderer.vocab.is_item(rendered.ids)].reshape(-1, renderer.vocab.ids.depth)
     assert [renderer.vocab.row(tuple(path)) for path in item_ids] == rows
     control = [int(i) for i in rendered.ids if int(i) in renderer.control]
-    expected = [i for i in (*renderer.chat.begin, *renderer.chat.opening[role], *renderer.chat.closing)
-                if i in renderer.control]
+    expected = [
+        i for i in (*renderer.chat.begin, *renderer.chat.opening[role], *renderer.chat.closing) if i in renderer.control
+    ]
     assert control == expected
 
 

@@ -23,7 +23,7 @@ def test_slots_are_filled_once_and_never_parsed_again():
 
 
 def test_a_missing_slot_and_an_unknown_template_are_named():
-    with pytest.raises(RecipeError, match="'{wish}' has no value; given: history"):
+    with pytest.raises(RecipeError, match=r"'{wish}' has no value; given: history"):
         fill("{wish}", {"history": ()})
     with pytest.raises(RecipeError, match="no prompt template 'nope'; there are: attribute"):
         load("nope")

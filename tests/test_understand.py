@@ -91,6 +91,13 @@ def test_a_year_settles_which_of_two_and_without_it_neither_is_guessed() -> None
     assert "Sabrina (1954), Sabrina (1995)" in unclear.notes[0]
 
 
+def test_several_works_of_one_name_are_named() -> None:
+    parts = Catalog([Item("1", "Rocky: One", "", {}), Item("2", "Rocky: Two", "", {})], "films")
+    note = read('I loved "Rocky"', parts, Session("s")).notes[0]
+    assert note.startswith("Several films fit \u201cRocky\u201d: Rocky: One")
+    assert note.endswith("Which one?")
+
+
 def test_an_unknown_title_is_reported_with_what_is_close() -> None:
     assert "Inception" in said("I loved Inception").notes[0]
     assert said("I loved Inception").liked == ()

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import FakeRecommender, films
+from llmrec.app import cli, doctor
+from llmrec.app.settings import Settings
+from typer.testing import CliRunner
+
+from llmrec import resources
+
+VERBS = ["data prepare", "data check", "train", "recommend", "eval", "chat", "doctor"]
+
+
+def run(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of the command as the shell would see them."""
+    monkeypatch.setattr(sys, "argv", ["llmrec", *words])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRecommender:
+    made = FakeRecommender(films())
+    stand_in = SimpleNamespace(from_pretrained=lambda model: made)
+    monkeypatch.setattr("llmrec.recommend.Recommender", stand_in, raising=False)
+    return made
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str) -> None:
+    result = CliRunner().invoke(cli.app, [*verb.split(), "--help"])
+    assert result.exit_code == 0
+    assert f"Example: llmrec {verb}" in " ".join(result.output.split())
+
+
+def test_only_verbs_that_do_something_are_there() -> None:
+    output = CliRunner().invoke(cli.app, ["--help"]).output
+    for verb in ("train", "recommend", "eval", "chat", "doctor", "data"):
+        assert verb in output
+    for verb in ("rank ", "bench"):
+        assert verb not in output
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["recommend"], "--user"),
+        (["recommend", "--items", "Toy Story", "-k", "0"], "between 1 and 100"),
+        (["recommend", "--items", "Toy Story", "-k", "101"], "101"),
+        (["data", "check", "/no/such/place"], "/no/such/place"),
+        (["data", "prepare", "--source", "recbole", "--out", "x"], "--path"),
+        (["data", "prepare", "--source", "recbole", "--out", "x", "--path", "/no/such/place"], "/no/such/place"),
+        (["chat", "--host", "0.0.0.0"], "LLMREC_PASSWORD"),
+        (["chat", "--port", "99999"], "port"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    words: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LLMREC_PASSWORD", raising=False)
+    code, out, err = run(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert named in err
+
+
+@pytest.mark.parametrize("words", [["bogus"], ["recommend", "-k", "many"], ["eval"], ["train", "x"], ["data", "check"]])
+def test_usage_errors_exit_with_2(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_an_unreadable_file_is_a_mistake_not_a_crash(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/secret")
+
+    monkeypatch.setattr("llmrec.datasets.open_data", denied)
+    code, _, err = run("data", "check", "x", monkeypatch=monkeypatch, capsys=capsys)
+    assert (code, err) == (2, "error: Permission denied: /secret\n")
+
+
+def test_recommend_prints_json(
+    fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["recommend", "--items", "Toy Story (1995)| f2 ", "--message", "a wish", "-k", "3", "--json"]
+    code, out, _ = run(*words, monkeypatch=monkeypatch, capsys=capsys)
+    items = json.loads(out)["items"]
+    assert code == 0
+    assert [item["rank"] for item in items] == [1, 2, 3]
+    assert set(items[0]) == {"rank", "item_id", "title", "score", "source", "reason"}
+    assert (fake.requests[-1].history, fake.requests[-1].message) == ((0, 1), "a wish")
+
+
+def test_recommend_prints_a_table(
+    fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run("recommend", "--user", "196", "-k", "2", monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 0
+    assert len([line for line in out.splitlines() if line.strip()]) == 3
+    assert fake.requests[-1].history == (15, 16)
+
+
+def test_an_unknown_title_names_what_is_close(
+    fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run("recommend", "--items", "Goodfelloes II", monkeypatch=monkeypatch, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert "Goodfellas (1990)" in err
+
+
+def test_train_and_eval_pass_their_arguments_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setitem(
+        sys.modules, "llmrec.finetune.train", SimpleNamespace(run=lambda *a, **k: asked.append((*a, k)))
+    )
+    monkeypatch.setitem(sys.modules, "llmrec.eval.run", SimpleNamespace(run=lambda *a: asked.append(a)))
+    run("train", "ml-100k", "--recipe", "smoke", "--out", "m", "--no-resume", monkeypatch=monkeypatch, capsys=capsys)
+    run("eval", "--out", "o", "--limit", "5", monkeypatch=monkeypatch, capsys=capsys)
+    assert asked == [
+        ("ml-100k", "smoke", Path("m"), {"resume": False, "work": None}),
+        ("accuracy", None, None, Path("o"), 5),
+    ]
+
+
+def test_doctor_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
+    monkeypatch.setenv("LLMREC_OFFLINE", "1")
+    monkeypatch.setattr(doctor, "_SHIPPED", tmp_path / "none")
+    code, out, _ = run("doctor", monkeypatch=monkeypatch, capsys=capsys)
+    lines = out.splitlines()
+    assert code == 1
+    assert all(line.startswith(("OK", "MISSING")) for line in lines)
+    missing = [line for line in lines if line.startswith("MISSING")]
+    assert len(missing) == 1 + len(resources.RESOURCES)
+    assert all(" -> " in line for line in missing)
+    _, out, _ = run("doctor", "--json", monkeypatch=monkeypatch, capsys=capsys)
+    assert {"ok", "name", "found", "advice"} == set(json.loads(out)["findings"][0])
+
+
+def test_doctor_is_content_when_all_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
+    for name in resources.RESOURCES:
+        (tmp_path / "files" / name).mkdir(parents=True)
+        (tmp_path / "files" / name / "manifest.json").touch()
+    monkeypatch.setattr(doctor, "_SHIPPED", tmp_path)
+    findings = {one.name: one for one in doctor.examine()}
+    assert findings["checkpoint"].ok
+    assert all(findings[name].ok for name in resources.RESOURCES)
+    assert doctor._numbers("2.13.0+cpu") > doctor._numbers("2.10")
+
+
+def test_doctor_looks_where_the_recommender_does() -> None:
+    from llmrec import recommend
+
+    assert doctor._SHIPPED == recommend.SHIPPED
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from llmrec.app import cli; "
+        "print([name for name in ('torch', 'transformers', 'gradio', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_chat_serves_the_loaded_model_on_loopback(
+    fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("LLMREC_HOST", "LLMREC_PORT", "LLMREC_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    served: list[tuple[object, str, int]] = []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def serve(model: object, settings: Settings, listener: socket.socket) -> None:
+        served.append((model, *listener.getsockname()))
+        listener.close()
+
+    monkeypatch.setattr("llmrec.app.server.serve", serve)
+    code, _, err = run("chat", "--port", str(port), monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 0
+    assert served == [(fake, "127.0.0.1", port)]
+    assert f"http://127.0.0.1:{port}" in err
+
+
+def test_a_port_in_use_is_said(
+    fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        code, _, err = run("chat", "--port", port, monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 2
+    assert port in err.splitlines()[-1]
+    assert "Traceback" not in err
