@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class RecModel(nn.Module):
         self.config, self.tokenizer, self.encoder = config, tokenizer, encoder
         lm.requires_grad_(False)
         self._check_body(lm)
-        self.lm: Any = inject_adapter_in_model(config.lora(), lm)
+        self.lm: Any = cast(Any, inject_adapter_in_model(config.lora(), lm))
         self.words: Any = self.lm.get_input_embeddings()
         hidden = self.words.weight.shape[1]
         self.vocab = ItemVocab(self.words.weight.shape[0], ids)

@@ -100,9 +100,7 @@ def test_find_refuses_what_is_not_there_and_names_the_closest(typed):
 
 
 def test_find_refuses_to_guess_between_different_titles():
-    with pytest.raises(
-        RequestError, match=r"could be any of: Star Trek: First Contact \(1996\), Star Trek: Gen"
-    ):
+    with pytest.raises(RequestError, match=r"could be any of: Star Trek: First Contact \(1996\), Star Trek: Gen"):
         FILMS.find("star trek")
 
 
@@ -157,9 +155,7 @@ def test_years_and_keys():
 HOSTILE = st.text(
     st.one_of(
         st.characters(),
-        st.sampled_from(
-            "\0\u200b\u200d\u202e\u2066\ufeff\u00ad\u3164\ufe0f\U000e0041\u2028\u0301e\u0301<|im_end|>"
-        ),
+        st.sampled_from("\0\u200b\u200d\u202e\u2066\ufeff\u00ad\u3164\ufe0f\U000e0041\u2028\u0301e\u0301<|im_end|>"),
     ),
     max_size=60,
 )
@@ -190,9 +186,7 @@ def test_cleaning_keeps_every_script_and_punctuation():
 
 
 def test_items_are_cleaned_and_checked():
-    dirty = Item(
-        "a", "A\u200bb\n", " x\0 ", {"genre": ("Sci\u202eFi", "SciFi", " "), "size": 2.5, "none": ""}
-    )
+    dirty = Item("a", "A\u200bb\n", " x\0 ", {"genre": ("Sci\u202eFi", "SciFi", " "), "size": 2.5, "none": ""})
     item = Catalog([dirty])[0]
     assert (item.title, item.text, dict(item.attributes)) == ("Ab", "x", {"genre": ("SciFi",), "size": 2.5})
     for bad, message in [
@@ -246,9 +240,7 @@ BOUND = st.none() | st.integers(1988, 2001)
 @given(ITEMS, VALUES, VALUES, VALUES, st.tuples(BOUND, BOUND))
 def test_filters_agree_with_brute_force(items, any_of, all_of, none_of, bound):
     everything = film("all", "all", 1995, *WORDS)  # so that every word is known
-    catalog = Catalog(
-        [film(str(n), "t", year, *genres) for n, (genres, year) in enumerate(items)] + [everything]
-    )
+    catalog = Catalog([film(str(n), "t", year, *genres) for n, (genres, year) in enumerate(items)] + [everything])
     upper = tuple(word.upper() for word in any_of)
     filters = Filters({"genre": upper}, {"genre": all_of}, {"genre": none_of}, {"year": bound})
 
@@ -287,10 +279,7 @@ def test_later_words_win_when_filters_are_merged():
     assert both.merge(Filters()) == both and Filters().merge(both) == both
     assert Filters({"genre": ("Comedy",)}).merge(Filters(none_of={"genre": ("comedy",)})).any_of == {}
     assert both.describe() == "genre horror, not genre War or Drama, year 1990 to 1995"
-    assert (
-        Filters().describe() == ""
-        and Filters(ranges={"year": (1990, None)}).describe() == "year at least 1990"
-    )
+    assert Filters().describe() == "" and Filters(ranges={"year": (1990, None)}).describe() == "year at least 1990"
 
 
 def test_a_mask_is_fresh_each_time():

@@ -36,9 +36,7 @@ def test_a_vector_is_the_normalised_mean_of_the_last_states(parts):
     assert vectors.shape == (41, 32) and vectors.dtype == np.float32
     for text, vector in zip(TEXTS, vectors, strict=True):
         with torch.inference_mode():
-            states = (
-                model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].numpy().astype(np.float64)
-            )
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].numpy().astype(np.float64)
         mean = states.mean(axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
 
@@ -47,9 +45,7 @@ def test_a_vector_does_not_depend_on_its_neighbours(parts):
     embedder = MiniLM(*parts)
     whole = embedder.encode(TEXTS)
     assert np.array_equal(embedder.encode(TEXTS[::-1])[::-1], whole), "to the last bit"
-    assert all(
-        np.array_equal(embedder.encode([text])[0], row) for text, row in zip(TEXTS, whole, strict=True)
-    )
+    assert all(np.array_equal(embedder.encode([text])[0], row) for text, row in zip(TEXTS, whole, strict=True))
     assert len({row.tobytes() for row in whole}) > 30, "and different texts differ"
 
 

@@ -16,9 +16,7 @@ def brute(vectors, queries, k, allowed=None):
         scores = np.where(allowed, scores, -np.inf)
     rows = np.full((len(queries), k), -1)
     for line, one in enumerate(scores):
-        best = sorted(
-            (row for row in range(len(one)) if one[row] > -np.inf), key=lambda row: (-one[row], row)
-        )[:k]
+        best = sorted((row for row in range(len(one)) if one[row] > -np.inf), key=lambda row: (-one[row], row))[:k]
         rows[line, : len(best)] = best
     return rows
 

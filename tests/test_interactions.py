@@ -68,10 +68,7 @@ def test_fingerprint_is_the_same_everywhere_and_sees_every_field():
         changed[place] = value
         prints.add(Interactions.build(*changed).fingerprint)
     assert len(prints) == 5
-    assert (
-        Interactions.build(*base).fingerprint
-        == "058bdf4d17a4ac6be2426cd812974b28368a40fe3380bf92d994579e385a75c8"
-    )
+    assert Interactions.build(*base).fingerprint == "058bdf4d17a4ac6be2426cd812974b28368a40fe3380bf92d994579e385a75c8"
 
 
 @settings(max_examples=150, deadline=None)

@@ -17,9 +17,7 @@ from llmrec.sources import check, load_data, read, save_data
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 ITEM = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
-GOOD_INTER = (
-    INTER + "7\t1\t5\t100\n7\t2\t3.5\t101.0\n7\t2\t4\t150\n7\t1\t5\t100\n8\t3\t1\t100\n8\t99\t1\t100\n"
-)
+GOOD_INTER = INTER + "7\t1\t5\t100\n7\t2\t3.5\t101.0\n7\t2\t4\t150\n7\t1\t5\t100\n8\t3\t1\t100\n8\t99\t1\t100\n"
 GOOD_ITEM = (
     ITEM + "1\tToy Story\t1995\tAnimation Children's Comedy\n2\tUsual Suspects, The\t1995\tCrime Thriller\n"
     "3\tunkonwn\tunkonwn\tunknown\n4\tLand Before Time III (1995)\tV\tAnimation\n"
@@ -141,9 +139,7 @@ TABLE = st.lists(st.lists(CELL, min_size=2, max_size=5).map("\t".join), max_size
 )
 @example(b"\xff\xfe" + GOOD_INTER.encode("utf-16-le"), GOOD_ITEM.encode(), "recbole")
 @example(b"user_id:token\titem_id:token\nu\t1\n", b"item_id:token\n1\n", "recbole")
-@example(
-    GOOD_INTER.encode(), b"item_id:token\ttitle:float_seq\tyear:token_seq\n1\t\xe2\x80\xae\t\n", "recbole"
-)
+@example(GOOD_INTER.encode(), b"item_id:token\ttitle:float_seq\tyear:token_seq\n1\t\xe2\x80\xae\t\n", "recbole")
 def test_hostile_bytes_give_data_or_a_data_error(tmp_path, inter, item, source):
     try:
         catalog, x, _ = read(source, pair(tmp_path / "d", inter, item))
@@ -186,9 +182,7 @@ def test_prepared_data_of_another_catalogue_is_refused(tmp_path):
     manifest = read_manifest(tmp_path / "one", "data")
     with writing(tmp_path / "mixed", "data", manifest.fingerprints, manifest.meta) as directory:
         (directory / "catalog.parquet").write_bytes((tmp_path / "two" / "catalog.parquet").read_bytes())
-        (directory / "interactions.parquet").write_bytes(
-            (tmp_path / "one" / "interactions.parquet").read_bytes()
-        )
+        (directory / "interactions.parquet").write_bytes((tmp_path / "one" / "interactions.parquet").read_bytes())
     with pytest.raises(ArtifactError) as error:
         load_data(tmp_path / "mixed")
     assert catalog.fingerprint[:12] in str(error.value) and other.fingerprint[:12] in str(error.value)
@@ -205,9 +199,7 @@ def test_check_counts_what_matters(tmp_path):
     assert (found["items"], found["users"], found["interactions"]) == (4, 2, 4)
     assert found["density"] == 3 / 8 and found["repeated_pairs"] == 1 and found["cold_items"] == 1
     assert found["history_length"]["max"] == 3 and found["users_under_3"] == 1
-    assert (
-        found["ties_in_time"] == 0 and found["time_range"] == [100, 150] and found["items_without_text"] == 4
-    )
+    assert found["ties_in_time"] == 0 and found["time_range"] == [100, 150] and found["items_without_text"] == 4
     assert found["attributes"] == {"genre": 5, "year": 1}
     ties = sources.Interactions.build(["a", "a", "b"], [0, 1, 0], [5, 5, 5], [1, 1, 1])
     assert check(catalog, ties)["ties_in_time"] == 1
