@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from llmrec.catalog import Catalog, clean_text
 from llmrec.chat import Items, Notice, Token
 from llmrec.errors import RequestError
-from llmrec.narrow import constraints
+from llmrec.narrow import constraints, relax
 from llmrec.session import Session
+from llmrec.understand import stated
 
 if TYPE_CHECKING:
     from llmrec.app.handlers import Handlers
-
-    from llmrec.recommend import Recommendation
+    from llmrec.recommend import Recommendation, Request
 
 _MOST_ITEMS = 1_000
 
@@ -36,10 +38,9 @@ class Api:
             raise RequestError("items must be a list of at most 1,000 titles or ids")
         history += [find_item(self._handlers.catalog, one) for one in items]
         wish = self._handlers.checked(Session("api"), message)
-        from llmrec.recommend import Request
-
-        request = Request(history=tuple(dict.fromkeys(history)), message=clean_text(wish, len(wish)), k=self._k(k))
-        return {"items": item_rows(self._handlers.catalog, self._chat.recommender.recommend(request))}
+        request, notices = request_for(self._handlers.catalog, history, clean_text(wish, len(wish)), self._k(k))
+        items = item_rows(self._handlers.catalog, self._chat.recommender.recommend(request))
+        return {"items": items, "notices": notices}
 
     def chat(self, session: Session, message: object) -> dict[str, Any]:
         """Answer one message of the caller's own conversation."""
@@ -65,6 +66,21 @@ class Api:
         if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= most:
             raise RequestError(f"k is {str(k)[:20]}; use a whole number from 1 to {most}")
         return k
+
+
+def request_for(catalog: Catalog, history: Sequence[int], message: str, k: int) -> tuple[Request, list[str]]:
+    """Return a request whose constraints are those the message states, and a notice for each given up.
+
+    A constraint is given up only when nothing that is not in the history satisfies all of them.
+    """
+    from llmrec.recommend import Request
+
+    known = tuple(dict.fromkeys(history))
+    left = np.ones(len(catalog), bool)
+    left[list(known)] = False
+    filters, dropped = relax(catalog, stated(message, catalog), left)
+    notices = [f"nothing left satisfies all of that; given up: {label}" for label in dropped]
+    return Request(history=known, message=message, filters=filters, k=k), notices
 
 
 def find_item(catalog: Catalog, name: str) -> int:

@@ -104,15 +104,16 @@ def recommend(
         raise RequestError("nothing to go by: give --user, --items or --message")
     if not 1 <= k <= 100:
         raise RequestError(f"-k is {k}; it must lie between 1 and 100")
-    from llmrec.app.api import find_item, item_rows
-
-    from llmrec.recommend import Recommender, Request
+    from llmrec.app.api import find_item, item_rows, request_for
+    from llmrec.recommend import Recommender
 
     recommender = Recommender.from_pretrained(model)
     catalog = recommender.catalog
     named = [find_item(catalog, one) for one in (items or "").split("|") if one.strip()]
     known = recommender.history_of(user) if user else ()
-    request = Request(history=tuple(dict.fromkeys((*known, *named))), message=message, k=k)
+    request, notices = request_for(catalog, (*known, *named), message, k)
+    for notice in notices:
+        typer.echo(f"note: {notice}", err=True)
     rows = item_rows(catalog, recommender.recommend(request))
     if as_json:
         _print({"items": rows}, True)
@@ -146,7 +147,6 @@ def chat(
     settings = load(host=host, port=port, model=model)
     listener = listen(settings)  # before the model loads: a taken port should be known at once
     from llmrec.app.server import serve
-
     from llmrec.recommend import Recommender
 
     typer.echo("loading the model", err=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from llmrec.app import present
 from llmrec.app.limits import Sessions
-
 from llmrec.catalog import Catalog, clean_text
 from llmrec.chat import Chat, Done, Items, Notice, Token
 from llmrec.errors import RequestError

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 from fastapi import FastAPI
+
 from llmrec.app.handlers import Handlers
 from llmrec.app.limits import Guard, Sessions
 from llmrec.app.settings import Settings
 from llmrec.app.wiring import build
-
 from llmrec.chat import Chat
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+
 from llmrec.app import present
 from llmrec.app.handlers import CARDS, Handlers
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import gradio as gr
 from gradio.events import api as endpoint
+
 from llmrec.app import present
 from llmrec.app.api import Api
 from llmrec.app.handlers import CARDS, Handlers, View
 from llmrec.app.ui import Parts, columns
-
 from llmrec.errors import UserError
 from llmrec.session import Session
 

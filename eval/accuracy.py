@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from llmrec.eval import metrics
-from llmrec.eval.knn import item_counts
-from llmrec.eval.lists import Lists, Part, Progress, rank_all, target_users, targets_of
-from llmrec.eval.protocol import Estimate, Row, write_per_user
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llmrec.errors import RequestError
+from llmrec.eval import metrics
+from llmrec.eval.knn import item_counts
+from llmrec.eval.lists import Lists, Part, Progress, rank_all, target_users, targets_of
+from llmrec.eval.protocol import Estimate, Row, write_per_user
 from llmrec.interactions import Split
 from llmrec.rank import Mask, Ranker, Rows, Scores
 

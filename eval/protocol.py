@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llmrec.eval.form import TARGETS, check_result
 
 import llmrec
 from llmrec.artifacts import write_bytes_atomic
+from llmrec.eval.form import TARGETS, check_result
 
 __all__ = [
     "TARGETS",

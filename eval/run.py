@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from llmrec.eval.accuracy import AccuracyTable, evaluate, print_table
-from llmrec.eval.baselines import EncoderRanker, Popularity, Trial, tune_item_knn, tune_text_lookup
-from llmrec.eval.knn import item_counts
-from llmrec.eval.lists import target_users
-from llmrec.eval.protocol import Target, provenance, write_result
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llmrec.artifacts import write_bytes_atomic
 from llmrec.errors import ArtifactError, RequestError
+from llmrec.eval.accuracy import AccuracyTable, evaluate, print_table
+from llmrec.eval.baselines import EncoderRanker, Popularity, Trial, tune_item_knn, tune_text_lookup
+from llmrec.eval.knn import item_counts
+from llmrec.eval.lists import target_users
+from llmrec.eval.protocol import Target, provenance, write_result
 from llmrec.fusion import Fusion
 from llmrec.interactions import Split, leave_one_out
 from llmrec.rank import Ranker, top_k

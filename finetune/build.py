@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from llmrec.finetune.tasks import TASKS, World
 
+from llmrec.finetune.tasks import TASKS, World
 from llmrec.render import Rendered, Renderer
 from llmrec.trie import Trie
 

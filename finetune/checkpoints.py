@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from llmrec.finetune.sft import State
 from safetensors.torch import load_file, save_file
 
 from llmrec.artifacts import read_manifest, writing
 from llmrec.errors import ArtifactError
+from llmrec.finetune.sft import State
 from llmrec.model import RecModel
 
 KIND = "training-checkpoint"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from llmrec.finetune.stages import Inputs, fusing_users, key, stage
-from llmrec.finetune.wishes import wish
 
 from llmrec.artifacts import fingerprint_arrays
+from llmrec.finetune.stages import Inputs, fusing_users, key, stage
+from llmrec.finetune.wishes import wish
 from llmrec.fusion import Fusion, fit_or_keep
 from llmrec.rank import unseen
 from llmrec.scoring import Scorer

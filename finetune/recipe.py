@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from llmrec.finetune.sft import Schedule
-from llmrec.finetune.tasks import TASKS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from llmrec.errors import RecipeError
+from llmrec.finetune.sft import Schedule
+from llmrec.finetune.tasks import TASKS
 from llmrec.model import ModelConfig
 from llmrec.sequence import SASRecConfig
 

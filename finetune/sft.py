@@ -10,10 +10,10 @@ from itertools import islice
 
 import numpy as np
 import torch
-from llmrec.finetune.build import Batch, Targets
 from torch import nn
 from torch.nn import functional as F
 
+from llmrec.finetune.build import Batch, Targets
 from llmrec.model import RecModel
 
 

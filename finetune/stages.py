@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from llmrec.finetune.recipe import Recipe
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
@@ -16,6 +15,7 @@ from llmrec.artifacts import fingerprint_bytes, read_manifest, writing
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder
 from llmrec.errors import ArtifactError
+from llmrec.finetune.recipe import Recipe
 from llmrec.interactions import Split
 from llmrec.rank import top_k, unseen
 from llmrec.semid import SemanticIds, fit, fuse

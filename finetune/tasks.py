@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from llmrec.finetune.wishes import wish
 
 from llmrec.catalog import Catalog
+from llmrec.finetune.wishes import wish
 from llmrec.reasons import describe, listing, singular
 from llmrec.render import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.templates import Slot, fill, load

@@ -10,6 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+
+from llmrec import datasets
+from llmrec.artifacts import fingerprint_arrays
+from llmrec.catalog import Catalog
+from llmrec.embed import Embedder, MiniLM
+from llmrec.errors import RecipeError
 from llmrec.finetune import checkpoints, stages
 from llmrec.finetune.build import stream
 from llmrec.finetune.card import model_card
@@ -19,13 +26,6 @@ from llmrec.finetune.sft import State, optimizer_for, train
 from llmrec.finetune.stages import Inputs, key
 from llmrec.finetune.tasks import World
 from llmrec.finetune.text import sample_base
-from rich.console import Console
-
-from llmrec import datasets
-from llmrec.artifacts import fingerprint_arrays
-from llmrec.catalog import Catalog
-from llmrec.embed import Embedder, MiniLM
-from llmrec.errors import RecipeError
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.model import RecModel
 from llmrec.pretrained import Pretrained, save_pretrained

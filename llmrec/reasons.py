@@ -28,20 +28,31 @@ def reason(
         message: what the user said.
         filters: the constraints that were applied.
     """
-    own = tags(catalog, row)
-    low = f" {message.lower()} "
-    asked = [tag for tag in own if tag.lower() in low or tag.lower().replace("-", " ") in low]
-    if not filters.empty:
-        return f"matches {filters.describe()}"
-    if asked:
-        return f"{', '.join(asked)}, as you asked"
-    if not len(history):
-        return f"much liked; {', '.join(own)}" if own else "much liked"
+    facts = _asked(catalog, row, message, filters)
+    lead = f"{', '.join(facts)}, as you asked" if facts else ""
+    near = _nearest(catalog, row, history, vectors) if len(history) else ""
+    return "; ".join(part for part in (lead, near) if part) or describe(catalog, row)
+
+
+def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[str]:
+    """The item's own values that the message or the constraints name."""
+    said = f" {message.lower()} "
+    wanted = {v.lower() for values in (*filters.any_of.values(), *filters.all_of.values()) for v in values}
+    named = [t for t in tags(catalog, row) if {t.lower(), t.lower().replace("-", " ")} & wanted or _says(said, t)]
+    fields = catalog[row].attributes
+    return named + [f"{name} {fields[name]}" for name in filters.ranges if name in fields]
+
+
+def _says(said: str, tag: str) -> bool:
+    return tag.lower() in said or tag.lower().replace("-", " ") in said
+
+
+def _nearest(catalog: Catalog, row: int, history: Sequence[int], vectors: np.ndarray) -> str:
     recent = np.asarray(history[-50:], np.int64)
     near = int(recent[int(np.argmax(_cosine(vectors[recent], vectors[row])))])
-    common = [tag for tag in own if tag in set(tags(catalog, near))]
-    shared = f"; both {', '.join(common)}" if common else ""
-    return f"goes with {catalog.label(near)}{shared}"
+    theirs = set(tags(catalog, near))
+    common = [tag for tag in tags(catalog, row) if tag in theirs]
+    return f"goes with {catalog.label(near)}" + (f", both {', '.join(common)}" if common else "")
 
 
 def singular(domain: str) -> str:

@@ -146,7 +146,9 @@ class Renderer:
         return [self.user_slot] * self.slots
 
 
-_FAMILIES: tuple[tuple[str, str, str, str, str, dict[str, str]], ...] = (  # begin, opening before the role, opening after it, closing; the names of ChatML, Gemma and Llama 3
+_Family = tuple[str, str, str, str, str, dict[str, str]]
+# begin, opening before the role, opening after it, closing, renamed roles; of ChatML, Gemma and Llama 3
+_FAMILIES: tuple[_Family, ...] = (
     ("", "<|im_start|>", "\n", "<|im_end|>", "\n", {}),
     ("<bos>", "<start_of_turn>", "\n", "<end_of_turn>", "\n", {"assistant": "model", "system": "user"}),
     ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "", {}),

@@ -140,6 +140,11 @@ def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits(
     return _judge(intent, text, lower, rest, more, tools, session)
 
 
+def stated(text: str, catalog: Catalog) -> Filters:
+    """The constraints that one message states on its own, outside any conversation."""
+    return read(text, catalog, Session("")).filters if text else Filters()
+
+
 def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Intent, str]:
     """Read items, by title and by place; returns the text with them blanked out."""
     mentions = tools.spotter.spot(text)

@@ -5,13 +5,13 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from llmrec.eval.accuracy import evaluate, print_table, rank_all, target_users
-from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, item_counts
-from llmrec.eval.protocol import provenance, write_result
 from ranker_contract import toy_world
 from rich.console import Console
 
 from llmrec.errors import RequestError
+from llmrec.eval.accuracy import evaluate, print_table, rank_all, target_users
+from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, item_counts
+from llmrec.eval.protocol import provenance, write_result
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.rank import top_k, unseen
 

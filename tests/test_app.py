@@ -14,13 +14,13 @@ import uvicorn
 from fakes import FakeRecommender, films
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+
 from llmrec.app import settings as settings_module
 from llmrec.app.api import Api
 from llmrec.app.handlers import CARDS, Handlers, View
 from llmrec.app.limits import Sessions
 from llmrec.app.server import create
 from llmrec.app.settings import Settings, is_loopback, load
-
 from llmrec.chat import Chat, Limits
 from llmrec.errors import RequestError, UserError
 from llmrec.session import Session

@@ -2,6 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
+from ranker_contract import RankerContract, toy_world
+from threadpoolctl import threadpool_limits
+
+from llmrec.errors import RequestError
 from llmrec.eval.baselines import (
     EncoderRanker,
     ItemKNN,
@@ -12,10 +16,6 @@ from llmrec.eval.baselines import (
     tune_text_lookup,
 )
 from llmrec.eval.knn import cooccurrence, neighbour_matrix
-from ranker_contract import RankerContract, toy_world
-from threadpoolctl import threadpool_limits
-
-from llmrec.errors import RequestError
 from llmrec.interactions import Interactions, leave_one_out
 
 TOY = toy_world()

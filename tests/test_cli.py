@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from fakes import FakeRecommender, films
-from llmrec.app import cli, doctor
-from llmrec.app.settings import Settings
 from typer.testing import CliRunner
 
 from llmrec import resources
+from llmrec.app import cli, doctor
+from llmrec.app.settings import Settings
 
 VERBS = ["data prepare", "data check", "train", "recommend", "eval", "chat", "doctor"]
 

@@ -51,5 +51,7 @@ def test_text_becomes_ids_in_render_only():
 def test_nothing_unpickles_or_evaluates():
     for path in FILES:
         source = path.read_text(encoding="utf-8")
-        assert not re.search(r"\bimport pickle|\bpickle\.load|torch\.load\(|(?<![.\w])eval\(|(?<![.\w])exec\(", source), path
+        assert not re.search(
+            r"\bimport pickle|\bpickle\.load|torch\.load\(|(?<![.\w])eval\(|(?<![.\w])exec\(", source
+        ), path
         assert "trust_remote_code=True" not in source, path

@@ -3,10 +3,10 @@ from math import log2
 
 import numpy as np
 import pytest
-from llmrec.eval import metrics
-from llmrec.eval.metrics import KS, per_user, ranks_of, target_ranks
 from sklearn.metrics import ndcg_score
 
+from llmrec.eval import metrics
+from llmrec.eval.metrics import KS, per_user, ranks_of, target_ranks
 from llmrec.rank import top_k
 
 CASES = 1000

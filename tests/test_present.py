@@ -9,8 +9,8 @@ import pytest
 from fakes import films
 from hypothesis import given
 from hypothesis import strategies as st
-from llmrec.app import present
 
+from llmrec.app import present
 from llmrec.catalog import Catalog, Item
 from llmrec.recommend import Recommendation
 from llmrec.session import Profile, Session, Turn

@@ -8,11 +8,11 @@ import subprocess
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from llmrec.eval import protocol
-from llmrec.eval.protocol import Estimate, Row, Target, check_result, provenance, write_per_user, write_result
 
 import llmrec
 from llmrec.errors import DataError
+from llmrec.eval import protocol
+from llmrec.eval.protocol import Estimate, Row, Target, check_result, provenance, write_per_user, write_result
 
 ROWS = [
     Row("popularity", {"ndcg@10": Estimate(0.1234567891, (0.1, 0.15))}),

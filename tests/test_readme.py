@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from llmrec.app.cli import app
 from typer.testing import CliRunner
 
-from llmrec.resources import home
+from llmrec.app.cli import app
 from llmrec.recommend import SHIPPED
+from llmrec.resources import home
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
