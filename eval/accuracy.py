@@ -12,10 +12,10 @@ from rich.table import Table
 
 from llmrec.errors import RequestError
 from llmrec.eval import metrics
-from llmrec.eval.knn import item_counts
 from llmrec.eval.lists import Lists, Part, Progress, rank_all, target_users, targets_of
 from llmrec.eval.protocol import Estimate, Row, write_per_user
 from llmrec.interactions import Split
+from llmrec.neighbours import item_counts
 from llmrec.rank import Mask, Ranker, Rows, Scores
 
 __all__ = ["AccuracyTable", "Lists", "evaluate", "print_table", "rank_all", "target_users"]

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec.errors import RequestError
-from llmrec.eval.knn import ItemKNN, cooccurrence, item_counts, neighbour_matrix
 from llmrec.eval.metrics import per_user, target_ranks
 from llmrec.interactions import Split
+from llmrec.neighbours import ItemKNN, cooccurrence, item_counts, neighbour_matrix
 from llmrec.rank import Mask, Rows, Scores, top_k, unseen
 
 __all__ = [

@@ -15,11 +15,11 @@ from llmrec.artifacts import write_bytes_atomic
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.accuracy import AccuracyTable, evaluate, print_table
 from llmrec.eval.baselines import EncoderRanker, Popularity, Trial, tune_item_knn, tune_text_lookup
-from llmrec.eval.knn import item_counts
 from llmrec.eval.lists import target_users
 from llmrec.eval.protocol import Target, provenance, write_result
 from llmrec.fusion import Fusion
 from llmrec.interactions import Split, leave_one_out
+from llmrec.neighbours import item_counts
 from llmrec.rank import Ranker, top_k
 from llmrec.recommend import Recommender
 from llmrec.scoring import Scorer
@@ -43,7 +43,7 @@ class PartsRanker:
         """The `Ranker` protocol."""
         lines = [self._parts(history) for history in histories]
         scores = [self._fusion.combine({n: p[None] for n, p in line.items()})[0] for line in lines]
-        return top_k(np.stack(scores), k, allowed)
+        return top_k(np.stack(scores) if scores else np.zeros((0, len(self._scorer.text)), np.float32), k, allowed)
 
     def _parts(self, history: np.ndarray) -> dict[str, np.ndarray]:
         key = np.asarray(history, np.int64).tobytes()

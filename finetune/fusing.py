@@ -13,8 +13,21 @@ from llmrec.fusion import Fusion, fit_or_keep
 from llmrec.rank import unseen
 from llmrec.scoring import Scorer
 
-PRIOR: Mapping[str, float] = {"encoder": 1.0, "llm": 0.0, "profile": 0.0, "popularity": 0.0, "words": 0.0}
-POSITIVE = ("encoder", "llm", "profile", "words")  # popularity may be taken back, the others may only help
+PRIOR: Mapping[str, float] = {
+    "encoder": 1.0,
+    "llm": 0.0,
+    "neighbours": 0.0,
+    "profile": 0.0,
+    "popularity": 0.0,
+    "words": 0.0,
+}
+POSITIVE = (
+    "encoder",
+    "llm",
+    "neighbours",
+    "profile",
+    "words",
+)  # popularity may be taken back, the others may only help
 
 
 def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:
@@ -41,11 +54,11 @@ def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict
 def _parts(
     inputs: Inputs, scorer: Scorer, kind: str, histories: Sequence[np.ndarray], said: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Scores of the parts: a stage of its own, since the language model reads every history."""
+    """Scores of the parts; the language model's are a stage of their own, since it reads every history."""
 
     def score() -> Mapping[str, np.ndarray]:
-        inputs.say(f"fusion: scoring {len(histories)} validation users ({kind})")
-        return scorer.parts(histories, said)
+        inputs.say(f"fusion: the language model reads {len(histories)} validation histories ({kind})")
+        return {"llm": scorer.llm(histories, said)}
 
     fingerprint = key(
         weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
@@ -55,4 +68,7 @@ def _parts(
         window=scorer.window,
         prior=fingerprint_arrays(prior=scorer.popularity),
     )
-    return stage(inputs, f"scores-{kind}", fingerprint, score)
+    parts = {"llm": stage(inputs, f"scores-{kind}", fingerprint, score)["llm"], **scorer.light(histories)}
+    if any(said) and scorer.embedder is not None:
+        parts["words"] = scorer.words(said)
+    return parts

@@ -12,6 +12,7 @@ from llmrec.errors import RecipeError
 from llmrec.finetune.sft import Schedule
 from llmrec.finetune.tasks import TASKS
 from llmrec.model import ModelConfig
+from llmrec.neighbours import NeighbourSettings
 from llmrec.sequence import SASRecConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -63,6 +64,7 @@ class Recipe(_Strict):
     encoder: SASRecConfig = SASRecConfig()
     semantic_ids: SemanticIdSettings = SemanticIdSettings()
     model: ModelConfig = ModelConfig()
+    neighbours: NeighbourSettings = NeighbourSettings()
     traffic: TrafficSettings
     schedule: Schedule = Schedule()
 

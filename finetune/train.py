@@ -28,6 +28,7 @@ from llmrec.finetune.tasks import World
 from llmrec.finetune.text import sample_base
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.model import RecModel
+from llmrec.neighbours import neighbours_of
 from llmrec.pretrained import Pretrained, save_pretrained
 from llmrec.scoring import Scorer
 from llmrec.semid import SemanticIds, whitening
@@ -84,7 +85,10 @@ def build(
     model = fresh_model(recipe, loaded_base, ids, trained)
     state = fine_tune(inputs, model, base, resume)
     model.merge()
-    scorer = Scorer(model, Trie(ids.codes, ids.size, prior), text, embedder, catalog.domain, recipe.traffic.window)
+    neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
+    scorer = Scorer(
+        model, Trie(ids.codes, ids.size, prior), text, neighbours, embedder, catalog.domain, recipe.traffic.window
+    )
     weights, gains = fit_fusions(inputs, scorer)
     meta = {
         "recipe": recipe.model_dump(mode="json"),
@@ -98,7 +102,7 @@ def build(
     settings = {"window": recipe.traffic.window, "embedder": recipe.embedder, "data": data}
     for layer in model.lora_layers():
         layer.unmerge()
-    result = Pretrained(model, prior, weights, settings, meta)
+    result = Pretrained(model, prior, neighbours, weights, settings, meta)
     save_pretrained(out, result, catalog, base, model_card(result, catalog, base))
     say(f"saved {out}")
     return result
@@ -121,7 +125,7 @@ def fine_tune(inputs: Inputs, model: RecModel, base: BaseFiles, resume: bool) ->
             train=split.train.fingerprint,
             ids=model.vocab.ids.fingerprint,
             base=base.sha256,
-            recipe=recipe.model_dump(mode="json"),
+            recipe=recipe.model_dump(mode="json", exclude={"neighbours"}),
             encoder=fingerprint_arrays(**model.encoder.state()),
         )
     }

@@ -20,6 +20,7 @@ from llmrec.catalog import Catalog
 from llmrec.errors import ArtifactError
 from llmrec.fusion import Fusion
 from llmrec.model import ModelConfig, RecModel, config_dict
+from llmrec.neighbours import ItemKNN
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
 from llmrec.sequence import config_dict as encoder_dict
@@ -35,6 +36,7 @@ class Pretrained:
     Attributes:
         model: the bundle, not merged.
         prior: float32[n], log mass of every item in the train part, the prior of the trie.
+        neighbours: what tends to be taken after what, from the train part.
         fusions: weights by kind of request ("history", "words").
         settings: what the recommender needs to know: window, embedder, beams.
         meta: how it was trained and what it reached.
@@ -42,6 +44,7 @@ class Pretrained:
 
     model: RecModel
     prior: np.ndarray
+    neighbours: ItemKNN
     fusions: Mapping[str, Fusion]
     settings: Mapping[str, Any]
     meta: Mapping[str, Any]
@@ -77,6 +80,7 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
         }
         save_file(state, directory / "adapter.safetensors")
         save_arrays(model.encoder.state(), directory / "encoder.safetensors")
+        save_arrays(loaded.neighbours.state(), directory / "neighbours.safetensors")
         ids = model.vocab.ids
         save_arrays(
             {"codes": ids.codes, "book": ids.book, "prior": loaded.prior}, directory / "semantic_ids.safetensors"
@@ -106,7 +110,8 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
     model = RecModel(lm, tokenizer, ids, encoder, ModelConfig(**config["model"]))
     model.load_added(load_file(Path(path) / "adapter.safetensors"))
     fusions = {kind: Fusion(weights) for kind, weights in config["fusion"].items()}
-    return Pretrained(model, np.array(arrays["prior"]), fusions, config["settings"], manifest.meta)
+    neighbours = ItemKNN.from_state(load_arrays(Path(path) / "neighbours.safetensors"))
+    return Pretrained(model, np.array(arrays["prior"]), neighbours, fusions, config["settings"], manifest.meta)
 
 
 def read_settings(path: Path) -> Mapping[str, Any]:

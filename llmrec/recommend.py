@@ -119,6 +119,7 @@ class Recommender:
             loaded.model,
             Trie(ids.codes, ids.size, loaded.prior),
             text,
+            loaded.neighbours,
             embedder,
             catalog.domain,
             int(loaded.settings["window"]),

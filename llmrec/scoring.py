@@ -17,6 +17,7 @@ from llmrec import decode
 from llmrec.embed import Embedder
 from llmrec.fusion import log_softmax, spread
 from llmrec.model import RecModel
+from llmrec.neighbours import ItemKNN
 from llmrec.render import ItemRef, Message, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
 from llmrec.trie import Trie
@@ -33,6 +34,7 @@ class Scorer:
         model: the bundle.
         trie: all items.
         text: float32[n, d], L2-normalised vectors of the catalogue's descriptions.
+        neighbours: what tends to be taken after what.
         embedder: for words; None leaves the words part out.
         domain: the noun for the items.
         window: most items of a history that the prompt shows.
@@ -42,23 +44,28 @@ class Scorer:
     model: RecModel
     trie: Trie
     text: np.ndarray
+    neighbours: ItemKNN
     embedder: Embedder | None
     domain: str
     window: int
     beams: int | None = None
 
     def parts(self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """float32[b, n] log-probabilities by part name: encoder, llm, profile, popularity, and with messages words."""
+        """float32[b, n] log-probabilities by part: encoder, llm, neighbours, profile, popularity, words."""
         messages = messages or [""] * len(histories)
-        out = {
-            "encoder": log_softmax(self.model.encoder.scores(histories)),
-            "llm": self.llm(histories, messages),
-            "profile": self.profile(histories),
-            "popularity": np.tile(self.popularity, (len(histories), 1)),
-        }
+        out = {"llm": self.llm(histories, messages), **self.light(histories)}
         if any(messages) and self.embedder is not None:
             out["words"] = self.words(messages)
         return out
+
+    def light(self, histories: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """The parts that cost next to nothing: all but the language model and the words."""
+        return {
+            "encoder": log_softmax(self.model.encoder.scores(histories)),
+            "neighbours": self.neighbours.log_probability(histories),
+            "profile": self.profile(histories),
+            "popularity": np.tile(self.popularity, (len(histories), 1)),
+        }
 
     @cached_property
     def popularity(self) -> np.ndarray:

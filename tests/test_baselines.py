@@ -15,8 +15,8 @@ from llmrec.eval.baselines import (
     tune_item_knn,
     tune_text_lookup,
 )
-from llmrec.eval.knn import cooccurrence, neighbour_matrix
 from llmrec.interactions import Interactions, leave_one_out
+from llmrec.neighbours import cooccurrence, neighbour_matrix
 
 TOY = toy_world()
 

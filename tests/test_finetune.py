@@ -60,7 +60,15 @@ def test_the_language_model_alone_learns_the_known_successor(trained):
 
     model = trained[1].model
     ids = model.vocab.ids
-    scorer = Scorer(model, Trie(ids.codes, ids.size, trained[1].prior), np.eye(12, dtype=np.float32), None, "films", 10)
+    scorer = Scorer(
+        model,
+        Trie(ids.codes, ids.size, trained[1].prior),
+        np.eye(12, dtype=np.float32),
+        trained[1].neighbours,
+        None,
+        "films",
+        10,
+    )
     histories = [np.array([s, (s + 2) % 12, (s + 4) % 12]) for s in range(12)]
     best = scorer.llm(histories, [""] * 12).argmax(axis=1)
     assert (best == (np.arange(12) + 6) % 12).mean() >= 0.6  # chance: 1 in 12

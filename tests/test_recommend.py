@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from llmrec.errors import RequestError
 from llmrec.filters import Filters
 from llmrec.fusion import Fusion
+from llmrec.neighbours import NeighbourSettings, neighbours_of
 from llmrec.recommend import Recommender, Request, grounded_sentences
 from llmrec.scoring import Scorer
 from llmrec.trie import Trie
@@ -28,13 +29,14 @@ SIZES = {1: (1, 2), 5: (2, 3), 12: (2, 4), 120: (3, 5), 500: (2, 23)}
 def make_recommender(n: int = 12, beams: int | None = None) -> Recommender:
     depth, size = SIZES[n]
     model = make_model(n, depth, size)
+    knn = neighbours_of(make_interactions(n=min(n, 12)), n, NeighbourSettings())
     catalog = make_catalog(n)
     embedder = HashEmbedder()
     text = embedder.encode([catalog.describe(r) for r in range(n)])
     scorer = Scorer(
-        model, Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 5)), text, embedder, "films", 6, beams
+        model, Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 5)), text, knn, embedder, "films", 6, beams
     )
-    weights = {"encoder": 1.0, "llm": 0.7, "profile": 0.2}
+    weights = {"encoder": 1.0, "llm": 0.7, "profile": 0.2, "neighbours": 0.5}
     fusions = {"history": Fusion(weights), "words": Fusion({**weights, "words": 0.5})}
     return Recommender(catalog, make_interactions(n=12), scorer, fusions)
 
@@ -126,7 +128,7 @@ def test_reasons_name_only_what_the_catalogue_holds(recommender):
     for item in recommender.recommend(Request(history=(0, 2), k=10)):
         assert item.reason.startswith("goes with Funny Tale")
         assert ("both Comedy" in item.reason) == (item.row % 2 == 0)
-        assert item.source in ("encoder", "llm", "profile")
+        assert item.source in ("encoder", "llm", "profile", "neighbours")
 
 
 def test_unbacked_sentences_are_left_out(recommender):
