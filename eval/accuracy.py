@@ -203,15 +203,14 @@ def _protocol(
 
 
 def print_table(table: AccuracyTable, console: Console | None = None) -> None:
-    """Print means with intervals, the slices, and p against the reference."""
+    """Print the main means with intervals, coverage, and p against the reference; the rest is in the result file."""
     out = console or Console()
-    shown = ("recall@1", *MAIN, "mrr@10", "coverage@10", "gini@10", "novelty@10")
-    sliced = [f"ndcg@10/{name}" for name, mask in table.slices.items() if mask.any()]
-    view = Table("ranker", *shown, *sliced, f"p ndcg@10 vs {escape(table.reference)}")
+    view = Table("", *MAIN, "coverage@10", f"p vs {escape(table.reference)}", box=None)
     for name, estimates in table.estimates.items():
         p = "" if name == table.reference else f"{table.p[name]['ndcg@10']:.4f}"
-        cells = [_cell(estimates[m], m in MAIN) if m in estimates else "" for m in (*shown, *sliced)]
-        view.add_row(escape(name), *cells, p)
+        view.add_row(
+            escape(name), *(_cell(estimates[m], True) for m in MAIN), _cell(estimates["coverage@10"], False), p
+        )
     out.print(view)
     out.print(escape(", ".join(f"{key} {value}" for key, value in table.protocol.items())))
 

@@ -7,11 +7,13 @@ last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from llmrec import decode
 from llmrec.embed import Embedder
@@ -24,6 +26,18 @@ from llmrec.trie import Trie
 
 # cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
 TEXT_TEMPERATURE = 0.1
+THREADS = 2  # see above
+
+
+@contextmanager
+def fixed_threads() -> Iterator[None]:
+    """Score with `THREADS` threads whatever the process was set to, and put its setting back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +67,10 @@ class Scorer:
     def parts(self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """float32[b, n] log-probabilities by part: encoder, llm, neighbours, profile, popularity, words."""
         messages = messages or [""] * len(histories)
-        out = {"llm": self.llm(histories, messages), **self.light(histories)}
-        if any(messages) and self.embedder is not None:
-            out["words"] = self.words(messages)
+        with fixed_threads():
+            out = {"llm": self.llm(histories, messages), **self.light(histories)}
+            if any(messages) and self.embedder is not None:
+                out["words"] = self.words(messages)
         return out
 
     def light(self, histories: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -49,7 +49,7 @@ def make_interactions(users: int = 40, n: int = 12, length: int = 5, seed: int =
     rng = np.random.default_rng(seed)
     ids, rows, times = [], [], []
     for user in range(users):
-        own = np.arange(user % 2, n, 2)
+        own = np.arange(user % min(n, 2), n, 2)
         start = int(rng.integers(len(own)))
         for step in range(min(length, len(own))):
             ids.append(f"u{user}")
