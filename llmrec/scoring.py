@@ -2,7 +2,8 @@
 
 A request is scored alone whatever batch it came in: one prompt a forward pass. On two cores a prompt of a hundred
 tokens already keeps the matrix product busy, and what a request gets can then not depend on its neighbours, not in the
-last bit.
+last bit. The number of threads is fixed while a request is scored for the same reason: with another one a score moves
+by 5e-7. More cores are used by more processes, not by more threads.
 """
 
 from __future__ import annotations

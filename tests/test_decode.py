@@ -100,7 +100,7 @@ CATALOGUES = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(st.sampled_from(sorted(CATALOGUES)), st.integers(1, 200), st.integers(1, 100), st.data())
 def test_never_an_invented_a_forbidden_or_a_repeated_item(n, k, beams, data):
     model = CATALOGUES[n]

@@ -49,7 +49,7 @@ def recommender():
 WORLDS = {n: make_recommender(n, beams=4 if n > 12 else None) for n in SIZES}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(st.sampled_from(sorted(SIZES)), st.data())
 def test_every_item_exists_is_allowed_unseen_and_unique(n, data):
     world = WORLDS[n]
