@@ -11,7 +11,7 @@ from llmrec.finetune.stages import Inputs, fusing_users, key, stage
 from llmrec.finetune.wishes import wish
 from llmrec.fusion import Fusion, fit_or_keep
 from llmrec.rank import unseen
-from llmrec.scoring import Scorer
+from llmrec.scoring import Scorer, fixed_threads
 
 PRIOR: Mapping[str, float] = {
     "encoder": 1.0,
@@ -58,7 +58,8 @@ def _parts(
 
     def score() -> Mapping[str, np.ndarray]:
         inputs.say(f"fusion: the language model reads {len(histories)} validation histories ({kind})")
-        return {"llm": scorer.llm(histories, said)}
+        with fixed_threads():
+            return {"llm": scorer.llm(histories, said)}
 
     fingerprint = key(
         weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
@@ -68,7 +69,4 @@ def _parts(
         window=scorer.window,
         prior=fingerprint_arrays(prior=scorer.popularity),
     )
-    parts = {"llm": stage(inputs, f"scores-{kind}", fingerprint, score)["llm"], **scorer.light(histories)}
-    if any(said) and scorer.embedder is not None:
-        parts["words"] = scorer.words(said)
-    return parts
+    return scorer.parts(histories, said, stage(inputs, f"scores-{kind}", fingerprint, score)["llm"])

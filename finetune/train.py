@@ -83,12 +83,11 @@ def build(
     text = stages.text_vectors(inputs, embedder)
     ids = stages.semantic_ids(inputs, text, trained)
     model = fresh_model(recipe, loaded_base, ids, trained)
-    state = fine_tune(inputs, model, base, resume)
+    trie = Trie(ids.codes, ids.size, prior)
+    state = fine_tune(inputs, model, trie, base, resume)
     model.merge()
     neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
-    scorer = Scorer(
-        model, Trie(ids.codes, ids.size, prior), text, neighbours, embedder, catalog.domain, recipe.traffic.window
-    )
+    scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, recipe.traffic.window)
     weights, gains = fit_fusions(inputs, scorer)
     meta = {
         "recipe": recipe.model_dump(mode="json"),
@@ -116,10 +115,9 @@ def fresh_model(recipe: Recipe, loaded_base: tuple[Any, Any], ids: SemanticIds, 
     return model
 
 
-def fine_tune(inputs: Inputs, model: RecModel, base: BaseFiles, resume: bool) -> State:
+def fine_tune(inputs: Inputs, model: RecModel, trie: Trie, base: BaseFiles, resume: bool) -> State:
     """Fine-tune from the newest sound checkpoint of this very run, or from the start."""
     recipe, split = inputs.recipe, inputs.split
-    histories = [split.train.of(u) for u in range(len(split.train.users))]
     fingerprints = {
         "inputs": key(
             train=split.train.fingerprint,
@@ -129,7 +127,6 @@ def fine_tune(inputs: Inputs, model: RecModel, base: BaseFiles, resume: bool) ->
             encoder=fingerprint_arrays(**model.encoder.state()),
         )
     }
-    world = make_world(inputs, model, base, histories)
     optimizer = optimizer_for(model, recipe.schedule)
     root = inputs.work / "checkpoints"
     state = checkpoints.resume(root, model, optimizer, fingerprints, inputs.say) if resume else State()
@@ -137,7 +134,7 @@ def fine_tune(inputs: Inputs, model: RecModel, base: BaseFiles, resume: bool) ->
         inputs.say("fine-tuning: already there")
         return state
     traffic = recipe.traffic
-    trie = Trie(model.vocab.ids.codes, model.vocab.ids.size, log_mass(split.train.row, len(inputs.catalog)))
+    world = make_world(inputs, model, base)
     batches = stream(
         world, model.renderer, trie, traffic.shares, traffic.round_tokens, traffic.batch_tokens, recipe.seed
     )
@@ -160,7 +157,7 @@ def fine_tune(inputs: Inputs, model: RecModel, base: BaseFiles, resume: bool) ->
     )
 
 
-def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, histories: list[np.ndarray]) -> World:
+def make_world(inputs: Inputs, model: RecModel, base: BaseFiles) -> World:
     """Everything that traffic is made from; the replay passages are a stage of their own."""
     traffic = inputs.recipe.traffic
     passages = np.zeros((0, 2), np.int64)
@@ -172,5 +169,7 @@ def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, histories: list
 
         fingerprint = key(base=base.sha256, n=traffic.passages, t=traffic.passage_tokens, seed=inputs.recipe.seed)
         passages = stages.stage(inputs, "replay", fingerprint, sample)["ids"]
+    train_part = inputs.split.train
+    histories = [train_part.of(user) for user in range(len(train_part.users))]
     vectors = [model.encoder.trajectory(rows) for rows in histories]
     return World(inputs.catalog, histories, vectors, traffic.window, traffic.user_share, passages)

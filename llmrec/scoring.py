@@ -65,23 +65,25 @@ class Scorer:
     window: int
     beams: int | None = None
 
-    def parts(self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """float32[b, n] log-probabilities by part: encoder, llm, neighbours, profile, popularity, words."""
+    def parts(
+        self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None, llm: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """float32[b, n] log-probabilities by part: encoder, llm, neighbours, profile, popularity, words.
+
+        `llm` float32[b, n] are the language model's when they are known already: all else costs next to nothing.
+        """
         messages = messages or [""] * len(histories)
         with fixed_threads():
-            out = {"llm": self.llm(histories, messages), **self.light(histories)}
+            out = {
+                "llm": self.llm(histories, messages) if llm is None else llm,
+                "encoder": log_softmax(self.model.encoder.scores(histories)),
+                "neighbours": self.neighbours.log_probability(histories),
+                "profile": self.profile(histories),
+                "popularity": np.tile(self.popularity, (len(histories), 1)),
+            }
             if any(messages) and self.embedder is not None:
                 out["words"] = self.words(messages)
         return out
-
-    def light(self, histories: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """The parts that cost next to nothing: all but the language model and the words."""
-        return {
-            "encoder": log_softmax(self.model.encoder.scores(histories)),
-            "neighbours": self.neighbours.log_probability(histories),
-            "profile": self.profile(histories),
-            "popularity": np.tile(self.popularity, (len(histories), 1)),
-        }
 
     @cached_property
     def popularity(self) -> np.ndarray:

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import textwrap
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from toy_artifact import neighbours, save, word_of
 
 from llmrec import artifacts
 from llmrec.artifacts import (
@@ -22,24 +22,6 @@ from llmrec.artifacts import (
     writing,
 )
 from llmrec.errors import ArtifactError
-
-
-def save(path: Path, word: str) -> None:
-    with writing(path, "toy", {"catalog": "ab" * 32}, {"word": word}) as directory:
-        (directory / "a.json").write_text(json.dumps(word))
-        (directory / "nested").mkdir()
-        (directory / "nested" / "b.txt").write_text(word)
-
-
-def word_of(path: Path) -> str:
-    manifest = read_manifest(path, "toy")
-    words = {json.loads((path / "a.json").read_text()), (path / "nested" / "b.txt").read_text()}
-    assert words == {manifest.meta["word"]}, "a mixture of two artifacts"
-    return str(manifest.meta["word"])
-
-
-def neighbours(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.parent.iterdir() if entry.name != path.name)
 
 
 def test_round_trip(tmp_path):

@@ -7,29 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from toy_artifact import neighbours, save, word_of
 
 from llmrec import artifacts, swap
-from llmrec.artifacts import read_manifest, remove, write_bytes_atomic, write_json_atomic, writing
+from llmrec.artifacts import remove, write_bytes_atomic, write_json_atomic, writing
 
 EXCHANGE = pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "aside"])
-
-
-def save(path: Path, word: str) -> None:
-    with writing(path, "toy", {"catalog": "ab" * 32}, {"word": word}) as directory:
-        (directory / "a.json").write_text(json.dumps(word))
-        (directory / "nested").mkdir()
-        (directory / "nested" / "b.txt").write_text(word)
-
-
-def word_of(path: Path) -> str:
-    manifest = read_manifest(path, "toy")
-    words = {json.loads((path / "a.json").read_text()), (path / "nested" / "b.txt").read_text()}
-    assert words == {manifest.meta["word"]}, "a mixture of two artifacts"
-    return str(manifest.meta["word"])
-
-
-def neighbours(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.parent.iterdir() if entry.name != path.name)
 
 
 def without_exchange(monkeypatch, exchange: bool) -> None:
