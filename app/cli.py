@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmrec.errors import RequestError, UserError
+from llmrec.errors import Interrupted, RequestError, UserError
 
 MISUSE = 2
 
@@ -36,6 +36,9 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except Interrupted as stopped:
+        typer.echo(str(stopped), err=True)
+        sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -83,11 +86,12 @@ def train(
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     work: Annotated[Path | None, typer.Option(help="Where stages and checkpoints go; beside --out if unset.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from earlier checkpoints of the same run.")] = True,
+    tensorboard: Annotated[Path | None, typer.Option(help="Write TensorBoard events to this directory, too.")] = None,
 ) -> None:
-    """Train a model: all stages, each skipped when its result is already there."""
+    """Train a model: all stages, each skipped when its result is already there. Ctrl-C saves and ends."""
     from llmrec.finetune.train import run
 
-    run(data, recipe, out, resume=resume, work=work)
+    run(data, recipe, out, resume=resume, work=work, tensorboard=tensorboard)
 
 
 @app.command(epilog='Example: llmrec recommend --items "Toy Story (1995)|Aladdin" --message "no sequels" -k 5')

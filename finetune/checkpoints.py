@@ -16,6 +16,7 @@ from llmrec.finetune.sft import State
 from llmrec.model import RecModel
 
 KIND = "training-checkpoint"
+BEST = "training-best"
 
 
 def save(
@@ -35,6 +36,27 @@ def save(
         save_file(moments, directory / "optimizer.safetensors")
     for old in sorted(root.glob("step-*"))[:-2]:
         shutil.rmtree(old)
+
+
+def keep_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[str, str]) -> None:
+    """Write the present weights to `root/best`, all or nothing; what early stopping goes back to."""
+    with writing(root / "best", BEST, fingerprints, asdict(state)) as directory:
+        save_file(
+            {n: t.clone().contiguous() for n, t in model.added_state().items()}, directory / "weights.safetensors"
+        )
+
+
+def load_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[str, str]) -> None:
+    """Go back to the weights of `state.best_step`.
+
+    Raises:
+        ArtifactError: they are damaged, or belong to another run.
+    """
+    manifest = read_manifest(root / "best", BEST)
+    found = (dict(manifest.fingerprints), manifest.meta.get("best_step"))
+    if found != (dict(fingerprints), state.best_step):
+        raise ArtifactError(f"{root / 'best'} belongs to another run: remove it and train with --no-resume")
+    model.load_added(load_file(root / "best" / "weights.safetensors"))
 
 
 def resume(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from llmrec.errors import RecipeError
 from llmrec.finetune.sft import Schedule
@@ -16,6 +16,24 @@ from llmrec.neighbours import NeighbourSettings
 from llmrec.sequence import SASRecConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("tokens", 1, 1e15),
+    ("lr_lora", 0, 1),
+    ("lr_items", 0, 1),
+    ("lr_adapter", 0, 1),
+    ("warmup", 0, 1),
+    ("floor", 0, 1),
+    ("clip", 1e-6, 1e6),
+    ("weight_decay", 0, 1),
+    ("accumulate", 1, 1_000_000),
+    ("kl", 0, 1000),
+    ("adapter_share", 0, 0.95),
+    ("validate_tokens", 0, 1e15),
+    ("validate_users", 1, 1e9),
+    ("patience", 0, 1_000_000),
+)
 
 
 class _Strict(BaseModel):
@@ -32,13 +50,23 @@ class SemanticIdSettings(_Strict):
 
 
 class TrafficSettings(_Strict):
-    """The mix: a share of tokens for each task."""
+    """The mix: a share of tokens for each task.
+
+    Attributes:
+        shares: task -> share; they need not sum to one.
+        window: the most items that a prompt shows.
+        user_share: how often a user vector follows an item of a packed history.
+        round_tokens: tokens of traffic that are made and shuffled at a time.
+        pack_tokens: tokens computed at a time.
+        passages: how many passages of the base model's own text are replayed.
+        passage_tokens: length of each.
+    """
 
     shares: dict[str, float]
     window: int = Field(50, ge=1)
     user_share: float = Field(0.5, ge=0.0, le=1.0)
     round_tokens: int = Field(200_000, ge=1)
-    batch_tokens: int = Field(1024, ge=16)
+    pack_tokens: int = Field(1024, ge=16)
     passages: int = Field(192, ge=0)
     passage_tokens: int = Field(128, ge=2)
 
@@ -55,6 +83,22 @@ class TrafficSettings(_Strict):
         return {name: share for name, share in shares.items() if share > 0}
 
 
+class EngineSettings(_Strict):
+    """How the arithmetic is done.
+
+    Attributes:
+        precision: float32, or bfloat16 for devices whose fast type that is.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
+        quantize: "4bit" loads the base as NF4 through bitsandbytes (QLoRA); none otherwise.
+        attention: "varlen" is ours and runs everywhere; "flash_attention_2" where that package is installed.
+    """
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    quantize: Literal["none", "4bit"] = "none"
+    attention: Literal["varlen", "flash_attention_2"] = "varlen"
+
+
 class Recipe(_Strict):
     """Everything that decides a model, beside the data."""
 
@@ -67,6 +111,15 @@ class Recipe(_Strict):
     neighbours: NeighbourSettings = NeighbourSettings()
     traffic: TrafficSettings
     schedule: Schedule = Schedule()
+    engine: EngineSettings = EngineSettings()
+
+    @model_validator(mode="after")
+    def _schedule_in_range(self) -> Recipe:
+        for name, low, high in _RANGES:
+            value = getattr(self.schedule, name)
+            if not low <= value <= high:
+                raise ValueError(f"schedule.{name} is {value}; it must lie between {low:g} and {high:g}")
+        return self
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:

@@ -1,25 +1,48 @@
-"""Supervised fine-tuning of the bundle: LoRA, item tokens and the user adapter, in float32, resumable to the bit."""
+"""Supervised fine-tuning of the bundle: LoRA, item tokens and the user adapter, resumable to the bit.
+
+One loop for one process and for many: under `accelerate launch` every process makes the same stream of packs and takes
+its share of each step, so that n processes follow the trajectory of one process that accumulates n times as much.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
+from accelerate import Accelerator
 
-from llmrec.finetune.build import Batch, Targets
+from llmrec.finetune.build import Pack, Users
+from llmrec.finetune.objective import Objective, Tally
 from llmrec.model import RecModel
+
+GROUPS = ("lora", "items", "adapter")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: learning rates in the order LoRA, item tokens, user adapter."""
+    """How long, how fast, and how near to the base model.
+
+    Attributes:
+        tokens: length of the run.
+        lr_lora: peak learning rate of LoRA; lr_items of item tokens; lr_adapter of the user adapter.
+        warmup: share of the tokens with a rising rate.
+        floor: share of the peak at the end of the cosine.
+        clip: largest norm of the gradient.
+        weight_decay: of AdamW.
+        accumulate: packs a step.
+        kl: weight of KL(base || model) on ordinary text; 0 trains on the text itself.
+        adapter_share: 0 trains everything together; otherwise LoRA and item tokens are trained without user vectors
+            first, and the user adapter, with the language model frozen, on this last share of the tokens.
+        validate_tokens: validation NDCG every so many tokens, 0 for never.
+        validate_users: size of the validation sample.
+        patience: stop after so many validations without a better one and keep the best weights; 0 never stops.
+    """
 
     tokens: int = 1_000_000
     lr_lora: float = 1e-3
@@ -30,6 +53,11 @@ class Schedule:
     clip: float = 1.0
     weight_decay: float = 0.0
     accumulate: int = 1
+    kl: float = 1.0
+    adapter_share: float = 0.0
+    validate_tokens: int = 0
+    validate_users: int = 128
+    patience: int = 0
 
     def factor(self, done: int) -> float:
         """Linear warm-up, then a cosine down to `floor`, by tokens seen."""
@@ -39,95 +67,172 @@ class Schedule:
         slope = (share - self.warmup) / (1 - self.warmup)
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * slope))
 
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of a run, in order."""
+        if not self.adapter_share:
+            return (Stage(self.tokens, GROUPS, users="mixed"),)
+        first = round(self.tokens * (1 - self.adapter_share))
+        return Stage(first, ("lora", "items"), users="none"), Stage(self.tokens, ("adapter",), users="only")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Up to how many tokens which groups are trained, and on which traffic: see `build.round_of` for `users`."""
+
+    until: int
+    groups: tuple[str, ...]
+    users: Users
+
 
 @dataclass
 class State:
     """Where a run is: what a checkpoint holds beside weights and optimizer moments."""
 
     step: int = 0
-    batches: int = 0
+    stage: int = 0
+    packs: int = 0  # of this stage
     tokens: int = 0
     seconds: float = 0.0
+    best: float = -1.0
+    best_step: int = -1
+    waited: int = 0  # validations since the best one
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens around the steps.
+
+    Attributes:
+        save: writes a checkpoint; called every `save_seconds`, when interrupted and at the end.
+        report: told the means of the losses every ten steps.
+        validate: NDCG of the model as it is, or None for no validation; called with the state.
+        keep: notes the present weights as the best so far.
+        interrupted: asks, after every step, whether to save and stop.
+        save_seconds: between checkpoints.
+    """
+
+    save: Callable[[State], None]
+    report: Callable[[State, dict[str, float]], None]
+    validate: Callable[[State], float] | None = None
+    keep: Callable[[State], None] | None = None
+    interrupted: Callable[[], bool] = lambda: False
+    save_seconds: float = 300.0
+
+
+def group_of(name: str) -> str:
+    """The parameter group of a trainable parameter."""
+    if "lora_" in name:
+        return "lora"
+    return "items" if name.startswith("item") else "adapter"
 
 
 def optimizer_for(model: RecModel, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW over three groups in a fixed order."""
+    """AdamW over three groups in a fixed order: LoRA, item tokens, user adapter."""
+    rates = {"lora": schedule.lr_lora, "items": schedule.lr_items, "adapter": schedule.lr_adapter}
     named = model.trainable()
-    groups = [
-        {"params": [p for n, p in named.items() if "lora_" in n], "base": schedule.lr_lora},
-        {"params": [p for n, p in named.items() if n.startswith("item")], "base": schedule.lr_items},
-        {"params": [p for n, p in named.items() if n.startswith("adapter.")], "base": schedule.lr_adapter},
+    groups: list[dict[str, Any]] = [
+        {"params": [p for n, p in named.items() if group_of(n) == name], "base": rates[name], "lr": rates[name]}
+        for name in GROUPS
     ]
-    decay = schedule.weight_decay
-    return torch.optim.AdamW([{**g, "lr": g["base"]} for g in groups], betas=(0.9, 0.95), weight_decay=decay)
-
-
-def loss_of(model: RecModel, batch: Batch) -> tuple[torch.Tensor, dict[str, tuple[float, int]]]:
-    """Sum of the cross-entropies in nats over all targets, and (sum, count) for words and each level."""
-    users = torch.from_numpy(batch.users).to(model.device)
-    hidden = model.hidden(model.embed(torch.from_numpy(batch.ids).to(model.device), users), use_cache=False)
-    total = hidden.new_zeros(())
-    parts: dict[str, tuple[float, int]] = {}
-    kinds = [("words", batch.words), *((f"level{i}", t) for i, t in enumerate(batch.levels))]
-    for level, (name, targets) in enumerate(kinds, start=-1):
-        if not len(targets.answer):
-            continue
-        loss = _cross_entropy(model, hidden, targets, level)
-        parts[name] = (float(loss.detach()), len(targets.answer))
-        total = total + loss
-    return total, parts
-
-
-def _cross_entropy(model: RecModel, hidden: torch.Tensor, targets: Targets, level: int) -> torch.Tensor:
-    """Level -1: words, over the whole word table; otherwise over the codes that exist there."""
-    at = hidden[torch.from_numpy(targets.line), torch.from_numpy(targets.position)]
-    if targets.prior is None:
-        logits = model.word_logits(at)
-    else:
-        logits = model.level_logits(at, level) + torch.from_numpy(targets.prior).to(at.device)
-    return F.cross_entropy(logits.float(), torch.from_numpy(targets.answer), reduction="sum")
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=schedule.weight_decay)
 
 
 def train(
-    model: RecModel,
-    stream: Iterator[Batch],
+    objective: Objective,
+    stream: Iterator[Pack],
     schedule: Schedule,
-    optimizer: torch.optim.AdamW,
+    optimizer: torch.optim.Optimizer,
     state: State,
-    save: Callable[[State], None],
-    report: Callable[[State, dict[str, float]], None],
-    save_seconds: float = 300.0,
+    hooks: Hooks,
+    accelerator: Accelerator | None = None,
 ) -> State:
-    """Run until `schedule.tokens`; `stream` must already stand at batch `state.batches`.
+    """Run the present stage to its end, to an early stop or to an interruption.
 
-    The loss of a step is the mean over its targets, whatever the number of micro-batches (so accumulation does not
-    change the trajectory). `save` is called every `save_seconds` and at the end.
+    `stream` must already stand at pack `state.packs`. The loss of a step is the mean over the targets of all its packs,
+    whatever the number of packs and processes, so neither changes the trajectory.
     """
-    model.train()
-    window: dict[str, list[tuple[float, int]]] = {}
-    saved = start = time.monotonic()
-    before = state.seconds
-    while state.tokens < schedule.tokens:
-        group = list(islice(stream, schedule.accumulate))
-        targets = sum(len(t.answer) for b in group for t in (b.words, *b.levels))
-        optimizer.zero_grad(set_to_none=True)
-        for batch in group:
-            loss, parts = loss_of(model, batch)
-            (loss / max(targets, 1)).backward()  # type: ignore[no-untyped-call]
-            for name, pair in parts.items():
-                window.setdefault(name, []).append(pair)
-        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], schedule.clip)
-        for g in optimizer.param_groups:
-            g["lr"] = g["base"] * schedule.factor(state.tokens)
-        optimizer.step()
-        state.step, state.batches = state.step + 1, state.batches + len(group)
-        state.tokens += sum(b.tokens for b in group)
+    accelerator = accelerator or Accelerator(cpu=objective.model.device.type == "cpu")
+    stage = schedule.stages()[state.stage]
+    _only(objective.model, stage.groups)
+    wrapped, prepared = accelerator.prepare(objective, optimizer)
+    wrapped.train()
+    window, saved = Tally(), time.monotonic()
+    start, before = saved, state.seconds
+    while state.tokens < stage.until and not state.stopped:
+        group = list(islice(stream, schedule.accumulate * accelerator.num_processes))
+        factor = schedule.factor(state.tokens)
+        window.merge(_step(wrapped, prepared, group, factor, schedule.clip, accelerator))
+        done, tokens = state.tokens, sum(p.tokens for p in group)
+        state.step, state.packs, state.tokens = state.step + 1, state.packs + len(group), done + tokens
         state.seconds = before + time.monotonic() - start
-        if state.step % 10 == 0 or state.tokens >= schedule.tokens:
-            report(state, {n: float(np.sum([a for a, _ in v]) / sum(c for _, c in v)) for n, v in window.items()})
-            window = {}
-        if time.monotonic() - saved > save_seconds or state.tokens >= schedule.tokens:
-            save(state)
+        if schedule.validate_tokens and state.tokens // schedule.validate_tokens > done // schedule.validate_tokens:
+            _validate(objective, state, hooks, schedule.patience)
+        finished = state.tokens >= stage.until or state.stopped
+        if state.step % 10 == 0 or finished:
+            hooks.report(state, window.means())
+            window = Tally()
+        stop = _any(hooks.interrupted(), accelerator)
+        if stop or finished or time.monotonic() - saved > hooks.save_seconds:
+            hooks.save(state)
             saved = time.monotonic()
-    model.eval()
+        if stop:
+            break
+    objective.eval()
     return state
+
+
+def _step(
+    wrapped: Any, optimizer: Any, group: Sequence[Pack], factor: float, clip: float, accelerator: Accelerator
+) -> Tally:
+    """One optimizer step over this process's share of the packs."""
+    total = max(sum(p.targets for p in group), 1)
+    own = group[accelerator.process_index :: accelerator.num_processes]
+    tally = Tally()
+    optimizer.zero_grad(set_to_none=True)
+    for number, pack in enumerate(own):
+        last = number == len(own) - 1
+        with nullcontext() if last else accelerator.no_sync(wrapped):
+            with accelerator.autocast():
+                loss, parts = wrapped(pack)
+            # gradients are averaged over processes: the sum over all targets comes back by their number
+            accelerator.backward(loss * (accelerator.num_processes / total))
+        tally.merge(parts)
+    accelerator.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+    for g in optimizer.param_groups:
+        g["lr"] = g["base"] * factor
+    optimizer.step()
+    return tally
+
+
+def _validate(objective: Objective, state: State, hooks: Hooks, patience: int) -> None:
+    """Measure, remember the best, and stop when it has not been beaten for too long."""
+    if hooks.validate is None:
+        return
+    objective.eval()
+    value = hooks.validate(state)
+    objective.train()
+    if value > state.best:
+        state.best, state.best_step, state.waited = value, state.step, 0
+        if patience and hooks.keep is not None:
+            hooks.keep(state)
+    else:
+        state.waited += 1
+        state.stopped = bool(patience) and state.waited >= patience
+
+
+def _only(model: RecModel, groups: Sequence[str]) -> None:
+    """Let gradients flow to these groups alone."""
+    for name, parameter in model.added().items():
+        parameter.requires_grad_(group_of(name) in groups)
+
+
+def _any(flag: bool, accelerator: Accelerator) -> bool:
+    """True in every process as soon as it is true in one."""
+    if accelerator.num_processes == 1:
+        return flag
+    mine = torch.tensor([float(flag)], device=accelerator.device)
+    return bool(accelerator.reduce(mine, reduction="sum").item() > 0)
+
+
+__all__ = ["GROUPS", "Hooks", "Schedule", "Stage", "State", "group_of", "optimizer_for", "train"]

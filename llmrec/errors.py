@@ -23,3 +23,7 @@ class WeightsError(UserError):
 
 class RequestError(UserError):
     """A recommendation request names something that does not exist or is out of bounds."""
+
+
+class Interrupted(Exception):
+    """Long work was asked to stop and has saved where it is; the command line exits with code 130."""

@@ -64,6 +64,9 @@ class RecModel(nn.Module):
         lm.requires_grad_(False)
         self._check_body(lm)
         self.lm: Any = cast(Any, inject_adapter_in_model(config.lora(), lm))
+        for name, parameter in self.lm.named_parameters():
+            if "lora_" in name:  # float32 whatever the base is stored in: small steps get lost in bfloat16
+                parameter.data = parameter.data.float()
         self.words: Any = self.lm.get_input_embeddings()
         hidden = self.words.weight.shape[1]
         self.vocab = ItemVocab(self.words.weight.shape[0], ids)
@@ -125,7 +128,7 @@ class RecModel(nn.Module):
         x = torch.where(is_item[..., None], self.items((ids - base).clamp(0, len(self.vocab) - 1)), x)
         is_slot = ids == slot
         if len(users):
-            soft = self.adapter(users).reshape(-1, x.shape[-1])
+            soft = self.adapter(users).reshape(-1, x.shape[-1]).to(x.dtype)
             x = x.masked_scatter(is_slot[..., None], soft)
         return x
 
@@ -142,6 +145,12 @@ class RecModel(nn.Module):
     def word_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """float[..., hidden] -> float[..., words]: the base model's own head, item tokens not among them."""
         out: torch.Tensor = self.lm.get_output_embeddings()(hidden)
+        return out
+
+    @property
+    def word_table(self) -> torch.Tensor:
+        """float[words, hidden]: the frozen output embeddings."""
+        out: torch.Tensor = self.lm.get_output_embeddings().weight
         return out
 
     def lora_layers(self) -> Iterator[LoraLayer]:
@@ -174,13 +183,17 @@ class RecModel(nn.Module):
         """Named parameters that training may move: LoRA, item tokens, user adapter."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
+    def added(self) -> dict[str, nn.Parameter]:
+        """Named parameters that are not the base model's, whether or not training moves them now."""
+        return {name: p for name, p in self.named_parameters() if _added(name)}
+
     def added_state(self) -> dict[str, torch.Tensor]:
         """Everything that is not the base model, by name."""
-        return {name: p.detach() for name, p in self.named_parameters() if _added(name)}
+        return {name: p.detach() for name, p in self.added().items()}
 
     def load_added(self, state: dict[str, torch.Tensor]) -> None:
         """Inverse of `added_state`; every name must be there, no other one may."""
-        own = {name: p for name, p in self.named_parameters() if _added(name)}
+        own = self.added()
         if set(own) != set(state):
             odd = sorted(set(own) ^ set(state))[:3]
             raise WeightsError(f"the saved weights do not fit this model: {', '.join(odd)}")

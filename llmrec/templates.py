@@ -50,11 +50,15 @@ def names() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in files("llmrec.prompts").iterdir() if p.name.endswith(".yaml"))
 
 
+# what a served model is given; the others only make training traffic and are part of a training run's fingerprint
+SERVED = ("next_item", "system", "talk", "wish")
+
+
 @cache
-def version() -> str:
-    """Hash over every template: part of a model's fingerprints, since other words are another task."""
+def version(of: tuple[str, ...] = SERVED) -> str:
+    """Hash over templates: part of a model's fingerprints, since other words are another task."""
     digest = hashlib.sha256()
-    for name in names():
+    for name in of:
         digest.update(name.encode() + b"\0" + (files("llmrec.prompts") / f"{name}.yaml").read_bytes() + b"\0")
     return digest.hexdigest()
 

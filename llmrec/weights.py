@@ -68,11 +68,10 @@ def base_model(name_or_path: str, progress: bool = True) -> BaseFiles:
     raise WeightsError(f"no base model {name_or_path!r}; give {known}, a directory, a .gguf file or a Hub id org/name")
 
 
-def load_base(files: BaseFiles) -> tuple[Any, Any]:
-    """Load (causal language model in float32 and eval mode, tokenizer) without network and without remote
-    code.
+def load_base(files: BaseFiles, **how: Any) -> tuple[Any, Any]:
+    """Load (causal language model in eval mode, tokenizer) without network and without remote code.
 
-    The model's own sampling defaults are put aside: they break constrained beams, and ours are explicit.
+    `how` goes to transformers' loader; the number format is float32 unless it says otherwise. The model's own sampling defaults are put aside: they break constrained beams, and ours are explicit.
 
     Raises:
         WeightsError: the directory does not load.
@@ -84,7 +83,7 @@ def load_base(files: BaseFiles) -> tuple[Any, Any]:
     try:
         with quiet():
             model: Any = AutoModelForCausalLM.from_pretrained(
-                files.dir, dtype=torch.float32, use_safetensors=True, **options
+                files.dir, use_safetensors=True, **{"dtype": torch.float32, **how}, **options
             )
             tokenizer: Any = AutoTokenizer.from_pretrained(files.dir, **options)
     except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise

@@ -13,13 +13,14 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, mak
 from llmrec.artifacts import read_manifest
 from llmrec.errors import ArtifactError, RecipeError
 from llmrec.finetune import checkpoints
-from llmrec.finetune.build import batches, collate, round_of, stream
+from llmrec.finetune.build import stream
 from llmrec.finetune.recipe import Recipe, load_recipe
-from llmrec.finetune.sft import State, loss_of, optimizer_for, train
+from llmrec.finetune.sft import State, optimizer_for
 from llmrec.finetune.stages import choosing_users, fusing_users
-from llmrec.finetune.tasks import TASKS, World
+from llmrec.finetune.tasks import TASKS
 from llmrec.finetune.text import sample_base
-from llmrec.finetune.train import build
+from llmrec.finetune.train import Places, build
+from llmrec.finetune.world import World
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.render import Rendered
 from llmrec.trie import Trie
@@ -31,9 +32,8 @@ BASE = BaseFiles("toy", Path("."), "0" * 64)
 def run(out: Path, interactions: Interactions, recipe: Recipe, say=lambda line: None, resume=True):
     tokenizer = make_tokenizer()
     loaded = (make_lm(len(tokenizer)), tokenizer)
-    return build(
-        make_catalog(), interactions, recipe, BASE, loaded, HashEmbedder(), out / "model", out / "work", say, resume
-    )
+    places = Places(out / "model", out / "work")
+    return build(make_catalog(), interactions, recipe, BASE, loaded, HashEmbedder(), places, say, resume)
 
 
 def short(tokens: int) -> Recipe:
@@ -142,69 +142,6 @@ def test_packed_histories_train_every_position_once_a_pass():
     assert sorted(got) == want
 
 
-def test_padding_and_grouping_change_no_loss():
-    """Promise 24: one batch, eight batches of one, any padding: one sum of losses."""
-    model = make_model()
-    world = world_of(model)
-    trie = Trie(model.vocab.ids.codes, 4, np.log1p(np.arange(12)))
-    shares = {name: 1.0 for name in TASKS}
-    examples = round_of(world, model.renderer, shares, 1500, 0, 0)
-    whole = loss_of(model, collate(examples, trie, model.renderer))[0].item()
-    single = sum(loss_of(model, collate([e], trie, model.renderer))[0].item() for e in examples)
-    grouped = sum(loss_of(model, b)[0].item() for b in batches(examples, trie, model.renderer, 400, 0))
-    assert single == pytest.approx(whole, rel=1e-5)
-    assert grouped == pytest.approx(whole, rel=1e-5)
-
-
-def test_accumulation_does_not_change_the_trajectory():
-    results = []
-    for tokens, accumulate in ((4000, 1), (400, 100)):
-        model = make_model(seed=1)
-        trie = Trie(model.vocab.ids.codes, 4)
-        examples = round_of(world_of(model), model.renderer, {"next_item": 1.0}, 800, 0, 0)
-        schedule = replace(load_recipe("smoke").schedule, tokens=1, accumulate=accumulate, warmup=0.0)
-        group = batches(examples, trie, model.renderer, tokens, 0)
-        train(model, iter(group), schedule, optimizer_for(model, schedule), State(), lambda s: None, lambda s, x: None)
-        results.append({n: t.clone() for n, t in model.added_state().items()})
-    for name, tensor in results[0].items():
-        torch.testing.assert_close(tensor, results[1][name], atol=2e-4, rtol=1e-3)
-
-
-def test_resuming_equals_never_having_stopped(tmp_path):
-    """Promise 8, in process: stop after some steps, drop everything, resume from the directory: the same bytes."""
-    recipe = short(6000)
-    whole = run(tmp_path / "whole", make_interactions(), recipe)
-
-    class Killed(Exception):
-        pass
-
-    original = checkpoints.save
-    calls = []
-
-    def save_then_die(root, model, optimizer, state, fingerprints):
-        original(root, model, optimizer, state, fingerprints)
-        calls.append(state.step)
-        raise Killed
-
-    import llmrec.finetune.train as module
-
-    real_train = module.train
-    module.train = lambda *a, **k: real_train(*a, **{**k, "save_seconds": 0.0})
-    module.checkpoints.save = save_then_die
-    try:
-        for _ in range(3):
-            with pytest.raises(Killed):
-                run(tmp_path / "cut", make_interactions(), recipe)
-    finally:
-        module.checkpoints.save, module.train = original, real_train
-    assert calls == [1, 2, 3]
-    said = []
-    resumed = run(tmp_path / "cut", make_interactions(), recipe, said.append)
-    assert any("encoder: already there" in line for line in said)
-    assert all(torch.equal(t, resumed.model.added_state()[n]) for n, t in whole.model.added_state().items())
-    assert whole.fusions == resumed.fusions
-
-
 def test_a_torn_newest_checkpoint_is_passed_over_with_a_message(tmp_path):
     model = make_model()
     optimizer = optimizer_for(model, load_recipe("smoke").schedule)
@@ -213,7 +150,7 @@ def test_a_torn_newest_checkpoint_is_passed_over_with_a_message(tmp_path):
     optimizer.step()
     prints = {"inputs": "x"}
     for step in (1, 2):
-        checkpoints.save(tmp_path, model, optimizer, State(step, step, step * 10, 1.0), prints)
+        checkpoints.save(tmp_path, model, optimizer, State(step=step, packs=step, tokens=step * 10), prints)
     weights = tmp_path / "step-00000002" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-7])
     notices = []

@@ -4,7 +4,7 @@ import pytest
 
 from llmrec.errors import RecipeError
 from llmrec.render import ItemRef, Text
-from llmrec.templates import fill, load, names, version
+from llmrec.templates import SERVED, fill, load, names, version
 
 
 def test_every_template_loads_with_plain_slots_and_several_phrasings():
@@ -13,8 +13,14 @@ def test_every_template_loads_with_plain_slots_and_several_phrasings():
         template = load(name)
         assert template.user
         if name not in ("system", "talk"):
-            assert len(template.user) >= 4
+            assert len(template.user) >= 3
     assert len(version()) == 64
+
+
+def test_only_served_templates_tie_a_model_to_them():
+    """Other training phrases make other models, but a trained one goes on loading."""
+    assert set(SERVED) < set(names())
+    assert version() == version(SERVED) != version(tuple(names()))
 
 
 def test_slots_are_filled_once_and_never_parsed_again():

@@ -1,0 +1,132 @@
+"""The spoken traffic: conversations of several turns, explanations, words about a list, and refusals.
+
+Everything that an answer claims is a field of an item it names; every later turn is answered by an item that the same
+user took later and that fulfils what the turn asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from llmrec.catalog import Catalog
+from llmrec.finetune.wishes import wish
+from llmrec.finetune.world import Example, World, joined, pick, say, slice_of
+from llmrec.reasons import describe, listing, singular, tags
+from llmrec.render import ItemRef, Message, UserRef
+from llmrec.templates import Slot, fill, load
+
+
+def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """One to four turns: liked titles and a wish, an item with a sentence of reason, then critiques and exclusions."""
+    opening = load("conversation")
+    for rows, vectors, t in slice_of(world, rng, 6):
+        names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
+        slots: dict[str, Slot] = {
+            "liked": joined(names) or f"a {singular(world.catalog.domain)}",
+            "wish": wish(world.catalog, int(rows[t]), rng)[0],
+        }
+        first = fill(pick(opening.user, rng), slots)
+        if rng.random() < 0.5:
+            first = (UserRef(vectors[t - 1]), *first)
+        messages = [Message("user", first), _suggest(world, int(rows[t]), rng)]
+        for turn in range(1, min(int(rng.integers(1, 5)), len(rows) - t)):
+            messages.append(_critique(world.catalog, int(rows[t + turn - 1]), int(rows[t + turn]), rng))
+            messages.append(_suggest(world, int(rows[t + turn]), rng))
+        yield messages
+
+
+def _suggest(world: World, row: int, rng: np.random.Generator) -> Message:
+    """An item, with a sentence about it half of the time."""
+    item = ItemRef(row, loss=True)
+    if rng.random() < 0.5:
+        return Message("assistant", (item,))
+    answer: dict[str, Slot] = {
+        "item": item,
+        "first": world.catalog.label(row),
+        "description": describe(world.catalog, row),
+    }
+    return Message("assistant", fill(pick(load("conversation").assistant, rng), answer, loss=True))
+
+
+def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generator) -> Message:
+    """What somebody says who was shown one item and takes the other: an exclusion where that is true, else a wish."""
+    gone = [tag for tag in tags(catalog, shown) if tag not in tags(catalog, wanted)]
+    if gone and rng.random() < 0.4:
+        return Message("user", fill(pick(load("exclusion").user, rng), {"tag": pick(gone, rng).lower()}))
+    return Message("user", fill(pick(load("critique").user, rng), {"wish": wish(catalog, wanted, rng)[0]}))
+
+
+def explanation(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Why an item: its fields and those of a liked item that shares the most with it."""
+    template = load("explanation")
+    for rows, _, t in slice_of(world, rng, 2):
+        row = int(rows[t])
+        own = set(tags(world.catalog, row))
+        liked = max(rows[max(0, t - 10) : t], key=lambda r: len(own & set(tags(world.catalog, int(r)))))
+        slots: dict[str, Slot] = {
+            "item": ItemRef(row),
+            "title": world.catalog.label(row),
+            "description": describe(world.catalog, row),
+            "liked": world.catalog.label(int(liked)),
+            "liked_description": describe(world.catalog, int(liked)),
+        }
+        yield [
+            Message("user", fill(pick(template.user, rng), slots)),
+            Message("assistant", fill(pick(template.assistant, rng), slots, loss=True)),
+        ]
+
+
+def talk(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Words about a list that is already chosen: every claim in them is a field of an item in the list."""
+    template, asked = load("talk"), load("attribute")
+    most = min(5, int((world.weight > 0).sum()))
+    while True:
+        count = int(rng.integers(2, most + 1)) if most > 2 else most
+        shown = [int(r) for r in rng.choice(len(world.catalog), count, replace=False, p=world.weight)]
+        message = say(pick(asked.user, rng), wish(world.catalog, shown[0], rng)[0])
+        second = shown[min(1, count - 1)]
+        answer = {
+            "first": world.catalog.label(shown[0]),
+            "second": world.catalog.label(second),
+            "description": describe(world.catalog, shown[0]),
+            "description_second": describe(world.catalog, second),
+        }
+        slots = {"message": message, "shown": listing(world.catalog, shown)}
+        yield [
+            _frame(world),
+            Message("user", fill(template.user[0], slots)),
+            Message("assistant", fill(pick(template.assistant, rng), answer, loss=True)),
+        ]
+
+
+def refusal(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Questions outside the business and titles that the catalogue does not have, declined in a sentence.
+
+    They stand under the frame of the recommender, so that the model without it still answers what it is asked.
+    """
+    outside, unknown = load("refusal"), load("unknown")
+    while True:
+        template, slots = outside, {"domain": world.catalog.domain}
+        if rng.random() < 0.5:
+            title = _invented(world, rng)
+            if title is None:
+                continue
+            template, slots = unknown, {"title": title}
+        yield [
+            _frame(world),
+            Message("user", fill(pick(template.user, rng), slots)),
+            Message("assistant", fill(pick(template.assistant, rng), slots, loss=True)),
+        ]
+
+
+def _invented(world: World, rng: np.random.Generator) -> str | None:
+    """A title crossed from two of the catalogue's, or None when the cross is itself in the catalogue."""
+    a, b = (world.catalog[int(rng.integers(len(world.catalog)))].title.split() for _ in range(2))
+    title = " ".join([*a[: (len(a) + 1) // 2], *b[len(b) // 2 :]])
+    return None if title.lower() in world.titles else title
+
+
+def _frame(world: World) -> Message:
+    return Message("system", fill(load("system").user[0], {"domain": world.catalog.domain}))

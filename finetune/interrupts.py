@@ -1,0 +1,37 @@
+"""Ctrl-C and termination as a wish: the step is finished, a checkpoint written, then the program ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+@contextmanager
+def polite(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Catch the first SIGINT or SIGTERM and yield a question whether one came; a second one ends at once.
+
+    Outside the main thread signals cannot be caught, and the question is answered with no.
+    """
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.set()
+        say("stopping after this step; once more stops at once and loses what came after the last checkpoint")
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield came.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
