@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check train eval screenshots clean
+.PHONY: chat test check faults train eval bench clean
 
 .venv/.runtime: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -25,6 +25,13 @@ check: .venv/.dev  ## style, types and the direction of imports
 
 test: check  ## the whole suite, hermetic, under five minutes on two cores
 	$(BIN)/python -m pytest
+
+faults: .venv/.dev  ## twenty kills -9 at random moments of training; the result must be the same bytes
+	LLMREC_TEST_KILLS=20 $(BIN)/python -m pytest tests/test_training.py -k kill_9
+
+bench: .venv/.runtime  ## training and decoding beside the usual way, on this machine
+	$(BIN)/llmrec bench --train --out eval/results
+	$(BIN)/llmrec bench --out eval/results
 
 train: .venv/.runtime  ## the shipped checkpoint from nothing; resumes where it was interrupted
 	$(BIN)/llmrec train ml-100k --recipe ml-100k --out checkpoints/ml-100k --work runs/ml-100k

@@ -150,8 +150,12 @@ def make_world(inputs: Inputs, model: RecModel, base: BaseFiles) -> World:
     if "replay" in traffic.shares:
 
         def sample() -> Mapping[str, np.ndarray]:
-            inputs.say(f"replay: sampling {traffic.passages} passages from the base model")
-            return {"ids": sample_base(model, traffic.passages, traffic.passage_tokens, inputs.recipe.seed)}
+            count, length = traffic.passages, traffic.passage_tokens
+
+            def told(done: int) -> None:
+                inputs.say(f"replay: {done} of {count} passages sampled from the base model")
+
+            return {"ids": sample_base(model, count, length, inputs.recipe.seed, progress=told)}
 
         fingerprint = key(base=base.sha256, n=traffic.passages, t=traffic.passage_tokens, seed=inputs.recipe.seed)
         passages = stages.stage(inputs, "replay", fingerprint, sample)["ids"]

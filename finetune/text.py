@@ -7,6 +7,8 @@ benchmarks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from transformers import DynamicCache
@@ -15,7 +17,14 @@ from llmrec.model import RecModel
 
 
 @torch.inference_mode()
-def sample_base(model: RecModel, count: int, length: int, seed: int, batch: int = 32) -> np.ndarray:
+def sample_base(
+    model: RecModel,
+    count: int,
+    length: int,
+    seed: int,
+    batch: int = 32,
+    progress: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
     """int64[count, length]: passages sampled at temperature 1, half as plain documents, half as chats.
 
     Batches of `batch` share the weights' trip through memory: 250 tokens a second against 13 one by one.
@@ -30,6 +39,7 @@ def sample_base(model: RecModel, count: int, length: int, seed: int, batch: int 
         for number, start in enumerate(range(0, count, batch)):
             size = min(batch, count - start)
             done.append(_sample(model, starts[number % 2], size, length, generator))
+            progress(start + size)
     return np.concatenate(done)
 
 
