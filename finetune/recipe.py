@@ -88,12 +88,15 @@ class EngineSettings(_Strict):
 
     Attributes:
         precision: float32, or bfloat16 for devices whose fast type that is.
+        products: number format of the products with frozen weights while training in float32 on a CPU; "auto" takes
+            bfloat16 where the processor multiplies faster in it. The run is the same bytes on the same machine.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
         quantize: "4bit" loads the base as NF4 through bitsandbytes (QLoRA); none otherwise.
         attention: "varlen" is ours and runs everywhere; "flash_attention_2" where that package is installed.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
+    products: Literal["float32", "bfloat16", "auto"] = "float32"
     gradient_checkpointing: bool = False
     quantize: Literal["none", "4bit"] = "none"
     attention: Literal["varlen", "flash_attention_2"] = "varlen"

@@ -15,7 +15,7 @@ from llmrec.errors import Interrupted
 from llmrec.finetune import checkpoints, stages
 from llmrec.finetune.build import Pack, stream
 from llmrec.finetune.engine import accelerator_for, checkpoint_activations
-from llmrec.finetune.fused import fused_lora
+from llmrec.finetune.fused import fast_products, fused_lora
 from llmrec.finetune.interrupts import polite
 from llmrec.finetune.journal import Journal
 from llmrec.finetune.objective import Objective
@@ -86,7 +86,9 @@ def _run(
         checkpoint_activations(model.lm)
     with ExitStack() as stack:
         stack.enter_context(packed_attention(model, NAME if engine.attention == "varlen" else engine.attention))
-        stack.enter_context(fused_lora(model))
+        products = fast_products() if engine.products == "auto" else engine.products
+        stack.enter_context(fused_lora(model, products))
+        inputs.say(f"fine-tuning: products with frozen weights in {products}")
         interrupted = stack.enter_context(polite(inputs.say))
         validation = Validation(inputs, model, trie)
 

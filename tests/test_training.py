@@ -22,7 +22,7 @@ from llmrec.finetune import checkpoints
 from llmrec.finetune import run as run_module
 from llmrec.finetune.build import Document, pack, packs, round_of, stream
 from llmrec.finetune.engine import check_engine, checkpoint_activations
-from llmrec.finetune.fused import fused_lora
+from llmrec.finetune.fused import fast_products, fused_lora
 from llmrec.finetune.interrupts import polite
 from llmrec.finetune.journal import Journal
 from llmrec.finetune.objective import Objective
@@ -460,3 +460,26 @@ def test_a_bfloat16_recipe_trains_and_saves(tmp_path):
 def test_an_engine_that_this_machine_has_not_is_refused_first(engine, words):
     with pytest.raises(RecipeError, match=words):
         check_engine(EngineSettings(**engine))
+
+
+def test_bfloat16_products_keep_the_direction_of_every_gradient():
+    model = make_model()
+    one = pack(documents_of(model), trie_of(model), model.renderer)
+    losses, gradients = [], []
+    for products in ("float32", "bfloat16"):
+        with packed_attention(model), fused_lora(model, products):
+            loss, _ = Objective(model, 1.0)(one)
+            loss.backward()
+        losses.append(loss.item())
+        gradients.append({n: p.grad.clone() for n, p in model.trainable().items()})
+        for p in model.trainable().values():
+            p.grad = None
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2) and losses[1] != losses[0]
+    for name, gradient in gradients[0].items():
+        assert F.cosine_similarity(gradient.flatten(), gradients[1][name].flatten(), dim=0) > 0.99, name
+
+
+def test_the_number_format_is_what_the_processor_says_not_what_a_moment_shows(monkeypatch):
+    for has, want in (({}, "float32"), ({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has, raising=False)
+        assert fast_products() == want
