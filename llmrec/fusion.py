@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 FLOOR = 3.0  # nats below the worst decoded item that an item outside the beams is taken to be
 
@@ -86,6 +85,8 @@ def fit(
         return float(loss), gradient
 
     bounds = [(0.0, None) if name in positive else (None, None) for name in names]
+    from scipy.optimize import minimize  # start-up time that only fitting needs
+
     best = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return Fusion({name: round(float(w), 6) for name, w in zip(names, best.x, strict=True)})
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from llmrec.artifacts import fingerprint_arrays
@@ -134,6 +132,8 @@ def fit(vectors: np.ndarray, depth: int, size: int, seed: int) -> SemanticIds:
 
 def _centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
     """float64[size, d]. One thread: parallel sums change the last bits, and the codes must be reproducible."""
+    from sklearn.cluster import KMeans  # a second of start-up that only training needs; before its threads are limited
+
     distinct = len(np.unique(x, axis=0))
     with threadpool_limits(1):
         k = KMeans(min(size, distinct), n_init=4, random_state=seed).fit(x).cluster_centers_
@@ -158,6 +158,8 @@ def _assign(x: np.ndarray, book: np.ndarray, capacity: int) -> np.ndarray:
     if np.bincount(nearest, minlength=len(book)).max() <= capacity:
         return np.asarray(nearest)
     if capacity == 1:  # at the last level: the exact optimum is cheap, groups are at most `size` large
+        from scipy.optimize import linear_sum_assignment
+
         return np.asarray(linear_sum_assignment(cost)[1])
     out, room = np.full(len(x), -1), np.full(len(book), capacity)
     # greedy by distance: the items that lie closest to a code keep it, the ones at its border move on
