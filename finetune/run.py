@@ -30,8 +30,8 @@ from llmrec.templates import names, version
 from llmrec.trie import Trie
 from llmrec.weights import BaseFiles
 
-# these decide nothing about the weights: another value goes on from the same checkpoints
-_FREE = {"neighbours": True, "engine": True, "schedule": {"validate_users"}}
+# these do not decide what a step does: another value goes on from the same checkpoints
+_FREE = {"neighbours": True, "engine": True, "schedule": {"validate_tokens", "validate_users", "patience"}}
 
 
 def fine_tune(
