@@ -79,16 +79,57 @@ def check(
     _print(sources.check(*open_data(directory)), as_json)
 
 
+@data.command(name="show-traffic", epilog="Example: llmrec data show-traffic --task wish_item -n 2")
+def show_traffic(
+    task: Annotated[str, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")],
+    n: Annotated[int, typer.Option("-n", help="How many samples.")] = 3,
+    directory: Annotated[str, typer.Option("--data", help="Prepared data, or ml-100k.")] = "ml-100k",
+    recipe: Annotated[str, typer.Option(help="YAML file, or the name of a shipped recipe.")] = "ml-100k",
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    work: Annotated[Path | None, typer.Option(help="Stages of a run, for its own item codes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a training task gives the model to read, and which tokens of it are trained on."""
+    from llmrec.finetune.show import print_shown, show_traffic
+
+    shown = show_traffic(task, n, directory, recipe, seed, work)
+    if as_json:
+        samples = [one.values() for one in shown.samples]
+        _print({"task": shown.task, "provisional": shown.provisional, "samples": samples}, True)
+    else:
+        print_shown(shown)
+
+
 @app.command(epilog="Example: llmrec train ml-100k --recipe smoke --out my-model")
 def train(
     data: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
-    recipe: Annotated[str, typer.Option(help="YAML file, or the name of a shipped recipe: ml-100k, smoke.")],
+    recipe: Annotated[
+        str, typer.Option(help="YAML file, or a shipped recipe: ml-100k, amazon-5core, gpu-qwen3, smoke.")
+    ],
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     work: Annotated[Path | None, typer.Option(help="Where stages and checkpoints go; beside --out if unset.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from earlier checkpoints of the same run.")] = True,
     tensorboard: Annotated[Path | None, typer.Option(help="Write TensorBoard events to this directory, too.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan; train nothing.")] = False,
+    gpu: Annotated[str | None, typer.Option(help="Plan for this GPU instead of a table of them.")] = None,
+    tflops: Annotated[float | None, typer.Option(help="Plan for a device with this dense peak in TFLOP/s.")] = None,
+    vram: Annotated[float | None, typer.Option(help="Its memory in GB.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Train a model: all stages, each skipped when its result is already there. Ctrl-C saves and ends."""
+    if not dry_run and (gpu or tflops or vram or as_json):
+        raise RequestError("--gpu, --tflops, --vram and --json belong to --dry-run: training runs on this machine")
+    if dry_run:
+        from llmrec.finetune.gpus import gpu_named
+        from llmrec.finetune.plan import dry_run as plan
+        from llmrec.finetune.plan_table import print_plan
+
+        laid_out = plan(data, recipe, out, work, gpu_named(gpu, tflops, vram), elsewhere=bool(gpu or tflops))
+        if as_json:
+            _print(laid_out, True)
+        else:
+            print_plan(laid_out)
+        return
     from llmrec.finetune.train import run
 
     run(data, recipe, out, resume=resume, work=work, tensorboard=tensorboard)
@@ -128,15 +169,44 @@ def recommend(
 @app.command(name="eval", epilog="Example: llmrec eval --suite accuracy --limit 100 --out results")
 def evaluate(
     out: Annotated[Path, typer.Option(help="Directory for the result file.")],
-    suite: Annotated[str, typer.Option(help="What to measure: accuracy.")] = "accuracy",
+    suite: Annotated[
+        str, typer.Option(help="accuracy, stability, retention, grounding; report from what is there; or all in order.")
+    ] = "accuracy",
     model: Model = None,
     data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Measure this many users only.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Files of the language benchmarks, for retention.")] = None,
+    split: Annotated[str, typer.Option(help="How accuracy holds items out: loo (last of each user) or time.")] = "loo",
 ) -> None:
-    """Measure a model beside tuned baselines; writes one JSON file and prints its table."""
+    """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
     from llmrec.eval.run import run
 
-    run(suite, model, data, out, limit)
+    run(suite, model, data, out, limit, data_dir, split)
+
+
+@app.command(epilog="Example: llmrec bench --quick --out results")
+def bench(
+    out: Annotated[Path, typer.Option(help="Directory for the result file.")] = Path("results"),
+    quick: Annotated[bool, typer.Option(help="Fewer repeats: under a minute.")] = False,
+    of_training: Annotated[bool, typer.Option("--train", help="Measure training instead of decoding.")] = False,
+    seed: Annotated[int, typer.Option(help="Of data and order.")] = 0,
+    model: Model = None,
+) -> None:
+    """Measure decoding, or training, beside the usual way on the same model, in one run."""
+    if not of_training:
+        from llmrec.eval.bench_decode import run
+
+        run(model=model, out=out, quick=quick, seed=seed)
+        return
+    if model is not None:
+        raise RequestError("--model belongs to decoding; --train starts from the base model of a recipe")
+    from llmrec.eval.write import publish
+    from llmrec.finetune import bench as training
+
+    found = training.run(quick=quick, seed=seed)
+    command = f"llmrec bench --train{' --quick' if quick else ''} --seed {seed} --out {out}"
+    path = out / "bench-train.json"
+    publish(path, "ml-100k", found.protocol, found.rows, found.targets, seed, command, found.seconds, found.steps)
 
 
 @app.command(epilog="Example: llmrec chat --port 8080")

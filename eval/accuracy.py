@@ -1,4 +1,4 @@
-"""The accuracy suite: all rankers over the same users and the whole catalogue, with intervals, p values."""
+"""The accuracy suite: all rankers over the same users and the whole catalogue; values of every user, then the means."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,69 +6,107 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from llmrec.errors import RequestError
 from llmrec.eval import metrics
-from llmrec.eval.lists import Lists, Part, Progress, rank_all, target_users, targets_of
+from llmrec.eval.lists import (
+    CANDIDATES,
+    Condition,
+    Lists,
+    Part,
+    Progress,
+    candidates,
+    everything,
+    not_seen,
+    rank_each,
+    target_users,
+    targets_of,
+)
 from llmrec.eval.protocol import Estimate, Row, write_per_user
+from llmrec.eval.slices import slices_of
 from llmrec.interactions import Split
 from llmrec.neighbours import item_counts
 from llmrec.rank import Mask, Ranker, Rows, Scores
 
-__all__ = ["AccuracyTable", "Lists", "evaluate", "print_table", "rank_all", "target_users"]
+__all__ = ["AccuracyTable", "Measured", "evaluate", "measure", "tabulate"]
 
 Floats = npt.NDArray[np.float64]
+Protocol = Mapping[str, str | int | bool]
 
-COLD = 5  # a target with fewer train interactions than this is cold
 MAIN = ("recall@10", "ndcg@10")
+SEEN_KEPT, OF_FEW = "seen_kept", f"of{CANDIDATES}"
+CUTS: Mapping[str, Sequence[int]] = {"": metrics.KS, SEEN_KEPT: (10,), OF_FEW: (1, 5, 10)}
 
 
 @dataclass(frozen=True)
-class AccuracyTable:
-    """Per-user values of every ranker over the same users, and what follows from them.
+class Measured:
+    """Values of every user under every ranker, nothing averaged yet.
 
     Attributes:
         users: int64[u], user numbers.
-        values: ranker to metric to float64[u]; NaN where a metric is not defined for a user.
-        estimates: ranker to metric to mean and interval; `ndcg@10/cold` is the mean over that slice's users.
-        p: ranker to metric to the two-sided p of its difference from the reference (the reference has none).
+        targets: int64[u], rows.
+        histories: u arrays of rows.
+        values: ranker to metric to float64[u]; NaN where a metric is not defined for a user. A suffix names what was
+            to choose from when it was not the unseen items: `ndcg@10/seen_kept`, `ndcg@10/of20`.
+        whole: ranker to metrics of all its lists together, such as coverage@10.
+        tops: ranker to int64[u, 10], the unseen items that it put first.
+        ranks: ranker to int64[u], 0-based place of the target among 51 unseen items, -1 behind them.
         slices: name to bool[u].
-        reference: the row that p values compare with.
-        repeats: users whose target is in their history already. With seen items filtered nobody can hit it;
-            they stay in the mean, as misses.
         protocol: how it was measured, for the result file.
     """
 
     users: Rows
+    targets: Rows
+    histories: Sequence[Rows]
     values: Mapping[str, Mapping[str, Floats]]
-    estimates: Mapping[str, Mapping[str, Estimate]]
-    p: Mapping[str, Mapping[str, float]]
+    whole: Mapping[str, Mapping[str, float]]
+    tops: Mapping[str, Rows]
+    ranks: Mapping[str, Rows]
     slices: Mapping[str, Mask]
+    protocol: Protocol
+
+    def save(self, out: Path, dataset: str) -> Path:
+        """Write every value and the slices to `<out>/per_user/per-user-<dataset>.parquet`."""
+        columns = {f"{ranker} {m}": value for ranker, own in self.values.items() for m, value in own.items()}
+        slices = {f"slice {name}": mask for name, mask in self.slices.items()}
+        return write_per_user(out, dataset, {"user": self.users, **slices, **columns})
+
+
+@dataclass(frozen=True)
+class AccuracyTable:
+    """What follows from the values.
+
+    Attributes:
+        measured: the values.
+        estimates: ranker to metric to mean and interval; `ndcg@10/cold` is the mean over that slice's users.
+        pairs: metric to ranker to ranker to the two-sided p of their difference, not corrected for their number.
+        reference: the row that others are compared with.
+    """
+
+    measured: Measured
+    estimates: Mapping[str, Mapping[str, Estimate]]
+    pairs: Mapping[str, Mapping[str, Mapping[str, float]]]
     reference: str
-    repeats: int
-    protocol: Mapping[str, str | int | bool]
 
     @property
     def rows(self) -> list[Row]:
         """The rows of a result file."""
         return [Row(name, estimates) for name, estimates in self.estimates.items()]
 
+    def p(self, metric: str) -> dict[str, float]:
+        """P of every other ranker's difference from the reference."""
+        return {name: p for name, p in self.pairs[metric][self.reference].items() if name != self.reference}
+
     def mean(self, ranker: str, metric: str) -> float:
         """One cell, such as `mean("sasrec", "ndcg@10")`."""
         return self.estimates[ranker][metric].mean
 
-    def ratio(self, ours: str, theirs: str, metric: str) -> float:
-        """Our mean over theirs; not a number when theirs is 0."""
+    def ratio(self, ours: str, theirs: str, metric: str) -> float | None:
+        """Our mean over theirs; None when a row or its slice is not there, or theirs is 0."""
+        if any(metric not in self.estimates.get(name, {}) for name in (ours, theirs)):
+            return None
         below = self.mean(theirs, metric)
-        return self.mean(ours, metric) / below if below else float("nan")
-
-    def save_per_user(self, out: Path, dataset: str) -> Path:
-        """Write every per-user value to `<out>/per_user/per-user-<dataset>.parquet`."""
-        columns = {f"{ranker} {m}": value for ranker, own in self.values.items() for m, value in own.items()}
-        return write_per_user(out, dataset, {"user": self.users, **columns})
+        return self.mean(ours, metric) / below if below else None
 
 
 def evaluate(
@@ -77,7 +115,6 @@ def evaluate(
     n_items: int,
     *,
     part: Part = "test",
-    seen_filtered: bool = True,
     limit: int | None = None,
     seed: int = 0,
     reference: str | None = None,
@@ -85,78 +122,100 @@ def evaluate(
     batch: int = 64,
     progress: Progress | None = None,
 ) -> AccuracyTable:
-    """Measure rankers on the same users; what is not said here of the arguments is said in `rank_all`.
+    """`measure` and `tabulate` in one."""
+    against = _reference([ranker.name for ranker in rankers], reference)
+    measured = measure(
+        rankers, split, n_items, part=part, limit=limit, seed=seed, vectors=vectors, batch=batch, progress=progress
+    )
+    return tabulate(measured, against, seed)
 
-    Ties count against the target, so equal scores help nobody. `reference` names the row that the others
-    are compared with (None takes the first). `limit` draws that many users by `seed`, which also seeds
-    bootstrap and paired test. With `vectors`, float32[n, d] of unit length, diversity@10 is measured.
+
+def measure(
+    rankers: Sequence[Ranker],
+    split: Split,
+    n_items: int,
+    *,
+    part: Part = "test",
+    limit: int | None = None,
+    seed: int = 0,
+    vectors: Scores | None = None,
+    batch: int = 64,
+    progress: Progress | None = None,
+) -> Measured:
+    """Rank for the same users under three conditions: unseen items (the main one), all items, 20 candidates.
+
+    Ties count against the target, so equal scores help nobody. `limit` draws that many users by `seed`, which also
+    draws the candidates. With `vectors`, float32[n, d] of unit length, diversity@10 is measured. The other arguments
+    are those of `rank_each`.
 
     Raises:
-        RequestError: names of rankers that are equal or lack the reference, or nobody to measure on.
+        RequestError: names of rankers that are equal, or nobody to measure on.
     """
-    against = _reference(rankers, reference)
+    _reference([ranker.name for ranker in rankers], None)
     users = target_users(split, part, limit, seed)
-    people = _People.of(split, part, n_items, users)
+    histories = [split.history(int(user), part) for user in users]
+    targets, counts = targets_of(split, part)[users], item_counts(split.train, n_items)
     deep = max(metrics.KS) + 1  # one more than the largest cut-off: see ranks_of about ties
-    values: dict[str, dict[str, Floats]] = {}
-    estimates: dict[str, dict[str, Estimate]] = {}
-    for ranker in rankers:
-        lists = rank_all(ranker, split, part, n_items, deep, seen_filtered, users, batch, progress)
-        values[ranker.name] = own = _per_user(lists, people, vectors)
-        estimates[ranker.name] = _estimates(own, people.slices, seed) | _whole(lists, n_items)
-    protocol = _protocol(split, part, n_items, seen_filtered, people)
-    p = _p_values(values, against, seed)
-    return AccuracyTable(users, values, estimates, p, people.slices, against, people.repeats, protocol)
+    conditions = {
+        "": Condition(deep, not_seen),
+        SEEN_KEPT: Condition(max(CUTS[SEEN_KEPT]) + 1, everything),
+        OF_FEW: Condition(CANDIDATES, candidates(seed)),
+    }
+    lists = rank_each(rankers, split, part, n_items, conditions, users, batch, progress)
+    values = {name: _values(own, histories, counts, vectors) for name, own in lists.items()}
+    main = {name: own[""] for name, own in lists.items()}
+    slices = slices_of(targets, histories, counts)
+    return Measured(
+        users,
+        targets,
+        histories,
+        values,
+        {name: _whole(own, n_items) for name, own in main.items()},
+        {name: own.rows[:, :10] for name, own in main.items()},
+        {name: metrics.ranks_of(own.rows, own.targets, own.scores) for name, own in main.items()},
+        slices,
+        _protocol(split, part, n_items, targets, histories, slices),
+    )
 
 
-@dataclass(frozen=True)
-class _People:
-    """Whom it is measured on: u users' histories and targets, and the train counts int64[n] of the items."""
-
-    histories: list[Rows]
-    targets: Rows
-    counts: Rows
-
-    @staticmethod
-    def of(split: Split, part: Part, n_items: int, users: Rows) -> "_People":
-        histories = [split.history(int(user), part) for user in users]
-        return _People(histories, targets_of(split, part)[users], item_counts(split.train, n_items))
-
-    @property
-    def slices(self) -> dict[str, Mask]:
-        """Users with a cold target, and users with a short or a long history, cut at the median."""
-        lengths = np.array([len(history) for history in self.histories])
-        short = lengths <= np.median(lengths)
-        return {"cold": self.counts[self.targets] < COLD, "short": short, "long": ~short}
-
-    @property
-    def repeats(self) -> int:
-        return sum(int(target in past) for target, past in zip(self.targets, self.histories, strict=True))
+def tabulate(measured: Measured, reference: str, seed: int) -> AccuracyTable:
+    """Means, 95 % bootstrap intervals over users, and paired tests between all rows; `seed` is theirs."""
+    estimates = {
+        name: _estimates(own, measured.slices, seed)
+        | {metric: Estimate(value, (value, value)) for metric, value in measured.whole[name].items()}
+        for name, own in measured.values.items()
+    }
+    names = list(measured.values)
+    pairs = {}
+    for metric in MAIN:
+        p = metrics.paired_ps(np.stack([measured.values[name][metric] for name in names], axis=1), seed)
+        pairs[metric] = {
+            one: {other: float(p[i, j]) for j, other in enumerate(names) if i != j} for i, one in enumerate(names)
+        }
+    return AccuracyTable(measured, estimates, pairs, reference)
 
 
-def _reference(rankers: Sequence[Ranker], reference: str | None) -> str:
-    names = [ranker.name for ranker in rankers]
+def _reference(names: Sequence[str], reference: str | None) -> str:
     against = names[0] if reference is None and names else reference
     if against is None or against not in names or len(set(names)) != len(names):
-        raise RequestError(f"rankers are {names}, the reference {reference!r}; names differ and it is one of them")
+        raise RequestError(
+            f"rankers are {list(names)}, the reference {reference!r}; names differ and it is one of them"
+        )
     return against
 
 
-def _p_values(values: Mapping[str, Mapping[str, Floats]], against: str, seed: int) -> dict[str, dict[str, float]]:
-    base = values[against]
-    return {
-        name: {metric: metrics.paired_p(own[metric], base[metric], seed) for metric in MAIN}
-        for name, own in values.items()
-        if name != against
-    }
-
-
-def _per_user(lists: Lists, people: _People, vectors: Scores | None) -> dict[str, Floats]:
-    values = metrics.per_user(metrics.ranks_of(lists.rows, lists.targets, lists.scores))
-    values["novelty@10"] = metrics.novelty(lists.rows, people.counts, 10)
-    values["popularity_lift@10"] = metrics.popularity_lift(lists.rows, people.histories, people.counts, 10)
+def _values(
+    lists: Mapping[str, Lists], histories: Sequence[Rows], counts: Rows, vectors: Scores | None
+) -> dict[str, Floats]:
+    values: dict[str, Floats] = {}
+    for condition, own in lists.items():
+        found = metrics.per_user(metrics.ranks_of(own.rows, own.targets, own.scores), CUTS[condition])
+        values |= {f"{name}/{condition}" if condition else name: value for name, value in found.items()}
+    rows = lists[""].rows
+    values["novelty@10"] = metrics.novelty(rows, counts, 10)
+    values["popularity_lift@10"] = metrics.popularity_lift(rows, histories, counts, 10)
     if vectors is not None:
-        values["diversity@10"] = metrics.diversity(lists.rows, vectors, 10)
+        values["diversity@10"] = metrics.diversity(rows, vectors, 10)
     return values
 
 
@@ -178,43 +237,26 @@ def _estimates(values: Mapping[str, Floats], slices: Mapping[str, Mask], seed: i
     return estimates
 
 
-def _whole(lists: Lists, n_items: int) -> dict[str, Estimate]:
+def _whole(lists: Lists, n_items: int) -> dict[str, float]:
     """Properties of all lists together; no user has one, so there is no interval over users."""
-    found = {
+    return {
         "coverage@10": metrics.coverage(lists.rows, n_items, 10),
         "gini@10": metrics.gini(lists.rows, n_items, 10),
     }
-    return {name: Estimate(value, (value, value)) for name, value in found.items()}
 
 
 def _protocol(
-    split: Split, part: Part, n_items: int, seen_filtered: bool, people: _People
+    split: Split, part: Part, n_items: int, targets: Rows, histories: Sequence[Rows], slices: Mapping[str, Mask]
 ) -> dict[str, str | int | bool]:
     return {
         "split": split.name,
         "part": part,
         "candidates": f"all {n_items} items",
-        "seen_filtered": seen_filtered,
+        "seen_filtered": True,
+        SEEN_KEPT: f"metrics with /{SEEN_KEPT}: the same lists with the items of the history not filtered",
+        OF_FEW: f"metrics with /{OF_FEW}: the target among {CANDIDATES - 1} unseen items drawn evenly by seed and user",
         "ties": "count against the target",
-        "users": len(people.targets),
-        "repeated_targets": people.repeats,
-        **{f"users_{name}": int(mask.sum()) for name, mask in people.slices.items()},
+        "users": len(targets),
+        "repeated_targets": sum(int(target in past) for target, past in zip(targets, histories, strict=True)),
+        **{f"users_{name}": int(mask.sum()) for name, mask in slices.items()},
     }
-
-
-def print_table(table: AccuracyTable, console: Console | None = None) -> None:
-    """Print the main means with intervals, coverage, and p against the reference; the rest is in the result file."""
-    out = console or Console()
-    view = Table("", *MAIN, "coverage@10", f"p vs {escape(table.reference)}", box=None)
-    for name, estimates in table.estimates.items():
-        p = "" if name == table.reference else f"{table.p[name]['ndcg@10']:.4f}"
-        view.add_row(
-            escape(name), *(_cell(estimates[m], True) for m in MAIN), _cell(estimates["coverage@10"], False), p
-        )
-    out.print(view)
-    out.print(escape(", ".join(f"{key} {value}" for key, value in table.protocol.items())))
-
-
-def _cell(estimate: Estimate, interval: bool) -> str:
-    low, high = estimate.ci95
-    return f"{estimate.mean:.4f}" + (f" ({low:.4f}-{high:.4f})" if interval else "")

@@ -4,45 +4,19 @@ All obey `llmrec.rank.Ranker` and are fitted on the train part alone; none of th
 one user and for a batch, and with one thread or many, they give the same bytes.
 """
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from llmrec.errors import RequestError
-from llmrec.eval.metrics import per_user, target_ranks
-from llmrec.interactions import Split
-from llmrec.neighbours import ItemKNN, cooccurrence, item_counts, neighbour_matrix
-from llmrec.rank import Mask, Rows, Scores, top_k, unseen
+from llmrec.interactions import Interactions
+from llmrec.neighbours import ItemKNN, item_counts
+from llmrec.rank import Mask, Rows, Scores, top_k
 
-__all__ = [
-    "KNN_GRID",
-    "TEXT_GRID",
-    "EncoderRanker",
-    "ItemKNN",
-    "Popularity",
-    "TextLookup",
-    "Trial",
-    "item_counts",
-    "tune_item_knn",
-    "tune_text_lookup",
-]
-
-Grid = Mapping[str, Sequence[float]]
-
-KNN_GRID: Grid = {
-    "window": (0, 5, 20, 50),
-    "shrink": (0.0, 3.0, 10.0),
-    "alpha": (0.4, 0.5),
-    "neighbours": (100, 500),
-    "decay": (0.75, 1.0, 1.25, 1.5),
-    "recent": (10, 50),
-}
-TEXT_GRID: Grid = {"recent": (1, 2, 3, 5, 10, 20, 50), "whiten": (False, True)}
+__all__ = ["EncoderRanker", "ItemKNN", "Popularity", "RecentPopularity", "Scorer", "TextLookup", "item_counts"]
 
 
 class Popularity:
@@ -58,6 +32,31 @@ class Popularity:
         """See `llmrec.rank.Ranker.rank`; the score is the count."""
         scores = np.broadcast_to(self.counts.astype(np.float32), (len(histories), len(self.counts)))
         return top_k(scores, k, allowed)
+
+
+class RecentPopularity:
+    """What is taken most of late, the same for everyone: every interaction loses half its say in a half-life."""
+
+    name = "recent-popularity"
+
+    def __init__(self, train: Interactions, n_items: int, half_life: float) -> None:
+        """half_life: as a share of the time from the first to the last interaction of the train part, above 0."""
+        if not half_life > 0.0:
+            raise RequestError(f"half_life is {half_life}; it is a share of the log's time span, above 0")
+        counts = item_counts(train, n_items)  # names a row outside the catalogue
+        span = float(np.ptp(train.time)) if len(train) else 0.0
+        age = (train.time.max(initial=0) - train.time) / span if span > 0 else np.zeros(len(train))
+        weight = np.bincount(train.row, weights=0.5 ** (age / half_life), minlength=n_items)
+        # What nobody took lately is ordered by what was ever taken, far below one recent interaction.
+        self.weight = weight + 1e-6 * counts
+
+    def scores(self, histories: Sequence[Rows]) -> Scores:
+        """Decayed counts: float32[b, n]."""
+        return np.broadcast_to(self.weight.astype(np.float32), (len(histories), len(self.weight)))
+
+    def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+        """See `llmrec.rank.Ranker.rank`."""
+        return top_k(self.scores(histories), k, allowed)
 
 
 class TextLookup:
@@ -105,9 +104,13 @@ class EncoderRanker:
     def __init__(self, encoder: Scorer, name: str = "sasrec") -> None:
         self.encoder, self.name = encoder, name
 
+    def scores(self, histories: Sequence[Rows]) -> Scores:
+        """The encoder's own: float32[b, n]."""
+        return self.encoder.scores(histories)
+
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """See `llmrec.rank.Ranker.rank`."""
-        return top_k(self.encoder.scores(histories), k, allowed)
+        return top_k(self.scores(histories), k, allowed)
 
 
 def unit(vectors: Scores) -> Scores:
@@ -123,86 +126,3 @@ def whitened(vectors: Scores) -> Scores:
     real = variance > 1e-6 * max(float(variance.max(initial=0.0)), math.ulp(0.0))
     white: Scores = (centred @ (directions[:, real] / np.sqrt(variance[real]))).astype(np.float32)
     return white
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One line of a tuning log: what was tried and what it scored on validation users."""
-
-    params: Mapping[str, float]
-    metrics: Mapping[str, float]
-
-
-def tune_item_knn(
-    split: Split, n_items: int, grid: Grid = KNN_GRID, seed: int = 0, users: int = 2000
-) -> tuple[ItemKNN, list[Trial]]:
-    """Search a whole grid for the best validation NDCG@10, seen items filtered; test targets play no part.
-
-    Args:
-        split: fits on its train part, scores on its validation targets; the winner is not refitted.
-        n_items: rows of the catalogue.
-        grid: values to try of every argument of `ItemKNN`, all combinations.
-        seed: picks the validation users when there are more than `users`.
-        users: how many validation users to score at most.
-
-    Returns:
-        The best ranker (of equals the first tried) and every trial in order.
-    """
-    check, counts = _Validation(split, n_items, seed, users), item_counts(split.train, n_items)
-    trials: list[Trial] = []
-    best: tuple[float, ItemKNN] | None = None
-    for window in grid["window"]:
-        pairs = cooccurrence(split.train, n_items, int(window))
-        for shrink, alpha, neighbours in itertools.product(grid["shrink"], grid["alpha"], grid["neighbours"]):
-            similarity = neighbour_matrix(pairs, counts, int(neighbours), shrink, alpha)
-            for decay, recent in itertools.product(grid["decay"], grid["recent"]):
-                ranker = ItemKNN.of(similarity, counts, decay, int(recent))
-                metrics = check(ranker)
-                params = {"window": window, "shrink": shrink, "alpha": alpha, "neighbours": neighbours}
-                trials.append(Trial(params | {"decay": decay, "recent": recent}, metrics))
-                if best is None or metrics["ndcg@10"] > best[0]:
-                    best = metrics["ndcg@10"], ranker
-    if best is None:
-        raise RequestError(f"the grid {dict(grid)} holds no combination; give every parameter a value")
-    return best[1], trials
-
-
-def tune_text_lookup(
-    split: Split, vectors: Scores, grid: Grid = TEXT_GRID, seed: int = 0, users: int = 2000
-) -> tuple[TextLookup, list[Trial]]:
-    """As `tune_item_knn`, for `TextLookup` over text vectors float32[n, d]."""
-    check = _Validation(split, len(vectors), seed, users)
-    trials: list[Trial] = []
-    best: tuple[float, TextLookup] | None = None
-    for whiten, recent in itertools.product(grid["whiten"], grid["recent"]):
-        ranker = TextLookup(vectors, int(recent), bool(whiten))
-        metrics = check(ranker)
-        trials.append(Trial({"whiten": whiten, "recent": recent}, metrics))
-        if best is None or metrics["ndcg@10"] > best[0]:
-            best = metrics["ndcg@10"], ranker
-    if best is None:
-        raise RequestError(f"the grid {dict(grid)} holds no combination; give every parameter a value")
-    return best[1], trials
-
-
-class _Validation:
-    """Scores rankers on validation targets: whole catalogue, seen items filtered, ties against the target."""
-
-    def __init__(self, split: Split, n_items: int, seed: int, users: int) -> None:
-        chosen = np.flatnonzero(split.valid >= 0)
-        if chosen.size == 0:
-            raise RequestError("no user has a validation target; a user needs at least 3 interactions")
-        if chosen.size > users:
-            chosen = np.sort(np.random.default_rng(seed).choice(chosen, users, replace=False))
-        self.targets, self.n_items = split.valid[chosen], n_items
-        self.histories = [split.history(int(user), "valid") for user in chosen]
-
-    def __call__(self, ranker: Scorer) -> dict[str, float]:
-        ranks = np.concatenate(list(self._ranks(ranker)))
-        return {name: float(value.mean()) for name, value in per_user(ranks, ks=(10,)).items()}
-
-    def _ranks(self, ranker: Scorer, batch: int = 512) -> Iterator[Rows]:
-        for start in range(0, len(self.histories), batch):
-            histories = self.histories[start : start + batch]
-            allowed = unseen(histories, self.n_items)
-            yield target_ranks(ranker.scores(histories), self.targets[start : start + batch], allowed)

@@ -1,6 +1,6 @@
-"""Asks a ranker for its list for every user of a split, and refuses lists that would spoil the metrics."""
+"""Asks rankers for their lists for every user of a split, and refuses lists that would spoil the metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,51 @@ from llmrec.rank import Mask, Ranker, Rows, Scores, unseen
 
 Part = Literal["valid", "test"]
 Progress = Callable[[str, int, int], None]
+CANDIDATES = 20
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One user to be ranked for: the number, the history, the target, and the rows of the catalogue."""
+
+    user: int
+    history: Rows
+    target: int
+    n_items: int
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a ranker may choose from: list length, and bool[n] for each user."""
+
+    k: int
+    allowed: Callable[[Ask], Mask]
+
+
+def not_seen(ask: Ask) -> Mask:
+    """Everything but the history; a target that is in the history cannot be found."""
+    return unseen([ask.history], ask.n_items)[0]
+
+
+def everything(ask: Ask) -> Mask:
+    """The whole catalogue, the history included."""
+    return np.ones(ask.n_items, np.bool_)
+
+
+def candidates(seed: int, count: int = CANDIDATES) -> Callable[[Ask], Mask]:
+    """The target and `count` - 1 unseen others drawn evenly: the same for a user whatever the ranker or the sample."""
+
+    def allowed(ask: Ask) -> Mask:
+        pool = not_seen(ask)
+        pool[ask.target] = False
+        others = np.flatnonzero(pool)
+        rng = np.random.default_rng([seed, ask.user])
+        mask = np.zeros(ask.n_items, np.bool_)
+        mask[rng.choice(others, min(count - 1, len(others)), replace=False)] = True
+        mask[ask.target] = True
+        return mask
+
+    return allowed
 
 
 @dataclass(frozen=True)
@@ -22,6 +67,49 @@ class Lists:
     targets: Rows
     rows: Rows
     scores: Scores
+
+
+def rank_each(
+    rankers: Sequence[Ranker],
+    split: Split,
+    part: Part,
+    n_items: int,
+    conditions: Mapping[str, Condition],
+    users: Rows | None = None,
+    batch: int = 64,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Lists]]:
+    """Every ranker's lists under every condition, by name of the ranker and of the condition.
+
+    Histories of `test` include the validation item. `users` are numbers, None takes all that have a target;
+    `batch` of them go into one call, and all rankers rank them before the next ones come: what rankers share of a
+    history needs to be kept for so long only. `progress` is told the ranker's name, the users done and in all.
+
+    Raises:
+        ValueError: a ranker answered with a wrong shape, a forbidden, repeated or unsorted row: such
+            lists would give metrics that mean nothing.
+    """
+    chosen = target_users(split, part) if users is None else users
+    targets = targets_of(split, part)[chosen]
+    found = {
+        ranker.name: {name: _empty(chosen, targets, one.k) for name, one in conditions.items()} for ranker in rankers
+    }
+    for start in range(0, len(chosen), batch):
+        here = slice(start, min(start + batch, len(chosen)))
+        asked = [
+            Ask(int(user), split.history(int(user), part), int(target), n_items)
+            for user, target in zip(chosen[here], targets[here], strict=True)
+        ]
+        masks = {name: np.stack([one.allowed(ask) for ask in asked]) for name, one in conditions.items()}
+        for ranker in rankers:
+            for name, one in conditions.items():
+                rows, scores = ranker.rank([ask.history for ask in asked], one.k, masks[name])
+                _check_lists(ranker.name, rows, scores, masks[name], one.k)
+                lists = found[ranker.name][name]
+                lists.rows[here], lists.scores[here] = rows, scores
+            if progress is not None:
+                progress(ranker.name, here.stop, len(chosen))
+    return found
 
 
 def rank_all(
@@ -35,28 +123,14 @@ def rank_all(
     batch: int = 64,
     progress: Progress | None = None,
 ) -> Lists:
-    """Rank the whole catalogue for every user of a part.
+    """One ranker's lists over the whole catalogue, what is in the history allowed or not; see `rank_each`."""
+    condition = Condition(k, not_seen if seen_filtered else everything)
+    return rank_each([ranker], split, part, n_items, {"": condition}, users, batch, progress)[ranker.name][""]
 
-    Histories of `test` include the validation item. With `seen_filtered` nothing that is in the history is
-    allowed, a repeated target included. `users` are numbers, None takes all that have a target; `batch` of
-    them go into one call. `progress` is told the ranker's name, the users done and the users in all.
 
-    Raises:
-        ValueError: the ranker answered with a wrong shape, a forbidden, repeated or unsorted row: such
-            lists would give metrics that mean nothing.
-    """
-    chosen = target_users(split, part) if users is None else users
-    rows = np.full((len(chosen), k), -1, dtype=np.int64)
-    scores = np.full((len(chosen), k), -np.inf, dtype=np.float32)
-    for start in range(0, len(chosen), batch):
-        histories = [split.history(int(user), part) for user in chosen[start : start + batch]]
-        allowed = unseen(histories, n_items) if seen_filtered else np.ones((len(histories), n_items), np.bool_)
-        found = ranker.rank(histories, k, allowed)
-        _check_lists(ranker.name, *found, allowed, k)
-        rows[start : start + batch], scores[start : start + batch] = found
-        if progress is not None:
-            progress(ranker.name, min(start + batch, len(chosen)), len(chosen))
-    return Lists(chosen, targets_of(split, part)[chosen], rows, scores)
+def _empty(users: Rows, targets: Rows, k: int) -> Lists:
+    shape = (len(users), k)
+    return Lists(users, targets, np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32))
 
 
 def target_users(split: Split, part: Part, limit: int | None = None, seed: int = 0) -> Rows:

@@ -204,14 +204,38 @@ def paired_p(a: Floats, b: Floats, seed: int, n: int = 10_000) -> float:
     """
     if a.shape != b.shape:
         raise ValueError(f"a has shape {a.shape}, b {b.shape}; a paired test needs the same users")
-    gaps = (a - b)[a != b]
-    if gaps.size == 0:
-        return 1.0
-    rng = np.random.default_rng(seed)
+    return float(paired_ps(np.stack([a, b], axis=1), seed, n)[0, 1])
+
+
+def paired_ps(values: Floats, seed: int, n: int = 10_000) -> Floats:
+    """`paired_p` for every pair of the m columns of float64[b, m], with the same flips for all: float64[m, m].
+
+    Symmetric, 1 on the diagonal. Not corrected for the number of pairs: see `holm`.
+    """
+    users, m = values.shape
+    left, right = np.triu_indices(m, 1)
+    gaps = values[:, left] - values[:, right]
     # Sums that are equal but for rounding count as equal.
-    seen = abs(float(gaps.sum())) - 1e-9 * float(np.abs(gaps).sum())
-    reached = 0
-    for start in range(0, n, 500):
-        signs = rng.integers(0, 2, (min(500, n - start), gaps.size), dtype=np.int8) * 2.0 - 1.0
-        reached += int((np.abs(np.einsum("rg,g->r", signs, gaps)) >= seen).sum())
-    return (reached + 1) / (n + 1)
+    seen = np.abs(gaps.sum(axis=0)) - 1e-9 * np.abs(gaps).sum(axis=0)
+    reached = np.zeros(len(left), np.int64)
+    rng = np.random.default_rng(seed)
+    for start in range(0, n, 250):
+        signs = rng.integers(0, 2, (min(250, n - start), users), dtype=np.int8) * 2.0 - 1.0
+        reached += (np.abs(np.einsum("ru,up->rp", signs, gaps)) >= seen).sum(axis=0)
+    out = np.ones((m, m))
+    out[left, right] = out[right, left] = (reached + 1) / (n + 1)
+    return out
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """P values corrected for how many there are, by Holm's step-down method (1979): same names, same order.
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'b': 0.06, 'c': 0.06}
+    """
+    out: dict[str, float] = {}
+    least = 0.0
+    for place, name in enumerate(sorted(p, key=lambda name: p[name])):
+        least = max(least, min(1.0, p[name] * (len(p) - place)))
+        out[name] = least
+    return {name: out[name] for name in p}

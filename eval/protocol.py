@@ -31,7 +31,9 @@ __all__ = [
     "Row",
     "Target",
     "check_result",
+    "is_current",
     "provenance",
+    "stamp",
     "write_per_user",
     "write_result",
 ]
@@ -154,8 +156,11 @@ def write_result(
     rounded = _rounded(value)
     check_result(rounded, path.stem)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(rounded, indent=1, sort_keys=True, ensure_ascii=False)
-    write_bytes_atomic(path, f"{text}\n".encode())
+    write_bytes_atomic(path, _bytes(rounded))
+
+
+def _bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def _rounded(value: Any) -> Any:
@@ -167,6 +172,32 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _rounded(v) for k, v in value.items()}
     return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def stamp(path: Path, fingerprints: Mapping[str, str], arguments: Mapping[str, Any]) -> None:
+    """Add to the provenance of a written result what it was measured on and with which arguments.
+
+    Args:
+        path: the result file.
+        fingerprints: sha256 hex by what it is of: catalogue, train part, model.
+        arguments: what was asked for, plain values; with the fingerprints they say whether it must be measured again.
+    """
+    value = json.loads(path.read_text(encoding="utf-8"))
+    value["provenance"] |= {"fingerprints": dict(fingerprints), "arguments": dict(arguments)}
+    check_result(value, path.stem)
+    write_bytes_atomic(path, _bytes(value))
+
+
+def is_current(path: Path, fingerprints: Mapping[str, str], arguments: Mapping[str, Any]) -> bool:
+    """Whether a result was stamped so and measured by this very version of the code."""
+    try:
+        came = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+        stamped = came["fingerprints"] == dict(fingerprints) and came["arguments"] == dict(arguments)
+        made = came["commit"], came["versions"]["llmrec"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    now = provenance(0, "llmrec", 0.0, 0)
+    return stamped and made == (now.commit, now.versions["llmrec"])
 
 
 def write_per_user(out: Path, dataset: str, columns: Mapping[str, npt.NDArray[Any]]) -> Path:

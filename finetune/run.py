@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 
 from llmrec.artifacts import fingerprint_arrays
@@ -57,65 +59,77 @@ def fine_tune(
     if state.tokens >= schedule.tokens or state.stopped:
         inputs.say("fine-tuning: already there")
     else:
-        _run(inputs, model, trie, base, optimizer, state, fingerprints, board, accelerator)
+        journal = Journal(inputs.work / "metrics.jsonl", schedule.tokens, inputs.say, board)
+        _run(_Job(inputs, model, trie, base, optimizer, state, fingerprints, journal, accelerator))
     if schedule.patience and state.best_step >= 0:
         inputs.say(f"fine-tuning: the weights of step {state.best_step} are kept (ndcg@10 {state.best:.4f})")
         checkpoints.load_best(root, model, state, fingerprints)
     return state
 
 
-def _run(
-    inputs: Inputs,
-    model: RecModel,
-    trie: Trie,
-    base: BaseFiles,
-    optimizer: object,
-    state: State,
-    fingerprints: Mapping[str, str],
-    board: Path | None,
-    accelerator: Accelerator,
-) -> None:
-    schedule, engine, root = inputs.recipe.schedule, inputs.recipe.engine, inputs.work / "checkpoints"
-    with accelerator.main_process_first(), accelerator.autocast():
-        world = make_world(inputs, model, base)
-    main = accelerator.is_main_process
-    journal = Journal(inputs.work / "metrics.jsonl", schedule.tokens, inputs.say, board)
-    if main:
-        journal.resume(state)
-    if engine.gradient_checkpointing:
-        checkpoint_activations(model.lm)
-    with ExitStack() as stack:
-        stack.enter_context(packed_attention(model, NAME if engine.attention == "varlen" else engine.attention))
-        products = fast_products() if engine.products == "auto" else engine.products
-        stack.enter_context(fused_lora(model, products))
-        inputs.say(f"fine-tuning: products with frozen weights in {products}")
-        interrupted = stack.enter_context(polite(inputs.say))
-        validation = Validation(inputs, model, trie)
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What one run of the loop works with."""
+
+    inputs: Inputs
+    model: RecModel
+    trie: Trie
+    base: BaseFiles
+    optimizer: torch.optim.Optimizer
+    state: State
+    fingerprints: Mapping[str, str]
+    journal: Journal
+    accelerator: Accelerator
+
+    def hooks(self, interrupted: Callable[[], bool]) -> Hooks:
+        """Files are written by the main process alone; validation runs in every one and gives the same everywhere."""
+        root, main = self.inputs.work / "checkpoints", self.accelerator.is_main_process
+        validation = Validation(self.inputs, self.model, self.trie)
 
         def validate(now: State) -> float:
-            with accelerator.autocast():
+            with self.accelerator.autocast():
                 value = validation()
             if main:
-                journal.validation(now, value)
+                self.journal.validation(now, value)
             return value
 
         def save(now: State) -> None:
             if main:
-                checkpoints.save(root, model, optimizer, now, fingerprints)
-            accelerator.wait_for_everyone()
+                checkpoints.save(root, self.model, self.optimizer, now, self.fingerprints)
+            self.accelerator.wait_for_everyone()
 
-        hooks = Hooks(
-            save=save,
-            report=lambda now, means: journal.losses(now, means) if main else None,
-            validate=validate,
-            keep=lambda now: checkpoints.keep_best(root, model, now, fingerprints) if main else None,
-            interrupted=interrupted,
-        )
+        def keep(now: State) -> None:
+            if main:
+                checkpoints.keep_best(root, self.model, now, self.fingerprints)
+
+        def report(now: State, means: Mapping[str, float]) -> None:
+            if main:
+                self.journal.losses(now, means)
+
+        return Hooks(save=save, report=report, validate=validate, keep=keep, interrupted=interrupted)
+
+
+def _run(job: _Job) -> None:
+    """All stages that are left, to the end, an early stop or an interruption."""
+    inputs, model, state = job.inputs, job.model, job.state
+    schedule, engine = inputs.recipe.schedule, inputs.recipe.engine
+    with job.accelerator.main_process_first(), job.accelerator.autocast():
+        world = make_world(inputs, model, job.base)
+    if job.accelerator.is_main_process:
+        job.journal.resume(state)
+    if engine.gradient_checkpointing:
+        checkpoint_activations(model.lm)
+    products = fast_products() if engine.products == "auto" else engine.products
+    inputs.say(f"fine-tuning: products with frozen weights in {products}")
+    with ExitStack() as stack:
+        stack.enter_context(packed_attention(model, NAME if engine.attention == "varlen" else engine.attention))
+        stack.enter_context(fused_lora(model, products))
+        hooks = job.hooks(stack.enter_context(polite(inputs.say)))
         while True:
             stage = schedule.stages()[state.stage]
-            packs = islice(pack_stream(inputs, model, trie, world, stage, state.stage), state.packs, None)
-            train(Objective(model, schedule.kl), packs, schedule, optimizer, state, hooks, accelerator)
-            if interrupted():
+            packs = islice(pack_stream(inputs, model, job.trie, world, stage, state.stage), state.packs, None)
+            train(Objective(model, schedule.kl), packs, schedule, job.optimizer, state, hooks, job.accelerator)
+            if hooks.interrupted():
                 raise Interrupted(f"stopped at step {state.step}; the same command goes on from there")
             if state.tokens >= schedule.tokens or state.stopped:
                 break

@@ -15,9 +15,10 @@ from llmrec import datasets
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RecipeError
-from llmrec.finetune import stages
+from llmrec.finetune import preflight, stages
+from llmrec.finetune.bases import locate
 from llmrec.finetune.card import model_card
-from llmrec.finetune.engine import accelerator_for, check_engine, load_for_training
+from llmrec.finetune.engine import accelerator_for, load_for_training
 from llmrec.finetune.fusing import fit_fusions
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.run import fine_tune
@@ -49,8 +50,10 @@ def run(
         Interrupted: asked to stop; what was done is kept.
     """
     recipe = load_recipe(recipe_path)
-    check_engine(recipe.engine)
     catalog, interactions = datasets.open_data(data_dir)
+    work = Path(work) if work else Path(out_dir).with_name(Path(out_dir).name + ".work")
+    found = locate(recipe.base)
+    preflight.check(recipe, catalog, leave_one_out(interactions), found.config, found.tokenizer, Path(out_dir), work)
     console = Console(stderr=True)
     start = time.monotonic()
     main = int(os.environ.get("RANK", "0")) == 0
@@ -59,7 +62,6 @@ def run(
         if main:
             console.print(f"[{time.monotonic() - start:6.0f} s] {line}", highlight=False, markup=False)
 
-    work = Path(work) if work else Path(out_dir).with_name(Path(out_dir).name + ".work")
     base = base_model(recipe.base)
     if recipe.embedder != MiniLM.name:
         raise RecipeError(f"no embedder '{recipe.embedder}'; there is: {MiniLM.name}")

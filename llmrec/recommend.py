@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,7 +20,9 @@ from llmrec.filters import Filters
 from llmrec.fusion import Fusion
 from llmrec.grounding import Checker
 from llmrec.interactions import Interactions
+from llmrec.prefix import PrefixCache
 from llmrec.pretrained import load_pretrained, read_settings
+from llmrec.quantise import Int8Weights, int8_weights
 from llmrec.rank import top_k
 from llmrec.reasons import listing, reason
 from llmrec.render import Message
@@ -93,6 +96,7 @@ class Recommender:
         self.fusions, self.model_card = dict(fusions), dict(meta or {})
         self.model, self.data_name = scorer.model, data_name
         self._checker = Checker(catalog)
+        self._prefixes = PrefixCache()
 
     @staticmethod
     def from_pretrained(
@@ -203,6 +207,11 @@ class Recommender:
             raise RequestError(f"{what} {bad} is not in the catalogue of {len(self.catalog)} items")
         return out
 
+    @cached_property
+    def _eight_bits(self) -> Int8Weights | None:
+        """For words alone: scores stay in float32."""
+        return int8_weights(self.model)
+
     def talk(
         self,
         dialogue: Sequence[tuple[str, str]],
@@ -231,7 +240,11 @@ class Recommender:
             ]
         )
         yield from grounded_sentences(
-            decode.stream(self.model, prompt, max_tokens, seconds, stop), self._checker, [item.row for item in shown]
+            decode.stream(
+                self.model, prompt, max_tokens, seconds, stop, prefixes=self._prefixes, weights=self._eight_bits
+            ),
+            self._checker,
+            [item.row for item in shown],
         )
 
 

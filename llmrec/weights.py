@@ -71,7 +71,8 @@ def base_model(name_or_path: str, progress: bool = True) -> BaseFiles:
 def load_base(files: BaseFiles, **how: Any) -> tuple[Any, Any]:
     """Load (causal language model in eval mode, tokenizer) without network and without remote code.
 
-    `how` goes to transformers' loader; the number format is float32 unless it says otherwise. The model's own sampling defaults are put aside: they break constrained beams, and ours are explicit.
+    `how` goes to transformers' loader; the number format is float32 unless it says otherwise. The model's own sampling
+    defaults are put aside: they break constrained beams, and ours are explicit.
 
     Raises:
         WeightsError: the directory does not load.

@@ -9,10 +9,12 @@ from ranker_contract import toy_world
 from rich.console import Console
 
 from llmrec.errors import RequestError
-from llmrec.eval.accuracy import evaluate, print_table, rank_all, target_users
+from llmrec.eval.accuracy import evaluate, measure, tabulate
+from llmrec.eval.accuracy_table import print_table
 from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, item_counts
+from llmrec.eval.lists import rank_all, target_users
 from llmrec.eval.protocol import provenance, write_result
-from llmrec.interactions import Interactions, leave_one_out
+from llmrec.interactions import Interactions, by_time, leave_one_out
 from llmrec.rank import top_k, unseen
 
 N = 60
@@ -59,14 +61,14 @@ def test_the_table_equals_a_loop_over_users():
     table = evaluate(rankers()[:2], SPLIT, N)
     counts = np.bincount(SPLIT.train.row, minlength=N)
     hits, gains = [], []
-    for user in table.users:
+    for user in table.measured.users:
         history, target = SPLIT.history(int(user), "test"), SPLIT.test[user]
         rivals = [r for r in range(N) if r not in set(history.tolist()) and r != target]
         place = sum(counts[r] >= counts[target] for r in rivals)  # ties against the target
         hits.append(float(place < 10))
         gains.append(1 / np.log2(place + 2) if place < 10 else 0.0)
-    assert table.values["popularity"]["recall@10"].tolist() == hits
-    assert table.values["popularity"]["ndcg@10"].tolist() == pytest.approx(gains, abs=1e-12)
+    assert table.measured.values["popularity"]["recall@10"].tolist() == hits
+    assert table.measured.values["popularity"]["ndcg@10"].tolist() == pytest.approx(gains, abs=1e-12)
     assert table.mean("popularity", "ndcg@10") == pytest.approx(np.mean(gains))
     low, high = table.estimates["popularity"]["ndcg@10"].ci95
     assert low < np.mean(gains) < high
@@ -75,7 +77,7 @@ def test_the_table_equals_a_loop_over_users():
 def test_an_oracle_is_perfect_and_significantly_so():
     table = evaluate(rankers(), SPLIT, N, reference="popularity")
     assert all(table.mean("oracle", f"{name}@{k}") == 1.0 for name in ("recall", "ndcg", "mrr") for k in (1, 50))
-    assert table.p["oracle"]["ndcg@10"] < 0.001 and "popularity" not in table.p
+    assert table.p("ndcg@10")["oracle"] < 0.001 and "popularity" not in table.p("ndcg@10")
     assert table.ratio("oracle", "popularity", "ndcg@10") == pytest.approx(1 / table.mean("popularity", "ndcg@10"))
 
 
@@ -85,7 +87,7 @@ def test_a_collapsed_model_scores_nothing_even_when_rows_are_listed_by_popularit
     # Forty-odd items are left for each user: one group of equal scores, none of it evidence.
     assert table.mean("flat", "recall@10") == 0.0 and table.mean("flat", "ndcg@10") == 0.0
     lucky, _ = top_k(np.zeros((1, N)), 10)
-    assert np.isin(SPLIT.test[table.users], lucky).mean() > 10 / N  # what the order alone would have given
+    assert np.isin(SPLIT.test[table.measured.users], lucky).mean() > 10 / N  # what the order alone would have given
 
 
 def test_seen_items_are_filtered_or_not():
@@ -112,9 +114,9 @@ def test_repeated_targets_are_counted_as_misses():
     split = leave_one_out(Interactions.build(ids, [0, 1, 2, 0, 3, 4, 5, 6], list(range(8)), [1.0] * 8))
     best = Scored("best", lambda history: np.isin(np.arange(N), [0, 6]))
     table = evaluate([best], split, N)
-    assert table.repeats == 1 and table.protocol["repeated_targets"] == 1
-    assert table.values["best"]["recall@10"].tolist() == [0.0, 1.0]
-    assert evaluate([best], split, N, seen_filtered=False).values["best"]["recall@10"].tolist() == [1.0, 1.0]
+    assert table.measured.protocol["repeated_targets"] == 1
+    assert table.measured.values["best"]["recall@10"].tolist() == [0.0, 1.0]
+    assert table.measured.values["best"]["recall@10/seen_kept"].tolist() == [1.0, 1.0]
 
 
 def test_batch_and_shards_change_nothing():
@@ -130,7 +132,7 @@ def test_batch_and_shards_change_nothing():
 
 
 def test_limit_draws_the_same_users_by_seed():
-    users = [evaluate(rankers()[:1], SPLIT, N, limit=9, seed=seed).users.tolist() for seed in (0, 0, 1)]
+    users = [evaluate(rankers()[:1], SPLIT, N, limit=9, seed=seed).measured.users.tolist() for seed in (0, 0, 1)]
     assert users[0] == users[1] != users[2] and len(users[0]) == 9 and users[0] == sorted(users[0])
     assert len(target_users(SPLIT, "test", limit=10_000)) == len(target_users(SPLIT, "test"))
     with pytest.raises(RequestError, match="limit is 0"):
@@ -140,19 +142,22 @@ def test_limit_draws_the_same_users_by_seed():
 def test_slices_hold_the_right_users():
     table = evaluate(rankers(), SPLIT, N)
     counts = np.bincount(SPLIT.train.row, minlength=N)
-    assert table.slices["cold"].tolist() == (counts[SPLIT.test[table.users]] < 5).tolist()
-    assert (table.slices["short"] ^ table.slices["long"]).all()
-    for name, mask in table.slices.items():
-        value = table.values["item-knn"]["ndcg@10"][mask].mean()
+    assert table.measured.slices["cold"].tolist() == (counts[SPLIT.test[table.measured.users]] < 5).tolist()
+    assert (table.measured.slices["short"] ^ table.measured.slices["long"]).all()
+    for name, mask in table.measured.slices.items():
+        if not mask.any():
+            assert f"ndcg@10/{name}" not in table.estimates["item-knn"]
+            continue
+        value = table.measured.values["item-knn"]["ndcg@10"][mask].mean()
         assert table.mean("item-knn", f"ndcg@10/{name}") == pytest.approx(value)
-        assert table.protocol[f"users_{name}"] == mask.sum()
+        assert table.measured.protocol[f"users_{name}"] == mask.sum()
 
 
 def test_an_empty_slice_is_left_out():
     everyone = [f"u{u}" for u in range(9) for _ in range(3)]
     split = leave_one_out(Interactions.build(everyone, [0, 1, 2] * 9, list(range(27)), [1.0] * 27))
     table = evaluate([Popularity(np.arange(N))], split, N)
-    assert not table.slices["long"].any() and "ndcg@10/long" not in table.estimates["popularity"]
+    assert not table.measured.slices["long"].any() and "ndcg@10/long" not in table.estimates["popularity"]
     print_table(table, Console(quiet=True))
 
 
@@ -215,14 +220,15 @@ def test_nobody_to_measure_on_is_said():
 def test_the_table_becomes_a_checked_result_and_per_user_values(tmp_path):
     began = time.perf_counter()
     table = evaluate(rankers(), SPLIT, N)
-    where = provenance(0, "llmrec eval", time.perf_counter() - began, len(table.users))
-    write_result(tmp_path / "accuracy-toy.json", "accuracy", "toy", table.protocol, table.rows, [], where)
+    where = provenance(0, "llmrec eval", time.perf_counter() - began, len(table.measured.users))
+    write_result(tmp_path / "accuracy-toy.json", "accuracy", "toy", table.measured.protocol, table.rows, [], where)
     value = json.loads((tmp_path / "accuracy-toy.json").read_text())
     assert [row["name"] for row in value["rows"]] == ["popularity", "item-knn", "oracle"]
     assert value["protocol"]["seen_filtered"] is True and value["protocol"]["ties"] == "count against the target"
-    stored = pq.read_table(table.save_per_user(tmp_path, "toy"))
-    assert stored["user"].to_pylist() == table.users.tolist()
-    assert stored["item-knn ndcg@10"].to_pylist() == table.values["item-knn"]["ndcg@10"].tolist()
+    stored = pq.read_table(table.measured.save(tmp_path, "toy"))
+    assert stored["user"].to_pylist() == table.measured.users.tolist()
+    assert stored["item-knn ndcg@10"].to_pylist() == table.measured.values["item-knn"]["ndcg@10"].tolist()
+    assert stored["slice cold"].to_pylist() == table.measured.slices["cold"].tolist()
     assert not any(str(cell) == "u1" for cell in stored["user"].to_pylist())
 
 
@@ -242,10 +248,90 @@ def test_the_printed_table_says_what_was_measured():
         assert part in text
 
 
-def test_progress_is_told():
+def test_all_rankers_rank_a_batch_before_the_next_one_comes():
     told = []
-    evaluate(rankers()[:1], SPLIT, N, batch=20, progress=lambda *what: told.append(what))
-    assert told == [("popularity", 20, 50), ("popularity", 40, 50), ("popularity", 50, 50)]
+    evaluate(rankers()[:2], SPLIT, N, batch=20, progress=lambda *what: told.append(what))
+    assert told == [(name, done, 50) for done in (20, 40, 50) for name in ("popularity", "item-knn")]
+
+
+def test_what_may_be_chosen_from_is_said_by_the_name_of_the_metric():
+    table = evaluate(rankers(), SPLIT, N)
+    for name, own in table.measured.values.items():
+        # with nothing filtered there are more rivals, among twenty fewer
+        assert (own["ndcg@10/seen_kept"] <= own["ndcg@10"] + 1e-12).all(), name
+        assert (own["recall@10/of20"] >= own["recall@10"]).all(), name
+    assert table.mean("oracle", "recall@1/of20") == table.mean("oracle", "recall@10/seen_kept") == 1.0
+    assert {"seen_kept", "of20"} <= set(table.measured.protocol)
+
+
+def test_candidates_are_twenty_and_the_same_for_every_ranker_and_sample():
+    asked = {}
+
+    class Spy:
+        def __init__(self, name):
+            self.name = name
+
+        def rank(self, histories, k, allowed=None):
+            if k == 20:
+                for history, mask in zip(histories, allowed, strict=True):
+                    asked.setdefault((self.name, history.tobytes()), set()).add(tuple(np.flatnonzero(mask)))
+            return top_k(np.tile(np.arange(float(N)), (len(histories), 1)), k, allowed)
+
+    measured = measure([Spy("a"), Spy("b")], SPLIT, N, seed=3)
+    measure([Spy("a")], SPLIT, N, seed=3, limit=7, batch=2)
+    for user, history, target in zip(measured.users, measured.histories, measured.targets, strict=True):
+        mine, theirs = (asked[name, history.tobytes()] for name in "ab")
+        assert mine == theirs and len(mine) == 1, user
+        (drawn,) = mine
+        assert len(drawn) == 20 and int(target) in drawn and not set(drawn) & set(history.tolist())
+    other = measure([Spy("a")], SPLIT, N, seed=4)
+    assert any(len(asked["a", history.tobytes()]) > 1 for history in other.histories)
+
+
+def test_chance_among_twenty_is_one_in_twenty():
+    rng = np.random.default_rng(0)
+    noise = Scored("noise", lambda history: rng.random(N))
+    values = [measure([noise], SPLIT, N, seed=s).values["noise"]["recall@1/of20"].mean() for s in range(20)]
+    assert 0.02 < np.mean(values) < 0.08
+
+
+def test_every_pair_of_rows_is_tested():
+    table = evaluate(rankers(), SPLIT, N, reference="item-knn")
+    names = ["popularity", "item-knn", "oracle"]
+    for metric in ("recall@10", "ndcg@10"):
+        assert {one: set(others) for one, others in table.pairs[metric].items()} == {
+            name: set(names) - {name} for name in names
+        }
+        assert table.pairs[metric]["oracle"]["popularity"] == table.pairs[metric]["popularity"]["oracle"]
+    assert table.p("ndcg@10") == table.pairs["ndcg@10"]["item-knn"]
+
+
+def test_values_come_first_and_the_table_follows_from_them():
+    measured = measure(rankers(), SPLIT, N, limit=30, seed=1)
+    table, again = tabulate(measured, "popularity", 1), evaluate(rankers(), SPLIT, N, limit=30, seed=1)
+    assert table.estimates == again.estimates and table.pairs == again.pairs
+    few = evaluate(rankers(), SPLIT, N, limit=10, seed=1)
+    widths = [t.estimates["item-knn"]["novelty@10"].ci95 for t in (few, again)]
+    assert np.diff(widths[0]) > np.diff(widths[1])  # fewer users, wider intervals
+
+
+def test_a_split_by_time_has_users_of_whom_nothing_is_known_and_items_never_seen():
+    ids = ["a"] * 4 + ["b"] * 3 + ["c"] * 2
+    times = [0, 1, 2, 9, 0, 5, 9, 8, 9]
+    x = Interactions.build(ids, [0, 1, 2, 3, 1, 2, 50, 4, 5], times, [1.0] * 9)
+    split = by_time(x, 5, 8)
+    table = evaluate([Popularity(item_counts(split.train, N))], split, N)
+    assert table.measured.users.tolist() == [0, 1, 2] and table.measured.targets.tolist() == [3, 50, 4]
+    assert table.measured.slices["no_history"].tolist() == [False, False, True]
+    assert table.measured.slices["never_trained"].tolist() == [True, True, True]
+    assert table.measured.protocol["users_no_history"] == 1
+    assert "ndcg@10/never_trained" in table.estimates["popularity"]
+
+
+def test_a_row_that_is_not_there_has_no_ratio():
+    table = evaluate(rankers(), SPLIT, N)
+    assert table.ratio("hybrid", "popularity", "ndcg@10") is None
+    assert table.ratio("oracle", "popularity", "ndcg@10/no_history") is None
 
 
 def test_the_encoder_row_is_the_same_as_its_scorer():

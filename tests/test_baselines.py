@@ -6,15 +6,8 @@ from ranker_contract import RankerContract, toy_world
 from threadpoolctl import threadpool_limits
 
 from llmrec.errors import RequestError
-from llmrec.eval.baselines import (
-    EncoderRanker,
-    ItemKNN,
-    Popularity,
-    TextLookup,
-    item_counts,
-    tune_item_knn,
-    tune_text_lookup,
-)
+from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, RecentPopularity, TextLookup, item_counts
+from llmrec.eval.baselines_tuning import tune_item_knn, tune_recent_popularity, tune_text_lookup
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.neighbours import cooccurrence, neighbour_matrix
 
@@ -26,6 +19,13 @@ class TestPopularity(RankerContract):
 
     def make(self, toy):
         return Popularity(toy.counts)
+
+
+class TestRecentPopularity(RankerContract):
+    personal = False
+
+    def make(self, toy):
+        return RecentPopularity(toy.train, toy.n_items, half_life=0.2)
 
 
 class TestItemKNN(RankerContract):
@@ -57,6 +57,25 @@ class TestEncoderRanker(RankerContract):
 def test_popularity_by_hand():
     rows, scores = Popularity(np.array([2, 5, 2, 9])).rank([np.array([3])], 4)
     assert rows.tolist() == [[3, 1, 0, 2]] and scores.tolist() == [[9.0, 5.0, 2.0, 2.0]]
+
+
+def test_recent_popularity_by_hand():
+    # Row 0 was taken three times long ago, row 1 twice just now, row 2 once in between, row 3 never.
+    train = Interactions.build(["a"] * 6, [0, 0, 0, 2, 1, 1], [0, 0, 0, 5, 10, 10], [1.0] * 6)
+    ranker = RecentPopularity(train, 4, half_life=0.5)
+    assert ranker.scores([np.array([0])])[0].tolist() == pytest.approx([3 / 4, 2.0, 1 / 2, 0.0], abs=1e-5)
+    slow = RecentPopularity(train, 4, half_life=100.0).rank([np.array([0])], 4)[0]
+    assert slow.tolist() == [[0, 1, 2, 3]]
+    # Where nothing is recent enough to count, all of the past decides.
+    quick = RecentPopularity(train, 4, half_life=1e-4).rank([np.array([0])], 4)[0]
+    assert quick.tolist() == [[1, 0, 2, 3]]
+    with pytest.raises(RequestError, match="half_life is 0"):
+        RecentPopularity(train, 4, half_life=0.0)
+
+
+def test_a_log_without_time_is_plain_popularity():
+    train = Interactions.build(["a"] * 3, [1, 1, 0], [7, 7, 7], [1.0] * 3)
+    assert RecentPopularity(train, 3, half_life=0.1).rank([np.array([])], 3)[0].tolist() == [[1, 0, 2]]
 
 
 def walk(*sequences):
@@ -205,12 +224,22 @@ def test_tune_item_knn_takes_the_best_of_the_log_and_never_looks_at_the_test():
 
 def test_tune_text_lookup_logs_every_trial():
     split = leave_one_out(sessions())
-    ranker, log = tune_text_lookup(split, TOY.vectors, {"recent": (1, 3), "whiten": (False, True)})
+    ranker, log = tune_text_lookup(split, TOY.vectors, {"whiten": (False, True), "recent": (1, 3)})
     assert [trial.params for trial in log] == [
         {"whiten": whiten, "recent": recent} for whiten in (False, True) for recent in (1, 3)
     ]
+    assert {trial.ranker for trial in log} == {"text-lookup"}
     best = max(log, key=lambda trial: trial.metrics["ndcg@10"])
     assert ranker.recent == best.params["recent"]
+
+
+def test_tune_recent_popularity_takes_the_best_half_life():
+    # What is taken changes for good half way: only a short half-life knows what comes now.
+    ids = [f"u{u}" for u in range(40) for _ in range(5)]
+    rows = [row for u in range(40) for row in ((0, 1, 2, 3, 4) if u < 25 else (5, 6, 7, 8, 9))]
+    split = leave_one_out(Interactions.build(ids, rows, list(range(200)), [1.0] * 200))
+    ranker, log = tune_recent_popularity(split, 12, {"half_life": (0.05, 10.0)})
+    assert len(log) == 2 and ranker.weight[5] > 0
 
 
 def test_tuning_draws_users_by_seed():

@@ -1,18 +1,16 @@
 """Promises 1 and 4: only real, allowed, distinct items, ranked as brute force ranks them, alone and in any batch."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
 import torch
 from conftest import make_ids, make_model
+from families import GENERIC, LEAN, make_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec import decode
 from llmrec.errors import RequestError
-from llmrec.render import ItemRef, Message, Text, UserRef
+from llmrec.render import ItemRef, Message, Rendered, Text, UserRef
 from llmrec.trie import Trie
 
 SHAPES = {"two levels": (48, 2, 8), "three levels": (60, 3, 4), "one level": (20, 1, 32)}
@@ -122,24 +120,80 @@ def test_bad_numbers_are_refused(model):
     long = model.renderer.render([Message("user", (Text("a" * 2000),), open=True)])
     with pytest.raises(RequestError, match="the context holds 1024"):
         decode.items(model, trie, [long], 3)
+    with pytest.raises(RequestError, match="2 filters for 1 prompts"):
+        decode.items(model, trie, prompts_of(model, np.random.default_rng(0), 12, 1), 3, allowed=[None, None])
+    empty = Rendered(np.zeros(0, np.int64), np.zeros(0, bool), np.zeros((0, 8), np.float32))
+    with pytest.raises(RequestError, match="the prompt is empty"):
+        decode.items(model, trie, [empty], 3)
     assert decode.items(model, trie, [], 3) == []
 
 
-def test_words_stop_when_told_and_at_every_limit(model):
-    prompt = model.renderer.render([Message("user", (Text("hello"),)), Message("assistant", (), open=True)])
-    words = "".join(decode.stream(model, prompt, max_tokens=12))
-    assert 0 < len(words.encode()) <= 12 * 4
-    stop = threading.Event()
-    pieces = decode.stream(model, prompt, max_tokens=500, seconds=60, stop=stop)
-    next(pieces)
-    stop.set()
-    assert list(pieces) == []
-    start = time.monotonic()
-    list(decode.stream(model, prompt, max_tokens=100_000, seconds=0.3))
-    assert time.monotonic() - start < 3
+def test_no_allowed_item_is_an_empty_list_beside_full_ones(world):
+    model, trie, n = world
+    prompts = prompts_of(model, np.random.default_rng(6), n, 3)
+    nothing, some = np.zeros(n, bool), np.arange(n) == 5
+    found = decode.items(model, trie, prompts, 7, 4, [nothing, some, None])
+    assert [len(one.rows) for one in found] == [0, 1, min(7, len(found[2].rows))]
+    assert found[1].rows.tolist() == [5] and len(found[2].rows) > 0
 
 
-def test_words_hold_no_item_and_no_control_token(model):
-    prompt = model.renderer.render([Message("user", (Text("hello"),)), Message("assistant", (), open=True)])
-    text = "".join(decode.stream(model, prompt, max_tokens=64))
-    assert "<|" not in text or model.renderer.control.isdisjoint(model.renderer.words(text))
+def test_filters_narrowed_once_and_requests_in_groups_change_nothing(world, monkeypatch):
+    model, trie, n = world
+    prompts = prompts_of(model, np.random.default_rng(7), n, 6)
+    allowed = np.random.default_rng(8).random(n) < 0.5
+    expected = decode.items(model, trie, prompts, 9, 5, [allowed] * 6)
+    monkeypatch.setattr(decode, "TOGETHER", 60)
+    monkeypatch.setattr("llmrec.prefill.ROWS", {"cpu": 20})
+    found = decode.items(model, trie, prompts, 9, 5, [trie.narrow(allowed)] * 6)
+    for a, b in zip(expected, found, strict=True):
+        assert a.rows.tolist() == b.rows.tolist()
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("name", LEAN | GENERIC)
+def test_every_architecture_equals_brute_force_alone_and_in_a_batch(name, merge):
+    model = make_bundle((LEAN | GENERIC)[name], 30, 3, 4, merge=merge)
+    trie = Trie(model.vocab.ids.codes, 4, np.log1p(np.arange(30) % 7))
+    prompts = prompts_of(model, np.random.default_rng(9), 30, 3)
+    for prompt, found in zip(prompts, decode.items(model, trie, prompts, k=30), strict=True):
+        np.testing.assert_allclose(found.scores, brute_force(model, trie, prompt)[found.rows], atol=1e-4)
+        alone = decode.items(model, trie, [prompt], k=30)[0]
+        assert alone.rows.tolist() == found.rows.tolist()
+        np.testing.assert_allclose(alone.scores, found.scores, atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(CATALOGUES)), st.integers(0, 5), st.data())
+def test_given_items_are_scored_as_they_are_decoded_in_whatever_order(n, seed, data):
+    model = CATALOGUES[n]
+    trie = Trie(model.vocab.ids.codes, model.vocab.ids.size, np.log1p(np.arange(n) % 7))
+    prompts = prompts_of(model, np.random.default_rng(seed), n, 2)
+    lists = [np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=20)), np.int64) for _ in prompts]
+    scores = decode.score(model, trie, prompts, lists)
+    for prompt, rows, found in zip(prompts, lists, scores, strict=True):
+        everything = decode.items(model, trie, [prompt], n)[0]
+        exact = everything.scores[np.argsort(everything.rows)]
+        np.testing.assert_allclose(found, exact[rows], atol=1e-4)
+    shuffled = [data.draw(st.permutations(range(len(rows)))) for rows in lists]
+    again = decode.score(model, trie, prompts, [rows[order] for rows, order in zip(lists, shuffled, strict=True)])
+    for found, other, order in zip(scores, again, shuffled, strict=True):
+        assert found[order].tolist() == other.tolist()  # to the bit
+
+
+def test_many_candidates_take_several_passes(world, monkeypatch):
+    model, trie, n = world
+    prompt = prompts_of(model, np.random.default_rng(10), n, 1)[0]
+    expected = decode.score(model, trie, [prompt], [np.arange(n)])[0]
+    monkeypatch.setattr("llmrec.candidates.LEAVES", 7)
+    found = decode.score(model, trie, [prompt], [np.arange(n)])[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_candidates_that_do_not_exist_are_refused(model):
+    trie = Trie(make_ids(12).codes, 4)
+    prompt = prompts_of(model, np.random.default_rng(0), 12, 1)
+    with pytest.raises(RequestError, match="row 12 is not in the catalogue of 12"):
+        decode.score(model, trie, prompt, [np.array([3, 12])])
+    with pytest.raises(RequestError, match="2 lists of candidates for 1 prompts"):
+        decode.score(model, trie, prompt, [np.array([3]), np.array([4])])

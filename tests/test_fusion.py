@@ -32,13 +32,13 @@ def test_little_data_stays_with_the_encoder():
 
 
 def test_gradient_is_right():
+    import scipy.optimize as module
     from scipy.optimize import check_grad
 
     parts, targets, allowed = world(b=50)
     allowed = allowed.copy()
     allowed[:, 3] = False
     captured = {}
-    import llmrec.fusion as module
 
     def spy(objective, start, **kwargs):
         captured["f"] = objective

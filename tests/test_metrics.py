@@ -217,5 +217,22 @@ def test_paired_p_finds_a_difference_and_no_difference():
         metrics.paired_p(a, a[:5], seed=0)
 
 
+def test_paired_ps_are_the_single_tests():
+    rng = np.random.default_rng(15)
+    values = rng.normal([0.0, 0.0, 0.4, 0.4], size=(40, 4))
+    values[:, 1] = values[:, 0]
+    found = metrics.paired_ps(values, seed=2, n=3000)
+    assert (found == found.T).all() and (found.diagonal() == 1.0).all() and found[0, 1] == 1.0
+    for i, j in [(0, 2), (1, 3), (2, 3)]:
+        assert found[i, j] == metrics.paired_p(values[:, i], values[:, j], seed=2, n=3000)
+
+
+def test_holm_keeps_the_order_and_never_falls_below_the_plain_p():
+    p = {"a": 0.04, "b": 0.001, "c": 0.5, "d": 0.02}
+    found = metrics.holm(p)
+    assert found == pytest.approx({"a": 0.08, "b": 0.004, "c": 0.5, "d": 0.06})
+    assert metrics.holm({}) == {} and metrics.holm({"a": 0.7, "b": 0.9}) == {"a": 1.0, "b": 1.0}
+
+
 def test_doctests():
     assert doctest.testmod(metrics).failed == 0 and doctest.testmod(metrics).attempted >= 5

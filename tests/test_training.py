@@ -21,7 +21,7 @@ from llmrec.errors import ArtifactError, Interrupted, RecipeError
 from llmrec.finetune import checkpoints
 from llmrec.finetune import run as run_module
 from llmrec.finetune.build import Document, pack, packs, round_of, stream
-from llmrec.finetune.engine import check_engine, checkpoint_activations
+from llmrec.finetune.engine import checkpoint_activations
 from llmrec.finetune.fused import fast_products, fused_lora
 from llmrec.finetune.interrupts import polite
 from llmrec.finetune.journal import Journal
@@ -448,18 +448,6 @@ def test_a_bfloat16_recipe_trains_and_saves(tmp_path):
     assert all(torch.isfinite(t).all() for t in result.model.added_state().values())
     lines = [json.loads(line) for line in (tmp_path / "work/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["level0"] < lines[0]["level0"]
-
-
-@pytest.mark.parametrize(
-    ("engine", "words"),
-    [
-        ({"quantize": "4bit"}, "engine.quantize is 4bit, which needs a CUDA device"),
-        ({"attention": "flash_attention_2"}, "engine.attention is flash_attention_2, which needs a CUDA device"),
-    ],
-)
-def test_an_engine_that_this_machine_has_not_is_refused_first(engine, words):
-    with pytest.raises(RecipeError, match=words):
-        check_engine(EngineSettings(**engine))
 
 
 def test_bfloat16_products_keep_the_direction_of_every_gradient():

@@ -1,0 +1,28 @@
+"""The accuracy table as a person reads it; everything else stands in the result file."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmrec.eval.accuracy import MAIN, OF_FEW, AccuracyTable
+from llmrec.eval.protocol import Estimate
+
+EXTRA = ("coverage@10", "ndcg@10/seen_kept", f"recall@1/{OF_FEW}", "ndcg@10/cold")
+
+
+def print_table(table: AccuracyTable, console: Console | None = None) -> None:
+    """Print the main means with intervals, a few others, p against the reference, and how it was measured."""
+    out = console or Console()
+    view = Table("", *MAIN, *EXTRA, f"p vs {escape(table.reference)}", box=None)
+    p = table.p(MAIN[1])
+    for name, estimates in table.estimates.items():
+        cells = [_cell(estimates[metric], True) for metric in MAIN]
+        cells += [_cell(estimates[metric], False) if metric in estimates else "" for metric in EXTRA]
+        view.add_row(escape(name), *cells, f"{p[name]:.4f}" if name in p else "")
+    out.print(view)
+    out.print(escape(", ".join(f"{key} {value}" for key, value in table.measured.protocol.items())))
+
+
+def _cell(estimate: Estimate, interval: bool) -> str:
+    low, high = estimate.ci95
+    return f"{estimate.mean:.4f}" + (f" ({low:.4f}-{high:.4f})" if interval else "")

@@ -1,0 +1,100 @@
+"""Sequential encoders as baselines: SASRec and HSTU, tuned alike and trained on the train part of any split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from llmrec.artifacts import fingerprint_bytes, read_manifest, writing
+from llmrec.errors import ArtifactError
+from llmrec.eval.baselines import EncoderRanker
+from llmrec.eval.baselines_tuning import USERS, Grid, Params, Trial, TuningLog, Validation, search
+from llmrec.interactions import Split
+from llmrec.sequence import EncoderConfig, Kind, SequenceEncoder, config_dict, train_encoder
+
+Say = Callable[[str], None]
+
+# Few values, for each trial trains an encoder: depth and dropout are what moves either most on small logs.
+ENCODER_GRID: Grid = {"layers": (2, 4), "dropout": (0.3, 0.5)}
+START = EncoderConfig(max_len=50)
+KIND = "baseline-encoder"
+
+
+def tune_encoder(
+    kind: Kind,
+    split: Split,
+    n_items: int,
+    grid: Grid = ENCODER_GRID,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+    work: Path | None = None,
+    start: EncoderConfig = START,
+    say: Say = lambda line: None,
+) -> tuple[EncoderRanker, list[Trial]]:
+    """Search the grid of encoder settings, see `search`; every trial also stops at its best validation epoch.
+
+    Args:
+        kind: which encoder; also the name of the row.
+        split: trained on its train part.
+        n_items: rows of the catalogue.
+        grid: settings to try; names are those of `EncoderConfig`.
+        seed: of training and of the validation users.
+        users: how many validation users to score at most.
+        log: earlier trials.
+        work: where trained encoders are kept and found again; None trains them anew.
+        start: all settings that the grid does not name.
+        say: told every trial and validation.
+    """
+    check = Validation(split, n_items, seed, users)
+
+    def make(params: Params) -> EncoderRanker:
+        config = replace(start, kind=kind, **{n: type(getattr(start, n))(value) for n, value in params.items()})
+        return EncoderRanker(trained(split, n_items, config, seed, check, work, say), kind)
+
+    inputs = json.dumps({"seed": seed, "start": config_dict(replace(start, kind=kind))}, sort_keys=True)
+    return search(kind, make, grid, check, log, inputs)
+
+
+def trained(
+    split: Split,
+    n_items: int,
+    config: EncoderConfig,
+    seed: int,
+    check: Validation,
+    work: Path | None = None,
+    say: Say = lambda line: None,
+) -> SequenceEncoder:
+    """An encoder at its best validation epoch, from `work` when the same one was trained before."""
+    settings = {"config": config_dict(config), "kind": config.kind, "seed": seed, "check": check.fingerprint}
+    inputs = fingerprint_bytes(json.dumps(settings, sort_keys=True).encode())
+    path = None if work is None else work / f"encoder-{config.kind}-{inputs[:16]}"
+    if path is not None and path.is_dir():
+        try:
+            if read_manifest(path, KIND).fingerprints.get("inputs") == inputs:
+                return SequenceEncoder.from_state(load_file(path / "encoder.safetensors"), config_dict(config))
+        except ArtifactError as error:
+            say(f"{error}; trained again")
+    say(f"training {config.kind}: {config.layers} layers, dropout {config.dropout}")
+
+    def validate(encoder: SequenceEncoder) -> float:
+        return check(encoder)["ndcg@10"]
+
+    encoder, _ = train_encoder(split.train, n_items, config, seed, validate, say)
+    if path is not None:
+        _save(path, inputs, encoder.state())
+    return encoder
+
+
+def _save(path: Path, inputs: str, state: Mapping[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / ".gitignore").write_text("*\n")
+    with writing(path, KIND, {"inputs": inputs}) as directory:
+        save_file(
+            {name: np.ascontiguousarray(value) for name, value in state.items()}, directory / "encoder.safetensors"
+        )

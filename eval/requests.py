@@ -1,0 +1,162 @@
+"""Asking the product as a person does: a message typed into the chat of a known user or of a new visitor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from llmrec.chat import Chat, Items, Limits, Notice, Token
+from llmrec.errors import ArtifactError
+from llmrec.interactions import Split, leave_one_out
+from llmrec.model import RecModel
+from llmrec.pretrained import load_pretrained
+from llmrec.recommend import SHIPPED, Recommendation, Recommender, Request
+from llmrec.scoring import Scorer
+from llmrec.session import Profile, Session
+
+SECONDS = 600.0  # what is said must not depend on how quick the machine is; tokens stay limited
+
+
+@dataclass(frozen=True, eq=False)
+class RememberingScorer(Scorer):
+    """A scorer whose language model reads the same history and message once; scores do not depend on that."""
+
+    memory: dict[tuple[bytes, str], np.ndarray] = field(default_factory=dict)
+
+    def llm(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> np.ndarray:
+        """As `Scorer.llm`: float32[b, n]."""
+        lines = []
+        for history, message in zip(histories, messages, strict=True):
+            key = (np.asarray(history, np.int64).tobytes(), message)
+            if key not in self.memory:
+                self.memory[key] = super().llm([history], [message])[0]
+            lines.append(self.memory[key])
+        return np.stack(lines) if lines else np.zeros((0, len(self.text)), np.float32)
+
+
+class Front:
+    """What the chat sees of a recommender: the caller's candidates go into every request, words only if wanted."""
+
+    def __init__(self, recommender: Recommender, candidates: tuple[int, ...] | None, words: bool) -> None:
+        self.catalog, self.users, self.history_of = recommender.catalog, recommender.users, recommender.history_of
+        self._recommender, self._candidates, self._words = recommender, candidates, words
+
+    def recommend(self, request: Request) -> list[Recommendation]:
+        """As `Recommender.recommend`, of the candidates only when there are any."""
+        if self._candidates is not None:
+            request = changed(request, candidates=self._candidates)
+        return self._recommender.recommend(request)
+
+    def talk(self, *args: object, **kwargs: object) -> Iterator[str]:
+        """As `Recommender.talk` with time enough, or nothing."""
+        if not self._words:
+            return iter(())
+        return self._recommender.talk(*args, **kwargs, seconds=SECONDS)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the chat answered to one message.
+
+    Attributes:
+        items: the list, best first; empty when it answered without one.
+        facts: the sentence written by program.
+        words: the language model's own sentences.
+        notices: remarks beside the reply.
+        profile: the session's profile after the turn.
+    """
+
+    items: tuple[Recommendation, ...]
+    facts: str
+    words: str
+    notices: tuple[str, ...]
+    profile: Profile
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows of the list, best first."""
+        return tuple(item.row for item in self.items)
+
+
+def ask(
+    recommender: Recommender,
+    text: str,
+    history: Sequence[int] = (),
+    candidates: Sequence[int] | None = None,
+    words: bool = False,
+    k: int = 10,
+) -> Reply:
+    """Type a message into a new conversation.
+
+    Args:
+        recommender: the product.
+        text: the message.
+        history: what the log holds of the user, oldest first; none makes a new visitor.
+        candidates: rank these rows only, in the order in which the caller lists them.
+        words: let the language model speak as well (seconds a reply).
+        k: list length when the message names none.
+    """
+    front = Front(recommender, None if candidates is None else tuple(candidates), words)
+    chat = Chat(cast(Recommender, front), Limits(default_k=k, reply_seconds=SECONDS))
+    session = Session("measured")
+    session.become("measured" if len(history) else "", tuple(int(row) for row in history))
+    items: tuple[Recommendation, ...] = ()
+    tokens: list[str] = []
+    notices: list[str] = []
+    for event in chat.turn(session, text):
+        if isinstance(event, Items):
+            items = event.items
+        elif isinstance(event, Token):
+            tokens.append(event.text)
+        elif isinstance(event, Notice):
+            notices.append(event.text)
+    return Reply(items, "".join(tokens[:1]), "".join(tokens[1:]).strip(), tuple(notices), session.profile)
+
+
+def open_measured(model: str | Path | None, data: str | Path | None) -> tuple[Recommender, Split]:
+    """The model, with a scorer that remembers, and the split that it was trained on.
+
+    Raises:
+        ArtifactError: the model was trained on another train part than this data's.
+    """
+    loaded = Recommender.from_pretrained(model, data)
+    split = leave_one_out(loaded.interactions)
+    trained = loaded.model_card.get("train_fingerprint")
+    if trained != split.train.fingerprint:
+        raise ArtifactError(
+            f"the model was trained on the train part {str(trained)[:16]}, this data has "
+            f"{split.train.fingerprint[:16]}: measuring it here would mix train and test"
+        )
+    return remembering(loaded), split
+
+
+def remembering(recommender: Recommender) -> Recommender:
+    """The same recommender with a scorer that remembers."""
+    scorer = RememberingScorer(*(getattr(recommender.scorer, one.name) for one in fields(Scorer)))
+    return Recommender(
+        recommender.catalog,
+        recommender.interactions,
+        scorer,
+        recommender.fusions,
+        recommender.model_card,
+        recommender.data_name,
+    )
+
+
+def open_base(model: str | Path | None, recommender: Recommender) -> RecModel:
+    """The bundle a second time, LoRA not merged, so that `base_only()` gives the base model as published."""
+    return load_pretrained(SHIPPED if model is None else Path(model), recommender.catalog).model
+
+
+def progress_bar(console: Console) -> Progress:
+    """The bar that every suite shows."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )

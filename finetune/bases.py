@@ -1,0 +1,149 @@
+"""What a base model is before it is loaded: configuration and tokenizer, also of one that is not on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
+
+from llmrec.errors import WeightsError
+from llmrec.fetch import quiet, reachable
+from llmrec.model import RecModel
+from llmrec.resources import offline
+from llmrec.weights import DEFAULT, BaseFiles, base_model
+
+_SMOL: dict[str, Any] = {
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+_QWEN: dict[str, Any] = {
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "tie_word_embeddings": True,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+
+
+def _llama(hidden: int, layers: int, heads: int, key_heads: int, intermediate: int) -> LlamaConfig:
+    return LlamaConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        intermediate_size=intermediate,
+        **_SMOL,
+    )
+
+
+# published sizes (Allal et al., 2025, SmolLM2; Yang et al., 2025, Qwen3), for plans without the files
+KNOWN: dict[str, Any] = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": _llama(576, 30, 9, 3, 1536),
+    "HuggingFaceTB/SmolLM2-360M-Instruct": _llama(960, 32, 15, 5, 2560),
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": _llama(2048, 24, 32, 32, 8192),
+    "Qwen/Qwen3-0.6B": Qwen3Config(hidden_size=1024, intermediate_size=3072, **_QWEN),
+    "Qwen/Qwen3-1.7B": Qwen3Config(hidden_size=2048, intermediate_size=6144, **_QWEN),
+    "Qwen/Qwen3-4B": Qwen3Config(
+        hidden_size=2560, intermediate_size=9728, **{**_QWEN, "num_hidden_layers": 36, "num_attention_heads": 32}
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A base model as far as a plan needs it.
+
+    Attributes:
+        id: the name it was asked for by.
+        config: of transformers.
+        tokenizer: its own, or that of the default base where `stand_in` says so.
+        files: on this machine; None when they must be fetched first.
+        stand_in: what is not its own, in words; "" when all is.
+    """
+
+    id: str
+    config: Any
+    tokenizer: Any
+    files: BaseFiles | None
+    stand_in: str = ""
+
+
+def locate(name: str) -> Base:
+    """Find a base model without fetching weights from the Hub; the default one is fetched where it is missing.
+
+    A Hub id that is not on this machine is asked for its small files; where that fails, a known one is described by its
+    published sizes and the default base's tokenizer.
+
+    Raises:
+        WeightsError: nothing by that name, or a Hub id that is neither here, nor to be had, nor known.
+    """
+    hub = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+    if not hub:
+        files = base_model(name)
+        return Base(name, *_small_files(files.dir, name), files)
+    cached = _cached(name)
+    if cached is not None:
+        return Base(name, *_small_files(cached, name), BaseFiles(name, cached, ""))
+    try:
+        if not offline():
+            _ask(name)
+            return Base(name, *_small_files(name, name), None)
+    except (OSError, WeightsError):
+        pass  # no network, or not there: the table below may still know it
+    if name not in KNOWN:
+        raise WeightsError(
+            f"base model {name!r} is not on this machine and cannot be had; described without files are: "
+            + ", ".join(KNOWN)
+        )
+    _, tokenizer = _small_files(base_model(DEFAULT).dir, DEFAULT)
+    return Base(name, KNOWN[name], tokenizer, None, f"published sizes, and text cut by the tokenizer of {DEFAULT}")
+
+
+def check_body(config: Any) -> None:
+    """Refuse an architecture whose linear layers are not the ones that LoRA goes into; no weights are made.
+
+    Raises:
+        WeightsError: names the layers that are missing.
+    """
+    with torch.device("meta"):
+        try:
+            skeleton: Any = AutoModelForCausalLM.from_config(config)
+        except ValueError:
+            kind = getattr(config, "model_type", type(config).__name__)
+            raise WeightsError(
+                f"{kind!r} is not a causal language model; use one of the Llama, Qwen3 or Gemma3 kind"
+            ) from None
+    RecModel._check_body(skeleton)
+
+
+def _ask(name: str) -> None:
+    import huggingface_hub
+
+    reachable(huggingface_hub.hf_hub_url(name, "config.json"))
+
+
+def _small_files(where: Path | str, name: str) -> tuple[Any, Any]:
+    """Configuration and tokenizer of a directory, or of a Hub id."""
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": isinstance(where, Path)}
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(where, **options), AutoTokenizer.from_pretrained(where, **options)
+    except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise
+        raise WeightsError(f"base model {name} does not load: {' '.join(str(error).split())[:200]}") from error
+
+
+def _cached(name: str) -> Path | None:
+    """The directory of a Hub model whose weights were fetched earlier."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json")
+    weights = [try_to_load_from_cache(name, f"model.safetensors{tail}") for tail in ("", ".index.json")]
+    if not isinstance(config, str) or not any(isinstance(one, str) for one in weights):
+        return None
+    return Path(config).parent

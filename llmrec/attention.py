@@ -1,0 +1,134 @@
+"""Keys and values of one sequence in one buffer, and attention of new tokens over it.
+
+Nothing is copied as a sequence grows: its buffer is as long as it can become. New tokens either follow each other
+(causal), or they are branches of a tree that share all that was read before, told apart by a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of a model's keys and values."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+class KeyValues:
+    """Keys and values of one sequence.
+
+    Attributes:
+        data: float[layers, 2, kv_heads, capacity, head_dim].
+        positions: int64[capacity], the position of each token; branches of a tree share theirs.
+        length: how many tokens are in it.
+    """
+
+    def __init__(self, layout: Layout, capacity: int) -> None:
+        shape = (layout.layers, 2, layout.kv_heads, capacity, layout.head_dim)
+        self.data = torch.empty(shape, dtype=layout.dtype, device=layout.device)
+        self.positions = torch.empty(capacity, dtype=torch.long, device=layout.device)
+        self.length = 0
+
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Keys and values float[n, kv_heads, head_dim] of one layer, behind what is there; `advance` makes it count."""
+        into = self.data[layer, :, :, self.length : self.length + len(keys)]
+        into[0] = keys.transpose(0, 1)
+        into[1] = values.transpose(0, 1)
+
+    def advance(self, positions: torch.Tensor) -> None:
+        """Count the tokens that every layer has written."""
+        self.positions[self.length : self.length + len(positions)] = positions
+        self.length += len(positions)
+
+    def append(self, stored: torch.Tensor) -> None:
+        """Copy float[layers, 2, kv_heads, n, head_dim] of tokens that follow in order."""
+        n = stored.shape[3]
+        self.data[:, :, :, self.length : self.length + n] = stored
+        self.advance(torch.arange(self.length, self.length + n, device=self.positions.device))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Which keys the rows of a part see: all from `first` on, causally or by an additive mask float[rows, keys]."""
+
+    first: int = 0
+    causal: bool = False
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """New tokens of one sequence in a forward pass.
+
+    Attributes:
+        memory: the sequence.
+        positions: int64[n].
+        visible: bool[n, length + n], what each token sees, itself included; None when they follow each other.
+    """
+
+    memory: KeyValues
+    positions: torch.Tensor
+    visible: torch.Tensor | None = None
+
+    @staticmethod
+    def following(memory: KeyValues, n: int) -> Part:
+        """Tokens that follow each other behind what is there."""
+        device = memory.positions.device
+        return Part(memory, torch.arange(memory.length, memory.length + n, device=device))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def seen(self, window: int | None) -> torch.Tensor:
+        """bool[n, length + n]: what each token sees when keys `window` or more positions back are out of sight."""
+        old, n = self.memory.length, len(self)
+        seen = self.visible
+        if seen is None:
+            seen = torch.ones(n, old + n, dtype=torch.bool, device=self.positions.device).tril(old)
+        if window is not None:
+            keys = torch.cat([self.memory.positions[:old], self.positions])
+            seen = seen & (self.positions[:, None] - keys[None] < window)
+        return seen
+
+    def view(self, window: int | None, groups: int) -> View:
+        """How its tokens see the keys; the mask's rows are repeated for `groups` query heads a key head."""
+        old, n = self.memory.length, len(self)
+        short = window is None or old + n <= window
+        if self.visible is None and n == 1:
+            return self.last_view(window)
+        if self.visible is None and old == 0 and short:
+            return View(causal=True)
+        mask = torch.zeros(n, old + n, dtype=self.memory.data.dtype, device=self.positions.device)
+        mask.masked_fill_(~self.seen(window), -torch.inf)
+        return View(mask=mask.repeat(groups, 1))
+
+    def last_view(self, window: int | None) -> View:
+        """How its last token alone sees the keys; for tokens that follow each other."""
+        return View(first=0 if window is None else max(0, self.memory.length + len(self) - window))
+
+
+def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, view: View, scale: float) -> torch.Tensor:
+    """Attention of float[n, heads, d] over float[kv_heads, t, d]; float[n, heads * d].
+
+    The query heads that share a key head become further rows of it, so keys are never repeated.
+    """
+    n, heads, dim = query.shape
+    kv_heads = keys.shape[0]
+    keys, values = keys[None, :, view.first :], values[None, :, view.first :]
+    if view.causal:  # the kernel knows this mask without being given one
+        out = functional.scaled_dot_product_attention(
+            query.transpose(0, 1)[None], keys, values, is_causal=True, scale=scale, enable_gqa=heads != kv_heads
+        )
+        return out[0].transpose(0, 1).reshape(n, heads * dim)
+    rows = query.view(n, kv_heads, -1, dim).permute(1, 2, 0, 3).reshape(1, kv_heads, -1, dim)
+    out = functional.scaled_dot_product_attention(rows, keys, values, attn_mask=view.mask, scale=scale)
+    return out.view(kv_heads, -1, n, dim).permute(2, 0, 1, 3).reshape(n, heads * dim)

@@ -1,0 +1,577 @@
+"""Around the training engine: what a run costs, what its traffic looks like, what stops it early, how it is timed."""
+
+import json
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, make_model, make_tokenizer
+from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from llmrec.app import cli
+from llmrec.errors import ArtifactError, DataError, RecipeError, RequestError, UserError, WeightsError
+from llmrec.eval.form import check_result
+from llmrec.eval.write import publish
+from llmrec.finetune import bench, bench_sides, checkpoints, cost, gpus, plan, preflight, show, stages, survey, usual
+from llmrec.finetune.bases import KNOWN, Base, check_body, locate
+from llmrec.finetune.build import Document, pack, packs, round_of
+from llmrec.finetune.objective import Objective
+from llmrec.finetune.plan_table import duration, print_plan
+from llmrec.finetune.recipe import RECIPES, load_recipe
+from llmrec.finetune.run import fingerprints_of
+from llmrec.finetune.sft import State, optimizer_for
+from llmrec.finetune.stages import Inputs
+from llmrec.finetune.tasks import TASKS
+from llmrec.finetune.varlen import packed_attention
+from llmrec.finetune.words import CHUNK
+from llmrec.interactions import leave_one_out
+from llmrec.reading import Report
+from llmrec.render import Renderer
+from llmrec.sources import save_data
+from llmrec.trie import Trie
+from llmrec.vocab import ItemVocab
+from llmrec.weights import BaseFiles
+
+
+def inputs_of(work, recipe=None, interactions=None, catalog=None):
+    split = leave_one_out(interactions or make_interactions())
+    return Inputs(catalog or make_catalog(), split, recipe or toy_recipe(), work, lambda line: None)
+
+
+def toy_recipe():
+    recipe = load_recipe("smoke")
+    return recipe.model_copy(update={"encoder": replace(recipe.encoder, epochs=1), "embedder": HashEmbedder.name})
+
+
+def toy_base(name="toy") -> Base:
+    tokenizer = make_tokenizer()
+    return Base(name, make_lm(len(tokenizer)).config, tokenizer, BaseFiles(name, ".", "0" * 64))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A base model, data and a recipe on disk, as the command line meets them."""
+    root = tmp_path_factory.mktemp("toy")
+    tokenizer = make_tokenizer()
+    make_lm(len(tokenizer)).save_pretrained(root / "base")
+    tokenizer.save_pretrained(root / "base")
+    save_data(root / "data", make_catalog(), make_interactions(), Report({}, {}, ()))
+    text = yaml.safe_load((RECIPES / "smoke.yaml").read_text())
+    (root / "recipe.yaml").write_text(yaml.safe_dump({**text, "base": str(root / "base")}))
+    return root
+
+
+def a_work_directory(path, recipe=None, interactions=None):
+    inputs = inputs_of(path, recipe, interactions)
+    encoder = stages.encoder(inputs)
+    text = stages.text_vectors(inputs, HashEmbedder())
+    return inputs, encoder, stages.semantic_ids(inputs, text, encoder)
+
+
+def files_in(path):
+    return sorted((p.relative_to(path).as_posix(), p.stat().st_mtime_ns) for p in path.rglob("*"))
+
+
+# cost
+
+
+def test_parameters_are_counted_as_the_model_has_them():
+    model = make_model()
+    body = cost.body_of(model.lm.config)
+    named = model.trainable()
+    added = cost.added_parameters(body, model.config, 2, 4, 8)
+    assert added.total == sum(p.numel() for p in named.values())
+    assert added.lora == sum(p.numel() for n, p in named.items() if "lora_" in n)
+    base = sum(p.numel() for n, p in model.lm.named_parameters() if "lora_" not in n)
+    assert base - body.parameters == body.hidden * (2 * body.layers + 1)  # the norms
+
+
+def test_published_sizes_give_published_numbers_of_parameters():
+    """As the model cards give them, norms included."""
+    for name, wanted in (("Qwen/Qwen3-0.6B", 596_049_920), ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008)):
+        with torch.device("meta"):
+            from transformers import AutoModelForCausalLM
+
+            assert AutoModelForCausalLM.from_config(KNOWN[name]).num_parameters() == wanted
+
+
+@pytest.mark.parametrize("kl", [0.0, 1.0])
+def test_operations_are_counted_as_torch_counts_them(kl):
+    """An independent counter over forward and backward. It has no rule for attention on a CPU and none for products in
+    place, so attention is left out and LoRA runs on peft's own path."""
+    model = make_model()
+    recipe = toy_recipe()
+    world = survey.sketch(inputs_of("."), 8, np.ones((4, CHUNK), np.int64))
+    documents = round_of(world, model.renderer, recipe.traffic.shares | {"replay": 0.2}, 3000, 0, 0)
+    one = pack(documents, Trie(model.vocab.ids.codes, 4), model.renderer)
+    with FlopCounterMode(display=False) as counter, packed_attention(model):
+        Objective(model, kl)(one)[0].backward()
+    seen = counter.get_flop_counts()["Global"]
+    ours = cost.pack_flops(cost.body_of(model.lm.config), model.config, 4, one, kl, recompute=False)
+    products = sum(n for op, n in seen.items() if str(op) in ("aten.mm", "aten.addmm"))
+    text_attention = ours["kl"] - 2.0 * cost.body_of(model.lm.config).weights * (one.tokens - one.text_start)
+    counted = cost.total(ours) - ours["attention"] - (text_attention if kl else 0.0)
+    assert counted == pytest.approx(products, rel=0.002)
+
+
+def test_checkpointing_trades_memory_for_operations():
+    body = cost.body_of(KNOWN["Qwen/Qwen3-1.7B"])
+    added = cost.Added(1, 1, 1)
+    recipe = load_recipe("gpu-qwen3")
+    plain = recipe.engine.model_copy(update={"gradient_checkpointing": False})
+    kept = [cost.training_bytes(body, 32, added, 8192, e) for e in (recipe.engine, plain)]
+    assert kept[0]["activations"] < kept[1]["activations"] / 5
+    assert kept[0]["base"] == kept[1]["base"] == body.parameters * 2
+    four = cost.training_bytes(body, 32, added, 8192, plain.model_copy(update={"quantize": "4bit"}))
+    assert four["base"] < kept[1]["base"] / 2
+
+
+def test_the_rate_of_products_is_that_of_this_machine():
+    body = cost.body_of(make_lm(100).config)
+    assert 1e6 < cost.product_rate(body, 64, 0.01) < 1e15
+
+
+# what is there
+
+
+def test_provisional_codes_are_unique_and_spread():
+    ids = survey.provisional_ids(100, 2, 16, 3, 0)
+    assert ids.codes.shape == (100, 2) and ids.book.shape == (2, 16, 3)
+    assert len(np.unique(ids.codes, axis=0)) == 100
+    assert len(np.unique(ids.codes[:, 0])) == 16
+    assert survey.provisional_ids(3, 8, 4096, 1, 0).codes.max() < 4096  # 96 bits of paths
+    with pytest.raises(DataError, match="hold 16 items; the catalogue has 17"):
+        survey.provisional_ids(17, 2, 4, 1, 0)
+
+
+def test_a_look_makes_nothing_and_finds_what_fits(tmp_path):
+    base = toy_base().files
+    empty = survey.look(inputs_of(tmp_path / "none"), base)
+    assert (empty.encoder, empty.ids) == (None, None) and not (tmp_path / "none").exists()
+    inputs, encoder, ids = a_work_directory(tmp_path / "work")
+    before = files_in(tmp_path)
+    found = survey.look(inputs, base)
+    assert found.ids is not None and found.ids.fingerprint == ids.fingerprint
+    assert {state for name, state in found.lines if name in ("encoder", "text", "semantic_ids")} == {survey.READY}
+    assert dict(found.lines)["replay"] == dict(found.lines)["fine-tuning"] == survey.MISSING
+    other = survey.look(inputs_of(tmp_path / "work", interactions=make_interactions(seed=1)), base)
+    assert other.encoder is None and "other inputs" in dict(other.lines)["encoder"]
+    assert files_in(tmp_path) == before
+
+    model = make_model()
+    parts = SimpleNamespace(encoder=encoder, vocab=SimpleNamespace(ids=ids))
+    optimizer = optimizer_for(model, inputs.recipe.schedule)
+    for parameter in model.trainable().values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = State(step=7, tokens=3500, seconds=7.0)
+    checkpoints.save(tmp_path / "work" / "checkpoints", model, optimizer, state, fingerprints_of(inputs, parts, base))
+    assert "3,500 of 80,000 tokens done, at 500 tokens/s" in dict(survey.look(inputs, base).lines)["fine-tuning"]
+
+
+# what stops a run early
+
+
+def check(tmp_path, recipe=None, interactions=None, catalog=None, base=None):
+    base = base or toy_base()
+    inputs = inputs_of(tmp_path / "work", recipe, interactions, catalog)
+    out = tmp_path / "model"
+    preflight.check(inputs.recipe, inputs.catalog, inputs.split, base.config, base.tokenizer, out, inputs.work)
+
+
+def changed(**sections):
+    recipe = toy_recipe()
+    return recipe.model_copy(
+        update={name: getattr(recipe, name).model_copy(update=values) for name, values in sections.items()}
+    )
+
+
+def test_a_sound_run_passes(tmp_path):
+    a_work_directory(tmp_path / "work")
+    check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sections", "error", "words"),
+    [
+        ({"engine": {"quantize": "4bit"}}, RecipeError, "engine.quantize is 4bit, which needs"),
+        ({"engine": {"attention": "flash_attention_2"}}, RecipeError, "flash_attention_2, which needs"),
+        ({"semantic_ids": {"size": 3}}, DataError, "2 levels of 3 codes hold 9 items; the catalogue has 12"),
+        ({"traffic": {"window": 1000}}, RecipeError, "traffic.window 1000 makes prompts of up to"),
+        ({"traffic": {"passages": 0}}, RecipeError, "traffic.passages is 0, but the task replay has a share"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_line(tmp_path, sections, error, words):
+    with pytest.raises(error) as caught:
+        check(tmp_path, changed(**sections))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_data_without_a_next_item_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no user has two interactions in the train part"):
+        check(tmp_path, interactions=make_interactions(length=3))
+
+
+def test_a_base_without_the_layers_or_the_markers_is_refused(tmp_path):
+    odd = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=300, n_positions=64))
+    odd.save_pretrained(tmp_path / "gpt2")
+    make_tokenizer().save_pretrained(tmp_path / "gpt2")
+    base = locate(str(tmp_path / "gpt2"))
+    with pytest.raises(WeightsError, match=r"GPT2LMHeadModel has no layers q_proj.*Llama, Qwen3 and Gemma3"):
+        check(tmp_path, base=base)
+    with pytest.raises(WeightsError, match=r"is not a causal language model"):
+        from transformers import ViTConfig
+
+        check_body(ViTConfig())
+    plain = make_tokenizer()
+    plain.get_added_vocab = dict
+    with pytest.raises(WeightsError, match="none of the chat markers"):
+        check(tmp_path, base=replace(toy_base(), tokenizer=plain))
+
+
+def test_two_catalogues_do_not_mix(tmp_path):
+    a_work_directory(tmp_path / "work")
+    with pytest.raises(ArtifactError, match=r"another catalogue or embedder: inputs [0-9a-f]{16}.*[0-9a-f]{16}"):
+        check(tmp_path, catalog=make_catalog(11), interactions=make_interactions(n=11))
+    for name in ("text", "encoder"):
+        (tmp_path / "work" / name).rename(tmp_path / name)
+    with pytest.raises(ArtifactError, match="those of 12 items, the catalogue has 11"):
+        check(tmp_path, catalog=make_catalog(11), interactions=make_interactions(n=11))
+    check(tmp_path, interactions=make_interactions(seed=1))  # other interactions are made again, not refused
+
+
+def test_a_full_disk_is_known_before_the_start(tmp_path, monkeypatch):
+    usage = SimpleNamespace(free=1000)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(RecipeError, match=r"the disk of --work .* has 0.00 GB free; this run writes up to"):
+        check(tmp_path)
+    usage.free = 10**12
+    check(tmp_path)
+    big = preflight.space_needed(
+        load_recipe("amazon-5core"), KNOWN["HuggingFaceTB/SmolLM2-135M-Instruct"], 12_000, 20_000
+    )
+    assert big["work"] > 11 * 4 * 4_884_480  # LoRA of rank 16 with its moments, three times, and the best weights
+
+
+# the plan
+
+
+@pytest.fixture
+def no_clock(monkeypatch):
+    monkeypatch.setattr(plan, "product_rate", lambda *args: 1e11)
+
+
+def test_a_plan_adds_up(tmp_path, no_clock):
+    recipe = toy_recipe()
+    recipe = recipe.model_copy(update={"schedule": replace(recipe.schedule, adapter_share=0.25)})
+    table = gpus.gpu_named(None, None, None)
+    made = plan.plan(recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w", table)
+    first, second = made["fine_tuning"]
+    assert first["tokens"] + second["tokens"] == recipe.schedule.tokens
+    assert (first["trains"], second["trains"]) == (["lora", "items"], ["adapter"])
+    for stage in (first, second):
+        assert sum(stage["tokens_per_task"].values()) == pytest.approx(stage["tokens"], abs=20)
+        assert stage["steps"] * stage["tokens_per_step"] == pytest.approx(stage["tokens"], rel=0.02)
+        assert stage["flops"]["total"] == pytest.approx(sum(v for n, v in stage["flops"].items() if n != "total"))
+    here = made["this_machine"]
+    assert here["hours"] == pytest.approx(made["flops"] / (1e11 * plan.CPU_EFFICIENCY) / 3600)
+    assert [gpu["name"] for gpu in made["gpus"]] == list(gpus.GPUS) and all(gpu["fits"] for gpu in made["gpus"])
+    assert made["code_book"]["fingerprint"] is None and made["work"]["encoder"] == survey.MISSING
+    json.dumps(made)
+    assert not list(tmp_path.iterdir())
+    console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
+    print_plan(made, console)
+    text = console.export_text()
+    for words in ("not made yet", "next_item", "word softmax", "this machine", "A100-80", "lower bound"):
+        assert words in text
+
+
+def test_steps_are_those_of_the_stream(tmp_path, no_clock):
+    """The plan's count against a walk through the real traffic."""
+    recipe, base = toy_recipe(), toy_base()
+    made = plan.plan(recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w")
+    ids = survey.provisional_ids(12, 2, 4, 1, 0)
+    renderer = Renderer(base.tokenizer, ItemVocab(len(base.tokenizer), ids), 1, recipe.encoder.dim)
+    world = survey.sketch(inputs_of("."), recipe.encoder.dim)
+    documents = round_of(world, renderer, recipe.traffic.shares, recipe.schedule.tokens, 5, 0)
+    walked = len(packs(documents, Trie(ids.codes, 4), renderer, recipe.traffic.pack_tokens))
+    assert made["fine_tuning"][0]["steps"] == pytest.approx(walked, rel=0.03)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
+def test_every_shipped_recipe_can_be_planned(name, tmp_path, no_clock):
+    recipe = load_recipe(name)
+    known = recipe.base if recipe.base in KNOWN else "HuggingFaceTB/SmolLM2-135M-Instruct"
+    base = Base(known, KNOWN[known], make_tokenizer(), None, "published sizes")
+    one = gpus.gpu_named("l4", None, None)
+    made = plan.plan(
+        recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w", one, elsewhere=True
+    )
+    assert made["gpus"][0]["fits"] and made["flops"] > 0
+    assert not made["base"]["here"] and any("is not on this machine yet" in note for note in made["notes"])
+
+
+def test_what_only_this_machine_lacks_is_a_note_in_a_plan_for_another(tmp_path, no_clock):
+    recipe = changed(engine={"quantize": "4bit", "precision": "bfloat16"})
+    arguments = (recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w")
+    with pytest.raises(RecipeError, match="4bit"):
+        plan.plan(*arguments)
+    notes = plan.plan(*arguments, elsewhere=True)["notes"]
+    assert any(note.startswith("not on this machine: engine.quantize") for note in notes)
+
+
+def test_gpus_by_name_and_by_number():
+    assert gpus.gpu_named("rtx 4090", None, None)[0].vram == 24
+    (own,) = gpus.gpu_named(None, 100.0, 12.0)
+    assert own.peak("bfloat16") == (100.0, "bfloat16") and own.vram == 12
+    assert gpus.GPUS["T4"].peak("bfloat16") == (8.1, "float32")
+    for given, words in (
+        (("K80", None, None), "no GPU 'K80'; there are: A100-40"),
+        ((None, 3.0, None), "go together"),
+        ((None, 0.0, 1.0), "must be above 0"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            gpus.gpu_named(*given)
+    assert (duration(0.001), duration(0.5), duration(7.25)) == ("4 s", "30 min", "7.2 h")
+
+
+def test_a_base_that_is_nowhere_is_described_where_it_is_known(monkeypatch, tmp_path):
+    monkeypatch.setenv("LLMREC_OFFLINE", "1")
+    monkeypatch.setattr("llmrec.finetune.bases._cached", lambda name: None)
+    make_lm(259).save_pretrained(tmp_path / "default")
+    make_tokenizer().save_pretrained(tmp_path / "default")
+    stand_in = BaseFiles("toy", tmp_path / "default", "0" * 64)
+    monkeypatch.setattr("llmrec.finetune.bases.base_model", lambda name: stand_in)
+    base = locate("Qwen/Qwen3-1.7B")
+    assert base.files is None and "published sizes" in base.stand_in
+    assert cost.body_of(base.config).parameters == 1_720_451_072
+    with pytest.raises(WeightsError, match="'no/such' is not on this machine and cannot be had"):
+        locate("no/such")
+
+
+# the traffic, shown
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_samples_show_what_is_trained_on(task, toy):
+    recipe = load_recipe(toy / "recipe.yaml")
+    shown = show.samples(task, 2, recipe, make_catalog(), make_interactions(), locate(recipe.base), 0, None)
+    assert len(shown.samples) == 2 and "provisional" in shown.provisional
+    for sample in shown.samples:
+        values = sample.values()
+        assert len(values["ids"]) == len(values["loss"]) and sum(values["loss"]) > 0
+        assert "".join(text for text, _ in sample.pieces) == values["text"].replace("⟦", "").replace("⟧", "")
+        trained = sum(text.count("<|item_") for text, mark in sample.pieces if mark)
+        base = 259
+        assert trained == sum(
+            base <= i < base + 8 and loss for i, loss in zip(values["ids"], values["loss"], strict=True)
+        )
+        assert values["text"].count("<user>") == values["users"] * recipe.model.user_slots
+    assert ("replay text was sampled just now" in shown.provisional) == (task == "replay")
+
+
+def test_samples_with_the_codes_of_a_run(tmp_path, toy):
+    _, _, ids = a_work_directory(tmp_path / "work")
+    base = locate(load_recipe(toy / "recipe.yaml").base)
+    shown = show.samples("title_item", 1, toy_recipe(), make_catalog(), make_interactions(), base, 0, tmp_path / "work")
+    assert shown.provisional == ""
+    path = [i - 259 for i in shown.samples[0].rendered.ids if 259 <= i < 267]
+    assert path in (ids.codes + np.array([0, 4])).tolist()
+
+
+def test_the_marks_are_seen_without_colour(toy):
+    recipe = load_recipe(toy / "recipe.yaml")
+    shown = show.samples("item_title", 1, recipe, make_catalog(), make_interactions(), locate(recipe.base), 0, None)
+    console = Console(record=True, width=500, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
+    show.print_shown(shown, console)
+    text = console.export_text()
+    assert "Tale" in text[text.rindex("⟦") :] and "note: item codes are provisional" in text
+
+
+# the bench
+
+
+def test_the_usual_way_has_one_row_a_target():
+    model = make_model()
+    rows = usual.target_rows(survey.sketch(inputs_of("."), 8), model.renderer, 9, 0, window=2)
+    collator = usual.Collator(0, 2)
+    batch = collator(rows)
+    assert (batch["labels"] != usual.IGNORED).sum(dim=1).tolist() == [2] * 9
+    assert collator.counts == [(int(batch["attention_mask"].sum()), 9)]
+    at = batch["labels"] != usual.IGNORED
+    assert (batch["labels"][at] == batch["input_ids"][at]).all()
+    assert (batch["attention_mask"].sum(dim=1).numpy() == [len(row.ids) for row in rows]).all()
+
+
+def usual_pair():
+    """The bundle and the usual model with the same weights: items as added rows, scale 1, LoRA at its start."""
+    tokenizer = make_tokenizer()
+    model = make_model(slots=1)
+    for name, parameter in model.trainable().items():
+        if "lora_B" in name:
+            torch.nn.init.zeros_(parameter)
+    torch.nn.init.ones_(model.item_scale)
+    other = usual.usual_model(make_lm(len(tokenizer)), model.vocab, model.config)
+    for name, parameter in other.named_parameters():
+        if "trainable_tokens_delta" in name:
+            with torch.no_grad():
+                parameter.copy_(model.items.weight)
+    return model, other
+
+
+def test_the_usual_loss_is_ours_but_for_what_the_softmax_is_over():
+    """The same rows, the same weights: its logits, taken over the codes of the level, give our loss."""
+    model, other = usual_pair()
+    rows = usual.target_rows(survey.sketch(inputs_of("."), 8), model.renderer, 6, 0)
+    batch = usual.Collator(0, 2)(rows)
+    with torch.no_grad():
+        logits = other(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    trie = Trie(model.vocab.ids.codes, 4)
+    theirs, whole = 0.0, 0.0
+    documents = []
+    for line, row in enumerate(rows):
+        rendered = SimpleNamespace(ids=row.ids, loss=row.labels >= 0, users=np.zeros((0, 8), np.float32))
+        documents.append(Document("next_item", rendered))
+        for level, at in enumerate(np.flatnonzero(row.labels >= 0)):
+            first = model.vocab.base + 4 * level
+            single = pack([documents[-1]], trie, model.renderer).levels[level]
+            codes = logits[line, at - 1, first : first + 4] + torch.from_numpy(single.prior[0])
+            theirs -= float(torch.log_softmax(codes, -1)[int(row.labels[at]) - first])
+            whole -= float(torch.log_softmax(logits[line, at - 1], -1)[int(row.labels[at])])
+    with torch.no_grad(), packed_attention(model):
+        ours = float(Objective(model, 0.0)(pack(documents, trie, model.renderer))[0])
+        mean = float(other(**batch).loss)
+    assert theirs == pytest.approx(ours, rel=1e-4)
+    assert mean == pytest.approx(whole / 12, rel=1e-4)  # and the Trainer's is the mean over words and items
+
+
+class Told:
+    """Stands in for the line to the bench: every turn comes at once, what is told is kept."""
+
+    def __init__(self):
+        self.steps, self.waits = [], 0
+
+    def ready(self):
+        self.waits = 0
+
+    def wait(self):
+        self.waits += 1
+
+    def done(self, step):
+        self.steps.append(step)
+
+
+def test_both_sides_train_step_by_step(toy, monkeypatch):
+    job = bench_sides.Job(load_recipe(toy / "recipe.yaml"), str(toy / "data"), 2, 0, 1)
+    ours, theirs, kept = Told(), Told(), []
+    real = bench_sides.trainer
+    monkeypatch.setattr(bench_sides, "trainer", lambda model, *rest: kept.append(model) or real(model, *rest))
+    bench_sides.engine_side(job, ours, {"next_item": 1.0})
+    bench_sides.usual_side(job, theirs)
+    for told in (ours, theirs):
+        assert (told.waits, len(told.steps)) == (2, 2)
+        assert all(step.seconds > 0 and step.tokens > 0 and step.targets > 0 for step in told.steps)
+    assert all(step.flops > step.frozen > 0 for step in ours.steps)
+    assert theirs.steps[0].tokens == pytest.approx(job.recipe.traffic.pack_tokens, rel=0.25)
+    moved = {n: p for n, p in kept[0].named_parameters() if p.requires_grad}
+    assert any("lora_B" in n and p.abs().max() > 0 for n, p in moved.items())
+    assert [p.shape for n, p in moved.items() if "trainable_tokens" in n] == [(8, 32)]  # one tied table of items
+
+
+def test_a_summary_is_a_result_file(tmp_path):
+    steps = [bench_sides.Step(s, 1000, 100, 4e9, 3e9) for s in (1.0, 2.0, 3.0)]
+    slow = [bench_sides.Step(s, 500, 10) for s in (2.0, 4.0, 6.0)]
+    taken = {
+        bench.ENGINE: bench.Taken(steps, [0.5, 1.0, 1.5], [4e9] * 3, 10**9, 2 * 10**9),
+        bench.USUAL: bench.Taken(slow, [0.0] * 3, [4e9] * 3, 10**9, 4 * 10**9),
+    }
+    rows, targets = bench.summarise(taken, 0)
+    assert targets == pytest.approx(
+        {"targets_per_s_ratio": 20.0, "tokens_per_s_ratio": 4.0, "peak_memory_ratio": 0.5, "floor_ratio": 2.0}
+    )
+    assert rows["engine"]["tokens_per_s"] == pytest.approx((500.0, 1000 / 3, 1000.0))
+    assert "floor_ratio" not in rows["usual"]
+    path = tmp_path / "bench-train.json"
+    publish(path, "toy", {"how": "so"}, rows, targets, 0, "llmrec bench --train", 1.0, 6)
+    check_result(json.loads(path.read_text()), "bench-train")
+
+
+def test_the_bench_runs_its_sides_as_processes(toy):
+    found = bench.run(toy / "recipe.yaml", str(toy / "data"), quick=True)
+    assert set(found.targets) == {"targets_per_s_ratio", "tokens_per_s_ratio", "peak_memory_ratio", "floor_ratio"}
+    assert all(value > 0 for value in found.targets.values())
+    for side in ("engine", "usual"):
+        loaded, peak = (found.rows[side][what][0] for what in ("loaded_memory_gb", "peak_memory_gb"))
+        assert 0 < loaded <= peak < 4
+    assert found.steps == 4
+
+
+def test_a_side_that_cannot_start_says_why(toy, tmp_path):
+    text = yaml.safe_load((toy / "recipe.yaml").read_text())
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({**text, "semantic_ids": {"depth": 1, "size": 2}}))
+    line = SimpleNamespace(sent=[], send=lambda value: line.sent.append(value))
+    bench_sides.serve(line, bench.USUAL, bench_sides.Job(load_recipe(tmp_path / "r.yaml"), str(toy / "data"), 1, 0, 1))
+    assert isinstance(line.sent[0], UserError)
+    with pytest.raises(DataError, match="hold 2 items"):
+        bench._receive(SimpleNamespace(recv=lambda: line.sent[0]), "usual")
+
+
+# the command line
+
+
+def command(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["llmrec", *words])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("data show-traffic --task nope", "no task 'nope'; there are: next_item, user_item"),
+        ("data show-traffic --task replay -n 0", "-n is 0"),
+        ("data show-traffic --task replay --work /no/such", "'/no/such'"),
+        ("train ml-100k --recipe smoke --out m --gpu L4", "belong to --dry-run"),
+        ("train ml-100k --recipe smoke --out m --dry-run --gpu K80", "no GPU 'K80'"),
+        ("train ml-100k --recipe smoke --out m --dry-run --tflops 3", "go together"),
+        ("bench --train --model m", "--model belongs to decoding"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(words, named, monkeypatch, capsys):
+    code, out, err = command(words.split(), monkeypatch, capsys)
+    assert (code, out) == (2, "") and named in err and err.count("\n") == 1
+
+
+def test_verbs_print_json(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plan, "product_rate", lambda *args: 1e11)
+    given = ["--recipe", str(toy / "recipe.yaml")]
+    words = ["data", "show-traffic", "--task", "wish_item", "-n", "1", "--data", str(toy / "data"), *given, "--json"]
+    code, out, _ = command(words, monkeypatch, capsys)
+    assert code == 0 and json.loads(out)["samples"][0]["loss"][-4:] == [1, 1, 0, 0]
+    words = ["train", str(toy / "data"), *given, "--out", str(tmp_path / "m"), "--dry-run", "--gpu", "L4", "--json"]
+    code, out, _ = command(words, monkeypatch, capsys)
+    assert code == 0 and json.loads(out)["gpus"][0]["name"] == "L4" and not list(tmp_path.iterdir())
+
+
+def test_bench_writes_its_file(tmp_path, monkeypatch, capsys):
+    rows = {"engine": {"tokens_per_s": (2.0, 1.0, 3.0)}}
+    targets = {"targets_per_s_ratio": 9.0, "tokens_per_s_ratio": 2.0, "peak_memory_ratio": 0.5, "floor_ratio": 1.4}
+    asked = []
+    found = bench.Measured(rows, targets, {"a": "b"}, 6, 1.0)
+    monkeypatch.setattr(bench, "run", lambda **how: asked.append(how) or found)
+    words = ["bench", "--train", "--quick", "--seed", "3", "--out", str(tmp_path)]
+    code, out, _ = command(words, monkeypatch, capsys)
+    assert code == 0 and asked == [{"quick": True, "seed": 3}] and "tokens_per_s_ratio: 2" in out
+    check_result(json.loads((tmp_path / "bench-train.json").read_text()), "bench-train")
