@@ -97,6 +97,7 @@ class BPR:
         seed: int = 0,
     ) -> None:
         from implicit.cpu.bpr import BayesianPersonalizedRanking
+        from implicit.recommender_base import ModelFitError
 
         # One thread: several would write over each other in an order that nobody can repeat.
         model: Any = BayesianPersonalizedRanking(
@@ -107,9 +108,12 @@ class BPR:
             num_threads=1,
             random_state=seed,
         )
-        model.fit(taken(train, n_items), show_progress=False)
         self._regularization = regularization
-        self._items = np.asarray(model.item_factors, np.float32)  # the last column is the item's bias
+        try:
+            model.fit(taken(train, n_items), show_progress=False)
+            self._items = np.asarray(model.item_factors, np.float32)  # the last column is the item's bias
+        except ModelFitError:  # it diverged: a setting that ranks nothing, and loses the search
+            self._items = np.zeros((n_items, factors + 1), np.float32)
         counts = item_counts(train, n_items).astype(np.float64)
         self._negatives = np.random.default_rng(seed).choice(n_items, NEGATIVES, p=counts / counts.sum())
 

@@ -195,7 +195,7 @@ def judge_pair(question: Question, scored: Scored) -> dict[str, float]:
 TASKS: tuple[Task, ...] = (
     Task(
         "lambada_openai", 1, Source(("lambada/lambada_test.jsonl",), GITHUB + "cybertronai/bflm"),
-        read_lambada, judge_greedy, "acc", 700,
+        read_lambada, judge_greedy, "acc", 600,
     ),
     Task(
         "blimp", 1, Source(("blimp/blimp.jsonl",), GITHUB + "alexwarstadt/blimp"),
@@ -203,11 +203,11 @@ TASKS: tuple[Task, ...] = (
     ),
     Task(
         "piqa", 1, Source(("piqa/valid.jsonl", "piqa/valid-labels.lst"), GITHUB + "ybisk/ybisk.github.io"),
-        read_piqa, judge_choice, "acc_norm", 600,
+        read_piqa, judge_choice, "acc_norm", 500,
     ),
     Task(
         "arc_easy", 1, Source(("arc/arc_easy_test.llmfoundry.jsonl",), GITHUB + "mosaicml/llm-foundry"),
-        read_arc, judge_choice, "acc_norm", 700,
+        read_arc, judge_choice, "acc_norm", 600,
     ),
     Task(
         "hellaswag", 1, Source(("hellaswag/hellaswag_val_full.txt",), GITHUB + "klosax/hellaswag_text_data"),

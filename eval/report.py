@@ -9,13 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from llmrec.artifacts import write_bytes_atomic
-from llmrec.errors import UserError
+from llmrec.artifacts import read_manifest, write_bytes_atomic
+from llmrec.errors import ArtifactError, UserError
 from llmrec.eval import report_sections as sections
 from llmrec.eval.language_chat import own_instructions
 from llmrec.eval.report_data import UNKNOWN, Result, check_together, load, models
 from llmrec.eval.report_gallery import gallery
 from llmrec.eval.report_page import Block, Section, Table, Words, html, markdown
+from llmrec.pretrained import KIND as MODEL
 from llmrec.pretrained import read_settings
 from llmrec.resources import home
 from llmrec.sources import load_data
@@ -114,9 +115,20 @@ def _curves(model: Path | None, out: Path) -> Section:
     lines = _journal(path) if path is not None and path.is_file() else []
     if not lines or model is None:
         return Section("Learning curves", [Words(f"No {JOURNAL} stands beside the model.")])
-    last = lines[-1]
-    source = f"{JOURNAL} of {model.name}: {len(lines)} lines to step {last.get('step')}, {last.get('seconds')} s"
+    source = f"{JOURNAL} of {model.name}: {len(lines)} lines to step {lines[-1].get('step')}; {_trained(model)}"
     return Section("Learning curves", sections.curves(lines, out / PLOTS / f"training-{model.name}", source))
+
+
+def _trained(model: Path) -> str:
+    """Where a model comes from, in its manifest's own words."""
+    try:
+        manifest = read_manifest(model, MODEL, verify=False)
+    except ArtifactError:
+        return "the model has no manifest"
+    meta, recipe = manifest.meta, dict(manifest.meta.get("recipe", {}))
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    told = f"llmrec train, seed {recipe.get('seed')}, {meta.get('tokens')} tokens, {meta.get('seconds')} s"
+    return f"{told}, train part {str(meta.get('train_fingerprint'))[:16]}, commit not recorded, {versions}"
 
 
 def _journal(path: Path) -> list[dict[str, Any]]:

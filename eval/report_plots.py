@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,8 @@ _SETTINGS = {
     "grid.alpha": 0.3,
     "axes.axisbelow": True,
 }
+_BESIDE: Mapping[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8, "frameon": False}
+_MARKS = "osD^vP"  # names outnumber the colours
 Point = tuple[float, float]
 
 
@@ -55,7 +57,7 @@ def bars(path: Path, labels: Sequence[str], series: Mapping[str, Sequence[Estima
         axes.invert_yaxis()
         axes.set_xlabel(unit)
         if len(series) > 1:
-            axes.legend(fontsize=8)
+            axes.legend(**_BESIDE)
 
     _write(path, draw, 1.0 + 0.22 * len(labels) * (1 + 0.6 * (len(series) - 1)))
 
@@ -68,20 +70,20 @@ def lines(path: Path, series: Mapping[str, Sequence[Point]], across: str, up: st
             axes.plot([x for x, _ in points], [y for _, y in points], marker=".", lw=1, label=name)
         axes.set_xlabel(across)
         axes.set_ylabel(up)
-        axes.legend(fontsize=8)
+        axes.legend(**_BESIDE)
 
     _write(path, draw, 3.2)
 
 
 def points(path: Path, series: Mapping[str, Point], across: str, up: str) -> None:
-    """A named dot for each (x, y)."""
+    """A mark for each (x, y), named beside the axes."""
 
     def draw(axes: Axes) -> None:
-        for name, (x, y) in series.items():
-            axes.scatter([x], [y], s=24)
-            axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        for place, (name, (x, y)) in enumerate(series.items()):
+            axes.scatter([x], [y], s=28, marker=_MARKS[place % len(_MARKS)], label=name)
         axes.set_xlabel(across)
         axes.set_ylabel(up)
+        axes.legend(**_BESIDE)
 
     _write(path, draw, 3.6)
 

@@ -141,7 +141,7 @@ def anything(result: Result) -> Section:
         for name, metrics in result.rows.items()
         for metric, value in metrics.items()
     ]
-    table = Table(["", "value", "95 %"], rows, result.source)
+    table = Table(["", "value", "interval"], rows, result.source)
     return Section(f"{result.suite}, {result.dataset}", [Words(told(result.protocol)), table])
 
 
@@ -197,7 +197,8 @@ def bars(
     if not labels or not drawn:
         return Words(f"{shows}: nothing to draw.")
     plots.bars(path, labels, drawn, unit)
-    return Picture(path, f"{shows}, with 95 % intervals", source)
+    sure = all(value.ci95[0] == value.ci95[1] for values in drawn.values() for value in values if value is not None)
+    return Picture(path, shows if sure else f"{shows}, with 95 % intervals", source)
 
 
 def _svg(stem: Path, what: str = "") -> Path:

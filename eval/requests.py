@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
@@ -45,8 +45,11 @@ class Front:
     """What the chat sees of a recommender: the caller's candidates go into every request, words only if wanted."""
 
     def __init__(self, recommender: Recommender, candidates: tuple[int, ...] | None, words: bool) -> None:
-        self.catalog, self.users, self.history_of = recommender.catalog, recommender.users, recommender.history_of
         self._recommender, self._candidates, self._words = recommender, candidates, words
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the recommender's own, whatever the chat comes to ask it for."""
+        return getattr(self._recommender, name)
 
     def recommend(self, request: Request) -> list[Recommendation]:
         """As `Recommender.recommend`, of the candidates only when there are any."""

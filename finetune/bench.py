@@ -142,8 +142,10 @@ def _take_turns(job: Job, names: Sequence[str], body: Body, seconds: float, cons
 
 
 def _rates(job: Job, name: str, body: Body, seconds: float) -> tuple[float, float]:
-    """Rates of float32 products and of products in the side's own format."""
+    """Rates of float32 products and of products in the side's own format; the usual side has no counted floor."""
     tokens = job.recipe.traffic.pack_tokens
+    if name == USUAL:
+        return 1.0, 1.0
     plain = product_rate(body, tokens, seconds)
     return plain, product_rate(body, tokens, seconds, "bfloat16") if name == FAST else plain
 

@@ -41,9 +41,12 @@ from llmrec.vocab import ItemVocab
 _SAMPLE = 40_000  # tokens of traffic that the counts are taken from
 _MEASURE = 1.0  # seconds
 _BUSY = 4096  # tokens a pack below which a GPU mostly waits for the next kernel; a rule of thumb
-# Share of the plain product's rate that a step of the engine reaches on a CPU; `llmrec bench --train` measures it (the
-# inverse of its floor ratio).
-CPU_EFFICIENCY = 0.75
+# Share of the plain product's rate that the engine reaches on a CPU, by the format of its products: the inverse of the
+# floor ratios of `llmrec bench --train` (two cores of an AMD EPYC: full mix in float32 1.49, bfloat16 products 1.95).
+CPU_EFFICIENCY: Mapping[str, float] = {"float32": 0.67, "bfloat16": 0.51}
+# Peak over what is counted, from the same run (next items 1.04, full mix 1.16): buffers of the backward pass and of the
+# libraries.
+_OVERHEAD = 1.15
 # An assumption, not a measurement: what LoRA training of small models is commonly seen to reach of the peak.
 GPU_EFFICIENCY = 0.35
 _CUDA_CONTEXT = 600_000_000  # bytes, an assumption
@@ -234,16 +237,16 @@ def _here(recipe: Recipe, body: Body, flops: Mapping[str, float], memory: Mappin
         "threads": torch.get_num_threads(),
         "products": products,
         "product_gflops": round(fast / 1e9, 1),
-        "efficiency": CPU_EFFICIENCY,
-        "hours": ideal / CPU_EFFICIENCY / 3600,
-        "peak_memory_gb": round((sum(memory.values()) + program) / 1e9, 2),
+        "efficiency": CPU_EFFICIENCY[products],
+        "hours": ideal / CPU_EFFICIENCY[products] / 3600,
+        "peak_memory_gb": round(_OVERHEAD * (sum(memory.values()) + program) / 1e9, 2),
         "memory_free_gb": round(psutil.virtual_memory().available / 1e9, 2),
     }
 
 
 def _there(gpu: Gpu, recipe: Recipe, flops: float, memory: Mapping[str, int]) -> dict[str, Any]:
     peak, kind = gpu.peak(recipe.engine.precision)
-    need = (sum(memory.values()) + _CUDA_CONTEXT) / 1e9
+    need = _OVERHEAD * (sum(memory.values()) + _CUDA_CONTEXT) / 1e9
     return {
         "name": gpu.name,
         "type": kind,

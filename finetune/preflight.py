@@ -104,7 +104,7 @@ def check_directories(recipe: Recipe, catalog: Catalog, out: Path, work: Path) -
         )
     codes = work / "semantic_ids" / "arrays.safetensors"
     if codes.is_file():
-        with safe_open(codes, "numpy") as file:  # type: ignore[no-untyped-call]
+        with safe_open(codes, "numpy") as file:
             held = file.get_slice("codes").get_shape()[0]
         if held != len(catalog):
             raise ArtifactError(

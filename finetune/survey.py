@@ -17,7 +17,7 @@ from llmrec.finetune.run import fingerprints_of, make_world
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.world import World
 from llmrec.semid import SemanticIds
-from llmrec.sequence import SASRec, SASRecConfig, SequenceEncoder
+from llmrec.sequence import EncoderConfig, EncoderNet, SequenceEncoder
 from llmrec.weights import BaseFiles
 
 READY = "already there"
@@ -104,10 +104,10 @@ def _progress(inputs: Inputs, encoder: SequenceEncoder | None, ids: SemanticIds 
     return MISSING
 
 
-def untrained_encoder(n: int, config: SASRecConfig, seed: int) -> SequenceEncoder:
+def untrained_encoder(n: int, config: EncoderConfig, seed: int) -> SequenceEncoder:
     """An encoder of the right shape that has seen nothing."""
     torch.manual_seed(seed)
-    return SequenceEncoder(SASRec(n, config))
+    return SequenceEncoder(EncoderNet(n, config))
 
 
 def provisional_ids(n: int, depth: int, size: int, dim: int, seed: int) -> SemanticIds:

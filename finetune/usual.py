@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from llmrec.finetune.world import World, pick
 from llmrec.model import ATTENTION_AND_MLP, ModelConfig
@@ -131,4 +131,6 @@ def trainer(
         report_to="none",
         disable_tqdm=True,
     )
-    return Trainer(model=model, args=arguments, train_dataset=list(rows), data_collator=collator)
+    loop = Trainer(model=model, args=arguments, train_dataset=list(rows), data_collator=collator)
+    loop.remove_callback(PrinterCallback)  # else the end of the run is printed among the results
+    return loop

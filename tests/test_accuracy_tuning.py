@@ -158,3 +158,13 @@ def test_what_is_missing_is_said(monkeypatch):
     for tune in (tune_als, tune_bpr):
         with pytest.raises(RequestError, match=r"implicit is not installed \(pip install 'llmrec\[baselines\]'\)"):
             tune(SPLIT, 12)
+
+
+@needs_implicit
+def test_settings_that_diverge_lose_the_search_and_stop_nothing():
+    wild = BPR(SPLIT.train, 12, 4, 0.0, 300, learning_rate=1e9)
+    assert (wild.scores([np.array([0, 2])]) == 0).all()
+    grid = {"factors": (4,), "learning_rate": (1e9, 0.05), "regularization": (0.0,), "iterations": (300,)}
+    best, trials = tune_bpr(SPLIT, 12, grid)
+    assert not (best.scores([np.array([0, 2])]) == 0).all()
+    assert trials[0].metrics["ndcg@10"] < trials[1].metrics["ndcg@10"]

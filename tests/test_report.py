@@ -10,10 +10,12 @@ from rich.console import Console
 
 from llmrec.errors import DataError, RequestError
 from llmrec.eval import protocol, report_plots
+from llmrec.eval.language_chat import own_instructions
 from llmrec.eval.protocol import Estimate, Row, Target, provenance, stamp, write_per_user, write_result
 from llmrec.eval.report import COMMANDS, run_report
 from llmrec.eval.report_data import check_together, load, one_table
-from llmrec.eval.report_page import Table, html, markdown
+from llmrec.eval.report_page import Section, Table, html, markdown
+from llmrec.eval.retention_store import Measured, Sample, save
 
 QUIET = Console(quiet=True)
 EVIL = '<img src=x onerror=alert(1)>|`$x$`[a](javascript:1)\n<script>alert("x")</script>'
@@ -146,8 +148,6 @@ def test_names_and_texts_are_text(tmp_path):
 
 
 def test_markdown_cells_stay_cells():
-    from llmrec.eval.report_page import Section
-
     table = Table(["", "a|b"], [["x|y\nz", "*1*"]], "from `here`")
     (line,) = [one for one in markdown("t", [Section("s", [table])], None).splitlines() if "x" in one]
     assert line == "| x\\|y z | \\*1\\* |"
@@ -228,6 +228,23 @@ def test_failures_are_shown_with_their_inputs(results):
     assert "place 1 for item-knn" in text and text.count("taken next: Aliens") == 1
     assert "a comedy before 1990" in text and "breaks: Heat (1995)" in text and "horror" not in text
     assert "after typos-1" in text and "waht next" in text and "row 4; row 3" in text and "and now" not in text
+
+
+def test_instructions_that_are_no_longer_followed_are_shown_with_both_replies(results):
+    prompts = [one.prompt for one in own_instructions()[1]]
+    for side, followed in (("base", (1.0, 1.0, 0.0)), ("tuned", (1.0, 0.0, 1.0))):
+        values = [{"acc": acc, "reply": f"{side} says {n}"} for n, acc in enumerate(followed)]
+        sample = Sample("instructions", "1", (), 0, 3, {}, (side,))
+        save(
+            results / "per_item" / f"retention-toy-instructions-{side}.parquet",
+            sample,
+            Measured([4, 7, 9], values, 1.0),
+        )
+    run_report(results, console=QUIET)
+    text = (results / "report.md").read_text().split("## Failures")[1]
+    assert text.count("no longer followed") == 1 and "base says 1" in text and "tuned says 1" in text
+    assert "says 0" not in text and "says 2" not in text
+    assert prompts[7] in read(results / "report.html").texts
 
 
 def test_the_same_files_give_the_same_bytes(results):

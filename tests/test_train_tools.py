@@ -281,7 +281,7 @@ def test_a_plan_adds_up(tmp_path, no_clock):
         assert stage["steps"] * stage["tokens_per_step"] == pytest.approx(stage["tokens"], rel=0.02)
         assert stage["flops"]["total"] == pytest.approx(sum(v for n, v in stage["flops"].items() if n != "total"))
     here = made["this_machine"]
-    assert here["hours"] == pytest.approx(made["flops"] / (1e11 * plan.CPU_EFFICIENCY) / 3600)
+    assert here["hours"] == pytest.approx(made["flops"] / (1e11 * plan.CPU_EFFICIENCY["float32"]) / 3600)
     assert [gpu["name"] for gpu in made["gpus"]] == list(gpus.GPUS) and all(gpu["fits"] for gpu in made["gpus"])
     assert made["code_book"]["fingerprint"] is None and made["work"]["encoder"] == survey.MISSING
     json.dumps(made)
