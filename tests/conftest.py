@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from llmrec.interactions import Interactions
 from llmrec.model import ModelConfig, RecModel
 from llmrec.semid import SemanticIds, fit
 from llmrec.sequence import SASRec, SASRecConfig, SequenceEncoder
+
+os.environ.setdefault("LLMREC_FEEDBACK", "off")  # no test may write where a person's feedback lies
 
 GENRES = ("Comedy", "Horror")
 

@@ -1,0 +1,132 @@
+"""One precedence, one name for a setting everywhere, and one line for a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmrec.app.settings import CONFIG, Settings, assigned, limits_of, load
+from llmrec.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"LLMREC_{name.upper()}", raising=False)
+    monkeypatch.delenv(CONFIG, raising=False)
+
+
+def written(tmp_path: Path, text: str, mode: int = 0o600) -> Path:
+    path = tmp_path / "llmrec.toml"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def test_arguments_go_before_the_environment_and_that_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, "port = 7001\nqueue = 5\nturns = 7\n")
+    assert (load(path).port, load(path).queue, load().port) == (7001, 5, 7860)
+    monkeypatch.setenv("LLMREC_PORT", "7002")
+    monkeypatch.setenv("LLMREC_QUEUE", "6")
+    found = load(path, port=7003)
+    assert (found.port, found.queue, found.turns, found.sessions) == (7003, 6, 7, 1000)
+    monkeypatch.setenv(CONFIG, str(path))
+    assert load().turns == 7
+
+
+def test_every_setting_can_be_given_in_each_of_the_three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "host": "127.0.0.2", "port": 7001, "user": "ann", "body_bytes": 2048, "queue": 3, "concurrency": 1,
+        "sessions": 9, "session_minutes": 1.5, "message_chars": 200, "turns": 3, "k": 20, "reply_tokens": 9,
+        "reply_seconds": 2.5, "feedback": "off", "backend_url": "http://127.0.0.1:1/v1", "backend_model": "m",
+        "backend_seconds": 3.0, "backend_bytes": 2000, "mcp": True, "model": "m1", "batch_dir": "b1", "results": "r1",
+    }  # fmt: skip
+    secret = {"password": "long enough", "backend_key": "sk-1"}
+    assert set(values) | set(secret) == set(Settings.model_fields)
+    expected = {
+        name: Path(value) if name in {"model", "batch_dir", "results"} else value for name, value in values.items()
+    }
+    toml = "\n".join(f"{name} = {str(v).lower() if isinstance(v, bool) else repr(v)}" for name, v in values.items())
+    assert load(written(tmp_path, toml)).model_dump(exclude=set(secret)) == expected
+    assert (
+        load(**assigned([f"{name}={value}" for name, value in values.items()])).model_dump(exclude=set(secret))
+        == expected
+    )
+    for name, value in values.items():
+        monkeypatch.setenv(f"LLMREC_{name.upper()}", str(value))
+    assert load().model_dump(exclude=set(secret)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prot = 7001", "setting 'prot' is unknown; did you mean 'port'?"),
+        ("[server]\nport = 1", "'server' is unknown"),
+        ("port = 'many'", "setting port is 'many': input should be a valid integer"),
+        ("queue = 0", "setting queue is '0': input should be greater than or equal to 1"),
+        ("port = ", "not TOML"),
+        ("host = '0.0.0.0'", "LLMREC_PASSWORD"),
+        ("backend_url = 'file:///etc/passwd'", "http://host:port/v1"),
+        ("backend_url = 'http://127.0.0.1:1/v1'", "backend_model is missing"),
+        (
+            "backend_url = 'http://words.example/v1'\nbackend_model = 'm'\nbackend_key = 'sk'",
+            "backend_key would travel unencrypted to words.example",
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_said_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(written(tmp_path, text))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.toml"):
+        load(tmp_path / "gone.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not TOML"):
+        load(tmp_path / "binary.toml")
+    with pytest.raises(UserError, match="chmod 600"):
+        load(written(tmp_path, "password = 'long enough'", 0o644))
+    private = load(written(tmp_path, "password = 'long enough'\nhost = '0.0.0.0'"))
+    assert not private.local
+    assert "long enough" not in repr(private)
+
+
+def test_a_misspelt_variable_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMREC_TEST_KILLS", "3")  # other parts have variables of their own
+    load()
+    monkeypatch.setenv("LLMREC_PASSWRD", "long enough")
+    with pytest.raises(UserError, match="did you mean LLMREC_PASSWORD"):
+        load()
+
+
+def test_mcp_is_for_this_machine_only() -> None:
+    assert load(mcp=True).mcp
+    for given in ({"password": "long enough"}, {"password": "long enough", "host": "0.0.0.0"}):
+        with pytest.raises(UserError, match="mcp has no log-in"):
+            load(mcp=True, **given)
+
+
+def test_assignments() -> None:
+    assert assigned(["queue=8", "session-minutes = 2"]) == {"queue": "8", "session_minutes": "2"}
+    with pytest.raises(UserError, match="name=value"):
+        assigned(["queue"])
+    for secret in ("password", "backend-key"):
+        with pytest.raises(UserError, match="list of processes"):
+            assigned([f"{secret}=abc"])
+
+
+def test_limits_reach_the_conversation() -> None:
+    limits = limits_of(load(k=5, turns=3, message_chars=150, reply_tokens=7, reply_seconds=1.5))
+    assert (limits.k, limits.default_k, limits.turns) == (5, 5, 3)
+    assert (limits.message_chars, limits.reply_tokens, limits.reply_seconds) == (150, 7, 1.5)
+
+
+def test_every_setting_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if f"| `{name}` |" not in text] == []
