@@ -18,6 +18,7 @@ from rapidfuzz import fuzz, process
 from llmrec.artifacts import fingerprint_bytes
 from llmrec.errors import DataError, RequestError
 from llmrec.filters import AttributeTable, Filters, Mask, Value
+from llmrec.kinds import Kind, kind_of, number_words
 from llmrec.titles import TitleFinder
 
 __all__ = ["Catalog", "Filters", "Item", "Value", "clean_text"]
@@ -156,6 +157,11 @@ class Catalog:
         """Return the sorted distinct values of an attribute; RequestError names valid attributes."""
         return self._table.values(name)
 
+    def kind(self, name: str) -> Kind:
+        """Return what sort of attribute it is; RequestError names valid attributes."""
+        self._table.values(name)
+        return kind_of(name, (item.attributes[name] for item in self.items if name in item.attributes))
+
     def where(self, filters: Filters) -> Mask:
         """Return bool[n]: the rows that satisfy the filters; RequestError names what is valid."""
         return self._table.mask(filters)
@@ -170,7 +176,7 @@ class Catalog:
             elif isinstance(value, str):
                 parts.append(value)
             elif name != "year":
-                parts.append(f"{name} {value:g}")
+                parts.append(f"{name} {number_words(value)}")
         return ". ".join(part for part in [*parts, item.text] if part)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from llmrec.errors import RequestError
+from llmrec.kinds import number_words
 
 Value: TypeAlias = str | int | float | tuple[str, ...]
 Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
@@ -141,9 +142,9 @@ class AttributeTable:
 
 def _words(bound: Range) -> str:
     low, high = bound
-    if low is None or high is None:
-        return f"at least {low:g}" if high is None else f"at most {high:g}"
-    return f"{low:g} to {high:g}"
+    if low is None:
+        return "anything" if high is None else f"at most {number_words(high)}"
+    return f"at least {number_words(low)}" if high is None else f"{number_words(low)} to {number_words(high)}"
 
 
 def _union(first: Choice, second: Choice) -> dict[str, tuple[str, ...]]:

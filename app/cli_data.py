@@ -1,0 +1,163 @@
+"""`llmrec data`: prepare and check data, look at what training makes of it, and take it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmrec.app.cli_print import Json, print_values
+from llmrec.errors import RequestError
+
+data = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
+
+_TABLE = "Tables of your own"
+
+
+@data.command(epilog="Example: llmrec data prepare --source recbole --path my-files --out my-data")
+def prepare(
+    source: Annotated[str, typer.Option(help="ml-100k, movielens, amazon, s3rec, recbole or table (your own).")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    path: Annotated[Path | None, typer.Option(help="Where the files are; ml-100k is fetched when left out.")] = None,
+    items: Annotated[
+        str | None,
+        typer.Option(help="CSV, JSONL, Parquet, a directory of them, or hf:org/name@split.", rich_help_panel=_TABLE),
+    ] = None,
+    interactions: Annotated[str | None, typer.Option(help="In the same forms.", rich_help_panel=_TABLE)] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="TOML file that says all of this; flags win.", rich_help_panel=_TABLE)
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Plural noun for the items.", rich_help_panel=_TABLE)] = None,
+    item_id: Annotated[
+        str | None, typer.Option(help="Column of item ids [item_id].", rich_help_panel=_TABLE, show_default=False)
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Column of titles [title].", rich_help_panel=_TABLE)] = None,
+    text: Annotated[str | None, typer.Option(help="Columns of description, a,b.", rich_help_panel=_TABLE)] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Columns of words, a,b or name=column.", rich_help_panel=_TABLE)
+    ] = None,
+    number: Annotated[str | None, typer.Option(help="Columns of numbers.", rich_help_panel=_TABLE)] = None,
+    date: Annotated[str | None, typer.Option(help="Columns of days.", rich_help_panel=_TABLE)] = None,
+    flag: Annotated[str | None, typer.Option(help="Columns of true and false.", rich_help_panel=_TABLE)] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between words of a category in a text cell [|].", rich_help_panel=_TABLE)
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids [user_id].", rich_help_panel=_TABLE)] = None,
+    item: Annotated[
+        str | None, typer.Option(help="Column of item ids, or lists of them [item_id].", rich_help_panel=_TABLE)
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Column of times.", rich_help_panel=_TABLE)] = None,
+    value: Annotated[str | None, typer.Option(help="Column of ratings or weights.", rich_help_panel=_TABLE)] = None,
+    event: Annotated[str | None, typer.Option(help="Column of event types.", rich_help_panel=_TABLE)] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="Weight of an event type, buy=3; 0 leaves it out.", rich_help_panel=_TABLE)
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse what would be left out.", rich_help_panel=_TABLE)] = False,
+    as_json: Json = False,
+) -> None:
+    """Read data files into the one prepared form that all other verbs take."""
+    item_columns = {
+        "file": items, "id": item_id, "title": title, "text": text, "category": category, "number": number,
+        "date": date, "flag": flag, "separator": separator,
+    }  # fmt: skip
+    log_columns = {"file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event}
+    flags = {"domain": domain, "items": item_columns, "interactions": log_columns, "events": _weights(weight or [])}
+    from llmrec import sources
+
+    if source == "table":
+        if path is not None:
+            raise RequestError("--path is for other sources; a table source takes --items and --interactions")
+        found = _own_tables(flags, mapping, strict)
+    else:
+        _no_table_flags(source, flags, mapping, strict)
+        found = sources.read(source, _files(source, path))
+    catalog, log, report = found
+    sources.save_data(out, catalog, log, report)
+    counts, dropped = dict(report.counts), dict(report.dropped)
+    print_values({"out": str(out), "counts": counts, "dropped": dropped, "notes": list(report.notes)}, as_json)
+
+
+def _own_tables(flags: Mapping[str, Any], mapping: Path | None, strict: bool) -> Any:
+    from llmrec.table import read_table
+    from llmrec.table_mapping import load_mapping
+
+    return read_table(load_mapping(mapping, flags), strict)
+
+
+def _files(source: str, path: Path | None) -> Path:
+    """Where the files of a known source are."""
+    from llmrec.sources import SOURCES
+
+    if source not in SOURCES:
+        raise RequestError(f"source {source!r} is unknown; choose from: {', '.join(sorted([*SOURCES, 'table']))}")
+    if path is None and source == "ml-100k":
+        from llmrec.fetch import fetch
+
+        path = fetch(source)
+    if path is None:
+        raise RequestError(f"--path is missing: say where the {source} files are")
+    if not path.exists():
+        raise RequestError(f"no file or directory {str(path)!r}; --path is where the {source} files are")
+    return path
+
+
+def _no_table_flags(source: str, flags: Mapping[str, Any], mapping: Path | None, strict: bool) -> None:
+    inner = (value for part in flags.values() for value in (part.values() if isinstance(part, Mapping) else [part]))
+    if mapping is not None or strict or any(value is not None for value in inner):
+        raise RequestError(f"column options belong to --source table; the columns of {source} are known")
+
+
+def _weights(pairs: list[str]) -> dict[str, float]:
+    found = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise RequestError(f"--weight {pair!r} should be an event type and a number, e.g. buy=3") from None
+    return found
+
+
+@data.command(epilog="Example: llmrec data check my-data")
+def check(
+    directory: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
+    strict: Annotated[bool, typer.Option(help="Exit with code 1 for warnings, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show sizes, duplicates, cold items, missing text, hints of leakage; exit code 1 when training is refused."""
+    from llmrec.datacheck import examine
+    from llmrec.datasets import open_data
+
+    found = examine(*open_data(directory))
+    findings = [{"level": one.level, "name": one.name, "text": one.text} for one in found.findings]
+    if as_json:
+        print_values({**found.numbers, "findings": findings}, True)
+    else:
+        print_values(found.numbers, False)
+        for one in found.findings:
+            typer.echo(f"{one.level}: {one.text} [{one.name}]")
+    if found.errors or (strict and found.findings):
+        raise typer.Exit(1)
+
+
+@data.command(name="show-traffic", epilog="Example: llmrec data show-traffic --task wish_item -n 2")
+def show_traffic(
+    task: Annotated[str, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")],
+    n: Annotated[int, typer.Option("-n", help="How many samples.")] = 3,
+    directory: Annotated[str, typer.Option("--data", help="Prepared data, or ml-100k.")] = "ml-100k",
+    recipe: Annotated[str, typer.Option(help="YAML file, or the name of a shipped recipe.")] = "ml-100k",
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    work: Annotated[Path | None, typer.Option(help="Stages of a run, for its own item codes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a training task gives the model to read, and which tokens of it are trained on."""
+    from llmrec.finetune.show import print_shown, show_traffic
+
+    shown = show_traffic(task, n, directory, recipe, seed, work)
+    if as_json:
+        samples = [one.values() for one in shown.samples]
+        print_values({"task": shown.task, "provisional": shown.provisional, "samples": samples}, True)
+    else:
+        print_shown(shown)

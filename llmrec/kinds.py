@@ -1,0 +1,61 @@
+"""The kinds of attribute that a catalogue can have, told by the values themselves: category, number, date, flag.
+
+A date is a whole number YYYYMMDD, so that ranges and comparisons work on it as on any number. A flag is one of two
+words, `waterproof` and `not waterproof`, so that a sentence names it as it names any category. Nothing beside the
+values needs to be stored, and what was written before there were kinds keeps its meaning and its fingerprint.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Literal
+
+Kind = Literal["category", "number", "date", "flag"]
+
+_NOT = "not "
+_FIRST, _LAST = 1000_01_01, 2999_12_31
+
+
+def date_number(day: datetime.date) -> int:
+    """Return a date as YYYYMMDD."""
+    return day.year * 10_000 + day.month * 100 + day.day
+
+
+def is_date(value: object) -> bool:
+    """True for a whole number that is a day of the years 1000 to 2999 written YYYYMMDD."""
+    if isinstance(value, bool) or not isinstance(value, int) or not _FIRST <= value <= _LAST:
+        return False
+    try:
+        datetime.date(value // 10_000, value // 100 % 100, value % 100)
+    except ValueError:
+        return False
+    return True
+
+
+def flag_word(name: str, on: bool) -> str:
+    """Return the value of a flag: its name in words, or `not` and its name."""
+    words = " ".join(name.replace("_", " ").split()).casefold()
+    return words if on else _NOT + words
+
+
+def kind_of(name: str, values: Iterable[object]) -> Kind:
+    """Return the kind of an attribute from its values (words, tuples of words, numbers); nothing is a category."""
+    found = list(values)
+    if found and all(is_date(value) for value in found):
+        return "date"
+    if found and all(isinstance(value, int | float) for value in found):
+        return "number"
+    if found and set(found) <= {flag_word(name, True), flag_word(name, False)}:
+        return "flag"
+    return "category"
+
+
+def number_words(value: float) -> str:
+    """Return a number as a person reads it: a date as 2013-05-01, any other with at most ten digits, no exponent
+    before that.
+    """
+    whole = int(value) if float(value).is_integer() and abs(value) < 2**53 else None
+    if whole is not None and is_date(whole):
+        return f"{whole // 10_000:04}-{whole // 100 % 100:02}-{whole % 100:02}"
+    return f"{value:.10g}"

@@ -1,0 +1,198 @@
+"""Rows of CSV, TSV, JSON lines, Parquet and Arrow files, of directories of these, and of Hugging Face datasets.
+
+Files are streamed: what is held is one line, or one batch of a Parquet row group. A name that ends in `.gz` is unpacked
+on the way.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrec.errors import DataError, RequestError
+from llmrec.reading import lines, objects
+from llmrec.resources import offline
+
+Row = tuple[str, Mapping[str, Any]]
+
+_BATCH = 4096
+_CELL_LIMIT = 1 << 20  # characters; csv's own limit of 131,072 is less than a line may have
+_HUB = re.compile(r"hf:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?", re.ASCII)
+_FORMS = {
+    ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json",
+    ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
+}  # fmt: skip
+
+
+def rows(source: str | Path, needed: Sequence[str]) -> Iterator[Row]:
+    """Yield (place for messages, column -> value) of every row of a table.
+
+    Args:
+        source: a file, a directory of files of one form (read in order of their names; a directory made by
+            `Dataset.save_to_disk` is one), or `hf:org/name[:config][@split]`, which needs the extra `datasets`.
+        needed: columns that must be there; Parquet, Arrow and Hugging Face tables yield these alone.
+
+    Raises:
+        DataError: no such file, an unknown form, a missing column, damage; names file and line where there are lines.
+        RequestError: `hf:` without the `datasets` package, or offline.
+    """
+    wanted = list(dict.fromkeys(needed))
+    if str(source).startswith("hf:"):
+        yield from _from_hub(str(source), wanted)
+        return
+    seen: set[str] = set()
+    where = ""
+    for path in _parts(Path(source)):
+        for where, row in _FORM_READERS[_form(path)](path, wanted):
+            seen.update(name for name in wanted if name in row)
+            yield where, row
+    if not where:
+        raise DataError(f"{source} holds no rows; a table needs at least one below its column names")
+    for name in wanted:  # JSON lines may leave a key out, but not every time
+        if name not in seen:
+            raise DataError(f"{source}: no line has a key {name!r}")
+
+
+def _form(path: Path) -> str:
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix.lower() not in _FORMS:
+        raise DataError(f"{path}: a table ends in {', '.join(_FORMS)}; all but the last three may end in .gz as well")
+    return _FORMS[suffix.lower()]
+
+
+def _parts(path: Path) -> list[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise DataError(f"no file or directory {str(path)!r}")
+        return [path]
+    names = (one for one in sorted(path.iterdir()) if one.is_file() and not one.name.startswith((".", "_")))
+    found = [one for one in names if one.name not in ("dataset_info.json", "state.json")]
+    tables = [one for one in found if (Path(one.stem).suffix if one.suffix == ".gz" else one.suffix) in _FORMS]
+    if not tables:
+        inner = ", ".join(sorted(one.name for one in path.iterdir() if one.is_dir())[:5])
+        hint = f"; give one of its directories: {inner}" if inner else ""
+        raise DataError(f"{path} holds no table ({', '.join(_FORMS)}){hint}")
+    if len({_form(one) for one in tables}) > 1:
+        raise DataError(f"{path} holds tables of several forms: {tables[0].name}, {tables[-1].name}; give one file")
+    return tables
+
+
+def _missing(where: str, name: str, found: Sequence[str]) -> DataError:
+    return DataError(f"{where}: no column {name!r}; found: {', '.join(map(str, found))[:300]}")
+
+
+def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+    """RFC 4180; a quoted cell may hold line breaks. The separator is the one that the header has most of."""
+    csv.field_size_limit(_CELL_LIMIT)
+    texts = (text + "\n" for _, text in lines(path))
+    header = next(texts, "")
+    mark = max("\t;|,", key=header.count) if any(one in header for one in "\t;|,") else ","
+    reader = csv.reader(_joined(header, texts), delimiter=mark, strict=True)
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+        if len(set(columns)) != len(columns):
+            twice = next(name for name in columns if columns.count(name) > 1)
+            raise DataError(f"{path}, line 1: column {twice[:60]!r} is named twice")
+        for name in needed:
+            if name not in columns:
+                raise _missing(f"{path}, line 1", name, columns)
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            if not cells:
+                continue
+            if len(cells) != len(columns):
+                raise DataError(f"{where}: {len(cells)} cells where the header has {len(columns)}")
+            yield where, dict(zip(columns, cells, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}; is a quotation mark left open?") from None
+
+
+def _joined(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _json_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+    yield from objects(path)
+
+
+def _parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check(path, file.schema_arrow.names, needed)
+            batches = file.iter_batches(batch_size=_BATCH, columns=list(needed))
+            yield from _batch_rows(path, batches)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a whole Parquet file: {_line(error)}") from None
+
+
+def _arrow_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+    """An IPC stream, as `Dataset.save_to_disk` writes it, or an IPC file."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            head = source.read(6)
+            source.seek(0)
+            if head == b"ARROW1":
+                reader = pa.ipc.open_file(source)
+                batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            else:
+                reader = pa.ipc.open_stream(source)
+                batches = iter(reader)
+            _check(path, reader.schema.names, needed)
+            yield from _batch_rows(path, (batch.select(list(needed)) for batch in batches))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a whole Arrow file: {_line(error)}") from None
+
+
+def _check(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
+    for name in needed:
+        if names.count(name) != 1:
+            raise _missing(str(path), name, names) if name not in names else DataError(f"{path}: two columns {name!r}")
+
+
+def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
+    number = 0
+    for batch in batches:
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{path}, row {number}", row
+
+
+def _from_hub(reference: str, needed: Sequence[str]) -> Iterator[Row]:
+    match = _HUB.fullmatch(reference)
+    if match is None:
+        raise RequestError(f"{reference!r} should be hf:org/name, with :config and @split where they are needed")
+    if offline():
+        raise RequestError(f"{reference}: the Hub may not be asked (offline); give a directory of files instead")
+    if importlib.util.find_spec("datasets") is None:
+        raise RequestError(f"{reference} needs the package datasets: pip install 'llmrec[datasets]'")
+    import datasets
+
+    try:
+        table = datasets.load_dataset(match["name"], match["config"], split=match["split"] or "train", streaming=True)
+        number = 0
+        for number, row in enumerate(table, 1):
+            for name in needed if number == 1 else ():
+                if name not in row:
+                    raise _missing(reference, name, list(row))
+            yield f"{reference}, row {number}", {name: row.get(name) for name in needed}
+    except DataError:
+        raise
+    except Exception as error:  # a data set of the Hub ends in whatever its reader and the network raise
+        raise DataError(f"{reference}: {type(error).__name__}: {_line(error)}") from None
+    if not number:
+        raise DataError(f"{reference} holds no rows")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+_FORM_READERS = {"csv": _csv_rows, "json": _json_rows, "parquet": _parquet_rows, "arrow": _arrow_rows}

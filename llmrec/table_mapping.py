@@ -1,0 +1,184 @@
+"""Which columns of somebody's tables mean what: typed settings from flags, or from a small TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from llmrec.errors import DataError
+
+_NAMES = "category", "number", "date", "flag"
+_RESERVED = ("id", "title", "text")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ItemColumns(_Strict):
+    """Columns of the item table.
+
+    Attributes:
+        file: the table; relative to the TOML file where there is one.
+        id: a unique id.
+        title: what people call it; an item without one is called by its id.
+        text: columns of description, joined.
+        category: attribute -> column of words; one word, a list, or words between `separator`.
+        number: attribute -> column of numbers.
+        date: attribute -> column of days; the year becomes an attribute of its own.
+        flag: attribute -> column of true and false.
+        separator: between the words of a category in a text cell; "" for none.
+    """
+
+    file: str = ""
+    id: str = "item_id"
+    title: str = "title"
+    text: tuple[str, ...] = ()
+    category: dict[str, str] = Field(default_factory=dict)
+    number: dict[str, str] = Field(default_factory=dict)
+    date: dict[str, str] = Field(default_factory=dict)
+    flag: dict[str, str] = Field(default_factory=dict)
+    separator: str = "|"
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        return _listed(value)
+
+    @field_validator(*_NAMES, mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return renamed(_listed(value)) if isinstance(value, str | list | tuple) else value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ItemColumns:
+        names = [name for kind in _NAMES for name in getattr(self, kind)]
+        names += [f"{name}_year" for name in self.date]
+        for name in names:
+            if names.count(name) > 1 or name in _RESERVED:
+                raise ValueError(f"attribute {name!r} is named twice or is a word of its own; rename one: new=column")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        named = (column for kind in _NAMES for column in getattr(self, kind).values())
+        return tuple(dict.fromkeys((self.id, self.title, *self.text, *named)))
+
+
+class InteractionColumns(_Strict):
+    """Columns of the interaction table.
+
+    Attributes:
+        file: the table; relative to the TOML file where there is one.
+        user: an id.
+        item: an id of the item table, or a list of them in the order taken.
+        time: a moment; "" for none: the order of the rows stands in.
+        value: a rating or weight; "" for none: 1.
+        event: what happened (view, like, buy); "" for none.
+    """
+
+    file: str = ""
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = ""
+    value: str = ""
+    event: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return tuple(dict.fromkeys(one for one in (self.user, self.item, self.time, self.value, self.event) if one))
+
+
+class TableMapping(_Strict):
+    """The whole mapping.
+
+    Attributes:
+        domain: a plural noun for the items.
+        items: columns of the item table.
+        interactions: columns of the interaction table.
+        events: event type -> weight of such an interaction; 0 leaves it out. Empty: every type weighs 1.
+    """
+
+    domain: str = "items"
+    items: ItemColumns = ItemColumns()
+    interactions: InteractionColumns = InteractionColumns()
+    events: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("events")
+    @classmethod
+    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, weight in value.items():
+            if not 0 <= weight <= 1e6:
+                raise ValueError(f"event {name!r} weighs {weight}; weights lie between 0 and 1,000,000")
+        return {name.casefold(): weight for name, weight in value.items()}
+
+    @model_validator(mode="after")
+    def _used(self) -> TableMapping:
+        if self.events and not self.interactions.event:
+            raise ValueError("events have weights, but no column says what an event is: give interactions.event")
+        return self
+
+
+def load_mapping(path: Path | None, flags: Mapping[str, Any]) -> TableMapping:
+    """Read a mapping from a TOML file, from flags, or from both; a flag wins.
+
+    Args:
+        path: TOML with the tables `items`, `interactions` and `events`, or None.
+        flags: the same as nested dictionaries; what is None or empty in them was not given.
+
+    Raises:
+        DataError: not TOML, an unknown key (names the valid ones), or a value of the wrong type.
+    """
+    given = _read(path) if path is not None else {}
+    for name, value in flags.items():
+        if isinstance(value, Mapping):
+            inner = {key: one for key, one in value.items() if one not in (None, "", ())}
+            given[name] = {**given.get(name, {}), **inner} if isinstance(given.get(name, {}), dict) else given[name]
+        elif value not in (None, ""):
+            given[name] = value
+    try:
+        return TableMapping.model_validate(given)
+    except ValidationError as error:
+        raise DataError(f"{path or 'column mapping'}: {_first(error)}") from None
+
+
+def renamed(words: Sequence[str]) -> dict[str, str]:
+    """`brand` -> brand from the column brand, `genre=genres` -> genre from the column genres."""
+    pairs = [word.partition("=") for word in words]
+    return {name.strip(): (column or name).strip() for name, _, column in pairs if name.strip()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not TOML: {' '.join(str(error).split())}") from None
+    for part in ("items", "interactions"):
+        file = found.get(part, {}).get("file", "") if isinstance(found.get(part, {}), dict) else ""
+        if isinstance(file, str) and file and not file.startswith("hf:"):
+            found[part]["file"] = str(path.parent / file)
+    return found
+
+
+def _listed(value: Any) -> Any:
+    return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+
+
+def _first(error: ValidationError) -> str:
+    """The first problem in one line, with the keys that would be right where one is unknown."""
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"{where + ': ' if where else ''}{problem['msg'].removeprefix('Value error, ')}"
+    model: Any = TableMapping
+    for part in problem["loc"][:-1]:
+        model = model.model_fields[str(part)].annotation
+    return f"unknown key {where!r}; valid here: {', '.join(model.model_fields)}"

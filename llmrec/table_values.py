@@ -1,0 +1,158 @@
+"""Cells to values: what a person writes for a number, a date, a flag, a list of words or a moment, read strictly.
+
+An empty cell is no value. Anything that cannot be read as what its column is said to hold is an error that names the
+place, the column and the cell; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from llmrec.catalog import ID_LIMIT, clean_text
+from llmrec.errors import DataError
+from llmrec.kinds import date_number, is_date
+from llmrec.reading import number, plain, whole
+
+_AMOUNT = re.compile(r"[$\u20ac\u00a3\u00a5]?\s?([+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[+-]?\d[\d.eE+-]*)", re.ASCII)
+_TRUE, _FALSE = frozenset(["true", "t", "yes", "y", "1"]), frozenset(["false", "f", "no", "n", "0"])
+_WRITTEN = ("%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%B %Y", "%Y/%m/%d")
+_LONGEST = 64
+
+
+def words_of(value: Any, separator: str) -> tuple[str, ...]:
+    """Return the words of a cell: a list, flattened, or text cut at `separator`; doubles and empties left out."""
+    found = (plain(one) if isinstance(one, str) else str(one) for one in _flat(value))
+    if isinstance(value, str) and separator:
+        found = (part.strip() for part in plain(value).split(separator))
+    return tuple(dict.fromkeys(one for one in found if one))
+
+
+def text_of(value: Any) -> str:
+    """Return the text of a cell, lists joined with spaces, tags and entities decoded."""
+    return " ".join(one for one in (plain(str(v)) for v in _flat(value)) if one)
+
+
+def id_of(value: Any, where: str, column: str) -> str:
+    """Return an id as text: words, or a whole number.
+
+    Raises:
+        DataError: empty, too long, not printable, or neither words nor a whole number.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    raw = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not raw or clean_text(raw, ID_LIMIT) != raw:
+        raise DataError(f"{where}: {column} {_shown(value)} is empty, too long or not an id")
+    return raw
+
+
+def number_of(value: Any, where: str, column: str) -> float | int | None:
+    """Return a number; `$1,299.00` is one, `12-15` is not.
+
+    Raises:
+        DataError: anything else.
+    """
+    if _empty(value):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{where}: {column} {_shown(value)} is not a number")
+    if isinstance(value, str):
+        match = _AMOUNT.fullmatch(value.strip()[:_LONGEST])
+        value = match[1].replace(",", "") if match else value
+    exact = number(str(value), f"{where}: {column}")
+    return int(exact) if exact.is_integer() and abs(exact) < 2**53 else exact
+
+
+def day_of(value: Any, where: str, column: str) -> int | None:
+    """Return a day as YYYYMMDD: ISO 8601, `May 3, 2014`, 20140503, 2014-05 or 2014 (the first day of it).
+
+    Raises:
+        DataError: anything else; `03/05/2014`, which means two days, too.
+    """
+    if _empty(value):
+        return None
+    if isinstance(value, datetime.datetime | datetime.date):
+        return date_number(value)
+    raw = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if len(raw) <= _LONGEST and (found := _day(raw)) is not None:
+        return found
+    raise DataError(f"{where}: {column} {_shown(value)} is not a date; write it as 2014-05-03")
+
+
+def flag_of(value: Any, where: str, column: str) -> bool | None:
+    """Return a flag: true or false, yes or no, 1 or 0.
+
+    Raises:
+        DataError: anything else.
+    """
+    if _empty(value):
+        return None
+    raw = str(value).strip().casefold()[:_LONGEST]
+    if raw in _TRUE or raw in _FALSE:
+        return raw in _TRUE
+    raise DataError(f"{where}: {column} {_shown(value)} is not a flag; write true or false")
+
+
+def moment_of(value: Any, where: str, column: str) -> int:
+    """Return a moment as a whole number that grows: a count as it is, a date or time as seconds since 1970, UTC.
+
+    Raises:
+        DataError: anything else, an empty cell too.
+    """
+    if isinstance(value, datetime.datetime):
+        return _seconds(value)
+    if isinstance(value, datetime.date):
+        return _seconds(datetime.datetime(value.year, value.month, value.day))
+    if isinstance(value, str) and "-" in value[1:] and len(value) <= _LONGEST:
+        try:
+            return _seconds(datetime.datetime.fromisoformat(value.strip().replace(" UTC", "+00:00")))
+        except ValueError:
+            pass
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{where}: {column} {_shown(value)} is not a time")
+    return whole(str(value), f"{where}: {column}")
+
+
+def _seconds(moment: datetime.datetime) -> int:
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+    return int((moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(seconds=1))
+
+
+def _day(raw: str) -> int | None:
+    if raw.isascii() and raw.isdigit():
+        day = int(raw) if len(raw) == 8 else int(raw) * 10_000 + 101 if len(raw) == 4 else 0
+        return day if is_date(day) else None
+    if re.fullmatch(r"\d{4}-\d{2}", raw, re.ASCII):
+        raw += "-01"
+    try:
+        return date_number(datetime.datetime.fromisoformat(raw))
+    except ValueError:
+        pass
+    for form in _WRITTEN:
+        try:
+            return date_number(datetime.datetime.strptime(" ".join(raw.split()), form))
+        except ValueError:
+            continue
+    return None
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """The values in a cell, nested lists taken apart; a dictionary or bytes is no cell of words."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, list | tuple):
+            pending += reversed(one)
+        elif isinstance(one, str | int | float) and not _empty(one):
+            yield one
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value == "" or value != value or (isinstance(value, str) and not value.strip())
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60]
