@@ -134,7 +134,7 @@ class Settings(BaseSettings):
         return self
 
 
-def load(config: Path | None = None, **given: Any) -> Settings:
+def load(config: Path | None = None, /, **given: Any) -> Settings:
     """Return the settings; what is given (and not None) goes before the environment, and that before the file.
 
     Args:

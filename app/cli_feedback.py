@@ -1,0 +1,65 @@
+"""`llmrec feedback`: what visitors reacted to, counted or as preference pairs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrec.errors import UserError
+
+feedback = typer.Typer(help="Look at what visitors reacted to, or export it.", no_args_is_help=True)
+File = Annotated[Path | None, typer.Option("--file", help="Feedback file; the server's own when left out.")]
+
+
+@feedback.command(epilog="Example: llmrec feedback export --out pairs.jsonl --data ml-100k")
+def export(
+    out: Annotated[Path, typer.Option(help="JSON lines to write: prompt, chosen, rejected, and the item ids.")],
+    file: File = None,
+    data: Annotated[str | None, typer.Option(help="Prepared data, or ml-100k, for titles instead of ids.")] = None,
+) -> None:
+    """Write preference pairs for training: liked before disliked, and before what was passed over above it."""
+    from llmrec.app.feedback import reactions
+    from llmrec.app.preferences import pairs
+    from llmrec.artifacts import write_bytes_atomic
+    from llmrec.datasets import open_data
+
+    catalog = open_data(data)[0] if data else None
+    rows = [one.values() for one in pairs(reactions(_path(file)), catalog)]
+    write_bytes_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    typer.echo(f"{len(rows)} preference pairs in {out}")
+
+
+@feedback.command(epilog="Example: llmrec feedback show")
+def show(
+    file: File = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+) -> None:
+    """Count reactions, visitors, lists, and how many reactions come with words."""
+    from llmrec.app.feedback import reactions
+
+    found = list(reactions(_path(file)))
+    counts: dict[str, int] = {
+        "reactions": len(found),
+        "visitors": len({one.visitor for one in found}),
+        "lists": len({(one.visitor, one.shown) for one in found}),
+        "with_words": sum(one.words is not None for one in found),
+        **dict(sorted(Counter(one.reaction for one in found).items())),
+    }
+    if as_json:
+        typer.echo(json.dumps(counts, indent=2))
+    else:
+        for name, count in counts.items():
+            typer.echo(f"{name.replace('_', ' ')}: {count}")
+
+
+def _path(given: Path | None) -> Path:
+    from llmrec.app.settings import load
+
+    path = given or load().feedback
+    if path == "off":
+        raise UserError("feedback is off in the settings: name the file with --file")
+    return Path(path)
