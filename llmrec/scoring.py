@@ -31,10 +31,10 @@ THREADS = 2  # see above
 
 
 @contextmanager
-def fixed_threads() -> Iterator[None]:
-    """Score with `THREADS` threads whatever the process was set to, and put its setting back."""
+def fixed_threads(threads: int = THREADS) -> Iterator[None]:
+    """Score with this many threads whatever the process was set to, and put its setting back."""
     before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
@@ -54,6 +54,7 @@ class Scorer:
         domain: the noun for the items.
         window: most items of a history that the prompt shows.
         beams: paths kept a level, None for all (exact).
+        threads: that score a request.
     """
 
     model: RecModel
@@ -64,6 +65,7 @@ class Scorer:
     domain: str
     window: int
     beams: int | None = None
+    threads: int = THREADS
 
     def parts(
         self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None, llm: np.ndarray | None = None
@@ -73,7 +75,7 @@ class Scorer:
         `llm` float32[b, n] are the language model's when they are known already: all else costs next to nothing.
         """
         messages = messages or [""] * len(histories)
-        with fixed_threads():
+        with fixed_threads(self.threads):
             out = {
                 "llm": self.llm(histories, messages) if llm is None else llm,
                 "encoder": log_softmax(self.model.encoder.scores(histories)),

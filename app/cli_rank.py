@@ -1,0 +1,114 @@
+"""The verb `rank`: a file of requests into a file of ranked items."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmrec.errors import Interrupted, RequestError
+
+if TYPE_CHECKING:
+    from llmrec.batch import Report, Runner, Settings
+
+_MEMORY = 1.5 * 2**30  # bytes that a process with the shipped model takes at most
+
+
+def rank(
+    input: Annotated[Path, typer.Option(help="Requests: .parquet or .jsonl.")],
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    model: Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Items a request, 1 to 100, where its row does not say.")] = 10,
+    shard: Annotated[str, typer.Option(help="i/n: the i-th of n stretches of the input, i from 1.")] = "1/1",
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown ids instead of skipping them.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes, one core each [default: all cores].")] = None,
+    part: Annotated[int | None, typer.Option(help="Requests of a part, the unit that a kill loses.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard what earlier runs have finished.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Run as a Ray Data job.")] = False,
+    address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")] = False,
+) -> None:
+    """Rank items for a file of requests: users, histories, wishes in words, given candidates, similar items.
+
+    A request has request_id and user_id, items (ids, oldest first), message or similar_to (an id); it may have
+    candidates and k. The answer has request_id, item_id, rank, score and source. A run that was killed is taken up
+    again by the same command.
+    """
+    if address is not None and not ray:
+        raise RequestError("--address belongs to --ray")
+    if workers is not None and workers < 1:
+        raise RequestError(f"--workers is {workers}; it must be at least 1")
+    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)
+    if numbers is None:
+        raise RequestError(f"--shard is {shard!r}; it must be i/n, such as 1/4")
+    if output.suffix not in (".parquet", ".pq"):
+        raise RequestError(f"--output is {str(output)!r}; its name must end in .parquet")
+    from llmrec.batch import Settings
+
+    settings = Settings(model, data, k, (int(numbers[1]), int(numbers[2])), strict, part, restart)
+    report = _watched(input, output, settings, _runner(workers, ray, address))
+    if as_json:
+        typer.echo(_json(report, output))
+    else:
+        typer.echo(_words(report, output))
+
+
+def _runner(workers: int | None, ray: bool, address: str | None) -> Runner:
+    if ray:
+        from llmrec import ray_rank
+
+        return partial(ray_rank.run, workers=workers or _cores(), address=address)
+    from llmrec import batch_pool
+
+    return partial(batch_pool.run, workers=workers or min(_cores(), _room()))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _room() -> int:
+    import psutil
+
+    return max(1, int(psutil.virtual_memory().available // _MEMORY))
+
+
+def _watched(input: Path, output: Path, settings: Settings, runner: Runner) -> Report:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from llmrec.batch import rank_file
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(TextColumn("ranking"), *columns, console=console, speed_estimate_period=600) as bar:
+        task = bar.add_task("", total=None, rate="")
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.2f} requests/s" if speed else "")
+
+        try:
+            return rank_file(input, output, settings, runner, tell)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped; what is finished is kept: the same command goes on from there") from None
+
+
+def _words(report: Report, output: Path) -> str:
+    counted = [f"{count} {name.replace('_', ' ')}" for name, count in sorted(report.counts.items())]
+    again = f" ({report.resumed} were ranked before)" if report.resumed else ""
+    lines = [f"{output}: {report.answers} rows for {report.requests} requests{again}"]
+    return "\n".join([*lines, *(["left out: " + ", ".join(counted)] if counted else [])])
+
+
+def _json(report: Report, output: Path) -> str:
+    import json
+
+    values = {"output": str(output), "requests": report.requests, "resumed": report.resumed, "rows": report.answers}
+    return json.dumps({**values, "left_out": dict(sorted(report.counts.items()))}, indent=2)

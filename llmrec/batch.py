@@ -1,0 +1,137 @@
+"""Requests in, ranked items out, at any size: one call for a file, resumable, the same bytes however it is cut.
+
+What comes out of a request depends on the request and the model alone. So the output is the same whatever the number of
+processes, the size of parts, and how often the work was killed and taken up again; and shards of an input, one after
+the other, hold the rows that the whole would.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from llmrec import batch_input, batch_job, batch_pool
+from llmrec.artifacts import sha256_file
+from llmrec.batch_job import Job
+from llmrec.batch_rank import Ids, resolve
+from llmrec.datasets import open_data
+from llmrec.errors import ArtifactError, RequestError
+from llmrec.pretrained import read_settings
+from llmrec.recommend import MAX_K, SHIPPED
+
+Progress = Callable[[int, int], None]
+Runner = Callable[[Job, Sequence[int]], Iterator[int]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a file is ranked.
+
+    Attributes:
+        model: the model directory, the shipped one when None.
+        data: prepared data, the model's own when None.
+        k: items for requests that do not say.
+        shard: (i, n): the i-th of n equal stretches of the input, i from 1.
+        strict: refuse unknown ids instead of leaving them out and counting them.
+        part: requests of a part, by the size of the input when None; changes no byte of the output.
+        restart: discard finished parts and an output that is there.
+    """
+
+    model: Path | None = None
+    data: str | None = None
+    k: int = 10
+    shard: tuple[int, int] = (1, 1)
+    strict: bool = False
+    part: int | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done.
+
+    Attributes:
+        requests: in the input, or in its shard.
+        resumed: of these, ranked by an earlier run.
+        answers: rows of the output.
+        counts: ids that are unknown and requests that were skipped for it.
+    """
+
+    requests: int
+    resumed: int
+    answers: int
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def rank_file(
+    input: Path, output: Path, settings: Settings, runner: Runner | None = None, progress: Progress | None = None
+) -> Report:
+    """Rank the requests of a file into a Parquet file of `request_id, item_id, rank, score, source`.
+
+    Args:
+        input: requests, see `batch_input`; every row is checked before the first is ranked.
+        output: takes the place of what is there when all is done.
+        settings: how.
+        runner: ranks parts of a job and yields the requests of each that is done; in this process when None.
+        progress: is told requests done and requests in all.
+
+    Raises:
+        DataError: the input, in one line with file and place.
+        RequestError: a setting out of bounds, or with `strict` an unknown id.
+        ArtifactError: no such model, or an output that is being written by another process or belongs to another job.
+    """
+    if not 1 <= settings.k <= MAX_K:
+        raise RequestError(f"-k is {settings.k}; it must lie between 1 and {MAX_K}")
+    if settings.part is not None and settings.part < 1:
+        raise RequestError(f"a part of {settings.part} requests; it must have at least 1")
+    job, counts = plan(input, output, settings)
+    requests = job.stop - job.start
+    if not settings.restart and batch_job.finished(job):
+        batch_job.tidy(job)
+        return Report(requests, requests, pq.read_metadata(output).num_rows, counts)
+    with batch_job.opened(job, settings.restart):
+        todo = batch_job.missing(job)
+        done = resumed = requests - sum(last - first for first, last in map(job.bounds, todo))
+        tell = progress or (lambda done, total: None)
+        tell(done, requests)
+        if todo:
+            for count in (runner or partial(batch_pool.run, workers=1))(job, todo):
+                done += count
+                tell(done, requests)
+        counts = batch_job.finish(job)
+    return Report(requests, resumed, pq.read_metadata(output).num_rows, counts)
+
+
+def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[str]]:
+    """Check the whole input against the model's data; the job, and what unknown ids will be counted in it.
+
+    Raises:
+        DataError, RequestError, ArtifactError: see `rank_file`.
+    """
+    model = SHIPPED if settings.model is None else settings.model
+    if not model.is_dir():
+        raise ArtifactError(f"no model directory {str(model)!r}; --model is a directory made by `llmrec train`")
+    if input.resolve() == output.resolve():
+        raise RequestError(f"--output {str(output)!r} is the input; give another file")
+    data = str(read_settings(model)["data"]) if settings.data is None else settings.data
+    if Path(data).is_dir():
+        data = str(Path(data).resolve())  # other machines' processes stand in other directories
+    catalog, interactions = open_data(data)
+    survey = batch_input.survey(input)
+    ids = Ids.of(catalog, interactions)
+    start, stop = batch_job.shard_bounds(survey.rows, settings.shard)
+    counts: Counter[str] = Counter()
+    for row in batch_input.rows(input, start, stop):
+        counts += resolve(row, ids, settings.k, settings.strict)[1]
+    content = (survey.sha256, sha256_file(model / "manifest.json"), catalog.fingerprint, interactions.fingerprint)
+    versions = (version("llmrec"), version("torch"))
+    id = batch_job.identity(*content, *versions, settings.k, start, stop)
+    part = settings.part or batch_job.part_size(stop - start)
+    where = (str(input.resolve()), str(output.resolve()), str(model.resolve()))
+    return Job(*where, data, settings.k, start, stop, part, survey.numbers, id), counts

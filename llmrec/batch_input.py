@@ -1,0 +1,231 @@
+"""Requests of a batch, out of Parquet or JSON lines: streamed, checked row by row, and matched with a catalogue.
+
+A row has `request_id` and something to go by: `user_id` (a user of the model's data), `items` (ids that were taken,
+oldest first; an empty list is a newcomer), `message` (words) or `similar_to` (an item id: what is like it?). It may
+have `candidates` (ids: rank these alone, seen or not) and `k`. Ids may be strings or whole numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrec.errors import DataError
+from llmrec.recommend import MAX_K, MAX_MESSAGE
+
+ONE_ID, MANY_IDS = ("user_id", "similar_to"), ("items", "candidates")
+COLUMNS = ("request_id", *ONE_ID, *MANY_IDS, "message", "k")
+TO_GO_BY = ("user_id", "items", "message", "similar_to")
+LINE_LIMIT = 4 * 2**20  # characters of a line of JSON
+_ROWS = 1024  # read at a time
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request as it stands in the file; None where it says nothing."""
+
+    number: int
+    request_id: str | int
+    user_id: str | None
+    similar_to: str | None
+    items: tuple[str, ...] | None
+    candidates: tuple[str, ...] | None
+    message: str
+    k: int | None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a file holds: how many rows, of which content, and whether its request ids are numbers."""
+
+    rows: int
+    sha256: str
+    numbers: bool
+
+
+def rows(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+    """The checked rows `start` to `stop` of a file, in order.
+
+    Raises:
+        DataError: not a readable file of its kind, a missing or unknown column, a wrong type or a value out of bounds;
+            one line that names the file, the place and the value.
+    """
+    read = _parquet if _is_parquet(path) else _lines
+    for number, (where, values) in enumerate(read(path, start, stop), start):
+        yield _row(number, values, f"{path}: {where}")
+
+
+def survey(path: Path) -> Survey:
+    """Read and check a whole file.
+
+    Raises:
+        DataError: see `rows`; or no row at all, or request ids of two types.
+    """
+    count, kinds = 0, set[bool]()
+    for row in rows(path):
+        count += 1
+        kinds.add(isinstance(row.request_id, int))
+        if len(kinds) > 1:
+            raise DataError(
+                f"{path}: row {row.number + 1}: request_id is {row.request_id!r}, of another type than before"
+            )
+    if not count:
+        raise DataError(f"{path} has no rows; a file of requests has at least one")
+    with path.open("rb") as handle:
+        return Survey(count, hashlib.file_digest(handle, "sha256").hexdigest(), True in kinds)
+
+
+def _is_parquet(path: Path) -> bool:
+    if not path.is_file():
+        raise DataError(f"no file {str(path)!r}; --input is a Parquet or JSON lines file of requests")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty; a file of requests has at least one row")
+    with path.open("rb") as handle:
+        magic = handle.read(4) == b"PAR1"
+    if path.suffix in (".parquet", ".pq") or magic:
+        return True
+    if path.suffix in (".jsonl", ".ndjson", ".json"):
+        return False
+    raise DataError(f"{path}: the name ends in {path.suffix!r}; requests are read from .parquet or .jsonl")
+
+
+def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_schema(path, file.schema_arrow)
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+            ends = list(accumulate(sizes))
+            groups = [g for g, end in enumerate(ends) if end > start and (stop is None or end - sizes[g] < stop)]
+            at = ends[groups[0]] - sizes[groups[0]] if groups else 0
+            for batch in file.iter_batches(_ROWS, groups, use_threads=False):
+                values = batch.slice(max(start - at, 0), None if stop is None else max(stop - max(start, at), 0))
+                for number, one in enumerate(values.to_pylist(), max(start, at)):
+                    yield f"row {number + 1}", one
+                at += len(batch)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as Parquet (cut off or damaged?): {first_line(error)}") from None
+
+
+def _check_schema(path: Path, schema: pa.Schema) -> None:
+    if twice := [name for name in schema.names if schema.names.count(name) > 1]:
+        raise DataError(f"{path}: column {twice[0]!r} is there twice")
+    _check_columns(schema.names, str(path))
+    for name, found in zip(schema.names, schema.types, strict=True):
+        of = found.value_type if pa.types.is_dictionary(found) else found
+        if name in MANY_IDS:
+            listed = pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_null(of)
+            fine, need = (
+                listed and (pa.types.is_null(of) or _is_id(of.value_type)),
+                "a list of strings or whole numbers",
+            )
+        elif name == "k":
+            fine, need = pa.types.is_integer(of) or pa.types.is_null(of), "whole numbers"
+        elif name == "message":
+            fine, need = _is_text(of) or pa.types.is_null(of), "strings"
+        else:
+            fine, need = _is_id(of), "strings or whole numbers"
+        if not fine:
+            raise DataError(f"{path}: column {name!r} is of type {found}; it must hold {need}")
+
+
+def _is_text(of: pa.DataType) -> bool:
+    return bool(pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_string_view(of))
+
+
+def _is_id(of: pa.DataType) -> bool:
+    return _is_text(of) or bool(pa.types.is_integer(of) or pa.types.is_null(of))
+
+
+def _lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with path.open("rb") as handle:
+        number = 0
+        for line, raw in enumerate(iter(lambda: handle.readline(LINE_LIMIT + 1), b""), 1):
+            if len(raw) > LINE_LIMIT:
+                raise DataError(f"{path}: line {line} is longer than {LINE_LIMIT} bytes")
+            if not raw.strip():
+                continue
+            if stop is not None and number >= stop:
+                return
+            if number >= start:
+                yield f"line {line}", _object(raw, f"{path}: line {line}")
+            number += 1
+
+
+def _object(raw: bytes, where: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {first_line(error)}") from None
+    if not isinstance(value, dict):
+        raise DataError(f'{where} holds {_short(value)}; it must be an object such as {{"request_id": 1, ...}}')
+    _check_columns(list(value), where)
+    return value
+
+
+def _check_columns(names: Sequence[str], where: str) -> None:
+    if "request_id" not in names:
+        raise DataError(f"{where}: column 'request_id' is missing; there are: {', '.join(names) or 'none'}")
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise DataError(f"{where}: column {unknown[0]!r} is unknown; the columns of a request are {', '.join(COLUMNS)}")
+    if not any(name in names for name in TO_GO_BY):
+        raise DataError(f"{where}: a column to go by is missing; give one of {', '.join(TO_GO_BY)}")
+
+
+def _row(number: int, values: Mapping[str, Any], where: str) -> Row:
+    request = values.get("request_id")
+    if not _id(request):
+        raise DataError(f"{where}: request_id is {_short(request)}; it must be a string or a whole number")
+    where = f"{where} (request {_short(request)})"
+    if all(values.get(name) is None for name in TO_GO_BY):
+        raise DataError(f"{where} has nothing to go by: give one of {', '.join(TO_GO_BY)}")
+    user, similar = (_one(values.get(name), name, where) for name in ONE_ID)
+    items, candidates = (_many(values.get(name), name, where) for name in MANY_IDS)
+    message, k = values.get("message"), values.get("k")
+    if message is not None and (not isinstance(message, str) or len(message) > MAX_MESSAGE):
+        what = f"has {len(message)} characters" if isinstance(message, str) else f"is {_short(message)}"
+        raise DataError(f"{where}: message {what}; it must be a string of at most {MAX_MESSAGE} characters")
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K):
+        raise DataError(f"{where}: k is {_short(k)}; it must be a whole number from 1 to {MAX_K}")
+    if similar is not None and any(values.get(name) is not None for name in ("user_id", "items", "message")):
+        raise DataError(f"{where}: similar_to goes with nothing but candidates and k")
+    return Row(number, request, user, similar, items, candidates, message or "", k)
+
+
+def _id(value: Any) -> TypeGuard[str | int]:
+    return isinstance(value, str | int) and not isinstance(value, bool) and -(2**63) <= _size(value) < 2**63
+
+
+def _size(value: str | int) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _one(value: Any, name: str, where: str) -> str | None:
+    if value is not None and not _id(value):
+        raise DataError(f"{where}: {name} is {_short(value)}; it must be a string or a whole number")
+    return None if value is None else str(value)
+
+
+def _many(value: Any, name: str, where: str) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(map(_id, value)):
+        raise DataError(f"{where}: {name} is {_short(value)}; it must be a list of strings or whole numbers")
+    return tuple(map(str, value))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

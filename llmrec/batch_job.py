@@ -1,0 +1,247 @@
+"""A batch as parts on disk: what was finished stays finished, whatever is killed when.
+
+Beside the output `ranked.parquet` stands `.ranked.parquet.parts/` while work goes on: `job.json` says which work it is
+(content of the input, model, settings), and every part of the requests becomes one Parquet file, put there by a rename.
+A rename cannot be half done, so a part that is there is whole, and what is missing is ranked again: no row is lost or
+doubled. At the end the parts become the output in order, by one more rename. Rows and their grouping in the output do
+not depend on how the requests were cut.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrec import batch_input
+from llmrec.artifacts import fingerprint_bytes, write_bytes_atomic, write_json_atomic
+from llmrec.batch_rank import BatchRanker, Ids, one_thread, resolve
+from llmrec.errors import ArtifactError, DataError, RequestError
+
+FORMAT = 1
+GROUP = 2**16  # rows of a row group of the output
+_KEY = b"llmrec.job"
+_COUNTS = b"llmrec.counts"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which rows of which file are ranked by what, into which file.
+
+    Attributes:
+        input: the file of requests.
+        output: the Parquet file to write.
+        model: the model directory.
+        data: prepared data, the model's own when None.
+        k: items for requests that do not say.
+        start: first row.
+        stop: one past the last row.
+        part: requests of a part.
+        numbers: whether request ids are numbers.
+        id: hash of all that decides what comes out.
+    """
+
+    input: str
+    output: str
+    model: str
+    data: str | None
+    k: int
+    start: int
+    stop: int
+    part: int
+    numbers: bool
+    id: str
+
+    @property
+    def work(self) -> Path:
+        """Where the parts are."""
+        output = Path(self.output)
+        return output.parent / f".{output.name}.parts"
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return -(-(self.stop - self.start) // self.part)
+
+    def bounds(self, part: int) -> tuple[int, int]:
+        """The rows of a part: first, and one past the last."""
+        first = self.start + part * self.part
+        return first, min(first + self.part, self.stop)
+
+    def path(self, part: int) -> Path:
+        """The file of a part."""
+        return self.work / f"part-{part:07d}.parquet"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What an answer row looks like."""
+        request = pa.int64() if self.numbers else pa.string()
+        columns = [("request_id", request), ("item_id", pa.string()), ("rank", pa.int32())]
+        return pa.schema([*columns, ("score", pa.float32()), ("source", pa.string())])
+
+
+def identity(*parts: str | int) -> str:
+    """The id of a job from all that decides what comes out."""
+    return fingerprint_bytes(json.dumps([FORMAT, *parts]).encode())
+
+
+@contextmanager
+def opened(job: Job, restart: bool = False) -> Iterator[None]:
+    """Hold the job's directory of parts, made or taken up again; nobody else can at the same time.
+
+    Raises:
+        ArtifactError: another process holds it, or its parts belong to another job.
+    """
+    output = Path(job.output)
+    if output.is_dir():
+        raise ArtifactError(f"{output} is a directory; --output is a Parquet file to write")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    job.work.mkdir(exist_ok=True)
+    lock = os.open(job.work, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtifactError(
+                f"another process is ranking into {output}; wait for it, or give another --output"
+            ) from None
+        _take_up(job, restart)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _take_up(job: Job, restart: bool) -> None:
+    describes = job.work / "job.json"
+    found = None
+    if describes.is_file():
+        try:
+            found = json.loads(describes.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+    if found is not None and (found.get("id"), found.get("part")) != (job.id, job.part) and not restart:
+        raise ArtifactError(
+            f"{job.work} holds parts of another job (other input, model, settings or size of parts); "
+            "--restart discards them, or give another --output"
+        )
+    for entry in job.work.iterdir():
+        # without a description nothing can be trusted; a writer that was killed leaves a hidden temporary file
+        if restart or found is None or entry.name.startswith("."):
+            entry.unlink()
+    if restart or found is None:
+        write_json_atomic(describes, asdict(job))
+
+
+def finished(job: Job) -> bool:
+    """Whether the output is there already, from exactly this job."""
+    return _metadata(Path(job.output)).get(_KEY) == job.id.encode()
+
+
+def missing(job: Job) -> list[int]:
+    """The parts that are still to be ranked."""
+    return [part for part in range(job.parts) if _metadata(job.path(part)).get(_KEY) != job.id.encode()]
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    try:
+        return dict(pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        return {}
+
+
+def rank_part(job: Job, part: int, ranker: BatchRanker, ids: Ids) -> int:
+    """Rank one part and put its file in place; returns how many requests it had."""
+    counts: Counter[str] = Counter()
+    lines: list[tuple[str | int, str, int, float, str]] = []
+    first, last = job.bounds(part)
+    found = 0
+    with one_thread():
+        for row in batch_input.rows(Path(job.input), first, last):
+            found += 1
+            task, unknown = resolve(row, ids, job.k)
+            counts += unknown
+            for rank, one in enumerate(ranker.answer(task) if task else (), 1):
+                lines.append((row.request_id, ids.catalog[one.row].id, rank, one.score, one.source))
+    if found != last - first:
+        raise DataError(f"{job.input} has changed: rows {first + 1} to {last} are not all there any more")
+    columns = [list(column) for column in zip(*lines, strict=True)] or [[] for _ in job.schema.names]
+    told = {_KEY: job.id.encode(), _COUNTS: json.dumps(counts, sort_keys=True).encode()}
+    table = pa.table([pa.array(c, t) for c, t in zip(columns, job.schema.types, strict=True)], job.schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(told), sink, compression="zstd")
+    write_bytes_atomic(job.path(part), sink.getvalue().to_pybytes())
+    return found
+
+
+def finish(job: Job) -> Counter[str]:
+    """Make the output of the parts, in order, and remove them; returns what was counted.
+
+    The rename comes before the removal: a kill between the two leaves a finished output, which `finished` knows.
+    """
+    counts: Counter[str] = Counter()
+    output = Path(job.output)
+    temporary = job.work / f".{secrets.token_hex(6)}.output"
+    schema = job.schema.with_metadata({_KEY: job.id.encode()})
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for table in _grouped(job, counts):
+                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=GROUP)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(output.parent, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+    shutil.rmtree(job.work)
+    return counts
+
+
+def tidy(job: Job) -> None:
+    """Remove what a kill between the output's rename and the removal of the parts has left."""
+    shutil.rmtree(job.work, ignore_errors=True)
+
+
+def _grouped(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
+    """The rows of all parts in tables of `GROUP` rows, the last one of what is left."""
+    waiting: list[pa.Table] = []
+    held = 0
+    for part in range(job.parts):
+        table = pq.read_table(job.path(part))
+        counts += Counter(json.loads(table.schema.metadata[_COUNTS]))
+        waiting.append(table.replace_schema_metadata(None))
+        held += len(table)
+        while held >= GROUP:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, GROUP).combine_chunks()
+            waiting, held = [whole.slice(GROUP)], held - GROUP
+    if held:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def shard_bounds(rows: int, shard: tuple[int, int]) -> tuple[int, int]:
+    """The rows of shard (i, n), i from 1: first, and one past the last.
+
+    Raises:
+        RequestError: i does not lie between 1 and n.
+    """
+    i, n = shard
+    if not 1 <= i <= n:
+        raise RequestError(f"shard {i}/{n}: the first number must lie between 1 and the second")
+    return rows * (i - 1) // n, rows * i // n
+
+
+def part_size(rows: int) -> int:
+    """Requests of a part: few, so that little is lost, but no more than some thousand files."""
+    return min(max(64, -(-rows // 4096)), 4096)

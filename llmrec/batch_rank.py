@@ -1,0 +1,205 @@
+"""One request of a batch into its answer: with one thread, alone, so that its bits do not depend on its neighbours.
+
+`resolve` turns ids into rows and counts those that are unknown; `answer` ranks. The scores are those of
+`Recommender.recommend` to the last bits but one or two: fewer threads sum in another order, and of the language model
+only what can reach the list is scored (`bounded`). More cores are used by more processes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from llmrec import bounded
+from llmrec.batch_input import Row
+from llmrec.catalog import Catalog
+from llmrec.errors import RequestError
+from llmrec.filters import Filters
+from llmrec.fusion import Fusion, log_softmax
+from llmrec.interactions import Interactions
+from llmrec.narrow import relax
+from llmrec.rank import top_k
+from llmrec.recommend import Recommender, Request
+from llmrec.scoring import TEXT_TEMPERATURE, Scorer, fixed_threads
+from llmrec.understand import stated
+
+THREADS = 1
+COUNTS = ("unknown_users", "unknown_items", "unknown_candidates", "skipped_requests")
+
+
+class Answer(NamedTuple):
+    """An item of a list: its row, the fused score, the part that spoke for it most."""
+
+    row: int
+    score: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A request in rows of the catalogue; None where it has no such thing."""
+
+    history: tuple[int, ...] = ()
+    similar_to: int | None = None
+    candidates: tuple[int, ...] | None = None
+    message: str = ""
+    k: int = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Ids:
+    """Where ids stand: user id -> number, item id -> row."""
+
+    catalog: Catalog
+    interactions: Interactions
+    users: Mapping[str, int] = field(default_factory=dict)
+    items: Mapping[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def of(catalog: Catalog, interactions: Interactions) -> Ids:
+        """Index a catalogue and its users once."""
+        users = {user: number for number, user in enumerate(interactions.users)}
+        return Ids(catalog, interactions, users, {item.id: row for row, item in enumerate(catalog.items)})
+
+    def rows(self, ids: tuple[str, ...]) -> list[int]:
+        """Rows of those ids that are known, each once, in order."""
+        return list(dict.fromkeys(self.items[one] for one in ids if one in self.items))
+
+
+def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | None, Counter[str]]:
+    """A row as a task, None when unknown ids leave it nothing to go by or nothing to rank; and what was counted.
+
+    Raises:
+        RequestError: `strict`, and an id is unknown; names the request and the closest ids.
+    """
+    if strict:
+        _refuse_unknown(row, ids)
+    history: list[int] = []
+    counts: Counter[str] = Counter()
+    known = bool(row.message) or row.items == ()
+    if row.user_id is not None:
+        number = ids.users.get(row.user_id)
+        counts["unknown_users"] += number is None
+        history += [] if number is None else ids.interactions.of(number).tolist()
+        known |= number is not None
+    named = (*(row.items or ()), *(() if row.similar_to is None else (row.similar_to,)))
+    counts["unknown_items"] += sum(one not in ids.items for one in named)
+    counts["unknown_candidates"] += sum(one not in ids.items for one in row.candidates or ())
+    rows = ids.rows(named)
+    candidates = None if row.candidates is None else tuple(ids.rows(row.candidates))
+    if not (known or rows) or candidates == ():
+        counts["skipped_requests"] += 1
+        return None, counts
+    if row.similar_to is not None:
+        return Task((), rows[0], candidates, "", row.k or k), counts
+    return Task(tuple(dict.fromkeys([*history, *rows])), None, candidates, row.message, row.k or k), counts
+
+
+def _refuse_unknown(row: Row, ids: Ids) -> None:
+    similar = () if row.similar_to is None else (row.similar_to,)
+    try:
+        if row.user_id is not None and row.user_id not in ids.users:
+            ids.interactions.number(row.user_id)
+        for one in (*similar, *(row.items or ()), *(row.candidates or ())):
+            if one not in ids.items:
+                ids.catalog.row(one)
+    except RequestError as error:
+        raise RequestError(f"request {row.request_id!r}: {error}") from None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Everything that adds up numbers does it with one thread, and gets its threads back after."""
+    with threadpool_limits(THREADS), fixed_threads(THREADS):
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class BatchRanker:
+    """A recommender that ranks tasks one by one with one thread."""
+
+    recommender: Recommender
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The parts of a score, with one thread."""
+        return replace(self.recommender.scorer, threads=THREADS)
+
+    def answer(self, task: Task) -> list[Answer]:
+        """The best items for a task, best first; fewer than k when fewer are allowed. To be called in `one_thread`."""
+        allowed = _allowed(self.recommender, task)
+        if task.similar_to is not None:
+            fusion, parts = self.recommender.fusions["history"], _alike(self.scorer, task.similar_to)
+            return _look_up(fusion, parts, task.k, allowed)
+        fusion = self.recommender.fusions["words" if task.message else "history"]
+        history = np.asarray(task.history, np.int64)
+        nothing = np.zeros((1, len(self.recommender.catalog)), np.float32)
+        parts = self.scorer.parts([history], [task.message], llm=nothing)
+        del parts["llm"]
+        weight = fusion.weights.get("llm", 0.0)
+        if not weight:
+            return _look_up(fusion, parts, task.k, allowed)
+        rest = nothing[0].astype(np.float64)
+        for name in sorted(fusion.weights.keys() & parts.keys()):  # in one order: sums must not depend on a set's
+            rest += fusion.weights[name] * parts[name][0].astype(np.float64)
+        model, trie, prompt = self.scorer.model, self.scorer.trie, self.scorer.prompt(history, task.message)
+        found = bounded.best(model, trie, prompt, rest, weight, task.k, allowed)
+        return _answers(fusion, parts, found.rows, found.scores, found.llm)
+
+
+def _look_up(fusion: Fusion, parts: Mapping[str, np.ndarray], k: int, allowed: np.ndarray) -> list[Answer]:
+    rows, scores = top_k(fusion.combine(parts), k, allowed)
+    kept = rows[0] >= 0
+    return _answers(fusion, parts, rows[0][kept], scores[0][kept], None)
+
+
+def _allowed(recommender: Recommender, task: Task) -> np.ndarray:
+    """bool[n]: candidates if there are any, seen or not; else what was not seen and fits what the message states."""
+    seen = task.history if task.similar_to is None else (task.similar_to,)
+    request = Request(seen, candidates=task.candidates, unseen=task.candidates is None, k=task.k)
+    left = recommender.allowed(request)
+    if not task.message:
+        return left
+    filters = _stated(task.message, recommender.catalog)
+    relaxed, _ = relax(recommender.catalog, filters, left)
+    return np.asarray(left & recommender.catalog.where(relaxed))
+
+
+@lru_cache(maxsize=4096)
+def _stated(message: str, catalog: Catalog) -> Filters:
+    return stated(message, catalog)
+
+
+def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
+    """Likeness to an item, float32[1, n] by part: what is taken after it, its vector, its text; no taste, no fame."""
+    vectors = scorer.model.encoder.item_vectors
+    norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
+    cosine = np.einsum("nd,d->n", vectors, vectors[row]) / (norms * norms[row])
+    history = [np.array([row], np.int64)]
+    return {
+        "encoder": log_softmax(cosine[None], TEXT_TEMPERATURE),
+        "neighbours": scorer.neighbours.log_probability(history),
+        "profile": scorer.profile(history),
+    }
+
+
+def _answers(
+    fusion: Fusion, parts: Mapping[str, np.ndarray], rows: np.ndarray, scores: np.ndarray, llm: np.ndarray | None
+) -> list[Answer]:
+    """Rows with their scores and sources: the part that lifts an item most above an even share of the catalogue."""
+    names = sorted(name for name in fusion.weights if name in parts or (name == "llm" and llm is not None))
+    lifts = np.zeros((len(names), len(rows)))
+    for line, name in zip(lifts, names, strict=True):
+        share = parts[name][0][rows] if name in parts else llm
+        line[:] = fusion.weights[name] * (np.asarray(share, np.float64) + np.log(len(next(iter(parts.values()))[0])))
+    leading = lifts.argmax(axis=0) if len(rows) else []
+    return [
+        Answer(int(row), float(score), names[place]) for row, score, place in zip(rows, scores, leading, strict=True)
+    ]

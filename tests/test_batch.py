@@ -1,0 +1,355 @@
+"""`llmrec rank`: every kind of request, the same bytes however it is cut, and one line for what is wrong."""
+
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from toy_ranking import load, make_world
+
+from llmrec import batch_input, batch_job, batch_pool
+from llmrec.batch import Settings, rank_file
+from llmrec.batch_job import Job
+from llmrec.errors import ArtifactError, DataError, RequestError
+from llmrec.recommend import Request
+
+REQUESTS = [
+    {"request_id": "user", "user_id": "u3"},
+    {"request_id": "taste", "items": ["i0", "i2", "i4"], "k": 3},
+    {"request_id": "both", "user_id": "u1", "items": ["i8"]},
+    {"request_id": "words", "message": "a scary tale"},
+    {"request_id": "wish", "user_id": "u2", "message": "comedy from before 1995", "k": 4},
+    {"request_id": "order", "items": ["i0"], "candidates": ["i9", "i0", "i3"]},
+    {"request_id": "alike", "similar_to": "i7", "k": 5},
+    {"request_id": "new", "items": []},
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def recommender(model):
+    return load(Job("", "", str(model), None, 10, 0, 0, 1, False, ""))
+
+
+@pytest.fixture(scope="module")
+def runner(recommender):
+    return partial(batch_pool.run, workers=1, loader=lambda job: recommender)
+
+
+def lines(path: Path, requests) -> Path:
+    path.write_text("".join(json.dumps(one) + "\n" for one in requests))
+    return path
+
+
+def parquet(path: Path, requests, **types) -> Path:
+    names = list(dict.fromkeys(name for one in requests for name in one))
+    columns = {n: pa.array([one.get(n) for one in requests], types.get(n)) for n in names}
+    pq.write_table(pa.table(columns), path, row_group_size=3)
+    return path
+
+
+def many(n: int):
+    rng = np.random.default_rng(0)
+    out = []
+    for number in range(n):
+        one = {"request_id": number, "k": int(rng.integers(1, 8))}
+        kind = number % 4
+        if kind == 0:
+            one["user_id"] = f"u{number % 40}"
+        elif kind == 1:
+            one["items"] = [f"i{row}" for row in rng.integers(0, 60, 3)]
+        elif kind == 2:
+            one["message"] = f"funny tale {number}"
+        else:
+            one |= {"items": [f"i{number % 60}"], "candidates": [f"i{row}" for row in rng.integers(0, 60, 6)]}
+        out.append(one)
+    return out
+
+
+def rank(model, runner, source, target, **how):
+    return rank_file(source, target, Settings(model=model, **how), runner)
+
+
+def answers(path: Path):
+    out = {}
+    for row in pq.read_table(path).to_pylist():
+        out.setdefault(row["request_id"], []).append(row)
+    return out
+
+
+@pytest.fixture(scope="module")
+def ranked(model, runner, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranked")
+    report = rank(model, runner, lines(folder / "in.jsonl", REQUESTS), folder / "out.parquet")
+    assert report.requests == len(REQUESTS) and not report.counts
+    assert sorted(entry.name for entry in folder.iterdir()) == ["in.jsonl", "out.parquet"]
+    return folder / "out.parquet"
+
+
+def test_every_request_is_answered_in_order(ranked):
+    table = pq.read_table(ranked)
+    assert table.schema.names == ["request_id", "item_id", "rank", "score", "source"]
+    found = answers(ranked)
+    assert list(found) == [one["request_id"] for one in REQUESTS]
+    assert {name: len(rows) for name, rows in found.items()} == {
+        "user": 10, "taste": 3, "both": 10, "words": 10, "wish": 4, "order": 3, "alike": 5, "new": 10,
+    }  # fmt: skip
+    for rows in found.values():
+        assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+        assert len({row["item_id"] for row in rows}) == len(rows)
+
+
+def test_answers_are_those_of_the_recommender(ranked, recommender):
+    found, catalog = answers(ranked), recommender.catalog
+    both = tuple(dict.fromkeys((*recommender.history_of("u1"), 8)))
+    for name, request in {
+        "user": Request(recommender.history_of("u3")),
+        "taste": Request((0, 2, 4), k=3),
+        "both": Request(both),
+        "words": Request(message="a scary tale", filters=batch_rank_filters(recommender, "a scary tale")),
+        "order": Request((0,), candidates=(9, 0, 3), unseen=False),
+        "new": Request(),
+    }.items():
+        expected = recommender.recommend(request)
+        assert [row["item_id"] for row in found[name]] == [catalog[one.row].id for one in expected], name
+        np.testing.assert_allclose(
+            [row["score"] for row in found[name]], [one.score for one in expected], rtol=1e-4, atol=1e-4
+        )
+
+
+def batch_rank_filters(recommender, message):
+    from llmrec.understand import stated
+
+    return stated(message, recommender.catalog)
+
+
+def test_constraints_in_words_exclude_and_candidates_include_what_was_seen(ranked, recommender):
+    found, catalog = answers(ranked), recommender.catalog
+    for row in found["wish"]:
+        item = catalog[catalog.row(row["item_id"])]
+        assert item.attributes["genre"] == ("Comedy",) and item.attributes["year"] < 1995
+    assert {row["item_id"] for row in found["order"]} == {"i9", "i0", "i3"}
+    assert not {row["item_id"] for row in found["user"]} & {catalog[r].id for r in recommender.history_of("u3")}
+
+
+def test_similar_items_are_alike(ranked):
+    rows = answers(ranked)["alike"]
+    assert "i7" not in {row["item_id"] for row in rows}
+    assert {row["source"] for row in rows} <= {"encoder", "neighbours", "profile"}
+
+
+def test_the_same_bytes_whatever_the_form_and_the_parts(model, runner, tmp_path):
+    requests = many(30)
+    rank(model, runner, lines(tmp_path / "in.jsonl", requests), tmp_path / "whole.parquet")
+    rank(model, runner, tmp_path / "in.jsonl", tmp_path / "parts.parquet", part=7)
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "parts.parquet").read_bytes()
+    rank(model, runner, parquet(tmp_path / "in.parquet", requests), tmp_path / "other.parquet", part=4)
+    assert pq.read_table(tmp_path / "other.parquet").equals(pq.read_table(tmp_path / "whole.parquet"))
+
+
+def test_rows_of_the_output_are_grouped_alike_however_they_were_ranked(model, runner, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_job, "GROUP", 50)
+    source = lines(tmp_path / "in.jsonl", many(30))
+    for part in (1, 11, 30):
+        rank(model, runner, source, tmp_path / f"{part}.parquet", part=part)
+    outputs = [(tmp_path / f"{part}.parquet") for part in (1, 11, 30)]
+    assert len({path.read_bytes() for path in outputs}) == 1
+    sizes = pq.ParquetFile(outputs[0]).metadata
+    assert [sizes.row_group(g).num_rows for g in range(sizes.num_row_groups)][:-1] == [50] * (sizes.num_row_groups - 1)
+
+
+@pytest.mark.parametrize("form", [lines, parquet])
+def test_shards_one_after_the_other_are_the_whole(model, runner, tmp_path, form):
+    source = form(tmp_path / ("in.jsonl" if form is lines else "in.parquet"), many(23))
+    rank(model, runner, source, tmp_path / "whole.parquet")
+    for i in range(1, 6):
+        rank(model, runner, source, tmp_path / f"{i}.parquet", shard=(i, 5), part=2)
+    together = pa.concat_tables([pq.read_table(tmp_path / f"{i}.parquet") for i in range(1, 6)])
+    assert together.replace_schema_metadata(None).equals(
+        pq.read_table(tmp_path / "whole.parquet").replace_schema_metadata(None)
+    )
+
+
+def test_more_shards_than_requests_leave_some_empty(model, runner, tmp_path):
+    source = lines(tmp_path / "in.jsonl", REQUESTS[:1])
+    assert rank(model, runner, source, tmp_path / "1.parquet", shard=(1, 2)).requests == 0
+    assert rank(model, runner, source, tmp_path / "2.parquet", shard=(2, 2)).requests == 1
+    assert pq.read_table(tmp_path / "1.parquet").num_rows == 0
+    with pytest.raises(RequestError, match="shard 3/2"):
+        rank(model, runner, source, tmp_path / "3.parquet", shard=(3, 2))
+
+
+def test_work_is_taken_up_where_it_stopped(model, runner, recommender, tmp_path):
+    source = lines(tmp_path / "in.jsonl", many(20))
+    rank(model, runner, source, tmp_path / "whole.parquet")
+
+    def stops(job, parts):
+        for number, count in enumerate(runner(job, parts)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield count
+
+    with pytest.raises(KeyboardInterrupt):
+        rank_file(source, tmp_path / "out.parquet", Settings(model=model, part=3), stops)
+    assert not (tmp_path / "out.parquet").exists()
+    told = []
+    report = rank_file(
+        source, tmp_path / "out.parquet", Settings(model=model, part=3), runner, lambda *now: told.append(now)
+    )
+    assert report.resumed == 12 and told[0] == (12, 20) and told[-1] == (20, 20)
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    again = rank_file(source, tmp_path / "out.parquet", Settings(model=model), refuse)
+    assert (again.resumed, again.answers) == (20, report.answers)
+
+
+def refuse(job, parts):
+    raise AssertionError(f"asked to rank {parts}")
+
+
+def test_parts_of_another_job_are_refused_and_discarded_on_demand(model, runner, tmp_path):
+    source = lines(tmp_path / "in.jsonl", many(8))
+
+    def stops(job, parts):
+        yield next(runner(job, parts))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rank_file(source, tmp_path / "out.parquet", Settings(model=model, part=3), stops)
+    for other in ({"k": 7, "part": 3}, {"part": 4}):
+        with pytest.raises(ArtifactError, match="parts of another job"):
+            rank(model, runner, source, tmp_path / "out.parquet", **other)
+    lines(source, many(9))
+    with pytest.raises(ArtifactError, match="parts of another job"):
+        rank(model, runner, source, tmp_path / "out.parquet", part=3)
+    assert rank(model, runner, source, tmp_path / "out.parquet", restart=True).resumed == 0
+
+
+def test_damaged_parts_are_ranked_again(model, runner, tmp_path):
+    source = lines(tmp_path / "in.jsonl", many(9))
+    rank(model, runner, source, tmp_path / "whole.parquet")
+
+    def damages(job, parts):
+        yield from runner(job, parts[:2])
+        job.path(0).write_bytes(job.path(0).read_bytes()[:-9])
+        (job.work / ".left-behind.tmp").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rank_file(source, tmp_path / "out.parquet", Settings(model=model, part=3), damages)
+    assert rank(model, runner, source, tmp_path / "out.parquet", part=3).resumed == 3
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
+
+
+def test_two_processes_do_not_rank_into_one_output(model, runner, tmp_path):
+    source = lines(tmp_path / "in.jsonl", many(4))
+
+    def inside(job, parts):
+        with pytest.raises(ArtifactError, match="another process is ranking"):
+            rank(model, runner, source, tmp_path / "out.parquet")
+        yield from runner(job, parts)
+
+    assert rank_file(source, tmp_path / "out.parquet", Settings(model=model), inside).answers
+
+
+def test_unknown_ids_are_left_out_and_counted(model, runner, tmp_path):
+    requests = [
+        {"request_id": 1, "user_id": "nobody"},
+        {"request_id": 2, "user_id": "nobody", "items": ["i0", "x", "y"]},
+        {"request_id": 3, "items": ["x"]},
+        {"request_id": 4, "items": ["i1"], "candidates": ["z", "i2"]},
+        {"request_id": 5, "items": ["i1"], "candidates": ["z"]},
+        {"request_id": 6, "similar_to": "q"},
+        {"request_id": 7, "user_id": 3},
+    ]
+    source = lines(tmp_path / "in.jsonl", requests)
+    report = rank(model, runner, source, tmp_path / "out.parquet", part=2)
+    assert report.counts == Counter(unknown_users=3, unknown_items=4, unknown_candidates=2, skipped_requests=5)
+    found = answers(tmp_path / "out.parquet")
+    assert list(found) == [2, 4] and [row["item_id"] for row in found[4]] == ["i2"]
+    for number, named in ((0, "nobody"), (2, "'x'"), (3, "'z'"), (5, "'q'")):
+        with pytest.raises(RequestError, match=f"request {number + 1}: no .*{named}"):
+            one = lines(tmp_path / "one.jsonl", requests[number : number + 1])
+            rank(model, runner, one, tmp_path / "out.parquet", strict=True)
+    assert answers(tmp_path / "out.parquet") == found
+
+
+def bad_files(folder: Path):
+    ok = {"request_id": 1, "items": ["i1"]}
+    whole = parquet(folder / "whole.parquet", many(12)).read_bytes()
+    yield "no file", folder / "none.jsonl", "no file"
+    yield "empty", folder / "empty.jsonl", b"", "is empty"
+    yield "blank", folder / "blank.jsonl", b"\n\n", "has no rows"
+    yield "cut off", folder / "cut.parquet", whole[:-30], "cannot be read as Parquet"
+    yield "no Parquet", folder / "not.parquet", b"request_id,items\n", "cannot be read as Parquet"
+    yield "damaged", folder / "hole.parquet", whole[:8] + bytes(400) + whole[408:], "cannot be read as Parquet"
+    yield "other", folder / "in.csv", b"request_id", "ends in '.csv'"
+    for name, one, words in (
+        ("no id", {"items": ["i1"]}, "line 2: column 'request_id' is missing"),
+        ("null id", {**ok, "request_id": None}, "request_id is None"),
+        ("flag as id", {**ok, "request_id": True}, "request_id is True"),
+        ("huge id", {**ok, "request_id": 2**70}, "request_id is 1180591620717411303424"),
+        ("two types", {**ok, "request_id": "a"}, "of another type than before"),
+        ("typo", {**ok, "candidate": ["i2"]}, "column 'candidate' is unknown"),
+        ("nothing", {"request_id": 2}, "a column to go by is missing"),
+        ("nulls", {"request_id": 2, "items": None}, "has nothing to go by"),
+        ("k", {**ok, "k": 101}, "k is 101"),
+        ("k words", {**ok, "k": "10"}, "k is '10'"),
+        ("items", {**ok, "items": "i1"}, "items is 'i1'"),
+        ("item", {**ok, "items": [1.5]}, r"items is \[1.5\]"),
+        ("message", {**ok, "message": "x" * 2001}, "2001 characters"),
+        ("both", {**ok, "similar_to": "i3"}, "similar_to goes with nothing but"),
+        ("array", [1], "must be an object"),
+    ):
+        yield name, lines(folder / f"{name}.jsonl", [ok, one]), words
+    yield "no JSON", folder / "no.jsonl", json.dumps(ok).encode() + b"\n{", "line 2 is not JSON"
+    yield "bytes", folder / "bytes.jsonl", b"\xff\xfe\x00", "line 1 is not JSON"
+    yield "deep", folder / "deep.jsonl", b"[" * 100_000, "line 1 is not JSON"
+    for name, types, words in (
+        ("numbers", {"items": pa.list_(pa.float64())}, "column 'items' is of type list<"),
+        ("flags", {"k": pa.bool_()}, "column 'k' is of type bool"),
+    ):
+        yield name, parquet(folder / f"{name}.parquet", [{"request_id": 1, "items": None, "k": None}], **types), words
+
+
+def test_what_is_wrong_is_said_in_one_line_and_leaves_the_output_alone(model, runner, tmp_path):
+    target = tmp_path / "out.parquet"
+    target.write_bytes(b"an earlier output")
+    for name, path, *rest in bad_files(tmp_path):
+        if len(rest) == 2:
+            path.write_bytes(rest[0])
+        with pytest.raises((DataError, RequestError), match=rest[-1]) as error:
+            rank(model, runner, path, target)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400, name
+    assert target.read_bytes() == b"an earlier output"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_settings_out_of_bounds(model, runner, tmp_path):
+    source = lines(tmp_path / "in.jsonl", REQUESTS)
+    for how, words in (({"k": 0}, "-k is 0"), ({"part": 0}, "part of 0"), ({"shard": (0, 2)}, "shard 0/2")):
+        with pytest.raises(RequestError, match=words):
+            rank(model, runner, source, tmp_path / "out.parquet", **how)
+    with pytest.raises(RequestError, match="is the input"):
+        rank(model, runner, source, source)
+    with pytest.raises(ArtifactError, match="no model directory"):
+        rank(tmp_path / "none", runner, source, tmp_path / "out.parquet")
+    with pytest.raises(ArtifactError, match="is a directory"):
+        rank(model, runner, source, tmp_path)
+
+
+def test_rows_are_read_from_anywhere(tmp_path):
+    requests = many(23)
+    for path in (lines(tmp_path / "in.jsonl", requests), parquet(tmp_path / "in.parquet", requests)):
+        for start, stop in ((0, None), (0, 3), (2, 9), (3, 6), (22, 23), (23, None), (5, 5)):
+            found = [row.request_id for row in batch_input.rows(path, start, stop)]
+            assert found == [one["request_id"] for one in requests[start:stop]]

@@ -1,0 +1,100 @@
+"""Branch and bound finds what scoring every item finds."""
+
+import numpy as np
+import pytest
+from conftest import make_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrec import bounded, decode
+from llmrec.errors import RequestError
+from llmrec.fusion import spread
+from llmrec.rank import top_k
+from llmrec.render import ItemRef, Message, Text
+from llmrec.trie import Trie
+
+# items -> depth, codes: many children, few children, chains of only children, one level
+SIZES = {1: (1, 2), 12: (2, 4), 60: (3, 5), 120: (3, 8), 300: (4, 7), 40: (1, 40)}
+
+
+def world(n):
+    depth, size = SIZES[n]
+    model = make_model(n, depth, size)
+    model.merge()
+    return model, Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 7))
+
+
+WORLDS = {n: world(n) for n in SIZES}
+
+
+def prompt_of(model, rows=(0,), words="next"):
+    parts = (Text(words), *(ItemRef(int(row)) for row in rows))
+    return model.renderer.render([Message("user", parts, open=True)])
+
+
+def everything(model, trie, prompt, rest, weight, k, allowed):
+    found = decode.items(model, trie, [prompt], trie.n, None)[0]
+    llm = spread(found.rows, found.scores, trie.n)
+    rows, scores = top_k((rest + weight * llm.astype(np.float64))[None].astype(np.float32), k, allowed)
+    kept = rows[0] >= 0
+    return rows[0][kept], scores[0][kept], llm[rows[0][kept]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(SIZES)), st.data())
+def test_the_same_items_as_scoring_all(n, data):
+    model, trie = WORLDS[n]
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    rest = rng.normal(0, data.draw(st.sampled_from([0.0, 0.1, 3.0])), n)
+    allowed = rng.random(n) < data.draw(st.sampled_from([0.0, 0.3, 1.0]))
+    weight, k = data.draw(st.sampled_from([0.3, 1.0, -0.5])), data.draw(st.integers(1, 2 * n))
+    prompt = prompt_of(model, rng.integers(0, n, 3))
+    found = bounded.best(model, trie, prompt, rest, weight, k, allowed)
+    rows, scores, llm = everything(model, trie, prompt, rest, weight, k, allowed)
+    assert len(found.rows) == min(k, allowed.sum())
+    np.testing.assert_allclose(found.scores, scores, atol=2e-5)
+    for mine, theirs, score in zip(found.rows, rows, scores, strict=True):  # the last bits may swap equals
+        assert mine == theirs or np.isclose(scores, score, atol=2e-5).sum() > 1
+    np.testing.assert_allclose(np.sort(found.llm), np.sort(llm), atol=2e-4)
+
+
+def test_few_nodes_are_read_when_the_rest_points_the_way():
+    model, trie = WORLDS[300]
+    rest = np.where(np.arange(300) < 5, 0.0, -50.0)
+    found = bounded.best(model, trie, prompt_of(model), rest, 1.0, 5, np.ones(300, bool))
+    assert sorted(found.rows) == [0, 1, 2, 3, 4]
+    assert found.tokens < sum(trie.nodes(level) for level in range(3)) / 4
+
+
+def test_ties_come_in_order_of_rows():
+    model, trie = WORLDS[40]
+    found = bounded.best(model, trie, prompt_of(model), np.zeros(40), 0.0, 10, np.ones(40, bool))
+    assert found.rows.tolist() == list(range(10))
+
+
+def test_a_score_does_not_depend_on_what_else_was_asked():
+    model, trie = WORLDS[120]
+    rest = np.random.default_rng(0).normal(size=120)
+    once = bounded.best(model, trie, prompt_of(model, (4, 9)), rest, 0.7, 10, np.ones(120, bool))
+    bounded.best(model, trie, prompt_of(model, (1,)), rest, 0.7, 3, np.ones(120, bool))
+    again = bounded.best(model, trie, prompt_of(model, (4, 9)), rest, 0.7, 10, np.ones(120, bool))
+    assert once.scores.tobytes() == again.scores.tobytes() and once.rows.tolist() == again.rows.tolist()
+
+
+def test_the_catalogue_may_be_larger_than_the_context():
+    model, trie = WORLDS[300]
+    assert trie.nodes(2) + trie.nodes(1) > 64
+    long = prompt_of(model, (), "x" * 1000)
+    found = bounded.best(model, trie, long, np.zeros(300), 1.0, 300, np.ones(300, bool))
+    assert sorted(found.rows) == list(range(300))
+
+
+def test_wrong_shapes_are_named():
+    model, trie = WORLDS[12]
+    prompt, rest, allowed = prompt_of(model), np.zeros(12), np.ones(12, bool)
+    with pytest.raises(RequestError, match="k is 0"):
+        bounded.best(model, trie, prompt, rest, 1.0, 0, allowed)
+    with pytest.raises(RequestError, match="catalogue of 12"):
+        bounded.best(model, trie, prompt, rest[:5], 1.0, 1, allowed)
+    with pytest.raises(RequestError, match="context holds"):
+        bounded.best(model, trie, prompt_of(model, (), "x" * 2000), rest, 1.0, 1, allowed)
