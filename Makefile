@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check faults train eval bench clean
+.PHONY: chat test check faults faults-rank train eval bench clean
 
 .venv/.runtime: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,6 +28,10 @@ test: check  ## the whole suite, hermetic, under five minutes on two cores
 
 faults: .venv/.dev  ## twenty kills -9 at random moments of training; the result must be the same bytes
 	LLMREC_TEST_KILLS=20 $(BIN)/python -m pytest tests/test_training.py -k kill_9
+
+faults-rank: .venv/.dev  ## twenty kills -9 at random moments of ranking, and a Ray job whose actor dies: the same bytes
+	$(BIN)/python -m pip install --quiet -e '.[ray]' -c constraints.txt
+	LLMREC_TEST_RANK_KILLS=20 $(BIN)/python -m pytest tests/test_batch_faults.py tests/test_ray.py
 
 bench: .venv/.runtime  ## training and decoding beside the usual way, on this machine
 	$(BIN)/llmrec bench --train --out eval/results
