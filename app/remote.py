@@ -1,0 +1,146 @@
+"""One streamed answer of an OpenAI-compatible server, bounded in bytes, in time, and in what it may look like."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+_POLL = 0.05  # seconds after which a stop is noticed, also while the server says nothing
+
+
+class Away(Exception):
+    """The server cannot be reached, is slow, or does not answer in the agreed form; a clause that says so."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the server is, and the bounds of an answer.
+
+    Attributes:
+        url: with the version, e.g. http://127.0.0.1:8000/v1.
+        model: the name that it knows the model by.
+        key: bearer token, or "".
+        seconds: wall-clock limit of an answer, connecting included.
+        most_bytes: of an answer, as it comes over the wire.
+    """
+
+    url: str
+    model: str
+    key: str = field(default="", repr=False)
+    seconds: float = 10.0
+    most_bytes: int = 65_536
+
+
+def stream(
+    endpoint: Endpoint, messages: Sequence[dict[str, str]], max_tokens: int, stop: threading.Event
+) -> Iterator[str]:
+    """Pieces of text as they come; ends with the answer, or within a twentieth of a second of `stop`.
+
+    Raises:
+        Away: no connection, another status than 200, too many bytes, too much time, or garbage.
+    """
+    deadline = time.monotonic() + endpoint.seconds
+    came: queue.SimpleQueue[str | Away | None] = queue.SimpleQueue()
+    gone = threading.Event()
+    body = {
+        "model": endpoint.model,
+        "messages": list(messages),
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+    }
+    # a thread of its own: neither a stop nor the time limit can wait for a read that hangs
+    threading.Thread(target=_read, args=(endpoint, body, came, gone, deadline), daemon=True).start()
+    try:
+        while not stop.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Away(f"the other model took longer than {endpoint.seconds:g} seconds")
+            try:
+                piece = came.get(timeout=min(left, _POLL))
+            except queue.Empty:
+                continue
+            if piece is None:
+                return
+            if isinstance(piece, Away):
+                raise piece
+            yield piece
+    finally:
+        gone.set()
+
+
+def _read(
+    endpoint: Endpoint,
+    body: dict[str, object],
+    came: queue.SimpleQueue[str | Away | None],
+    gone: threading.Event,
+    deadline: float,
+) -> None:
+    try:
+        for piece in _pieces(endpoint, body, gone, deadline):
+            came.put(piece)
+        came.put(None)
+    except Away as error:
+        came.put(error)
+    except httpx.TimeoutException:
+        came.put(Away(f"the other model took longer than {endpoint.seconds:g} seconds"))
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        came.put(Away(f"the other model cannot be reached ({type(error).__name__})"))
+    except Exception as error:  # what a hostile answer may still set off must not leave the reader waiting
+        came.put(Away(f"the other model's answer cannot be read ({type(error).__name__})"))
+
+
+def _pieces(endpoint: Endpoint, body: dict[str, object], gone: threading.Event, deadline: float) -> Iterator[str]:
+    # identity: a few bytes on the wire must not unpack into more than may be read
+    headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
+    if endpoint.key:
+        headers["authorization"] = f"Bearer {endpoint.key}"
+    url = f"{endpoint.url.rstrip('/')}/chat/completions"
+    with (
+        httpx.Client(timeout=endpoint.seconds, trust_env=False, follow_redirects=False) as client,
+        client.stream("POST", url, json=body, headers=headers) as response,
+    ):
+        if response.status_code != httpx.codes.OK:
+            raise Away(f"the other model answered with status {response.status_code}")
+        read, line, heard = 0, b"", False
+        for chunk in response.iter_raw():
+            if gone.is_set() or time.monotonic() > deadline:
+                return
+            read += len(chunk)
+            if read > endpoint.most_bytes:
+                raise Away(f"the other model sent more than {endpoint.most_bytes:,} bytes")
+            *lines, line = (line + chunk).split(b"\n")
+            for one in lines:
+                piece = _content(one.strip())
+                if piece is None:
+                    return
+                heard = heard or one.startswith(b"data:")
+                if piece:
+                    yield piece
+        if not heard:
+            raise Away("the other model did not answer in the agreed form")
+
+
+def _content(line: bytes) -> str | None:
+    """The text in one line of the stream, "" when it holds none, None at its end; Away when it is something else."""
+    if not line.startswith(b"data:"):
+        if not line or line.startswith((b":", b"event:", b"id:", b"retry:")):
+            return ""
+        raise Away("the other model did not answer in the agreed form")
+    data = line.removeprefix(b"data:").strip()
+    if data == b"[DONE]":
+        return None
+    try:
+        choices = json.loads(data)["choices"]
+        content = choices[0].get("delta", {}).get("content") if choices else ""
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise Away("the other model did not answer in the agreed form") from None
+    if not isinstance(content, str | None):
+        raise Away("the other model did not answer in the agreed form")
+    return content or ""
