@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from llmrec.body import Dense, LeanBody, Projection
-from llmrec.fallback import body_of
+from llmrec.body import Dense, LeanBody, Projection, is_lean, lean_body
 from llmrec.model import RecModel
 
 # where torch has a vectorised kernel for it; elsewhere it would be correct and slow
@@ -66,10 +65,12 @@ def int8_weights(model: RecModel) -> Int8Weights | None:
     That is off the CPU or on one without a kernel, for an architecture that `body` does not know, and as long as LoRA
     stands beside the weights.
     """
-    body = body_of(model.lm)
+    if not is_lean(model.lm):
+        return None
+    body = lean_body(model.lm)
     if model.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in CAPABLE:
         return None
-    if not isinstance(body, LeanBody) or not all(isinstance(p, Dense) for p in body.projections()):
+    if not all(isinstance(p, Dense) for p in body.projections()):
         return None
     with torch.no_grad():
         head = model.lm.get_output_embeddings()

@@ -17,6 +17,7 @@ from llmrec.attention import Part
 from llmrec.body import Check
 from llmrec.fallback import body_of
 from llmrec.model import RecModel
+from llmrec.packed import packed_head
 from llmrec.prefill import check_length, read
 from llmrec.prefix import PrefixCache
 from llmrec.quantise import Int8Weights
@@ -85,7 +86,7 @@ def _words(
         return
     body = body_of(model.lm)
     first = read(model, body, [prompt], [room], prefixes, check)[0]
-    steps, head = (body, model.word_logits) if weights is None else (weights.body, weights.head)
+    steps, head = (body, packed_head(model.lm)) if weights is None else (weights.body, weights.head)
     control = sorted(model.renderer.control - {model.renderer.chat.stop})
     forbidden = torch.tensor(control, dtype=torch.long, device=model.device)
     said: list[int] = []

@@ -1,0 +1,79 @@
+"""Packed weights: the same products, the same bits beside any neighbours, never those of weights that have changed."""
+
+import pytest
+import torch
+from families import LEAN, make_bundle
+
+from llmrec import packed
+from llmrec.attention import KeyValues, Part
+from llmrec.body import Dense, lean_body
+from llmrec.fallback import body_of
+from llmrec.packed import Packed, can_pack, pack, packed_head
+
+needs_kernels = pytest.mark.skipif(not can_pack(), reason="this build of torch has no oneDNN kernels for linear layers")
+
+
+def run(body, x):
+    with torch.inference_mode():
+        return body.forward(x, [Part.following(KeyValues(body.layout, len(x)), len(x))])
+
+
+@needs_kernels
+def test_products_with_and_without_bias_are_those_of_the_plain_matrices():
+    torch.manual_seed(0)
+    weights, bias, x = (torch.randn(5, 12), torch.randn(3, 12)), torch.randn(3), torch.randn(7, 12)
+    for biases in ((None, None), (None, bias)):
+        dense = Dense(weights, biases)
+        for found, expected in zip(pack(dense)(x), dense(x), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert [y.shape for y in pack(dense)(x[:0])] == [(0, 5), (0, 3)]
+
+
+@needs_kernels
+def test_a_row_has_the_same_bits_beside_any_neighbours_and_on_any_number_of_threads():
+    torch.manual_seed(0)
+    product = pack(Dense((torch.randn(192, 160),), (None,)))
+    x = torch.randn(300, 160)
+    (all_rows,) = product(x)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for n in (1, 2, 10, 63, 300):
+                assert torch.equal(product(x[:n])[0], all_rows[:n])
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_kernels
+def test_merged_weights_are_packed_once_and_again_after_they_changed():
+    model = make_bundle(LEAN["llama"], merge=True)
+    x = torch.randn(6, 32)
+    first = body_of(model.lm)
+    assert all(isinstance(p, Packed) for p in first.projections())
+    again = body_of(model.lm)
+    assert all(a is b for a, b in zip(first.projections(), again.projections(), strict=True))
+    for layer in model.lora_layers():  # the way peft writes them leaves no mark on the tensors' version counters
+        layer.unmerge()
+    assert not any(isinstance(p, Packed) for p in body_of(model.lm).projections())
+    with torch.no_grad():
+        for name, weight in model.lm.named_parameters():
+            if "lora_B" in name:
+                weight.add_(0.1)
+    model.merge()
+    torch.testing.assert_close(run(body_of(model.lm), x), run(lean_body(model.lm), x), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(run(body_of(model.lm), x), run(first, x), atol=1e-3)
+
+
+def test_without_the_kernels_the_plain_matrices_are_used(monkeypatch):
+    monkeypatch.setattr(packed, "can_pack", lambda: False)
+    model = make_bundle(LEAN["llama"], merge=True)
+    assert all(isinstance(p, Dense) for p in body_of(model.lm).projections())
+
+
+def test_the_packed_word_head_gives_the_models_own_logits():
+    for name in LEAN:
+        model = make_bundle(LEAN[name], merge=True)
+        hidden = torch.randn(32)
+        found = packed_head(model.lm)(hidden)
+        torch.testing.assert_close(found, model.word_logits(hidden), atol=1e-5, rtol=1e-4)
