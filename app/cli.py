@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from llmrec.app.cli_data import data
+from llmrec.app.cli_export import card, export, export_traffic, push
+from llmrec.app.cli_feedback import feedback
+from llmrec.app.cli_items import add
+from llmrec.app.cli_print import Json, print_table, print_values
+from llmrec.app.cli_rank import rank
+from llmrec.app.cli_refresh import items, refresh
 from llmrec.errors import Interrupted, RequestError, UserError
 
 MISUSE = 2
@@ -21,11 +26,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Prepare and check data.", no_args_is_help=True)
 app.add_typer(data, name="data")
+app.command(epilog="Example: llmrec rank --input requests.jsonl --output ranked.parquet")(rank)
+app.add_typer(items, name="items")
+items.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
+app.command(epilog="Example: llmrec refresh --model my-model --data new-data --out my-model")(refresh)
+app.add_typer(feedback, name="feedback")
+data.command(epilog="Example: llmrec data export-traffic --tokens 10000 --out traffic.parquet")(export_traffic)
+app.command(epilog="Example: llmrec export --items --out plain-model")(export)
+app.command(epilog="Example: llmrec push my-org/my-model --model my-model --results results")(push)
+app.command(epilog="Example: llmrec card --results eval/results --out README.md")(card)
 
 Model = Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def main() -> None:
@@ -41,63 +53,6 @@ def main() -> None:
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-@data.command(epilog="Example: llmrec data prepare --source recbole --path my-files --out my-data")
-def prepare(
-    source: Annotated[str, typer.Option(help="Form of the files: ml-100k or recbole.")],
-    out: Annotated[Path, typer.Option(help="Directory to write.")],
-    path: Annotated[Path | None, typer.Option(help="Where the files are; ml-100k is fetched when left out.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Read data files into the one prepared form that all other verbs take."""
-    from llmrec import sources
-
-    if path is None and source == "ml-100k":
-        from llmrec.fetch import fetch
-
-        path = fetch(source)
-    if path is None:
-        raise RequestError(f"--path is missing: say where the {source} files are")
-    if not path.exists():
-        raise RequestError(f"no file or directory {str(path)!r}; --path is where the {source} files are")
-    catalog, interactions, report = sources.read(source, path)
-    sources.save_data(out, catalog, interactions, report)
-    counts, dropped = dict(report.counts), dict(report.dropped)
-    _print({"out": str(out), "counts": counts, "dropped": dropped, "notes": list(report.notes)}, as_json)
-
-
-@data.command(epilog="Example: llmrec data check my-data")
-def check(
-    directory: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
-    as_json: Json = False,
-) -> None:
-    """Show what to look at before training: sizes, history lengths, cold items, ties, gaps."""
-    from llmrec import sources
-    from llmrec.datasets import open_data
-
-    _print(sources.check(*open_data(directory)), as_json)
-
-
-@data.command(name="show-traffic", epilog="Example: llmrec data show-traffic --task wish_item -n 2")
-def show_traffic(
-    task: Annotated[str, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")],
-    n: Annotated[int, typer.Option("-n", help="How many samples.")] = 3,
-    directory: Annotated[str, typer.Option("--data", help="Prepared data, or ml-100k.")] = "ml-100k",
-    recipe: Annotated[str, typer.Option(help="YAML file, or the name of a shipped recipe.")] = "ml-100k",
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
-    work: Annotated[Path | None, typer.Option(help="Stages of a run, for its own item codes.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Show what a training task gives the model to read, and which tokens of it are trained on."""
-    from llmrec.finetune.show import print_shown, show_traffic
-
-    shown = show_traffic(task, n, directory, recipe, seed, work)
-    if as_json:
-        samples = [one.values() for one in shown.samples]
-        _print({"task": shown.task, "provisional": shown.provisional, "samples": samples}, True)
-    else:
-        print_shown(shown)
 
 
 @app.command(epilog="Example: llmrec train ml-100k --recipe smoke --out my-model")
@@ -126,7 +81,7 @@ def train(
 
         laid_out = plan(data, recipe, out, work, gpu_named(gpu, tflops, vram), elsewhere=bool(gpu or tflops))
         if as_json:
-            _print(laid_out, True)
+            print_values(laid_out, True)
         else:
             print_plan(laid_out)
         return
@@ -161,16 +116,17 @@ def recommend(
         typer.echo(f"note: {notice}", err=True)
     rows = item_rows(catalog, recommender.recommend(request))
     if as_json:
-        _print({"items": rows}, True)
+        print_values({"items": rows}, True)
     else:
-        _table(rows, ("rank", "title", "reason"))
+        print_table(rows, ("rank", "title", "reason"))
 
 
 @app.command(name="eval", epilog="Example: llmrec eval --suite accuracy --limit 100 --out results")
 def evaluate(
     out: Annotated[Path, typer.Option(help="Directory for the result file.")],
     suite: Annotated[
-        str, typer.Option(help="accuracy, stability, retention, grounding; report from what is there; or all in order.")
+        str,
+        typer.Option(help="accuracy, stability, retention, grounding, conversation, report of what is there, or all."),
     ] = "accuracy",
     model: Model = None,
     data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
@@ -209,16 +165,25 @@ def bench(
     publish(path, "ml-100k", found.protocol, found.rows, found.targets, seed, command, found.seconds, found.steps)
 
 
-@app.command(epilog="Example: llmrec chat --port 8080")
+@app.command(epilog="Example: llmrec chat --port 8080 --set queue=8")
 def chat(
     model: Model = None,
     host: Annotated[str | None, typer.Option(help="Address to bind [default: 127.0.0.1].")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port [default: 7860].")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings; LLMREC_CONFIG names one, too.")] = None,
+    mcp: Annotated[bool | None, typer.Option("--mcp", help="Offer the two endpoints as MCP tools.")] = None,
+    batch_dir: Annotated[Path | None, typer.Option(help="The folder whose files the Batch tab may read.")] = None,
+    others: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value.")] = None,
 ) -> None:
-    """Serve the chat page. Any host but this machine needs a password in LLMREC_PASSWORD."""
-    from llmrec.app.settings import listen, load
+    """Serve the page and its API. Any host but this machine needs a password in LLMREC_PASSWORD.
 
-    settings = load(host=host, port=port, model=model)
+    A setting is taken from the command line, else from LLMREC_<NAME>, else from the file: docs/settings.md.
+    """
+    from llmrec.app.settings import assigned, listen, load
+
+    named = {"host": host, "port": port, "model": model, "mcp": mcp, "batch_dir": batch_dir}
+    given = {key: one for key, one in named.items() if one is not None}
+    settings = load(config, **{**assigned(others or []), **given})
     listener = listen(settings)  # before the model loads: a taken port should be known at once
     from llmrec.app.server import serve
     from llmrec.recommend import Recommender
@@ -236,7 +201,7 @@ def doctor(as_json: Json = False) -> None:
 
     findings = examine()
     if as_json:
-        _print({"findings": [vars(one) for one in findings]}, True)
+        print_values({"findings": [vars(one) for one in findings]}, True)
     else:
         for one in findings:
             advice = f" -> {one.advice}" if one.advice else ""
@@ -248,28 +213,6 @@ def doctor(as_json: Json = False) -> None:
 def _fail(message: str) -> None:
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(MISUSE)
-
-
-def _print(values: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(values, ensure_ascii=False, indent=2, default=str))
-        return
-    for name, value in values.items():
-        words = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else value
-        words = "; ".join(map(str, words)) if isinstance(words, list) else words
-        typer.echo(f"{name.replace('_', ' ')}: {words}")
-
-
-def _table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*names, box=None, pad_edge=False)
-    for row in rows:
-        # Text, not str: titles must not be read as markup
-        table.add_row(*(Text(str(row[name])) for name in names))
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,38 @@ def _weights(pairs: list[str]) -> dict[str, float]:
     return found
 
 
+@data.command(epilog="Example: llmrec data append my-data --interactions new.csv --time at --out my-data-2")
+def append(
+    directory: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
+    out: Annotated[Path, typer.Option(help="Directory to write; DATA itself is replaced in one step.")],
+    interactions: Annotated[str | None, typer.Option(help="Table of new interactions.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what its columns mean; flags win.")] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids [user_id].")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of item ids [item_id].")] = None,
+    time: Annotated[str | None, typer.Option(help="Column of times.")] = None,
+    value: Annotated[str | None, typer.Option(help="Column of ratings or weights.")] = None,
+    event: Annotated[str | None, typer.Option(help="Column of event types.")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="Weight of an event type, buy=3; 0 leaves it out.")] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse what would be left out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Add new interactions to prepared data; the catalogue stays as it is."""
+    from llmrec import sources
+    from llmrec.datasets import open_data
+    from llmrec.table import append_table
+    from llmrec.table_mapping import load_mapping
+
+    columns = {"file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event}
+    meaning = load_mapping(mapping, {"interactions": columns, "events": _weights(weight or [])})
+    catalog, known = open_data(directory)
+    _, log, report = append_table(catalog, known, meaning, strict)
+    sources.save_data(out, catalog, log, report)
+    counts = {**report.counts, "new": len(log) - len(known)}
+    print_values(
+        {"out": str(out), "counts": counts, "dropped": dict(report.dropped), "notes": list(report.notes)}, as_json
+    )
+
+
 @data.command(epilog="Example: llmrec data check my-data")
 def check(
     directory: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],

@@ -98,7 +98,7 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
     manifest = read_manifest(Path(path), KIND)
     expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
     expect_fingerprint(manifest, "templates", templates.version(), "set of prompt templates")
-    config = _config(Path(path))
+    config = read_config(Path(path))
     arrays = load_arrays(Path(path) / "semantic_ids.safetensors")
     ids = SemanticIds(np.array(arrays["codes"]), np.array(arrays["book"]))
     expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
@@ -121,11 +121,12 @@ def read_settings(path: Path) -> Mapping[str, Any]:
         ArtifactError: not a model directory, or damaged.
     """
     read_manifest(Path(path), KIND)
-    settings: Mapping[str, Any] = _config(Path(path))["settings"]
+    settings: Mapping[str, Any] = read_config(Path(path))["settings"]
     return settings
 
 
-def _config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a model directory; ArtifactError when it is not one."""
     try:
         config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
         _ = config["base"]["id"], config["model"], config["encoder"], config["fusion"], config["settings"]

@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from llmrec import datasets, decode
+from llmrec import datasets, decode, hub
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import ArtifactError, RequestError
@@ -21,7 +21,7 @@ from llmrec.fusion import Fusion
 from llmrec.grounding import Checker
 from llmrec.interactions import Interactions
 from llmrec.prefix import PrefixCache
-from llmrec.pretrained import load_pretrained, read_settings
+from llmrec.pretrained import load_pretrained
 from llmrec.quantise import Int8Weights, int8_weights
 from llmrec.rank import top_k
 from llmrec.reasons import listing, reason
@@ -104,6 +104,11 @@ class Recommender:
     ) -> Recommender:
         """Load a model directory with the data it belongs to; without a path, the shipped MovieLens-100k model.
 
+        Args:
+            path: a directory, or `org/name` on the Hugging Face Hub: fetched once, verified, kept.
+            data: prepared data; the model's own when left out.
+            embedder: of the catalogue's texts; MiniLM when left out.
+
         Raises:
             ArtifactError: no such model, damaged files, or a pair that does not belong together.
         """
@@ -111,8 +116,8 @@ class Recommender:
             raise ArtifactError(
                 "no model given, and the shipped one is not beside this installation: give its directory"
             )
-        path = SHIPPED if path is None else Path(path)
-        source = data if data is not None else str(read_settings(path)["data"])
+        path = SHIPPED if path is None else hub.find(path)
+        source = data if data is not None else hub.data_of(path)
         catalog, interactions = datasets.open_data(source)
         loaded = load_pretrained(path, catalog)
         loaded.model.merge()

@@ -1,0 +1,140 @@
+"""Plain merged weights for other servers: what vLLM, llama.cpp or transformers load without knowing of this package.
+
+LoRA is folded into the base model. On request item tokens are appended to the word table and, scaled as their logits
+are, to the head, which is then no longer tied; the ids are those of `ItemVocab`. The tokenizer does not learn to spell
+them: whoever types `<|item_0_5|>` types letters there as here, and item tokens are given by id.
+
+What does not fit into a plain model stays here: the trie, the prior of popular items, user vectors as soft tokens, the
+fusion with look-up scores. An exported model therefore serves the text side, and raw item logits to those who build
+that themselves; `items.jsonl` says which ids are which item.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmrec import datasets, hub
+from llmrec.artifacts import writing
+from llmrec.catalog import Catalog
+from llmrec.errors import RequestError
+from llmrec.fetch import quiet
+from llmrec.model import RecModel
+from llmrec.pretrained import load_pretrained
+
+KIND = "plain-model"
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def export(
+    model: str | Path, out: Path, data: str | None = None, items: bool = False, precision: str = "float32"
+) -> dict[str, Any]:
+    """Write a plain Hugging Face directory with a vocabulary file.
+
+    Args:
+        model: a model directory or `org/name`.
+        out: directory to write, all or nothing.
+        data: prepared data; the model's own when left out.
+        items: append item tokens to the tables.
+        precision: number format of the weights.
+
+    Returns:
+        What was written: words, item tokens, items, bytes.
+
+    Raises:
+        RequestError: another number format.
+        ArtifactError: a damaged model or one that does not belong to the data.
+    """
+    if precision not in PRECISIONS:
+        raise RequestError(f"--precision {precision!r} should be one of {', '.join(PRECISIONS)}")
+    path = hub.find(model)
+    catalog, _ = datasets.open_data(data if data is not None else hub.data_of(path))
+    loaded = load_pretrained(path, catalog)
+    plain = plain_model(loaded.model, items).to(getattr(torch, precision))
+    vocab = loaded.model.vocab
+    about = {
+        "words": vocab.base,
+        "item_tokens": len(vocab) if items else 0,
+        "depth": vocab.ids.depth,
+        "size": vocab.ids.size,
+        "items": len(catalog),
+        "precision": precision,
+    }
+    prints = {"catalog": catalog.fingerprint, "semantic_ids": vocab.ids.fingerprint}
+    with quiet(), writing(out, KIND, prints, about) as directory:
+        plain.save_pretrained(directory, safe_serialization=True)
+        loaded.model.tokenizer.save_pretrained(directory)
+        (directory / "vocabulary.json").write_text(json.dumps({**about, "names": vocab.names()}, indent=1) + "\n")
+        lines = _lines(catalog, loaded.model, loaded.prior.tolist())
+        (directory / "items.jsonl").write_text("".join(lines), encoding="utf-8")
+        (directory / "README.md").write_text(_readme(catalog, items), encoding="utf-8")
+        size = sum(one.stat().st_size for one in directory.iterdir())
+    return {**about, "bytes": size}
+
+
+def plain_model(model: RecModel, items: bool) -> Any:
+    """A new model of the base's own class with LoRA folded in, and item tokens appended when asked for.
+
+    With them the word with id `base + l * size + c` is code c of level l, its logit as `RecModel.level_logits` has it.
+    """
+    model.merge()
+    config = deepcopy(model.lm.config)
+    weights = {
+        name.replace(".base_layer", ""): value.detach()
+        for name, value in model.lm.state_dict().items()
+        if "lora_" not in name
+    }
+    if items:
+        total = model.vocab.base + len(model.vocab)
+        config.get_text_config().vocab_size, config.tie_word_embeddings = total, False
+        config.get_text_config().tie_word_embeddings = False
+    plain: Any = type(model.lm)(config)
+    if items:
+        scale = model.item_scale.detach().repeat_interleave(model.vocab.ids.size)[:, None]
+        table = model.items.weight.detach()
+        embed, head = plain.get_input_embeddings(), plain.get_output_embeddings()
+        names = {id(module): name for name, module in plain.named_modules() if isinstance(module, nn.Module)}
+        weights[f"{names[id(embed)]}.weight"] = torch.cat([model.words.weight.detach().float(), table])
+        weights[f"{names[id(head)]}.weight"] = torch.cat([model.word_table.detach().float(), table * scale])
+    missing, unexpected = plain.load_state_dict(weights, strict=False)
+    tied = set(plain._tied_weights_keys or ()) if not items else set()
+    if unexpected or set(missing) - tied:
+        raise RuntimeError(f"weights do not fit: missing {sorted(missing)[:3]}, unexpected {sorted(unexpected)[:3]}")
+    plain.tie_weights()
+    return plain.eval()
+
+
+def _lines(catalog: Catalog, model: RecModel, prior: list[float]) -> list[str]:
+    """One JSON object an item: its id, title, token ids in order, and the log mass that the trie adds."""
+    tokens = model.vocab.tokens.tolist()
+    found = (
+        {"id": item.id, "title": item.title, "tokens": tokens[row], "log_mass": prior[row]}
+        for row, item in enumerate(catalog.items)
+    )
+    return [json.dumps(one, ensure_ascii=False) + "\n" for one in found]
+
+
+def _readme(catalog: Catalog, items: bool) -> str:
+    table = (
+        "Item tokens stand after the words, in the embedding and in the head; `vocabulary.json` has their names, "
+        "`items.jsonl` the path of every item. The tokenizer cannot spell them: give them as token ids."
+        if items
+        else "Item tokens are not in these tables; `items.jsonl` lists the paths that they would have."
+    )
+    return f"""# Merged weights of an llmrec model for {len(catalog)} {catalog.domain}
+
+A plain causal language model: LoRA is folded in, no code of llmrec is needed to load it.
+
+    vllm serve THIS_DIRECTORY
+    python convert_hf_to_gguf.py THIS_DIRECTORY
+
+{table}
+
+The trie over the catalogue, the prior of popular items, user vectors and the fusion with look-up scores are not in a
+plain model. Free generation from it can name items that do not exist; recommendations come from llmrec.
+"""

@@ -1,0 +1,180 @@
+"""The nightly refresh: new interactions reach the encoder, the neighbours and the prior; the language model stays.
+
+The encoder goes on from its own weights. That is not only cheaper than a new start: the adapter was trained to read the
+user vectors of this encoder, and a new one would put them into a space that it has never seen. How far the vectors
+moved is measured, and said when it is too far to go on without fine-tuning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec import datasets
+from llmrec.errors import RequestError, UserError
+from llmrec.finetune.stages import Say, choosing_users
+from llmrec.interactions import Interactions, Split, leave_one_out
+from llmrec.modeldir import Parts, read_parts, write_parts
+from llmrec.neighbours import NeighbourSettings, neighbours_of
+from llmrec.sequence import SequenceEncoder
+from llmrec.sequence_training import next_item_ndcg, train_encoder
+from llmrec.trie import log_mass
+
+MOVED = 0.8  # mean cosine of user vectors below which the adapter should be trained again
+_SAMPLE = 2000
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh did.
+
+    Attributes:
+        interactions: now, and more than before.
+        new_users: users that the model's former data did not have; None where that data is gone.
+        ndcg_before: NDCG@10 of the former encoder on the new validation items, seen items left out.
+        ndcg_after: of the encoder that is kept.
+        refitted: whether that is a new one: one that validates worse is not kept.
+        user_cosine: mean cosine of former and new user vectors over the same histories; 1 when nothing moved.
+        rebuild: whether the vectors moved so far that fine-tuning should be run again.
+    """
+
+    interactions: int
+    new_users: int | None
+    ndcg_before: float
+    ndcg_after: float
+    refitted: bool
+    user_cosine: float
+    rebuild: bool
+
+
+def refresh(
+    model: Path,
+    data: str | Path,
+    out: Path,
+    epochs: int = 4,
+    rate: float = 0.3,
+    seed: int = 0,
+    say: Say = lambda line: None,
+) -> Refreshed:
+    """Write a model directory with everything but the language model fitted to the interactions of `data`.
+
+    Args:
+        model: the model directory.
+        data: prepared data with the same catalogue and more interactions.
+        out: where to write; the model directory itself is replaced in one step.
+        epochs: at most, over the whole train part.
+        rate: learning rate as a share of the recipe's.
+        seed: of order and dropout.
+        say: told each step.
+
+    Raises:
+        ArtifactError: another catalogue (run `items add` or `items remove` first), or a damaged directory.
+        RequestError: settings out of range, or data in which no user has a validation item.
+    """
+    if epochs < 0 or not 0.0 < rate <= 1.0:
+        raise RequestError(f"--epochs {epochs} must be at least 0 and --rate {rate} lie in (0, 1]")
+    catalog, interactions = datasets.open_data(data)
+    parts = read_parts(model, catalog)
+    split = leave_one_out(interactions)
+    former = _former(parts, catalog.fingerprint)
+    users = _unseen_targets(split, former)
+    if not len(users):
+        raise RequestError("no user has a validation item that the model was not trained on: nothing can be compared")
+    say(f"{len(interactions)} interactions; validating on {len(users)} users")
+    kept, before, after = _refit(parts, split, len(catalog), users, epochs, rate, seed, say)
+    cosine = moved(parts.encoder, kept, split)
+    settings = NeighbourSettings(**_recipe(parts).get("neighbours", {}))
+    fresh = replace(
+        parts,
+        encoder=kept,
+        neighbours=neighbours_of(split.train, len(catalog), settings),
+        prior=log_mass(split.train.row, len(catalog)),
+    )
+    new_users = None if former is None else len(set(interactions.users) - set(former.users))
+    done = Refreshed(len(interactions), new_users, before, after, kept is not parts.encoder, cosine, cosine < MOVED)
+    event = {"what": "refresh", "train_fingerprint": split.train.fingerprint, **asdict(done)}
+    write_parts(out, fresh, catalog, datasets.short_name(data), event)
+    return done
+
+
+def moved(before: SequenceEncoder, after: SequenceEncoder, split: Split) -> float:
+    """Mean cosine between the user vectors of two encoders over (a sample of) the same histories."""
+    if before is after:
+        return 1.0
+    lengths = np.diff(split.train.offsets)
+    users = np.flatnonzero(lengths)
+    users = users[:: max(1, len(users) // _SAMPLE)]
+    histories = [split.train.of(int(user)) for user in users]
+    one, two = before.encode(histories), after.encode(histories)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    return float(((one * two).sum(axis=1) / np.maximum(norms, 1e-12)).mean())
+
+
+def _refit(
+    parts: Parts,
+    split: Split,
+    n: int,
+    users: np.ndarray,
+    epochs: int,
+    rate: float,
+    seed: int,
+    say: Say,
+) -> tuple[SequenceEncoder, float, float]:
+    """The better of the former and the refitted encoder, and their values."""
+    histories = [split.history(int(u), "valid") for u in users]
+    targets = split.valid[users]
+
+    def validate(encoder: SequenceEncoder) -> float:
+        return next_item_ndcg(encoder, histories, targets)
+
+    before = validate(parts.encoder)
+    if not epochs:
+        return parts.encoder, before, before
+    config = parts.encoder.config
+    config = replace(config, epochs=epochs, lr=config.lr * rate, evaluate_every=1, patience=epochs, text_dims=0)
+    found, _ = train_encoder(split.train, n, config, seed, validate, say, start=parts.encoder)
+    after = validate(found)
+    if after < before:
+        say(f"the refitted encoder validates worse ({after:.4f} beside {before:.4f}): the former one is kept")
+        return parts.encoder, before, before
+    # what is written says how the encoder was first trained, so that a rebuild and the next refresh start from that
+    found.net.config = found.config = parts.encoder.config
+    return found, before, after
+
+
+def _former(parts: Parts, catalog: str) -> Interactions | None:
+    """The interactions that the model was trained on; None where they cannot be found any more."""
+    try:
+        known, interactions = datasets.open_data(str(parts.config["settings"]["data"]))
+    except UserError:
+        return None
+    trained = parts.manifest.meta.get("train_fingerprint")
+    same = known.fingerprint == catalog and leave_one_out(interactions).train.fingerprint == trained
+    return interactions if same else None
+
+
+def _unseen_targets(split: Split, former: Interactions | None) -> np.ndarray:
+    """Choosing users, less those whose validation item the former train part had: a user with two interactions was
+    trained on whole, and one more makes the second of them a validation item.
+    """
+    users = choosing_users(split)
+    if former is None:
+        return users
+    train = leave_one_out(former).train
+    names = split.train.users
+    numbers = {user: number for number, user in enumerate(train.users)}
+    known = [set(train.of(numbers[names[u]]).tolist()) if names[u] in numbers else set() for u in users]
+    return (
+        users[[int(split.valid[u]) not in seen for u, seen in zip(users, known, strict=True)]] if len(users) else users
+    )
+
+
+def _recipe(parts: Parts) -> dict[str, Any]:
+    recipe: dict[str, Any] = dict(parts.manifest.meta.get("recipe", {}))
+    return recipe
+
+
+__all__ = ["MOVED", "Refreshed", "moved", "refresh"]

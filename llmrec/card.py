@@ -1,0 +1,139 @@
+"""Model cards: what was measured goes in from the result files, and only from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from llmrec.artifacts import write_bytes_atomic
+from llmrec.errors import DataError
+
+START, END = "<!-- results: filled from eval/results -->", "<!-- end of results -->"
+_OURS = ("hybrid", "llm")
+_FILLED = ("model-index", "model_name", "eval_results")
+_SHOWN = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
+# names of base models that are fetched by name, as the Hub calls them
+_HUB_NAMES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+
+
+def load_results(folder: Path, dataset: str) -> list[dict[str, Any]]:
+    """The result files about one data set, by suite.
+
+    Raises:
+        DataError: no such directory, or a file that is not a result.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no directory {str(folder)!r}; --results is where `llmrec eval --out` wrote")
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            about, _ = (
+                str(result["dataset"]),
+                (result["suite"], result["rows"], result["targets"], result["provenance"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"{path} is not a result file: {error!r}"[:300]) from None
+        if about == dataset:
+            found.append(result)
+    return found
+
+
+def fill_card(card: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """Put results into a card, in the place of those that it had: a section with tables, and the Hub's `model-index`.
+
+    Args:
+        card: Markdown with a YAML header, as training writes it.
+        results: of `load_results`; none leaves a sentence that says so.
+    """
+    old = ModelCard(card)
+    header: dict[str, Any] = dict(old.data.to_dict())  # type: ignore[no-untyped-call]
+    settings: dict[str, Any] = {key: value for key, value in header.items() if key not in _FILLED}
+    settings["base_model"] = _HUB_NAMES.get(str(settings.get("base_model")), settings.get("base_model"))
+    name = next(iter(re.findall(r"^# (.+)$", old.text, re.MULTILINE)), "llmrec model")
+    evals = [one for result in results for one in _evals(result)]
+    settings |= {"library_name": "llmrec"} | ({"model_name": name, "eval_results": evals} if evals else {})
+    data = ModelCardData(**settings)
+    text = re.sub(f"{re.escape(START)}.*?{re.escape(END)}\n*", "", old.text, flags=re.DOTALL).strip("\n")
+    head, mark, tail = text.partition("\n## Limits")
+    return f"---\n{data.to_yaml()}\n---\n{head.rstrip()}\n\n{_section(results)}{mark}{tail}\n"
+
+
+def write_card(model: Path, results: Path, dataset: str) -> str:
+    """The card of a model directory with its results; the directory is left as it is.
+
+    Raises:
+        DataError: see `load_results`.
+    """
+    return fill_card((model / "README.md").read_text(encoding="utf-8"), load_results(results, dataset))
+
+
+def save_card(path: Path, card: str) -> None:
+    """Write a card, the old file or the new one at any moment."""
+    write_bytes_atomic(path, card.encode())
+
+
+def _section(results: Sequence[Mapping[str, Any]]) -> str:
+    lines = [START, "## Results", ""]
+    if not results:
+        lines += ["Nothing has been measured and published for this model yet.", ""]
+    for result in results:
+        lines += [f"### {result['suite']}", "", *_rows(result), *_targets(result), _source(result), ""]
+    return "\n".join([*lines, END, ""])
+
+
+def _rows(result: Mapping[str, Any]) -> list[str]:
+    """One line a system; the metrics that readers compare first, else the first four."""
+    metrics = list(dict.fromkeys(name for row in result["rows"] for name in row["metrics"]))
+    shown = [name for name in _SHOWN if name in metrics] or metrics[:4]
+    if not shown:
+        return []
+    lines = ["| | " + " | ".join(map(_cell, shown)) + " |", "|---" * (len(shown) + 1) + "|"]
+    for row in result["rows"]:
+        if any(name in row["metrics"] for name in shown):
+            values = " | ".join(_estimate(row["metrics"].get(name)) for name in shown)
+            lines.append(f"| {_cell(row['name'])} | {values} |")
+    return [*lines, ""]
+
+
+def _targets(result: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"- {_cell(one['name'])}: {'not measured' if one['value'] is None else format(float(one['value']), '.4g')}"
+        for one in result["targets"]
+    ]
+    return [*lines, ""] if lines else []
+
+
+def _source(result: Mapping[str, Any]) -> str:
+    made = result["provenance"]
+    return f"n = {made['n']}, commit `{str(made['commit'])[:12]}`, `{_cell(made['command'])}`"
+
+
+def _estimate(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    low, high = value["ci95"]
+    return f"{float(value['mean']):.4f} ({float(low):.4f} to {float(high):.4f})"
+
+
+def _cell(text: object) -> str:
+    """Text that cannot leave its place in a table."""
+    return re.sub(r"[|`<>\n\r]", " ", str(text))
+
+
+def _evals(result: Mapping[str, Any]) -> list[EvalResult]:
+    """What the Hub shows beside the card: the model's own rows, not the baselines'."""
+    name = str(result["dataset"])
+    return [
+        EvalResult(
+            task_type="recommendation", task_name=f"{result['suite']} ({row['name']})", dataset_type=name,
+            dataset_name=name, metric_type=metric, metric_value=float(row["metrics"][metric]["mean"]),
+        )
+        for row in result["rows"] if row["name"] in _OURS
+        for metric in _SHOWN if metric in row["metrics"]
+    ]  # fmt: skip

@@ -1,0 +1,146 @@
+"""The parts of a model directory that belong to data and not to the language model, read and replaced on their own.
+
+Nothing here loads the base model: its LoRA, item tokens and user adapter are copied byte for byte. That is what lets a
+nightly refresh or a removal finish in seconds, and what makes it certain that neither can change a word.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from llmrec.artifacts import JSON, Manifest, expect_fingerprint, read_manifest, writing
+from llmrec.catalog import Catalog
+from llmrec.errors import ArtifactError, RequestError
+from llmrec.neighbours import ItemKNN
+from llmrec.pretrained import KIND, read_config
+from llmrec.semid import SemanticIds
+from llmrec.sequence import SequenceEncoder
+
+_COPIED = ("adapter.safetensors",)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a model directory holds beside the language model's own additions.
+
+    Attributes:
+        path: the directory.
+        manifest: as read, every hash checked.
+        config: as read.
+        encoder: the sequential encoder.
+        neighbours: what tends to be taken after what.
+        ids: semantic IDs.
+        prior: float32[n], log mass of every item.
+        card: the model card.
+    """
+
+    path: Path
+    manifest: Manifest
+    config: Mapping[str, Any]
+    encoder: SequenceEncoder
+    neighbours: ItemKNN
+    ids: SemanticIds
+    prior: np.ndarray
+    card: str
+
+
+def read_parts(path: Path, catalog: Catalog | None = None) -> Parts:
+    """Read and verify a model directory, the language model left where it is.
+
+    Raises:
+        ArtifactError: damaged, or made for another catalogue than `catalog`.
+    """
+    path = Path(path)
+    manifest = read_manifest(path, KIND)
+    if catalog is not None:
+        expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
+    config = read_config(path)
+    arrays = load_file(path / "semantic_ids.safetensors")
+    return Parts(
+        path,
+        manifest,
+        config,
+        SequenceEncoder.from_state(load_file(path / "encoder.safetensors"), config["encoder"]),
+        ItemKNN.from_state(load_file(path / "neighbours.safetensors")),
+        SemanticIds(np.array(arrays["codes"]), np.array(arrays["book"])),
+        np.array(arrays["prior"]),
+        (path / "README.md").read_text(encoding="utf-8"),
+    )
+
+
+def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Mapping[str, JSON]) -> None:
+    """Write a model directory all or nothing; `out` may be the directory that the parts came from.
+
+    Args:
+        out: the directory.
+        parts: what to write; the language model's additions are copied from `parts.path`.
+        catalog: what it belongs to from now on.
+        data: name or directory of that data.
+        event: what was done, added to the manifest's `history`.
+
+    Raises:
+        ArtifactError: rows that do not fit the catalogue.
+    """
+    n = len(catalog)
+    sizes = {len(parts.ids.codes), len(parts.prior), parts.encoder.net.n_items, parts.neighbours.similarity.shape[0]}
+    if sizes != {n}:
+        raise ArtifactError(f"parts of {sorted(sizes)} items do not fit a catalogue of {n}")
+    prints = {
+        **parts.manifest.fingerprints,
+        "catalog": catalog.fingerprint,
+        "semantic_ids": parts.ids.fingerprint,
+    }
+    meta = {**parts.manifest.meta, "history": [*parts.manifest.meta.get("history", []), dict(event)]}
+    config = {
+        **parts.config,
+        "settings": {**parts.config["settings"], "data": data},
+        "item_ids": [item.id for item in catalog.items],
+    }
+    with writing(out, KIND, prints, meta) as directory:
+        for name in _COPIED:
+            shutil.copyfile(parts.path / name, directory / name)
+        save_file(parts.encoder.state(), directory / "encoder.safetensors")
+        save_file(parts.neighbours.state(), directory / "neighbours.safetensors")
+        arrays = {"codes": parts.ids.codes, "book": parts.ids.book, "prior": parts.prior}
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, directory / "semantic_ids.safetensors")
+        (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (directory / "README.md").write_text(parts.card, encoding="utf-8")
+
+
+def kept_rows(catalog: Catalog, removed: Sequence[str]) -> np.ndarray:
+    """int64[m]: the rows that stay when the items with these ids go, in their order.
+
+    Raises:
+        RequestError: an id that is not there, none, or all of them.
+    """
+    gone = {catalog.row(id) for id in removed}
+    if not gone:
+        raise RequestError("no items to remove: name at least one id")
+    if len(gone) == len(catalog):
+        raise RequestError(f"these are all {len(catalog)} items of the catalogue; a catalogue keeps at least one")
+    return np.array([row for row in range(len(catalog)) if row not in gone], np.int64)
+
+
+def without_rows(parts: Parts, kept: np.ndarray) -> Parts:
+    """The parts for the `kept` rows alone, int64[m]; the codes of those items do not change."""
+    state = parts.encoder.state()
+    n = len(state["bias"])
+    state["item.weight"] = state["item.weight"][[*kept, n]]  # the last row is padding
+    state["bias"] = state["bias"][kept]
+    encoder = SequenceEncoder.from_state(state, parts.config["encoder"])
+    near = parts.neighbours.state()
+    matrix = parts.neighbours.similarity[kept][:, kept].tocsr()
+    matrix.sort_indices()
+    near |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "behind": near["behind"][kept]}
+    ids = SemanticIds(np.ascontiguousarray(parts.ids.codes[kept]), parts.ids.book)
+    return Parts(
+        parts.path, parts.manifest, parts.config, encoder, ItemKNN.from_state(near), ids, parts.prior[kept], parts.card
+    )

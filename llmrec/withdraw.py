@@ -1,0 +1,84 @@
+"""Items that go: out of the catalogue, the log and a model, with nothing else moved; and how far new ones lie off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llmrec import datasets
+from llmrec.artifacts import JSON
+from llmrec.catalog import Catalog
+from llmrec.embed import Embedder, MiniLM
+from llmrec.errors import RequestError
+from llmrec.interactions import Interactions
+from llmrec.modeldir import kept_rows, read_parts, without_rows, write_parts
+from llmrec.pretrained import read_settings
+from llmrec.reading import Report
+from llmrec.resources import home
+from llmrec.siddrift import Drift, sid_drift
+from llmrec.sources import save_data
+from llmrec.table import read_items
+from llmrec.table_mapping import load_mapping
+from llmrec.textcache import text_vectors
+
+
+def withdraw(
+    model: Path, catalog: Catalog, interactions: Interactions, ids: Sequence[str], out: Path, out_data: Path
+) -> dict[str, int]:
+    """Write data and a model without some items; the data first, so that a model never names data that is not there.
+
+    Returns:
+        How many items and interactions went, and how many are left.
+
+    Raises:
+        RequestError: an unknown id, or nothing left.
+        ArtifactError: the model belongs to another catalogue.
+    """
+    kept = kept_rows(catalog, ids)
+    parts = without_rows(read_parts(model, catalog), kept)
+    place = np.full(len(catalog), -1, np.int64)
+    place[kept] = np.arange(len(kept))
+    stays = place[interactions.row] >= 0
+    if not stays.any():
+        raise RequestError("no interaction is with an item that stays")
+    left = interactions.where(stays)
+    log = Interactions.build([left.users[u] for u in left.user], place[left.row], left.time, left.value)
+    smaller = Catalog([catalog[int(row)] for row in kept], catalog.domain)
+    counts = {"items": len(smaller), "users": len(log.users), "interactions": len(log)}
+    gone = {"removed items": len(catalog) - len(kept), "their interactions": len(interactions) - len(log)}
+    save_data(out_data, smaller, log, Report(counts, gone, ("items were removed",)))
+    event: dict[str, JSON] = {"what": "remove", "items": gone["removed items"], "left": len(smaller)}
+    write_parts(out, parts, smaller, datasets.short_name(out_data), event)
+    return {
+        "removed_items": gone["removed items"],
+        "removed_interactions": gone["their interactions"],
+        "items": len(smaller),
+        "interactions": len(log),
+    }
+
+
+def drift_of(
+    model: Path, items: str, mapping: Path | None, data: str | None = None, embedder: Embedder | None = None
+) -> Drift:
+    """Read a table of new items and say how far they lie from a model's code book; see `siddrift`.
+
+    Raises:
+        RequestError: every item is known already, or the model does not say how its code book was made.
+        DataError: the table cannot be read.
+    """
+    catalog, _ = datasets.open_data(data if data is not None else str(read_settings(model)["data"]))
+    parts = read_parts(model, catalog)
+    shape = parts.manifest.meta.get("recipe", {}).get("semantic_ids", {})
+    if not {"text_weight", "text_dims"} <= set(shape):
+        raise RequestError(f"{model} does not say how its code book was made: text_weight and text_dims are missing")
+    columns = load_mapping(mapping, {"items": {"file": items}}).items
+    known = {item.id for item in catalog.items}
+    new = Catalog([item for item in read_items(columns) if item.id not in known], catalog.domain)
+    if not len(new):
+        raise RequestError(f"every item of {items} is in the catalogue already")
+    embedder = embedder or MiniLM.load()
+    vectors = text_vectors(catalog, embedder, home() / "cache")
+    fresh = np.asarray(embedder.encode([new.describe(row) for row in range(len(new))]), np.float32)
+    return sid_drift(vectors, fresh, parts.ids, float(shape["text_weight"]), int(shape["text_dims"]))

@@ -1,0 +1,211 @@
+"""A model while its world goes on: new interactions, items that go, items that the code book was not made for."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import HashEmbedder, make_catalog, make_interactions
+from toy_files import recommender, saved
+from typer.testing import CliRunner
+
+from llmrec.app.cli import app
+from llmrec.artifacts import read_manifest
+from llmrec.catalog import Catalog
+from llmrec.errors import ArtifactError, DataError, RequestError, UserError
+from llmrec.finetune.refresh import refresh
+from llmrec.interactions import leave_one_out
+from llmrec.modeldir import read_parts
+from llmrec.recommend import Filters, Request
+from llmrec.semid import fit, fuse
+from llmrec.siddrift import sid_drift
+from llmrec.sources import load_data, save_data
+from llmrec.table import append_table
+from llmrec.table_mapping import load_mapping
+from llmrec.withdraw import drift_of
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory, monkeypatch):
+    """Text vectors are cached beside nobody else's."""
+    monkeypatch.setenv("LLMREC_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lifecycle")
+    model, _ = saved(folder)
+    new = make_interactions(users=60, length=6, seed=1)
+    save_data(folder / "more", make_catalog(), new, load_data(folder / "data")[2])
+    return folder, model
+
+
+def test_a_refresh_fits_everything_but_the_language_model(world, tmp_path):
+    folder, model = world
+    out = tmp_path / "model"
+    shutil.copytree(model, out)
+    done = refresh(out, folder / "more", out, epochs=6, rate=1.0)
+    assert (out / "adapter.safetensors").read_bytes() == (model / "adapter.safetensors").read_bytes()
+    before, after = read_parts(model), read_parts(out)
+    assert done.refitted and done.ndcg_after > done.ndcg_before and done.new_users == 20
+    assert not np.array_equal(before.encoder.item_vectors, after.encoder.item_vectors)
+    assert done.user_cosine < 1 and done.rebuild == (done.user_cosine < 0.8)
+    assert np.array_equal(before.ids.codes, after.ids.codes) and not np.array_equal(before.prior, after.prior)
+    assert before.encoder.config == after.encoder.config
+    train = leave_one_out(load_data(folder / "more")[1]).train
+    history = read_manifest(out, "model").meta["history"]
+    assert [one["what"] for one in history] == ["refresh"] and history[0]["train_fingerprint"] == train.fingerprint
+    served = recommender(out)
+    assert "u59" in served.users and len(served.recommend(Request(history=served.history_of("u59"), k=3))) == 3
+
+
+def test_a_refit_that_validates_worse_is_not_kept(world, tmp_path, monkeypatch):
+    folder, model = world
+    values = iter([0.5, 0.4, 0.3, 0.4, 0.4])
+    monkeypatch.setattr("llmrec.finetune.refresh.next_item_ndcg", lambda *a: next(values))
+    said = []
+    done = refresh(model, folder / "more", tmp_path / "out", epochs=2, say=said.append)
+    assert not done.refitted and done.user_cosine == 1.0 and "is kept" in said[-1]
+    assert np.array_equal(read_parts(model).encoder.item_vectors, read_parts(tmp_path / "out").encoder.item_vectors)
+
+
+def test_nothing_moves_without_epochs_and_new_data(world, tmp_path):
+    folder, model = world
+    done = refresh(model, folder / "data", tmp_path / "out", epochs=0)
+    assert (done.refitted, done.user_cosine, done.new_users) == (False, 1.0, 0)
+    for name in ("encoder", "neighbours", "semantic_ids", "adapter"):
+        name += ".safetensors"
+        assert (tmp_path / "out" / name).read_bytes() == (model / name).read_bytes(), name
+
+
+def test_a_refresh_refuses_another_catalogue_and_leaves_the_old_model(world, tmp_path):
+    _, model = world
+    save_data(tmp_path / "other", make_catalog(13), make_interactions(n=13), load_data(world[0] / "data")[2])
+    before = read_manifest(model, "model")
+    with pytest.raises(ArtifactError, match="another catalogue"):
+        refresh(model, tmp_path / "other", model)
+    with pytest.raises(RequestError, match="--rate 0"):
+        refresh(model, world[0] / "more", model, rate=0.0)
+    assert read_manifest(model, "model") == before
+
+
+def test_refresh_and_append_on_the_command_line(world, tmp_path):
+    folder, model = world
+    log = "who,item,at\nu0,i5,900\nu0,i5,900\nnew,i1,901\nnew,i3,902\nnew,nothing,903\n"
+    (tmp_path / "new.csv").write_text(log)
+    words = ["data", "append", str(folder / "data"), "--interactions", str(tmp_path / "new.csv"), "--user", "who",
+             "--item", "item", "--time", "at", "--out", str(tmp_path / "data"), "--json"]  # fmt: skip
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.output)["counts"]["new"] == 3
+    assert json.loads(result.output)["dropped"] == {"unknown item": 1, "repeated user, item and time": 1}
+    catalog, x, _ = load_data(tmp_path / "data")
+    assert catalog.fingerprint == make_catalog().fingerprint and x.of(x.number("new")).tolist() == [1, 3]
+    words = [
+        "refresh",
+        "--model",
+        str(model),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "m"),
+        "--epochs",
+        "1",
+    ]
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 0 and json.loads(result.stdout)["new_users"] == 1
+    (tmp_path / "same.csv").write_text("user_id,item_id,at\nu0,nothing,1\n")
+    mapping = load_mapping(None, {"interactions": {"file": str(tmp_path / "same.csv"), "time": "at"}})
+    with pytest.raises(DataError, match="adds nothing"):
+        append_table(catalog, x, mapping)
+
+
+def test_removed_items_are_gone_and_all_others_keep_their_codes(world, tmp_path):
+    _, model = world
+    words = ["items", "remove", "--model", str(model), "--ids", "i3, i4", "--out", str(tmp_path / "model")]
+    result = CliRunner().invoke(app, [*words, "--out-data", str(tmp_path / "data"), "--json"])
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.output)["removed_items"] == 2
+    before, after = read_parts(model), read_parts(tmp_path / "model")
+    kept = [row for row in range(12) if row not in (3, 4)]
+    assert np.array_equal(after.ids.codes, before.ids.codes[kept])
+    old, new = recommender(model), recommender(tmp_path / "model")
+    ids = {item.id for item in new.catalog.items}
+    assert len(ids) == 10 and not ids & {"i3", "i4"}
+    history = [0, 2]  # in front of what went: the same rows in both
+    scores = old.model.encoder.scores([np.array(history)])[0][kept]
+    assert np.allclose(new.model.encoder.scores([np.array(history)])[0], scores)
+    assert np.allclose(
+        new.scorer.neighbours.similarity.toarray(), old.scorer.neighbours.similarity.toarray()[np.ix_(kept, kept)]
+    )
+    listed = new.recommend(Request(history=tuple(history), k=100))
+    assert {new.catalog[one.row].id for one in listed} == ids - {"i0", "i2"}
+    assert all(set(new.history_of(user)) <= set(range(10)) for user in new.users)
+    assert new.recommend(Request(filters=Filters(any_of={"genre": ("Horror",)}), k=12))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ids", "nope"], "no item 'nope'"),
+        ([], "give --ids or --file"),
+        (["--ids", ",".join(f"i{n}" for n in range(12))], "a catalogue keeps at least one"),
+        (["--file", "/no/such/file"], "/no/such/file"),
+    ],
+)
+def test_a_removal_that_cannot_be_done_writes_nothing(world, tmp_path, words, said):
+    out, data = str(tmp_path / "model"), str(tmp_path / "data")
+    result = CliRunner().invoke(
+        app, ["items", "remove", "--model", str(world[1]), "--out", out, "--out-data", data, *words]
+    )
+    assert isinstance(result.exception, UserError) and said in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_drift_tells_more_of_the_same_from_something_else():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(8, 24))
+    known = (centres[rng.integers(8, size=400)] + 0.3 * rng.normal(size=(400, 24))).astype(np.float32)
+    alike = (centres[rng.integers(8, size=60)] + 0.3 * rng.normal(size=(60, 24))).astype(np.float32)
+    other = (3.0 * rng.normal(size=(60, 24))).astype(np.float32)
+    ids = fit(fuse(known, rng.normal(size=(400, 6)), 16, 0.7), 3, 16, 0)
+    same, far = sid_drift(known, alike, ids, 0.7, 16), sid_drift(known, other, ids, 0.7, 16)
+    assert not same.rebuild and same.far_share < 0.15 and same.reasons == ()
+    assert far.rebuild and far.far_share > 0.8 and far.error_new > 2 * far.error_known and len(far.reasons) >= 2
+    assert sid_drift(known, known, ids, 0.7, 16).error_new == pytest.approx(same.error_known)
+    with pytest.raises(RequestError, match="made without text"):
+        sid_drift(known, alike, ids, 0.0, 16)
+    with pytest.raises(RequestError, match="semantic IDs"):
+        sid_drift(known, alike[:0], ids, 0.7, 16)
+
+
+def test_drift_says_when_the_tree_is_full():
+    rng = np.random.default_rng(1)
+    known = rng.normal(size=(16, 6)).astype(np.float32)
+    ids = fit(fuse(known, None, 4, 1.0), 2, 4, 0)
+    found = sid_drift(known, known[:3] + 0.01, ids, 1.0, 4)
+    assert found.free_share == 0 and found.crowded_share == 1 and found.rebuild
+
+
+def test_drift_on_files_exits_with_1_when_the_code_book_should_be_made_again(world, tmp_path, monkeypatch):
+    _, model = world
+    monkeypatch.setattr("llmrec.withdraw.MiniLM.load", HashEmbedder)
+    rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(5))
+    (tmp_path / "new.csv").write_text("item_id,title\ni0,Funny Tale 0\n" + rows)
+    result = CliRunner().invoke(
+        app, ["items", "drift", "--model", str(model), "--items", str(tmp_path / "new.csv"), "--json"]
+    )
+    assert result.exit_code == 1, result.exception
+    assert json.loads(result.output)["items"] == 5 and json.loads(result.output)["reasons"]
+    (tmp_path / "old.csv").write_text("item_id,title\ni0,Funny Tale 0\n")
+    with pytest.raises(RequestError, match="is in the catalogue already"):
+        drift_of(model, str(tmp_path / "old.csv"), None)
+
+
+def test_the_parts_of_two_catalogues_are_never_mixed(world, tmp_path):
+    from llmrec.modeldir import write_parts
+
+    parts = read_parts(world[1])
+    smaller = Catalog(make_catalog().items[:-1], "films")
+    with pytest.raises(ArtifactError, match=r"parts of \[12\] items do not fit a catalogue of 11"):
+        write_parts(tmp_path / "out", parts, smaller, "data", {"what": "nothing"})

@@ -1,0 +1,66 @@
+"""The toy world as files: a base model, prepared data and a model directory that load through the public path."""
+
+from pathlib import Path
+
+from conftest import HashEmbedder, make_catalog, make_encoder, make_ids, make_interactions, make_lm, make_tokenizer
+
+from llmrec.catalog import Catalog
+from llmrec.finetune.card import model_card
+from llmrec.fusion import Fusion
+from llmrec.interactions import Interactions, leave_one_out
+from llmrec.model import ModelConfig, RecModel
+from llmrec.neighbours import NeighbourSettings, neighbours_of
+from llmrec.pretrained import Pretrained, save_pretrained
+from llmrec.reading import Report
+from llmrec.recommend import Recommender
+from llmrec.sources import save_data
+from llmrec.trie import log_mass
+from llmrec.weights import base_model, load_base
+
+WEIGHTS = {"encoder": 1.0, "llm": 0.5, "neighbours": 0.3, "profile": 0.2, "popularity": 0.1}
+
+
+def base_directory(path: Path) -> Path:
+    """A tiny random Llama with its tokenizer, as transformers saves them."""
+    tokenizer = make_tokenizer()
+    make_lm(len(tokenizer)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def saved(folder: Path, catalog: Catalog | None = None, interactions: Interactions | None = None) -> tuple[Path, Path]:
+    """(model directory, data directory) below `folder`."""
+    import torch
+
+    catalog, interactions = catalog or make_catalog(), interactions or make_interactions()
+    n = len(catalog)
+    model, data = folder / "model", folder / "data"
+    save_data(data, catalog, interactions, Report({}, {}, ()))
+    base = base_model(str(base_directory(folder / "base")))
+    bundle = RecModel(
+        *load_base(base),
+        make_ids(n),
+        make_encoder(n),
+        ModelConfig(lora_rank=4, lora_alpha=8, user_slots=2, adapter_width=16),
+    )
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in bundle.trainable().items():
+            parameter.normal_(std=0.3 if "lora_" not in name else 0.1)
+    train = leave_one_out(interactions).train
+    shape = {"text_weight": 0.5, "text_dims": 4}
+    meta = {
+        "recipe": {"semantic_ids": shape, "neighbours": {}}, "train_fingerprint": train.fingerprint, "tokens": 10,
+        "steps": 1, "seconds": 60,
+    }  # fmt: skip
+    fusions = {"history": Fusion(WEIGHTS), "words": Fusion({**WEIGHTS, "words": 1.0})}
+    settings = {"window": 10, "embedder": "hash", "data": str(data)}
+    near = neighbours_of(train, n, NeighbourSettings())
+    loaded = Pretrained(bundle, log_mass(train.row, n), near, fusions, settings, meta)
+    save_pretrained(model, loaded, catalog, base, model_card(loaded, catalog, base))
+    return model, data
+
+
+def recommender(model: Path) -> Recommender:
+    """The public face over a directory, with the toy embedder."""
+    return Recommender.from_pretrained(model, embedder=HashEmbedder())
