@@ -2,49 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmrec.catalog import Catalog, clean_text
 from llmrec.chat import Items, Notice, Token
-from llmrec.errors import RequestError
+from llmrec.errors import RequestError, UserError
 from llmrec.narrow import constraints, relax
 from llmrec.session import Session
 from llmrec.understand import stated
 
 if TYPE_CHECKING:
-    from llmrec.app.handlers import Handlers
+    import gradio as gr
+
+    from llmrec.app.services import Services
     from llmrec.recommend import Recommendation, Request
 
 _MOST_ITEMS = 1_000
+_MOST_CHARS = 300
+_USER_CHARS = 200
+_BEGUN = re.compile(r"[A-Za-z0-9_-]{22}-[0-9a-f]{16}")
 
 
 class Api:
-    """The two endpoints for programs; answers are plain data."""
+    """The two endpoints for programs; answers are plain data.
 
-    def __init__(self, handlers: Handlers) -> None:
-        self._handlers, self._chat = handlers, handlers.chat
+    Args:
+        services: whose recommender answers, within whose limits, and where conversations are remembered.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services, self._chat = services, services.chat
+        self._key = secrets.token_bytes(32)
 
     def recommend(self, items: object, user: object, message: object, k: object) -> dict[str, Any]:
         """Recommend for titles or ids, for a known user, or for both; see the endpoint's description."""
         history: list[int] = []
         if not isinstance(user, str) or not isinstance(message, str):
             raise RequestError("user and message must be texts; leave them empty for none")
+        wish = self._checked(Session("api"), message)
+        count = self._k(k)
         if user:
-            history += self._chat.recommender.history_of(user[:200])
+            history += self._chat.recommender.history_of(user[:_USER_CHARS])
         if not isinstance(items, list) or len(items) > _MOST_ITEMS or not all(isinstance(one, str) for one in items):
             raise RequestError("items must be a list of at most 1,000 titles or ids")
-        history += [find_item(self._handlers.catalog, one) for one in items]
-        wish = self._handlers.checked(Session("api"), message)
-        request, notices = request_for(self._handlers.catalog, history, clean_text(wish, len(wish)), self._k(k))
-        items = item_rows(self._handlers.catalog, self._chat.recommender.recommend(request))
-        return {"items": items, "notices": notices}
+        catalog = self._chat.catalog
+        history += [find_item(catalog, one) for one in items]
+        request, notices = request_for(catalog, history, clean_text(wish, len(wish)), count)
+        return {"items": item_rows(catalog, self._chat.recommender.recommend(request)), "notices": notices}
 
     def chat(self, session: Session, message: object) -> dict[str, Any]:
         """Answer one message of the caller's own conversation."""
-        asked = self._handlers.checked(session, message)
+        asked = self._checked(session, message)
         text, notices = "", list[str]()
         items: tuple[Recommendation, ...] | None = None
         done = len(session.turns)
@@ -55,17 +71,111 @@ class Api:
                 notices.append(event.text)
             elif isinstance(event, Items):
                 items = event.items
-        if len(session.turns) == done:
+        if len(session.turns) == done and not text:
             raise RequestError(" ".join(notices))
-        listed = None if items is None else item_rows(self._handlers.catalog, items)
+        listed = None if items is None else item_rows(self._chat.catalog, items)
         active = [one.label for one in constraints(session.profile.filters)]
         return {"text": text, "items": listed, "notices": notices, "filters": active}
+
+    def session(self, conversation: object, request: gr.Request) -> tuple[str, Session]:
+        """The conversation that a call belongs to, and its id; "" when it is the connection's own.
+
+        A caller that names none speaks in the conversation of its connection. MCP calls have no connection of their
+        own (Gradio makes them all over one), so each begins a new conversation unless it names one.
+
+        Raises:
+            RequestError: an id that this server did not give out.
+        """
+        if not isinstance(conversation, str):
+            raise RequestError("conversation must be a text; leave it empty to begin one")
+        login = getattr(request, "username", None)
+        if not conversation and request.headers.get("x-gradio-user") != "mcp":
+            return "", self._services.sessions.get(request.session_hash, login)
+        conversation = conversation or self._begin()
+        if not _BEGUN.fullmatch(conversation) or not hmac.compare_digest(conversation[23:], self._seal(conversation)):
+            raise RequestError("that conversation was not begun here; leave it empty to begin one")
+        return conversation, self._services.sessions.get(conversation, login)
+
+    def _begin(self) -> str:
+        token = secrets.token_urlsafe(16)
+        return f"{token}-{self._seal(token)}"
+
+    def _seal(self, token: str) -> str:
+        """Ids are sealed, so that nobody can make up one that another caller would also make up."""
+        return hmac.new(self._key, token[:22].encode(), hashlib.sha256).hexdigest()[:16]
+
+    def _checked(self, session: Session, message: object) -> str:
+        if not isinstance(message, str):
+            raise RequestError(f"the message is of type {type(message).__name__}; send text")
+        refusal = self._chat.refusal(session, message)
+        if refusal:
+            raise RequestError(refusal)
+        return message
 
     def _k(self, k: object) -> int:
         most = self._chat.limits.k
         if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= most:
             raise RequestError(f"k is {str(k)[:20]}; use a whole number from 1 to {most}")
         return k
+
+
+def register(services: Services) -> Api:
+    """Register `recommend` and `chat`, inside a Blocks; the only public events there are."""
+    import gradio as gr
+    from gradio.events import api as endpoint
+
+    api = Api(services)
+
+    def recommend(
+        items: list[str] = [],  # noqa: B006 (the default is part of the published signature, and never changed)
+        user: str = "",
+        message: str = "",
+        k: int = 10,
+    ) -> dict[str, Any]:
+        with _plain_errors():
+            return api.recommend(items, user, message, k)
+
+    def chat(message: str, request: gr.Request, conversation: str = "") -> dict[str, Any]:
+        with _plain_errors():
+            began, session = api.session(conversation, request)
+            return {**api.chat(session, message), "conversation": began}
+
+    # Gradio reads annotations as they stand, and those of this module are texts
+    recommend.__annotations__ = {"items": list[str], "user": str, "message": str, "k": int, "return": dict[str, Any]}
+    chat.__annotations__ = {"message": str, "request": gr.Request, "conversation": str, "return": dict[str, Any]}
+    recommend.__doc__, chat.__doc__ = _descriptions(services)
+    limit = {"concurrency_id": "model", "concurrency_limit": services.settings.concurrency}
+    endpoint(recommend, api_name="recommend", **limit)
+    endpoint(chat, api_name="chat", **limit)
+    return api
+
+
+def _descriptions(services: Services) -> tuple[str, str]:
+    most, longest = services.limits.k, services.limits.message_chars
+    domain = services.chat.catalog.domain
+    return (
+        f"""Recommend from the catalogue of {len(services.chat.catalog):,} {domain}, without a conversation; k from 1 to {most}, a
+    message of at most {longest:,} characters.
+
+    Args:
+        items: titles ("Toy Story (1995)") or ids of what the person liked, oldest first.
+        user: id of a user of the log, whose history goes first; empty for none.
+        message: a wish in words, at most {longest:,} characters; empty for none.
+        k: how many, from 1 to {most}.
+
+    Returns:
+        {{"items": [{{"rank", "item_id", "title", "score", "source", "reason"}}], "notices"}}, best first.
+    """,
+        f"""Say something in a conversation about {domain}, which the server keeps; at most {longest:,} characters.
+
+    Args:
+        message: at most {longest:,} characters.
+        conversation: the id from an earlier answer, to go on with that conversation; empty for the caller's own.
+
+    Returns:
+        {{"text", "items", "notices", "filters", "conversation"}}; items is null when the list did not change.
+    """,
+    )
 
 
 def request_for(catalog: Catalog, history: Sequence[int], message: str, k: int) -> tuple[Request, list[str]]:
@@ -85,11 +195,11 @@ def request_for(catalog: Catalog, history: Sequence[int], message: str, k: int) 
 
 def find_item(catalog: Catalog, name: str) -> int:
     """Return the row of an id, or else of a title; RequestError names the closest titles."""
-    name = name.strip()
+    name = name.strip()[:_MOST_CHARS]
     try:
         return catalog.row(name)
     except RequestError:
-        return catalog.find(name[:300])
+        return catalog.find(name)
 
 
 def item_rows(catalog: Catalog, items: Sequence[Recommendation]) -> list[dict[str, Any]]:
@@ -105,3 +215,14 @@ def item_rows(catalog: Catalog, items: Sequence[Recommendation]) -> list[dict[st
         }
         for rank, item in enumerate(items, start=1)
     ]
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn an error for a person into the message that a client's exception carries."""
+    import gradio as gr
+
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from None

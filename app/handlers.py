@@ -1,30 +1,31 @@
 """What the page and the endpoints do, without Gradio: a request comes in as plain values, a View goes out.
 
-Nothing that a browser sends is believed: the conversation lives in the server's session, positions and
-choices are looked up there, and every bound is checked again.
+Nothing that a browser sends is believed: the conversation lives in the server's session, buttons send a verb and a
+number that is looked up there, and every bound is checked again.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from llmrec.app import present
-from llmrec.app.limits import Sessions
+from llmrec.app import archive, present, present_side, present_trace, suggest
+from llmrec.app.limits import Visit
+from llmrec.app.services import Services
 from llmrec.catalog import Catalog, clean_text
 from llmrec.chat import Chat, Done, Items, Notice, Token
 from llmrec.errors import RequestError
 from llmrec.narrow import constraints
+from llmrec.resources import home
 from llmrec.session import Profile, Session
+from llmrec.trace import trace
 from llmrec.understand import reader
 
-CARDS = 20
 _FRAME = 0.12  # seconds between two redraws while words come in
-_SUGGESTIONS = 4
 _USERS = 2_000
-_MARK = " \N{MIDDLE DOT} "
+_LONGEST_ACT = 60_000
+_NOTES = {"like": "Noted, you like", "dislike": "Out it goes:", "seen": "Noted as seen:", "forget": "Taken back:"}
 
 
 @dataclass(frozen=True)
@@ -33,183 +34,204 @@ class View:
 
     Attributes:
         messages: for the chat window.
-        heading: HTML above the cards.
-        cards: (HTML, opinion) for each; opinion is `like` or ''.
-        rest: HTML for items beyond the cards.
-        opinions: for liked, disliked and seen: (label, value) pairs.
-        filters: (label, label) pairs; labels differ within one set of filters.
-        suggestions: texts that a button offers to send.
+        heading: HTML above the list.
+        cards: HTML of the list.
+        offers: HTML of the chips with what to say next.
+        profile: HTML of the side panel.
         writing: whether a reply is being written.
+        beside: whether another event writes a reply meanwhile, whose part of the page is to be left alone.
+        kept: the sealed conversation for the visitor's browser, or None when it is not to be kept.
     """
 
     messages: list[dict[str, str]]
     heading: str = ""
-    cards: tuple[tuple[str, str], ...] = ()
-    rest: str = ""
-    opinions: tuple[tuple[tuple[str, str], ...], ...] = ((), (), ())
-    filters: tuple[tuple[str, str], ...] = ()
-    suggestions: tuple[str, ...] = ()
+    cards: str = ""
+    offers: str = ""
+    profile: str = ""
     writing: bool = False
     words_only: bool = False
+    beside: bool = False
+    kept: str | None = None
 
 
 class Handlers:
     """The actions of one served recommender."""
 
-    def __init__(self, chat: Chat, sessions: Sessions) -> None:
-        self.chat, self.sessions = chat, sessions
-        self.catalog: Catalog = chat.catalog
-        self._lexicon = reader(self.catalog).lexicon
+    def __init__(self, services: Services) -> None:
+        self.services, self.sessions = services, services.sessions
+        self.chat: Chat = services.chat
+        self.catalog: Catalog = services.chat.catalog
+        self._tools = reader(self.catalog)
+        self._key = archive.server_key(home() / "conversations.key")
 
-    def view(self, session: Session) -> View:
-        """Return the whole page for a session at rest."""
-        return self._view(session, present.messages(session), writing=False)
+    def view(self, visit: Visit, note: str = "") -> View:
+        """Return the whole page for a session at rest; `note` says what has just been done."""
+        return replace(self._view(visit, present.messages(visit), writing=False, note=note), beside=visit.busy)
 
-    def start(self, session: Session) -> View:
-        """Fill an empty page with popular items."""
-        if not session.profile.shown and not session.turns:
-            self.chat.picks(session)
-        return self.view(session)
+    def start(self, visit: Visit, kept: object = None) -> View:
+        """Fill an empty page: with the conversation that the visitor's browser kept, else with popular items."""
+        note = ""
+        if isinstance(kept, dict) and kept.get("keep") is True and not visit.turns:
+            visit.keep = True
+            try:
+                archive.restore(visit, str(kept.get("sealed", "")), self.chat, self._key)
+            except RequestError as error:
+                note = f"Nothing was restored: {error}."
+        if not visit.profile.shown and not visit.turns:
+            self._list(visit)
+        return self.view(visit, note)
 
-    def say(self, session: Session, message: object) -> Iterator[View]:
+    def say(self, visit: Visit, message: object) -> Iterator[View]:
         """Answer a message.
 
         Raises:
             RequestError: the message exceeds a bound, or another reply is being written.
         """
-        asked = self.checked(session, message)
-        if session.busy:
+        asked = self.checked(visit, message)
+        if visit.busy:
             raise RequestError("the last reply is still being written; press Stop first")
         shown = clean_text(asked, self.chat.limits.message_chars)
-        done = len(session.turns)
-        reply, drawn = "", time.monotonic()
-        yield self._view(session, present.messages(session, shown, ""), writing=True)
-        for event in self.chat.turn(session, asked):
+        done, seconds, visit.tried = len(visit.turns), dict[str, float](), ()
+        reply, started = "", time.monotonic()
+        drawn = started
+        yield self._view(visit, present.messages(visit, shown, ""), writing=True)
+        for event in self.chat.turn(visit, asked):
             now = time.monotonic()
             if isinstance(event, Items):
-                yield self._view(session, present.messages(session, shown, reply), writing=True)
+                visit.asked = self.chat.request(visit.profile)[0]
+                seconds["list"] = now - started
+                yield self._view(visit, present.messages(visit, shown, reply), writing=True)
             elif isinstance(event, Token):
                 reply += event.text
-                if now - drawn > _FRAME:
+                first = "first word" not in seconds
+                seconds.setdefault("first word", now - started)
+                if first or now - drawn > _FRAME:
                     drawn = now
-                    yield View(present.messages(session, shown, reply), writing=True, words_only=True)
-            elif isinstance(event, Notice) and len(session.turns) == done:
+                    yield View(present.messages(visit, shown, reply), writing=True, words_only=True)
+            elif isinstance(event, Notice) and len(visit.turns) == done:
                 raise RequestError(event.text)
             elif isinstance(event, Done):
-                yield self.view(session)
+                visit.seconds = (*seconds.items(), ("whole reply", now - started))
+                # a message that leaves no turn, as "undo that" does, is answered above the list
+                aside = reply if len(visit.turns) <= done else ""
+                yield self._view(visit, present.messages(visit), writing=False, note=aside)
 
-    def suggested(self, session: Session, place: int) -> str:
-        """Return the text of a suggestion button, from the session's own list."""
-        offered = self.suggestions(session)
-        if not 0 <= place < len(offered):
-            raise RequestError("that suggestion is no longer offered")
-        return offered[place]
+    def ask(self, visit: Visit, sent: object) -> Iterator[View]:
+        """Answer a button that speaks for the visitor: a suggestion, or `more like this` on a card."""
+        verb, number = _verb(sent)
+        if verb == "more":
+            row = self._row(number)
+            self._record(visit, row, "more")
+            yield from self.say(visit, f"More like {self.catalog.label(row)}")
+        elif verb == "say":
+            offered = {present_side.code(text): text for text in self.suggestions(visit)}
+            if number not in offered:
+                raise RequestError("that suggestion is no longer offered")
+            yield from self.say(visit, offered[number])
+        else:
+            raise RequestError("the page knows no such button; reload it")
 
-    def stop(self, session: Session) -> None:
-        """End the words of the running reply."""
-        session.stop()
+    def act(self, visit: Visit, sent: object) -> View:
+        """Do what a button of a card or of the side panel says, and list anew."""
+        verb, number = _verb(sent)
+        if verb == "import":
+            note = archive.load(visit, number, self.chat, self._key)
+            return self.view(visit, note or "The conversation was restored.")
+        if verb in {"like", "dislike", "seen", "forget", "add"}:
+            row, opinion = self._row(number), "like" if verb == "add" else verb
+            self._record(visit, row, opinion)
+            self.chat.judge(visit, row, opinion)
+            note = f"{_NOTES[opinion]} {self.catalog.label(row)}."
+        elif verb == "unfilter":
+            gone = [one for one in constraints(visit.profile.filters) if present_side.code(one.key) == number]
+            for one in gone:
+                self.chat.unfilter(visit, one.key)
+            note = f"Taken away: {gone[0].label}." if gone else ""
+        elif verb == "unwish":
+            visit.profile, note = replace(visit.profile, wish=""), "Your words were forgotten."
+        else:
+            raise RequestError("the page knows no such button; reload it")
+        self._list(visit)
+        return self.view(visit, note)
 
-    def clear(self, session: Session) -> View:
+    def clear(self, visit: Visit) -> View:
         """Forget the conversation."""
-        session.clear()
-        return self.start(session)
+        visit.clear()
+        return self.start(visit)
 
-    def undo(self, session: Session) -> tuple[str, View]:
+    def undo(self, visit: Visit) -> tuple[str, View]:
         """Take back the last turn; returns what was typed."""
-        asked = session.undo()
-        return asked, self.start(session)
+        asked = visit.undo()
+        visit.asked, visit.seconds = None, ()
+        return asked, self.start(visit)
 
-    def rewind(self, session: Session, message: object) -> str:
+    def retry(self, visit: Visit) -> Iterator[View]:
+        """Answer the last message again, with a list that has none of the items it had.
+
+        Raises:
+            RequestError: everything else is ruled out, so that only the same list could come.
+        """
+        if not visit.turns or visit.busy:
+            return
+        before, rows = visit.turns[-1].before, visit.profile.rows
+        tried = visit.tried
+        if rows and rows != before.rows:
+            tried = tuple(dict.fromkeys((*tried, *rows)))
+            now, later = visit.profile, _without(visit.profile, tried)
+            if self.chat.request(later)[1] != self.chat.request(now)[1] or not self._left(later):
+                raise RequestError("nothing else fits; take a constraint away for another list")
+        asked = visit.undo()
+        visit.profile = _without(before, tried)
+        done = len(visit.turns)
+        try:
+            yield from self.say(visit, asked)
+        finally:
+            visit.tried = tried
+            if len(visit.turns) > done:  # undo goes back to before the first try
+                visit.turns[-1] = replace(visit.turns[-1], before=before)
+
+    def rewind(self, visit: Visit, message: object) -> str:
         """Go back to before the turn that a chat message belongs to; returns what was typed then."""
         if not isinstance(message, int) or isinstance(message, bool):
             raise RequestError(f"message number {str(message)[:20]!r} is not a whole number")
-        return session.rewind(message // 2)
+        return visit.rewind(message // 2)
 
-    def judge(self, session: Session, place: int, opinion: str) -> View:
-        """Give an opinion on a card by its place; the same opinion twice takes it back."""
-        rows = session.profile.rows
-        if not 0 <= place < len(rows):
-            raise RequestError("that card is no longer on the page")
-        row = rows[place]
-        again = opinion == "like" and row in session.profile.liked
-        self.chat.judge(session, row, "forget" if again else opinion)
-        return self.view(session)
-
-    def keep(self, session: Session, left: object, which: str) -> View:
-        """Take back the opinions whose pills were removed: `left` holds the rows that stay."""
-        rows: tuple[int, ...] = getattr(session.profile, which)
-        stay = _texts(left)
-        for row in rows:
-            if self._pill(row)[1] not in stay:
-                self.chat.judge(session, row, "forget")
-        return self.view(session)
-
-    def keep_filters(self, session: Session, left: object) -> View:
-        """Take away the constraints whose pills were removed, and list anew."""
-        stay = _texts(left)
-        for one in constraints(session.profile.filters):
-            if one.label not in stay:
-                self.chat.unfilter(session, one.key)
-        self.chat.picks(session)
-        return self.view(session)
-
-    def search(self, typed: object) -> list[tuple[str, str]]:
-        """Return (label, value) of items whose title fits what was typed."""
+    def search(self, typed: object) -> str:
+        """Return HTML of the items whose title fits what was typed."""
         words = clean_text(typed, 100) if isinstance(typed, str) else ""
-        return [self._pill(row) for row in self.chat.search(words)]
-
-    def add(self, session: Session, chosen: object) -> View:
-        """Like the items chosen from the search results."""
-        for one in sorted(_texts(chosen)):
-            number = one.rpartition(_MARK)[2]
-            if not (number.isascii() and number.isdecimal()) or len(number) > 12:
-                raise RequestError("that is no item of this catalogue")
-            self.chat.judge(session, int(number), "like")
-        return self.view(session)
+        return present_side.found(self.catalog, self.chat.search(words), bool(words.strip()))
 
     def users(self) -> list[tuple[str, str]]:
         """Return (label, id) of the visitors one can play; the first is a new one."""
         known = sorted(self.chat.recommender.users, key=lambda one: (len(one), one))[:_USERS]
         return [("New visitor", ""), *((f"User {one}", one) for one in known)]
 
-    def become(self, session: Session, user: object) -> View:
+    def become(self, visit: Visit, user: object) -> View:
         """Start afresh as another visitor."""
-        self.chat.become(session, user if isinstance(user, str) else "")
-        return self.start(session)
+        self.chat.become(visit, user if isinstance(user, str) else "")
+        return self.start(visit)
 
-    def suggestions(self, session: Session) -> tuple[str, ...]:
-        """Return up to four texts worth sending next."""
-        if session.turns:
-            return self._critiques(session.profile)
-        main, profile = self._lexicon.main, session.profile
-        title = self.catalog[profile.rows[0]].title if profile.rows else ""
-        first = [f"I loved {title}"] if title and len(title) <= 40 else []
-        if main and self._lexicon.year:
-            first.append(f"{main[min(1, len(main) - 1)]} from the {self._decade()}s")
-        if len(main) > 2:
-            first.append(f"{main[0]}, but no {main[2]}")
-        return (*first, "Surprise me")[:_SUGGESTIONS]
+    def keep(self, visit: Visit, on: object) -> View:
+        """Keep the conversation in the visitor's browser from now on, or no longer."""
+        visit.keep = on is True
+        return self.view(visit)
 
-    def _critiques(self, profile: Profile) -> tuple[str, ...]:
-        if not profile.shown:
-            return ("Forget the filters", "Surprise me")
-        years = ("Newer", "Older") if self._lexicon.year else ()
-        asked = (*profile.filters.any_of.values(), *profile.filters.all_of.values())
-        wanted = {value for values in asked for value in values}
-        counts = Counter(
-            value
-            for row in profile.rows
-            for values in self.catalog[row].attributes.values()
-            if isinstance(values, tuple)
-            for value in values
-            if value not in wanted
-        )
-        less = [f"No {counts.most_common(1)[0][0]}"] if counts else []
-        return ("Something else", "Why these?", *less, *years)[:_SUGGESTIONS]
+    def share(self, visit: Visit, on: object) -> None:
+        """Let the visitor's words be recorded with reactions from now on, or no longer."""
+        visit.words = on is True
 
-    def _decade(self) -> int:
-        years = sorted(reader(self.catalog).years)
-        return years[len(years) // 2] // 10 * 10 if years else 0
+    def export(self, visit: Visit) -> str:
+        """Return HTML that holds the conversation as JSON."""
+        return present.exported(archive.export(visit, self.chat, self._key))
+
+    def explain(self, visit: Visit) -> str:
+        """Return HTML that says how the list on display was made."""
+        request = visit.asked or self.chat.request(visit.profile)[0]
+        return present_trace.drawer(self.catalog, trace(self.chat.recommender, request), visit.seconds)
+
+    def suggestions(self, visit: Visit) -> tuple[str, ...]:
+        """Return a few texts worth sending next."""
+        return suggest.suggestions(self.catalog, self._tools.lexicon, self._tools.years, visit)
 
     def checked(self, session: Session, message: object) -> str:
         """Return the message when it is text within bounds; RequestError says what is wrong otherwise."""
@@ -220,34 +242,47 @@ class Handlers:
             raise RequestError(refusal)
         return message
 
-    def _view(self, session: Session, messages: list[dict[str, str]], writing: bool) -> View:
-        profile = session.profile
-        cards = [
-            (
-                present.card(self.catalog, item, place, self._lexicon.year),
-                "like" if item.row in profile.liked else "",
-            )
-            for place, item in enumerate(profile.shown[:CARDS], start=1)
-        ]
+    def _list(self, visit: Visit) -> None:
+        visit.asked, visit.seconds = self.chat.request(visit.profile)[0], ()
+        self.chat.picks(visit)
+
+    def _left(self, profile: Profile) -> bool:
+        request = self.chat.request(profile)[0]
+        mask = self.catalog.where(request.filters).copy()
+        mask[list(request.exclude)] = False
+        return bool(mask.any())
+
+    def _row(self, number: str) -> int:
+        if not (number.isascii() and number.isdecimal() and len(number) <= 12 and int(number) < len(self.catalog)):
+            raise RequestError("that is no item of this catalogue")
+        return int(number)
+
+    def _record(self, visit: Visit, row: int, reaction: str) -> None:
+        if self.services.feedback is not None:
+            words = visit.turns[-1].user if visit.words and visit.turns else None
+            shown = [self.catalog[one].id for one in visit.profile.rows]
+            self.services.feedback.react(visit.id, self.catalog[row].id, reaction, shown, words)
+
+    def _view(self, visit: Visit, messages: list[dict[str, str]], writing: bool, note: str = "") -> View:
+        offers = () if writing else self.suggestions(visit)
         return View(
             messages=messages,
-            heading=present.heading(self.catalog, session),
-            cards=tuple(cards),
-            rest=present.rest(self.catalog, profile.shown[CARDS:], CARDS + 1),
-            opinions=tuple(self._pills(rows) for rows in (profile.liked, profile.disliked, profile.seen)),
-            filters=tuple((one.label, one.label) for one in constraints(profile.filters)),
-            suggestions=() if writing else self.suggestions(session),
+            heading=present.heading(self.catalog, visit, note),
+            cards=present.cards(self.catalog, visit.profile.shown, self._tools.lexicon.year),
+            offers=present.suggestions([(f"say:{present_side.code(text)}", text) for text in offers]),
+            profile=present_side.profile(self.catalog, visit.profile),
             writing=writing,
+            kept=archive.seal(visit, self.chat, self._key) if visit.keep and not writing else None,
         )
 
-    def _pills(self, rows: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
-        return tuple(self._pill(row) for row in rows)
 
-    def _pill(self, row: int) -> tuple[str, str]:
-        """The label, and the value behind it: browsers show the value as a tip, so it reads well too."""
-        label = present.label(self.catalog, row)
-        return label, f"{label}{_MARK}{row}"
+def _without(profile: Profile, rows: tuple[int, ...]) -> Profile:
+    return replace(profile, passed=tuple(dict.fromkeys((*profile.passed, *rows))))
 
 
-def _texts(value: object) -> set[str]:
-    return {one for one in value if isinstance(one, str)} if isinstance(value, list) else set()
+def _verb(sent: object) -> tuple[str, str]:
+    """Split what a button sent, `verb:argument`; the page adds `#` and a counter, so that no two are alike."""
+    if not isinstance(sent, str) or len(sent) > _LONGEST_ACT or ":" not in sent:
+        raise RequestError("the page knows no such button; reload it")
+    verb, _, argument = sent.partition(":")
+    return verb, argument if verb == "import" else argument.partition("#")[0]

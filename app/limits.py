@@ -8,22 +8,28 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llmrec.chat import Chat
 from llmrec.errors import RequestError
 from llmrec.session import Session
+
+if TYPE_CHECKING:
+    from llmrec.recommend import Request
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # What the page and the two endpoints need of Gradio's routes. Upload, files, proxy, recordings, run history,
 # direct calls past the queue and the monitoring pages answer 404.
 _PATHS = re.compile(
-    r"/(?:|config/?|login/?|logout|theme\.css|robots\.txt|favicon\.ico|manifest\.json|assets/[\w./-]+|static/[\w./-]+"
+    r"/(?:|page\.js|openapi\.json|config/?|login/?|logout|theme\.css|robots\.txt|favicon\.ico|manifest\.json"
+    r"|assets/[\w./-]+|static/[\w./-]+"
     r"|gradio_api/(?:info/?|user/?|token/?|login_check/?|app_id/?|startup-events|theme\.css|queue/join|queue/data|cancel|reset/?"
     r"|heartbeat/[\w-]+|call/(?:recommend|chat)(?:/[\w-]+)?))"
 )
+_MCP = re.compile(r"/gradio_api/mcp/?")  # one transport, streamable HTTP; its older siblings stay shut
 _POLICY = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; "
@@ -39,24 +45,42 @@ _HEADERS = (
 )
 
 
+@dataclass
+class Visit(Session):
+    """A visitor's session with what the page knows beside the conversation.
+
+    Attributes:
+        keep: whether the visitor's browser keeps the conversation.
+        words: whether the visitor's words may be recorded with reactions.
+        asked: the request that the list on display answers.
+        tried: rows that the last message was answered with before it was tried again.
+        seconds: by name, how long the last reply took to its first item, its first word and its end.
+    """
+
+    keep: bool = False
+    words: bool = False
+    asked: Request | None = None
+    tried: tuple[int, ...] = ()
+    seconds: tuple[tuple[str, float], ...] = ()
+
+
 class Sessions:
     """The visitors remembered, by opaque id; the longest idle go first when there are too many.
 
     Args:
-        chat: opens new sessions.
         capacity: most sessions kept.
         idle_seconds: after which an idle session is forgotten.
     """
 
-    def __init__(self, chat: Chat, capacity: int, idle_seconds: float) -> None:
-        self._chat, self._capacity, self._idle = chat, capacity, idle_seconds
-        self._kept: OrderedDict[tuple[str, str], Session] = OrderedDict()
+    def __init__(self, capacity: int, idle_seconds: float) -> None:
+        self._capacity, self._idle = capacity, idle_seconds
+        self._kept: OrderedDict[tuple[str, str], Visit] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, id: str | None, user: str | None = None) -> Session:
+    def get(self, id: str | None, user: str | None = None) -> Visit:
         """Return the session of a visitor, new when unknown; with log-ins, ids of different users never meet.
 
         Raises:
@@ -66,7 +90,7 @@ class Sessions:
             raise RequestError("the request carries no usable session id; reload the page")
         key = (user or "", id)
         with self._lock:
-            session = self._kept.pop(key, None) or self._chat.open(id)
+            session = self._kept.pop(key, None) or Visit(id)
             session.touched = time.monotonic()
             self._kept[key] = session
             self._forget()
@@ -89,10 +113,11 @@ class Guard:
         app: what is guarded.
         body_bytes: largest request body; a larger one gets 413.
         hosts: names this server answers to (against DNS rebinding); empty for any.
+        mcp: whether the endpoints are offered as MCP tools, too.
     """
 
-    def __init__(self, app: ASGIApp, body_bytes: int, hosts: frozenset[str] = frozenset()) -> None:
-        self._app, self._body_bytes, self._hosts = app, body_bytes, hosts
+    def __init__(self, app: ASGIApp, body_bytes: int, hosts: frozenset[str] = frozenset(), mcp: bool = False) -> None:
+        self._app, self._body_bytes, self._hosts, self._mcp = app, body_bytes, hosts, mcp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or answer it here."""
@@ -121,7 +146,8 @@ class Guard:
         host = headers.get("host", "")
         if self._hosts and re.sub(r":\d+$", "", host).casefold() not in self._hosts:
             return 421, "This server does not answer to that name."
-        if not _PATHS.fullmatch(scope["path"]) or ".." in scope["path"]:
+        known = _PATHS.fullmatch(scope["path"]) or (self._mcp and _MCP.fullmatch(scope["path"]))
+        if not known or ".." in scope["path"]:
             return 404, "Not found."
         origin = headers.get("origin")
         if scope["method"] not in {"GET", "HEAD"} and origin and origin.partition("://")[2] != host:

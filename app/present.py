@@ -1,15 +1,16 @@
-"""The only place that makes HTML. Whatever comes from the catalogue, the model or a visitor is escaped here.
-
-Escaped text is safe in HTML and says nothing in Markdown either; attributes hold words of this file only.
+"""The places that make HTML are this file and its neighbours `present_*`. All that comes from the catalogue, the model
+or a visitor is escaped here. Escaped text is safe in HTML and says nothing in Markdown either; attributes hold words
+and numbers of these files only.
 """
 
 from __future__ import annotations
 
-import zlib
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from llmrec.app.present_cover import cover
 from llmrec.catalog import Catalog, Value, clean_text
 from llmrec.sentences import noun
 from llmrec.session import Session
@@ -17,14 +18,20 @@ from llmrec.session import Session
 if TYPE_CHECKING:
     from llmrec.recommend import Recommendation
 
-_HUES = 24
-_PATTERNS = 4
+CARDS = 20
 _CHIPS = 4
 _CHIP_CHARS = 40
 _LABEL_CHARS = 48
-_INITIALS = 2
-_LIGHT = frozenset({"the", "a", "an", "of", "in", "on", "and", "to", "for"})
 _MARKDOWN = {ord(char): f"&#{ord(char)};" for char in "\\`*_{}[]()#+-.!|~$:=@/\"'"}
+_VALUE = re.compile(r"[a-z]+:[a-z0-9]+")
+_SOURCES = {
+    "llm": "language model",
+    "encoder": "your taste",
+    "neighbours": "often liked together",
+    "profile": "alike",
+    "words": "your words",
+    "popularity": "well known",
+}
 
 
 def text(raw: str) -> str:
@@ -35,6 +42,18 @@ def text(raw: str) -> str:
 def field(raw: str) -> str:
     """Escape for a place that shows Markdown: one line, with every mark that Markdown knows as an entity."""
     return escape(clean_text(raw, 4_000), quote=False).translate(_MARKDOWN)
+
+
+def button(wire: Literal["act", "ask"], value: str, words: str, style: str, about: str = "") -> str:
+    """Return a button that sends `value` over a wire of the page; `about` is read by screen readers only.
+
+    Raises:
+        ValueError: a value that is not a verb and a number: nothing from outside may stand in an attribute.
+    """
+    if not _VALUE.fullmatch(value):
+        raise ValueError(f"button value {value!r} is not verb:argument")
+    more = f'<span class="hid"> {field(about)}</span>' if about else ""
+    return f'<button type="button" name="{wire}" value="{value}" class="{style}">{field(words)}{more}</button>'
 
 
 def messages(session: Session, asked: str = "", reply: str | None = None) -> list[dict[str, str]]:
@@ -54,28 +73,34 @@ def messages(session: Session, asked: str = "", reply: str | None = None) -> lis
     return shown
 
 
-def card(catalog: Catalog, item: Recommendation, place: int, year: str | None) -> str:
-    """Return one item of the list: cover, title, year, chips, and why it is here; `place` counts from 1."""
-    entry = catalog[item.row]
+def cards(catalog: Catalog, items: Sequence[Recommendation], year: str | None) -> str:
+    """Return the list: a card for each of the first `CARDS` items, the others as numbered lines."""
+    if not items:
+        return ""
+    shown = "".join(card(catalog, item, year) for item in items[:CARDS])
+    return f'<ol class="cards">{shown}</ol>{rest(catalog, items[CARDS:], CARDS + 1)}'
+
+
+def card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
+    """Return one item of the list: cover, title, year, chips, why it is here, and what can be done with it."""
+    entry, label_ = catalog[item.row], catalog.label(item.row)
     dated = entry.attributes.get(year) if year else None
     when = f'<span class="year">{field(str(dated))}</span>' if dated is not None else ""
     chips = "".join(f'<span class="chip">{field(_short(word))}</span>' for word in _words(entry.attributes))
-    why = f'<div class="why">{field(item.reason)}</div>' if item.reason else ""
-    return (
-        f'<div class="item">{cover(entry.title, catalog.label(item.row))}<div class="about"><div class="name">'
-        f'<span class="place">{place}</span><span class="title">{field(entry.title)}</span>{when}</div>'
-        f'<div class="chips">{chips}</div>{why}</div></div>'
+    spoke = _SOURCES.get(item.source, "")
+    source = f'<span class="source">{field(spoke)}</span>' if spoke else ""
+    why = f'<div class="why">{source}{field(item.reason)}</div>' if item.reason or source else ""
+    acts = (
+        button("act", f"like:{item.row}", "Like", "act like", label_)
+        + button("act", f"dislike:{item.row}", "Not for me", "act dislike", label_)
+        + button("act", f"seen:{item.row}", "Seen it", "act seen", label_)
+        + button("ask", f"more:{item.row}", "More like this", "act more", label_)
     )
-
-
-def cover(title: str, label: str) -> str:
-    """Return a drawn cover: colour and pattern from the label's hash, initials of the title on top."""
-    code = zlib.crc32(label.encode())
-    words = [word for word in clean_text(title, 300).split() if word[0].isalnum()]
-    weighty = [word for word in words if word.casefold() not in _LIGHT] or words
-    initials = "".join(word[0] for word in weighty[:_INITIALS]).upper()
-    style = f"cover h{code % _HUES} p{code // _HUES % _PATTERNS}"
-    return f'<div class="{style}"><span class="initials">{field(initials)}</span></div>'
+    return (
+        f'<li class="card">{cover(entry.title, label_)}<div class="about"><div class="name">'
+        f'<span class="title">{field(entry.title)}</span>{when}</div>'
+        f'<div class="chips">{chips}</div>{why}<div class="acts">{acts}</div></div></li>'
+    )
 
 
 def rest(catalog: Catalog, items: Sequence[Recommendation], first: int) -> str:
@@ -89,30 +114,44 @@ def rest(catalog: Catalog, items: Sequence[Recommendation], first: int) -> str:
     return f'<div class="more-items">{rows}</div>'
 
 
-def heading(catalog: Catalog, session: Session) -> str:
-    """Return the line above the cards."""
+def heading(catalog: Catalog, session: Session, note: str = "") -> str:
+    """Return the lines above the cards; `note` says what an act has just changed."""
     profile = session.profile
     count = noun(catalog, len(profile.shown))
     if not profile.shown:
-        return (
-            f'<div class="heading">Nothing to show yet</div><div class="sub">Ask for {field(catalog.domain)} '
-            "in your own words, or remove a filter.</div>"
-        )
-    if profile.blank:
+        what, how = "Nothing to show", f"Ask for {catalog.domain} in your own words, or take a constraint away."
+    elif profile.blank:
         what, how = "Popular now", "Like a few, or say what you are in the mood for."
-    elif session.turns:
+    elif session.turns or not profile.user:
         what, how = "Your list", f"{count}, best first"
     else:
-        what, how = (f"For user {profile.user}" if profile.user else "Your list"), f"{count}, best first"
-    return f'<div class="heading">{field(what)}</div><div class="sub">{field(how)}</div>'
+        what, how = f"For user {profile.user}", f"{count}, best first"
+    return (
+        f'<h2 class="heading">{field(what)}</h2>'
+        f'<div class="sub" role="status">{field(note) + " " if note else ""}{field(how)}</div>'
+    )
+
+
+def suggestions(values: Sequence[tuple[str, str]]) -> str:
+    """Return the chips that offer what to say next: (value, words) each."""
+    return f'<div class="offers">{"".join(button("ask", value, words, "offer") for value, words in values)}</div>'
 
 
 def masthead(catalog: Catalog) -> str:
     """Return the top of the page."""
     return (
-        '<div class="masthead"><span class="brand">llmrec</span>'
+        '<div class="masthead"><h1 class="brand">llmrec</h1>'
         f'<span class="sub">{len(catalog):,} {field(catalog.domain)}, and nothing that is not among them</span>'
-        "</div>"
+        '<button type="button" name="page" value="theme" class="plain theme">Light or dark</button></div>'
+    )
+
+
+def welcome(catalog: Catalog) -> str:
+    """Return what stands in the empty chat window."""
+    return (
+        '<div class="welcome"><div class="hello">What are you in the mood for?</div>'
+        f'<div class="sub">Name {field(catalog.domain)} you liked, say what you want and what you do not. '
+        "The list follows every word.</div></div>"
     )
 
 
@@ -121,8 +160,13 @@ def hint(words: str) -> str:
     return f'<div class="sub">{field(words)}</div>'
 
 
+def exported(json_text: str) -> str:
+    """Return an exported conversation where the page's script finds it, to offer it as a file."""
+    return f'<pre class="exported">{escape(json_text, quote=False).translate(_MARKDOWN)}</pre>'
+
+
 def label(catalog: Catalog, row: int) -> str:
-    """Return a short title for a button or a pill; those show text as it is, so nothing is escaped."""
+    """Return a short title for a button; nothing is escaped."""
     return _short(catalog.label(row), _LABEL_CHARS)
 
 

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 from fastapi import FastAPI
+from fastapi.responses import FileResponse
 
-from llmrec.app.handlers import Handlers
+from llmrec.app.backend import writer
+from llmrec.app.feedback import open_feedback
 from llmrec.app.limits import Guard, Sessions
-from llmrec.app.settings import Settings
+from llmrec.app.openapi import describe
+from llmrec.app.services import Services
+from llmrec.app.settings import Settings, limits_of
 from llmrec.app.wiring import build
 from llmrec.chat import Chat
 
@@ -26,12 +30,16 @@ _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 def create(recommender: Recommender, settings: Settings) -> FastAPI:
     """Return the application: the page mounted behind the guard."""
-    chat = Chat(recommender)
-    sessions = Sessions(chat, settings.sessions, settings.session_minutes * 60)
-    blocks = build(Handlers(chat, sessions), settings.concurrency, settings.queue)
+    sessions = Sessions(settings.sessions, settings.session_minutes * 60)
+    chat = Chat(recommender, limits_of(settings), writer(recommender, settings))
+    blocks = build(Services(chat, sessions, settings, open_feedback(settings)))
     blocks.state_session_capacity = settings.sessions
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, body_bytes=settings.body_bytes, hosts=_names(settings))
+    app.add_middleware(Guard, body_bytes=settings.body_bytes, hosts=_names(settings), mcp=settings.mcp)
+    app.add_api_route("/page.js", _script, include_in_schema=False)
+    if settings.password is None:
+        described = describe(blocks.get_api_info())
+        app.add_api_route("/openapi.json", lambda: described, include_in_schema=False)
     gr.mount_gradio_app(
         app,
         blocks,
@@ -43,10 +51,11 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
         show_error=False,
         ssr_mode=False,
         pwa=False,
-        mcp_server=False,
+        mcp_server=settings.mcp,
         enable_monitoring=False,
         max_file_size=1,
         theme=theme(),
+        head='<script src="page.js"></script>',
         css=Path(__file__).with_name("theme.css").read_text(encoding="utf-8"),
         auth=_login(settings) if settings.password is not None else None,
     )
@@ -78,6 +87,10 @@ def theme() -> gr.themes.Base:
         font=list(_SANS),
         font_mono=list(_MONO),
     )
+
+
+def _script() -> FileResponse:
+    return FileResponse(Path(__file__).with_name("page.js"), media_type="text/javascript")
 
 
 def _names(settings: Settings) -> frozenset[str]:

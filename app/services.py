@@ -11,6 +11,7 @@ from llmrec.chat import Chat
 from llmrec.session import Limits
 
 if TYPE_CHECKING:
+    from llmrec.app.feedback import Feedback
     from llmrec.recommend import Recommender
 
 
@@ -28,7 +29,7 @@ class Services:
     chat: Chat
     sessions: Sessions
     settings: Settings
-    feedback: Any = None
+    feedback: Feedback | None = None
 
     @property
     def recommender(self) -> Recommender:

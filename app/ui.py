@@ -2,89 +2,96 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
 
 from llmrec.app import present
-from llmrec.app.handlers import CARDS, Handlers
+from llmrec.app.handlers import Handlers
+from llmrec.app.services import Services
 
-_SUGGESTIONS = 4
+# module of the application -> what its tab is called; each has `build(services)`
+TABS = {"tab_compare": "Compare", "tab_batch": "Batch", "tab_model": "Model"}
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The components that change."""
+    """The components that change, or that send something."""
 
     chatbot: gr.Chatbot
+    offers: gr.Markdown
     box: gr.Textbox
-    suggestions: list[gr.Button]
-    heading: gr.Markdown
-    cards: list[gr.Column]
-    faces: list[gr.Markdown]
-    likes: list[gr.Button]
-    dislikes: list[gr.Button]
-    rest: gr.Markdown
-    opinions: list[gr.CheckboxGroup]
-    filters: gr.CheckboxGroup
-    empty: gr.Markdown
     clear: gr.Button
+    heading: gr.Markdown
+    drawer: gr.Accordion
+    trace: gr.Markdown
+    cards: gr.Markdown
     user: gr.Dropdown
     search: gr.Textbox
-    results: gr.CheckboxGroup
+    results: gr.Markdown
+    profile: gr.Markdown
+    keep: gr.Checkbox
+    share: gr.Checkbox
+    export: gr.Button
+    file: gr.Markdown
+    memory: gr.BrowserState
+    act: gr.Textbox
+    ask: gr.Textbox
 
     @property
     def drawn(self) -> list[Any]:
         """The components a View draws."""
-        lists = (self.suggestions, self.cards, self.faces, self.likes, self.opinions)
-        alone = [self.chatbot, self.box, self.heading, self.rest, self.filters, self.empty]
-        return [*alone, *(part for parts in lists for part in parts)]
+        still = {"clear", "user", "search", "results", "share", "export", "file", "act", "ask", "trace"}
+        return [getattr(self, one.name) for one in fields(self) if one.name not in still]
 
 
 # what every place for prepared HTML has in common
 _HTML: dict[str, Any] = {"sanitize_html": True, "latex_delimiters": [], "container": False, "padding": False}
 
 
-def columns(handlers: Handlers) -> Parts:
-    """Lay the page out, inside a Blocks: conversation, list, and what is known of the visitor."""
+def page(handlers: Handlers) -> Parts:
+    """Lay the page out, inside a Blocks: the chat in the first tab, the other parts of the application beside it."""
     gr.Markdown(present.masthead(handlers.catalog), elem_id="masthead", **_HTML)
-    with gr.Row(elem_id="columns", equal_height=False):
-        return _three(handlers)
+    with gr.Tabs(elem_id="tabs"):
+        with gr.Tab("Chat", id="chat"), gr.Row(elem_id="columns", equal_height=False):
+            shown = _columns(handlers)
+        others(handlers.services)
+    with gr.Column(elem_id="unseen"):
+        return Parts(**shown, **_unseen())
 
 
-def _three(handlers: Handlers) -> Parts:
+def others(services: Services) -> None:
+    """Build the other tabs, those that this installation has."""
+    for module, name in TABS.items():
+        if find_spec(f"llmrec.app.{module}") is not None:
+            with gr.Tab(name, id=module.removeprefix("tab_"), elem_classes="other"):
+                import_module(f"llmrec.app.{module}").build(services)
+
+
+def _columns(handlers: Handlers) -> dict[str, Any]:
     with gr.Column(scale=5, min_width=320, elem_id="talk"):
-        chatbot, box, suggestions, clear = _talk(handlers)
-    with gr.Column(scale=5, min_width=320, elem_id="list"):
+        talk = _talk(handlers)
+    with gr.Column(scale=6, min_width=320, elem_id="list"):
         heading = gr.Markdown(elem_id="heading", **_HTML)
-        with gr.Column(elem_id="cards"):
-            cards = [_card() for _ in range(CARDS)]
-        rest = gr.Markdown(visible=False, **_HTML)
+        with gr.Accordion("How was this made?", open=False, elem_id="drawer") as drawer:
+            trace = gr.Markdown(**_HTML)
+        cards = gr.Markdown(elem_id="cards", **_HTML)
     with gr.Column(scale=3, min_width=240, elem_id="side"):
-        user, search, results, opinions, filters, empty = _side(handlers)
-    boxes, faces, likes, dislikes = (list(column) for column in zip(*cards, strict=True))
-    return Parts(
-        chatbot=chatbot,
-        box=box,
-        suggestions=suggestions,
-        heading=heading,
-        cards=boxes,
-        faces=faces,
-        likes=likes,
-        dislikes=dislikes,
-        rest=rest,
-        opinions=opinions,
-        filters=filters,
-        empty=empty,
-        clear=clear,
-        user=user,
-        search=search,
-        results=results,
-    )
+        side = _side(handlers)
+    return {"heading": heading, "drawer": drawer, "trace": trace, "cards": cards, **talk, **side}
 
 
-def _talk(handlers: Handlers) -> tuple[gr.Chatbot, gr.Textbox, list[gr.Button], gr.Button]:
+def _unseen() -> dict[str, Any]:
+    """What the page's script and the browser's store exchange with the server."""
+    wires: dict[str, Any] = {name: gr.Textbox(elem_id=f"wire-{name}", label=name) for name in ("act", "ask")}
+    file = gr.Markdown(elem_id="file", **_HTML)
+    return {**wires, "file": file, "memory": gr.BrowserState(None, storage_key="llmrec-conversation", secret="llmrec")}
+
+
+def _talk(handlers: Handlers) -> dict[str, Any]:
     chatbot = gr.Chatbot(
         show_label=False,
         container=False,
@@ -99,15 +106,14 @@ def _talk(handlers: Handlers) -> tuple[gr.Chatbot, gr.Textbox, list[gr.Button], 
         buttons=[],
         feedback_options=None,
         editable="user",
-        placeholder=present.hint("Say what you liked, what you want, what you do not."),
+        placeholder=present.welcome(handlers.catalog),
     )
-    with gr.Row(elem_id="suggestions"):
-        suggestions = [gr.Button("", size="sm", visible=False, min_width=0) for _ in range(_SUGGESTIONS)]
+    offers = gr.Markdown(elem_id="offers", **_HTML)
     box = gr.Textbox(
         show_label=False,
         container=False,
         label="Message",
-        placeholder="What are you in the mood for?",
+        placeholder="Say what you would like",
         max_length=handlers.chat.limits.message_chars,
         lines=1,
         max_lines=5,
@@ -116,31 +122,26 @@ def _talk(handlers: Handlers) -> tuple[gr.Chatbot, gr.Textbox, list[gr.Button], 
         elem_id="box",
     )
     clear = gr.Button("New conversation", size="sm", elem_id="clear", min_width=0)
-    return chatbot, box, suggestions, clear
+    return {"chatbot": chatbot, "offers": offers, "box": box, "clear": clear}
 
 
-def _card() -> tuple[gr.Column, gr.Markdown, gr.Button, gr.Button]:
-    with gr.Column(visible=False, elem_classes="card", min_width=0) as column:
-        face = gr.Markdown(**_HTML)
-        with gr.Row(elem_classes="acts"):
-            like = gr.Button("Like", size="sm", min_width=0, elem_classes="act")
-            dislike = gr.Button("Not for me", size="sm", min_width=0, elem_classes="act")
-    return column, face, like, dislike
-
-
-def _side(
-    handlers: Handlers,
-) -> tuple[gr.Dropdown, gr.Textbox, gr.CheckboxGroup, list[gr.CheckboxGroup], gr.CheckboxGroup, gr.Markdown]:
+def _side(handlers: Handlers) -> dict[str, Any]:
     user = gr.Dropdown(handlers.users(), value="", label="Visitor", filterable=True, elem_id="user")
     search = gr.Textbox(
-        label=f"Add {handlers.catalog.domain} you like",
-        placeholder="Type a title",
-        max_length=100,
-        elem_id="search",
+        label=f"Add {handlers.catalog.domain} you like", placeholder="Type a title", max_length=100, elem_id="search"
     )
-    results = gr.CheckboxGroup([], show_label=False, container=False, visible=False, elem_classes="pills add")
-    names = ("Liked", "Not for me", "Already known")
-    opinions = [gr.CheckboxGroup([], label=name, visible=False, elem_classes="pills remove") for name in names]
-    filters = gr.CheckboxGroup([], label="Filters", visible=False, elem_classes="pills remove")
-    empty = gr.Markdown(present.hint("What you like and what you rule out gathers here."), **_HTML)
-    return user, search, results, opinions, filters, empty
+    results = gr.Markdown(elem_id="results", **_HTML)
+    profile = gr.Markdown(elem_id="profile", **_HTML)
+    with gr.Accordion("This conversation", open=False, elem_id="browser"):
+        keep = gr.Checkbox(label="Keep it in this browser", value=False, elem_id="keep")
+        share = gr.Checkbox(
+            label="Record my words with my reactions",
+            value=False,
+            visible=handlers.services.feedback is not None,
+            elem_id="share",
+        )
+        with gr.Row(elem_id="files"):
+            export = gr.Button("Export", size="sm", min_width=0, elem_id="export")
+            gr.Button("Import", size="sm", min_width=0, elem_id="import")
+    made = {"user": user, "search": search, "results": results, "profile": profile}
+    return {**made, "keep": keep, "share": share, "export": export}

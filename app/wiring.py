@@ -5,230 +5,167 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import gradio as gr
-from gradio.events import api as endpoint
 
 from llmrec.app import present
-from llmrec.app.api import Api
-from llmrec.app.handlers import CARDS, Handlers, View
-from llmrec.app.ui import Parts, columns
+from llmrec.app.api import register
+from llmrec.app.handlers import Handlers, View
+from llmrec.app.limits import Visit
+from llmrec.app.services import Services
+from llmrec.app.ui import Parts, page
 from llmrec.errors import UserError
-from llmrec.session import Session
 
 Update = dict[Any, Any]
-_OPINIONS = ("liked", "disliked", "seen")
+# how many quick acts may be under way together, whatever replies are being written
+_ACTS = 4
 
 
-def build(handlers: Handlers, concurrency: int, queue: int) -> gr.Blocks:
+def build(services: Services) -> gr.Blocks:
     """Return the page with its private events and the two public endpoints, the queue bounded."""
     # Gradio keeps statistics of its last 10,000 events and sums them up anew for each; nobody reads them here
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
+    handlers = Handlers(services)
     blocks = gr.Blocks(analytics_enabled=False, title="llmrec", fill_width=True)
     with blocks:
-        parts = columns(handlers)
-        Wiring(handlers, parts, concurrency).connect(blocks)
-        _endpoints(handlers, concurrency)
-    blocks.queue(max_size=queue, api_open=False, default_concurrency_limit=concurrency * 4)
+        Wiring(handlers, page(handlers)).connect(blocks)
+        register(services)
+    limit = services.settings.concurrency * 4
+    blocks.queue(max_size=services.settings.queue, api_open=False, default_concurrency_limit=limit)
     return blocks
 
 
 class Wiring:
     """Connects events to handlers; every event is private, and looks its session up by the server's id."""
 
-    def __init__(self, handlers: Handlers, parts: Parts, concurrency: int) -> None:
+    def __init__(self, handlers: Handlers, parts: Parts) -> None:
         self._handlers, self._parts = handlers, parts
-        # everything that runs the model shares one limit; the rest is quick
-        self._model: dict[str, Any] = {
-            "concurrency_id": "model",
-            "concurrency_limit": concurrency,
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
-        self._quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        # everything that writes words shares one limit; lists alone are quick, and must not wait for words
+        self._model, self._quick = handlers.services.model, handlers.services.quick
+        self._act_options = {**self._quick, "concurrency_id": "acts", "concurrency_limit": _ACTS}
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Register all events."""
-        parts, drawn = self._parts, self._parts.drawn
-        blocks.load(self._bare(self._handlers.start), None, drawn, **self._model)
+        parts, drawn, handlers = self._parts, self._parts.drawn, self._handlers
+        blocks.load(self._with_value(handlers.start), parts.memory, drawn, **self._act_options)
         parts.box.submit(self._say, parts.box, drawn, **self._model)
         parts.box.stop(self._stop, None, None, **self._quick)
-        parts.chatbot.undo(self._undo, None, drawn, **self._model)
-        parts.chatbot.retry(self._retry, None, drawn, **self._model)
+        parts.chatbot.undo(self._undo, None, drawn, **self._act_options)
+        parts.chatbot.retry(self._replies(handlers.retry), None, drawn, **self._model)
         parts.chatbot.edit(self._edit, None, drawn, **self._model)
-        parts.chatbot.clear(self._bare(self._handlers.clear), None, drawn, **self._model)
-        parts.clear.click(self._bare(self._handlers.clear), None, drawn, **self._model)
-        parts.user.input(self._with_value(self._handlers.become), parts.user, drawn, **self._model)
-        for place, button in enumerate(parts.suggestions):
-            button.click(self._suggest(place), None, drawn, **self._model)
-        for place in range(CARDS):
-            for opinion, button in (("like", parts.likes[place]), ("dislike", parts.dislikes[place])):
-                judge = partial(self._handlers.judge, place=place, opinion=opinion)
-                button.click(self._bare(judge), None, drawn, **self._quick)
-        for which, group in zip(_OPINIONS, parts.opinions, strict=True):
-            keep = partial(self._handlers.keep, which=which)
-            group.input(self._with_value(keep), group, drawn, **self._quick)
-        parts.filters.input(self._with_value(self._handlers.keep_filters), parts.filters, drawn, **self._model)
-        self._connect_search()
+        parts.clear.click(self._bare(handlers.clear), None, drawn, **self._act_options)
+        parts.user.input(self._with_value(handlers.become), parts.user, drawn, **self._act_options)
+        acted = [*drawn, parts.search, parts.results]
+        parts.act.submit(self._act, parts.act, acted, trigger_mode="multiple", **self._act_options)
+        parts.ask.submit(self._ask, parts.ask, drawn, trigger_mode="multiple", **self._model)
+        parts.search.change(self._search, parts.search, parts.results, trigger_mode="always_last", **self._quick)
+        parts.drawer.expand(self._explain, None, parts.trace, **self._act_options)
+        parts.keep.input(self._keep, parts.keep, drawn, **self._quick)
+        parts.share.input(self._share, parts.share, None, **self._quick)
+        parts.export.click(self._export, None, parts.file, **self._quick)
 
-    def _connect_search(self) -> None:
-        parts = self._parts
-        search: dict[str, Any] = {**self._quick, "trigger_mode": "always_last"}
-        parts.search.change(self._search, parts.search, parts.results, **search)
-        found = [*parts.drawn, parts.search, parts.results]
-        parts.results.input(self._add, parts.results, found, **self._quick)
-
-    def _session(self, request: gr.Request) -> Session:
+    def _visit(self, request: gr.Request) -> Visit:
         return self._handlers.sessions.get(request.session_hash, getattr(request, "username", None))
 
-    def _bare(self, action: Callable[[Session], View]) -> Callable[[gr.Request], Update]:
+    def _bare(self, action: Callable[[Visit], View]) -> Callable[[gr.Request], Update]:
         """Wrap a handler that needs the session only."""
 
         def act(request: gr.Request) -> Update:
             with _toasts():
-                return self._draw(action(self._session(request)))
+                return self._draw(action(self._visit(request)))
 
         return act
 
-    def _with_value(self, action: Callable[[Session, object], View]) -> Callable[[Any, gr.Request], Update]:
+    def _with_value(self, action: Callable[[Visit, object], View]) -> Callable[[Any, gr.Request], Update]:
         """Wrap a handler that takes one value from the page as well."""
 
         def act(value: Any, request: gr.Request) -> Update:
             with _toasts():
-                return self._draw(action(self._session(request), value))
+                return self._draw(action(self._visit(request), value))
+
+        return act
+
+    def _replies(self, action: Callable[[Visit], Iterator[View]]) -> Callable[[gr.Request], Iterator[Update]]:
+        """Wrap a handler that streams a reply; closures, for Gradio finds the request by a function's annotations."""
+
+        def act(request: gr.Request) -> Iterator[Update]:
+            yield from self._stream(action(self._visit(request)), {})
 
         return act
 
     def _say(self, message: Any, request: gr.Request) -> Iterator[Update]:
-        session = self._session(request)
+        yield from self._stream(self._handlers.say(self._visit(request), message), {"value": ""})
+
+    def _ask(self, sent: Any, request: gr.Request) -> Iterator[Update]:
+        yield from self._stream(self._handlers.ask(self._visit(request), sent), {})
+
+    def _act(self, sent: Any, request: gr.Request) -> Update:
+        update = self._with_value(self._handlers.act)(sent, request)
+        if not str(sent).startswith("add:"):
+            return update
+        return {**update, self._parts.search: "", self._parts.results: ""}
+
+    def _stream(self, views: Iterator[View], box: dict[str, Any]) -> Iterator[Update]:
         try:
             with _toasts():
-                for index, view in enumerate(self._handlers.say(session, message)):
-                    yield self._draw(view, {"value": ""} if index == 0 else {})
+                for index, view in enumerate(views):
+                    yield self._draw(view, box if index == 0 else {})
         except gr.Error as error:
+            # a toast instead of an error: what the visitor typed stays in the box
             gr.Warning(str(error.message))
             yield {self._parts.box: gr.update(submit_btn=True, stop_btn=False)}
 
-    def _suggest(self, place: int) -> Callable[[gr.Request], Iterator[Update]]:
-        # closures instead of partial: Gradio finds the request by the annotations of a plain function
-        def act(request: gr.Request) -> Iterator[Update]:
-            with _toasts():
-                asked = self._handlers.suggested(self._session(request), place)
-            yield from self._say(asked, request)
-
-        return act
-
     def _stop(self, request: gr.Request) -> None:
-        self._handlers.stop(self._session(request))
+        self._visit(request).stop()
 
     def _undo(self, request: gr.Request) -> Update:
-        asked, view = self._handlers.undo(self._session(request))
+        asked, view = self._handlers.undo(self._visit(request))
         return self._draw(view, {"value": asked} if asked else {})
 
-    def _retry(self, request: gr.Request) -> Iterator[Update]:
-        asked = self._session(request).undo()
-        if asked:
-            yield from self._say(asked, request)
-
     def _edit(self, edit: gr.EditData, request: gr.Request) -> Iterator[Update]:
-        session = self._session(request)
+        visit = self._visit(request)
         with _toasts():
-            self._handlers.checked(Session("edit"), edit.value)
+            self._handlers.checked(Visit("edit"), edit.value)
             place = edit.index[0] if isinstance(edit.index, list | tuple) else edit.index
-            before = self._handlers.rewind(session, place)
+            before = self._handlers.rewind(visit, place)
         if before:
-            yield from self._say(edit.value, request)
+            yield from self._stream(self._handlers.say(visit, edit.value), {})
 
-    def _search(self, typed: Any) -> Any:
-        found = self._handlers.search(typed)
-        return gr.update(choices=found, value=[], visible=bool(found))
+    def _search(self, typed: Any) -> str:
+        return self._handlers.search(typed)
 
-    def _add(self, chosen: Any, request: gr.Request) -> Update:
+    def _explain(self, request: gr.Request) -> str:
         with _toasts():
-            view = self._handlers.add(self._session(request), chosen)
-        parts = self._parts
-        return {
-            **self._draw(view),
-            parts.search: gr.update(value=""),
-            parts.results: gr.update(choices=[], value=[], visible=False),
-        }
+            return self._handlers.explain(self._visit(request))
+
+    def _keep(self, on: Any, request: gr.Request) -> Update:
+        view = self._handlers.keep(self._visit(request), on)
+        forget = {self._parts.memory: None} if view.kept is None else {}
+        return {**self._draw(view), **forget}
+
+    def _share(self, on: Any, request: gr.Request) -> None:
+        self._handlers.share(self._visit(request), on)
+
+    def _export(self, request: gr.Request) -> str:
+        return self._handlers.export(self._visit(request))
 
     def _draw(self, view: View, box: dict[str, Any] | None = None) -> Update:
         """Turn a View into updates of components."""
         parts = self._parts
-        update: Update = {parts.chatbot: view.messages}
         if view.words_only:
+            return {parts.chatbot: view.messages}
+        update: Update = {parts.heading: view.heading, parts.cards: view.cards, parts.profile: view.profile}
+        update[parts.drawer] = gr.update(open=False)  # it tells of the list before
+        if view.beside:
             return update
+        update |= {parts.chatbot: view.messages, parts.offers: view.offers}
         update[parts.box] = gr.update(submit_btn=not view.writing, stop_btn=view.writing, **(box or {}))
-        update[parts.heading] = view.heading
-        update[parts.rest] = gr.update(value=view.rest, visible=bool(view.rest))
-        for place, button in enumerate(parts.suggestions):
-            offered = view.suggestions[place] if place < len(view.suggestions) else ""
-            update[button] = gr.update(value=offered, visible=bool(offered))
-        for group, pills in zip((*parts.opinions, parts.filters), (*view.opinions, view.filters), strict=True):
-            update[group] = gr.update(choices=list(pills), value=[key for _, key in pills], visible=bool(pills))
-        nothing = not view.filters and not any(view.opinions)
-        update[parts.empty] = gr.update(visible=nothing)
-        return {**update, **self._draw_cards(view)}
-
-    def _draw_cards(self, view: View) -> Update:
-        parts = self._parts
-        update: Update = {}
-        for place, column in enumerate(parts.cards):
-            on = place < len(view.cards)
-            update[column] = gr.update(visible=on)
-            if on:
-                face, opinion = view.cards[place]
-                liked = opinion == "like"
-                update[parts.faces[place]] = face
-                update[parts.likes[place]] = gr.update(
-                    value="Liked" if liked else "Like", variant="primary" if liked else "secondary"
-                )
+        if view.kept is not None:
+            update[parts.memory] = {"keep": True, "sealed": view.kept}
+            update[parts.keep] = True
         return update
-
-
-def _endpoints(handlers: Handlers, concurrency: int) -> None:
-    """Register `recommend` and `chat` for programs."""
-    api = Api(handlers)
-    most, longest = handlers.chat.limits.k, handlers.chat.limits.message_chars
-
-    def recommend(
-        items: list[str] = [],  # noqa: B006 (the default is part of the published signature, and never changed)
-        user: str = "",
-        message: str = "",
-        k: int = 10,
-    ) -> dict[str, Any]:
-        with _plain_errors():
-            return api.recommend(items, user, message, k)
-
-    def chat(message: str, request: gr.Request) -> dict[str, Any]:
-        with _plain_errors():
-            return api.chat(handlers.sessions.get(request.session_hash, getattr(request, "username", None)), message)
-
-    recommend.__doc__ = f"""Recommend from the catalogue, without a conversation.
-
-    Args:
-        items: titles ("Toy Story (1995)") or ids of what the person liked, oldest first.
-        user: id of a user of the log, whose history goes first; empty for none.
-        message: a wish in words, at most {longest:,} characters; empty for none.
-        k: how many, from 1 to {most}.
-
-    Returns:
-        {{"items": [{{"rank", "item_id", "title", "score", "source", "reason"}}]}}, best first.
-    """
-    chat.__doc__ = f"""Say something in the caller's own conversation, which the server keeps.
-
-    Args:
-        message: at most {longest:,} characters.
-
-    Returns:
-        {{"text", "items", "notices", "filters"}}; items is null when the list did not change.
-    """
-    endpoint(recommend, api_name="recommend", concurrency_id="model", concurrency_limit=concurrency)
-    endpoint(chat, api_name="chat", concurrency_id="model", concurrency_limit=concurrency)
 
 
 @contextmanager
@@ -238,12 +175,3 @@ def _toasts() -> Iterator[None]:
         yield
     except UserError as error:
         raise gr.Error(present.text(str(error)), print_exception=False) from None
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turn an error for a person into the message that a client's exception carries."""
-    try:
-        yield
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from None

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -66,6 +66,10 @@ class Done:
 
 
 Event: TypeAlias = Items | Token | Notice | Done
+# turns as (role, text), shown items, most tokens, what ends it -> words; a UserError, even after the last, is a notice
+Talk: TypeAlias = Callable[
+    [Sequence[tuple[str, str]], Sequence[Recommendation], int, threading.Event | None], Iterator[str]
+]
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ class _Reply:
 
 
 class Chat:
-    """Conversations over one recommender; it holds no session itself."""
+    """Conversations over one recommender, whose words `talk` may write in its place; it holds no session itself."""
 
-    def __init__(self, recommender: Recommender, limits: Limits = Limits()) -> None:  # noqa: B008 (frozen)
-        self.recommender, self.limits = recommender, limits
+    def __init__(self, recommender: Recommender, limits: Limits = Limits(), talk: Talk | None = None) -> None:  # noqa: B008
+        self.recommender, self.limits, self._talk = recommender, limits, talk
         self.catalog = recommender.catalog
         self._tools = reader(self.catalog)
         self._popular: tuple[Recommendation, ...] | None = None
@@ -208,7 +212,8 @@ class Chat:
         opened = False
         try:
             shown = reply.items or ()
-            for piece in self.recommender.talk([*past, ("user", asked)], shown, self.limits.reply_tokens, stop):
+            talk, said = self._talk or self.recommender.talk, [*past, ("user", asked)]
+            for piece in talk(said, shown, self.limits.reply_tokens, stop):
                 if stop.is_set():
                     return
                 if piece and not opened:
@@ -249,6 +254,11 @@ class Chat:
 
     def _list(self, profile: Profile) -> tuple[tuple[Recommendation, ...], tuple[str, ...]]:
         """Return the items, and the labels of constraints given up because nothing fitted."""
+        request, dropped = self.request(profile)
+        return tuple(self.recommender.recommend(request)), dropped
+
+    def request(self, profile: Profile) -> tuple[Request, tuple[str, ...]]:
+        """Return what a profile asks of the recommender, and the labels of constraints given up for it."""
         allowed = np.ones(len(self.catalog), bool)
         allowed[list(profile.hidden)] = False
         filters, dropped = relax(self.catalog, profile.filters, allowed)
@@ -259,7 +269,7 @@ class Chat:
             exclude=profile.hidden,
             k=self._length(profile),
         )
-        return tuple(self.recommender.recommend(request)), dropped
+        return request, dropped
 
 
 def _after(profile: Profile, intent: Intent) -> Profile:

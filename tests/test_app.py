@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,154 +18,246 @@ from gradio_client.exceptions import AppError
 
 from llmrec.app import settings as settings_module
 from llmrec.app.api import Api
-from llmrec.app.handlers import CARDS, Handlers, View
-from llmrec.app.limits import Sessions
+from llmrec.app.handlers import Handlers, View
+from llmrec.app.limits import Sessions, Visit
+from llmrec.app.present import CARDS
 from llmrec.app.server import create
+from llmrec.app.services import Services
 from llmrec.app.settings import Settings, is_loopback, load
 from llmrec.chat import Chat, Limits
 from llmrec.errors import RequestError, UserError
-from llmrec.session import Session
 
 CATALOG = films()
 
 
-def handlers(**limits: Any) -> tuple[Handlers, Session, FakeRecommender]:
-    fake = FakeRecommender(CATALOG)
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
+
+
+def services(fake: FakeRecommender, settings: Settings | None = None, **limits: Any) -> Services:
     chat = Chat(fake, Limits(**limits))  # type: ignore[arg-type]
-    made = Handlers(chat, Sessions(chat, 10, 60))
+    return Services(chat, Sessions(10, 60), settings or load())
+
+
+def handlers(**limits: Any) -> tuple[Handlers, Visit, FakeRecommender]:
+    fake = FakeRecommender(CATALOG)
+    made = Handlers(services(fake, **limits))
     return made, made.sessions.get("s1"), fake
 
 
-def said(made: Handlers, session: Session, text: object) -> list[View]:
-    return list(made.say(session, text))
+def said(made: Handlers, visit: Visit, text: object) -> list[View]:
+    return list(made.say(visit, text))
+
+
+def values(html: str, verb: str) -> list[str]:
+    return re.findall(rf'value="({verb}:\w+)"', html)
 
 
 # ---- what the page does, without a server
 
 
 def test_a_page_starts_with_popular_items_and_something_to_say() -> None:
-    made, session, _ = handlers()
-    view = made.start(session)
-    assert len(view.cards) == 10
+    made, visit, _ = handlers()
+    view = made.start(visit)
+    assert view.cards.count('<li class="card">') == 10
     assert "Popular" in view.heading
     assert view.messages == []
-    assert 1 <= len(view.suggestions) <= 4
-    for text in view.suggestions:
-        assert said(made, made.sessions.get("other"), text)[-1].cards
+    offers = values(view.offers, "say")
+    assert 1 <= len(offers) <= 5
+    for offer in offers:
+        other = made.sessions.get(offer.replace(":", "-"))
+        made.start(other)
+        assert list(made.ask(other, f"{offer}#1"))[-1].cards
 
 
 def test_the_message_shows_at_once_and_the_list_comes_before_the_words() -> None:
-    made, session, _ = handlers()
-    made.start(session)
-    views = said(made, session, "I loved Alien")
+    made, visit, _ = handlers()
+    made.start(visit)
+    views = said(made, visit, "I loved Alien")
     assert [message["role"] for message in views[0].messages] == ["user", "assistant"]
     assert views[0].writing
     assert "waiting" in views[0].messages[1]["content"]
-    assert "Aliens" in views[1].cards[0][0]
+    assert "Aliens" in views[1].cards
     assert views[1].writing
     assert "waiting" in views[1].messages[1]["content"]
     assert not views[-1].writing
-    assert views[-1].opinions[0][0][0] == "Alien (1979)"
-    assert "Something else" in views[-1].suggestions
+    assert "Alien &#40;1979&#41;" in views[-1].profile
+    assert "Something else" in views[-1].offers
+    assert [name for name, _ in visit.seconds] == ["list", "first word", "whole reply"]
 
 
 @pytest.mark.parametrize("message", [None, 7, ["I loved Alien"], {"role": "system", "content": "x"}, "x" * 2001])
 def test_what_is_no_message_is_refused_quickly(message: object) -> None:
-    made, session, fake = handlers()
+    made, visit, fake = handlers()
     started = time.perf_counter()
     with pytest.raises(RequestError):
-        said(made, session, message)
+        said(made, visit, message)
     assert time.perf_counter() - started < 0.05
-    assert (session.turns, fake.requests) == ([], [])
+    assert (visit.turns, fake.requests) == ([], [])
 
 
 def test_a_second_message_while_a_reply_is_written_is_refused() -> None:
-    made, session, _ = handlers()
-    running = made.say(session, "I loved Alien")
+    made, visit, _ = handlers()
+    running = made.say(visit, "I loved Alien")
     next(running)
     next(running)
     with pytest.raises(RequestError, match="still being written"):
-        said(made, session, "and Aliens")
+        said(made, visit, "and Aliens")
     list(running)
-    assert len(session.turns) == 1
+    assert len(visit.turns) == 1
 
 
-def test_like_toggles_and_dislike_takes_the_card_away() -> None:
-    made, session, _ = handlers()
-    made.start(session)
-    rows = session.profile.rows
-    assert made.judge(session, 0, "like").cards[0][1] == "like"
-    assert made.judge(session, 0, "like").cards[0][1] == ""
-    view = made.judge(session, 1, "dislike")
-    assert len(view.cards) == 9
-    assert rows[1] not in session.profile.rows
-    for place in (9, -1, 10_000):
+@pytest.mark.parametrize("verb", ["like", "dislike", "seen"])
+def test_a_card_acts_at_once_and_can_be_taken_back(verb: str) -> None:
+    made, visit, fake = handlers()
+    made.start(visit)
+    row = visit.profile.rows[1]
+    view = made.act(visit, f"{verb}:{row}#1")
+    assert row not in visit.profile.rows
+    assert len(visit.profile.rows) == 10
+    assert row in fake.requests[-1].exclude
+    assert (row in fake.requests[-1].history) is (verb != "dislike")
+    assert values(view.profile, "forget") == [f"forget:{row}"]
+    made.act(visit, f"forget:{row}#2")
+    assert visit.profile.hidden == ()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["like:999999", "like:-1", "like:\u0663", "like:", "like:1e3", "judge:1", "", "like", None, 7, ["like:1"],
+     "say:00000000", "x" * 60_001, "import:", "import:[]", "import:{\"llmrec\": 1}", "unfilter:zz#1"],
+)  # fmt: skip
+def test_what_no_button_sends_changes_nothing(sent: object) -> None:
+    made, visit, _ = handlers()
+    made.start(visit)
+    before = visit.profile
+    for action in (made.act, lambda *given: list(made.ask(*given))):
+        if sent == "unfilter:zz#1" and action == made.act:
+            action(visit, sent)  # a constraint that has gone already
+            continue
         with pytest.raises(RequestError):
-            made.judge(session, place, "like")
+            action(visit, sent)
+    assert visit.profile == before
+    assert visit.turns == []
 
 
-def test_pills_take_opinions_and_filters_back() -> None:
-    made, session, _ = handlers()
-    view = said(made, session, "I loved Alien and Aliens, no westerns, from the 80s")[-1]
-    values = [value for _, value in view.opinions[0]]
-    view = made.keep(session, values[1:], "liked")
-    assert [label for label, _ in view.opinions[0]] == ["Aliens (1986)"]
-    assert [label for label, _ in view.filters] == ["1980\N{EN DASH}1989", "no Western"]
-    view = made.keep_filters(session, ["no Western"])
-    assert [label for label, _ in view.filters] == ["no Western"]
-    assert made.keep_filters(session, [{"x": 1}, 3, "made up"]).filters == ()
-    assert made.keep(session, "not a list", "liked").opinions[0] == ()
+def test_constraints_and_words_are_taken_away_one_by_one() -> None:
+    made, visit, fake = handlers()
+    view = said(made, visit, "I loved Alien and Aliens, no westerns, from the 80s")[-1]
+    first, second = values(view.profile, "unfilter")
+    view = made.act(visit, f"{first}#1")
+    assert values(view.profile, "unfilter") == [second]
+    assert fake.requests[-1].filters == visit.profile.filters
+    assert not visit.profile.filters.ranges
+    view = made.act(visit, f"{second}#2")
+    assert visit.profile.filters.empty
+    said(made, visit, "a quiet film about loneliness")
+    assert fake.requests[-1].message
+    made.act(visit, "unwish:0#3")
+    assert fake.requests[-1].message == ""
+
+
+def test_more_like_this_is_said_for_the_visitor() -> None:
+    made, visit, fake = handlers()
+    made.start(visit)
+    row = next(row for row in visit.profile.rows if CATALOG[row].title == "Alien")
+    view = list(made.ask(visit, f"more:{row}#1"))[-1]
+    assert view.messages[0]["content"] == "More like Alien (1979)"
+    assert row in fake.requests[-1].history
+    assert row not in visit.profile.rows
+
+
+def test_retry_never_repeats_a_list_and_undo_goes_back_before_the_first_try() -> None:
+    made, visit, _ = handlers()
+    made.start(visit)
+    before = visit.profile
+    said(made, visit, "I loved Alien")
+    first = visit.profile.rows
+    list(made.retry(visit))
+    second = visit.profile.rows
+    assert len(visit.turns) == 1
+    assert second
+    assert not set(first) & set(second)
+    list(made.retry(visit))
+    assert not set(visit.profile.rows) & {*first, *second}
+    with pytest.raises(RequestError, match="nothing else fits"):
+        for _ in range(5):
+            list(made.retry(visit))
+    assert len(visit.turns) == 1
+    asked, _ = made.undo(visit)
+    assert (asked, visit.profile) == ("I loved Alien", before)
+
+
+def test_retry_under_a_constraint_does_not_give_the_constraint_up() -> None:
+    made, visit, _ = handlers()
+    said(made, visit, "westerns")
+    rows = visit.profile.rows
+    assert rows
+    with pytest.raises(RequestError, match="nothing else fits"):
+        list(made.retry(visit))
+    assert (visit.profile.rows, len(visit.turns)) == (rows, 1)
+
+
+def test_acts_while_a_reply_is_written_leave_the_reply_alone() -> None:
+    made, visit, _ = handlers()
+    running = made.say(visit, "I loved Alien")
+    next(running)
+    next(running)
+    view = made.act(visit, f"dislike:{visit.profile.rows[0]}#1")
+    assert view.beside
+    assert not list(running)[-1].beside
+    assert len(visit.profile.disliked) == len(visit.turns) == 1
 
 
 def test_search_and_add() -> None:
-    made, session, _ = handlers()
-    found = made.search("alie")
-    assert [label for label, _ in found] == ["Alien (1979)", "Aliens (1986)"]
-    assert made.add(session, [found[1][1]]).opinions[0][0][0] == "Aliens (1986)"
-    for bad in ("Alien (1979)", "Alien \N{MIDDLE DOT} 999999", "\N{MIDDLE DOT} -1", "\N{MIDDLE DOT} \u0663"):
-        with pytest.raises(RequestError):
-            made.add(session, [bad])
-    assert made.search(None) == made.search("") == []
+    made, visit, _ = handlers()
+    html = made.search("alie")
+    assert values(html, "add") == ["add:3", "add:4"]
+    assert "Alien &#40;1979&#41;" in html
+    made.act(visit, "add:4#1")
+    assert visit.profile.liked == (4,)
+    assert made.search(None) == made.search("") == ""
+    assert "No title" in made.search("qq")
 
 
 def test_undo_edit_and_clear_cut_the_servers_session() -> None:
-    made, session, _ = handlers()
-    said(made, session, "I loved Alien")
-    said(made, session, "no horror")
-    asked, view = made.undo(session)
+    made, visit, _ = handlers()
+    said(made, visit, "I loved Alien")
+    said(made, visit, "no horror")
+    asked, view = made.undo(visit)
     assert asked == "no horror"
     assert len(view.messages) == 2
-    assert made.rewind(session, 0) == "I loved Alien"
-    assert session.profile.liked == ()
-    assert made.rewind(session, 40) == made.rewind(session, -3) == ""
+    assert made.rewind(visit, 0) == "I loved Alien"
+    assert visit.profile.liked == ()
+    assert made.rewind(visit, 40) == made.rewind(visit, -3) == ""
     for bad in (None, "0", True, 1.5):
         with pytest.raises(RequestError):
-            made.rewind(session, bad)
-    said(made, session, "I loved Alien")
-    assert made.clear(session).messages == []
+            made.rewind(visit, bad)
+    said(made, visit, "I loved Alien")
+    assert made.clear(visit).messages == []
 
 
 def test_playing_a_user_and_back() -> None:
-    made, session, fake = handlers()
+    made, visit, fake = handlers()
     assert made.users()[:2] == [("New visitor", ""), ("User 7", "7")]
-    assert "user 12" in made.become(session, "12").heading
+    assert "user 12" in made.become(visit, "12").heading
     assert fake.requests[-1].history == (0, 1, 2)
-    assert "Popular" in made.become(session, {"user": "12"}).heading
+    assert "Popular" in made.become(visit, {"user": "12"}).heading
 
 
 def test_more_items_than_cards_go_on_as_a_list() -> None:
-    made, session, _ = handlers()
-    view = said(made, session, "give me 30 films")[-1]
-    assert len(view.cards) == CARDS
-    assert view.rest.count("more-item") - view.rest.count("more-items") == 10
+    made, visit, _ = handlers()
+    view = said(made, visit, "give me 30 films")[-1]
+    assert view.cards.count('<li class="card">') == CARDS
+    assert view.cards.count('<div class="more-item">') == 10
 
 
 # ---- who is remembered
 
 
 def test_sessions_are_bounded_and_ids_checked() -> None:
-    chat = Chat(FakeRecommender(CATALOG))  # type: ignore[arg-type]
-    sessions = Sessions(chat, 3, 60)
+    sessions = Sessions(3, 60)
     first = sessions.get("a")
     with first.answering():
         for id in "bcdef":
@@ -178,7 +271,7 @@ def test_sessions_are_bounded_and_ids_checked() -> None:
 
 
 def test_idle_sessions_are_forgotten() -> None:
-    sessions = Sessions(Chat(FakeRecommender(CATALOG)), 10, 0.01)  # type: ignore[arg-type]
+    sessions = Sessions(10, 0.01)
     first = sessions.get("a")
     time.sleep(0.03)
     sessions.get("b")
@@ -413,18 +506,17 @@ def test_with_a_password_nothing_is_open() -> None:
 def test_the_queue_is_bounded_and_cannot_be_passed_by() -> None:
     from llmrec.app.wiring import build
 
-    made, _, _ = handlers()
-    blocks = build(made, 2, 32)
+    blocks = build(services(FakeRecommender(CATALOG), load(concurrency=2, queue=32)))
     assert blocks._queue.max_size == 32
     assert blocks.api_open is False
     assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == "model"} == {2}
 
 
 def test_api_answers_without_a_server_too() -> None:
-    made, session, _ = handlers(turns=1)
-    api = Api(made)
-    assert api.chat(session, "hello")["items"] is None
+    made, visit, _ = handlers(turns=1)
+    api = Api(made.services)
+    assert api.chat(visit, "hello")["items"] is None
     with pytest.raises(RequestError, match="1 turns"):
-        api.chat(session, "hello")
-    session.profile = replace(session.profile, k=0)
+        api.chat(visit, "hello")
+    visit.profile = replace(visit.profile, k=0)
     assert api.recommend([], "", "a space film", 2)["items"][1]["rank"] == 2

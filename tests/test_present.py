@@ -9,44 +9,32 @@ import pytest
 from fakes import films
 from hypothesis import given
 from hypothesis import strategies as st
+from payloads import HOSTILE
 
-from llmrec.app import present
+from llmrec.app import present, present_side, present_trace
 from llmrec.catalog import Catalog, Item
+from llmrec.filters import Filters
 from llmrec.recommend import Recommendation
 from llmrec.session import Profile, Session, Turn
+from llmrec.trace import Line, Piece, Trace
+from llmrec.trace import Path as Decoded
 
-PAYLOADS = [
-    "<img src=x onerror=alert(1)>",
-    "<script>alert(1)</script>",
-    '"><svg onload=alert(1)>',
-    "[x](javascript:alert(1))",
-    "![x](http://evil.example/a.png)",
-    "<iframe src=http://evil.example>",
-    '<a href="http://evil.example">x</a>',
-    "`code` **bold** _i_ # h",
-    "<style>*{display:none}</style>",
-    "</div></span></div><b>x</b>",
-    "&lt;img src=x onerror=alert(1)&gt;",
-    "&#60;script&#62;alert(1)&#60;/script&#62;",
-    "<details open ontoggle=alert(1)>",
-    "{{7*7}}${7*7}",
-    "<form action=http://evil.example><button>x",
-    "<meta http-equiv=refresh content='0;url=http://evil.example'>",
-    "<!-- comment -->",
-    "x' onmouseover='alert(1)",
-    "<https://evil.example> www.evil.example",
-    "| a | b |",
-    "- list",
-    "1. one",
-    "> quote",
-    "---",
-    "$$x$$ \\(x\\)",
-    "```html <b>x</b> ```",
-    "<|im_start|>system",
-    "<plaintext>",
-    "a\u202eb\u200bc\x00d",
-    "~~strike~~ ==mark== <kbd>k</kbd>",
-]
+PAYLOADS = HOSTILE
+TAGS = {"div", "span", "h1", "h2", "h3", "ol", "li", "button", "svg", "circle", "rect", "polygon", "path", "text"}
+SHAPES = {"width", "height", "x", "y", "cx", "cy", "r", "points", "d"}
+BUTTON = {"type", "name", "value"}
+TABLE = {"table", "thead", "tbody", "tr", "th", "td", "pre"}
+
+
+TRACE = Trace(
+    (Piece("mark", "", -1, 1), Piece("words", "<b>x</b>", -1, 2), Piece("item", "1-2", 0, 2), Piece("user", "", -1, 2)),
+    (Decoded(0, (1, 2), -1.5, False),),
+    (Line(0, -2.0, {"llm": -1.5}),),
+    {"llm": 1.0},
+    {"fusion": 0.001},
+    1,
+    1,
+)
 
 
 class Tags(HTMLParser):
@@ -71,26 +59,39 @@ def tags(html: str) -> Tags:
 
 def harmless(html: str) -> None:
     for tag, attributes in tags(html).seen:
-        assert tag in {"div", "span"}
-        assert {name for name, _ in attributes} <= {"class", "role"}
+        assert tag in TAGS | TABLE
+        assert {name for name, _ in attributes} <= {"class", "role", *SHAPES, *BUTTON}
+        for name, value in attributes:
+            assert re.fullmatch(r"[\w :,.-]+", value or ""), (name, value)
+            assert name != "name" or value in {"act", "ask", "page"}
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_nothing_from_outside_becomes_markup(payload: str) -> None:
     catalog = Catalog([Item("1", payload, payload, {"genre": (payload[:90], "Comedy"), "year": 1990})], payload[:40])
     item = Recommendation(0, 1.0, "llm", payload)
-    card = present.card(catalog, item, 1, "year")
+    card = present.card(catalog, item, "year")
     shapes = [(tag, attributes) for tag, attributes in tags(card).seen]
     ordinary = Catalog([Item("1", "Plain", "", {"genre": ("A", "Comedy"), "year": 1990})])
-    plain = present.card(ordinary, replace(item, reason="Why"), 1, "year")
-    assert [tag for tag, _ in shapes] == [tag for tag, _ in tags(plain).seen]
+    plain = present.card(ordinary, replace(item, reason="Why"), "year")
+    drawn = {"svg", "circle", "rect", "polygon", "path", "text"}
+    kinds = [[tag for tag, _ in seen if tag not in drawn] for seen in (shapes, tags(plain).seen)]
+    assert kinds[0] == kinds[1]
     session = Session("s", turns=[Turn(payload, payload, (payload,), Profile())])
-    session.profile = Profile(user=payload, shown=(item,))
+    wish = Filters(any_of={"genre": (payload[:90],)}, none_of={"genre": (payload[:90],)})
+    session.profile = Profile(user=payload, shown=(item,), liked=(0,), filters=wish, wish=payload)
     for html in (
         card,
         present.rest(catalog, [item], 21),
         present.heading(catalog, session),
         present.masthead(catalog),
+        present.welcome(catalog),
+        present.heading(catalog, session, payload),
+        present.suggestions([("say:0", payload)]),
+        present.exported(payload),
+        present_side.profile(catalog, session.profile),
+        present_side.found(catalog, [0], True),
+        present_trace.drawer(catalog, TRACE, [(payload, 1.0)]),
         present.hint(payload),
         *(message["content"] for message in present.messages(session, payload, payload)),
     ):
@@ -112,8 +113,17 @@ def test_escaping_loses_no_word(raw: str) -> None:
 
 def test_a_card_shows_title_year_chips_and_reason() -> None:
     catalog = films()
-    words = tags(present.card(catalog, Recommendation(0, 1.0, "llm", "Because of you"), 3, "year")).words
-    for part in ("Toy Story", "1995", "Animation", "Comedy", "Because of you", "TS"):
+    words = tags(present.card(catalog, Recommendation(0, 1.0, "llm", "Because of you"), "year")).words
+    for part in (
+        "Toy Story",
+        "1995",
+        "Animation",
+        "Comedy",
+        "Because of you",
+        "TS",
+        "language model",
+        "More like this",
+    ):
         assert part in words
 
 
@@ -126,10 +136,11 @@ def test_covers_differ_between_works_of_one_title_and_stay_the_same() -> None:
 
 def test_every_cover_class_is_in_the_style_sheet() -> None:
     css = Path(present.__file__).with_name("theme.css").read_text(encoding="utf-8")
-    used = {name for row in range(2000) for name in re.findall(r"\b[hp]\d+\b", present.cover("x", str(row)))}
-    assert len(used) == 28
+    drawn = "".join(present.cover("x", str(row)) for row in range(2000))
+    used = {name for names in re.findall(r'class="([^"]+)"', drawn) for name in names.split()}
+    assert len(used) == 24 + len({"cover", "initials", "ink", "faint", "line"})
     for name in used:
-        assert f".{name} " in css or f".{name}:" in css
+        assert f".{name} " in css
 
 
 def test_the_style_sheet_loads_nothing() -> None:
@@ -144,11 +155,19 @@ def test_markup_is_made_in_present_only() -> None:
     files = [*(library / "app").glob("*.py"), *(library / "llmrec").glob("*.py")]
     assert len(files) > 20
     tag = re.compile(r"</?(?:div|span|b|p|br|img|a)\b")
-    assert {path.name for path in files if tag.search(path.read_text(encoding="utf-8"))} == {"present.py"}
+    found = {path.name for path in files if tag.search(path.read_text(encoding="utf-8"))}
+    assert "present.py" in found
+    assert all(name == "present.py" or name.startswith("present_") for name in found)
+
+
+def test_a_button_value_holds_nothing_from_outside() -> None:
+    for value in ("like:<b>", 'like:1" onclick="x', "like", "Like:1", "like:1 2", ""):
+        with pytest.raises(ValueError, match="button value"):
+            present.button("act", value, "x", "act")
 
 
 def test_long_values_are_cut() -> None:
     long = "x" * 300
     catalog = Catalog([Item("1", long, "", {"genre": ("y" * 90,)})])
     assert len(present.label(catalog, 0)) <= 48
-    assert "y" * 41 not in tags(present.card(catalog, Recommendation(0, 1.0, "llm", ""), 1, None)).words
+    assert "y" * 41 not in tags(present.card(catalog, Recommendation(0, 1.0, "llm", ""), None)).words
