@@ -126,7 +126,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Directory for the result file.")],
     suite: Annotated[
         str,
-        typer.Option(help="accuracy, stability, retention, grounding, conversation, report of what is there, or all."),
+        typer.Option(help="accuracy, stability, retention, grounding, conversation, report or all."),
     ] = "accuracy",
     model: Model = None,
     data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
@@ -145,10 +145,18 @@ def bench(
     out: Annotated[Path, typer.Option(help="Directory for the result file.")] = Path("results"),
     quick: Annotated[bool, typer.Option(help="Fewer repeats: under a minute.")] = False,
     of_training: Annotated[bool, typer.Option("--train", help="Measure training instead of decoding.")] = False,
+    of_ranking: Annotated[bool, typer.Option("--rank", help="Measure the ranking of files instead.")] = False,
     seed: Annotated[int, typer.Option(help="Of data and order.")] = 0,
     model: Model = None,
 ) -> None:
-    """Measure decoding, or training, beside the usual way on the same model, in one run."""
+    """Measure decoding, training or ranking beside the usual way on the same model, in one run."""
+    if of_training and of_ranking:
+        raise RequestError("--train and --rank are two benchmarks; give one of them")
+    if of_ranking:
+        from llmrec.eval import bench_rank
+
+        bench_rank.run(model=model, out=out, quick=quick, seed=seed)
+        return
     if not of_training:
         from llmrec.eval.bench_decode import run
 

@@ -26,7 +26,7 @@ def rank(
     k: Annotated[int, typer.Option("-k", help="Items a request, 1 to 100, where its row does not say.")] = 10,
     shard: Annotated[str, typer.Option(help="i/n: the i-th of n stretches of the input, i from 1.")] = "1/1",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown ids instead of skipping them.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes, one core each [default: all cores].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, one core each; all cores when left out.")] = None,
     part: Annotated[int | None, typer.Option(help="Requests of a part, the unit that a kill loses.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Discard what earlier runs have finished.")] = False,
     ray: Annotated[bool, typer.Option("--ray", help="Run as a Ray Data job.")] = False,
