@@ -70,14 +70,19 @@ class Modules:
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """Root mean square norm with its scale."""
+    """Root mean square norm; the scale float[d] is None where the matrix behind it has taken it in."""
 
-    scale: torch.Tensor
+    scale: torch.Tensor | None
     eps: float
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """float[..., d] -> the same shape."""
-        return functional.rms_norm(x, self.scale.shape, self.scale, self.eps)
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            return functional.rms_norm(x, x.shape[-1:], self.scale, self.eps)
+        # on a CPU torch takes rms_norm apart into eight passes: 71 us for 256 rows of 576, this 53, without scale 42
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        out: torch.Tensor = x * size.square_().mul_(1.0 / x.shape[-1]).add_(self.eps).rsqrt_()
+        return out if self.scale is None else out.mul_(self.scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +151,10 @@ class LeanBody:
             keys, values = part.memory.data[index, :, :, : part.memory.length + len(part)]
             attended.append(attend(rows, keys, values, view, layer.scale))
         (y,) = layer.out(attended[0] if len(parts) == 1 else torch.cat(attended))
-        x = x + (y if layer.after_attention is None else layer.after_attention(y))
+        x = x + y if layer.after_attention is None else x + layer.after_attention(y)
         gate, up = layer.gate_up(layer.before_mlp(x))
         (y,) = layer.down(layer.activation(gate).mul_(up))
-        return x + (y if layer.after_mlp is None else layer.after_mlp(y))
+        return x + y if layer.after_mlp is None else x + layer.after_mlp(y)
 
     def _rotations(self, x: torch.Tensor, positions: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Per kind of layer, cosines and signed sines float[r, 1, head_dim]."""
@@ -176,7 +181,11 @@ class LeanBody:
 def _rotate(x: torch.Tensor, norm: Norm | None, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     cos, sin = rotation
     x = x if norm is None else norm(x)
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+    half, out = x.shape[-1] // 2, x * cos
+    # what `roll` would move is added half by half: a copy less
+    out[..., :half].addcmul_(x[..., half:], sin[..., :half])
+    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return out
 
 
 def layout_of(lm: Any) -> Layout:

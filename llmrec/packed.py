@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -65,35 +65,46 @@ def packed_body(lm: Any, body: LeanBody) -> LeanBody:
         lm: the causal language model whose layers `body` holds.
         body: as `body.lean_body` makes it.
     """
-    known = _known(lm, list(body.projections()))
+    # the scale of the norm before a matrix is a scale of its columns: one pass less
+    scales = [s for y in body.layers for s in (y.before_attention.scale, None, y.before_mlp.scale, None)]
+    known = _known(lm, list(body.projections()), scales)
     if known is None:
         return body
     fresh = iter(known)
-    return body.with_projections(lambda _: next(fresh))
+    bare = (
+        replace(
+            y, before_attention=replace(y.before_attention, scale=None), before_mlp=replace(y.before_mlp, scale=None)
+        )
+        for y in body.layers
+    )
+    return replace(body, layers=tuple(bare)).with_projections(lambda _: next(fresh))
 
 
 def packed_head(lm: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     """The word head of a causal language model: hidden state float32[hidden] -> logits float32[words]."""
     head = lm.get_output_embeddings()
-    known = _known(head, [Dense((head.weight,), (head.bias,))]) if type(head) is nn.Linear else None
+    known = _known(head, [Dense((head.weight,), (head.bias,))], [None]) if type(head) is nn.Linear else None
     if known is None:
         return head  # type: ignore[no-any-return]
     (product,) = known
     return lambda hidden: product(hidden[None])[0][0]
 
 
-def _known(owner: Any, projections: Sequence[Projection]) -> tuple[Packed, ...] | None:
+def _known(
+    owner: Any, projections: Sequence[Projection], scales: Sequence[torch.Tensor | None]
+) -> tuple[Packed, ...] | None:
     """The packed form of an owner's matrices, made where it is missing or stale; None where they cannot be packed."""
     dense = [p for p in projections if isinstance(p, Dense) and _plain(p)]
     if len(dense) < len(projections) or not can_pack():
         with _LOCK:
             _KNOWN.pop(owner, None)
         return None
-    sample = _sample(dense)
+    sample = _sample(dense, scales)
     with _LOCK:
         known = _KNOWN.get(owner)
         if known is None or not torch.equal(known.sample, sample):
-            known = _KNOWN[owner] = _Known(sample, tuple(pack(p) for p in dense))
+            packed = tuple(pack(p, scale) for p, scale in zip(dense, scales, strict=True))
+            known = _KNOWN[owner] = _Known(sample, packed)
     return known.projections
 
 
@@ -101,17 +112,20 @@ def _plain(dense: Dense) -> bool:
     return all(w.device.type == "cpu" and w.dtype == torch.float32 for w in dense.weights)
 
 
-def _sample(dense: Sequence[Dense]) -> torch.Tensor:
-    """A few hundred entries of every weight: any merge or training step shows in them."""
+def _sample(dense: Sequence[Dense], scales: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """All scales and a few hundred entries of every weight: any merge or training step shows in them."""
     with torch.no_grad():
-        return torch.cat([w.reshape(-1)[::_EVERY] for p in dense for w in p.weights])
+        entries = [w.reshape(-1)[::_EVERY] for p in dense for w in p.weights]
+        return torch.cat([*entries, *(s for s in scales if s is not None)])
 
 
-def pack(dense: Dense) -> Packed:
-    """Lay matrices out for oneDNN."""
+def pack(dense: Dense, scale: torch.Tensor | None = None) -> Packed:
+    """Lay matrices out for oneDNN, their columns multiplied by `scale` float32[in]."""
     with torch.inference_mode(False), torch.no_grad():
         outs = tuple(len(w) for w in dense.weights)
         weight = torch.cat([w.detach() for w in dense.weights]).contiguous()
+        if scale is not None:
+            weight = weight * scale.detach()
         bias = None
         if any(b is not None for b in dense.biases):
             parts = [weight.new_zeros(n) if b is None else b.detach() for n, b in zip(outs, dense.biases, strict=True)]
