@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import gzip
+import html
+import json
 import re
+import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -18,6 +24,8 @@ LINE_LIMIT = 1 << 20  # bytes; a longer line is not a record but another kind of
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NUMBER_LIMIT = 64
 _FLOAT32_MAX = 3.4e38
+_TAG = re.compile(r"<[^<>]{0,500}>")
+_KEPT_FOR_TRAINING = 3  # interactions; a user with fewer has no target, see `interactions.leave_one_out`
 
 
 @dataclass(frozen=True)
@@ -38,24 +46,39 @@ class Event(NamedTuple):
     value: float
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, text without line end) of a UTF-8 file; memory is bounded by one line.
+def is_file_of(path: Path, ends: tuple[str, ...]) -> bool:
+    """Whether a file's name ends in one of these."""
+    return path.name.endswith(ends) and path.is_file()
+
+
+def lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text without line end) of a UTF-8 file, `.gz` unpacked; memory is bounded by one line.
+
+    Args:
+        path: the file.
+        fallback: encoding of lines that are not UTF-8, such as "latin-1"; None refuses them.
 
     Raises:
-        DataError: no such file, a line over 1 MiB, a NUL byte, or bytes that are not UTF-8; names file and
-            line.
+        DataError: no such file, damaged packing, a line over 1 MiB, a NUL byte, or bytes that are not UTF-8; names
+            file and line.
     """
+    number = 0
     try:
-        with path.open("rb") as handle:
-            number = 0
+        with _opened(path) as handle:
             while raw := handle.readline(LINE_LIMIT + 1):
                 number += 1
-                yield number, _decoded(raw, path, number)
+                yield number, _decoded(raw, path, number, fallback)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}, after line {number}: damaged gzip file: {error}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _decoded(raw: bytes, path: Path, number: int) -> str:
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _decoded(raw: bytes, path: Path, number: int, fallback: str | None) -> str:
     where = f"{path}, line {number}"
     if len(raw) > LINE_LIMIT:
         raise DataError(f"{where}: longer than {LINE_LIMIT} bytes; is this a text file?")
@@ -64,9 +87,54 @@ def _decoded(raw: bytes, path: Path, number: int) -> str:
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
+        if fallback is not None:
+            return raw.decode(fallback).rstrip("\r\n")
         bad = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
         raise DataError(f"{where}: not UTF-8 ({bad}); convert the file first, e.g. iconv -f latin1 -t utf8") from None
     return text.rstrip("\r\n")
+
+
+def objects(path: Path, literals: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place for messages, object) of a file with one JSON object a line; blank lines are skipped.
+
+    Args:
+        path: the file.
+        literals: also take lines that are Python dictionaries, as the Amazon metadata of 2014 was published. They are
+            parsed as literals; nothing is run.
+
+    Raises:
+        DataError: a line that is neither; names file and line.
+    """
+    for number, text in lines(path):
+        if not text.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = _literal(text) if literals else None
+        if not isinstance(value, dict):
+            raise DataError(f"{where}: {text[:40]!r} is not a JSON object")
+        yield where, value
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def plain(value: object) -> str:
+    """A text field as people read it: HTML entities decoded, tags gone; "" for anything but text.
+
+    A list of texts, as the later Amazon files have for descriptions, is joined.
+    """
+    if isinstance(value, list):
+        return " ".join(one for one in (plain(part) for part in value if isinstance(part, str)) if one)
+    if not isinstance(value, str):
+        return ""
+    return " ".join(_TAG.sub(" ", html.unescape(value)).split())
 
 
 def number(text: str, where: str) -> float:
@@ -99,32 +167,73 @@ def whole(text: str, where: str) -> int:
 
 
 def assemble(
-    items: list[Item], events: Iterable[Event], domain: str, notes: tuple[str, ...] = ()
+    items: list[Item],
+    events: Iterable[Event],
+    domain: str,
+    notes: tuple[str, ...] = (),
+    dropped: Mapping[str, int] | None = None,
 ) -> tuple[Catalog, Interactions, Report]:
-    """Join items and events: unknown items and exact repeats are dropped and counted.
+    """Join items and events by the rules that all readers share; what they did is counted in the report.
 
-    The same (user, item) at another time is kept: people watch and buy things twice.
+    Unknown items and exact repeats of user, item and time are dropped; the same user and item at another time is kept,
+    since people watch and buy things twice. Interactions out of order are sorted by time, ties in the order of the
+    file. A user with fewer than 3 interactions stays, is trained on, and has no target.
+
+    Args:
+        items: of the catalogue.
+        events: streamed; about 32 bytes are kept of each.
+        domain: a plural noun for the items.
+        notes: remarks of the reader.
+        dropped: what the reader itself left out.
 
     Raises:
         DataError: no items, or no interaction with any of them.
     """
     catalog = Catalog(items, domain)
     rows = {item.id: row for row, item in enumerate(catalog.items)}
-    seen: set[tuple[str, int, int]] = set()
-    kept: list[tuple[str, int, int, float]] = []
-    dropped = {"unknown item": 0, "repeated user, item and time": 0}
+    numbers: dict[str, int] = {}
+    user, row, time, value = array("q"), array("q"), array("q"), array("f")
+    unknown = 0
     for event in events:
-        row = rows.get(event.item)
-        if row is None:
-            dropped["unknown item"] += 1
-        elif (key := (event.user, row, event.time)) in seen:
-            dropped["repeated user, item and time"] += 1
-        else:
-            seen.add(key)
-            kept.append((event.user, row, event.time, event.value))
-    if not kept:
-        raise DataError(f"no usable interactions with the {len(catalog)} {catalog.domain}; dropped: {dropped}")
-    users, indices, times, values = zip(*kept, strict=True)
-    interactions = Interactions.build(users, indices, times, values)
+        known = rows.get(event.item)
+        if known is None:
+            unknown += 1
+            continue
+        user.append(numbers.setdefault(event.user, len(numbers)))
+        row.append(known)
+        time.append(event.time)
+        value.append(event.value)
+    log = [np.array(column) for column in (user, row, time)]
+    first = _first_of_each(log)
+    lost = {"unknown item": unknown, "repeated user, item and time": len(user) - len(first), **(dropped or {})}
+    if not len(first):
+        raise DataError(f"no usable interactions with the {len(catalog)} {catalog.domain}; dropped: {lost}")
+    names = list(numbers)
+    who, what, when = (column[first] for column in log)
+    interactions = Interactions.build([names[one] for one in who], what, when, np.array(value)[first])
     counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
-    return catalog, interactions, Report(counts, {k: v for k, v in dropped.items() if v}, notes)
+    remarks = (*notes, *_remarks(interactions, who, when))
+    return catalog, interactions, Report(counts, {k: v for k, v in lost.items() if v}, remarks)
+
+
+def _first_of_each(columns: list[np.ndarray]) -> np.ndarray:
+    """Places, ascending, of the first of every distinct (user, row, time): int64[m]."""
+    if not len(columns[0]):
+        return np.zeros(0, np.int64)
+    order = np.lexsort(columns)  # stable: equals keep the order of the file
+    new = np.ones(len(order), bool)
+    new[1:] = np.any([np.diff(column[order]) != 0 for column in columns], axis=0)
+    return np.sort(order[new])
+
+
+def _remarks(x: Interactions, user: np.ndarray, time: np.ndarray) -> list[str]:
+    """What a person should know of the log, with numbers; `user` and `time` int64[m] in the order of the file."""
+    order = np.argsort(user, kind="stable")
+    backward = int(((np.diff(user[order]) == 0) & (np.diff(time[order]) < 0)).sum())
+    few = int((np.diff(x.offsets) < _KEPT_FOR_TRAINING).sum())
+    found = []
+    if backward:
+        found.append(f"{backward} interactions stood before an earlier one of the same user: sorted by time")
+    if few:
+        found.append(f"{few} users with fewer than {_KEPT_FOR_TRAINING} interactions: trained on, without a target")
+    return found

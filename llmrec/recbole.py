@@ -70,6 +70,15 @@ def read_ml_100k(path: Path) -> tuple[Catalog, Interactions, Report]:
     return assemble(list(_items(item, fields, _film)), _events(inter), "films")
 
 
+def read_items(path: Path) -> Iterator[Item]:
+    """Yield the items of one `.item` file; title, text, year and sequences are told by their column names.
+
+    Raises:
+        DataError: names file and line.
+    """
+    return _items(path, guess_fields(header(path)), _plain)
+
+
 def find_pair(path: Path) -> tuple[Path, Path]:
     """Return the .inter and .item file at `path`.
 

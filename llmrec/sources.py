@@ -11,18 +11,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.amazon import read_amazon
 from llmrec.artifacts import JSON, expect_fingerprint, read_manifest, writing
 from llmrec.catalog import Catalog, Item
 from llmrec.errors import ArtifactError, DataError
+from llmrec.grouplens import read_movielens
 from llmrec.interactions import Interactions
 from llmrec.reading import Report
 from llmrec.recbole import read_ml_100k, read_recbole
+from llmrec.s3rec import read_s3rec
 
 __all__ = ["SOURCES", "Report", "check", "load_data", "read", "save_data"]
 
 Data = tuple[Catalog, Interactions, Report]
 
-SOURCES: Mapping[str, Callable[[Path], Data]] = {"ml-100k": read_ml_100k, "recbole": read_recbole}
+SOURCES: Mapping[str, Callable[[Path], Data]] = {
+    "amazon": read_amazon,
+    "ml-100k": read_ml_100k,
+    "movielens": read_movielens,
+    "recbole": read_recbole,
+    "s3rec": read_s3rec,
+}
 KIND = "data"
 
 

@@ -111,7 +111,7 @@ def test_lines_are_bounded(tmp_path):
 
 
 def test_wrong_places_and_names(tmp_path):
-    with pytest.raises(DataError, match="'netflix' is unknown; choose from: ml-100k, recbole"):
+    with pytest.raises(DataError, match="'netflix' is unknown; choose from: amazon, ml-100k, movielens, "):
         read("netflix", tmp_path)
     with pytest.raises(DataError, match=r"one \.inter file; found: none"):
         read("recbole", tmp_path)

@@ -1,0 +1,37 @@
+"""What shops write about a product, made fit for attributes: category paths, brands, a name for what has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmrec.catalog import TITLE_LIMIT, Value, clean_text
+from llmrec.reading import plain
+
+_NOBODY = ("", "unknown", "none", "n/a", "unbranded")
+
+
+def category_names(paths: object) -> tuple[str, ...]:
+    """Names on category paths, broad ones first, each once; the root, which all items share, is left out.
+
+    Args:
+        paths: a list of paths (lists of names), or one path as a list of names; anything else has no names.
+    """
+    if not isinstance(paths, list):
+        return ()
+    lists = paths if any(isinstance(one, list) for one in paths) else [paths]
+    names = (plain(name) for one in lists if isinstance(one, list) for name in (one[1:] if len(one) > 1 else one))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def brand_of(raw: object) -> str:
+    """A brand as people read it; "" for none and for words that mean none."""
+    brand = plain(raw) if isinstance(raw, str) else ""
+    return "" if brand.casefold() in _NOBODY else brand
+
+
+def stand_in(id: str, attributes: Mapping[str, Value]) -> str:
+    """A title for an item without one: brand and narrowest category with the id, or `Item <id>`."""
+    categories = attributes.get("category", ())
+    words = [attributes.get("brand", ""), categories[-1] if isinstance(categories, tuple) and categories else ""]
+    name = clean_text(" ".join(str(word) for word in words if word), TITLE_LIMIT - len(id) - 3)
+    return f"{name} ({id})" if name else f"Item {id}"
