@@ -1,4 +1,4 @@
-"""Sequential encoders as baselines: SASRec and HSTU, tuned alike and trained on the train part of any split."""
+"""Sequential encoders as baselines: SASRec, HSTU and BSARec, tuned alike and trained on the train part of any split."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from llmrec.errors import ArtifactError
 from llmrec.eval.baselines import EncoderRanker
 from llmrec.eval.baselines_tuning import USERS, Grid, Params, Trial, TuningLog, Validation, search
 from llmrec.interactions import Split
-from llmrec.sequence import EncoderConfig, Kind, SequenceEncoder, config_dict, train_encoder
+from llmrec.sequence import EncoderConfig, Kind, SequenceEncoder, config_dict
+from llmrec.sequence_training import next_item_ndcg, train_encoder
 
 Say = Callable[[str], None]
 
 # Few values, for each trial trains an encoder: depth and dropout are what moves either most on small logs.
 ENCODER_GRID: Grid = {"layers": (2, 4), "dropout": (0.3, 0.5)}
 START = EncoderConfig(max_len=50)
+# Over thousands of items one trial takes as long as the whole grid over hundreds, so one setting is tried: the one that
+# the strongest published results on such logs share.
+LARGE = 5000
+LARGE_GRID: Grid = {"dropout": (0.5,)}
+LARGE_START = EncoderConfig(
+    dropout=0.5, max_len=50, batch=64, average=0.999, epochs=80, evaluate_every=4, patience=2
+)  # fmt: skip
 KIND = "baseline-encoder"
 
 
@@ -29,12 +37,12 @@ def tune_encoder(
     kind: Kind,
     split: Split,
     n_items: int,
-    grid: Grid = ENCODER_GRID,
+    grid: Grid | None = None,
     seed: int = 0,
     users: int = USERS,
     log: TuningLog | None = None,
     work: Path | None = None,
-    start: EncoderConfig = START,
+    start: EncoderConfig | None = None,
     say: Say = lambda line: None,
 ) -> tuple[EncoderRanker, list[Trial]]:
     """Search the grid of encoder settings, see `search`; every trial also stops at its best validation epoch.
@@ -43,15 +51,17 @@ def tune_encoder(
         kind: which encoder; also the name of the row.
         split: trained on its train part.
         n_items: rows of the catalogue.
-        grid: settings to try; names are those of `EncoderConfig`.
+        grid: settings to try; names are those of `EncoderConfig`; None for those that suit the size of the catalogue.
         seed: of training and of the validation users.
         users: how many validation users to score at most.
         log: earlier trials.
         work: where trained encoders are kept and found again; None trains them anew.
-        start: all settings that the grid does not name.
+        start: all settings that the grid does not name; None as for the grid.
         say: told every trial and validation.
     """
     check = Validation(split, n_items, seed, users)
+    start = start or (LARGE_START if n_items > LARGE else START)
+    grid = grid or (LARGE_GRID if n_items > LARGE else ENCODER_GRID)
 
     def make(params: Params) -> EncoderRanker:
         config = replace(start, kind=kind, **{n: type(getattr(start, n))(value) for n, value in params.items()})
@@ -83,7 +93,7 @@ def trained(
     say(f"training {config.kind}: {config.layers} layers, dropout {config.dropout}")
 
     def validate(encoder: SequenceEncoder) -> float:
-        return check(encoder)["ndcg@10"]
+        return next_item_ndcg(encoder, check.histories, check.targets)
 
     encoder, _ = train_encoder(split.train, n_items, config, seed, validate, say)
     if path is not None:

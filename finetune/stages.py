@@ -17,9 +17,9 @@ from llmrec.embed import Embedder
 from llmrec.errors import ArtifactError
 from llmrec.finetune.recipe import Recipe
 from llmrec.interactions import Split
-from llmrec.rank import top_k, unseen
 from llmrec.semid import SemanticIds, fit, fuse
-from llmrec.sequence import SequenceEncoder, config_dict, train_sasrec
+from llmrec.sequence import SequenceEncoder, config_dict
+from llmrec.sequence_training import next_item_ndcg, train_encoder
 
 Say = Callable[[str], None]
 
@@ -70,32 +70,29 @@ def fusing_users(split: Split) -> np.ndarray:
     return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
 
 
-def ndcg10(encoder: SequenceEncoder, split: Split, users: np.ndarray, n: int) -> float:
-    """Mean NDCG@10 of the validation items of some users, full ranking, seen items filtered."""
-    histories = [split.history(int(u), "valid") for u in users]
-    rows, _ = top_k(encoder.scores(histories), 10, unseen(histories, n))
-    hit = rows == split.valid[users][:, None]
-    return float((hit / np.log2(np.arange(10) + 2)).sum(axis=1).mean())
-
-
-def encoder(inputs: Inputs) -> SequenceEncoder:
-    """Train (or load) the sequential encoder on the train part."""
+def encoder(inputs: Inputs, text: np.ndarray | None = None) -> SequenceEncoder:
+    """Train (or load) the sequential encoder on the train part; `text` float32[n, d] where its recipe asks for it."""
     recipe, n = inputs.recipe, len(inputs.catalog)
     users = choosing_users(inputs.split)
     config = config_dict(recipe.encoder)
 
     def make() -> Mapping[str, np.ndarray]:
+        histories = [inputs.split.history(int(u), "valid") for u in users]
+
         def validate(candidate: SequenceEncoder) -> float:
-            return ndcg10(candidate, inputs.split, users, n)
+            return next_item_ndcg(candidate, histories, inputs.split.valid[users])
 
-        trained, _ = train_sasrec(inputs.split.train, n, recipe.encoder, recipe.seed, validate, inputs.say)
-        return trained.state()
+        train = inputs.split.train
+        return train_encoder(train, n, recipe.encoder, recipe.seed, validate, inputs.say, text)[0].state()
 
+    reads = text is not None and any(part.text_dims for part in recipe.encoder.parts)
+    words = {"text": fingerprint_bytes(text.tobytes())} if text is not None and reads else {}
     fingerprint = key(
         train=inputs.split.train.fingerprint,
         valid=[int(r) for r in inputs.split.valid[users]],
         config=config,
         seed=recipe.seed,
+        **words,
     )
     return SequenceEncoder.from_state(stage(inputs, "encoder", fingerprint, make), config)
 

@@ -17,7 +17,7 @@ from llmrec.finetune.run import fingerprints_of, make_world
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.world import World
 from llmrec.semid import SemanticIds
-from llmrec.sequence import EncoderConfig, EncoderNet, SequenceEncoder
+from llmrec.sequence import EncoderConfig, SequenceEncoder, network
 from llmrec.weights import BaseFiles
 
 READY = "already there"
@@ -61,9 +61,9 @@ def look(inputs: Inputs, base: BaseFiles | None) -> Found:
         lines.append((name, READY))
         return value
 
-    encoder: SequenceEncoder | None = read("encoder", stages.encoder)
     embedder: Any = SimpleNamespace(name=inputs.recipe.embedder, encode=_stop)
     text = read("text", lambda quiet: stages.text_vectors(quiet, embedder))
+    encoder: SequenceEncoder | None = read("encoder", lambda quiet: stages.encoder(quiet, text))
     ids: SemanticIds | None = None
     if encoder is None or text is None:
         lines.append(("semantic_ids", "waits for encoder and text"))
@@ -107,7 +107,7 @@ def _progress(inputs: Inputs, encoder: SequenceEncoder | None, ids: SemanticIds 
 def untrained_encoder(n: int, config: EncoderConfig, seed: int) -> SequenceEncoder:
     """An encoder of the right shape that has seen nothing."""
     torch.manual_seed(seed)
-    return SequenceEncoder(EncoderNet(n, config))
+    return SequenceEncoder(network(n, config))
 
 
 def provisional_ids(n: int, depth: int, size: int, dim: int, seed: int) -> SemanticIds:

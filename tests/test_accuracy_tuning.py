@@ -14,7 +14,8 @@ from llmrec.eval.baselines_encoders import trained, tune_encoder
 from llmrec.eval.baselines_factors import ALS, BPR, products, taken, tune_als, tune_bpr
 from llmrec.eval.baselines_tuning import TuningLog, Validation, search, tune_item_knn
 from llmrec.interactions import leave_one_out
-from llmrec.sequence import EncoderConfig, train_encoder
+from llmrec.sequence import EncoderConfig
+from llmrec.sequence_training import train_encoder
 
 SPLIT = leave_one_out(make_interactions())
 SMALL = {"window": (0, 1), "shrink": (0.0,), "alpha": (0.5,), "neighbours": (12,), "decay": (0.0, 2.0), "recent": (5,)}

@@ -8,7 +8,8 @@ from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import Recipe
 from llmrec.hstu import HSTUBlock
 from llmrec.interactions import leave_one_out
-from llmrec.sequence import EncoderConfig, EncoderNet, SequenceEncoder, config_dict, train_encoder
+from llmrec.sequence import EncoderConfig, EncoderNet, SequenceEncoder, config_dict
+from llmrec.sequence_training import train_encoder
 
 CONFIG = EncoderConfig(
     dim=16, layers=2, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01, kind="hstu"
@@ -103,5 +104,5 @@ def test_what_was_written_before_there_was_a_choice_is_read_and_hashed_as_then()
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(RecipeError, match="no encoder kind 'gru'; there are: sasrec, hstu"):
+    with pytest.raises(RecipeError, match="no encoder kind 'gru'; there are: sasrec, hstu, bsarec"):
         EncoderConfig(kind="gru")

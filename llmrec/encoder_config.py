@@ -1,0 +1,111 @@
+"""Settings of the sequential encoders: what recipes write and manifests keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from llmrec.errors import RecipeError
+
+Kind = Literal["sasrec", "hstu", "bsarec"]
+KINDS: tuple[Kind, ...] = ("sasrec", "hstu", "bsarec")
+
+
+def _unless(default: Any) -> Any:
+    """Not written out at its default: recipes and manifests from before there was the setting keep their hashes."""
+    return Field(exclude_if=lambda value: value == default)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One of several encoders whose vectors stand side by side; see `EncoderConfig` for the fields."""
+
+    kind: Kind = "sasrec"
+    distance: bool = False
+    text_dims: int = 0
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Hyper-parameters of the encoder; the defaults are SASRec's as chosen on MovieLens-100k validation.
+
+    Attributes:
+        dim: length of user and item vectors.
+        layers: blocks.
+        heads: attention heads, a divisor of dim.
+        dropout: everywhere.
+        max_len: items of a history that are read, the latest ones.
+        epochs: at most.
+        batch: histories (or pieces of long ones) a step.
+        lr: learning rate of AdamW.
+        weight_decay: of AdamW.
+        patience: validations without a better value before training stops.
+        evaluate_every: epochs between validations.
+        kind: of the layers.
+        distance: attention has a learnt bias by how many items lie between, one for each head.
+        text_dims: item vectors are a free part plus a linear map of this many principal text components; 0 for none.
+        average: decay a step of the running mean of all weights that is validated and kept; 0 keeps the last weights.
+        negatives: size of a step's sample for the softmax; 0 takes all items up to 100,000 and 8,192 of more.
+        low_bins: BSARec: how many of the lowest frequencies pass its filter as they are.
+        filter_share: BSARec: share of the filter beside attention.
+        towers: when given, as many encoders, each of an equal part of `dim` and with its own kind, distance and
+            text_dims, trained apart and scored together.
+    """
+
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.3
+    max_len: int = 100
+    epochs: int = 60
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    patience: int = 8
+    evaluate_every: int = 2
+    kind: Annotated[Kind, _unless("sasrec")] = "sasrec"
+    distance: Annotated[bool, _unless(False)] = False
+    text_dims: Annotated[int, _unless(0)] = 0
+    average: Annotated[float, _unless(0.0)] = 0.0
+    negatives: Annotated[int, _unless(0)] = 0
+    low_bins: Annotated[int, _unless(3)] = 3
+    filter_share: Annotated[float, _unless(0.7)] = 0.7
+    towers: Annotated[tuple[Tower, ...], _unless(())] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse impossible sizes before any work starts; towers may come as plain values."""
+        towers = tuple(Tower(**one) if isinstance(one, Mapping) else one for one in self.towers)
+        object.__setattr__(self, "towers", towers)
+        if self.kind not in KINDS:
+            raise RecipeError(f"no encoder kind {self.kind!r}; there are: {', '.join(KINDS)}")
+        if self.dim % (self.heads * max(1, len(towers))):
+            each = f" times {len(towers)} towers" if towers else ""
+            raise RecipeError(f"encoder dim {self.dim} must be a multiple of heads {self.heads}{each}")
+        for name, below in (("dropout", 1.0), ("average", 1.0), ("filter_share", 1.001)):
+            if not 0.0 <= getattr(self, name) < below:
+                raise RecipeError(f"encoder {name} {getattr(self, name)} must lie in [0, 1)")
+        if min(self.dim, self.layers, self.max_len, self.epochs, self.batch, self.low_bins) < 1:
+            raise RecipeError("encoder dim, layers, max_len, epochs, batch and low_bins must be at least 1")
+        if min(self.text_dims, self.negatives) < 0:
+            raise RecipeError("encoder text_dims and negatives must be at least 0")
+
+    @property
+    def parts(self) -> tuple[EncoderConfig, ...]:
+        """Settings of every tower, or of the one encoder."""
+        if not self.towers:
+            return (self,)
+        dim = self.dim // len(self.towers)
+        return tuple(replace(self, dim=dim, towers=(), **asdict(tower)) for tower in self.towers)
+
+
+_LATER = {field.name: field.default for field in fields(EncoderConfig)[11:]}
+
+
+def config_dict(config: EncoderConfig) -> dict[str, Any]:
+    """Plain values for a manifest; settings of later date only where they are not the default, see there."""
+    values = asdict(config)
+    values["towers"] = tuple(values["towers"])
+    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
