@@ -60,6 +60,8 @@ class TrafficSettings(_Strict):
         pack_tokens: tokens computed at a time.
         passages: how many passages of the base model's own text are replayed.
         passage_tokens: length of each.
+        folds: user vectors come from encoders that were fitted without the user, on the users of the other folds (see
+            `crossfit`); 0 takes them from the full encoder, which has seen what they are to predict.
     """
 
     shares: dict[str, float]
@@ -69,6 +71,14 @@ class TrafficSettings(_Strict):
     pack_tokens: int = Field(1024, ge=16)
     passages: int = Field(192, ge=0)
     passage_tokens: int = Field(128, ge=2)
+    folds: int = Field(0, ge=0)
+
+    @field_validator("folds")
+    @classmethod
+    def _several(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("1 fold leaves nobody to fit an encoder on; give 0 for none, or at least 2")
+        return folds
 
     @field_validator("shares")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -44,8 +44,11 @@ def fine_tune(
     resume: bool,
     board: Path | None = None,
     accelerator: Accelerator | None = None,
+    vectors: Sequence[np.ndarray] | None = None,
 ) -> State:
     """Fine-tune from the newest sound checkpoint of this very run, or from the start.
+
+    `vectors`: for each user float32[t, d], one after each item of the train part; None takes the model's encoder's.
 
     Raises:
         Interrupted: asked to stop; a checkpoint was written.
@@ -60,7 +63,7 @@ def fine_tune(
         inputs.say("fine-tuning: already there")
     else:
         journal = Journal(inputs.work / "metrics.jsonl", schedule.tokens, inputs.say, board)
-        _run(_Job(inputs, model, trie, base, optimizer, state, fingerprints, journal, accelerator))
+        _run(_Job(inputs, model, trie, base, optimizer, state, fingerprints, journal, accelerator, vectors))
     if schedule.patience and state.best_step >= 0:
         inputs.say(f"fine-tuning: the weights of step {state.best_step} are kept (ndcg@10 {state.best:.4f})")
         checkpoints.load_best(root, model, state, fingerprints)
@@ -80,6 +83,7 @@ class _Job:
     fingerprints: Mapping[str, str]
     journal: Journal
     accelerator: Accelerator
+    vectors: Sequence[np.ndarray] | None
 
     def hooks(self, interrupted: Callable[[], bool]) -> Hooks:
         """Files are written by the main process alone; validation runs in every one and gives the same everywhere."""
@@ -114,7 +118,7 @@ def _run(job: _Job) -> None:
     inputs, model, state = job.inputs, job.model, job.state
     schedule, engine = inputs.recipe.schedule, inputs.recipe.engine
     with job.accelerator.main_process_first(), job.accelerator.autocast():
-        world = make_world(inputs, model, job.base)
+        world = make_world(inputs, model, job.base, job.vectors)
     if job.accelerator.is_main_process:
         job.journal.resume(state)
     if engine.gradient_checkpointing:
@@ -159,8 +163,8 @@ def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseFiles) -> dict[st
     }
 
 
-def make_world(inputs: Inputs, model: RecModel, base: BaseFiles) -> World:
-    """Everything that traffic is made from; the replay passages are a stage of their own."""
+def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, vectors: Sequence[np.ndarray] | None = None) -> World:
+    """Everything that traffic is made from, replay passages as a stage of their own; `vectors` as in `fine_tune`."""
     traffic = inputs.recipe.traffic
     passages = np.zeros((0, 2), np.int64)
     if "replay" in traffic.shares:
@@ -177,5 +181,6 @@ def make_world(inputs: Inputs, model: RecModel, base: BaseFiles) -> World:
         passages = stages.stage(inputs, "replay", fingerprint, sample)["ids"]
     train_part = inputs.split.train
     histories = [train_part.of(user) for user in range(len(train_part.users))]
-    vectors = [model.encoder.trajectory(rows) for rows in histories]
+    if vectors is None:
+        vectors = [model.encoder.trajectory(rows) for rows in histories]
     return World(inputs.catalog, histories, vectors, traffic.window, traffic.user_share, passages)

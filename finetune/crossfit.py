@@ -1,0 +1,93 @@
+"""User vectors for training that do not know what they are to predict.
+
+The encoder has been fitted on the very positions that the language model is trained on: there its vectors rank the next
+item far better than they do for a new item (MovieLens-100k, NDCG@10 .165 against .115), and a model that learns from
+them learns to trust them too much. So the users are dealt into folds, every fold gets its vectors from an encoder that
+was fitted on the other folds (cross-fitting, as in stacked generalisation: Wolpert, 1992), and that encoder's space is
+turned onto the full one's by the rotation that brings their item vectors closest together (orthogonal Procrustes:
+Schoenemann, 1966). Served are the full encoder's vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from llmrec.artifacts import fingerprint_arrays, fingerprint_bytes
+from llmrec.finetune import stages
+from llmrec.finetune.stages import Inputs, key
+from llmrec.sequence import SequenceEncoder, config_dict
+from llmrec.sequence_training import next_item_ndcg, train_encoder
+
+
+def folds_of(users: int, folds: int, seed: int) -> np.ndarray:
+    """int64[users]: the fold of each user, sizes equal but for one."""
+    return np.random.default_rng(seed).permutation(users) % folds
+
+
+def rotation(source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """float32[d, d]: the orthogonal R for which `source` @ R is closest to `target`.
+
+    Args:
+        source: float32[n, d], item vectors of the space to be turned.
+        target: float32[n, d], vectors of the same items in the other space.
+        weight: float[n], how much an item counts in the squared distance.
+    """
+    left, _, right = np.linalg.svd((source * weight[:, None]).astype(np.float64).T @ target.astype(np.float64))
+    out: np.ndarray = (left @ right).astype(np.float32)
+    return out
+
+
+def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndarray | None = None) -> list[np.ndarray]:
+    """For each user float32[t, d]: the vector after each item of the train part, from an encoder fitted without them.
+
+    Args:
+        inputs: data, recipe and the place of the artifact (`crossfit`).
+        full: the encoder fitted on everyone, whose space the vectors are in.
+        folds: at least 2; that many encoders are fitted.
+        text: float32[n, e], vectors of the items' texts, where the encoder's settings ask for them.
+    """
+    train, n = inputs.split.train, len(inputs.catalog)
+    fold = folds_of(len(train.users), folds, inputs.recipe.seed)
+    weight = np.bincount(train.row, minlength=n).astype(np.float64)
+
+    def make() -> Mapping[str, np.ndarray]:
+        vectors = np.zeros((len(train), full.item_vectors.shape[1]), np.float32)
+        for number in range(folds):
+            inputs.say(f"crossfit {number + 1} of {folds}: encoder without {int((fold == number).sum())} users")
+            encoder = _fit(inputs, fold != number, text)
+            turn = rotation(encoder.item_vectors, full.item_vectors, weight)
+            for user in np.flatnonzero(fold == number):
+                a, b = train.offsets[user], train.offsets[user + 1]
+                vectors[a:b] = encoder.trajectory(train.of(int(user))) @ turn
+        return {"vectors": vectors}
+
+    config = config_dict(inputs.recipe.encoder)
+    fingerprint = key(
+        train=train.fingerprint,
+        full=fingerprint_arrays(**full.state()),
+        text=None if text is None or not _reads_text(inputs) else fingerprint_bytes(text.tobytes()),
+        config=config,
+        folds=folds,
+        seed=inputs.recipe.seed,
+    )
+    vectors = stages.stage(inputs, "crossfit", fingerprint, make)["vectors"]
+    return np.split(vectors, train.offsets[1:-1])
+
+
+def _fit(inputs: Inputs, kept: Sequence[bool] | np.ndarray, text: np.ndarray | None) -> SequenceEncoder:
+    """An encoder on the kept users' train part; the epoch is chosen as for the full one, on kept users."""
+    train, recipe, split = inputs.split.train, inputs.recipe, inputs.split
+    users = [int(u) for u in stages.choosing_users(split) if kept[int(u)]]
+    histories, targets = [split.history(u, "valid") for u in users], split.valid[users]
+
+    def validate(candidate: SequenceEncoder) -> float:
+        return next_item_ndcg(candidate, histories, targets)
+
+    part = train.where(np.asarray(kept)[train.user])
+    return train_encoder(part, len(inputs.catalog), recipe.encoder, recipe.seed, validate, inputs.say, text)[0]
+
+
+def _reads_text(inputs: Inputs) -> bool:
+    return any(part.text_dims for part in inputs.recipe.encoder.parts)
