@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from llmrec import datasets
+from llmrec import datacheck, datasets
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RecipeError
 from llmrec.finetune import preflight, stages
 from llmrec.finetune.bases import locate
 from llmrec.finetune.card import model_card
+from llmrec.finetune.crossfit import out_of_fold
 from llmrec.finetune.engine import accelerator_for, load_for_training
 from llmrec.finetune.fusing import fit_fusions
 from llmrec.finetune.recipe import Recipe, load_recipe
@@ -51,6 +52,7 @@ def run(
     """
     recipe = load_recipe(recipe_path)
     catalog, interactions = datasets.open_data(data_dir)
+    datacheck.refuse_errors(catalog, interactions)
     work = Path(work) if work else Path(out_dir).with_name(Path(out_dir).name + ".work")
     found = locate(recipe.base)
     preflight.check(recipe, catalog, leave_one_out(interactions), found.config, found.tokenizer, Path(out_dir), work)
@@ -107,13 +109,15 @@ def build(
     inputs = Inputs(catalog, split, recipe, places.work, say)
     accelerator = accelerator_for(recipe.engine, say)
     with accelerator.main_process_first():
-        trained = stages.encoder(inputs)
         text = stages.text_vectors(inputs, embedder)
+        trained = stages.encoder(inputs, text)
         ids = stages.semantic_ids(inputs, text, trained)
+        folds = recipe.traffic.folds
+        vectors = out_of_fold(inputs, trained, folds, text) if folds else None
     prior = log_mass(split.train.row, len(catalog))
     model = fresh_model(recipe, loaded_base, ids, trained)
     trie = Trie(ids.codes, ids.size, prior)
-    state = fine_tune(inputs, model, trie, base, resume, places.board, accelerator)
+    state = fine_tune(inputs, model, trie, base, resume, places.board, accelerator, vectors)
     neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
     scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, recipe.traffic.window)
     with accelerator.main_process_first(), accelerator.autocast():
