@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check faults faults-rank train eval bench clean
+.PHONY: chat test check faults faults-rank train eval bench docs wheel-check browser-speed clean
 
 .venv/.runtime: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -37,6 +37,21 @@ bench: .venv/.runtime  ## training and decoding beside the usual way, on this ma
 	$(BIN)/llmrec bench --train --out eval/results
 	$(BIN)/llmrec bench --out eval/results
 
+docs: .venv/.dev  ## the documentation site, built strictly into site/
+	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
+	$(BIN)/mkdocs build --strict
+
+wheel-check: .venv/.dev  ## wheel and sdist, installed into a clean environment and tried there; some minutes
+	rm -rf build/wheel-check
+	$(BIN)/python -m pip install --quiet build -c constraints.txt
+	$(BIN)/python -m build --outdir build/wheel-check/dist .
+	$(PYTHON) -m venv build/wheel-check/venv
+	build/wheel-check/venv/bin/python -m pip install --quiet torch -c constraints.txt
+	build/wheel-check/venv/bin/python -m pip install --quiet build/wheel-check/dist/*.whl -c constraints.txt
+	cd build/wheel-check && venv/bin/python -I ../../tests/smoke_installed.py
+	build/wheel-check/venv/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel-check/dist/*.tar.gz
+	cd build/wheel-check && venv/bin/python -I ../../tests/smoke_installed.py
+
 train: .venv/.runtime  ## the shipped checkpoint from nothing; resumes where it was interrupted
 	$(BIN)/llmrec train ml-100k --recipe ml-100k --out checkpoints/ml-100k --work runs/ml-100k
 
@@ -44,4 +59,4 @@ eval: .venv/.runtime  ## the accuracy table of the README
 	$(BIN)/llmrec eval --suite accuracy --out eval/results
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
