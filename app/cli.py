@@ -147,6 +147,9 @@ def bench(
     of_training: Annotated[bool, typer.Option("--train", help="Measure training instead of decoding.")] = False,
     of_ranking: Annotated[bool, typer.Option("--rank", help="Measure the ranking of files instead.")] = False,
     seed: Annotated[int, typer.Option(help="Of data and order.")] = 0,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Files of the language benchmarks: the perplexity of eight bits, too.")
+    ] = None,
     model: Model = None,
 ) -> None:
     """Measure decoding, training or ranking beside the usual way on the same model, in one run."""
@@ -160,7 +163,7 @@ def bench(
     if not of_training:
         from llmrec.eval.bench_decode import run
 
-        run(model=model, out=out, quick=quick, seed=seed)
+        run(model=model, out=out, quick=quick, seed=seed, data_dir=data_dir)
         return
     if model is not None:
         raise RequestError("--model belongs to decoding; --train starts from the base model of a recipe")

@@ -7,7 +7,6 @@ it would take too long it is measured fewer times, or for one user and multiplie
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from llmrec.eval.bench_decode_models import (
 )
 from llmrec.eval.bench_decode_plot import plot
 from llmrec.eval.bench_decode_text import TextSpeed, perplexity_ratio, text_speed
+from llmrec.eval.language_tasks import WIKITEXT
 from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_result
 from llmrec.model import RecModel
 
@@ -38,7 +38,6 @@ REPEATS = 5
 # seconds that one side of one cell may take; the cells that targets rest on get room for all repeats
 CELL_SECONDS, TARGET_SECONDS = 25.0, 150.0
 TARGET_CELLS = {(10, 256, 1), (50, 256, 1)}
-TEXT_ENV = "LLMREC_WIKITEXT2"
 QUICK = (20, 128, 1)
 PROTOCOL = (
     "Medians of up to 5 interleaved runs in one process; ci95 holds the fastest and the slowest run (for 5 runs a 94 % "
@@ -92,15 +91,18 @@ class Cell:
         return Row(self.name, metrics | {"seconds": _median(self.ours), "reference_seconds": _median(self.reference)})
 
 
-def run(model: str | Path | None, out: Path, quick: bool = False, seed: int = 0) -> None:
+def run(model: str | Path | None, out: Path, quick: bool = False, seed: int = 0, data_dir: Path | None = None) -> None:
     """Measure, print, and write `bench-decode.json` with its plot to `out`; `quick` measures one cell, writes nothing.
 
-    The last line of a quick run is `decode_speedup_vs_generate: X`, for 20 beams and a prompt of 128 tokens.
+    The last line of a quick run is `decode_speedup_vs_generate: X`, for 20 beams and a prompt of 128 tokens. With the
+    language benchmarks in `data_dir` the perplexity of WikiText-2 in eight bits over that in float32 is measured, too.
 
     Raises:
-        UserError: no such model, or one of an architecture that `generate` cannot be given item tokens for.
+        UserError: no such model, or one of an architecture that `generate` cannot be given item tokens for, or no
+            WikiText-2 in `data_dir`.
     """
     started = time.monotonic()
+    text = None if data_dir is None else WIKITEXT.find(data_dir)[0]
     console = Console(stderr=True)
     console.print("loading the model")
     bundle, name = load_merged(None if model is None else Path(model))
@@ -117,8 +119,9 @@ def run(model: str | Path | None, out: Path, quick: bool = False, seed: int = 0)
         limit = TARGET_SECONDS if (beams, length, users) in TARGET_CELLS else CELL_SECONDS
         cells.append(measure(pair, beams, length, users, rate, seed, limit))
         _print(cells[-1])
-    others = _others(pair, bundle, console, seed)
-    _write(cells, others, rate, name, out, seed, time.monotonic() - started)
+    others = _others(pair, bundle, text, console, seed)
+    named = "" if data_dir is None else f" --data-dir {data_dir.name}"
+    _write(cells, others, rate, name, out, seed, time.monotonic() - started, named)
 
 
 def _warm(pair: Pair, seed: int) -> None:
@@ -175,7 +178,7 @@ class _Others:
     perplexity: float | None
 
 
-def _others(pair: Pair, bundle: RecModel, console: Console, seed: int) -> _Others:
+def _others(pair: Pair, bundle: RecModel, source: Path | None, console: Console, seed: int) -> _Others:
     console.print("words")
     text = text_speed(bundle, plain_copy(bundle.lm), tokens=64, repeats=3)
     print(f"words: {text.reference:.1f} tokens/s generate, {text.float32:.1f} float32, {text.int8 or 0:.1f} int8")
@@ -186,12 +189,13 @@ def _others(pair: Pair, bundle: RecModel, console: Console, seed: int) -> _Other
         print(
             f"trie of {one.items}: built in {one.build:.2f} s, filter {one.narrow:.3f} s, step {one.step * 1e6:.0f} us"
         )
-    where = os.environ.get(TEXT_ENV)
-    ratio = perplexity_ratio(bundle, Path(where), seed=seed) if where and text.int8 else None
+    ratio = perplexity_ratio(bundle, source, seed=seed) if source and text.int8 else None
     return _Others(text, memory, masks, ratio)
 
 
-def _write(cells: list[Cell], others: _Others, rate: float, name: str, out: Path, seed: int, seconds: float) -> None:
+def _write(
+    cells: list[Cell], others: _Others, rate: float, name: str, out: Path, seed: int, seconds: float, named: str
+) -> None:
     by = {(cell.beams, cell.length, cell.users): cell for cell in cells}
     text = others.text
     words = {
@@ -216,7 +220,7 @@ def _write(cells: list[Cell], others: _Others, rate: float, name: str, out: Path
         Target("mask_time_1e7_over_1e4", others.masks[-1].step / others.masks[0].step),
     ]
     protocol = {"how": PROTOCOL, "model": name, "items": ITEMS, "depth": DEPTH, "codes": SIZE, "gflops": rate / 1e9}
-    command = "llmrec bench" + (f" --seed {seed}" if seed else "")
+    command = f"llmrec bench{named}" + (f" --seed {seed}" if seed else "")
     proof = provenance(seed, command, seconds, sum(len(cell.ours) for cell in cells))
     write_result(out / "bench-decode.json", "bench-decode", "synthetic", protocol, rows, targets, proof)
     plot(cells, out / "bench-decode.svg")

@@ -118,7 +118,6 @@ def small(monkeypatch, merged):
     monkeypatch.setattr(bench_decode, "USERS", (1, 16))
     monkeypatch.setattr(bench_decode.parts, "product_rate", lambda: 1e11)
     monkeypatch.setattr(bench_decode.parts, "MASK_ITEMS", (100, 1000))
-    monkeypatch.delenv("LLMREC_WIKITEXT2", raising=False)
 
 
 def test_quick_ends_with_its_one_number(small, tmp_path, capsys):
