@@ -84,7 +84,7 @@ def refresh(
     if not len(users):
         raise RequestError("no user has a validation item that the model was not trained on: nothing can be compared")
     say(f"{len(interactions)} interactions; validating on {len(users)} users")
-    kept, before, after = _refit(parts, split, len(catalog), users, epochs, rate, seed, say)
+    kept, before, after = refit(parts, split, len(catalog), users, epochs, rate, seed, say)
     cosine = moved(parts.encoder, kept, split)
     settings = NeighbourSettings(**_recipe(parts).get("neighbours", {}))
     fresh = replace(
@@ -113,7 +113,7 @@ def moved(before: SequenceEncoder, after: SequenceEncoder, split: Split) -> floa
     return float(((one * two).sum(axis=1) / np.maximum(norms, 1e-12)).mean())
 
 
-def _refit(
+def refit(
     parts: Parts,
     split: Split,
     n: int,
@@ -134,14 +134,15 @@ def _refit(
     if not epochs:
         return parts.encoder, before, before
     config = parts.encoder.config
-    config = replace(config, epochs=epochs, lr=config.lr * rate, evaluate_every=1, patience=epochs, text_dims=0)
+    towers = tuple(replace(tower, text_dims=0) for tower in config.towers)  # the vectors have their text part in them
+    config = replace(
+        config, epochs=epochs, lr=config.lr * rate, evaluate_every=1, patience=epochs, text_dims=0, towers=towers
+    )
     found, _ = train_encoder(split.train, n, config, seed, validate, say, start=parts.encoder)
     after = validate(found)
     if after < before:
         say(f"the refitted encoder validates worse ({after:.4f} beside {before:.4f}): the former one is kept")
         return parts.encoder, before, before
-    # what is written says how the encoder was first trained, so that a rebuild and the next refresh start from that
-    found.net.config = found.config = parts.encoder.config
     return found, before, after
 
 

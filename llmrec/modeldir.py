@@ -7,6 +7,7 @@ nightly refresh or a removal finish in seconds, and what makes it certain that n
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from llmrec.pretrained import KIND, read_config
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
 
+# an encoder's arrays with a row for every item, of one encoder or of several towers
+_BY_ITEM = re.compile(r"(?:nets\.\d+\.)?(item\.weight|bias)")
 _COPIED = ("adapter.safetensors",)
 
 
@@ -129,12 +132,17 @@ def kept_rows(catalog: Catalog, removed: Sequence[str]) -> np.ndarray:
     return np.array([row for row in range(len(catalog)) if row not in gone], np.int64)
 
 
+def _rows_of(name: str, value: np.ndarray, kept: np.ndarray) -> np.ndarray | slice:
+    """Which rows of one of an encoder's arrays stay: of item vectors the kept ones and the padding behind them."""
+    found = _BY_ITEM.fullmatch(name)
+    if found is None:
+        return slice(None)
+    return kept if found[1] == "bias" else np.append(kept, len(value) - 1)
+
+
 def without_rows(parts: Parts, kept: np.ndarray) -> Parts:
     """The parts for the `kept` rows alone, int64[m]; the codes of those items do not change."""
-    state = parts.encoder.state()
-    n = len(state["bias"])
-    state["item.weight"] = state["item.weight"][[*kept, n]]  # the last row is padding
-    state["bias"] = state["bias"][kept]
+    state = {name: value[_rows_of(name, value, kept)] for name, value in parts.encoder.state().items()}
     encoder = SequenceEncoder.from_state(state, parts.config["encoder"])
     near = parts.neighbours.state()
     matrix = parts.neighbours.similarity[kept][:, kept].tocsr()

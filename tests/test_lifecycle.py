@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from typer.testing import CliRunner
 from llmrec.app.cli import app
 from llmrec.artifacts import read_manifest
 from llmrec.catalog import Catalog
+from llmrec.encoder_config import EncoderConfig, Tower, config_dict
 from llmrec.errors import ArtifactError, DataError, RequestError, UserError
-from llmrec.finetune.refresh import refresh
+from llmrec.finetune.refresh import moved, refit, refresh
+from llmrec.finetune.stages import choosing_users
 from llmrec.interactions import leave_one_out
-from llmrec.modeldir import read_parts
+from llmrec.modeldir import read_parts, without_rows
 from llmrec.recommend import Filters, Request
 from llmrec.semid import fit, fuse
+from llmrec.sequence import SequenceEncoder, network
 from llmrec.siddrift import sid_drift
 from llmrec.sources import load_data, save_data
 from llmrec.table import append_table
@@ -142,6 +146,22 @@ def test_removed_items_are_gone_and_all_others_keep_their_codes(world, tmp_path)
     assert {new.catalog[one.row].id for one in listed} == ids - {"i0", "i2"}
     assert all(set(new.history_of(user)) <= set(range(10)) for user in new.users)
     assert new.recommend(Request(filters=Filters(any_of={"genre": ("Horror",)}), k=12))
+
+
+def test_encoders_of_several_towers_are_refitted_and_cut_as_one_is(world, tmp_path):
+    config = EncoderConfig(
+        dim=16, layers=1, heads=2, max_len=10, dropout=0.0, lr=0.01,
+        towers=(Tower("sasrec"), Tower("hstu", text_dims=4)),
+    )  # fmt: skip
+    parts = read_parts(world[1])
+    towers = SequenceEncoder(network(12, config))
+    parts = replace(parts, encoder=towers, config={**parts.config, "encoder": config_dict(config)})
+    split = leave_one_out(load_data(world[0] / "more")[1])
+    kept = np.array([0, 1, 2, 5, 6, 7, 8, 9, 10, 11])
+    scores = towers.scores([np.array([0, 2])])[0][kept]
+    assert np.allclose(without_rows(parts, kept).encoder.scores([np.array([0, 2])])[0], scores)
+    refitted, before, after = refit(parts, split, 12, choosing_users(split), 8, 1.0, 0, lambda line: None)
+    assert after >= before and refitted.item_vectors.shape == (12, 16) and 0 < moved(towers, refitted, split) < 1
 
 
 @pytest.mark.parametrize(

@@ -323,6 +323,11 @@ def test_what_cannot_be_trained_on_is_refused_and_exits_with_1(tmp_path):
         result = CliRunner().invoke(app, ["data", "check", str(tmp_path / name), "--json"])
         assert result.exit_code == code and json.loads(result.output)["findings"]
     assert CliRunner().invoke(app, ["data", "check", str(tmp_path / "good"), "--strict"]).exit_code == 1
+    result = CliRunner().invoke(
+        app, ["train", str(tmp_path / "bad"), "--recipe", "smoke", "--out", str(tmp_path / "m")]
+    )
+    assert isinstance(result.exception, DataError) and "cannot be trained on" in str(result.exception)
+    assert not (tmp_path / "m").exists() and not (tmp_path / "m.work").exists()
 
 
 def test_the_same_item_taken_again_is_a_hint():
