@@ -14,7 +14,7 @@ from llmrec.artifacts import write_bytes_atomic
 from llmrec.errors import DataError
 
 START, END = "<!-- results: filled from eval/results -->", "<!-- end of results -->"
-_OURS = ("hybrid", "llm")
+_OURS = "hybrid"  # the Hub files one number under a task, a data set and a metric
 _FILLED = ("model-index", "model_name", "eval_results")
 _SHOWN = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
 # names of base models that are fetched by name, as the Hub calls them
@@ -128,12 +128,19 @@ def _cell(text: object) -> str:
 
 def _evals(result: Mapping[str, Any]) -> list[EvalResult]:
     """What the Hub shows beside the card: the model's own rows, not the baselines'."""
-    name = str(result["dataset"])
+    name, suite = str(result["dataset"]), str(result["suite"])
     return [
         EvalResult(
-            task_type="recommendation", task_name=f"{result['suite']} ({row['name']})", dataset_type=name,
-            dataset_name=name, metric_type=metric, metric_value=float(row["metrics"][metric]["mean"]),
+            task_type="recommendation",
+            task_name=suite,
+            dataset_type=name,
+            dataset_name=name,
+            dataset_config=suite,
+            metric_type=metric,
+            metric_value=float(row["metrics"][metric]["mean"]),
         )
-        for row in result["rows"] if row["name"] in _OURS
-        for metric in _SHOWN if metric in row["metrics"]
-    ]  # fmt: skip
+        for row in result["rows"]
+        if row["name"] == _OURS
+        for metric in _SHOWN
+        if metric in row["metrics"]
+    ]
