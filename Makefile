@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check faults faults-rank train eval bench docs wheel-check browser-speed clean
+.PHONY: chat test check faults faults-rank audit lock mutations reliability soak train eval bench docs wheel-check browser-speed clean
 
 .venv/.runtime: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -32,6 +32,23 @@ faults: .venv/.dev  ## twenty kills -9 at random moments of training; the result
 faults-rank: .venv/.dev  ## twenty kills -9 at random moments of ranking, and a Ray job whose actor dies: the same bytes
 	$(BIN)/python -m pip install --quiet -e '.[ray]' -c constraints.txt
 	LLMREC_TEST_RANK_KILLS=20 $(BIN)/python -m pytest tests/test_batch_faults.py tests/test_ray.py
+
+audit: .venv/.dev  ## bandit, deptry and pip-audit; says so when the database of vulnerabilities cannot be asked
+	$(BIN)/python tests/audit.py
+
+lock: .venv/.dev  ## constraints-hashed.txt from constraints.txt, after a version changed
+	$(BIN)/python -m pip install --quiet uv
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/lock.py
+
+mutations: .venv/.dev  ## break promises on purpose, in a copy; the tests must notice each
+	$(BIN)/python tests/mutations.py
+
+reliability: .venv/.dev  ## every promise attacked and every fault tried, twenty kills each; eval/results/reliability.json
+	$(BIN)/llmrec eval --suite reliability --out eval/results
+
+soak: .venv/.dev  ## a thousand turns, then fifty clients for ten minutes, on the real application with the toy model
+	mkdir -p build
+	$(BIN)/python tests/load_app.py --out build/load.json
 
 bench: .venv/.runtime  ## training and decoding beside the usual way, on this machine
 	$(BIN)/llmrec bench --train --out eval/results
