@@ -177,7 +177,13 @@ def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, vectors: Sequen
 
             return {"ids": sample_base(model, count, length, inputs.recipe.seed, progress=told)}
 
-        fingerprint = key(base=base.sha256, n=traffic.passages, t=traffic.passage_tokens, seed=inputs.recipe.seed)
+        fingerprint = key(
+            base=base.sha256,
+            n=traffic.passages,
+            t=traffic.passage_tokens,
+            seed=inputs.recipe.seed,
+            prompts=version(("everyday",)),
+        )
         passages = stages.stage(inputs, "replay", fingerprint, sample)["ids"]
     train_part = inputs.split.train
     histories = [train_part.of(user) for user in range(len(train_part.users))]

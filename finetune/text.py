@@ -14,6 +14,8 @@ import torch
 from transformers import DynamicCache
 
 from llmrec.model import RecModel
+from llmrec.render import Message, Text
+from llmrec.templates import load
 
 
 @torch.inference_mode()
@@ -25,26 +27,48 @@ def sample_base(
     batch: int = 32,
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """int64[count, length]: passages sampled at temperature 1, half as plain documents, half as chats.
+    """int64[count, length]: passages sampled at temperature 1.
 
-    Batches of `batch` share the weights' trip through memory: 250 tokens a second against 13 one by one.
+    By turns a batch of plain documents, of chats from their first word on, and twice of answers to everyday
+    instructions: what a chat answers is decided at its first words, of which a passage has few. Batches of `batch`
+    share the weights' trip through memory: 250 tokens a second against 13 one by one.
     """
     generator = torch.Generator().manual_seed(seed)
     chat = model.renderer.chat
     known = model.tokenizer.get_added_vocab()
-    plain = known.get("<|endoftext|>", known.get("<bos>", chat.stop))  # what documents began with in pre-training
-    starts = [[plain], [*chat.begin, *chat.opening["user"]]]
+    plain = [known.get("<|endoftext|>", known.get("<bos>", chat.stop))]  # how documents began in pre-training
+    talk = [*chat.begin, *chat.opening["user"]]
+    asked = everyday(model, length)
     done: list[np.ndarray] = []
     with model.base_only():
         for number, start in enumerate(range(0, count, batch)):
             size = min(batch, count - start)
-            done.append(_sample(model, starts[number % 2], size, length, generator))
+            fixed = ([plain], [talk], None, None)[number % 4]
+            starts = fixed * size if fixed else _drawn(asked, size, generator)
+            done.append(_sample(model, torch.tensor(starts), length, generator))
             progress(start + size)
     return np.concatenate(done)
 
 
-def _sample(model: RecModel, start: list[int], size: int, length: int, generator: torch.Generator) -> np.ndarray:
-    ids = torch.tensor(start).repeat(size, 1)
+def everyday(model: RecModel, length: int) -> list[list[int]]:
+    """The instructions of `prompts/everyday.yaml` as open chats, those that leave half of `length` for an answer."""
+    asked = [
+        model.renderer.render([Message("user", (Text(line),)), Message("assistant", (), open=True)]).ids.tolist()
+        for line in load("everyday").user
+    ]
+    return [ids for ids in asked if 2 * len(ids) <= length] or [min(asked, key=len)[: length // 2]]
+
+
+def _drawn(asked: list[list[int]], size: int, generator: torch.Generator) -> list[list[int]]:
+    """`size` instructions of one length, that of a random one: a batch without padding."""
+    one = asked[int(torch.randint(len(asked), (1,), generator=generator))]
+    alike = [ids for ids in asked if len(ids) == len(one)]
+    order = torch.randperm(size, generator=generator) % len(alike)
+    return [alike[int(i)] for i in order]
+
+
+def _sample(model: RecModel, ids: torch.Tensor, length: int, generator: torch.Generator) -> np.ndarray:
+    """int64[b, length]: ids int64[b, t] and what the model goes on with."""
     cache = DynamicCache(config=model.lm.config)
     new = ids
     while ids.shape[1] < length:

@@ -12,17 +12,19 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, mak
 
 from llmrec.artifacts import read_manifest
 from llmrec.errors import ArtifactError, RecipeError
+from llmrec.eval.language_chat import own_instructions
 from llmrec.finetune import checkpoints
 from llmrec.finetune.build import stream
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.sft import State, optimizer_for
 from llmrec.finetune.stages import choosing_users, fusing_users
 from llmrec.finetune.tasks import TASKS
-from llmrec.finetune.text import sample_base
+from llmrec.finetune.text import everyday, sample_base
 from llmrec.finetune.train import Places, build
 from llmrec.finetune.world import World
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.render import Rendered
+from llmrec.templates import load
 from llmrec.trie import Trie
 from llmrec.weights import BaseFiles
 
@@ -210,6 +212,17 @@ def test_base_samples_come_from_the_base_and_are_reproducible():
     a, b = sample_base(model, 5, 9, seed=3, batch=2), sample_base(model, 5, 9, seed=3, batch=2)
     assert a.shape == (5, 9) and (a == b).all()
     assert (a < model.vocab.base).all()
+
+
+def test_answers_to_everyday_instructions_are_replayed_and_none_is_of_the_benchmark():
+    model = make_model()
+    asked = everyday(model, 400)
+    assert len(asked) == len(load("everyday").user) and all(ids[-1] == asked[0][-1] for ids in asked)
+    passages = sample_base(model, 8, 400, seed=3, batch=2)  # documents, chats, answers, answers
+    for ids in passages[4:]:
+        assert any(ids[: len(one)].tolist() == one for one in asked)
+    ours = {line.casefold() for line in load("everyday").user}
+    assert ours.isdisjoint(one.prompt.casefold() for one in own_instructions()[1])
 
 
 def test_the_stream_is_a_function_of_its_arguments():
