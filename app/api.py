@@ -144,7 +144,7 @@ def register(services: Services) -> Api:
     recommend.__annotations__ = {"items": list[str], "user": str, "message": str, "k": int, "return": dict[str, Any]}
     chat.__annotations__ = {"message": str, "request": gr.Request, "conversation": str, "return": dict[str, Any]}
     recommend.__doc__, chat.__doc__ = _descriptions(services)
-    limit = {"concurrency_id": "model", "concurrency_limit": services.settings.concurrency}
+    limit: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": services.settings.concurrency}
     endpoint(recommend, api_name="recommend", **limit)
     endpoint(chat, api_name="chat", **limit)
     return api
@@ -154,8 +154,9 @@ def _descriptions(services: Services) -> tuple[str, str]:
     most, longest = services.limits.k, services.limits.message_chars
     domain = services.chat.catalog.domain
     return (
-        f"""Recommend from the catalogue of {len(services.chat.catalog):,} {domain}, without a conversation; k from 1 to {most}, a
-    message of at most {longest:,} characters.
+        f"""Recommend from the catalogue of {len(services.chat.catalog):,} {domain}, without a conversation.
+
+    k from 1 to {most}, a message of at most {longest:,} characters.
 
     Args:
         items: titles ("Toy Story (1995)") or ids of what the person liked, oldest first.

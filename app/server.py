@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 
 from llmrec.app.backend import writer
 from llmrec.app.feedback import open_feedback
@@ -37,9 +37,8 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, body_bytes=settings.body_bytes, hosts=_names(settings), mcp=settings.mcp)
     app.add_api_route("/page.js", _script, include_in_schema=False)
-    if settings.password is None:
-        described = describe(blocks.get_api_info())
-        app.add_api_route("/openapi.json", lambda: described, include_in_schema=False)
+    described = None if settings.password is not None else describe(blocks.get_api_info())
+    app.add_api_route("/openapi.json", lambda: described or Response(status_code=404), include_in_schema=False)
     gr.mount_gradio_app(
         app,
         blocks,
@@ -56,7 +55,7 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
         max_file_size=1,
         theme=theme(),
         head='<script src="page.js"></script>',
-        css=Path(__file__).with_name("theme.css").read_text(encoding="utf-8"),
+        css="".join(Path(__file__).with_name(f"{name}.css").read_text(encoding="utf-8") for name in ("theme", "tabs")),
         auth=_login(settings) if settings.password is not None else None,
     )
     return app

@@ -2,7 +2,8 @@
 
 A row has `request_id` and something to go by: `user_id` (a user of the model's data), `items` (ids that were taken,
 oldest first; an empty list is a newcomer), `message` (words) or `similar_to` (an item id: what is like it?). It may
-have `candidates` (ids: rank these alone, seen or not) and `k`. Ids may be strings or whole numbers.
+have `candidates` (ids: rank these alone, seen or not), `k`, and `target` (the id of what was taken next: for measuring,
+ranking never looks at it). Ids may be strings or whole numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from llmrec.errors import DataError
 from llmrec.recommend import MAX_K, MAX_MESSAGE
 
 ONE_ID, MANY_IDS = ("user_id", "similar_to"), ("items", "candidates")
-COLUMNS = ("request_id", *ONE_ID, *MANY_IDS, "message", "k")
+COLUMNS = ("request_id", *ONE_ID, *MANY_IDS, "message", "k", "target")
 TO_GO_BY = ("user_id", "items", "message", "similar_to")
 LINE_LIMIT = 4 * 2**20  # characters of a line of JSON
 _ROWS = 1024  # read at a time
@@ -40,6 +41,7 @@ class Row:
     candidates: tuple[str, ...] | None
     message: str
     k: int | None
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,13 @@ def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Ma
             groups = [g for g, end in enumerate(ends) if end > start and (stop is None or end - sizes[g] < stop)]
             at = ends[groups[0]] - sizes[groups[0]] if groups else 0
             for batch in file.iter_batches(_ROWS, groups, use_threads=False):
-                values = batch.slice(max(start - at, 0), None if stop is None else max(stop - max(start, at), 0))
-                for number, one in enumerate(values.to_pylist(), max(start, at)):
+                if stop is not None and at >= stop:
+                    return
+                for number, one in enumerate(
+                    batch.slice(min(max(start - at, 0), len(batch))).to_pylist(), max(start, at)
+                ):
+                    if stop is not None and number >= stop:
+                        return
                     yield f"row {number + 1}", one
                 at += len(batch)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -167,6 +174,10 @@ def _object(raw: bytes, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f'{where} holds {_short(value)}; it must be an object such as {{"request_id": 1, ...}}')
     _check_columns(list(value), where)
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        raise DataError(f"{where} holds half of a surrogate pair or is nested too deeply") from None
     return value
 
 
@@ -196,7 +207,8 @@ def _row(number: int, values: Mapping[str, Any], where: str) -> Row:
         raise DataError(f"{where}: k is {_short(k)}; it must be a whole number from 1 to {MAX_K}")
     if similar is not None and any(values.get(name) is not None for name in ("user_id", "items", "message")):
         raise DataError(f"{where}: similar_to goes with nothing but candidates and k")
-    return Row(number, request, user, similar, items, candidates, message or "", k)
+    target = _one(values.get("target"), "target", where)
+    return Row(number, request, user, similar, items, candidates, message or "", k, target)
 
 
 def _id(value: Any) -> TypeGuard[str | int]:

@@ -10,12 +10,16 @@ import threading
 from pathlib import Path
 
 import pytest
-from fakes import films
+from fakes import FakeRecommender, films
 
 from llmrec.app import cli
 from llmrec.app.feedback import Feedback, Reaction, open_feedback, reactions
+from llmrec.app.handlers import Handlers
+from llmrec.app.limits import Sessions
 from llmrec.app.preferences import pairs
+from llmrec.app.services import Services
 from llmrec.app.settings import load
+from llmrec.chat import Chat
 from llmrec.errors import RequestError, UserError
 
 SHOWN = ("f1", "f2", "f3", "f4")
@@ -127,6 +131,29 @@ def test_settings_choose_the_file_or_none(tmp_path: Path) -> None:
     made = open_feedback(load(feedback=str(tmp_path / "f.sqlite")))
     assert made is not None
     assert made.path == tmp_path / "f.sqlite"
+
+
+def test_a_dialogue_leaves_no_sentence_anywhere_unless_the_visitor_allows_it(
+    store: Feedback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
+    caplog.set_level(0)
+    fake = FakeRecommender(films())
+    made = Handlers(Services(Chat(fake), Sessions(10, 60), load(feedback="off"), store))  # type: ignore[arg-type]
+    visit = made.sessions.get("s1")
+    list(made.say(visit, SENTENCE))
+    row = visit.profile.rows[0]
+    made.act(visit, f"like:{row}")
+    assert [one.item for one in reactions(store.path)] == [fake.catalog[row].id]
+    for word in ("Magdalena", "adores"):
+        assert word.encode() not in everything(store.path)
+        assert word not in caplog.text
+    made.share(visit, True)
+    made.act(visit, f"dislike:{visit.profile.rows[1]}")
+    made.share(visit, False)
+    made.act(visit, f"seen:{visit.profile.rows[0]}")
+    assert [one.words for one in reactions(store.path)] == [None, SENTENCE, None]
+    assert "Magdalena" not in caplog.text
 
 
 # ---- preference pairs

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from llmrec.app import cli
 from llmrec.app.settings import CONFIG, Settings, assigned, limits_of, load
 from llmrec.errors import UserError
 
@@ -130,3 +132,27 @@ def test_limits_reach_the_conversation() -> None:
 def test_every_setting_is_documented() -> None:
     text = (Path(__file__).resolve().parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"| `{name}` |" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--config", "gone.toml"], "gone.toml"),
+        (["--set", "prot=7001"], "did you mean 'port'"),
+        (["--set", "port=7001", "--port", "0"], "setting port is '0'"),
+        (["--set", "password=long enough"], "list of processes"),
+        (["--set", "queue"], "name=value"),
+        (["--host", "0.0.0.0"], "LLMREC_PASSWORD"),
+        (["--mcp", "--host", "0.0.0.0"], "LLMREC_PASSWORD"),
+    ],
+)
+def test_mistakes_end_the_command_at_once(
+    words: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["llmrec", "chat", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert named in error
+    assert len(error.splitlines()) == 1
