@@ -20,7 +20,8 @@ import numpy as np
 from llmrec import sentences
 from llmrec.catalog import clean_text
 from llmrec.errors import RequestError, UserError
-from llmrec.narrow import constraints, drop_wanted, relax, without
+from llmrec.narrow import constraints, relax, without
+from llmrec.profiles import after
 from llmrec.recommend import Recommendation, Request
 from llmrec.session import Limits, Profile, Session, Turn
 from llmrec.titles import title_key
@@ -168,7 +169,11 @@ class Chat:
     def _answer(self, session: Session, text: str, stop: threading.Event, started: float) -> Iterator[Event]:
         before, epoch = session.profile, session.epoch
         intent = read(text, self.catalog, session, self.limits)
-        session.profile = _after(before, intent)
+        if intent.kind == "undo":
+            yield from self._undo(session)
+            yield Done(time.monotonic() - started, False)
+            return
+        session.profile = after(before, intent)
         try:
             reply = self._reply(session.profile, intent)
         except BaseException:
@@ -199,6 +204,16 @@ class Chat:
         seconds = time.monotonic() - started
         _log.info("turn kind=%s items=%d seconds=%.2f", intent.kind, len(reply.items or ()), seconds)
         yield Done(seconds, stop.is_set())
+
+    def _undo(self, session: Session) -> Iterator[Event]:
+        """Take back the last exchange because the visitor says so; as the button does, it leaves no turn behind."""
+        if not session.turns:
+            yield Token("There is nothing to take back yet.")
+            return
+        session.profile = session.turns.pop().before
+        if session.profile.shown:
+            yield Items(session.profile.shown, session.profile.rows)
+        yield Token(sentences.undone(session.profile))
 
     def _words(
         self, session: Session, text: str, reply: _Reply, stop: threading.Event, notices: list[str]
@@ -270,27 +285,3 @@ class Chat:
             k=self._length(profile),
         )
         return request, dropped
-
-
-def _after(profile: Profile, intent: Intent) -> Profile:
-    """Return the profile once the turn's opinions, constraints and wishes are in."""
-    if intent.topic == "reset":
-        return Profile(user=profile.user, history=profile.history)
-    if intent.kind in {"empty", "smalltalk", "outside"}:
-        return profile
-    if intent.kind == "more":
-        profile = replace(profile, passed=tuple(dict.fromkeys((*profile.passed, *profile.rows))))
-    for opinion, rows in (("seen", intent.seen), ("like", intent.liked), ("dislike", intent.disliked)):
-        for row in rows:
-            profile = profile.judge(row, opinion)
-    filters = profile.filters
-    for attribute in intent.drop:
-        filters = drop_wanted(filters, attribute)
-    wish = "" if "*" in intent.drop else profile.wish
-    return replace(
-        profile,
-        filters=filters.merge(intent.filters),
-        wish=intent.message or wish,
-        k=intent.k or profile.k,
-        focus=intent.about[0] if intent.about else profile.focus,
-    )

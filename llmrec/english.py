@@ -10,8 +10,8 @@ def _words(text: str) -> frozenset[str]:
 # Words that carry no description of what is wanted.
 FILLER = _words(
     """
-    a about absolutely actually again all already also am amazing an and another any anybody anymore
-    anyone anything are as at avoid awesome awful bad be beautiful because been best bit bored boring both
+    a able about absolutely actually again all already also am amazing an and another any anybody anymore
+    anyone anything are as at avoid awesome awful bad be beautiful because been before best bit bored boring both
     brilliant but by can can't cannot choice choose cool could decade decent did didn't different
     disappointing dislike disliked do does doesn't don't dont drop dull each either else enjoy enjoyed
     enough even evening ever every excellent except fan fantastic favorite favorites favour favourite
@@ -31,6 +31,14 @@ FILLER = _words(
     want wanted was wasn't watch watched watching way we weak weekend well were what
     what's when where which while who whole why will wish with without wonderful worst would yeah year
     years yes yet you your
+    advice advise ago appeal appeals available choices clue come comes condition conditions decide
+    decision desire either enjoyable exactly fancy favor feel feeling flick folks follow fresh further
+    glad gives got guess happy hm hmm hope idea ideas indecisive inspiration inspire joy keen keep
+    kindly knows mean means mine minute moment myself nicely none offer offers often open opinion pass
+    people picky pleasant pleased pleasure put puts ready requirement requirements restriction restrictions
+    search searching seems selection sense seriously share simply spend spot started stuck suit suits
+    tastes terms thought thoughts till tip tips unsure usual usually whatever whichever wondering worth
+    yours i've i'd we'd we're you're you've anyone uh um er ah oh alright
     """
 )
 # Words too common for a title made of them alone to be taken for one.
@@ -52,13 +60,14 @@ INDEFINITE = _words("a an another any some")
 TASTE = _words(
     """
     adore adored as called dislike disliked enjoy enjoyed hate hated hates is like liked likes love loved
-    loves named of played read saw seen stand titled to watched
+    loves named of played read resemble resembles resembling saw seen stand titled to watched
     """
 )
 # Words that may follow a one-word title.
 CLOSERS = _words(
     """
-    a also and are because both but either is or please since so though too very was were which yet
+    a again also and are at because both but either if is or over please since so though too very was were which yet
+    thank thanks
     """
 )
 # Words between a word of taste and a title.
@@ -66,20 +75,47 @@ ARTICLES = _words("a an book film movie the")
 # Words that exclude what follows.
 NEGATIONS = _words(
     """
-    arent avoid cant didnt dislike doesnt dont except excluding hate hates isnt less minus neither never
-    no non nor not nothing skip without wont
+    arent avoid ban cant chuck detest didnt dislike ditch doesnt dont dump except exclude excluding
+    fewer hate hates hide hold isnt less loathe lose minus neither never nix no non nor not nothing omit
+    remove shun skip spare veto without wont
     """
 )
 # Pairs that exclude what follows.
 NEGATION_PAIRS = frozenset(
     [
+        "allergic to",
         "anything but",
         "apart from",
+        "away from",
+        "bored by",
+        "bored of",
+        "bored with",
+        "cant bear",
+        "cant take",
+        "clear of",
+        "cool it",
+        "cut back",
+        "cut down",
+        "do without",
+        "ease up",
+        "easy on",
+        "enough of",
+        "fed up",
         "instead of",
+        "leave out",
+        "light on",
         "other than",
+        "pass on",
+        "put off",
         "rather than",
+        "rid of",
         "sick of",
+        "stay clear",
         "tired of",
+        "tone down",
+        "too many",
+        "too much",
+        "turned off",
     ]
 )
 # Pairs that hold a negation and exclude nothing.
@@ -89,6 +125,8 @@ NOT_NEGATIONS = frozenset(
         "dont care",
         "dont know",
         "dont mind",
+        "dont need",
+        "hold on",
         "no idea",
         "no matter",
         "no preference",
@@ -128,3 +166,15 @@ ORDINALS = (
 )
 # from the twenties on
 DECADES = ("twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
+
+# Common words of German, French, Spanish, Italian, Portuguese and Dutch that are not English ones.
+FOREIGN = _words(
+    """
+    ich möchte mir mich einen eine einem der das und nicht bitte zeig keine lustigen suche gerne etwas aus ist für
+    je voudrais veux un une le les des et pas avec pour moi cherche quelque chose drôle avez vous est dans
+    quiero una el los las y con por para gusta busco algo películas película divertida muéstrame sin del
+    vorrei il che non di mi piace cerco qualcosa della gli senza divertente mostrami
+    eu quero um uma os não com filme filmes gosto algo engraçado sem
+    ik wil een het niet graag iets zonder grappige zoek voor van
+    """
+)

@@ -50,6 +50,16 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "dramatic": ("Drama",),
     "adventurous": ("Adventure",),
     "magical": ("Fantasy",),
+    "military": ("War",),
+    "wartime": ("War",),
+    "action packed": ("Action",),
+    "funnier": ("Comedy", "Humor"),
+    "scarier": ("Horror",),
+    "more romantic": ("Romance",),
+    "love films": ("Romance",),
+    "love movies": ("Romance",),
+    "whodunits": ("Mystery",),
+    "detectives": ("Mystery",),
 }
 _PAIRS: dict[str, tuple[str, ...]] = {"romcom": ("Romance", "Comedy"), "rom com": ("Romance", "Comedy")}
 
@@ -133,12 +143,17 @@ class Lexicon:
 
     def _main(self, catalog: Catalog) -> tuple[str, ...]:
         """The three commonest values of the attribute with fewest values: what to ask about."""
-        few = [name for name in self._names if 2 <= len(self._values[name]) <= _FEW]
+        few = [n for n in self._names if 2 <= len(self._values[n]) <= _FEW and catalog.kind(n) != "flag"]
         if not few:
             return ()
         name = min(few, key=lambda one: (-_coverage(catalog, one), len(self._values[one])))
         counts = Counter(value for item in catalog.items for value in _tuple(item.attributes.get(name)))
         return tuple(value for value, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:3])
+
+    @property
+    def vocabulary(self) -> frozenset[str]:
+        """Every word of every phrase."""
+        return frozenset(word for phrase in self._phrases for word in phrase)
 
     def is_word(self, keys: Iterable[str]) -> bool:
         """True when the words together are an attribute value or a synonym of one."""

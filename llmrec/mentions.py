@@ -4,47 +4,39 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rapidfuzz import fuzz
 from rapidfuzz.distance import OSA
 
+from llmrec import cues
 from llmrec.catalog import Catalog
-from llmrec.english import ARTICLES, CLOSERS, INDEFINITE, SMALL, TASTE
+from llmrec.english import ARTICLES, CLOSERS, FILLER, INDEFINITE, SMALL, TASTE
 from llmrec.errors import RequestError
 from llmrec.lexicon import Lexicon, Word, words_of
+from llmrec.opinions import cue_before, judged
+from llmrec.slips import SlipFinder
 from llmrec.titles import title_key
 
 _SLIP = 7
+_NEAR = 80  # characters before a name in which words of taste are looked for
+_BEING = frozenset(["am", "are", "be", "been", "being", "got", "is", "was", "were"])
+_OPENERS = frozenset(["also", "and", "because", "but", "oh", "so", "that", "well"])
+_SHORTENED = frozenset(["dr", "mr", "mrs", "ms", "st", "vs", "jr"])
 _ALIKE = 65.0
 _HALVES = re.compile(r"^([^()]+?) \(([^()]+)\)$")
 _QUOTED = re.compile(r"[\"\u201c\u201d\u00ab\u00bb]([^\"\u201c\u201d\u00ab\u00bb]{1,120})[\"\u201c\u201d\u00ab\u00bb]")
-_YEAR_AFTER = re.compile(r"^\s*(?:\(\s*(\d{4})\s*\)|,?\s*(?:from|of)?\s*((?:18|19|20)\d{2})\b)")
-_PIECES = re.compile(r"\s*(?:[,;/&]|\band\b|\bor\b)\s*")
-_TRIM = re.compile(
-    r"^(?:(?:the|a|an) (?:film|movie|book|game|song|album|show)s? |to (?:see|watch) |watching |seeing )+"
-    r"|(?: (?:films?|movies?|books?|games?|songs?|albums?|shows?|very much|a lot|so much|too|also|as well|please|"
-    r"recently|last \w+|yesterday|though|again))+$",
-    re.IGNORECASE,
-)
-_CUE = re.compile(
-    r"\b(?:i|we)?\s*(?:really |also |just |recently |absolutely )?(?:liked?|loved?|enjoyed|enjoy|adored?"
-    r"|hated?|watched|saw|disliked?|"
-    r"(?:big )?fan of|similar to|such as|can't stand)\s+(?P<rest>[^.!?;\n]+)",
-    re.IGNORECASE,
-)
-_ENDING = re.compile(
-    r"\s+(?:but|because|so|and i|and we|what|which|can you|please|do you|give|show|recommend)\b.*$",
-    re.IGNORECASE,
-)
+_YEAR_AFTER = re.compile(r"^(?:[.!?]?\s*\(\s*(\d{4})\s*\)|\s*,?\s*(?:from|of)?\s*((?:18|19|20)\d{2})\b)")
 
 
 @dataclass(frozen=True)
 class Mention:
-    """An item named at text[start:end]."""
+    """An item named at text[start:end]; row -1 stands for a name of no item, or of one of the `options`."""
 
     row: int
     start: int
     end: int
+    options: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,8 +56,11 @@ class TitleSpotter:
         self._longest: dict[str, int] = {}
         for row, item in enumerate(catalog.items):
             for name, rank in _names(item.title).items():
+                if not name:
+                    continue  # a title without a letter cannot be said
                 self._names.setdefault(name, {})[row] = rank
                 self._longest[name[0]] = max(self._longest.get(name[0], 0), len(name))
+        self._slips = SlipFinder(self._names, lexicon.vocabulary)
 
     def spot(self, text: str) -> Mentions:
         """Return the items that `text` (cleaned, on one line) names, in order of appearance."""
@@ -75,12 +70,13 @@ class TitleSpotter:
             self._look_up(text, match.span(1), found, notes, insist=True)
         words = words_of(text)
         shouting = _mostly_capital(words)
+        self._misspelt(text, words, found, notes)
         place = 0
         while place < len(words):
             length = self._at(text, words, place, found, notes, shouting)
             place += max(length, 1)
-        for match in _CUE.finditer(text):
-            self._pieces(text, match, found, notes)
+        for match in [one for cue in (cues.CUE, cues.ASKED, cues.STOCKED) for one in cue.finditer(text)]:
+            self._pieces(text, match, found, notes, text.isupper())
         return Mentions(tuple(sorted(found, key=lambda one: one.start)), tuple(dict.fromkeys(notes)))
 
     def _at(
@@ -92,35 +88,52 @@ class TitleSpotter:
             span = words[place : place + length]
             rows = self._called(tuple(word.key for word in span))
             start, end = span[0].start, span[-1].end
-            if not rows or _overlaps(start, end, found) or any(re.search(r"[.!?;]\s", word.gap) for word in span[1:]):
+            whole = any(text[start:end].casefold() == self._catalog[row].title.strip(" !?.").casefold() for row in rows)
+            if not rows or _overlaps(start, end, found) or (_broken(span) and not whole):
                 continue
-            if self._confident(words, place, length, found, shouting):
+            if self._confident(text, words, place, length, found, shouting):
                 self._settle(text, (start, end), rows, found, notes)
                 return length
         return 0
+
+    def _misspelt(self, text: str, words: list[Word], found: list[Mention], notes: list[str]) -> None:
+        """Names with a slip, around words that are none."""
+        taken = {place for place, word in enumerate(words) if _overlaps(word.start, word.end, found)}
+        for first, last, name in self._slips.find([word.key for word in words], taken):
+            self._settle(text, (words[first].start, words[last].end), self._called(name), found, notes)
 
     def _called(self, name: tuple[str, ...]) -> list[int]:
         """The rows a name means; a whole title goes before half of one, and that before the head of one."""
         ranks = self._names.get(name, {})
         return [row for row, rank in ranks.items() if rank == min(ranks.values())]
 
-    def _confident(self, words: list[Word], place: int, length: int, found: list[Mention], shouting: bool) -> bool:
+    def _confident(
+        self, text: str, words: list[Word], place: int, length: int, found: list[Mention], shouting: bool
+    ) -> bool:
         span = words[place : place + length]
         keys = [word.key for word in span]
         starts_sentence = place == 0 or bool(re.search(r"[.!?:;\n]", span[0].gap))
         capital = span[0].capital and not shouting and (not starts_sentence or (length > 1 and span[-1].capital))
         named = len([key for key in keys if key not in SMALL]) >= 2 or len(keys) > 3
+        if not span[0].capital and _passive(words, place, length):
+            return False
+        if re.match(r"\s*\((?:18|19|20)\d\d\)", text[span[-1].end :]):
+            return True
         if named and not self._lexicon.is_word(keys):
             return capital or not (place and words[place - 1].key in INDEFINITE)
         if capital and (length > 1 or keys[0] not in {"i", "ok"}):
             return True
-        if self._lexicon.is_word(keys) or all(key in SMALL for key in keys):
-            return length == len(words) and span[0].capital and not self._lexicon.is_word(keys)
+        plain = self._lexicon.is_word(keys) or (keys[0] in ARTICLES and self._lexicon.is_word(keys[1:]))
         alone = length == len(words)
-        ends = place + length == len(words) or words[place + length].key in CLOSERS or _mark(words[place + length].gap)
-        return alone or (
-            ends and (_wanted_before(words, place, found) or (span[0].capital and starts_sentence and not shouting))
-        )
+        opens = starts_sentence or "," in span[0].gap or words[place - 1].key in _OPENERS
+        verdict = opens and not plain and judged(text[span[-1].end :].lower())
+        if plain or all(key in SMALL for key in keys):
+            return (alone and span[0].capital and not plain) or (verdict and length > 1)
+        ends = alone or place + length == len(words) or words[place + length].key in CLOSERS
+        ends = ends or _mark(words[place + length].gap)
+        before = text[max(0, span[0].start - _NEAR) : span[0].start].lower()
+        tasted = _wanted_before(words, place, found) or cue_before(before)
+        return alone or verdict or (ends and (tasted or (span[0].capital and starts_sentence and not shouting)))
 
     def _settle(
         self, text: str, place: tuple[int, int], rows: list[int], found: list[Mention], notes: list[str]
@@ -138,34 +151,45 @@ class TitleSpotter:
             notes.append(
                 f"Several {self._catalog.domain} fit \u201c{text[start:end]}\u201d: {', '.join(labels[:4])}. Which one?"
             )
-            found.append(Mention(-1, start, end))
+            found.append(Mention(-1, start, end, tuple(rows)))
         else:
             found.append(Mention(rows[0], start, end))
 
-    def _pieces(self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str]) -> None:
+    def _pieces(self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str], shouting: bool) -> None:
         """Look up what stands after `I loved ...` piece by piece, where no title was found yet."""
-        rest = _ENDING.sub("", cue["rest"])
+        rest = cues.ENDING.sub("", cue["rest"])
         start = cue.start("rest")
         cursor = 0
-        for piece in _PIECES.split(rest):
+        for piece in cues.PIECES.split(rest):
             at = rest.index(piece, cursor) if piece else cursor
             cursor = at + len(piece)
             if piece and not _overlaps(start + at, start + cursor, found):
-                self._look_up(text, (start + at, start + cursor), found, notes, insist=False)
+                self._look_up(text, (start + at, start + cursor), found, notes, insist=False, shouting=shouting)
 
-    def _look_up(self, text: str, place: tuple[int, int], found: list[Mention], notes: list[str], insist: bool) -> None:
-        phrase = _TRIM.sub("", text[place[0] : place[1]].strip()).strip(" '\"")
+    def _look_up(
+        self,
+        text: str,
+        place: tuple[int, int],
+        found: list[Mention],
+        notes: list[str],
+        insist: bool,
+        shouting: bool = False,
+    ) -> None:
+        phrase = cues.TRIM.sub("", text[place[0] : place[1]].strip()).strip(" '\"")
         words = words_of(phrase)
         keys = [word.key for word in words]
         if not keys or _overlaps(*place, found):
             return
-        if not insist and (len(keys) > 8 or sum(map(len, keys)) < 5 or self._plain(keys)):
+        named = (
+            not shouting and len(keys) > 1 and all(word.capital for word in words) and not self._lexicon.is_word(keys)
+        )
+        if not insist and (len(keys) > 8 or sum(map(len, keys)) < 5 or (self._plain(keys) and not named)):
             return
         start = place[0] + text[place[0] : place[1]].index(phrase)
         try:
             found.append(Mention(self._find(phrase), start, start + len(phrase)))
         except RequestError as error:
-            proper = sum(word.capital for word in words) * 2 > len(words) and words[0].capital
+            proper = not shouting and sum(word.capital for word in words) * 2 > len(words) and words[0].capital
             if insist or proper:
                 found.append(Mention(-1, start, start + len(phrase)))
                 notes.append(self._unknown(phrase, str(error)))
@@ -193,7 +217,8 @@ class TitleSpotter:
     def _plain(self, keys: list[str]) -> bool:
         """True when every word is a small word or an attribute value: a description, no title."""
         return self._lexicon.is_word(keys) or all(
-            key in SMALL or self._lexicon.is_word([key]) or self._lexicon.is_word([key.rstrip("s")]) for key in keys
+            key in SMALL or key in FILLER or self._lexicon.is_word([key]) or self._lexicon.is_word([key.rstrip("s")])
+            for key in keys
         )
 
     def _unknown(self, phrase: str, error: str) -> str:
@@ -211,19 +236,23 @@ class TitleSpotter:
 
 
 def _names(title: str) -> dict[tuple[str, ...], int]:
-    """What a title is called, with a rank: whole 0, either half of `Il Postino (The Postman)` 1, its head 2."""
+    """What a title is called, with a rank: whole 0, either half of `Il Postino (The Postman)` 2, its head 4;
+    without its article one more.
+    """
     halves = _HALVES.match(title)
     head = re.split(r":|\s+-\s+", title, maxsplit=1)[0]
-    called = [(title, 0), *((half, 1) for half in (halves.groups() if halves else ()) if len(title_key(half)) > 2)]
+    called = [(title, 0), *((half, 2) for half in (halves.groups() if halves else ()) if len(title_key(half)) > 2)]
     if len(title_key(head).split()) > 1:
-        called.append((head, 2))
+        called.append((head, 4))
     names: dict[tuple[str, ...], int] = {}
     for one, rank in called:
         keys = title_key(one).split()
         if keys:
             names.setdefault(tuple(keys), rank)
+            # word by word, as a sentence is read: there `Part II` keeps its `part`
+            names.setdefault(tuple(word.key for word in words_of(one)), rank)
         if len(keys) > 1 and keys[0] in {"the", "a", "an"}:
-            names.setdefault(tuple(keys[1:]), rank)
+            names.setdefault(tuple(keys[1:]), rank + 1)  # `Fear` goes before `The Fear`
     return names
 
 
@@ -240,8 +269,22 @@ def _wanted_before(words: list[Word], place: int, found: list[Mention]) -> bool:
     return any(gap_start - 4 <= mention.end <= words[place].start for mention in found)
 
 
+def _passive(words: list[Word], place: int, length: int) -> bool:
+    """True for `I was blown away by`, which is no title."""
+    after = place + length
+    return place > 0 and words[place - 1].key in _BEING and after < len(words) and words[after].key == "by"
+
+
+def _broken(span: list[Word]) -> bool:
+    """True when a sentence ends inside; after an initial or `Dr.` none does."""
+    return any(
+        re.search(r"[.!?;]\s", word.gap) and not (word.gap[0] == "." and (len(last.key) == 1 or last.key in _SHORTENED))
+        for last, word in pairwise(span)
+    )
+
+
 def _mark(gap: str) -> bool:
-    return bool(re.search(r"[.,!?;:()]", gap))
+    return bool(re.search(r"[.,!?;:()]|\s[-\u2013\u2014]\s", gap))
 
 
 def _mostly_capital(words: list[Word]) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from llmrec.catalog import Catalog
 from llmrec.filters import Choice, Filters, Mask, Range
+from llmrec.kinds import number_words
 
 Part = Literal["any_of", "all_of", "none_of", "ranges"]
 
@@ -49,6 +50,19 @@ def without(filters: Filters, key: str) -> Filters:
             choice = _less(getattr(filters, one.part), one)
             return Filters(**{**_parts(filters), one.part: choice}, ranges=filters.ranges)
     return filters
+
+
+def release(filters: Filters, attribute: str, value: str) -> Filters:
+    """Return `filters` without one value of an attribute, whether it was asked for or kept out."""
+    parts = {
+        part: {
+            name: left
+            for name, values in choice.items()
+            if (left := tuple(v for v in values if name != attribute or v.casefold() != value.casefold()))
+        }
+        for part, choice in _parts(filters).items()
+    }
+    return Filters(**parts, ranges=filters.ranges)
 
 
 def drop_wanted(filters: Filters, attribute: str) -> Filters:
@@ -96,10 +110,12 @@ def span(attribute: str, bound: Range) -> str:
     """Return a range in words: two years and an en dash, `from 1990`, `up to 1979`; other numbers named."""
     low, high = bound
     if low is not None and high is not None:
-        words = f"{low:g}" if low == high else f"{low:g}\N{EN DASH}{high:g}"
+        words = number_words(low) if low == high else f"{number_words(low)}\N{EN DASH}{number_words(high)}"
+    elif high is not None:
+        words = f"up to {number_words(high)}"
     else:
-        words = f"from {low:g}" if low is not None else f"up to {high:g}"
-    return words if attribute == "year" else f"{attribute} {words}"
+        words = "any" if low is None else f"from {number_words(low)}"
+    return words if attribute == "year" else f"{attribute.replace('_', ' ')} {words}"
 
 
 def _part(part: Part, attribute: str, label: str, value: str = "") -> Constraint:

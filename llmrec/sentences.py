@@ -48,6 +48,8 @@ def question(catalog: Catalog, main: Sequence[str]) -> str:
 def aside(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
     """Answer what is not about items, in a sentence or two."""
     things, ask = catalog.domain, question(catalog, main)
+    if kind == "outside" and topic == "language":
+        return f"I only read English; tell me in English which {things} you liked or what you are in the mood for."
     if kind == "outside":
         hint = "tell me one you liked or what you are in the mood for"
         return f"I can only help you find {things} from this catalogue; {hint}."
@@ -67,6 +69,12 @@ def aside(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
         "reset": f"We start afresh. {ask}",
     }
     return answers.get(topic, ask)
+
+
+def undone(profile: Profile) -> str:
+    """Say that the last exchange was taken back, and which constraints are active now."""
+    labels = [one.label for one in constraints(profile.filters)]
+    return f"I took that back; what holds now: {listed(labels)}." if labels else "I took that back."
 
 
 def lead(

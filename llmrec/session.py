@@ -54,6 +54,8 @@ class Profile:
         shown: the list on display.
         focus: the row talked about last, or -1.
         asked: whether the clarifying question has been put.
+        options: rows of one name that the visitor was asked to choose from, in that order.
+        opinion: what was said of these: `like`, `dislike`, `seen` or `about`.
     """
 
     user: str = ""
@@ -68,6 +70,8 @@ class Profile:
     shown: tuple[Recommendation, ...] = ()
     focus: int = -1
     asked: bool = False
+    options: tuple[int, ...] = ()
+    opinion: str = ""
 
     @property
     def rows(self) -> tuple[int, ...]:

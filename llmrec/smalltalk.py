@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from llmrec.english import FILLER
+from llmrec.english import FILLER, FOREIGN
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
@@ -18,7 +18,8 @@ _TOPICS: tuple[tuple[str, str], ...] = (
     ),
     (
         "thanks",
-        r"(?:ok(?:ay)? |no )?(?:thanks?|thank you|thx|cheers|great|perfect|awesome|nice|cool|lovely|good)"
+        r"(?:ok(?:ay)? |no |many |cheers )*(?:thanks?|thank you|thx|cheers|that's (?:very |so )?(?:kind|nice"
+        r"|good|sweet|great)(?: of you)?|great|perfect|awesome|nice|cool|lovely|good)"
         r"(?: (?:a lot|so much|very much|you|job|one|bot|again))*",
     ),
     ("bye", r"(?:good ?bye|bye|see you|see ya|good night|cya)(?: .{0,20})?"),
@@ -46,10 +47,14 @@ _FORBIDDEN = re.compile(
     r"|\b(?:you are now|pretend (?:to be|you)|act as (?:a|an|if|my)|developer mode|jailbreak)\b"
     r"|\b(?:write|generate|debug|fix|implement|give me|explain)\b.{0,30}\b(?:code|script|python|javascript"
     r"|sql|html|regex|program|essay|poem|haiku|email|e-mail|homework)\b"
+    r"|^(?:\w+,? )?how (?:tall|deep|heavy|far away) (?:is|are|was)\b"
     r"|\b(?:api key|password)\b|\btranslate\b.{0,60}\b(?:to|into|in)\b|^\s*translate\b"
     r"|^[^a-z]*\d+\s*[-+*/x^\u00d7\u00f7]\s*\d+(?:\s*[-+*/x^\u00d7\u00f7]\s*\d+)*\s*[=?]*\s*$|\b(?:what is"
-    r"|what's|calculate|compute|how much is)\s+\d[\d\s.]*[-+*/x^\u00d7\u00f7]"
+    r"|what's|calculate|compute|how much is)\s+\d[\d\s.]*(?:[-+*/x^\u00d7\u00f7]|times|plus|minus|divided by"
+    r"|multiplied by)"
 )  # fmt: skip
+_GREETED = re.compile(r"^(?:(?:hi|hello|hey|well|okay|ok|so|hmm|please|oh)(?: there)? )+")
+_POLITE = re.compile(r"(?: (?:please|thanks|thank you|if possible))+$")
 _YEARS = re.compile(r"^\W*(?:1[89]|20)\d\d\W+(?:1[89]|20)\d\d\W*$")
 _OUTSIDE = re.compile(
     r"\b(?:weather|forecast|temperature|rain|sunny|python|javascript|java|programming|code|sql|math|maths"
@@ -57,9 +62,24 @@ _OUTSIDE = re.compile(
     r"calculate|news|politics|president|prime minister|election|stocks?|bitcoin|crypto|invest|poem|essay"
     r"|joke|recipe|cook|restaurant|hotel|"
     r"flights?|medicine|symptoms?|doctor|diagnosis|lawyer|legal|homework|capital of|population of"
-    r"|who invented|who won|how far|how tall|"
+    r"|who invented|who won|how far|how tall|pizza|dinner|lunch|breakfast|"
     r"how old are|what time|what day|what date|meaning of life|your instructions|email|train to|bus to"
     r"|directions to|tax(?:es)?)\b"
+)
+
+# questions of knowledge and errands: `how do I boil an egg`, `can you order me a taxi`, `who is the pope`
+_ERRAND = re.compile(
+    r"^(?:(?:please|hey|hi|hello|well|okay|ok|so|hmm|oh),? )*(?:"
+    r"(?:can|could|would|will) you (?:please )?(?:order|book|buy|call|cook|play|sing|send|set|open|turn|pay"
+    r"|drive|clean|fix|solve"
+    r"|teach|remind|wake|phone|text|print|draw|paint|lend|marry)\b"
+    r"|how (?:do|can|should|could) (?:i|you|we|one) (?!use|work|choose|decide|like|pick|know|find|get (?:new"
+    r"|more|other))"
+    r"|how (?:to|many|much|tall|big|far|deep|fast|heavy|high|hot|cold|expensive)\b|do you (?:like|love|enjoy"
+    r"|hate|eat|drink|sleep|dream|believe)\b|(?:who|where) (?:is|are|was|were|won|will|did|does|do|can|has)\b"
+    r"|(?:what is|what's|what are) the (?!best|most|next|first|newest|latest|one|other|second|third|last|good"
+    r"|reason)\w+ (?:of|for|in|on)\b"
+    r"|when (?:is|was|will|did|does) (?!it|that|this|the)\w+)"
 )
 
 
@@ -91,9 +111,11 @@ def topic(lower: str) -> str:
     """Return which small talk the text is (greeting, thanks, bye, mood, about, help, ok), or '' when none."""
     bare = re.sub(r"[^\w' ]+", " ", lower)
     bare = " ".join(bare.split())
-    for name, pattern in _TOPICS:
-        if re.fullmatch(pattern, bare):
-            return name
+    greeted = _GREETED.sub("", bare)
+    for said in (bare, greeted, _POLITE.sub("", greeted)):
+        for name, pattern in _TOPICS:
+            if re.fullmatch(pattern, said):
+                return name
     return ""
 
 
@@ -104,4 +126,19 @@ def forbidden(lower: str) -> bool:
 
 def outside(lower: str, noun: str) -> bool:
     """True for requests about other things, unless the domain's noun is there (`a film on the weather`)."""
-    return _OUTSIDE.search(lower) is not None and not re.search(rf"\b(?:{noun}|watch)\b", lower)
+    if re.search(rf"\b(?:{noun}|watch|recommend\w*|suggest\w*)\b", lower):
+        return False
+    return _OUTSIDE.search(lower) is not None or _ERRAND.match(lower) is not None
+
+
+def foreign(text: str) -> str:
+    """Return `script` for text whose letters are mostly not Latin, `words` for a few common words of other European
+    languages that outweigh the English ones, else ''.
+    """
+    letters = [char for char in text if char.isalpha()]
+    latin = sum(char < "\u0250" or "\u1e00" <= char <= "\u1eff" for char in letters)
+    if letters and latin * 2 < len(letters):
+        return "script"
+    words = _WORD.findall(text.casefold())
+    other = sum(word in FOREIGN for word in words)
+    return "words" if other >= 2 and other > sum(word in FILLER for word in words) else ""

@@ -7,14 +7,19 @@ enforced by the filters, not hoped for.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
-from llmrec import smalltalk
+from llmrec import cues, smalltalk
+from llmrec.amounts import Amounts, amounts_of, amounts_wanted
 from llmrec.catalog import Catalog, clean_text
+from llmrec.choosing import chosen
+from llmrec.comparing import compared_with, groups
 from llmrec.filters import Filters, Range
 from llmrec.lexicon import Lexicon, words_of
+from llmrec.lifting import lifted
 from llmrec.mentions import Mention, TitleSpotter
 from llmrec.opinions import opinion_on
 from llmrec.references import pointers
@@ -22,39 +27,9 @@ from llmrec.session import Limits, Session
 from llmrec.wants import values_wanted
 from llmrec.years import count_wanted, years_wanted
 
-Kind = Literal["recommend", "like", "dislike", "more", "reference", "why", "smalltalk", "outside", "empty"]
-
-_WHY = re.compile(
-    r"^(?:but |and |so )?(?:why|how come|explain|for what reason)\b(?! not)|\bwhy (?:that|this|these|those"
-    r"|did you|do you|the|#)|"
-    r"\b(?:did you (?:pick|choose|recommend|suggest)|reasons? (?:for|behind))\b"
-)
-_MORE = re.compile(
-    r"\b(?:something else|anything else|what else|some others?|others|another(?: one)?|^more\b(?! like"
-    r"| recent)|"
-    r"(?:some|any|one|few|show me|give me|show|even|\d) more\b(?! like| recent| than)"
-    r"|(?<!no )more(?=\s*(?:$|[.,!?]|please))|next(?: ones?)?|different(?: ones?)?|"
-    r"none of (?:these|those|them)|new ones|try again|not (?:these|those))\b"
-)
-_FRESH = re.compile(r"\b(?:instead|rather|actually|now|switch|change|what about|how about|in the mood for|let's try)\b")
-_DROP = re.compile(
-    r"\b(?:forget|drop|remove|clear|ignore|reset|lift|no more)\b(?: about)?(?: the| my| all| any| those"
-    r"| these)*\s*(?P<what>[\w' -]{0,40}?)\s*"
-    r"\b(?P<kind>filters?|constraints?|limits?|years?|decades?|genres?)\b|\bany (?P<any>years?|decades?"
-    r"|genres?|time|period)\b|"
-    r"\bno (?P<none>filters?|constraints?)\b"
-)
-_RESET = re.compile(r"^(?:please )?(?:start (?:over|again|afresh)|reset|forget everything|new conversation)[.! ]*$")
-_ASKING = re.compile(
-    r"\b(?:tell me (?:more )?about|more about|describe|what is|what's|what was|who (?:is|was|made|directed"
-    r"|wrote|starred|stars|plays)|"
-    r"when (?:was|did|is)|how long|do you (?:have|know)|have you got|what about|is there)\b"
-)
-_VERDICT = re.compile(r"\b(?:is|was|were|are) (?:(?:too|so|very|a bit|rather|quite|really) )+\w+(?: for me)?")
-_ASKED_DIRECTLY = re.compile(
-    r"^(?:do you (?:like|know|have|recommend)|have you (?:got|seen)|did you (?:like|see)"
-    r"|would you recommend|is|was)\s+(?:the )?[\"\u201c]?$"
-)
+Kind = Literal["recommend", "like", "dislike", "more", "reference", "why", "smalltalk", "outside", "empty", "undo"]
+_TIMES = frozenset(["year", "decade", "time", "period", "age", "era", "date", "release date"])
+_ENGLISH = "I read English; I went by the names and words in it that I know."
 
 
 @dataclass(frozen=True)
@@ -69,6 +44,9 @@ class Intent:
         about: rows asked about.
         filters: constraints named in this turn.
         drop: attributes whose wishes are to be forgotten first; `*` for all.
+        lift: (attribute, value) pairs that are neither asked for nor kept out any more.
+        options: rows of one name, one of which is meant; the visitor is asked which.
+        opinion: what was said about these.
         message: the text for the recommender when it holds a free description, else empty.
         k: list length asked for, or 0.
         notes: remarks on what was named but could not be acted on.
@@ -82,6 +60,9 @@ class Intent:
     about: tuple[int, ...] = ()
     filters: Filters = field(default_factory=Filters)
     drop: tuple[str, ...] = ()
+    lift: tuple[tuple[str, str], ...] = ()
+    options: tuple[int, ...] = ()
+    opinion: str = ""
     message: str = ""
     k: int = 0
     notes: tuple[str, ...] = ()
@@ -90,7 +71,7 @@ class Intent:
     @property
     def says_something(self) -> bool:
         """True when anything in it can be acted on."""
-        named = self.liked or self.disliked or self.seen or self.about or self.drop or self.k
+        named = self.liked or self.disliked or self.seen or self.about or self.drop or self.k or self.lift
         return bool(named) or not self.filters.empty
 
 
@@ -103,6 +84,7 @@ class _Reader:
     spotter: TitleSpotter
     years: tuple[int, ...]
     nouns: str
+    amounts: Amounts
 
 
 @lru_cache(maxsize=4)
@@ -111,7 +93,9 @@ def reader(catalog: Catalog) -> _Reader:
     lexicon = Lexicon(catalog)
     values = [item.attributes.get(lexicon.year) for item in catalog.items] if lexicon.year else []
     years = tuple(sorted(int(value) for value in values if isinstance(value, int | float)))
-    return _Reader(catalog, lexicon, TitleSpotter(catalog, lexicon), years, smalltalk.nouns(catalog.domain))
+    return _Reader(
+        catalog, lexicon, TitleSpotter(catalog, lexicon), years, smalltalk.nouns(catalog.domain), amounts_of(catalog)
+    )
 
 
 def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits()) -> Intent:  # noqa: B008 (frozen)
@@ -130,14 +114,32 @@ def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits(
     lower = text.casefold().replace("\u2019", "'")
     if len(lower) != len(text):  # a few letters change length when folded; places in the text must stay right
         lower = text.lower() if len(text.lower()) == len(text) else text
-    if _RESET.match(lower):
+    if cues.RESET.match(lower):
         return Intent("smalltalk", topic="reset")
+    if cues.UNDO.match(lower):
+        return Intent("undo")
     if smalltalk.forbidden(lower):
         return Intent("outside")
-    intent, rest = _named(tools, text, lower, session)
-    more = _MORE.search(rest) is not None
-    intent, rest = _wanted(tools, intent, text, rest, session, limits)
+    picked = chosen(lower, catalog, session.profile.options, tools.lexicon.year)
+    if picked >= 0:
+        return _opinion_on(picked, session.profile.opinion)
+    intent, rest, compared = _named(tools, text, lower, session)
+    lift, places = lifted(tools.lexicon, rest, session.profile.filters, tools.nouns)
+    intent, rest = replace(intent, lift=tuple(dict.fromkeys(lift))), _blank(rest, places)
+    more = cues.MORE.search(rest) is not None
+    intent, rest = _wanted(tools, intent, text, rest, session, limits, compared)
     return _judge(intent, text, lower, rest, more, tools, session)
+
+
+def _opinion_on(row: int, opinion: str) -> Intent:
+    """What was said about an item before it was clear which one was meant."""
+    if opinion == "dislike":
+        return Intent("dislike", disliked=(row,))
+    if opinion == "seen":
+        return Intent("recommend", seen=(row,))
+    if opinion == "about":
+        return Intent("reference", about=(row,))
+    return Intent("like", liked=(row,))
 
 
 def stated(text: str, catalog: Catalog) -> Filters:
@@ -145,48 +147,70 @@ def stated(text: str, catalog: Catalog) -> Filters:
     return read(text, catalog, Session("")).filters if text else Filters()
 
 
-def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Intent, str]:
-    """Read items, by title and by place; returns the text with them blanked out."""
+def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Intent, str, Range]:
+    """Read items, by title and by place; returns the text with them blanked out, and the years that `newer than` and
+    `older than` an item leave.
+    """
     mentions = tools.spotter.spot(text)
     rest = _blank(lower, [(one.start, one.end) for one in mentions.found])
     pointed, notes = pointers(rest, session.profile.rows, session.profile.focus, tools.nouns)
     pointed_at = [Mention(row, one.start, one.end) for one in pointed for row in one.rows]
     rest = _blank(rest, [(one.start, one.end) for one in pointed])
     said: dict[str, list[int]] = {"like": [], "dislike": [], "seen": [], "about": []}
-    asking = _ASKING.search(rest) is not None or _WHY.search(rest) is not None
-    for target, silent in [
-        *((one, "like") for one in mentions.found),
-        *((one, "about") for one in pointed_at),
-    ]:
-        opinion = opinion_on(lower, target.start, target.end) or ("about" if asking else silent)
-        if _ASKED_DIRECTLY.search(lower[: target.start]):
-            opinion = "about"
-        if target.row >= 0:
-            said[opinion].append(target.row)
+    options: tuple[int, ...] = ()
+    doubted = ""
+    compared: Range = (None, None)
+    asking = cues.ASKING.search(rest) is not None or cues.WHY.search(rest) is not None
+    targets = sorted(
+        [*((one, "like") for one in mentions.found), *((one, "about") for one in pointed_at)],
+        key=lambda one: (one[0].start, one[0].end),
+    )
+    for group in groups(lower, [target for target, _ in targets]):
+        than = compared_with(lower[: group[0].start], _years(tools, (one.row for one in group)))
+        if than is not None:
+            compared, place = than
+            rest = _blank(rest, [place])
+            continue
+        opinion = opinion_on(lower, group[0].start, group[-1].end)
+        for target in group:
+            silent = next(default for one, default in targets if one is target)
+            meant = opinion or ("about" if asking else silent)
+            if cues.ASKED_DIRECTLY.search(lower[: target.start]):
+                meant = "about"
+            if target.row >= 0:
+                said[meant].append(target.row)
+            elif target.options:
+                options, doubted = target.options, meant
+    return replace(_holding(said), options=options, opinion=doubted, notes=(*mentions.notes, *notes)), rest, compared
+
+
+def _holding(said: dict[str, list[int]]) -> Intent:
+    """What was said of items; a dislike goes before all else that is said of the same item."""
     disliked = tuple(dict.fromkeys(said["dislike"]))
     others = {name: tuple(dict.fromkeys(row for row in rows if row not in disliked)) for name, rows in said.items()}
-    intent = Intent(
-        "recommend",
-        others["like"],
-        disliked,
-        others["seen"],
-        others["about"],
-        notes=(*mentions.notes, *notes),
-    )
-    return intent, rest
+    return Intent("recommend", others["like"], disliked, others["seen"], others["about"])
+
+
+def _years(tools: _Reader, rows: Iterable[int]) -> list[int]:
+    if not tools.lexicon.year:
+        return []
+    found = [tools.catalog[row].attributes.get(tools.lexicon.year) for row in rows if row >= 0]
+    return [int(year) for year in found if isinstance(year, int | float)]
 
 
 def _wanted(
-    tools: _Reader, intent: Intent, text: str, rest: str, session: Session, limits: Limits
+    tools: _Reader, intent: Intent, text: str, rest: str, session: Session, limits: Limits, compared: Range
 ) -> tuple[Intent, str]:
     """Read constraints and the list length; returns the text with them blanked out."""
     drop, dropped = _dropped(tools, rest)
     rest = _blank(rest, dropped)
+    ranges, places = amounts_wanted(rest, tools.amounts)
+    rest = _blank(rest, places)
     bound: Range | None = None
     year_notes: list[str] = []
     if tools.lexicon.year:
-        years = [tools.catalog[row].attributes.get(tools.lexicon.year) for row in session.profile.rows]
-        shown = [int(year) for year in years if isinstance(year, int | float)]
+        # `like Heat but newer` is newer than Heat, whatever is on display
+        shown = _years(tools, intent.liked) or _years(tools, session.profile.rows)
         bound, spans, year_notes = years_wanted(rest, shown, tools.years)
         rest = _blank(rest, spans)
     k, places, count_notes = count_wanted(rest, tools.nouns, limits.k)
@@ -195,9 +219,12 @@ def _wanted(
     taken = {index for index, word in enumerate(words) if not rest[word.start : word.end].strip()}
     filters, hits = values_wanted(tools.lexicon, words, taken)
     rest = _blank(rest, [(words[hit.first].start, words[hit.last].end) for hit in hits])
+    filters = filters.merge(Filters(ranges=ranges))
     if bound is not None and tools.lexicon.year:
         filters = filters.merge(Filters(ranges={tools.lexicon.year: bound}))
-    if _FRESH.search(rest):
+    if compared != (None, None) and tools.lexicon.year:
+        filters = filters.merge(Filters(ranges={tools.lexicon.year: compared}))
+    if cues.FRESH.search(rest):
         drop = (*drop, *filters.any_of, *filters.all_of, *filters.ranges)
     notes = (*intent.notes, *year_notes, *count_notes)
     return replace(intent, filters=filters, drop=tuple(dict.fromkeys(drop)), k=k, notes=notes), rest
@@ -207,13 +234,19 @@ def _dropped(tools: _Reader, rest: str) -> tuple[tuple[str, ...], list[tuple[int
     """Read `any year`, `forget the filters`, `drop the comedy filter`."""
     names: list[str] = []
     spans = []
-    for match in _DROP.finditer(rest):
+    for match in cues.DROP.finditer(rest):
+        said = match.groupdict()
+        kind = next((said[name] for name in ("kind", "any", "none", "matter", "careless") if said[name]), "").rstrip(
+            "s"
+        )
+        what = said["what"] or ""
+        meant = tools.lexicon.find(words_of(what), set())
+        if kind == "part" and not meant and not re.search(r"\byears?|decades?\b", what):
+            continue
         spans.append(match.span())
-        kind = (match["kind"] or match["any"] or match["none"] or "").rstrip("s")
-        meant = tools.lexicon.find(words_of(match["what"] or ""), set())
         if meant:
             names += [hit.meaning.attribute for hit in meant]
-        elif kind in {"year", "decade", "time", "period"}:
+        elif said["when"] or said["either"] or kind in _TIMES or re.search(r"\b(?:years?|decades?)\b", what):
             names += [tools.lexicon.year] if tools.lexicon.year else []
         elif kind in tools.catalog.attribute_names:
             names.append(kind)
@@ -224,21 +257,26 @@ def _dropped(tools: _Reader, rest: str) -> tuple[tuple[str, ...], list[tuple[int
 
 def _judge(intent: Intent, text: str, lower: str, rest: str, more: bool, tools: _Reader, session: Session) -> Intent:
     """Settle the kind, and whether a free description is left once everything understood is taken out."""
-    beside = (_MORE, _FRESH, _VERDICT)
+    beside = (cues.MORE, cues.FRESH, cues.VERDICT)
     bare = _blank(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
     content = smalltalk.content(bare, tools.nouns)
-    if _WHY.search(rest) and session.profile.shown:
-        return replace(intent, kind="why", about=(*intent.about, *intent.liked), liked=(), filters=Filters(), drop=())
-    if intent.about and not (intent.liked or intent.disliked):
-        return replace(intent, kind="reference", filters=Filters(), drop=())
+    if cues.WHY.search(rest) and session.profile.shown:
+        about = (*intent.about, *intent.liked)
+        return replace(intent, kind="why", about=about, liked=(), filters=Filters(), drop=(), lift=())
+    if intent.about and not (intent.liked or intent.disliked or intent.seen):
+        return replace(intent, kind="reference", filters=Filters(), drop=(), lift=())
     if not intent.says_something and not more:
         topic = smalltalk.topic(lower)
         if topic:
             return replace(intent, kind="smalltalk", topic=topic)
         if not intent.notes and smalltalk.outside(lower, tools.nouns):
             return replace(intent, kind="outside")
+        if smalltalk.foreign(text) == "script":
+            return replace(intent, kind="outside", topic="language", notes=())
     message = text if content and (not intent.notes or intent.says_something) else ""
-    kind: Kind = "more" if more and not message else "recommend"
+    if message and smalltalk.foreign(text):
+        intent = replace(intent, notes=(*intent.notes, _ENGLISH))
+    kind: Kind = "more" if more else "recommend"
     if not message and intent.filters.empty and not more and not intent.k:
         kind = "like" if intent.liked else "dislike" if intent.disliked else kind
     return replace(intent, kind=kind, message=message)

@@ -9,12 +9,24 @@ from llmrec.filters import Filters
 from llmrec.lexicon import Hit, Lexicon, Word
 
 _REACH = 6
+_NOUN = r"(?:(?:films?|movies?|books?|games?|songs?|albums?|shows?|items?|ones|stuff|things?) )?"
+_REFUSAL = re.compile(
+    rf"{_NOUN}(?:(?:is|are|was|were) (?:just |really |simply |definitely )*(?:not|never|no)|isnt|arent|wasnt|werent)"
+    r" (?:for me|my (?:thing|taste|cup|style|kind|favou?rite)|what i|to my|on my|wanted|welcome|an option"
+    r"|of interest)\b"
+    rf"|{_NOUN}(?:bores?|annoys?|scares?|disgusts?|depress(?:es)?|irritates?) me\b"
+    rf"|{_NOUN}(?:is|are) (?:too \w+|boring|awful|terrible|off the table|out of the question|out)\b"
+    rf"|{_NOUN}(?:(?:is|are) )?(?:a |an )?(?:no go|nogo|no no|turn off|deal ?breaker|big no)\b"
+    rf"|{_NOUN}(?:has|have|need|needs|had) (?:got )?to go\b|{_NOUN}(?:must|can|should) (?:go|stay away)\b"
+    rf"|{_NOUN}(?:sucks?|stinks?|(?:put|puts|turn|turns) me off|(?:leave|leaves) me cold|wont do)\b"
+    rf"|{_NOUN}(?:do|does) (?:nothing|not (?:appeal|interest|do))\b|{_NOUN}(?:dont|doesnt) (?:appeal|interest|do)\b"
+)
 
 
 def values_wanted(lexicon: Lexicon, words: list[Word], taken: set[int]) -> tuple[Filters, list[Hit]]:
     """Read attribute values: `no horror or war` excludes, `comedy or drama` is a choice, `funny war` both."""
     hits = lexicon.find(words, taken)
-    negative = _negated(words, hits)
+    negative = _negated(words, hits) | _refused(words, hits)
     skipped = {index for index, hit in enumerate(hits) if _indifferent(words, hit)}
     wanted = [hit for index, hit in enumerate(hits) if index not in negative and index not in skipped]
     none_of: dict[str, tuple[str, ...]] = {}
@@ -51,6 +63,21 @@ def _negated(words: list[Word], hits: list[Hit]) -> set[int]:
             open_since, named = place, False
         elif word.key in TURNS and open_since >= 0 and (named or place - open_since > 1):
             open_since = -1
+    return found
+
+
+def _refused(words: list[Word], hits: list[Hit]) -> set[int]:
+    """Values that what follows them excludes: `westerns are not for me`, `horror bores me`, all of a list before it."""
+    found: set[int] = set()
+    for index, hit in enumerate(hits):
+        end = hits[index + 1].first if index + 1 < len(hits) else len(words)
+        after = words[hit.last + 1 : min(end, hit.last + 1 + _REACH)]
+        stop = next((n for n, word in enumerate(after) if re.search(r"[.!?;:\n]", word.gap)), len(after))
+        if _REFUSAL.match(" ".join(word.key for word in after[:stop])):
+            found.add(index)
+            while index and all(w.key in LINKS for w in words[hits[index - 1].last + 1 : hits[index].first]):
+                index -= 1
+                found.add(index)
     return found
 
 

@@ -39,7 +39,7 @@ _AFTER = re.compile(
     rf"|\+))?(?!'?s)(?!\d)"
 )
 _EXACT = re.compile(rf"(?<![\d-])({_YEAR})(?!\d|'?s\b)")
-_RELATIVE = re.compile(r"\b(?P<way>newer|more recent|less old|older|less recent)\b(?! than)")
+_RELATIVE = re.compile(r"\b(?P<way>newer|more recent|less old|older|less recent)\b(?! than\b)")
 _VAGUE = re.compile(r"\b(?:(?P<old>old(?! enough| fashioned)|classics?|oldies)|(?P<new>recent|modern|latest|newest))\b")
 # a year is negated only by a "no" with nothing of its own to negate: "nothing from the", not "no comedies
 # from the"
@@ -187,18 +187,24 @@ def count_wanted(text: str, nouns: str, longest: int) -> tuple[int, list[Place],
         nouns: alternatives of a regular expression for the domain's nouns.
         longest: the most that may be listed.
     """
-    verb = r"(?:give|show|recommend|suggest|list|find|get|name|want|top|just|only|best)(?: me| us)?"
+    verb = (
+        r"(?:give|show|recommend|suggest|list|find|get|name|want|need|top|just|only|best|limit(?:ed)?"
+        r"|keep|cut|reduce|shorten|make)(?: me| us| it| them| this| that| the list)?(?: down)?(?: to)?"
+    )
     things = rf"(?:{nouns}|more|others?|recommendations?|suggestions?|titles?|options?|ideas?|picks?|things?)"
-    asked_for = rf"\b{verb}(?: the| your)?(?: top| best)? {_COUNT}\b(?!\s+(?:like|one\b|of\b))"
+    some = r"(?!\s+(?:like|one\b|of\b(?! (?:them|these|those|your|the best)\b)))"
+    asked_for = rf"\b{verb}(?: the| your)?(?: top| best)? {_COUNT}\b{some}"
     counted = rf"\b{_COUNT.replace('count', 'number')} (?:(?!of\b)[\w-]+ ){{0,3}}?{things}\b"
-    match = re.search(f"{asked_for}|{counted}", text)
+    alone = _COUNT.replace("count", "alone")
+    enough = rf"(?:^\W*|[,.]\s+){alone} (?:will do|(?:is|are) (?:enough|plenty|fine)|at most|max)\b"
+    match = re.search(f"{asked_for}|{counted}|{enough}", text)
     if match is None:
         return 0, [], []
-    raw = match["count"] or match["number"]
+    raw = match["count"] or match["number"] or match["alone"]
     asked = _NUMBERS.get(raw) or (3 if raw == "a few" else 2 if raw.startswith("a couple") else int(raw))
     if asked > longest:
         return longest, [match.span()], [f"I list at most {longest} at a time."]
     if asked < 1:
         return 0, [match.span()], ["I need at least 1 to list."]
     # only the number is used up: in "two funny space films" the rest describes what is wanted
-    return asked, [match.span("count" if match["count"] else "number")], []
+    return asked, [match.span(next(name for name in ("count", "number", "alone") if match[name]))], []
