@@ -13,6 +13,7 @@ from llmrec.artifacts import read_manifest, write_bytes_atomic
 from llmrec.errors import ArtifactError, UserError
 from llmrec.eval import report_sections as sections
 from llmrec.eval.language_chat import own_instructions
+from llmrec.eval.report_conversation import conversation
 from llmrec.eval.report_data import UNKNOWN, Result, check_together, load, models
 from llmrec.eval.report_gallery import gallery
 from llmrec.eval.report_page import Block, Section, Table, Words, html, markdown
@@ -32,6 +33,7 @@ KNOWN: Mapping[str, Make] = {
     "stability": sections.stability,
     "retention": sections.retention,
     "grounding": sections.grounding,
+    "conversation": conversation,
 }
 # What makes each file; a bench is of a machine more than of a data set, and names none.
 COMMANDS: Mapping[str, str] = {
@@ -40,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "stability": "llmrec eval --suite stability",
     "retention": "llmrec eval --suite retention --data-dir DIR",
     "grounding": "llmrec eval --suite grounding",
+    "conversation": "llmrec eval --suite conversation",
     "bench-decode": "llmrec bench",
     "bench-train": "llmrec bench --train",
 }

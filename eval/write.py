@@ -22,8 +22,9 @@ def publish(
     command: str,
     seconds: float,
     n: int,
+    suite: str | None = None,
 ) -> None:
-    """Check and write a result, then print it; the suite is the file's stem.
+    """Check and write a result, then print it.
 
     Args:
         path: the file, `<suite>.json`.
@@ -35,6 +36,7 @@ def publish(
         command: as a person would type it, `llmrec ...`.
         seconds: wall-clock time of the measurement.
         n: how many things were measured.
+        suite: its name, None for the file's stem.
 
     Raises:
         DataError: the result lacks a target that the file's name asks for.
@@ -43,7 +45,7 @@ def publish(
         Row(name, {m: Estimate(v, (low, high)) for m, (v, low, high) in one.items()}) for name, one in rows.items()
     ]
     named = [Target(name, value) for name, value in targets.items()]
-    write_result(path, path.stem, dataset, protocol, lines, named, provenance(seed, command, seconds, n))
+    write_result(path, suite or path.stem, dataset, protocol, lines, named, provenance(seed, command, seconds, n))
     _print(rows, targets)
 
 

@@ -209,17 +209,17 @@ def suites(monkeypatch, tmp_path):
 
 def test_all_suites_run_in_order_and_those_that_have_a_result_not_again(suites, tmp_path):
     run.run("all", "m", None, tmp_path, data_dir=tmp_path)
-    assert suites == ["accuracy", "stability", "retention", "grounding", "report"]
+    assert suites == ["accuracy", "stability", "retention", "grounding", "conversation", "report"]
     suites.clear()
     (tmp_path / "stability-toy.json").unlink()
     run.run("all", "m", None, tmp_path, data_dir=tmp_path)
     assert suites == ["stability", "report"]
     suites.clear()
     run.run("all", "other", None, tmp_path)  # another model, and nowhere to read benchmarks from
-    assert suites == ["accuracy", "stability", "grounding", "report"]
+    assert suites == ["accuracy", "stability", "grounding", "conversation", "report"]
     suites.clear()
     run.run("all", "other", None, tmp_path, limit=5)
-    assert suites == ["accuracy", "stability", "grounding", "report"]
+    assert suites == ["accuracy", "stability", "grounding", "conversation", "report"]
 
 
 def test_one_suite_is_measured_whether_it_was_or_not_and_stamped(suites, tmp_path):
