@@ -74,14 +74,23 @@ def _grounding(job: Job) -> None:
     run_grounding(job.model, job.data, job.out, job.limit)
 
 
+def _conversation(job: Job) -> None:
+    from llmrec.eval.conversation import run_conversation
+
+    run_conversation(job.model, job.data, job.out, job.limit)
+
+
 # In the order in which `all` runs them; a suite is imported when it is run.
 MEASURING: Mapping[str, Callable[[Job], None]] = {
     "accuracy": _accuracy,
     "stability": _stability,
     "retention": _retention,
     "grounding": _grounding,
+    "conversation": _conversation,
 }
-SUITES = (*MEASURING, REPORT, ALL)
+# Published dialogues with films of their own: no model directory is measured, the data set is in --data-dir.
+DIALOGUES = ("redial", "inspired")
+SUITES = (*MEASURING, *DIALOGUES, REPORT, ALL)
 
 
 def run(
@@ -112,6 +121,10 @@ def run(
     job = Job(model, data, out, limit, data_dir, split)
     if suite == ALL:
         everything(job)
+    elif suite in DIALOGUES:
+        from llmrec.eval.crs import run_crs
+
+        run_crs(suite, job.data_dir, job.out, job.limit)
     elif suite == REPORT:
         run_report(job.out, SHIPPED if model is None else Path(model))
     else:
