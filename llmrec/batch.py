@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from llmrec import batch_input, batch_job, batch_pool
+from llmrec import batch_input, batch_job, batch_pool, hub
 from llmrec.artifacts import sha256_file
 from llmrec.batch_job import Job
 from llmrec.batch_rank import Ids, resolve
 from llmrec.datasets import open_data
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.pretrained import read_settings
 from llmrec.recommend import MAX_K, SHIPPED
 
 Progress = Callable[[int, int], None]
@@ -95,6 +94,8 @@ def rank_file(
     if not settings.restart and batch_job.finished(job):
         batch_job.tidy(job)
         return Report(requests, requests, pq.read_metadata(output).num_rows, counts)
+    if settings.part is None and not settings.restart:
+        job = batch_job.adopted(job)
     with batch_job.opened(job, settings.restart):
         todo = batch_job.missing(job)
         done = resumed = requests - sum(last - first for first, last in map(job.bounds, todo))
@@ -114,14 +115,9 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
     Raises:
         DataError, RequestError, ArtifactError: see `rank_file`.
     """
-    model = SHIPPED if settings.model is None else settings.model
-    if not model.is_dir():
-        raise ArtifactError(f"no model directory {str(model)!r}; --model is a directory made by `llmrec train`")
     if input.resolve() == output.resolve():
         raise RequestError(f"--output {str(output)!r} is the input; give another file")
-    data = str(read_settings(model)["data"]) if settings.data is None else settings.data
-    if Path(data).is_dir():
-        data = str(Path(data).resolve())  # other machines' processes stand in other directories
+    model, data = places(settings.model, settings.data)
     catalog, interactions = open_data(data)
     survey = batch_input.survey(input)
     ids = Ids.of(catalog, interactions)
@@ -133,5 +129,19 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
     versions = (version("llmrec"), version("torch"))
     id = batch_job.identity(*content, *versions, settings.k, start, stop)
     part = settings.part or batch_job.part_size(stop - start)
-    where = (str(input.resolve()), str(output.resolve()), str(model.resolve()))
+    where = (str(input.resolve()), str(output.resolve()), str(model))
     return Job(*where, data, settings.k, start, stop, part, survey.numbers, id), counts
+
+
+def places(model: Path | None, data: str | None) -> tuple[Path, str]:
+    """The model directory (the shipped one if None, fetched if `org/name`) and its data; directories as whole paths.
+
+    Raises:
+        ArtifactError: no such model.
+    """
+    model = SHIPPED if model is None else hub.find(model)
+    if not model.is_dir():
+        raise ArtifactError(f"no model directory {str(model)!r}; --model is a directory made by `llmrec train`")
+    data = hub.data_of(model) if data is None else data
+    # processes on other machines stand in other directories
+    return model.resolve(), str(Path(data).resolve()) if Path(data).is_dir() else data

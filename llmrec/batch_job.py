@@ -17,8 +17,9 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,6 +96,24 @@ def identity(*parts: str | int) -> str:
     return fingerprint_bytes(json.dumps([FORMAT, *parts]).encode())
 
 
+def adopted(job: Job) -> Job:
+    """The same job cut as an earlier run that was not finished has cut it."""
+    found = _described(job)
+    return replace(job, part=int(found["part"])) if found and found.get("id") == job.id else job
+
+
+def _described(job: Job) -> dict[str, Any] | None:
+    """What `job.json` says; None where there is none, nothing where it cannot be read."""
+    path = job.work / "job.json"
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 @contextmanager
 def opened(job: Job, restart: bool = False) -> Iterator[None]:
     """Hold the job's directory of parts, made or taken up again; nobody else can at the same time.
@@ -122,13 +141,7 @@ def opened(job: Job, restart: bool = False) -> Iterator[None]:
 
 
 def _take_up(job: Job, restart: bool) -> None:
-    describes = job.work / "job.json"
-    found = None
-    if describes.is_file():
-        try:
-            found = json.loads(describes.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {}
+    found = _described(job)
     if found is not None and (found.get("id"), found.get("part")) != (job.id, job.part) and not restart:
         raise ArtifactError(
             f"{job.work} holds parts of another job (other input, model, settings or size of parts); "
@@ -139,7 +152,7 @@ def _take_up(job: Job, restart: bool) -> None:
         if restart or found is None or entry.name.startswith("."):
             entry.unlink()
     if restart or found is None:
-        write_json_atomic(describes, asdict(job))
+        write_json_atomic(job.work / "job.json", asdict(job))
 
 
 def finished(job: Job) -> bool:

@@ -19,15 +19,15 @@ from llmrec.batch_rank import BatchRanker, Ids
 from llmrec.errors import RequestError
 from llmrec.recommend import Recommender
 
-Loader = Callable[[Job], Recommender]
+Loader = Callable[[str, str | None], Recommender]  # of a model directory and prepared data, None for the model's own
 _AHEAD = 2  # parts that wait for each process
 
 _loaded: tuple[BatchRanker, Ids] | None = None  # of this process, from its first part on
 
 
-def load(job: Job) -> Recommender:
-    """The model of a job with its data."""
-    return Recommender.from_pretrained(job.model, job.data)
+def load(model: str, data: str | None) -> Recommender:
+    """The usual loader."""
+    return Recommender.from_pretrained(model, data)
 
 
 def run(job: Job, parts: Sequence[int], workers: int, loader: Loader = load) -> Iterator[int]:
@@ -86,5 +86,5 @@ def _rank(job: Job, part: int, loader: Loader) -> int:
 
 def ready(job: Job, loader: Loader) -> tuple[BatchRanker, Ids]:
     """The model of a job, loaded, and its ids."""
-    recommender = loader(job)
+    recommender = loader(job.model, job.data)
     return BatchRanker(recommender), Ids.of(recommender.catalog, recommender.interactions)

@@ -89,7 +89,7 @@ def _trained(vectors: np.ndarray, layout: Layout, seed: int) -> Any:
     sample = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
     index = _empty(dim, layout.lists, layout.bytes, wanted)
     index.cp.seed = seed + 1
-    index.cp.min_points_per_centroid = 1
+    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # small catalogues are fine
     shown = np.ascontiguousarray(vectors[np.repeat(sample, 2) if n == 1 else sample], np.float32)
     if not np.isfinite(shown).all():
         raise DataError("item vectors are not all finite")
@@ -148,6 +148,7 @@ class DiskIndex:
         centroids = load_file(path / "centroids.safetensors")
         if self._vectors.shape != (self.n, self.dim) or centroids["lists"].shape != (self.layout.lists, self.dim):
             raise ArtifactError(f"{path}: vectors {self._vectors.shape} are not those of {self.n} items")
+        self._mapped: list[Any] = []
         self._shards = [self._opened(path, shard, centroids) for shard in range(self.layout.shards)]
 
     def __len__(self) -> int:
@@ -217,7 +218,7 @@ class DiskIndex:
         if last > first:
             lists.do_mmap()
         index.replace_invlists(lists, False)
-        index.lists_of_rows = lists  # faiss does not own it: this reference keeps it alive
+        self._mapped.append(lists)  # the index does not own them: this keeps them alive
         return index
 
 

@@ -13,7 +13,6 @@ from toy_ranking import load, make_world
 
 from llmrec import batch_input, batch_job, batch_pool
 from llmrec.batch import Settings, rank_file
-from llmrec.batch_job import Job
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.recommend import Request
 
@@ -36,12 +35,12 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def recommender(model):
-    return load(Job("", "", str(model), None, 10, 0, 0, 1, False, ""))
+    return load(str(model), None)
 
 
 @pytest.fixture(scope="module")
 def runner(recommender):
-    return partial(batch_pool.run, workers=1, loader=lambda job: recommender)
+    return partial(batch_pool.run, workers=1, loader=lambda model, data: recommender)
 
 
 def lines(path: Path, requests) -> Path:
@@ -49,10 +48,10 @@ def lines(path: Path, requests) -> Path:
     return path
 
 
-def parquet(path: Path, requests, **types) -> Path:
+def parquet(path: Path, requests, row_group_size=3, **types) -> Path:
     names = list(dict.fromkeys(name for one in requests for name in one))
     columns = {n: pa.array([one.get(n) for one in requests], types.get(n)) for n in names}
-    pq.write_table(pa.table(columns), path, row_group_size=3)
+    pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
     return path
 
 
@@ -202,9 +201,8 @@ def test_work_is_taken_up_where_it_stopped(model, runner, recommender, tmp_path)
         rank_file(source, tmp_path / "out.parquet", Settings(model=model, part=3), stops)
     assert not (tmp_path / "out.parquet").exists()
     told = []
-    report = rank_file(
-        source, tmp_path / "out.parquet", Settings(model=model, part=3), runner, lambda *now: told.append(now)
-    )
+    how = Settings(model=model)  # cut as it was before
+    report = rank_file(source, tmp_path / "out.parquet", how, runner, lambda *now: told.append(now))
     assert report.resumed == 12 and told[0] == (12, 20) and told[-1] == (20, 20)
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     again = rank_file(source, tmp_path / "out.parquet", Settings(model=model), refuse)
@@ -313,6 +311,12 @@ def bad_files(folder: Path):
         yield name, lines(folder / f"{name}.jsonl", [ok, one]), words
     yield "no JSON", folder / "no.jsonl", json.dumps(ok).encode() + b"\n{", "line 2 is not JSON"
     yield "bytes", folder / "bytes.jsonl", b"\xff\xfe\x00", "line 1 is not JSON"
+    yield (
+        "surrogate",
+        folder / "sur.jsonl",
+        b'{"request_id": "\\ud800", "items": []}',
+        "line 1 holds half of a surrogate",
+    )
     yield "deep", folder / "deep.jsonl", b"[" * 100_000, "line 1 is not JSON"
     for name, types, words in (
         ("numbers", {"items": pa.list_(pa.float64())}, "column 'items' is of type list<"),
@@ -347,9 +351,11 @@ def test_settings_out_of_bounds(model, runner, tmp_path):
         rank(model, runner, source, tmp_path)
 
 
-def test_rows_are_read_from_anywhere(tmp_path):
+@pytest.mark.parametrize("at_a_time", [2, 1024])
+def test_rows_are_read_from_anywhere(tmp_path, monkeypatch, at_a_time):
+    monkeypatch.setattr(batch_input, "_ROWS", at_a_time)
     requests = many(23)
-    for path in (lines(tmp_path / "in.jsonl", requests), parquet(tmp_path / "in.parquet", requests)):
+    for path in (lines(tmp_path / "in.jsonl", requests), parquet(tmp_path / "in.parquet", requests, row_group_size=9)):
         for start, stop in ((0, None), (0, 3), (2, 9), (3, 6), (22, 23), (23, None), (5, 5)):
             found = [row.request_id for row in batch_input.rows(path, start, stop)]
             assert found == [one["request_id"] for one in requests[start:stop]]

@@ -23,8 +23,8 @@ class DiesOnce:
     def __init__(self, mark: Path) -> None:
         self.mark = mark
 
-    def __call__(self, job):
-        recommender = load(job)
+    def __call__(self, model, data):
+        recommender = load(model, data)
         if not self.mark.exists():
             self.mark.touch()
             recommender.allowed = lambda request: os.kill(os.getpid(), 9)
@@ -65,5 +65,5 @@ def test_a_part_that_always_fails_is_said_in_one_line(cluster, tmp_path):
     assert "no such luck" in str(error.value) and "\n" not in str(error.value)
 
 
-def fails(job):
+def fails(model, data):
     raise RuntimeError("no such luck")

@@ -45,10 +45,10 @@ def make_world(root: Path) -> Path:
     return root / "model"
 
 
-def load(job) -> Recommender:
+def load(model: str, data: str | None) -> Recommender:
     """The toy model; texts are embedded by hashing."""
-    os.environ["LLMREC_HOME"] = str(Path(job.model).parent / "home")
-    return Recommender.from_pretrained(job.model, job.data, HashEmbedder())
+    os.environ["LLMREC_HOME"] = str(Path(model).parent / "home")
+    return Recommender.from_pretrained(model, data, HashEmbedder())
 
 
 def slow(seconds: float, job, parts, workers):
