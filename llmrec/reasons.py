@@ -8,6 +8,7 @@ import numpy as np
 
 from llmrec.catalog import Catalog
 from llmrec.filters import Filters
+from llmrec.kinds import number_words
 
 
 def tags(catalog: Catalog, row: int) -> list[str]:
@@ -40,7 +41,8 @@ def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[s
     wanted = {v.lower() for values in (*filters.any_of.values(), *filters.all_of.values()) for v in values}
     named = [t for t in tags(catalog, row) if {t.lower(), t.lower().replace("-", " ")} & wanted or _says(said, t)]
     fields = catalog[row].attributes
-    return named + [f"{name} {fields[name]}" for name in filters.ranges if name in fields]
+    numbers = [(name, fields[name]) for name in filters.ranges if name in fields]
+    return named + [f"{name} {number_words(v)}" for name, v in numbers if isinstance(v, int | float)]
 
 
 def _says(said: str, tag: str) -> bool:
@@ -71,7 +73,8 @@ def describe(catalog: Catalog, row: int, limit: int = 3) -> str:
     noun = singular(catalog.domain)
     tags = [v.lower() for values in fields.values() if isinstance(values, tuple) for v in values][:limit]
     words = ", ".join(tags[:-1]) + " and " + tags[-1] if len(tags) > 1 else "".join(tags)
-    year = next((int(v) for v in fields.values() if isinstance(v, int) and 1000 <= v <= 2999), None)
+    years = (v for name, v in fields.items() if name == "year" or name.endswith("_year"))
+    year = next((v for v in years if isinstance(v, int) and 1000 <= v <= 2999), None)
     head = f"{article(words)} {words} {noun}" if words else f"{article(noun)} {noun}"
     return head + (f" from {year}" if year else "")
 
