@@ -75,5 +75,8 @@ train: .venv/.runtime  ## the shipped checkpoint from nothing; resumes where it 
 eval: .venv/.runtime  ## the accuracy table of the README
 	$(BIN)/llmrec eval --suite accuracy --out eval/results
 
+browser-speed: .venv/.dev  ## seconds to the first card and word in a real browser, with the shipped model
+	cd tests && ../$(BIN)/python browser_speed.py
+
 clean:
 	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

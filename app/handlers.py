@@ -180,8 +180,9 @@ class Handlers:
             now, later = visit.profile, _without(visit.profile, tried)
             if self.chat.request(later)[1] != self.chat.request(now)[1] or not self._left(later):
                 raise RequestError("nothing else fits; take a constraint away for another list")
-        asked = visit.undo()
-        visit.profile = _without(before, tried)
+        shown, asked = visit.profile.shown, visit.undo()
+        # the old list stays on display until there is another
+        visit.profile = replace(_without(before, tried), shown=shown)
         done = len(visit.turns)
         try:
             yield from self.say(visit, asked)

@@ -134,12 +134,10 @@ def _side(handlers: Handlers) -> dict[str, Any]:
     profile = gr.Markdown(elem_id="profile", **_HTML)
     with gr.Accordion("This conversation", open=False, elem_id="browser"):
         keep = gr.Checkbox(label="Keep it in this browser", value=False, elem_id="keep")
-        share = gr.Checkbox(
-            label="Record my words with my reactions",
-            value=False,
-            visible=handlers.services.feedback is not None,
-            elem_id="share",
-        )
+        recorded = handlers.services.feedback is not None
+        share = gr.Checkbox(label="Record my words, too", value=False, visible=recorded, elem_id="share")
+        told = present.hint("This server records lists and what you press on them, without a name or your words.")
+        gr.Markdown(told, visible=recorded, elem_id="told", **_HTML)
         with gr.Row(elem_id="files"):
             export = gr.Button("Export", size="sm", min_width=0, elem_id="export")
             gr.Button("Import", size="sm", min_width=0, elem_id="import")

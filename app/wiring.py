@@ -142,7 +142,7 @@ class Wiring:
 
     def _keep(self, on: Any, request: gr.Request) -> Update:
         view = self._handlers.keep(self._visit(request), on)
-        forget = {self._parts.memory: None} if view.kept is None else {}
+        forget = {self._parts.memory: {"keep": False}} if view.kept is None else {}
         return {**self._draw(view), **forget}
 
     def _share(self, on: Any, request: gr.Request) -> None:

@@ -253,6 +253,32 @@ def test_more_items_than_cards_go_on_as_a_list() -> None:
     assert view.cards.count('<div class="more-item">') == 10
 
 
+def test_reactions_are_recorded_and_words_only_once_the_visitor_allows_it() -> None:
+    class Log:
+        def __init__(self) -> None:
+            self.lines: list[tuple[Any, ...]] = []
+
+        def react(self, *given: Any) -> None:
+            self.lines.append(given)
+
+    log = Log()
+    made = Handlers(replace(services(FakeRecommender(CATALOG)), feedback=log))  # type: ignore[arg-type]
+    visit = made.sessions.get("s1")
+    said(made, visit, "I loved Alien, my secret wish")
+    shown = [CATALOG[row].id for row in visit.profile.rows]
+    row = visit.profile.rows[0]
+    made.act(visit, f"dislike:{row}#1")
+    made.share(visit, "yes")
+    list(made.ask(visit, f"more:{visit.profile.rows[0]}#2"))
+    assert log.lines[0] == ("s1", CATALOG[row].id, "dislike", shown, None)
+    assert log.lines[1][2:] == ("more", log.lines[1][3], None)
+    assert "secret" not in str(log.lines)
+    made.share(visit, True)
+    made.act(visit, f"forget:{row}#3")
+    assert log.lines[2][2] == "forget"
+    assert "More like" in log.lines[2][4]
+
+
 # ---- who is remembered
 
 
