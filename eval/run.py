@@ -20,6 +20,7 @@ from llmrec.recommend import SHIPPED
 
 ALL = "all"
 REPORT = "report"
+RELIABILITY = "reliability"  # attacks the promises with the tests of a checkout
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ MEASURING: Mapping[str, Callable[[Job], None]] = {
 }
 # Published dialogues with films of their own: no model directory is measured, the data set is in --data-dir.
 DIALOGUES = ("redial", "inspired")
-SUITES = (*MEASURING, *DIALOGUES, REPORT, ALL)
+SUITES = (*MEASURING, *DIALOGUES, RELIABILITY, REPORT, ALL)
 
 
 def run(
@@ -125,6 +126,10 @@ def run(
         from llmrec.eval.crs import run_crs
 
         run_crs(suite, job.data_dir, job.out, job.limit)
+    elif suite == RELIABILITY:
+        from llmrec.eval.reliability import attack
+
+        attack(job.model, job.out, job.limit)
     elif suite == REPORT:
         run_report(job.out, SHIPPED if model is None else Path(model))
     else:
