@@ -46,7 +46,7 @@ class EncoderConfig:
         evaluate_every: epochs between validations.
         kind: of the layers.
         distance: attention has a learnt bias by how many items lie between, one for each head.
-        text_dims: item vectors are a free part plus a linear map of this many principal text components; 0 for none.
+        text_dims: item vectors are a free part plus a linear map of at most this many principal text components.
         average: decay a step of the running mean of all weights that is validated and kept; 0 keeps the last weights.
         negatives: size of a step's sample for the softmax; 0 takes all items up to 100,000 and 8,192 of more.
         low_bins: BSARec: how many of the lowest frequencies pass its filter as they are.

@@ -87,7 +87,7 @@ def train_encoder(
         The encoder and one log row an epoch (epoch, loss in nats, seconds, valid; with several towers also which).
 
     Raises:
-        RecipeError: text_dims without text vectors, or more than they have.
+        RecipeError: text_dims without text vectors.
     """
     if not config.towers:
         return _train_one(train, n_items, config, seed, validate, progress, text, start)
@@ -161,14 +161,15 @@ def next_item_ndcg(
 def text_part(text: np.ndarray | None, config: EncoderConfig) -> torch.Tensor | None:
     """float32[n, text_dims]: the damped principal components of the text vectors, of mean length one; None for none.
 
+    Of a catalogue or vectors too small to have that many there are fewer.
+
     Raises:
-        RecipeError: text_dims without text vectors, or more than they have.
+        RecipeError: text_dims without text vectors.
     """
     if not config.text_dims:
         return None
-    if text is None or config.text_dims > min(text.shape):
-        size = "there are none" if text is None else f"they are {list(text.shape)}"
-        raise RecipeError(f"encoder text_dims is {config.text_dims}: text vectors of that rank are needed, {size}")
+    if text is None:
+        raise RecipeError(f"encoder text_dims is {config.text_dims}, and there are no text vectors of the items")
     centred = np.asarray(text, np.float64) - np.mean(text, axis=0)
     return torch.from_numpy((centred @ whitening(text, config.text_dims)).astype(np.float32))
 
