@@ -14,7 +14,9 @@ import json
 import logging
 import os
 import secrets
+import tempfile
 import zlib
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from llmrec.session import Profile, Turn
 
 LONGEST = 48_000  # characters; what is sent back must fit into a request body
 _MOST_STATE = 4_000_000  # bytes unpacked
+_KEY_BYTES = 32
 _OPINIONS = {"liked": "like", "disliked": "dislike", "seen": "seen"}
 _log = logging.getLogger(__name__)
 
@@ -40,17 +43,34 @@ def server_key(path: Path) -> bytes:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_bytes()
-        key = secrets.token_bytes(32)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-        return key
+        return _whole_key(path) or _made_key(path)
     except OSError as error:
         _log.warning("no key can be kept at %s (%s): kept conversations end with this server", path, error.strerror)
         return secrets.token_bytes(32)
+
+
+def _whole_key(path: Path) -> bytes | None:
+    key = path.read_bytes() if path.exists() else b""
+    return key if len(key) == _KEY_BYTES else None
+
+
+def _made_key(path: Path) -> bytes:
+    """Put a new key there, whole or not at all: with one cut off by a full disk or a kill anybody could seal."""
+    descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(made, path)
+        except FileExistsError:  # of another server that starts just now, or one that is not whole
+            if _whole_key(path) is None:
+                os.replace(made, path)
+        return path.read_bytes()
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(made)
 
 
 def seal(visit: Visit, chat: Chat, key: bytes) -> str:

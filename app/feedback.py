@@ -167,5 +167,5 @@ def reactions(path: Path) -> Iterator[Reaction]:
             )
             for visitor, at, items, item, reaction, words in db.execute(query):
                 yield Reaction(visitor, at, tuple(json.loads(items)), item, reaction, words)
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{str(path)!r} cannot be read as feedback: {error}") from None

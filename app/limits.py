@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llmrec.recommend import Request
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+BODY_SECONDS = 30.0  # in which a request's body must have come; 64 kB take less on any line
 
 # What the page and the two endpoints need of Gradio's routes. Upload, files, proxy, recordings, run history,
 # direct calls past the queue and the monitoring pages answer 404.
@@ -131,11 +133,15 @@ class Guard:
         refused = self._refused(scope)
         body = b""
         if not refused and scope["method"] not in {"GET", "HEAD"}:
-            read = await _body(receive, self._body_bytes)
-            if read is None:
-                refused = (413, f"The request is larger than {self._body_bytes:,} bytes.")
+            try:
+                read = await asyncio.wait_for(_body(receive, self._body_bytes), BODY_SECONDS)
+            except TimeoutError:
+                refused = (408, f"The request did not come within {BODY_SECONDS:g} seconds.")
             else:
-                body = read
+                if read is None:
+                    refused = (413, f"The request is larger than {self._body_bytes:,} bytes.")
+                else:
+                    body = read
         if refused:
             await answer.refuse(*refused)
             return
@@ -153,7 +159,7 @@ class Guard:
         if scope["method"] not in {"GET", "HEAD"} and origin and origin.partition("://")[2] != host:
             return 403, "Requests from other sites are not accepted."
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._body_bytes:
+        if not (length.isascii() and length.isdigit()) or int(length) > self._body_bytes:
             return 413, f"The request is larger than {self._body_bytes:,} bytes."
         return None
 

@@ -30,6 +30,7 @@ CONFIG = "LLMREC_CONFIG"
 SECRETS = frozenset({"password", "backend_key"})
 _SHORTEST_PASSWORD = 8
 _READ_BY_OTHERS = 0o077
+_LONGEST_FILE, _MOST_DOTS = 65_536, 100
 
 
 class Settings(BaseSettings):
@@ -226,11 +227,17 @@ def _check_environment(environment: Mapping[str, str]) -> None:
 
 def _check_file(path: Path) -> None:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # tomllib takes memory by the square of a key's parts; settings have one
+        if len(text) > _LONGEST_FILE or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+            raise UserError(f"{path} is no file of settings: it is too long, or a line has too many dots")
+        values = tomllib.loads(text)
         mode = path.stat().st_mode
     except OSError as error:
         raise UserError(f"cannot read the settings in {str(path)!r}: {error.strerror or error}") from None
-    except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
         raise UserError(f"{path} is not TOML: {' '.join(str(error).split())}") from None
     if SECRETS & values.keys() and mode & _READ_BY_OTHERS:
         name = sorted(SECRETS & values.keys())[0]

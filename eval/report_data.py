@@ -78,7 +78,7 @@ def _read(path: Path) -> Result:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         check_result(value, path.stem)
-    except (OSError, ValueError) as error:  # DataError is a ValueError, too
+    except (OSError, ValueError, RecursionError) as error:  # DataError is a ValueError, too
         raise DataError(f"{path.name}: {' '.join(str(error).split())}") from None
     told = value["protocol"]
     return Result(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from llmrec import templates
-from llmrec.artifacts import expect_fingerprint, fingerprint_bytes, read_manifest, writing
+from llmrec.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, writing
 from llmrec.catalog import Catalog
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, UserError
 from llmrec.fusion import Fusion
 from llmrec.model import ModelConfig, RecModel, config_dict
 from llmrec.neighbours import ItemKNN
@@ -27,6 +28,11 @@ from llmrec.sequence import config_dict as encoder_dict
 from llmrec.weights import BaseFiles, base_model, load_base
 
 KIND = "model"
+# What a directory may ask for before its weights are looked at: larger sizes would only be a way to fill the memory.
+_MOST = {
+    "model": {"lora_rank": 1024, "lora_alpha": 1 << 20, "user_slots": 64, "adapter_width": 1 << 16},
+    "encoder": {"dim": 1 << 14, "layers": 128, "heads": 1 << 10, "max_len": 1 << 16, "text_dims": 1 << 14},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,18 +105,35 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
     expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
     expect_fingerprint(manifest, "templates", templates.version(), "set of prompt templates")
     config = read_config(Path(path))
-    arrays = load_arrays(Path(path) / "semantic_ids.safetensors")
+    with _in_one_line(Path(path)):
+        return _loaded(Path(path), manifest, config, progress)
+
+
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Say which directory it was, whatever its contents make the parsers and constructors below raise."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ArtifactError(f"{path} does not load: {type(error).__name__}: {first}") from error
+
+
+def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], progress: bool) -> Pretrained:
+    arrays = load_arrays(path / "semantic_ids.safetensors")
     ids = SemanticIds(np.array(arrays["codes"]), np.array(arrays["book"]))
     expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
     base = base_model(config["base"]["id"], progress=progress)
     expect_fingerprint(manifest, "base", base.sha256, "base model")
     lm, tokenizer = load_base(base)
     expect_fingerprint(manifest, "tokenizer", tokenizer_fingerprint(tokenizer), "tokenizer")
-    encoder = SequenceEncoder.from_state(load_arrays(Path(path) / "encoder.safetensors"), config["encoder"])
+    encoder = SequenceEncoder.from_state(load_arrays(path / "encoder.safetensors"), config["encoder"])
     model = RecModel(lm, tokenizer, ids, encoder, ModelConfig(**config["model"]))
-    model.load_added(load_file(Path(path) / "adapter.safetensors"))
+    model.load_added(load_file(path / "adapter.safetensors"))
     fusions = {kind: Fusion(weights) for kind, weights in config["fusion"].items()}
-    neighbours = ItemKNN.from_state(load_arrays(Path(path) / "neighbours.safetensors"))
+    neighbours = ItemKNN.from_state(load_arrays(path / "neighbours.safetensors"))
     return Pretrained(model, np.array(arrays["prior"]), neighbours, fusions, config["settings"], manifest.meta)
 
 
@@ -129,7 +152,28 @@ def read_config(path: Path) -> dict[str, Any]:
     """The configuration of a model directory; ArtifactError when it is not one."""
     try:
         config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        _ = config["base"]["id"], config["model"], config["encoder"], config["fusion"], config["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}/config.json cannot be used: {error!r}") from None
+        _check(config)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path}/config.json cannot be used: {str(error)[:200] or type(error).__name__}") from None
     return config
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """Types and sizes, before anything is looked for by a name in it or built to a size in it."""
+    _typed(config["base"]["id"], str, "base id")
+    _typed(config["settings"]["data"], str, "settings data")
+    _typed(config["settings"]["window"], int, "settings window")
+    for kind, weights in config["fusion"].items():
+        for part, weight in weights.items():
+            _typed(weight, int | float, f"weight of {part} in {kind}")
+    for section, bounds in _MOST.items():
+        for holder in (config[section], *config[section].get("towers", ())):
+            for name in bounds.keys() & holder.keys():
+                _typed(holder[name], int, name)
+                if not 0 <= holder[name] <= bounds[name]:
+                    raise ValueError(f"{name} is {holder[name]}; it lies between 0 and {bounds[name]}")
+
+
+def _typed(value: object, kind: Any, what: str) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{what} is {str(value)[:60]!r}, not of type {getattr(kind, '__name__', kind)}")

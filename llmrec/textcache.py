@@ -27,6 +27,6 @@ def text_vectors(catalog: Catalog, embedder: Embedder, cache: Path) -> np.ndarra
     try:
         with writing(path, KIND, {"catalog": catalog.fingerprint}) as directory:
             save_file({"vectors": vectors}, directory / "vectors.safetensors")
-    except OSError:
-        pass  # a read-only cache costs some seconds at every start, nothing else
+    except (OSError, ArtifactError):
+        pass  # a cache that is read-only, or damaged past replacing, costs some seconds at every start, nothing else
     return vectors
