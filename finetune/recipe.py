@@ -149,7 +149,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         raise RecipeError(f"no recipe '{name_or_path}'; give a YAML file or one of: {known}")
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of bad text, of odd dates, of deep nesting
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import ipaddress
 import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +26,51 @@ from llmrec.sequence import SASRec, SASRecConfig, SequenceEncoder
 os.environ.setdefault("LLMREC_FEEDBACK", "off")  # no test may write where a person's feedback lies
 
 GENRES = ("Comedy", "Horror")
+
+# Every attempt to leave this machine, by whatever library: refused and noted (promise 21).
+NETWORK: list[str] = []
+
+
+class NetworkRefused(OSError):
+    """What a test gets that reaches beyond this machine."""
+
+
+def _stay_here(event: str, given: tuple[Any, ...]) -> None:
+    if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+        address = given[1]
+        host = address[0] if isinstance(address, tuple) else None  # a path, of a Unix socket, is here
+    elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
+        host = given[0]
+    else:
+        return
+    if host is None or _is_here(host):
+        return
+    # "connecting" a datagram socket sends nothing: libraries do it to learn their own address
+    if not (event == "socket.connect" and given[0].type & socket.SOCK_DGRAM == socket.SOCK_DGRAM):
+        NETWORK.append(f"{event} {str(host)[:100]}")
+    raise NetworkRefused(errno.ENETUNREACH, f"a test reached for {host!r}")
+
+
+def _is_here(host: str | bytes) -> bool:
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    try:
+        address = ipaddress.ip_address(name.strip("[]").partition("%")[0])
+    except ValueError:
+        return name in {"", "localhost"}
+    return address.is_loopback or address.is_unspecified
+
+
+sys.addaudithook(_stay_here)
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaves_this_machine() -> Iterator[None]:
+    """Fail a test that reached beyond this machine, even where the code took the refusal in its stride."""
+    before = len(NETWORK)
+    yield
+    tried = NETWORK[before:]
+    del NETWORK[before:]
+    assert not tried, f"the network was tried: {tried}"
 
 
 class HashEmbedder:
