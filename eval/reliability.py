@@ -188,9 +188,7 @@ def _examples(root: ElementTree.Element) -> Counter[str]:
         name = one.get("name", "")
         if name.startswith(prefix):
             text = base64.b64decode(one.get("value", "")).decode("utf-8", "replace")
-            out[name.removeprefix(prefix)] += sum(
-                map(int, re.findall(r"(\d+) passing", text))
-            )
+            out[name.removeprefix(prefix)] += sum(map(int, re.findall(r"(\d+) passing", text)))
     return out
 
 

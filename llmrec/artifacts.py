@@ -262,20 +262,20 @@ def _parse(path: Path, kind: str) -> Manifest:
         raise ArtifactError(f"{path}/{MANIFEST} cannot be read: {error}") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-        raise ArtifactError(f"{path}: artifact format {found!r} is unknown; this version reads format {FORMAT}")
+        raise ArtifactError(f"{path}: artifact format {found!r:.80} is unknown; this version reads format {FORMAT}")
     if raw.get("kind") != kind:
-        raise ArtifactError(f"{path} is an artifact of kind {raw.get('kind')!r}; one of kind {kind!r} is needed")
+        raise ArtifactError(f"{path} is an artifact of kind {raw.get('kind')!r:.80}; one of kind {kind!r} is needed")
     if raw.get("self") != (seal := _seal(raw)):
-        raise ArtifactError(f"{path}/{MANIFEST} was changed: its sha256 is {seal}, it says {raw.get('self')}")
+        raise ArtifactError(f"{path}/{MANIFEST} was changed: its sha256 is {seal}, it says {raw.get('self')!s:.80}")
     try:
         files = {name: (_digest(e["sha256"]), int(e["bytes"])) for name, e in raw["files"].items()}
         prints, versions = dict(raw["fingerprints"]), dict(raw["versions"])
         manifest = Manifest(kind, prints, dict(raw["meta"]), files, versions)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path}/{MANIFEST} is malformed: {error!r}") from None
+        raise ArtifactError(f"{path}/{MANIFEST} is malformed: {error!r:.200}") from None
     for name in files:
         if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
-            raise ArtifactError(f"{path}/{MANIFEST} names {name!r}, which is outside the directory")
+            raise ArtifactError(f"{path}/{MANIFEST} names {name!r:.200}, which is outside the directory")
     return manifest
 
 
