@@ -24,7 +24,7 @@ check: .venv/.dev  ## style, types and the direction of imports
 	$(BIN)/lint-imports
 
 test: check  ## the whole suite, hermetic, under five minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: .venv/.dev  ## twenty kills -9 at random moments of training; the result must be the same bytes
 	LLMREC_TEST_KILLS=20 $(BIN)/python -m pytest tests/test_training.py -k kill_9

@@ -183,9 +183,10 @@ def _object(raw: bytes, where: str) -> Mapping[str, Any]:
 
 def _check_columns(names: Sequence[str], where: str) -> None:
     if "request_id" not in names:
-        raise DataError(f"{where}: column 'request_id' is missing; there are: {', '.join(names) or 'none'}")
+        raise DataError(f"{where}: column 'request_id' is missing; there are: {', '.join(names)[:200] or 'none'}")
     if unknown := [name for name in names if name not in COLUMNS]:
-        raise DataError(f"{where}: column {unknown[0]!r} is unknown; the columns of a request are {', '.join(COLUMNS)}")
+        odd, known = unknown[0][:100], ", ".join(COLUMNS)
+        raise DataError(f"{where}: column {odd!r} is unknown; the columns of a request are {known}")
     if not any(name in names for name in TO_GO_BY):
         raise DataError(f"{where}: a column to go by is missing; give one of {', '.join(TO_GO_BY)}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import offline  # noqa: F401  # isort: skip
+
 import errno
 import hashlib
 import ipaddress

@@ -216,9 +216,10 @@ def test_base_samples_come_from_the_base_and_are_reproducible():
 
 def test_answers_to_everyday_instructions_are_replayed_and_none_is_of_the_benchmark():
     model = make_model()
-    asked = everyday(model, 400)
-    assert len(asked) == len(load("everyday").user) and all(ids[-1] == asked[0][-1] for ids in asked)
-    passages = sample_base(model, 8, 400, seed=3, batch=2)  # documents, chats, answers, answers
+    assert len(everyday(model, 400)) == len(load("everyday").user)
+    asked = everyday(model, 120)  # the toy tokenizer spells: the long ones do not fit
+    assert 5 < len(asked) < len(load("everyday").user) and all(ids[-1] == asked[0][-1] for ids in asked)
+    passages = sample_base(model, 8, 120, seed=3, batch=2)  # documents, chats, answers, answers
     for ids in passages[4:]:
         assert any(ids[: len(one)].tolist() == one for one in asked)
     ours = {line.casefold() for line in load("everyday").user}
