@@ -41,10 +41,10 @@ TARGET_CELLS = {(10, 256, 1), (50, 256, 1)}
 QUICK = (20, 128, 1)
 PROTOCOL = (
     "Medians of up to 5 interleaved runs in one process; ci95 holds the fastest and the slowest run (for 5 runs a 94 % "
-    "interval of the median). Fewer runs where 5 would take over the cell's limit; 16 users taken as 16 times one user "
-    "where a single run of the reference would (reference_users says how many were run). float32. Prompts: random "
-    "words and item tokens, no user slot, nothing known before. floor: operations counted over the rate of the fastest "
-    "matrix product measured in the same run."
+    "interval of the median). Fewer runs where 5 would take over the cell's limit; where 16 users would take the "
+    "reference over it, 16 times its runs of one user in the cell before count (reference_users says how many were "
+    "run). float32. Prompts: random words and item tokens, no user slot, nothing known before. floor: operations "
+    "counted over the rate of the fastest matrix product measured in the same run."
 )
 
 
@@ -60,6 +60,7 @@ class Cell:
     reference_users: int
     same_items: float
     floor: float
+    expected: tuple[tuple[int, ...], ...]
 
     @property
     def name(self) -> str:
@@ -117,7 +118,8 @@ def run(model: str | Path | None, out: Path, quick: bool = False, seed: int = 0,
     cells = []
     for users, length, beams in ((u, n, b) for u in USERS for n in LENGTHS for b in BEAMS):
         limit = TARGET_SECONDS if (beams, length, users) in TARGET_CELLS else CELL_SECONDS
-        cells.append(measure(pair, beams, length, users, rate, seed, limit))
+        one = next((c for c in cells if (c.beams, c.length, c.users) == (beams, length, 1)), None)
+        cells.append(measure(pair, beams, length, users, rate, seed, limit, one))
         _print(cells[-1])
     others = _others(pair, bundle, text, console, seed)
     named = "" if data_dir is None else f" --data-dir {data_dir.name}"
@@ -130,26 +132,35 @@ def _warm(pair: Pair, seed: int) -> None:
     pair.reference(prompts, 2)
 
 
-def measure(pair: Pair, beams: int, length: int, users: int, rate: float, seed: int, limit: float) -> Cell:
-    """Time one setting, each side within about `limit` seconds; the sides take turns."""
+def measure(
+    pair: Pair, beams: int, length: int, users: int, rate: float, seed: int, limit: float, alone: Cell | None = None
+) -> Cell:
+    """Time one setting, each side within about `limit` seconds; the sides take turns.
+
+    `alone` is the same setting for one user: its runs of the reference count where all users would take too long.
+    """
     prompts = random_prompts(pair.bundle, users, length, seed)
     need = parts.operations(pair, prompts, beams)
     one = parts.operations(pair, prompts[:1], 1) / rate * beams * 1.5  # what `generate` may take for a user
     shown = prompts if one * users <= limit else prompts[:1]
     factor = users / len(shown)
     repeats = _repeats(limit, need / rate * 1.5)
-    references = _repeats(limit, one * len(shown))
-    ours, reference, same = [], [], []
+    known = alone is not None and len(shown) == 1
+    references = 0 if known else _repeats(limit, one * len(shown))
+    ours: list[float] = []
+    reference = [factor * s for s in alone.reference] if known and alone else []
+    expected = alone.expected if known and alone else ()
     for turn in range(max(repeats, references)):
         if turn < references:
-            expected, seconds = _timed(lambda: pair.reference(shown, beams))
+            named, seconds = _timed(lambda: pair.reference(shown, beams))
+            expected = tuple(tuple(int(row) for row in rows) for rows in named)
             reference.append(seconds * factor)
         if turn < repeats:
             found, seconds = _timed(lambda: pair.ours(prompts, beams))
             ours.append(seconds)
-    for rows, others in zip(found, expected, strict=False):
-        same.append(len(set(rows) & set(others)) / len(others))
-    return Cell(beams, length, users, ours, reference, len(shown), float(np.mean(same)), need / rate)
+    same = [len(set(rows) & set(others)) / len(others) for rows, others in zip(found, expected, strict=False)]
+    share = float(np.mean(same))
+    return Cell(beams, length, users, ours, reference, len(shown), share, need / rate, expected)
 
 
 def _repeats(limit: float, seconds: float) -> int:

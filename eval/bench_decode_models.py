@@ -167,7 +167,7 @@ def synthetic_pair(model: RecModel, seed: int, items: int = ITEMS, depth: int = 
 
 def random_prompts(bundle: RecModel, users: int, length: int, seed: int) -> list[Rendered]:
     """Prompts of random words and item tokens, half and half, without control tokens and user slots."""
-    rng = np.random.default_rng([seed, users, length])
+    rng = np.random.default_rng([seed, length])  # the first of many is the one of one
     vocab = bundle.vocab
     words = np.setdiff1d(np.arange(vocab.base), sorted(bundle.renderer.control))
     out = []
