@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmrec.app.limits import checked
 from llmrec.catalog import Catalog, clean_text
 from llmrec.chat import Items, Notice, Token
 from llmrec.errors import RequestError, UserError
@@ -47,7 +48,7 @@ class Api:
         history: list[int] = []
         if not isinstance(user, str) or not isinstance(message, str):
             raise RequestError("user and message must be texts; leave them empty for none")
-        wish = self._checked(Session("api"), message)
+        wish = checked(self._chat, Session("api"), message)
         count = self._k(k)
         if user:
             history += self._chat.recommender.history_of(user[:_USER_CHARS])
@@ -60,7 +61,7 @@ class Api:
 
     def chat(self, session: Session, message: object) -> dict[str, Any]:
         """Answer one message of the caller's own conversation."""
-        asked = self._checked(session, message)
+        asked = checked(self._chat, session, message)
         text, notices = "", list[str]()
         items: tuple[Recommendation, ...] | None = None
         done = len(session.turns)
@@ -103,14 +104,6 @@ class Api:
     def _seal(self, token: str) -> str:
         """Ids are sealed, so that nobody can make up one that another caller would also make up."""
         return hmac.new(self._key, token[:22].encode(), hashlib.sha256).hexdigest()[:16]
-
-    def _checked(self, session: Session, message: object) -> str:
-        if not isinstance(message, str):
-            raise RequestError(f"the message is of type {type(message).__name__}; send text")
-        refusal = self._chat.refusal(session, message)
-        if refusal:
-            raise RequestError(refusal)
-        return message
 
     def _k(self, k: object) -> int:
         most = self._chat.limits.k

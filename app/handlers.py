@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from llmrec.app import archive, present, present_side, present_trace, suggest
-from llmrec.app.limits import Visit
+from llmrec.app.limits import Visit, checked
 from llmrec.app.services import Services
 from llmrec.catalog import Catalog, clean_text
 from llmrec.chat import Chat, Done, Items, Notice, Token
 from llmrec.errors import RequestError
 from llmrec.narrow import constraints
 from llmrec.resources import home
-from llmrec.session import Profile, Session
+from llmrec.session import Profile
 from llmrec.trace import trace
 from llmrec.understand import reader
 
@@ -87,7 +87,7 @@ class Handlers:
         Raises:
             RequestError: the message exceeds a bound, or another reply is being written.
         """
-        asked = self.checked(visit, message)
+        asked = checked(self.chat, visit, message)
         if visit.busy:
             raise RequestError("the last reply is still being written; press Stop first")
         shown = clean_text(asked, self.chat.limits.message_chars)
@@ -233,15 +233,6 @@ class Handlers:
     def suggestions(self, visit: Visit) -> tuple[str, ...]:
         """Return a few texts worth sending next."""
         return suggest.suggestions(self.catalog, self._tools.lexicon, self._tools.years, visit)
-
-    def checked(self, session: Session, message: object) -> str:
-        """Return the message when it is text within bounds; RequestError says what is wrong otherwise."""
-        if not isinstance(message, str):
-            raise RequestError(f"the message is of type {type(message).__name__}; send text")
-        refusal = self.chat.refusal(session, message)
-        if refusal:
-            raise RequestError(refusal)
-        return message
 
     def _list(self, visit: Visit) -> None:
         visit.asked, visit.seconds = self.chat.request(visit.profile)[0], ()

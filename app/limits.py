@@ -18,6 +18,7 @@ from llmrec.errors import RequestError
 from llmrec.session import Session
 
 if TYPE_CHECKING:
+    from llmrec.chat import Chat
     from llmrec.recommend import Request
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -64,6 +65,16 @@ class Visit(Session):
     asked: Request | None = None
     tried: tuple[int, ...] = ()
     seconds: tuple[tuple[str, float], ...] = ()
+
+
+def checked(chat: Chat, session: Session, message: object) -> str:
+    """Return the message when it is text within bounds; RequestError says what is wrong otherwise."""
+    if not isinstance(message, str):
+        raise RequestError(f"the message is of type {type(message).__name__}; send text")
+    refusal = chat.refusal(session, message)
+    if refusal:
+        raise RequestError(refusal)
+    return message
 
 
 class Sessions:

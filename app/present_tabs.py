@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from llmrec.app.present import field
+from llmrec.app.present import field, hint
 
 if TYPE_CHECKING:
     from llmrec.app.batch import Outcome
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 _LINES = 50  # requests whose lists are shown
 _TOP = 3  # items shown of each
 Points = Sequence[tuple[float, float]]
-
-
-def note(words: str) -> str:
-    """A muted line."""
-    return f'<div class="sub">{field(words)}</div>'
 
 
 def wrong(words: str) -> str:
@@ -67,7 +62,7 @@ def batch(catalog: Catalog, outcome: Outcome, measured: Mapping[str, float], plo
     if not outcome.ended:
         return f'<div class="sub" role="status">{field(done)}</div>{bar(len(outcome.answers), outcome.total)}'
     counted = [f"{name.replace('_', ' ')}: {count}" for name, count in sorted(outcome.counts.items()) if count]
-    said = "".join(note(words) for words in (*outcome.notes, *counted))
+    said = "".join(hint(words) for words in (*outcome.notes, *counted))
     return f"{said}{measures(measured)}{plots}{_lists(catalog, outcome)}"
 
 
@@ -99,7 +94,7 @@ def _lists(catalog: Catalog, outcome: Outcome) -> str:
         cells = (str(answer.row.request_id)[:60], asked[:80], titles or "nothing left", place)
         rows += f"<tr>{''.join(f'<td>{field(cell)}</td>' for cell in cells)}</tr>"
     left = len(outcome.answers) - _LINES
-    more = note(f"{left} more requests are ranked and not shown.") if left > 0 else ""
+    more = hint(f"{left} more requests are ranked and not shown.") if left > 0 else ""
     return table(("request", "goes by", f"first {_TOP} items", "place of the target"), rows) + more
 
 
@@ -143,7 +138,7 @@ def sid_map(catalog: Catalog, points: Sequence[Point], total: int) -> str:
         "Each dot is an item where its semantic ID puts it: two principal components of its codes' centroids. "
         f"One colour is one first code. Point at a dot for its title.{shown}"
     )
-    return f'{note(words)}<svg class="sid-map"><title>Map of the semantic IDs</title>{dots}</svg>'
+    return f'{hint(words)}<svg class="sid-map"><title>Map of the semantic IDs</title>{dots}</svg>'
 
 
 def _dot(catalog: Catalog, one: Point) -> str:
@@ -191,7 +186,7 @@ def _curve(name: str, points: Points) -> str:
 
 def results(found: Sequence[Result], unread: Sequence[str]) -> str:
     """A table for each result file, with intervals and where it comes from."""
-    said = "".join(note(line) for line in unread)
+    said = "".join(hint(line) for line in unread)
     return said + "".join(_result(one) for one in found)
 
 
@@ -208,7 +203,7 @@ def _result(one: Result) -> str:
     tables = table(("", *one.metrics), rows) if one.metrics else ""
     targets = table(("target", "value"), wanted) if wanted else ""
     heading = f"<h3>{field(f'{one.name}: {one.dataset}')}</h3>"
-    return f'<section class="result">{heading}{tables}{targets}{note(one.source)}</section>'
+    return f'<section class="result">{heading}{tables}{targets}{hint(one.source)}</section>'
 
 
 def _estimate(value: tuple[float, float, float] | None) -> str:

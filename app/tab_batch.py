@@ -19,7 +19,7 @@ def build(services: Services) -> None:
     folder = services.settings.batch_dir
     if folder is None:
         gr.Markdown(
-            present_tabs.note(
+            present.hint(
                 "No folder is set. Start the server with --batch-dir FOLDER, and the request files in it (Parquet or "
                 "JSON lines, as llmrec rank takes them) can be chosen here. Nothing can be uploaded."
             ),
@@ -27,7 +27,7 @@ def build(services: Services) -> None:
         )
         return
     gr.Markdown(
-        present_tabs.note(
+        present.hint(
             "Request files in the server's folder, as llmrec rank takes them. A column target (the id of what was "
             f"taken next) is measured. Here up to {batch.MOST_ROWS} requests are ranked; llmrec rank has no such bound."
         ),

@@ -23,7 +23,7 @@ def build(services: Services) -> None:
     base = BaseWords(services.recommender)
     domain = services.chat.catalog.domain
     gr.Markdown(
-        present_tabs.note(
+        present.hint(
             "The same request, answered by the whole recommender, by its encoder alone, by text look-up, and by the "
             f"language model without item tokens, which may name {domain} that are not here."
         ),

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import get_render_context
 
-from llmrec.app import model_view, present_tabs
+from llmrec.app import model_view, present, present_tabs
 from llmrec.app.services import Services
 from llmrec.recommend import SHIPPED
 
@@ -40,11 +40,11 @@ def _filled(services: Services) -> Callable[[], list[str]]:
     def fill() -> list[str]:
         card, drawn = still()
         found = model_view.curves(services.settings.model or SHIPPED)
-        curves = present_tabs.curves(found) or present_tabs.note(
+        curves = present_tabs.curves(found) or present.hint(
             f"No {model_view.JOURNAL} lies beside the model; training writes one to its work directory."
         )
         tables, unread = model_view.results(services.settings.results)
-        results = present_tabs.results(tables, unread) or present_tabs.note(
+        results = present_tabs.results(tables, unread) or present.hint(
             "There are no result files; make eval writes them."
         )
         return [card, drawn, curves, results]

@@ -12,7 +12,7 @@ import gradio as gr
 from llmrec.app import present
 from llmrec.app.api import register
 from llmrec.app.handlers import Handlers, View
-from llmrec.app.limits import Visit
+from llmrec.app.limits import Visit, checked
 from llmrec.app.services import Services
 from llmrec.app.ui import Parts, page
 from llmrec.errors import UserError
@@ -127,7 +127,7 @@ class Wiring:
     def _edit(self, edit: gr.EditData, request: gr.Request) -> Iterator[Update]:
         visit = self._visit(request)
         with _toasts():
-            self._handlers.checked(Visit("edit"), edit.value)
+            checked(self._handlers.chat, Visit("edit"), edit.value)
             place = edit.index[0] if isinstance(edit.index, list | tuple) else edit.index
             before = self._handlers.rewind(visit, place)
         if before:

@@ -8,10 +8,9 @@ it would take too long it is measured fewer times, or for one user and multiplie
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -145,18 +144,18 @@ def measure(
     shown = prompts if one * users <= limit else prompts[:1]
     factor = users / len(shown)
     repeats = _repeats(limit, need / rate * 1.5)
-    known = alone is not None and len(shown) == 1
-    references = 0 if known else _repeats(limit, one * len(shown))
+    before = alone if len(shown) == 1 else None
+    references = 0 if before else _repeats(limit, one * len(shown))
     ours: list[float] = []
-    reference = [factor * s for s in alone.reference] if known and alone else []
-    expected = alone.expected if known and alone else ()
+    reference = [factor * s for s in before.reference] if before else []
+    expected = before.expected if before else ()
     for turn in range(max(repeats, references)):
         if turn < references:
-            named, seconds = _timed(lambda: pair.reference(shown, beams))
+            named, seconds = parts.timed(lambda: pair.reference(shown, beams))
             expected = tuple(tuple(int(row) for row in rows) for rows in named)
             reference.append(seconds * factor)
         if turn < repeats:
-            found, seconds = _timed(lambda: pair.ours(prompts, beams))
+            found, seconds = parts.timed(lambda: pair.ours(prompts, beams))
             ours.append(seconds)
     same = [len(set(rows) & set(others)) / len(others) for rows, others in zip(found, expected, strict=False)]
     share = float(np.mean(same))
@@ -165,12 +164,6 @@ def measure(
 
 def _repeats(limit: float, seconds: float) -> int:
     return int(np.clip(limit // seconds, 1, REPEATS))
-
-
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    value = call()
-    return value, time.perf_counter() - start
 
 
 def _number(value: float) -> Estimate:

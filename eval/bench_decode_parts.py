@@ -79,6 +79,13 @@ def memory_ratio(pair: Pair, prompts: list[Rendered], beams: int) -> float:
     return peak_bytes(lambda: decode.items(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill)
 
 
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call gives, and the seconds it took."""
+    start = time.perf_counter()
+    value = call()
+    return value, time.perf_counter() - start
+
+
 @dataclass(frozen=True)
 class MaskTime:
     """Of a trie of `items`: seconds to build it, to narrow it to a filter, and of its slowest masking step."""

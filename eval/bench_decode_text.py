@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from llmrec import decode
 from llmrec.attention import KeyValues, Part
 from llmrec.body import Body
 from llmrec.errors import DataError
+from llmrec.eval.bench_decode_parts import timed
 from llmrec.fallback import body_of
 from llmrec.model import RecModel
 from llmrec.quantise import Int8Weights, int8_weights
@@ -66,14 +66,14 @@ def text_speed(model: RecModel, lm: Any, tokens: int, repeats: int) -> TextSpeed
     seconds: dict[str, list[float]] = {"reference": [], "float32": [], "int8": []}
     same = []
     for prompt in questions(model) * repeats:
-        (expected, count), spent = _timed(lambda p=prompt: generate_words(lm, model, p, tokens))  # type: ignore[misc]
+        (expected, count), spent = timed(lambda p=prompt: generate_words(lm, model, p, tokens))  # type: ignore[misc]
         seconds["reference"].append(count / spent)
-        words, spent = _timed(lambda p=prompt: _streamed(model, p, tokens, None))  # type: ignore[misc]
+        words, spent = timed(lambda p=prompt: _streamed(model, p, tokens, None))  # type: ignore[misc]
         seconds["float32"].append(count / spent)
         same.append(words == expected.rstrip("\ufffd"))
         if weights is not None:
             counted = _Counted(weights)
-            _, spent = _timed(lambda p=prompt, w=counted: _streamed(model, p, tokens, w))  # type: ignore[misc]
+            _, spent = timed(lambda p=prompt, w=counted: _streamed(model, p, tokens, w))  # type: ignore[misc]
             seconds["int8"].append(counted.tokens / spent)
     median = {name: float(np.median(values)) if values else None for name, values in seconds.items()}
     return TextSpeed(median["reference"] or 0.0, median["float32"] or 0.0, median["int8"], float(np.mean(same)))
@@ -96,12 +96,6 @@ class _Counted(Int8Weights):
         return super().head(hidden)
 
     tokens: int
-
-
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    value = call()
-    return value, time.perf_counter() - start
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from llmrec.eval import rewording
 from llmrec.eval.metrics import Rows
 from llmrec.eval.rewording import Nouns
 from llmrec.interactions import Split
+from llmrec.sentences import listed
 from llmrec.titles import title_key
 
 Kind = Literal["next", "candidates", "attributes", "named"]
@@ -199,8 +200,3 @@ def _fill(
         "titles": listed([catalog[row].title for row in (case.named if named is None else named)]),
     }
     return nouns.fill(phrase, **slots)
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -23,6 +23,7 @@ from llmrec.interactions import Split, leave_one_out
 from llmrec.neighbours import item_counts
 from llmrec.rank import Rows, Scores, top_k
 from llmrec.recommend import Recommender
+from llmrec.sentences import listed
 
 Span = tuple[float, float, float]  # value, low, high
 FILMS = 5  # what the sentence is written from
@@ -122,7 +123,7 @@ def visitors(catalog: Catalog, split: Split, limit: int | None, seed: int) -> li
 
 def by_titles(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
     """The sentence that names the films."""
-    return str(rng.choice(BY_TITLE)).format(titles=_listed([catalog.label(row) for row in films]))
+    return str(rng.choice(BY_TITLE)).format(titles=listed([catalog.label(row) for row in films]))
 
 
 def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
@@ -137,11 +138,7 @@ def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) 
     tags = [word.casefold() for word, _ in Counter(words).most_common(3)] or [catalog.domain]
     years = [year for row in films if isinstance(year := catalog[row].attributes.get("year"), int)]
     span = " to ".join(str(year) for year in sorted({min(years), max(years)})) if years else "any time"
-    return str(rng.choice(BY_FIELDS)).format(tags=f"{_listed(tags)} {catalog.domain}", years=span)
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return str(rng.choice(BY_FIELDS)).format(tags=f"{listed(tags)} {catalog.domain}", years=span)
 
 
 def _answers(recommender: Recommender, common: Scores, case: Case, kind: str, filtered: bool) -> dict[str, Answer]:

@@ -10,15 +10,15 @@ Schoenemann, 1966). Served are the full encoder's vectors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from llmrec.artifacts import fingerprint_arrays, fingerprint_bytes
+from llmrec.artifacts import fingerprint_arrays
 from llmrec.finetune import stages
 from llmrec.finetune.stages import Inputs, key
 from llmrec.sequence import SequenceEncoder, config_dict
-from llmrec.sequence_training import next_item_ndcg, train_encoder
+from llmrec.sequence_training import train_encoder
 
 
 def folds_of(users: int, folds: int, seed: int) -> np.ndarray:
@@ -67,7 +67,7 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
     fingerprint = key(
         train=train.fingerprint,
         full=fingerprint_arrays(**full.state()),
-        text=None if text is None or not _reads_text(inputs) else fingerprint_bytes(text.tobytes()),
+        text=stages.text_fingerprint(inputs, text),
         config=config,
         folds=folds,
         seed=inputs.recipe.seed,
@@ -76,18 +76,9 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
     return np.split(vectors, train.offsets[1:-1])
 
 
-def _fit(inputs: Inputs, kept: Sequence[bool] | np.ndarray, text: np.ndarray | None) -> SequenceEncoder:
+def _fit(inputs: Inputs, kept: np.ndarray, text: np.ndarray | None) -> SequenceEncoder:
     """An encoder on the kept users' train part; the epoch is chosen as for the full one, on kept users."""
-    train, recipe, split = inputs.split.train, inputs.recipe, inputs.split
-    users = [int(u) for u in stages.choosing_users(split) if kept[int(u)]]
-    histories, targets = [split.history(u, "valid") for u in users], split.valid[users]
-
-    def validate(candidate: SequenceEncoder) -> float:
-        return next_item_ndcg(candidate, histories, targets)
-
-    part = train.where(np.asarray(kept)[train.user])
+    train, recipe = inputs.split.train, inputs.recipe
+    validate = stages.validation(inputs.split, (u for u in stages.choosing_users(inputs.split) if kept[u]))
+    part = train.where(kept[train.user])
     return train_encoder(part, len(inputs.catalog), recipe.encoder, recipe.seed, validate, inputs.say, text)[0]
-
-
-def _reads_text(inputs: Inputs) -> bool:
-    return any(part.text_dims for part in inputs.recipe.encoder.parts)

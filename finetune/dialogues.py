@@ -12,9 +12,10 @@ import numpy as np
 
 from llmrec.catalog import Catalog
 from llmrec.finetune.wishes import wish
-from llmrec.finetune.world import Example, World, joined, pick, say, slice_of
+from llmrec.finetune.world import Example, World, pick, say, slice_of
 from llmrec.reasons import describe, listing, singular, tags
 from llmrec.render import ItemRef, Message, UserRef
+from llmrec.sentences import listed
 from llmrec.templates import Slot, fill, load
 
 
@@ -24,7 +25,7 @@ def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
     for rows, vectors, t in slice_of(world, rng, 6):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
         slots: dict[str, Slot] = {
-            "liked": joined(names) or f"a {singular(world.catalog.domain)}",
+            "liked": listed(names) or f"a {singular(world.catalog.domain)}",
             "wish": wish(world.catalog, int(rows[t]), rng)[0],
         }
         first = fill(pick(opening.user, rng), slots)

@@ -15,12 +15,12 @@ import numpy as np
 
 from llmrec import datasets
 from llmrec.errors import RequestError, UserError
-from llmrec.finetune.stages import Say, choosing_users
+from llmrec.finetune.stages import Say, choosing_users, validation
 from llmrec.interactions import Interactions, Split, leave_one_out
 from llmrec.modeldir import Parts, read_parts, write_parts
 from llmrec.neighbours import NeighbourSettings, neighbours_of
 from llmrec.sequence import SequenceEncoder
-from llmrec.sequence_training import next_item_ndcg, train_encoder
+from llmrec.sequence_training import train_encoder
 from llmrec.trie import log_mass
 
 MOVED = 0.8  # mean cosine of user vectors below which the adapter should be trained again
@@ -124,12 +124,7 @@ def refit(
     say: Say,
 ) -> tuple[SequenceEncoder, float, float]:
     """The better of the former and the refitted encoder, and their values."""
-    histories = [split.history(int(u), "valid") for u in users]
-    targets = split.valid[users]
-
-    def validate(encoder: SequenceEncoder) -> float:
-        return next_item_ndcg(encoder, histories, targets)
-
+    validate = validation(split, users)
     before = validate(parts.encoder)
     if not epochs:
         return parts.encoder, before, before

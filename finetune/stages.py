@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,19 @@ def fusing_users(split: Split) -> np.ndarray:
     return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
 
 
+def validation(split: Split, users: Iterable[int]) -> Callable[[SequenceEncoder], float]:
+    """What an encoder is chosen by: NDCG@10 of these users' validation items."""
+    chosen = np.asarray(list(users), np.int64)
+    histories, targets = [split.history(int(u), "valid") for u in chosen], split.valid[chosen]
+    return lambda candidate: next_item_ndcg(candidate, histories, targets)
+
+
+def text_fingerprint(inputs: Inputs, text: np.ndarray | None) -> str | None:
+    """Sha256 hex of the text vectors where the encoder's settings read them."""
+    reads = any(part.text_dims for part in inputs.recipe.encoder.parts)
+    return fingerprint_bytes(text.tobytes()) if text is not None and reads else None
+
+
 def encoder(inputs: Inputs, text: np.ndarray | None = None) -> SequenceEncoder:
     """Train (or load) the sequential encoder on the train part; `text` float32[n, d] where its recipe asks for it."""
     recipe, n = inputs.recipe, len(inputs.catalog)
@@ -77,22 +90,16 @@ def encoder(inputs: Inputs, text: np.ndarray | None = None) -> SequenceEncoder:
     config = config_dict(recipe.encoder)
 
     def make() -> Mapping[str, np.ndarray]:
-        histories = [inputs.split.history(int(u), "valid") for u in users]
-
-        def validate(candidate: SequenceEncoder) -> float:
-            return next_item_ndcg(candidate, histories, inputs.split.valid[users])
-
-        train = inputs.split.train
+        train, validate = inputs.split.train, validation(inputs.split, users)
         return train_encoder(train, n, recipe.encoder, recipe.seed, validate, inputs.say, text)[0].state()
 
-    reads = text is not None and any(part.text_dims for part in recipe.encoder.parts)
-    words = {"text": fingerprint_bytes(text.tobytes())} if text is not None and reads else {}
+    words = text_fingerprint(inputs, text)
     fingerprint = key(
         train=inputs.split.train.fingerprint,
         valid=[int(r) for r in inputs.split.valid[users]],
         config=config,
         seed=recipe.seed,
-        **words,
+        **({"text": words} if words else {}),
     )
     return SequenceEncoder.from_state(stage(inputs, "encoder", fingerprint, make), config)
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from llmrec.finetune import dialogues
 from llmrec.finetune.wishes import wish
-from llmrec.finetune.world import Example, World, ask, joined, pick, say, slice_of
+from llmrec.finetune.world import Example, World, ask, pick, say, slice_of
 from llmrec.reasons import describe
 from llmrec.render import ItemRef, Message, Part, Rendered, UserRef
+from llmrec.sentences import listed
 from llmrec.templates import Slot, fill, load
 
 
@@ -82,7 +83,7 @@ def liked_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
     template = load("liked")
     for rows, _, t in slice_of(world, rng, 2):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 6))) : t]]
-        yield ask(pick(template.user, rng), {"liked": joined(names)}, int(rows[t]))
+        yield ask(pick(template.user, rng), {"liked": listed(names)}, int(rows[t]))
 
 
 def search_item(world: World, rng: np.random.Generator) -> Iterator[Example]:

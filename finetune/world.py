@@ -64,11 +64,6 @@ def say(phrase: str, wished: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def joined(names: Sequence[str]) -> str:
-    """A list in words: "A, B and C"."""
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
-
-
 def ask(phrase: str, slots: Mapping[str, Slot], row: int) -> list[Message]:
     """A question whose answer is one item."""
     return [Message("user", fill(phrase, slots)), Message("assistant", (ItemRef(row, loss=True),))]

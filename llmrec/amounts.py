@@ -17,6 +17,7 @@ from functools import cached_property
 from llmrec.catalog import Catalog
 from llmrec.filters import Range
 from llmrec.kinds import date_number
+from llmrec.lexicon import is_year
 
 _PRICES = ("price", "cost", "prices")
 _MONEY = r"(?:dollars?|bucks|euros?|pounds?|usd|eur|gbp|yen)"
@@ -65,7 +66,7 @@ class Amounts:
 def amounts_of(catalog: Catalog) -> Amounts:
     """Tell which attributes hold numbers and dates, and what they are called."""
     kinds = {name: catalog.kind(name) for name in catalog.attribute_names}
-    numbers = [name for name, kind in kinds.items() if kind == "number" and not _is_year(name)]
+    numbers = [name for name, kind in kinds.items() if kind == "number" and not is_year(name)]
     values = {name: [item.attributes[name] for item in catalog.items if name in item.attributes] for name in kinds}
     whole = frozenset(name for name in numbers if all(float(str(v)).is_integer() for v in values[name]))
     dates = sorted((name for name, kind in kinds.items() if kind == "date"), key=lambda name: -len(values[name]))
@@ -93,10 +94,6 @@ def amounts_wanted(text: str, amounts: Amounts) -> tuple[dict[str, Range], list[
         found[amounts.dates[0]], place = when
         spans.append(place)
     return found, spans
-
-
-def _is_year(name: str) -> bool:
-    return name.casefold() == "year" or name.casefold().endswith("_year")
 
 
 def _nouns(name: str) -> tuple[str, ...]:

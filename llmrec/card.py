@@ -64,15 +64,6 @@ def fill_card(card: str, results: Sequence[Mapping[str, Any]]) -> str:
     return f"---\n{data.to_yaml()}\n---\n{head.rstrip()}\n\n{_section(results)}{mark}{tail}\n"
 
 
-def write_card(model: Path, results: Path, dataset: str) -> str:
-    """The card of a model directory with its results; the directory is left as it is.
-
-    Raises:
-        DataError: see `load_results`.
-    """
-    return fill_card((model / "README.md").read_text(encoding="utf-8"), load_results(results, dataset))
-
-
 def save_card(path: Path, card: str) -> None:
     """Write a card, the old file or the new one at any moment."""
     write_bytes_atomic(path, card.encode())

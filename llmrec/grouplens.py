@@ -9,10 +9,10 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from llmrec.catalog import ID_LIMIT, TITLE_LIMIT, Catalog, Item, Value, clean_text
+from llmrec.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
-from llmrec.reading import Event, Report, assemble, lines, number, whole
+from llmrec.reading import Event, Report, assemble, identifier, lines, number, whole
 from llmrec.titles import display_title, split_year
 
 _FORMS = ((".csv", ""), (".csv", ".gz"), (".dat", ""), (".dat", ".gz"))
@@ -61,16 +61,10 @@ def _csv(text: str, where: str) -> list[str]:
         raise DataError(f"{where}: {error}") from None
 
 
-def _id(raw: str, where: str) -> str:
-    if not raw or clean_text(raw, ID_LIMIT) != raw:
-        raise DataError(f"{where}: id {raw[:60]!r} is empty, too long or does not print")
-    return raw
-
-
 def _events(path: Path) -> Iterator[Event]:
     for where, (user, film, rating, stamp) in _cells(path, _RATINGS):
         time, value = whole(stamp, f"{where}, timestamp"), number(rating, f"{where}, rating")
-        yield Event(_id(user, where), _id(film, where), time, value)
+        yield Event(identifier(user, f"{where}: id"), identifier(film, f"{where}: id"), time, value)
 
 
 def _films(path: Path) -> Iterator[Item]:
@@ -81,4 +75,4 @@ def _films(path: Path) -> Iterator[Item]:
             attributes["genre"] = names
         if year is not None:
             attributes["year"] = year
-        yield Item(_id(id, where), display_title(title) or f"Film {id}", "", attributes)
+        yield Item(identifier(id, f"{where}: id"), display_title(title) or f"Film {id}", "", attributes)

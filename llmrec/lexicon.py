@@ -119,7 +119,7 @@ class Lexicon:
         self._phrases: dict[tuple[str, ...], Meaning] = {}
         for name in sorted(self._names, key=lambda one: len(self._values[one])):
             self._add_attribute(name)
-        self.year = next((name for name in catalog.attribute_names if _is_year(name)), None)
+        self.year = next((name for name in catalog.attribute_names if is_year(name)), None)
         self.main = self._main(catalog)
 
     def _add_attribute(self, name: str) -> None:
@@ -200,7 +200,8 @@ def _is_words(catalog: Catalog, name: str) -> bool:
     return any(isinstance(item.attributes.get(name), str | tuple) for item in catalog.items)
 
 
-def _is_year(name: str) -> bool:
+def is_year(name: str) -> bool:
+    """Whether an attribute of this name holds a year, not an amount."""
     return name.casefold() == "year" or name.casefold().endswith("_year")
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
-from llmrec.catalog import Catalog, Item
+from llmrec.catalog import ID_LIMIT, Catalog, Item, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
 
@@ -135,6 +135,17 @@ def plain(value: object) -> str:
     if not isinstance(value, str):
         return ""
     return " ".join(_TAG.sub(" ", html.unescape(value)).split())
+
+
+def identifier(text: str, what: str) -> str:
+    """Return an id as it stands.
+
+    Raises:
+        DataError: it is empty, longer than `ID_LIMIT`, or holds what does not print; begins with `what`.
+    """
+    if not text or clean_text(text, ID_LIMIT) != text:
+        raise DataError(f"{what} {text[:60]!r} is empty, too long or does not print")
+    return text
 
 
 def number(text: str, where: str) -> float:

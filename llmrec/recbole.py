@@ -13,7 +13,7 @@ from pathlib import Path
 from llmrec.catalog import ID_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
-from llmrec.reading import Event, Report, assemble, lines, number, whole
+from llmrec.reading import Event, Report, assemble, identifier, lines, number, whole
 from llmrec.titles import display_title, split_year
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -147,10 +147,7 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[Cells]:
 
 
 def _id(cells: Cells, column: str) -> str:
-    raw = cells.values[column].strip()
-    if not raw or clean_text(raw, ID_LIMIT) != raw:
-        raise DataError(f"{cells.where}: {column} {raw[:60]!r} is empty, too long or does not print")
-    return raw
+    return identifier(cells.values[column].strip(), f"{cells.where}: {column}")
 
 
 def _events(path: Path) -> Iterator[Event]:

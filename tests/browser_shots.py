@@ -7,9 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from browser_world import FLAGS, chromium, served
+from browser_world import browsing, served
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from llmrec.app.settings import load
 from llmrec.recommend import Recommender
@@ -61,10 +60,8 @@ def main() -> None:
     """Serve, look, write."""
     with tempfile.TemporaryDirectory() as scratch:
         settings = load(feedback=str(Path(scratch) / "feedback.sqlite"))
-        with served(Recommender.from_pretrained(), settings) as world, sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=chromium(), args=FLAGS)
+        with served(Recommender.from_pretrained(), settings) as world, browsing() as browser:
             draw(browser, world.url)
-            browser.close()
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from browser_world import FLAGS, chromium, served
-from playwright.sync_api import sync_playwright
+from browser_world import browsing, served
 
 from llmrec.app.settings import load
 from llmrec.eval.write import publish
@@ -66,8 +65,7 @@ def talk(page: Any, messages: list[str]) -> list[dict[str, float]]:
 def measure(url: str) -> tuple[list[float], list[dict[str, float]]]:
     """Return seconds from opening the page to its first card for each visitor, and the times of every message."""
     opened, times = [], []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=FLAGS)
+    with browsing() as browser:
         for messages in TALKS:
             page = browser.new_context(viewport={"width": 1360, "height": 900}).new_page()
             started = time.perf_counter()
@@ -75,7 +73,6 @@ def measure(url: str) -> tuple[list[float], list[dict[str, float]]]:
             page.wait_for_selector("#cards .card", timeout=60_000)
             opened.append(time.perf_counter() - started)
             times += talk(page, messages)
-        browser.close()
     return opened, times
 
 

@@ -35,6 +35,17 @@ def chromium() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
+@contextmanager
+def browsing() -> Iterator[Any]:
+    """The browser of `chromium()`, headless; closed at the end."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
 class Spoken(Recommender):
     """The toy model; its words, which are noise, are replaced by given ones that come as slowly as asked."""
 

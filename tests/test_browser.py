@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_world import FLAGS, Spoken, World, chromium, served, toy, watch
+from browser_world import Spoken, World, browsing, chromium, served, toy, watch
 from fakes import FakeRecommender, films
 from payloads import HOSTILE
 
@@ -42,10 +42,8 @@ def world(home: Path) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        one = driver.chromium.launch(executable_path=chromium(), args=FLAGS)
+    with browsing() as one:
         yield one
-        one.close()
 
 
 @pytest.fixture(scope="module")

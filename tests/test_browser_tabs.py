@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_world import FLAGS, World, chromium, served, toy, watch
+from browser_world import World, browsing, chromium, served, toy, watch
 
 from llmrec.app.settings import load
 
@@ -37,10 +37,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        one = driver.chromium.launch(executable_path=chromium(), args=FLAGS)
+    with browsing() as one:
         yield one
-        one.close()
 
 
 def opened(browser: Any, world: World, tab: str, **options: Any) -> tuple[Any, dict[str, list[str]]]:

@@ -66,7 +66,7 @@ def test_a_refresh_fits_everything_but_the_language_model(world, tmp_path):
 def test_a_refit_that_validates_worse_is_not_kept(world, tmp_path, monkeypatch):
     folder, model = world
     values = iter([0.5, 0.4, 0.3, 0.4, 0.4])
-    monkeypatch.setattr("llmrec.finetune.refresh.next_item_ndcg", lambda *a: next(values))
+    monkeypatch.setattr("llmrec.finetune.stages.next_item_ndcg", lambda *a: next(values))
     said = []
     done = refresh(model, folder / "more", tmp_path / "out", epochs=2, say=said.append)
     assert not done.refitted and done.user_cosine == 1.0 and "is kept" in said[-1]

@@ -9,10 +9,11 @@ from conftest import make_catalog, make_interactions, make_model
 from llmrec.catalog import Catalog, Item
 from llmrec.finetune import dialogues
 from llmrec.finetune.tasks import TASKS, TEXT_TASKS
-from llmrec.finetune.world import World, joined
+from llmrec.finetune.world import World
 from llmrec.interactions import leave_one_out
 from llmrec.reasons import describe, tags
 from llmrec.render import ItemRef, Text, UserRef
+from llmrec.sentences import listed
 
 
 @pytest.fixture(scope="module")
@@ -150,4 +151,4 @@ def test_refusals_stand_under_the_frame_and_invent_only_what_is_not_there(world)
 
 
 def test_lists_in_words():
-    assert joined(["a"]) == "a" and joined(["a", "b"]) == "a and b" and joined(["a", "b", "c"]) == "a, b and c"
+    assert listed(["a"]) == "a" and listed(["a", "b"]) == "a and b" and listed(["a", "b", "c"]) == "a, b and c"
