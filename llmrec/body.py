@@ -137,8 +137,7 @@ class LeanBody:
         self, index: int, layer: Layer, x: torch.Tensor, parts: Sequence[Part], views: Sequence[View],
         rotation: tuple[torch.Tensor, torch.Tensor], last: bool,
     ) -> torch.Tensor:  # fmt: skip
-        q, k, v = (y.view(len(x), -1, self.layout.head_dim) for y in layer.qkv(layer.before_attention(x)))
-        q, k = _rotate(q, layer.q_norm, rotation), _rotate(k, layer.k_norm, rotation)
+        q, k, v = self._queries_keys_values(layer, x, rotation)
         counts = [len(part) for part in parts]
         for part, keys, values in zip(parts, k.split(counts), v.split(counts), strict=True):
             part.memory.write(index, keys, values)
@@ -155,6 +154,20 @@ class LeanBody:
         gate, up = layer.gate_up(layer.before_mlp(x))
         (y,) = layer.down(layer.activation(gate).mul_(up))
         return x + y if layer.after_mlp is None else x + layer.after_mlp(y)
+
+    def _queries_keys_values(
+        self, layer: Layer, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """float[r, heads or kv_heads, head_dim] each, queries and keys rotated."""
+        ys = layer.qkv(layer.before_attention(x))
+        heads = (ys[0] if len(ys) == 1 else torch.cat(ys, dim=-1)).view(len(x), -1, self.layout.head_dim)
+        q, k, v = heads.split([self.heads, self.layout.kv_heads, self.layout.kv_heads], dim=1)
+        if layer.q_norm is None and layer.k_norm is None:  # one rotation of both: 54 us for 256 rows instead of 89
+            q, k = _rotate(heads[:, : -v.shape[1]], rotation).split([q.shape[1], k.shape[1]], dim=1)
+            return q, k, v
+        q = q if layer.q_norm is None else layer.q_norm(q)
+        k = k if layer.k_norm is None else layer.k_norm(k)
+        return _rotate(q, rotation), _rotate(k, rotation), v
 
     def _rotations(self, x: torch.Tensor, positions: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Per kind of layer, cosines and signed sines float[r, 1, head_dim]."""
@@ -173,14 +186,20 @@ class LeanBody:
     def with_projections(self, new: Callable[[Projection], Projection]) -> LeanBody:
         """The same body with every projection exchanged, for example for a quantised one."""
         layers = (
-            replace(y, qkv=new(y.qkv), out=new(y.out), gate_up=new(y.gate_up), down=new(y.down)) for y in self.layers
+            replace(y, qkv=_joint(new(y.qkv)), out=new(y.out), gate_up=new(y.gate_up), down=new(y.down))
+            for y in self.layers
         )
         return replace(self, layers=tuple(layers))
 
 
-def _rotate(x: torch.Tensor, norm: Norm | None, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _joint(projection: Projection) -> Projection:
+    """The same projection with one output, the others' side by side, where it is one matrix anyway."""
+    outs = getattr(projection, "outs", None)
+    return projection if outs is None else replace(projection, outs=(sum(outs),))  # type: ignore[type-var]
+
+
+def _rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     cos, sin = rotation
-    x = x if norm is None else norm(x)
     half, out = x.shape[-1] // 2, x * cos
     # what `roll` would move is added half by half: a copy less
     out[..., :half].addcmul_(x[..., half:], sin[..., :half])
