@@ -20,7 +20,10 @@ from llmrec.templates import Slot, fill, load
 
 
 def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
-    """One to four turns: liked titles and a wish, an item with a sentence of reason, then critiques and exclusions."""
+    """One to four items: liked titles and a wish, an item with a sentence of reason, then critiques of several kinds.
+
+    One conversation in six begins with an empty request and the question that answers it.
+    """
     opening = load("conversation")
     for rows, vectors, t in slice_of(world, rng, 6):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
@@ -31,7 +34,8 @@ def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
         first = fill(pick(opening.user, rng), slots)
         if rng.random() < 0.5:
             first = (UserRef(vectors[t - 1]), *first)
-        messages = [Message("user", first), _suggest(world, int(rows[t]), rng)]
+        messages = _clarification(rng) if rng.random() < 1 / 6 else []
+        messages += [Message("user", first), _suggest(world, int(rows[t]), rng)]
         for turn in range(1, min(int(rng.integers(1, 5)), len(rows) - t)):
             messages.append(_critique(world.catalog, int(rows[t + turn - 1]), int(rows[t + turn]), rng))
             messages.append(_suggest(world, int(rows[t + turn]), rng))
@@ -51,12 +55,35 @@ def _suggest(world: World, row: int, rng: np.random.Generator) -> Message:
     return Message("assistant", fill(pick(load("conversation").assistant, rng), answer, loss=True))
 
 
+def _clarification(rng: np.random.Generator) -> list[Message]:
+    """Nothing to go by, and one question back."""
+    template = load("clarification")
+    asked = Message("user", fill(pick(template.user, rng), {}))
+    return [asked, Message("assistant", fill(pick(template.assistant, rng), {}, loss=True))]
+
+
 def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generator) -> Message:
-    """What somebody says who was shown one item and takes the other: an exclusion where that is true, else a wish."""
+    """What somebody says who was shown one item and takes the other: what is true of the two, else a wish."""
+    more = _more(catalog, shown, wanted)
+    if more and rng.random() < 0.25:
+        slots: dict[str, Slot] = {"more": pick(more, rng), "title": catalog[shown].title}
+        return Message("user", fill(pick(load("comparison").user, rng), slots))
     gone = [tag for tag in tags(catalog, shown) if tag not in tags(catalog, wanted)]
     if gone and rng.random() < 0.4:
         return Message("user", fill(pick(load("exclusion").user, rng), {"tag": pick(gone, rng).lower()}))
     return Message("user", fill(pick(load("critique").user, rng), {"wish": wish(catalog, wanted, rng)[0]}))
+
+
+def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
+    """What the wanted item is more than the shown one: by year and by tags that only it has."""
+    a, b = (
+        next((v for v in catalog[row].attributes.values() if isinstance(v, int) and 1000 <= v <= 2999), None)
+        for row in (shown, wanted)
+    )
+    out = [f"more {tag.lower()}" for tag in tags(catalog, wanted) if tag not in tags(catalog, shown)]
+    if a is not None and b is not None and a != b:
+        out.append("newer" if b > a else "older")
+    return out
 
 
 def explanation(world: World, rng: np.random.Generator) -> Iterator[Example]:

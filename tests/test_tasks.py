@@ -114,15 +114,36 @@ def test_a_critique_excludes_what_the_next_item_has_not(world):
 
 
 def test_conversations_have_one_to_four_turns_and_true_sentences(world):
-    turns = set()
+    turns, clarified = set(), 0
     for messages in examples(world, "conversation", 100):
         assert [m.role for m in messages] == ["user", "assistant"] * (len(messages) // 2)
-        turns.add(len(messages) // 2)
-        for message in messages[1::2]:
+        asked_back = not items_of(messages[1])
+        clarified += asked_back
+        turns.add(len(messages) // 2 - asked_back)
+        assert not asked_back or "?" in words_of(messages[1])
+        for message in messages[3 if asked_back else 1 :: 2]:
             (row,) = items_of(message)
             said = words_of(message)
             assert not said or (world.catalog.label(row) in said and describe(world.catalog, row) in said)
     assert turns <= {1, 2, 3, 4} and len(turns) >= 2
+    assert 5 <= clarified <= 35
+
+
+def test_a_comparison_is_true_of_the_two_items(world):
+    catalog, rng = world.catalog, np.random.default_rng(1)
+    compared = 0
+    for _ in range(300):
+        shown, wanted = (int(r) for r in rng.choice(12, 2, replace=False))
+        for more in dialogues._more(catalog, shown, wanted):
+            years = [catalog[row].attributes["year"] for row in (shown, wanted)]
+            if more in ("newer", "older"):
+                assert (years[1] > years[0]) == (more == "newer") and years[0] != years[1]
+            else:
+                tag = more.removeprefix("more ")
+                assert tag in {t.lower() for t in tags(catalog, wanted)} - {t.lower() for t in tags(catalog, shown)}
+        said = words_of(dialogues._critique(catalog, shown, wanted, rng))
+        compared += catalog[shown].title in said
+    assert compared > 30
 
 
 def test_explanations_claim_fields_of_the_two_items_they_name(world):
