@@ -39,8 +39,22 @@ FILLER = _words(
     search searching seems selection sense seriously share simply spend spot started stuck suit suits
     tastes terms thought thoughts till tip tips unsure usual usually whatever whichever wondering worth
     yours i've i'd we'd we're you're you've anyone uh um er ah oh alright
+    added adding agree although along always appreciate based bet called came cant chance chat chatting check chose
+    choosing compare comparison considering consider couple day decided definitely doing done down especially everything
+    everyone fav finding first forgot fit fits friend friends given going gotta happen hear heard helped helpful helping
+    history honestly hopefully hoping however i'd ill im interested into ive last later likely line listed looked lots
+    match matched matches matching matter meant mentioned missing morning mostly myself name never night nope once
+    order ordered our packed past pair part picked picking picture place present probably profile put quick rank ranked
+    ranking rate rated real recall recommending reason related remember remind reminded rest sort sorted select selected
+    selecting soon sorry still suggested suggesting supposed talk talking tend therefore thinking told tried try trying
+    adore adored adores admire admired after aim alike along close closest closer comparable direct fond guide hand hit
+    include includes including lead lines near nearby person point resemble resembling shoot spirit steer taste turn
+    vein throw toss
+    between two version wait we'll week wonder work works write written yea yep yup top bottom ones among amongst whose
     """
 )
+# Small words that stay between two describing ones.
+SMALL_BETWEEN = _words("a about an and as at by for from in into no not of on or the to with without")
 # Words too common for a title made of them alone to be taken for one.
 SMALL = _words(
     """

@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from llmrec.english import FILLER, FOREIGN
+from llmrec.english import FILLER, FOREIGN, SMALL_BETWEEN
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_SENTENCE_END = re.compile(r"[.!?;\n]+(?:\s+|$)")
+# A sentence of its own about something else: about oneself, or in the past. Stories are told in the present.
+_ASIDE = re.compile(
+    r"^\W*(?:by the way\b|(?:my|our|we|i|somebody|someone)\b|(?:the|a|an|this|that)\b.*\b(?:was|were|had|has|have)\b)"
+)
+_CUE = re.compile(
+    r"\b(?:films?|movies?|something|anything|ones?|it|about|like\w*|lov\w+|enjoy\w*|want\w*|wish\w*|need\w*|prefer\w*"
+    r"|recommend\w*|suggest\w*|find|show|give|watch\w*|read|play\w*|mood|feel\w*|felt|more|less|favou?rites?|taste)\b"
+)
 
 
 _TOPICS: tuple[tuple[str, str], ...] = (
@@ -105,6 +114,29 @@ def content(rest: str, noun: str) -> list[str]:
     """Return the words that describe something, once request words and the domain's nouns are out."""
     own = set(noun.split("|"))
     return [word for word in _WORD.findall(rest) if word not in FILLER and word not in own and not word.isdigit()]
+
+
+def description(rest: str, noun: str) -> str:
+    """Return the free description in what was not understood: its describing words and the small words between them.
+
+    Neither the words of the request around it nor what a visitor tells besides ("my train was late") belong to it, so
+    that the same wish in other words is the same description.
+
+    >>> description("could you find me something        quiet that i'd enjoy about loneliness, please?", "film|films")
+    'quiet about loneliness'
+    """
+    sentences = [one for one in _SENTENCE_END.split(rest) if one.strip()]
+    asides = [_ASIDE.match(one) is not None and not _CUE.search(one) for one in sentences]
+    if all(asides):
+        asides = [False] * len(asides)
+    own = set(noun.split("|"))
+    parts: list[str] = []
+    for sentence, aside in zip(sentences, asides, strict=True):
+        words = [] if aside else _WORD.findall(sentence)
+        telling = [place for place, word in enumerate(words) if content(word, noun)]
+        between = words[telling[0] : telling[-1] + 1] if telling else []
+        parts += [w for w in between if w in SMALL_BETWEEN or (w not in FILLER and w not in own)]
+    return " ".join(parts)
 
 
 def topic(lower: str) -> str:

@@ -38,7 +38,7 @@ class Intent:
 
     Attributes:
         kind: what sort of answer it asks for.
-        liked: rows named with approval, in order of appearance.
+        liked: rows named with approval, in order of the catalogue: the order of a list in a sentence means nothing.
         disliked: rows named with disapproval.
         seen: rows said to be known already.
         about: rows asked about.
@@ -47,7 +47,7 @@ class Intent:
         lift: (attribute, value) pairs that are neither asked for nor kept out any more.
         options: rows of one name, one of which is meant; the visitor is asked which.
         opinion: what was said about these.
-        message: the text for the recommender when it holds a free description, else empty.
+        message: the free description for the recommender, without what was understood and asked around it, else empty.
         k: list length asked for, or 0.
         notes: remarks on what was named but could not be acted on.
         topic: for small talk, what it is about.
@@ -186,9 +186,10 @@ def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Int
 
 def _holding(said: dict[str, list[int]]) -> Intent:
     """What was said of items; a dislike goes before all else that is said of the same item."""
-    disliked = tuple(dict.fromkeys(said["dislike"]))
-    others = {name: tuple(dict.fromkeys(row for row in rows if row not in disliked)) for name, rows in said.items()}
-    return Intent("recommend", others["like"], disliked, others["seen"], others["about"])
+    disliked = tuple(sorted(set(said["dislike"])))
+    others = {name: [row for row in dict.fromkeys(rows) if row not in disliked] for name, rows in said.items()}
+    liked, seen = tuple(sorted(others["like"])), tuple(sorted(others["seen"]))
+    return Intent("recommend", liked, disliked, seen, tuple(others["about"]))
 
 
 def _years(tools: _Reader, rows: Iterable[int]) -> list[int]:
@@ -259,7 +260,7 @@ def _judge(intent: Intent, text: str, lower: str, rest: str, more: bool, tools: 
     """Settle the kind, and whether a free description is left once everything understood is taken out."""
     beside = (cues.MORE, cues.FRESH, cues.VERDICT)
     bare = _blank(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
-    content = smalltalk.content(bare, tools.nouns)
+    description = smalltalk.description(bare, tools.nouns)
     if cues.WHY.search(rest) and session.profile.shown:
         about = (*intent.about, *intent.liked)
         return replace(intent, kind="why", about=about, liked=(), filters=Filters(), drop=(), lift=())
@@ -273,7 +274,7 @@ def _judge(intent: Intent, text: str, lower: str, rest: str, more: bool, tools: 
             return replace(intent, kind="outside")
         if smalltalk.foreign(text) == "script":
             return replace(intent, kind="outside", topic="language", notes=())
-    message = text if content and (not intent.notes or intent.says_something) else ""
+    message = description if not intent.notes or intent.says_something else ""
     if message and smalltalk.foreign(text):
         intent = replace(intent, notes=(*intent.notes, _ENGLISH))
     kind: Kind = "more" if more else "recommend"

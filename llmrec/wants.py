@@ -10,6 +10,9 @@ from llmrec.lexicon import Hit, Lexicon, Word
 
 _REACH = 6
 _NOUN = r"(?:(?:films?|movies?|books?|games?|songs?|albums?|shows?|items?|ones|stuff|things?) )?"
+_THINGS = frozenset(
+    ["films", "movies", "books", "games", "songs", "albums", "shows", "items", "ones", "flicks", "things"]
+)
 _REFUSAL = re.compile(
     rf"{_NOUN}(?:(?:is|are|was|were) (?:just |really |simply |definitely )*(?:not|never|no)|isnt|arent|wasnt|werent)"
     r" (?:for me|my (?:thing|taste|cup|style|kind|favou?rite)|what i|to my|on my|wanted|welcome|an option"
@@ -136,12 +139,18 @@ def _groups(words: list[Word], hits: list[Hit]) -> list[list[Hit]]:
 
 def _alternative(words: list[Word], first: Hit, second: Hit) -> bool:
     between = words[first.last + 1 : second.first]
-    if any(word.key not in LINKS for word in between) or "." in words[second.first].gap:
+    links = [word for place, word in enumerate(between) if place or word.key not in _THINGS]  # `war films or musicals`
+    if any(word.key not in LINKS for word in links) or "." in words[second.first].gap:
         return False
     comma = any("," in word.gap or "/" in word.gap for word in words[first.last + 1 : second.first + 1])
-    plural = first.meaning.plural and second.meaning.plural
+    plural = _plural(words, first) and _plural(words, second)
     return (
         any(word.key == "or" for word in between)
-        or (plural and (comma or bool(between)))
+        or (plural and (comma or bool(links)))
         or "/" in words[second.first].gap
     )
+
+
+def _plural(words: list[Word], hit: Hit) -> bool:
+    """True for `musicals` and for `war films`."""
+    return hit.meaning.plural or (hit.last + 1 < len(words) and words[hit.last + 1].key in _THINGS)

@@ -109,7 +109,7 @@ def test_a_wish_in_words_reaches_the_recommender_and_outlives_more() -> None:
     chat, fake, session = make()
     say(chat, session, "a slow space story with robots")
     say(chat, session, "something else")
-    assert [request.message for request in fake.requests] == ["a slow space story with robots"] * 2
+    assert [request.message for request in fake.requests] == ["slow space story with robots"] * 2
 
 
 def test_asking_once_while_offering_popular_items() -> None:
