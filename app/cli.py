@@ -130,7 +130,10 @@ def evaluate(
     ] = "accuracy",
     model: Model = None,
     data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Measure this many users only.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure this many users; all: a like share."),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Files of the language benchmarks, for retention.")] = None,
     split: Annotated[str, typer.Option(help="How accuracy holds items out: loo (last of each user) or time.")] = "loo",
 ) -> None:

@@ -230,6 +230,15 @@ def test_one_suite_is_measured_whether_it_was_or_not_and_stamped(suites, tmp_pat
     assert came["fingerprints"] == {"catalog": "c", "model": "m"} and came["arguments"] == {"limit": 3, "split": None}
 
 
+def test_a_limit_of_all_is_a_like_share_of_every_suite(suites, tmp_path):
+    run.run("all", "m", None, tmp_path, limit=100, data_dir=tmp_path)
+    limits = {
+        name: json.loads((tmp_path / f"{name}-toy.json").read_text())["provenance"]["arguments"]["limit"]
+        for name in run.MEASURING
+    }
+    assert limits == {"accuracy": 100, "stability": 2, "retention": 10, "grounding": 6, "conversation": 12}
+
+
 def test_the_report_alone_measures_nothing(suites, tmp_path):
     run.run("report", "m", None, tmp_path)
     assert suites == ["report"]
