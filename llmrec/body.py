@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -75,13 +76,17 @@ class Norm:
     scale: torch.Tensor | None
     eps: float
 
+    @cached_property
+    def _eps(self) -> torch.Tensor:
+        return torch.tensor(self.eps)
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """float[..., d] -> the same shape."""
         if x.device.type != "cpu" or x.dtype != torch.float32:
             return functional.rms_norm(x, x.shape[-1:], self.scale, self.eps)
-        # on a CPU torch takes rms_norm apart into eight passes: 71 us for 256 rows of 576, this 53, without scale 42
+        # on a CPU torch takes rms_norm apart into eight passes: 54 us for 256 rows of 576, this 35
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        out: torch.Tensor = x * size.square_().mul_(1.0 / x.shape[-1]).add_(self.eps).rsqrt_()
+        out: torch.Tensor = x * torch.addcmul(self._eps, size, size, value=1.0 / x.shape[-1]).rsqrt_()
         return out if self.scale is None else out.mul_(self.scale)
 
 
