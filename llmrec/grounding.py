@@ -1,6 +1,7 @@
 """Is a sentence backed by the catalogue? Used on everything the language model says before a person sees it.
 
-A sentence may name titles, tag values and years only when they belong to one of the shown items. The check is by
+A sentence may name titles only of shown items, and tag values and years only when they belong to every shown item that
+its clause names, or to any of them when it names none. It may not deny having what is on display. The check is by
 program and strict: a sentence that fails is dropped, not repaired.
 """
 
@@ -16,6 +17,16 @@ from llmrec.reasons import tags
 
 _WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")
+_CLAUSE = re.compile(r";|, (?=but\b|while\b|whereas\b)")
+# What a small model says instead of talking about the list: `I do not have Alien, but I can look for one like it`.
+_DENIAL = re.compile(
+    r"\b(?:do not|don't|cannot|can't|could not|couldn't|unable to) (?:\w+ )?"
+    r"(?:have|know|find|offer|recommend|help|see)\b"
+    r"|\bi (?:can|could|will|would|'ll) (?:\w+ )?(?:look|search) for\b"
+    r"|\bi (?:am|'m) (?:\w+ )?(?:sorry|afraid|unable)\b",
+    re.IGNORECASE,
+)
+_LABEL_YEAR = re.compile(r"\(\d{4}\)")
 _LABEL = re.compile(r"([A-Z][^.!?()]*?)\s*\((\d{4})\)")
 
 
@@ -79,8 +90,22 @@ class Checker:
             rest = re.sub(rf"\b{re.escape(name)}\b", "|", rest) if name else rest
         if any(not rows & allowed for part in rest.split("|") for rows in self.titles_in(part)):
             return False
-        own = {_norm(tag) for row in shown for tag in tags(self.catalog, row)}
-        if any(tag not in own and re.search(rf"\b{re.escape(tag)}s?\b", rest) for tag in self._tags):
+        if _DENIAL.search(sentence):
             return False
-        years = {str(self.catalog[row].attributes.get("year")) for row in shown}
-        return all(year in years for year in _YEAR.findall(sentence))
+        return all(self._true_of(clause, shown) for clause in _CLAUSE.split(sentence))
+
+    def _true_of(self, clause: str, shown: Sequence[int]) -> bool:
+        """True when every tag and year of a clause belongs to all items that it names; to any shown one if none."""
+        rest = _norm(_LABEL_YEAR.sub(" ", clause))
+        named: list[int] = []
+        for row in sorted(shown, key=lambda row: -len(self.catalog[row].title)):
+            name = _norm(self.catalog[row].title)
+            rest, count = re.subn(rf"\b{re.escape(name)}\b", "|", rest) if name else (rest, 0)
+            named += [row] * bool(count)
+        own = [{_norm(tag) for tag in tags(self.catalog, row)} for row in named or shown]
+        years = [{str(self.catalog[row].attributes.get("year"))} for row in named or shown]
+        join = set.intersection if named else set.union
+        held, dated = (join(*sets) if sets else set() for sets in (own, years))
+        if any(tag not in held and re.search(rf"\b{re.escape(tag)}s?\b", rest) for tag in self._tags):
+            return False
+        return all(year in dated for year in _YEAR.findall(rest))
