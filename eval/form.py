@@ -118,7 +118,8 @@ def _check_provenance(value: Any) -> None:
     _need(fine, "commit", commit, "a git hash or null")
     _need(isinstance(value["seed"], int), "seed", value["seed"], "a whole number")
     command = value["command"]
-    _need(isinstance(command, str) and command.startswith("llmrec"), "command", command, "`llmrec ...`")
+    typed = isinstance(command, str) and command.startswith(("llmrec", "make "))
+    _need(typed, "command", command, "`llmrec ...` or `make ...`")
     _need(_number(value["seconds"]) and value["seconds"] >= 0, "seconds", value["seconds"], "a number >= 0")
     _need(isinstance(value["n"], int) and value["n"] >= 0, "n", value["n"], "a count")
     _keys(value["versions"], {"python", "torch", "numpy", "transformers", "llmrec"}, "versions")
