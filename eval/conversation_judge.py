@@ -7,8 +7,10 @@ only what a person sees is used: lists, texts, remarks, the profile and the filt
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from llmrec.catalog import Catalog
 from llmrec.eval.conversation_play import Turn
@@ -34,7 +36,12 @@ def judge(check: TextCheck, turn: Turn) -> list[Verdict]:
         return found
     if turn.step.act == "undo":
         return [*found, *_undone(check.catalog, turn)]
-    found += [*_list(check.catalog, turn), *_opinions(turn), *_understood(check.catalog, turn), *_texts(check, turn)]
+    found += [
+        *_list(check.catalog, turn),
+        *_opinions(check.catalog, turn),
+        *_understood(check.catalog, turn),
+        *_texts(check, turn),
+    ]
     if turn.step.answer == "question":
         asked = _questions(check.catalog, turn)
         found.append(_told("clarifying_asked", asked == 1, f"asked {asked} questions"))
@@ -63,9 +70,10 @@ def _list(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
             yield Verdict("listed", 0.0, "no list came")
         return
     yield Verdict("listed", 1.0)
-    again = [row for row in rows if row in _gone(turn)]
+    gone = _labels(catalog, after.hidden)
+    again = [row for row in rows if catalog.label(row) in gone]
     yield Verdict("excluded_shown_again", float(len(again)), _names(catalog, "shown again", again))
-    left = int(after.available(catalog).sum())
+    left = len(_labels(catalog, np.flatnonzero(after.available(catalog)).tolist()) - gone)
     if not left:
         said = " ".join(turn.answer.notices)
         yield _told("relaxed_said", bool(rows) and bool(said), "nothing fits, and that is not said")
@@ -77,22 +85,24 @@ def _list(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
         yield _told("as_long_as_asked", len(rows) == min(after.count, left), f"{len(rows)} of {after.count}")
 
 
-def _gone(turn: Turn) -> frozenset[int]:
-    return turn.after.hidden
+def _labels(catalog: Catalog, rows: Iterable[int]) -> set[str]:
+    return {catalog.label(row) for row in rows}
 
 
 def _names(catalog: Catalog, what: str, rows: Sequence[int]) -> str:
     return f"{what}: {'; '.join(catalog.label(row) for row in rows[:3])}" if rows else ""
 
 
-def _opinions(turn: Turn) -> Iterator[Verdict]:
-    """Whether the profile holds exactly the opinions that were given; by title and by place apart."""
+def _opinions(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
+    """Whether the profile holds exactly the opinions that were given; by title and by place apart.
+
+    Titles are compared, not rows: a catalogue may list a film twice, and a visitor cannot say which one was meant.
+    """
     step, profile, after = turn.step, turn.answer.profile, turn.after
-    held = {"like": set(profile.liked), "dislike": set(profile.disliked), "seen": set(profile.seen)}
-    meant = {"like": set(after.liked), "dislike": set(after.disliked), "seen": set(after.seen)}
-    wrong = "; ".join(
-        f"{name} {sorted(held[name])} for {sorted(meant[name])}" for name in OPINIONS if held[name] != meant[name]
-    )
+    held = {"like": profile.liked, "dislike": profile.disliked, "seen": profile.seen}
+    meant = {"like": after.liked, "dislike": after.disliked, "seen": after.seen}
+    pairs = [(name, _labels(catalog, held[name]), _labels(catalog, meant[name])) for name in OPINIONS]
+    wrong = "; ".join(f"{name} {sorted(has)} for {sorted(should)}" for name, has, should in pairs if has != should)
     right = not wrong
     if step.opinion in OPINIONS:
         metric = "references_resolved" if step.places or step.act == "which" else "titles_understood"
@@ -133,7 +143,7 @@ def _answered(catalog: Catalog, turn: Turn) -> Verdict:
     opened = [
         row for row in turn.before.shown if any(line.startswith(catalog.label(row)) for line in said.splitlines())
     ]
-    right = turn.answer.rows is None and set(opened) == set(rows)
+    right = turn.answer.rows is None and _labels(catalog, opened) == _labels(catalog, rows)
     return Verdict("references_resolved", float(right), "" if right else f"speaks of {_names(catalog, '', opened)}")
 
 

@@ -42,11 +42,6 @@ class World:
         out: np.ndarray = np.sqrt(counts) / np.sqrt(counts).sum()
         return out
 
-    @cached_property
-    def titles(self) -> frozenset[str]:
-        """All titles in lower case."""
-        return frozenset(self.catalog[row].title.lower() for row in range(len(self.catalog)))
-
     def name(self, row: int, rng: np.random.Generator) -> str:
         """The title of an item as people write it: mostly with its year, sometimes without, sometimes in lower case."""
         title = self.catalog[row].title if rng.random() < 0.4 else self.catalog.label(row)

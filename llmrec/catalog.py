@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -147,6 +148,23 @@ class Catalog:
         item = self.items[row]
         year = _year(item)
         return item.title if year is None else f"{item.title} ({year})"
+
+    @cached_property
+    def _twins(self) -> dict[int, tuple[int, ...]]:
+        """Rows that read the same as another one; MovieLens-100k has 18 films twice."""
+        same = defaultdict[str, list[int]](list)
+        for row in range(len(self)):
+            same[self.label(row).casefold()].append(row)
+        return {row: tuple(rows) for rows in same.values() if len(rows) > 1 for row in rows}
+
+    def namesakes(self, rows: Iterable[int]) -> tuple[int, ...]:
+        """Return the rows and all others with the label of one of them: what a reader cannot tell apart."""
+        return tuple(dict.fromkeys(twin for row in rows for twin in (row, *self._twins.get(row, ()))))
+
+    @property
+    def repeated(self) -> int:
+        """Rows whose label another row has, too."""
+        return len(self._twins)
 
     @property
     def attribute_names(self) -> tuple[str, ...]:

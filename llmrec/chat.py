@@ -270,18 +270,23 @@ class Chat:
     def _list(self, profile: Profile) -> tuple[tuple[Recommendation, ...], tuple[str, ...]]:
         """Return the items, and the labels of constraints given up because nothing fitted."""
         request, dropped = self.request(profile)
-        return tuple(self.recommender.recommend(request)), dropped
+        more = min(request.k + self.catalog.repeated, 2 * request.k, max(request.k, self.limits.k))
+        shown: dict[str, Recommendation] = {}  # a person would read two entries of one label as the same item twice
+        for item in self.recommender.recommend(replace(request, k=more)):
+            shown.setdefault(self.catalog.label(item.row), item)
+        return tuple(shown.values())[: request.k], dropped
 
     def request(self, profile: Profile) -> tuple[Request, tuple[str, ...]]:
         """Return what a profile asks of the recommender, and the labels of constraints given up for it."""
+        hidden = self.catalog.namesakes(profile.hidden)
         allowed = np.ones(len(self.catalog), bool)
-        allowed[list(profile.hidden)] = False
+        allowed[list(hidden)] = False
         filters, dropped = relax(self.catalog, profile.filters, allowed)
         request = Request(
             history=profile.known,
             message=profile.wish,
             filters=filters,
-            exclude=profile.hidden,
+            exclude=hidden,
             k=self._length(profile),
         )
         return request, dropped

@@ -50,6 +50,7 @@ FILLER = _words(
     adore adored adores admire admired after aim alike along close closest closer comparable direct fond guide hand hit
     include includes including lead lines near nearby person point resemble resembling shoot spirit steer taste turn
     vein throw toss
+    cut trim shorten shorter reduce narrow limit narrowed whittle longer extend expand
     between two version wait we'll week wonder work works write written yea yep yup top bottom ones among amongst whose
     """
 )

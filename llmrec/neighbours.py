@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import sparse
 
+from llmrec.ease import regression, window_products
 from llmrec.errors import RequestError
 from llmrec.interactions import Interactions
 from llmrec.rank import Mask, Rows, Scores, top_k
@@ -21,7 +22,7 @@ from llmrec.rank import Mask, Rows, Scores, top_k
 
 @dataclass(frozen=True)
 class NeighbourSettings:
-    """Arguments of `ItemKNN` for a model's own neighbours; the defaults are chosen on MovieLens-100k validation."""
+    """Arguments of `ItemKNN` for a model's own neighbours; the defaults are the best cosines on MovieLens-100k."""
 
     neighbours: int = 200
     shrink: float = 10.0
@@ -29,6 +30,8 @@ class NeighbourSettings:
     alpha: float = 0.5
     window: int = 20
     recent: int = 50
+    ridge: float = 0.0
+    fade: float = 1.0
 
 
 class ItemKNN:
@@ -53,6 +56,8 @@ class ItemKNN:
         alpha: float = 0.5,
         window: int = 0,
         recent: int = 50,
+        ridge: float = 0.0,
+        fade: float = 1.0,
     ) -> None:
         """Count co-occurrences.
 
@@ -66,24 +71,31 @@ class ItemKNN:
             window: count only pairs at most this many steps apart in a user's sequence, a pair g steps
                 apart as 1 / g; 0 counts all pairs of a user alike.
             recent: how many of the latest items of a history speak at all.
+            ridge: above 0, similarities are the weights of a ridge regression over windows (see `ease`) in place of
+                cosines; then `alpha` and `shrink` have no say, and `window` 0 takes that of 20.
+            fade: what each step back in a history leaves of an item's say, beside `decay`.
         """
         counts = item_counts(train, n_items)
-        pairs = cooccurrence(train, n_items, window)
-        self.similarity = neighbour_matrix(pairs, counts, neighbours, shrink, alpha)
-        self._start(counts, decay, recent)
+        if ridge:
+            weights = regression(window_products(train, n_items, window or 20), ridge)
+            self.similarity = largest(sparse.csr_array(weights), neighbours)
+        else:
+            pairs = cooccurrence(train, n_items, window)
+            self.similarity = neighbour_matrix(pairs, counts, neighbours, shrink, alpha)
+        self._start(counts, decay, recent, fade)
 
     @classmethod
-    def of(cls, similarity: sparse.csr_array, counts: Rows, decay: float, recent: int) -> ItemKNN:
+    def of(cls, similarity: sparse.csr_array, counts: Rows, decay: float, recent: int, fade: float = 1.0) -> ItemKNN:
         """One over a matrix that is there already: csr float32[n, n], row j holding item j's neighbours."""
         knn = cls.__new__(cls)
         knn.similarity = similarity
-        knn._start(counts, decay, recent)
+        knn._start(counts, decay, recent, fade)
         return knn
 
-    def _start(self, counts: Rows, decay: float, recent: int) -> None:
-        if decay < 0 or recent < 1:
-            raise RequestError(f"decay {decay} must be at least 0 and recent {recent} at least 1")
-        self.decay, self.recent = decay, recent
+    def _start(self, counts: Rows, decay: float, recent: int, fade: float) -> None:
+        if decay < 0 or recent < 1 or not 0.0 < fade <= 1.0:
+            raise RequestError(f"decay {decay} must be at least 0, recent {recent} at least 1, fade {fade} in (0, 1]")
+        self.decay, self.recent, self.fade = decay, recent, fade
         self._behind = (counts / (counts.max(initial=0) + 1.0) - 1.0).astype(np.float32)
 
     def log_probability(self, histories: Sequence[Rows], floor: float = 3e-4) -> Scores:
@@ -92,10 +104,13 @@ class ItemKNN:
         The floor keeps items that no neighbour reaches in the running; of 1e-5, 1e-4 and 3e-4 the last gave the fusion
         the best NDCG@10 on validation.
         """
-        reached = (recency(histories, len(self._behind), self.decay, self.recent) @ self.similarity).toarray()
+        reached = (self._weights(histories) @ self.similarity).toarray()
         share = reached.astype(np.float64) / np.maximum(reached.sum(axis=1, keepdims=True, dtype=np.float64), 1e-12)
         share += floor
         return np.asarray(np.log(share / share.sum(axis=1, keepdims=True)), np.float32)
+
+    def _weights(self, histories: Sequence[Rows]) -> sparse.csr_array:
+        return recency(histories, len(self._behind), self.decay, self.recent, self.fade)
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays for safetensors: the matrix in CSR form and the fall-back order."""
@@ -105,7 +120,7 @@ class ItemKNN:
             "indices": matrix.indices.astype(np.int32),
             "indptr": matrix.indptr.astype(np.int32),
             "behind": self._behind,
-            "settings": np.array([self.decay, self.recent], np.float64),
+            "settings": np.array([self.decay, self.recent, self.fade], np.float64),
         }
 
     @classmethod
@@ -117,12 +132,13 @@ class ItemKNN:
         knn.similarity = sparse.csr_array(arrays, (n, n))
         knn._behind = np.array(state["behind"])
         knn.decay, knn.recent = float(state["settings"][0]), int(state["settings"][1])
+        knn.fade = float(state["settings"][2]) if len(state["settings"]) > 2 else 1.0  # files from before there was one
         return knn
 
     def scores(self, histories: Sequence[Rows]) -> Scores:
         """Scores of the whole catalogue: float32[b, n]."""
         # A sparse product adds up line by line in a fixed order, whatever the batch and the threads.
-        reached = (recency(histories, len(self._behind), self.decay, self.recent) @ self.similarity).toarray()
+        reached = (self._weights(histories) @ self.similarity).toarray()
         scores: Scores = np.where(reached > 0, reached, self._behind).astype(np.float32)
         return scores
 
@@ -175,21 +191,28 @@ def neighbour_matrix(
     weight = counts.astype(np.float64)
     source = np.repeat(np.arange(len(counts)), np.diff(pairs.indptr))
     values = pairs.data / (weight[source] ** alpha * weight[pairs.indices] ** (1.0 - alpha) + shrink)
-    kept = np.ones(len(values), dtype=np.bool_)
-    for start, end in zip(pairs.indptr[:-1], pairs.indptr[1:], strict=True):
-        if end - start > neighbours:
-            kept[start + np.argsort(-values[start:end], kind="stable")[neighbours:]] = False
-    ends = np.concatenate([[0], np.cumsum(kept)])[pairs.indptr]
-    return sparse.csr_array((values[kept].astype(np.float32), pairs.indices[kept], ends), pairs.shape)
+    return largest(sparse.csr_array((values, pairs.indices, pairs.indptr), pairs.shape), neighbours)
 
 
-def recency(histories: Sequence[Rows], n_items: int, decay: float, recent: int) -> sparse.csr_array:
-    """What each item of a history weighs, `(1 + age) ** -decay` of its latest place: csr float32[b, n]."""
+def largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
+    """The `count` largest values of every row: csr float32[n, n]."""
+    if count < 1:
+        raise RequestError(f"neighbours {count} must be > 0")
+    kept = np.ones(len(matrix.data), dtype=np.bool_)
+    for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
+        if end - start > count:
+            kept[start + np.argsort(-matrix.data[start:end], kind="stable")[count:]] = False
+    ends = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return sparse.csr_array((matrix.data[kept].astype(np.float32), matrix.indices[kept], ends), matrix.shape)
+
+
+def recency(histories: Sequence[Rows], n_items: int, decay: float, recent: int, fade: float = 1.0) -> sparse.csr_array:
+    """What items of a history weigh, `fade ** age * (1 + age) ** -decay` of their latest place: csr float32[b, n]."""
     indices, values, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [0]
     for history in histories:
         rows, age = np.unique(np.asarray(history, dtype=np.int64)[::-1][:recent], return_index=True)
         indices.append(rows)
-        values.append(((1.0 + age) ** -decay).astype(np.float32))
+        values.append((fade**age * (1.0 + age) ** -decay).astype(np.float32))
         ends.append(ends[-1] + len(rows))
     shape = (len(histories), n_items)
     return sparse.csr_array((np.concatenate(values), np.concatenate(indices), ends), shape)

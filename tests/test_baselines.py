@@ -5,7 +5,8 @@ import pytest
 from ranker_contract import RankerContract, toy_world
 from threadpoolctl import threadpool_limits
 
-from llmrec.errors import RequestError
+from llmrec.ease import window_products
+from llmrec.errors import RecipeError, RequestError
 from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, RecentPopularity, TextLookup, item_counts
 from llmrec.eval.baselines_tuning import tune_item_knn, tune_recent_popularity, tune_text_lookup
 from llmrec.interactions import Interactions, leave_one_out
@@ -134,6 +135,40 @@ def test_item_knn_recent_and_repeats():
     assert knn.scores([np.array([2, 0, 0])])[0, 3] < 0
 
 
+def test_regression_neighbours_solve_ridge_regression_over_sliding_windows():
+    rng = np.random.default_rng(3)
+    sequences = [rng.choice(9, rng.integers(2, 9)).tolist() for _ in range(15)]
+    window, ridge, lines = 3, 0.7, []
+    for rows in sequences:  # every window that holds an item, those over the ends too
+        for start in range(1 - window, len(rows)):
+            lines.append(np.bincount(rows[max(0, start) : start + window], minlength=9))
+    x = np.array(lines, float)
+    assert np.allclose(window_products(walk(*sequences), 9, window), x.T @ x)
+    expected = np.zeros((9, 9))
+    for item in range(9):  # each item from all others, one regression at a time
+        others = [row for row in range(9) if row != item]
+        gram = x[:, others].T @ x[:, others] + ridge * np.eye(8)
+        expected[others, item] = np.linalg.solve(gram, x[:, others].T @ x[:, item])
+    knn = ItemKNN(walk(*sequences), 9, window=window, ridge=ridge, neighbours=100)
+    assert np.allclose(knn.similarity.toarray(), np.maximum(expected, 0), atol=1e-6)
+    assert ItemKNN(walk(*sequences), 9, window=window, ridge=ridge, neighbours=2).similarity.nnz <= 18
+
+
+def test_fade_is_kept_with_the_neighbours_and_old_files_have_none():
+    knn = ItemKNN(walk([0, 1], [2, 3], [0, 1]), 4, shrink=0.0, decay=0.0, fade=0.5)
+    assert knn.scores([np.array([0, 2])])[0, [1, 3]] == pytest.approx([0.5, 1.0])
+    again = ItemKNN.from_state(knn.state())
+    assert (again.scores([np.array([0, 2])]) == knn.scores([np.array([0, 2])])).all()
+    assert ItemKNN.from_state(knn.state() | {"settings": np.array([0.0, 50.0])}).fade == 1.0
+
+
+def test_regression_refuses_what_no_machine_here_holds():
+    with pytest.raises(RecipeError, match="at most 20,000 items, not 20,001"):
+        window_products(TOY.train, 20_001, 5)
+    with pytest.raises(RecipeError, match=r"ridge -1\.0"):
+        ItemKNN(TOY.train, 12, ridge=-1.0)
+
+
 def test_window_tells_sessions_apart():
     # Everyone takes 0 1 2, later 3 4 5, in one sequence: only a window knows that 2 belongs to 0 and 1.
     train = walk(*[[0, 1, 2, 3, 4, 5]] * 5, *[[3, 4, 5, 0, 1, 2]] * 5)
@@ -146,7 +181,15 @@ def test_window_tells_sessions_apart():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"neighbours": 0}, {"shrink": -1.0}, {"alpha": 1.5}, {"decay": -0.1}, {"recent": 0}, {"window": -1}],
+    [
+        {"neighbours": 0},
+        {"shrink": -1.0},
+        {"alpha": 1.5},
+        {"decay": -0.1},
+        {"recent": 0},
+        {"window": -1},
+        {"fade": 1.5},
+    ],
 )
 def test_item_knn_refuses_values_out_of_range(wrong):
     with pytest.raises(RequestError, match=str(next(iter(wrong.values())))):

@@ -65,6 +65,20 @@ def test_likes_enter_the_history_and_are_not_shown_again() -> None:
     assert session.profile.liked == (0, 1)
 
 
+def test_an_item_that_stands_in_the_catalogue_twice_is_listed_once_and_goes_for_good() -> None:
+    again = [Item(f"again-{row}", CATALOG[row].title, "", CATALOG[row].attributes) for row in range(3)]
+    catalog = Catalog([*CATALOG.items, *again], domain="films")
+    chat = Chat(FakeRecommender(catalog), Limits(default_k=len(CATALOG)))
+    session = chat.open("one")
+    rows, *_ = say(chat, session, "something good from any year")
+    assert rows is not None
+    labels = [catalog.label(row) for row in rows]
+    assert len(set(labels)) == len(labels) and catalog.label(0) in labels
+    chat.judge(session, len(CATALOG), "dislike")
+    rows = chat.picks(session).rows
+    assert rows and catalog.label(0) not in {catalog.label(row) for row in rows}
+
+
 def test_constraints_of_several_turns_hold_together() -> None:
     chat, _, session = make()
     say(chat, session, "something from the nineties")

@@ -155,20 +155,27 @@ def test_explanations_claim_fields_of_the_two_items_they_name(world):
         assert len(liked) == 1 and describe(world.catalog, liked[0]) in said
 
 
-def test_refusals_stand_under_the_frame_and_invent_only_what_is_not_there(world):
-    invented = 0
+def test_refusals_stand_under_the_frame_and_never_deny_a_title(world):
     for system, asked, answered in examples(world, "refusal"):
         assert system.role == "system" and "recommend" in words_of(system)
         assert any(p.loss for p in answered.parts)
-        said = words_of(asked)
-        if any(word in said for word in ("Tale", "Funny", "Scary")):
-            invented += 1
-            title = next(
-                t for t in (said.split("have ")[-1], said.split("me ")[-1], said.split("for ")[-1]) if t != said
-            )
-            assert title.rstrip("?.").lower() not in world.titles
-    assert invented > 5
+        said = words_of(asked) + words_of(answered)
+        assert not any(word in said for word in ("Tale", "Funny", "Scary")), "a title of the toy world is denied"
     assert {"replay"} == TEXT_TASKS
+
+
+def test_words_about_a_list_answer_wishes_and_liked_titles_alike(world):
+    wished = named = 0
+    for _system, asked, answered in examples(world, "talk"):
+        message, listed_items = words_of(asked).split("\nList:\n")
+        others = [row for row in range(12) if world.catalog[row].title in message]
+        named += bool(others) and not all(world.catalog.label(row) in listed_items for row in others)
+        wished += not others
+        assert listed_items.startswith("1. ") and any(p.loss for p in answered.parts)
+        said = words_of(answered)
+        for row in range(12):
+            assert world.catalog.label(row) not in said or world.catalog.label(row) in listed_items
+    assert wished > 20 and named > 5
 
 
 def test_lists_in_words():
