@@ -99,7 +99,7 @@ class Scorer(Protocol):
 
 
 class EncoderRanker:
-    """A sequential encoder on its own, all items scored exactly."""
+    """A sequential encoder, or anything else that scores the catalogue, on its own: all items scored exactly."""
 
     def __init__(self, encoder: Scorer, name: str = "sasrec") -> None:
         self.encoder, self.name = encoder, name

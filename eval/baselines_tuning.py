@@ -15,11 +15,12 @@ import numpy as np
 from scipy import sparse
 
 from llmrec.artifacts import fingerprint_arrays, fingerprint_bytes, write_bytes_atomic
+from llmrec.ease import regression, window_products
 from llmrec.errors import RequestError
-from llmrec.eval.baselines import ItemKNN, RecentPopularity, Scorer, TextLookup
+from llmrec.eval.baselines import EncoderRanker, ItemKNN, RecentPopularity, Scorer, TextLookup
 from llmrec.eval.metrics import per_user, target_ranks
 from llmrec.interactions import Split
-from llmrec.neighbours import cooccurrence, item_counts, neighbour_matrix
+from llmrec.neighbours import cooccurrence, item_counts, largest, neighbour_matrix
 from llmrec.rank import Ranker, Rows, Scores, unseen
 
 Params = Mapping[str, float]
@@ -33,8 +34,12 @@ KNN_GRID: Grid = {
     "decay": (0.75, 1.0, 1.25, 1.5),
     "recent": (10, 50),
 }
+EASE_GRID: Grid = {"window": (20, 50), "ridge": (300.0, 1000.0, 3000.0), "fade": (0.85, 0.93, 1.0)}
+# one inverse of a catalogue of ten thousand takes half a minute
+LARGE_EASE_GRID: Grid = {"window": (10, 20), "ridge": (30.0, 300.0), "fade": (0.8,)}
 TEXT_GRID: Grid = {"whiten": (False, True), "recent": (1, 2, 3, 5, 10, 20, 50)}
 RECENT_GRID: Grid = {"half_life": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
+MANY = 5000  # items
 USERS = 2000  # validation users scored at most
 SLOW = 2.0  # seconds; a trial that took longer is written down at once
 
@@ -203,6 +208,29 @@ def tune_item_knn(
         return ItemKNN.of(matrix, counts, p["decay"], int(p["recent"]))
 
     return search("item-knn", make, grid, Validation(split, n_items, seed, users), log)
+
+
+def tune_ease(
+    split: Split,
+    n_items: int,
+    grid: Grid | None = None,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+) -> tuple[EncoderRanker, list[Trial]]:
+    """As `tune_item_knn`, for neighbours by ridge regression over windows (`llmrec.ease`): the model's own kind."""
+    grid = grid or (LARGE_EASE_GRID if n_items > MANY else EASE_GRID)
+    counts = item_counts(split.train, n_items)
+
+    @lru_cache(maxsize=1)
+    def similarity(window: int, ridge: float) -> sparse.csr_array:
+        return largest(sparse.csr_array(regression(window_products(split.train, n_items, window), ridge)), 200)
+
+    def make(p: Params) -> EncoderRanker:
+        knn = ItemKNN.of(similarity(int(p["window"]), p["ridge"]), counts, 0.0, 50, p["fade"])
+        return EncoderRanker(knn, "ease")
+
+    return search("ease", make, grid, Validation(split, n_items, seed, users), log)
 
 
 def tune_text_lookup(

@@ -27,12 +27,13 @@ def accuracy(results: Sequence[Result], folder: Path) -> list[Section]:
     rows, source, protocol = one_table(results), sources(results), results[0].protocol
     stem = folder / results[0].path.stem
     title = f"Accuracy, {results[0].dataset}, {protocol.get('split', 'held out')}"
-    p = protocol.get("p_ndcg@10_vs_sasrec", {})
+    own = protocol.get("encoder", "sasrec")
+    p = protocol.get(f"p_ndcg@10_vs_{own}", {})
     there = [metric for metric in MAIN if any(metric in metrics for metrics in rows.values())]
     main = [[name, *_cells(metrics, there, True), _p(p.get(name))] for name, metrics in rows.items()]
     whole = {metric: [rows[name].get(metric) for name in rows] for metric in MAIN[:2]}
     drawn = bars(_svg(stem), list(rows), whole, "mean over users", "Recall and NDCG at 10", source)
-    table = Table(["", *there, "p (ndcg@10) against sasrec"], main, source)
+    table = Table(["", *there, f"p (ndcg@10) against {own}"], main, source)
     return [
         Section(title, [Words(told(protocol)), table, drawn]),
         Section(f"{title}: every cut-off", [_wide(rows, cuts, source) for cuts in CUTS]),
@@ -68,7 +69,7 @@ def _bias(rows: Rows, stem: Path, source: str) -> list[Block]:
 
 def _shown(rows: Rows, protocol: Mapping[str, Any]) -> list[str]:
     """The rows that a picture has room for: ours, the encoder, the best baseline."""
-    wanted = {"hybrid", "llm", "sasrec", str(protocol.get("best_baseline"))}
+    wanted = {"hybrid", "llm", str(protocol.get("encoder", "sasrec")), str(protocol.get("best_baseline"))}
     return [name for name in rows if name in wanted] or list(rows)[:4]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from llmrec.artifacts import fingerprint_arrays
 from llmrec.finetune import stages
 from llmrec.finetune.stages import Inputs, key
+from llmrec.interactions import choosing_users
 from llmrec.sequence import SequenceEncoder, config_dict
 from llmrec.sequence_training import train_encoder
 
@@ -79,6 +80,6 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
 def _fit(inputs: Inputs, kept: np.ndarray, text: np.ndarray | None) -> SequenceEncoder:
     """An encoder on the kept users' train part; the epoch is chosen as for the full one, on kept users."""
     train, recipe = inputs.split.train, inputs.recipe
-    validate = stages.validation(inputs.split, (u for u in stages.choosing_users(inputs.split) if kept[u]))
+    validate = stages.validation(inputs.split, (u for u in choosing_users(inputs.split) if kept[u]))
     part = train.where(kept[train.user])
     return train_encoder(part, len(inputs.catalog), recipe.encoder, recipe.seed, validate, inputs.say, text)[0]

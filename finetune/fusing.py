@@ -7,27 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from llmrec.artifacts import fingerprint_arrays
-from llmrec.finetune.stages import Inputs, fusing_users, key, stage
+from llmrec.finetune.stages import Inputs, key, stage
 from llmrec.finetune.wishes import wish
-from llmrec.fusion import Fusion, fit_or_keep
+from llmrec.fusion import POSITIVE, PRIOR, Fusion, fit_or_keep
+from llmrec.interactions import fusing_users
 from llmrec.rank import unseen
 from llmrec.scoring import Scorer, fixed_threads
-
-PRIOR: Mapping[str, float] = {
-    "encoder": 1.0,
-    "llm": 0.0,
-    "neighbours": 0.0,
-    "profile": 0.0,
-    "popularity": 0.0,
-    "words": 0.0,
-}
-POSITIVE = (
-    "encoder",
-    "llm",
-    "neighbours",
-    "profile",
-    "words",
-)  # popularity may be taken back, the others may only help
 
 
 def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from llmrec import datasets
 from llmrec.errors import RequestError, UserError
-from llmrec.finetune.stages import Say, choosing_users, validation
-from llmrec.interactions import Interactions, Split, leave_one_out
+from llmrec.finetune.stages import Say, validation
+from llmrec.interactions import Interactions, Split, choosing_users, leave_one_out
 from llmrec.modeldir import Parts, read_parts, write_parts
 from llmrec.neighbours import NeighbourSettings, neighbours_of
 from llmrec.sequence import SequenceEncoder

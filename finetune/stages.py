@@ -16,7 +16,7 @@ from llmrec.catalog import Catalog
 from llmrec.embed import Embedder
 from llmrec.errors import ArtifactError
 from llmrec.finetune.recipe import Recipe
-from llmrec.interactions import Split
+from llmrec.interactions import Split, choosing_users
 from llmrec.semid import SemanticIds, fit, fuse
 from llmrec.sequence import SequenceEncoder, config_dict
 from llmrec.sequence_training import next_item_ndcg, train_encoder
@@ -58,16 +58,6 @@ def stage(
     with writing(path, kind, {"inputs": fingerprint}) as directory:
         save_file(arrays, directory / "arrays.safetensors")
     return arrays
-
-
-def choosing_users(split: Split) -> np.ndarray:
-    """Users whose validation item chooses the encoder's epoch and settings: the even ones."""
-    return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 0))
-
-
-def fusing_users(split: Split) -> np.ndarray:
-    """Users whose validation item fits the fusion: the odd ones, which chose nothing else."""
-    return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
 
 
 def validation(split: Split, users: Iterable[int]) -> Callable[[SequenceEncoder], float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec import decode
-from llmrec.finetune.stages import Inputs, choosing_users
+from llmrec.finetune.stages import Inputs
 from llmrec.finetune.varlen import packed_attention
+from llmrec.interactions import choosing_users
 from llmrec.model import RecModel
 from llmrec.render import ItemRef, Message, Rendered, UserRef
 from llmrec.templates import fill, load

@@ -12,6 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Where the weights of a model's parts start and are pulled to.
+PRIOR: Mapping[str, float] = {
+    "encoder": 1.0,
+    "llm": 0.0,
+    "neighbours": 0.0,
+    "profile": 0.0,
+    "popularity": 0.0,
+    "words": 0.0,
+}
+# popularity may be taken back, the others may only help
+POSITIVE = ("encoder", "llm", "neighbours", "profile", "words")
 FLOOR = 3.0  # nats below the worst decoded item that an item outside the beams is taken to be
 
 

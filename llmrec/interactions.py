@@ -146,6 +146,16 @@ def leave_one_out(x: Interactions) -> Split:
     return Split(x.where(keep), valid.astype(np.int64), test.astype(np.int64), "leave-one-out", x.where(window))
 
 
+def choosing_users(split: Split) -> Ints:
+    """Users whose validation item chooses the encoder's epoch and settings: the even ones."""
+    return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 0))
+
+
+def fusing_users(split: Split) -> Ints:
+    """Users whose validation item fits the fusion: the odd ones, which chose nothing else."""
+    return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
+
+
 def by_time(x: Interactions, valid_from: int, test_from: int) -> Split:
     """Cut everybody at the same two moments, in units of `time`.
 

@@ -22,7 +22,7 @@ from llmrec.sequence import EncoderConfig
 from llmrec.trie import Trie
 
 N = 12
-BASELINES = {"popularity", "recent-popularity", "text-lookup", "item-knn", "sasrec", "hstu"}
+BASELINES = {"popularity", "recent-popularity", "text-lookup", "item-knn", "ease", "sasrec", "hstu"}
 FACTORS = {"als", "bpr"} if baselines_factors.installed() else set()
 
 
@@ -52,6 +52,7 @@ def world(recommender, monkeypatch):
         "item_knn": {"grid": {name: (value,) for name, value in one.items()}},
         "text_lookup": {"grid": {"whiten": (False,), "recent": (1, 3)}},
         "recent_popularity": {"grid": {"half_life": (0.5,)}},
+        "ease": {"grid": {"window": (3,), "ridge": (1.0,), "fade": (0.9,)}},
         "als": {"grid": {"factors": (2,), "regularization": (0.1,), "alpha": (1.0,)}},
         "bpr": {"grid": {"factors": (2,), "learning_rate": (0.05,), "regularization": (0.1,), "iterations": (3,)}},
         "encoder": {"grid": {"layers": (1,)}, "start": tiny},
@@ -64,7 +65,8 @@ def world(recommender, monkeypatch):
 
 def test_a_run_leaves_values_lists_tuning_and_a_result(world, tmp_path):
     table = run_accuracy(None, None, tmp_path)
-    assert set(table.estimates) == BASELINES | FACTORS | {"llm", "hybrid"}
+    without = {f"hybrid, no {part}" for part in ("encoder", "llm", "neighbours")}
+    assert set(table.estimates) == BASELINES | FACTORS | {"llm", "hybrid"} | without
     value = json.loads((tmp_path / "accuracy-toy.json").read_text())
     assert value["suite"] == "accuracy" and value["provenance"]["command"] == "llmrec eval --suite accuracy"
     told = value["protocol"]

@@ -17,12 +17,11 @@ from llmrec.finetune import checkpoints
 from llmrec.finetune.build import stream
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.sft import State, optimizer_for
-from llmrec.finetune.stages import choosing_users, fusing_users
 from llmrec.finetune.tasks import TASKS
 from llmrec.finetune.text import everyday, sample_base
 from llmrec.finetune.train import Places, build
 from llmrec.finetune.world import World
-from llmrec.interactions import Interactions, leave_one_out
+from llmrec.interactions import Interactions, choosing_users, fusing_users, leave_one_out
 from llmrec.render import Rendered
 from llmrec.templates import load
 from llmrec.trie import Trie

@@ -16,8 +16,7 @@ from llmrec.catalog import Catalog
 from llmrec.encoder_config import EncoderConfig, Tower, config_dict
 from llmrec.errors import ArtifactError, DataError, RequestError, UserError
 from llmrec.finetune.refresh import moved, refit, refresh
-from llmrec.finetune.stages import choosing_users
-from llmrec.interactions import leave_one_out
+from llmrec.interactions import choosing_users, leave_one_out
 from llmrec.modeldir import read_parts, without_rows
 from llmrec.recommend import Filters, Request
 from llmrec.semid import fit, fuse
