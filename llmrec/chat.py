@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from rapidfuzz import fuzz
 
 from llmrec import sentences
 from llmrec.catalog import clean_text
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Chat", "Done", "Event", "Items", "Limits", "Notice", "Profile", "Session", "Token", "Turn"]
 
 _log = logging.getLogger(__name__)
+_ALIKE = 70.0  # of 100: less likeness of letters is none
 _DIALOGUE = 6  # earlier utterances given to the language model
 
 
@@ -154,13 +156,16 @@ class Chat:
         session.profile = replace(session.profile, filters=without(session.profile.filters, key))
 
     def search(self, text: str, n: int = 6) -> list[int]:
-        """Return rows whose titles begin with, contain, or look like the text, best first."""
+        """Return rows whose titles begin with, contain, or look like the text, else those nearest in meaning."""
         key = title_key(clean_text(text, 100))
         if not any(char.isalnum() for char in key):
             return []
         places = {row: spot for row, title in enumerate(self._titles) if (spot := f" {title}".find(f" {key}")) >= 0}
         found = sorted(places, key=lambda row: (places[row], len(self._titles[row]), row))[:n]
-        return found or (self.catalog.closest(key, min(n, 3)) if len(key) > 3 else [])
+        if found or len(key) <= 3:
+            return found
+        near = [row for row in self.catalog.closest(key, min(n, 3)) if fuzz.ratio(key, self._titles[row]) >= _ALIKE]
+        return list(dict.fromkeys((*near, *self.recommender.look_up(text, min(n, 3)))))[:n]
 
     @cached_property
     def _titles(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from llmrec import datasets, decode, hub
-from llmrec.catalog import Catalog
+from llmrec.catalog import Catalog, clean_text
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.filters import Filters
@@ -185,6 +185,16 @@ class Recommender:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The `Ranker` protocol: rows int64[b, k] padded with -1, scores float32[b, k] padded with -inf."""
         return top_k(self.fusions["history"].combine(self.scorer.parts(histories)), k, allowed)
+
+    def look_up(self, text: str, n: int = 6) -> list[int]:
+        """Rows whose texts come nearest in meaning to the words, best first: a search without a language model.
+
+        Raises:
+            RequestError: words beyond the bounds of a request.
+        """
+        self._checked(Request(message=text, k=min(n, MAX_K)))
+        scores = self.scorer.words([clean_text(text, MAX_MESSAGE)])
+        return [int(row) for row in top_k(scores, min(n, MAX_K), None)[0][0] if row >= 0] if scores.any() else []
 
     def allowed(self, request: Request) -> np.ndarray:
         """bool[n]: what this request may return."""

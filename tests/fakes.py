@@ -76,6 +76,9 @@ class FakeRecommender:
         fits.sort(key=lambda row: (-len(liked & set(self._genres(row))), row))
         return [self._one(row, place, liked) for place, row in enumerate(fits[: request.k])]
 
+    def look_up(self, text: str, n: int = 6) -> list[int]:
+        return [row for row in range(len(self.catalog)) if set(text.split()) & set(self._genres(row))][:n]
+
     def talk(
         self,
         dialogue: Sequence[tuple[str, str]],

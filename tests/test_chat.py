@@ -406,6 +406,13 @@ def test_search_prefers_beginnings_then_contents_then_likeness() -> None:
     assert chat.search("") == chat.search("!!") == []
 
 
+def test_search_falls_back_on_meaning_where_no_title_is_alike() -> None:
+    chat, fake, _ = make()
+    found = chat.search("Western stories of lonely men")
+    assert found and all("Western" in fake._genres(row) for row in found)
+    assert chat.search("qqqq zzzz") == []
+
+
 def test_sessions_are_separate() -> None:
     chat, fake, _ = make()
     markers = [item.title for item in CATALOG.items if item.title != "Sabrina"][:20]

@@ -109,6 +109,16 @@ def test_words_move_the_list(recommender):
     )
 
 
+def test_a_look_up_gives_the_texts_nearest_in_meaning(recommender):
+    catalog, scorer = recommender.catalog, recommender.scorer
+    for row in range(0, len(catalog), 5):
+        assert catalog.describe(recommender.look_up(catalog.describe(row), 3)[0]) == catalog.describe(row)
+    expected = np.argsort(-scorer.words(["a funny tale"])[0], kind="stable")[:4]
+    assert recommender.look_up("a funny tale", 4) == expected.tolist()
+    with pytest.raises(RequestError, match="2001 characters"):
+        recommender.look_up("a" * 2001)
+
+
 def test_out_of_bounds_is_named(recommender):
     for request, words in (
         (Request(k=0), "k is 0; it must lie between 1 and 100"),
