@@ -11,8 +11,10 @@ from llmrec.finetune.stages import Inputs, key, stage
 from llmrec.finetune.wishes import wish
 from llmrec.fusion import POSITIVE, PRIOR, Fusion, fit_or_keep
 from llmrec.interactions import fusing_users
-from llmrec.rank import unseen
 from llmrec.scoring import Scorer, fixed_threads
+from llmrec.shortlist import Choices, drawn, shortlists, whole
+
+_ALLOWED = "allowed"  # beside the parts in the stage's arrays
 
 
 def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:
@@ -20,31 +22,40 @@ def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict
 
     For "words" each validation item is asked for by a wish made from its own fields.
     """
-    split, catalog = inputs.split, inputs.catalog
-    users = fusing_users(split)
+    split, catalog, seed = inputs.split, inputs.catalog, inputs.recipe.seed
+    users = drawn(fusing_users(split), scorer, seed)
     histories = [split.history(int(u), "valid") for u in users]
     targets = split.valid[users]
-    rng = np.random.default_rng([inputs.recipe.seed, 7])
+    rng = np.random.default_rng([seed, 7])
     asked = [f"Recommend {wish(catalog, int(t), rng)[0]}." for t in targets]
     fusions, gains = {}, {}
     for kind, said in (("history", [""] * len(users)), ("words", asked)):
-        parts = _parts(inputs, scorer, kind, histories, said)
-        prior = {name: weight for name, weight in PRIOR.items() if name in parts}
+        of = _choices(inputs, scorer, kind, histories, said, targets)
+        prior = {name: weight for name, weight in PRIOR.items() if name in of.parts}
         positive = [name for name in prior if name in POSITIVE]
-        fusions[kind], gains[kind] = fit_or_keep(parts, targets, unseen(histories, len(catalog)), prior, positive)
+        fusions[kind], gains[kind] = fit_or_keep(of.parts, of.targets, of.allowed, prior, positive)
         inputs.say(f"fusion ({kind}): {dict(fusions[kind].weights)}, {gains[kind]:+.4f} nats over the encoder alone")
     return fusions, gains
 
 
-def _parts(
-    inputs: Inputs, scorer: Scorer, kind: str, histories: Sequence[np.ndarray], said: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Scores of the parts; the language model's are a stage of their own, since it reads every history."""
+def _choices(
+    inputs: Inputs,
+    scorer: Scorer,
+    kind: str,
+    histories: Sequence[np.ndarray],
+    said: Sequence[str],
+    targets: np.ndarray,
+) -> Choices:
+    """What the weights are fitted on; the language model's scores are a stage, since it reads every history."""
+    seed = inputs.recipe.seed
 
     def score() -> Mapping[str, np.ndarray]:
         inputs.say(f"fusion: the language model reads {len(histories)} validation histories ({kind})")
         with fixed_threads():
-            return {"llm": scorer.llm(histories, said)}
+            if scorer.small:
+                return {"llm": scorer.llm(histories, said)}
+            of = shortlists(scorer, histories, said, targets, seed)
+        return {**of.parts, _ALLOWED: of.allowed}
 
     fingerprint = key(
         weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
@@ -53,5 +64,14 @@ def _parts(
         said=list(said),
         window=scorer.window,
         prior=fingerprint_arrays(prior=scorer.popularity),
+        **(
+            {}
+            if scorer.small
+            else {"rest": fingerprint_arrays(**scorer.neighbours.state()), "seed": inputs.recipe.seed}
+        ),
     )
-    return scorer.parts(histories, said, stage(inputs, f"scores-{kind}", fingerprint, score)["llm"])
+    arrays = stage(inputs, f"scores-{kind}", fingerprint, score)
+    if scorer.small:
+        return whole(scorer.parts(histories, said, arrays["llm"]), histories, targets)
+    parts = {name: array for name, array in arrays.items() if name != _ALLOWED}
+    return Choices(parts, np.zeros(len(histories), np.int64), arrays[_ALLOWED])

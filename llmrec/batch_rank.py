@@ -17,17 +17,16 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from llmrec import bounded
 from llmrec.batch_input import Row
 from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
 from llmrec.filters import Filters
-from llmrec.fusion import Fusion, log_softmax
+from llmrec.fusion import log_softmax
 from llmrec.interactions import Interactions
 from llmrec.narrow import relax
 from llmrec.rank import top_k
 from llmrec.recommend import Recommender, Request
-from llmrec.scoring import TEXT_TEMPERATURE, Scorer, fixed_threads
+from llmrec.scoring import TEXT_TEMPERATURE, Listed, Scorer, fixed_threads
 from llmrec.understand import stated
 
 THREADS = 1
@@ -137,27 +136,13 @@ class BatchRanker:
         allowed = _allowed(self.recommender, task)
         if task.similar_to is not None:
             fusion, parts = self.recommender.fusions["history"], _alike(self.scorer, task.similar_to)
-            return _look_up(fusion, parts, task.k, allowed)
+            rows, scores = top_k(fusion.combine(parts), task.k, allowed)
+            kept = rows[0] >= 0
+            shares = {name: parts[name][0][rows[0][kept]] for name in fusion.weights if name in parts}
+            return _answers(Listed(rows[0][kept], scores[0][kept], shares, fusion), len(self.recommender.catalog))
         fusion = self.recommender.fusions["words" if task.message else "history"]
-        history = np.asarray(task.history, np.int64)
-        nothing = np.zeros((1, len(self.recommender.catalog)), np.float32)
-        parts = self.scorer.parts([history], [task.message], llm=nothing)
-        del parts["llm"]
-        weight = fusion.weights.get("llm", 0.0)
-        if not weight:
-            return _look_up(fusion, parts, task.k, allowed)
-        rest = nothing[0].astype(np.float64)
-        for name in sorted(fusion.weights.keys() & parts.keys()):  # in one order: sums must not depend on a set's
-            rest += fusion.weights[name] * parts[name][0].astype(np.float64)
-        model, trie, prompt = self.scorer.model, self.scorer.trie, self.scorer.prompt(history, task.message)
-        found = bounded.best(model, trie, prompt, rest, weight, task.k, allowed)
-        return _answers(fusion, parts, found.rows, found.scores, found.llm)
-
-
-def _look_up(fusion: Fusion, parts: Mapping[str, np.ndarray], k: int, allowed: np.ndarray) -> list[Answer]:
-    rows, scores = top_k(fusion.combine(parts), k, allowed)
-    kept = rows[0] >= 0
-    return _answers(fusion, parts, rows[0][kept], scores[0][kept], None)
+        found = self.scorer.ask(np.asarray(task.history, np.int64), task.message).best(fusion, task.k, allowed)
+        return _answers(found, len(self.recommender.catalog))
 
 
 def _allowed(recommender: Recommender, task: Task) -> np.ndarray:
@@ -190,16 +175,10 @@ def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
     }
 
 
-def _answers(
-    fusion: Fusion, parts: Mapping[str, np.ndarray], rows: np.ndarray, scores: np.ndarray, llm: np.ndarray | None
-) -> list[Answer]:
-    """Rows with their scores and sources: the part that lifts an item most above an even share of the catalogue."""
-    names = sorted(name for name in fusion.weights if name in parts or (name == "llm" and llm is not None))
-    lifts = np.zeros((len(names), len(rows)))
-    for line, name in zip(lifts, names, strict=True):
-        share = parts[name][0][rows] if name in parts else llm
-        line[:] = fusion.weights[name] * (np.asarray(share, np.float64) + np.log(len(next(iter(parts.values()))[0])))
-    leading = lifts.argmax(axis=0) if len(rows) else []
+def _answers(found: Listed, items: int) -> list[Answer]:
+    """Rows with their scores and sources."""
+    sources = found.sources(items)
     return [
-        Answer(int(row), float(score), names[place]) for row, score, place in zip(rows, scores, leading, strict=True)
+        Answer(int(row), float(score), source)
+        for row, score, source in zip(found.rows, found.scores, sources, strict=True)
     ]

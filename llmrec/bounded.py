@@ -66,19 +66,28 @@ def best(
     Raises:
         RequestError: k below 1, a shape that does not fit, an empty prompt, or one longer than the model's context.
     """
+    return search(Reading(model, trie, prompt), rest, weight, k, allowed)
+
+
+@torch.inference_mode()
+def search(reading: Reading, rest: np.ndarray, weight: float, k: int, allowed: np.ndarray) -> Best:
+    """`best` for a prompt that some of is known for: what is read for one list need not be read for the next.
+
+    Arguments as of `best`. The list is the same whatever was read before, but for the last bits of its scores.
+    """
+    trie = reading.trie
     if k < 1:
         raise RequestError(f"k is {k}; ask for at least 1 item")
     if np.shape(rest) != (trie.n,) or np.shape(allowed) != (trie.n,):
         raise RequestError(f"scores {np.shape(rest)} and filter {np.shape(allowed)} for a catalogue of {trie.n} items")
     leaves = np.flatnonzero(np.asarray(allowed, bool)[trie.order])
-    check_length(model, len(prompt.ids), trie.depth)
     if not len(leaves):
         none = np.zeros(0, np.float32)
         return Best(np.zeros(0, np.int64), none, none, 0)
-    search = _Search(model, trie, prompt, leaves)
+    above = trie.ancestors(leaves)
     others = np.asarray(rest, np.float64)[trie.order[leaves]]
     while True:
-        known, done = search.known()
+        known, done = reading.known(above)
         # the cast keeps the order of bounds, so items that tie as float32 are all looked at
         bound = np.asarray(others + weight * known.astype(np.float64), np.float32)
         if weight < 0:
@@ -89,45 +98,57 @@ def best(
         if not wanted.any():
             break
         places = np.flatnonzero(wanted)
-        search.read_above(places[np.argsort(-bound[places], kind="stable")])
+        reading.read_above(above[:, places[np.argsort(-bound[places], kind="stable")]])
     rows, scores, llm = trie.row(leaves[done]), bound[done], known[done]
     order = np.lexsort((rows, -scores))[:k]
-    return Best(rows[order], scores[order], llm[order], len(search.place))
+    return Best(rows[order], scores[order], llm[order], reading.tokens)
 
 
-class _Search:
-    """What is known of the paths to `leaves` int64[m] given a prompt.
+class Reading:
+    """What is known of the paths of a trie given a prompt.
 
     Attributes:
         path: per level, float32[nodes], log-probability of the path to each node, NaN where it is not known.
         place: (level, node) -> which of the item tokens behind the prompt it is.
+
+    Raises:
+        RequestError: an empty prompt, or one longer than the model's context.
     """
 
-    def __init__(self, model: RecModel, trie: Trie, prompt: Rendered, leaves: np.ndarray) -> None:
+    @torch.inference_mode()
+    def __init__(self, model: RecModel, trie: Trie, prompt: Rendered) -> None:
+        check_length(model, len(prompt.ids), trie.depth)
         self.model, self.trie = model, trie
         self.body: Body = body_of(model.lm)
-        self.above = trie.ancestors(leaves)
         self.path = [np.full(trie.nodes(level), np.nan, np.float32) for level in range(trie.depth)]
         self.place: dict[tuple[int, int], int] = {}
         start = read(model, self.body, [prompt], [trie.depth])[0]
         self.memory, self.prompt = start.memory, start.memory.length
         self._choose(0, np.zeros(1, np.int64), start.hidden[None])
 
-    def known(self) -> tuple[np.ndarray, np.ndarray]:
-        """float32[m]: the sum along each leaf's path as far as it is known; bool[m]: whether that is all of it."""
-        out = self.path[0][self.above[0]]
-        for level in range(1, self.trie.depth):
-            deeper = self.path[level][self.above[level]]
-            out = np.where(np.isnan(deeper), out, deeper)
-        return out, ~np.isnan(self.path[-1][self.above[-1]])
+    @property
+    def tokens(self) -> int:
+        """Item tokens that were read."""
+        return len(self.place)
 
-    def read_above(self, order: np.ndarray) -> None:
-        """Read the nodes above leaves int[p] (places in `leaves`, best first) that hide them, until a pass is full."""
+    def known(self, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32[m]: the sum along each path as far as it is known; bool[m]: whether that is all of it.
+
+        `above` int[depth, m]: the node of each path on every level.
+        """
+        out = self.path[0][above[0]]
+        for level in range(1, self.trie.depth):
+            deeper = self.path[level][above[level]]
+            out = np.where(np.isnan(deeper), out, deeper)
+        return out, ~np.isnan(self.path[-1][above[-1]])
+
+    def read_above(self, above: np.ndarray) -> None:
+        """Read the nodes of paths int[depth, p], best first, that hide their ends, until a pass is full."""
         new: dict[tuple[int, int], None] = {}
-        for leaf in order:
+        for path in above.T:
             if len(new) >= PASS:
                 break
-            new.update(dict.fromkeys(self._missing(leaf)))
+            new.update(dict.fromkeys(self._missing(path)))
         tokens = sorted(new)
         hidden = self._forward(tokens)
         for level in range(self.trie.depth - 1):
@@ -135,9 +156,9 @@ class _Search:
             if here:
                 self._choose(level + 1, np.array([tokens[i][1] for i in here], np.int64), hidden[here])
 
-    def _missing(self, leaf: int) -> list[tuple[int, int]]:
-        """The nodes above a leaf that are still to be read: down to the last one whose children are a choice."""
-        nodes = [(level, int(self.above[level, leaf])) for level in range(self.trie.depth - 1)]
+    def _missing(self, path: np.ndarray) -> list[tuple[int, int]]:
+        """The nodes of a path int[depth] that are still to be read: to the last one whose children are a choice."""
+        nodes = [(level, int(path[level])) for level in range(self.trie.depth - 1)]
         while nodes and not self._is_choice(*nodes[-1]):
             nodes.pop()
         return [node for node in nodes if node not in self.place]

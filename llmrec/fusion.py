@@ -37,15 +37,6 @@ class Fusion:
         total = sum(self.weights[name] * parts[name].astype(np.float64) for name in self.weights if name in parts)
         return np.asarray(total, np.float32)
 
-    def leading(self, parts: Mapping[str, np.ndarray], line: int, row: int) -> str:
-        """The part that lifts this item most above its mean over the catalogue."""
-        lift = {
-            name: self.weights[name] * float(parts[name][line, row] - parts[name][line].mean())
-            for name in self.weights
-            if name in parts
-        }
-        return max(sorted(lift), key=lambda name: lift[name])
-
 
 def log_softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """float32[b, n]: log-probabilities over the catalogue."""

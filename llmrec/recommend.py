@@ -165,26 +165,24 @@ class Recommender:
     def _one(self, request: Request) -> list[Recommendation]:
         history = self._checked(request)
         allowed = self.allowed(request)
-        parts = self.scorer.parts([history], [request.message])
         fusion = self.fusions["words" if request.message else "history"]
-        rows, scores = top_k(fusion.combine(parts), request.k, allowed)
+        found = self.scorer.ask(history, request.message).best(fusion, request.k, allowed)
         vectors = self.model.encoder.item_vectors
         return [
             Recommendation(
                 int(row),
                 float(score),
-                fusion.leading(parts, 0, int(row)),
+                source,
                 reason(self.catalog, int(row), request.history, vectors, request.message, request.filters),
             )
-            for row, score in zip(rows[0], scores[0], strict=True)
-            if row >= 0
+            for row, score, source in zip(found.rows, found.scores, found.sources(len(self.catalog)), strict=True)
         ]
 
     def rank(
         self, histories: Sequence[np.ndarray], k: int, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The `Ranker` protocol: rows int64[b, k] padded with -1, scores float32[b, k] padded with -inf."""
-        return top_k(self.fusions["history"].combine(self.scorer.parts(histories)), k, allowed)
+        return self.scorer.rank(self.fusions["history"], [self.scorer.ask(one) for one in histories], k, allowed)
 
     def look_up(self, text: str, n: int = 6) -> list[int]:
         """Rows whose texts come nearest in meaning to the words, best first: a search without a language model.

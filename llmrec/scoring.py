@@ -8,7 +8,7 @@ by 5e-7. More cores are used by more processes, not by more threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +16,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from llmrec import decode
+from llmrec import bounded, decode
 from llmrec.embed import Embedder
-from llmrec.fusion import log_softmax, spread
+from llmrec.fusion import Fusion, log_softmax, spread
 from llmrec.model import RecModel
 from llmrec.neighbours import ItemKNN
+from llmrec.rank import Mask, top_k
 from llmrec.render import ItemRef, Message, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
 from llmrec.trie import Trie
@@ -28,6 +29,8 @@ from llmrec.trie import Trie
 # cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
 TEXT_TEMPERATURE = 0.1
 THREADS = 2  # see above
+SMALL = 512  # nodes above the items, each a token to read
+REACH, BEAMS = 200, 64  # of a catalogue that is not small: see `Asked.best`
 
 
 @contextmanager
@@ -39,6 +42,30 @@ def fixed_threads(threads: int = THREADS) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """A list, best first, ties by row.
+
+    Attributes:
+        rows: int64[m].
+        scores: float32[m], fused.
+        shares: by part, its log-probability of each listed item, float32[m].
+        fusion: that was asked for.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    shares: Mapping[str, np.ndarray]
+    fusion: Fusion
+
+    def sources(self, items: int) -> list[str]:
+        """For each item the part that lifts it most above an even share of a catalogue of so many items."""
+        names = sorted(self.shares)
+        even = np.log(items)
+        lifts = [self.fusion.weights[name] * (np.asarray(self.shares[name], np.float64) + even) for name in names]
+        return [names[place] for place in np.argmax(lifts, axis=0)] if len(self.rows) and names else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +103,15 @@ class Scorer:
         """
         messages = messages or [""] * len(histories)
         with fixed_threads(self.threads):
-            out = {
+            return {
                 "llm": self.llm(histories, messages) if llm is None else llm,
+                **self.others(histories, messages),
+            }
+
+    def others(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> dict[str, np.ndarray]:
+        """The parts without the language model's."""
+        with fixed_threads(self.threads):
+            out = {
                 "encoder": log_softmax(self.model.encoder.scores(histories)),
                 "neighbours": self.neighbours.log_probability(histories),
                 "profile": self.profile(histories),
@@ -86,6 +120,30 @@ class Scorer:
             if any(messages) and self.embedder is not None:
                 out["words"] = self.words(messages)
         return out
+
+    def ask(self, history: np.ndarray, message: str = "") -> Asked:
+        """A request to make lists for: rows, oldest first, and a wish in words or nothing."""
+        return Asked(self, np.asarray(history, np.int64), message)
+
+    def rank(
+        self, fusion: Fusion, asked: Sequence[Asked], k: int, allowed: Mask | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Lists as the `Ranker` protocol has them: rows int64[b, k] with -1 and scores float32[b, k] with -inf behind.
+
+        `allowed`: bool[n] for all or bool[b, n].
+        """
+        rows = np.full((len(asked), k), -1, np.int64)
+        scores = np.full((len(asked), k), -np.inf, np.float32)
+        mask = np.ones(self.trie.n, bool) if allowed is None else allowed
+        for line, one in enumerate(asked):
+            found = one.best(fusion, k, mask if mask.ndim == 1 else mask[line])
+            rows[line, : len(found.rows)], scores[line, : len(found.rows)] = found.rows, found.scores
+        return rows, scores
+
+    @cached_property
+    def small(self) -> bool:
+        """Whether the language model can score the whole catalogue for a request in about a second."""
+        return sum(self.trie.nodes(level) for level in range(self.trie.depth - 1)) <= SMALL
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -102,6 +160,12 @@ class Scorer:
             found = decode.items(self.model, self.trie, [self.prompt(history, message)], n, self.beams)[0]
             lines.append(spread(found.rows, found.scores, n))
         return np.stack(lines) if lines else np.zeros((0, n), np.float32)
+
+    def llm_of(self, history: np.ndarray, message: str, rows: np.ndarray) -> np.ndarray:
+        """float32[n]: the language model's exact log-probabilities of `rows` int[m]; others lie below the worst."""
+        with fixed_threads(self.threads):
+            found = decode.score(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
+        return spread(rows, found, len(self.text))
 
     def prompt(self, history: np.ndarray, message: str = "") -> Rendered:
         """What the language model is given for one request."""
@@ -128,3 +192,74 @@ class Scorer:
         if said and self.embedder is not None:
             out[said] = self.embedder.encode([messages[i] for i in said]) @ self.text.T
         return log_softmax(out, TEXT_TEMPERATURE)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One request, and what the parts are known to say of it: a second list of other weights costs little.
+
+    Attributes:
+        scorer: the parts.
+        history: rows int64[h], oldest first.
+        message: a wish in words, or empty.
+    """
+
+    scorer: Scorer
+    history: np.ndarray
+    message: str
+
+    @cached_property
+    def others(self) -> dict[str, np.ndarray]:
+        """float32[n] by part, without the language model."""
+        return {name: part[0] for name, part in self.scorer.others([self.history], [self.message]).items()}
+
+    @cached_property
+    def reading(self) -> bounded.Reading:
+        """The language model at the end of the prompt."""
+        with fixed_threads(self.scorer.threads):
+            return bounded.Reading(self.scorer.model, self.scorer.trie, self.scorer.prompt(self.history, self.message))
+
+    def best(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Listed:
+        """The k best allowed items by the fused score; of the language model only what can reach the list is read.
+
+        Exact in a catalogue that is `small`. In a larger one the language model is asked about the `REACH` items that
+        the other parts put first, and where nothing but the
+        language model has a weight, about what `BEAMS` beams find.
+
+        Args:
+            fusion: weights of the parts.
+            k: at least 1.
+            allowed: bool[n].
+        """
+        names = sorted(fusion.weights.keys() & self.others.keys())  # in one order: sums must not depend on a set's
+        rest = np.zeros(self.scorer.trie.n, np.float64)
+        for name in names:
+            rest += fusion.weights[name] * self.others[name].astype(np.float64)
+        weight = fusion.weights.get("llm", 0.0)
+        if weight and not names and not self.scorer.small:
+            return self._decoded(fusion, k, allowed)
+        if weight:
+            with fixed_threads(self.scorer.threads):
+                found = bounded.search(self.reading, rest, weight, k, self._within_reach(rest, k, allowed))
+            rows, scores, shares = found.rows, found.scores, {"llm": found.llm}
+        else:
+            ranked, values = top_k(rest[None].astype(np.float32), k, allowed)
+            rows, scores, shares = ranked[0][ranked[0] >= 0], values[0][ranked[0] >= 0], {}
+        return Listed(rows, scores, shares | {name: self.others[name][rows] for name in names}, fusion)
+
+    def _within_reach(self, rest: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
+        left = np.flatnonzero(allowed)
+        many = max(REACH, 2 * k)
+        if self.scorer.small or len(left) <= many:
+            return allowed
+        out = np.zeros(len(allowed), bool)
+        out[left[np.argsort(-rest[left], kind="stable")[:many]]] = True
+        return out
+
+    def _decoded(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Listed:
+        scorer = self.scorer
+        with fixed_threads(scorer.threads):
+            prompt = scorer.prompt(self.history, self.message)
+            found = decode.items(scorer.model, scorer.trie, [prompt], k, max(BEAMS, k), [allowed])[0]
+        scores = (fusion.weights["llm"] * found.scores.astype(np.float64)).astype(np.float32)
+        return Listed(found.rows, scores, {"llm": found.scores}, fusion)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from llmrec.rank import top_k
+from llmrec import decode
 from llmrec.render import Rendered, Renderer
 from llmrec.scoring import fixed_threads
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llmrec.recommend import Recommender, Request
 
 _SOME = 10
+_BEAMS = 64  # of a catalogue too large to read every path
 Kind = Literal["words", "mark", "item", "user"]
 
 
@@ -103,25 +104,24 @@ def trace(recommender: Recommender, request: Request) -> Trace:
         allowed = recommender.allowed(request)
     with _timed(seconds, "prompt"):
         prompt = scorer.prompt(history, request.message)
-    with _timed(seconds, "language model"), fixed_threads():
-        llm = scorer.llm([history], [request.message])
-    with _timed(seconds, "look-up"):
-        parts = scorer.parts([history], [request.message], llm=llm)
+    with _timed(seconds, "language model"), fixed_threads(scorer.threads):
+        beams = None if scorer.small else _BEAMS
+        own = decode.items(scorer.model, scorer.trie, [prompt], _SOME, beams)[0]
     fusion = recommender.fusions["words" if request.message else "history"]
-    with _timed(seconds, "fusion"):
-        rows, scores = top_k(fusion.combine(parts), request.k, allowed)
-    listed = [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True) if row >= 0]
-    best, heights = top_k(llm, _SOME)
+    with _timed(seconds, "look-up and fusion"):
+        found = scorer.ask(history, request.message).best(fusion, request.k, allowed)
     codes = recommender.model.vocab.ids.codes
     return Trace(
         prompt=tuple(pieces(recommender.model.renderer, prompt)),
         decoded=tuple(
             Path(int(row), tuple(int(code) for code in codes[row]), float(height), bool(allowed[row]))
-            for row, height in zip(best[0], heights[0], strict=True)
-            if row >= 0
+            for row, height in zip(own.rows, own.scores, strict=True)
         ),
-        lines=tuple(Line(r, s, {name: float(part[0, r]) for name, part in parts.items()}) for r, s in listed),
-        weights={name: weight for name, weight in fusion.weights.items() if name in parts},
+        lines=tuple(
+            Line(int(row), float(score), {name: float(share[place]) for name, share in found.shares.items()})
+            for place, (row, score) in enumerate(zip(found.rows, found.scores, strict=True))
+        ),
+        weights={name: weight for name, weight in fusion.weights.items() if name in found.shares},
         seconds=seconds,
         allowed=int(allowed.sum()),
         catalogue=len(recommender.catalog),

@@ -1,6 +1,7 @@
 """The accuracy suite as the command line runs it, on the toy world; and the suites in order."""
 
 import json
+from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -165,14 +166,12 @@ def test_rows_that_need_a_missing_package_are_left_out_with_the_reason(world, tm
 def test_parts_are_made_once_a_history_and_not_kept_for_ever(recommender):
     asked = []
 
-    class Counting:
-        text = recommender.scorer.text
-
-        def parts(self, histories):
+    class Counting(Scorer):
+        def others(self, histories, messages):
             asked.append(histories[0].tolist())
-            return recommender.scorer.parts(histories)
+            return super().others(histories, messages)
 
-    parts = Parts(Counting(), keep=2)
+    parts = Parts(Counting(**{field.name: getattr(recommender.scorer, field.name) for field in fields(Scorer)}), keep=2)
     rankers = [PartsRanker(name, parts, Fusion({name: 1.0})) for name in ("llm", "encoder")]
     histories = [np.array([0, 2]), np.array([1])]
     for ranker in rankers:

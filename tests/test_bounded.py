@@ -81,6 +81,21 @@ def test_a_score_does_not_depend_on_what_else_was_asked():
     assert once.scores.tobytes() == again.scores.tobytes() and once.rows.tolist() == again.rows.tolist()
 
 
+def test_what_was_read_for_one_list_serves_the_next():
+    model, trie = WORLDS[120]
+    rng = np.random.default_rng(2)
+    reading = bounded.Reading(model, trie, prompt_of(model, (4, 9)))
+    for weight in (0.7, 0.2, 1.5):
+        rest, allowed = rng.normal(size=120), rng.random(120) < 0.6
+        alone = bounded.best(model, trie, prompt_of(model, (4, 9)), rest, weight, 10, allowed)
+        before = reading.tokens
+        found = bounded.search(reading, rest, weight, 10, allowed)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=2e-5)
+        assert found.rows.tolist() == alone.rows.tolist()
+        assert bounded.search(reading, rest, weight, 10, allowed).tokens == reading.tokens >= before
+    assert reading.tokens <= sum(trie.nodes(level) for level in range(trie.depth - 1))
+
+
 def test_the_catalogue_may_be_larger_than_the_context():
     model, trie = WORLDS[300]
     assert trie.nodes(2) + trie.nodes(1) > 64

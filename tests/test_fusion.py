@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from llmrec.fusion import FLOOR, Fusion, fit, log_softmax, spread
+from llmrec.scoring import Listed
 
 
 def world(seed=0, b=400, n=30):
@@ -70,8 +71,9 @@ def test_log_softmax_and_spread():
     np.testing.assert_allclose(out, [-2.0, -2.0 - FLOOR, -1.0, -2.0 - FLOOR])
 
 
-def test_the_leading_part_is_the_one_that_lifts_the_item():
-    fusion = Fusion({"a": 1.0, "b": 1.0})
-    parts = {"a": np.array([[0.0, 5.0, 0.0]]), "b": np.array([[3.0, 0.0, 0.0]])}
-    assert fusion.leading(parts, 0, 1) == "a"
-    assert fusion.leading(parts, 0, 0) == "b"
+def test_the_source_is_the_part_that_lifts_an_item_most_above_an_even_share():
+    fusion = Fusion({"a": 1.0, "b": 0.5})
+    shares = {"a": np.log([0.5, 0.1]).astype(np.float32), "b": np.log([0.2, 0.9]).astype(np.float32)}
+    found = Listed(np.array([4, 2]), np.zeros(2, np.float32), shares, fusion)
+    assert found.sources(10) == ["a", "b"]
+    assert Listed(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, fusion).sources(10) == []

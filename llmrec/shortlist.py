@@ -1,0 +1,81 @@
+"""What a fusion is fitted on: the parts' scores of the items that could have been chosen.
+
+Where the language model can read the whole catalogue these are all of it. Of a larger one they are a shortlist for each
+request: the items that every other part puts first, some drawn evenly, and the one that was taken. The likelihood of a
+conditional logit over such a sample has its maximum where that over all alternatives has it (McFadden, 1978), but for
+the first-placed being there more often than they are drawn, which is where a list is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.rank import unseen
+from llmrec.scoring import Scorer
+
+EACH = 50  # first items of every part
+EVEN = 50  # items drawn evenly
+USERS = 500  # requests of a large catalogue; the shipped model's weights come from 471
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """Alternatives of some requests, as `fusion.fit` takes them.
+
+    Attributes:
+        parts: float32[b, m] log-probabilities by part.
+        targets: int64[b], the column that was taken.
+        allowed: bool[b, m], the alternatives; the rest of a line is padding.
+    """
+
+    parts: Mapping[str, np.ndarray]
+    targets: np.ndarray
+    allowed: np.ndarray
+
+
+def drawn(users: np.ndarray, scorer: Scorer, seed: int) -> np.ndarray:
+    """Of these users those that a fusion is fitted on: all of a small catalogue's, else at most `USERS`, in order."""
+    if scorer.small or len(users) <= USERS:
+        return users
+    return np.sort(np.random.default_rng([seed, 11]).choice(users, USERS, replace=False))
+
+
+def whole(parts: Mapping[str, np.ndarray], histories: Sequence[np.ndarray], targets: np.ndarray) -> Choices:
+    """The whole catalogue but for what was seen, from float32[b, n] by part."""
+    return Choices(parts, targets, unseen(histories, next(iter(parts.values())).shape[1]))
+
+
+def shortlists(
+    scorer: Scorer, histories: Sequence[np.ndarray], said: Sequence[str], targets: np.ndarray, seed: int
+) -> Choices:
+    """A shortlist for every request, its target in the first column."""
+    rng = np.random.default_rng([seed, 13])
+    lines = [
+        _line(scorer, np.asarray(history, np.int64), message, int(target), rng)
+        for history, message, target in zip(histories, said, targets, strict=True)
+    ]
+    width = max(len(next(iter(line.values()))) for line in lines)
+    allowed = np.array([np.arange(width) < len(next(iter(line.values()))) for line in lines])
+    parts = {
+        name: np.stack([np.pad(line[name], (0, width - len(line[name]))) for line in lines]).astype(np.float32)
+        for name in lines[0]
+    }
+    return Choices(parts, np.zeros(len(lines), np.int64), allowed)
+
+
+def _line(
+    scorer: Scorer, history: np.ndarray, message: str, target: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """float32[m] by part, the target first."""
+    others = {name: part[0] for name, part in scorer.others([history], [message]).items()}
+    open_ = np.ones(scorer.trie.n, bool)
+    open_[history] = False
+    open_[target] = False
+    left = np.flatnonzero(open_)
+    first = [left[np.argsort(-part[left], kind="stable")[:EACH]] for part in others.values()]
+    even = rng.choice(left, min(EVEN, len(left)), replace=False)
+    rows = np.concatenate([[target], np.unique(np.concatenate([*first, even]))]).astype(np.int64)
+    return {name: part[rows] for name, part in others.items()} | {"llm": scorer.llm_of(history, message, rows)[rows]}

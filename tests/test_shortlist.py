@@ -1,0 +1,93 @@
+"""What a fusion is fitted on when the catalogue is too large to read."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from test_recommend import recommender  # noqa: F401  (a fixture)
+
+from llmrec import scoring, shortlist
+from llmrec.fusion import PRIOR, Fusion, fit
+from llmrec.scoring import Scorer
+from llmrec.shortlist import drawn, shortlists, whole
+
+
+@pytest.fixture
+def scorer(recommender):  # noqa: F811
+    return recommender.scorer
+
+
+class Large(Scorer):
+    """One whose catalogue counts as too large to read."""
+
+    small = False
+
+
+def large_of(scorer):
+    return Large(**{field.name: getattr(scorer, field.name) for field in fields(Scorer)})
+
+
+def asked(scorer, seed=0, users=12):
+    rng = np.random.default_rng(seed)
+    histories = [rng.choice(scorer.trie.n, 4, replace=False) for _ in range(users)]
+    targets = np.array([rng.choice(np.setdiff1d(np.arange(scorer.trie.n), history)) for history in histories])
+    return histories, [""] * users, targets
+
+
+def test_a_shortlist_holds_the_target_the_first_of_each_part_and_exact_scores(scorer, monkeypatch):
+    monkeypatch.setattr(shortlist, "EACH", 2)
+    monkeypatch.setattr(shortlist, "EVEN", 1)
+    histories, said, targets = asked(scorer)
+    of = shortlists(scorer, histories, said, targets, 0)
+    full = scorer.parts(histories)
+    assert of.targets.tolist() == [0] * len(histories) and of.allowed[:, 0].all()
+    for line, (history, target) in enumerate(zip(histories, targets, strict=True)):
+        count = int(of.allowed[line].sum())
+        for name in full:
+            assert of.parts[name][line, 0] == pytest.approx(full[name][line, target], abs=2e-4)
+        # the best unseen item of every part is there
+        open_ = np.setdiff1d(np.arange(scorer.trie.n), history)
+        for name in ("encoder", "neighbours", "profile", "popularity"):
+            assert of.parts[name][line, :count].max() == pytest.approx(full[name][line, open_].max(), abs=1e-5)
+        assert count <= 2 * 4 + 1 + 1
+
+
+def test_a_shortlist_of_everything_is_the_whole_catalogue(scorer, monkeypatch):
+    monkeypatch.setattr(shortlist, "EVEN", scorer.trie.n)
+    histories, said, targets = asked(scorer)
+    few, all_ = shortlists(scorer, histories, said, targets, 0), whole(scorer.parts(histories), histories, targets)
+    prior = {name: weight for name, weight in PRIOR.items() if name in all_.parts}
+    one = fit(few.parts, few.targets, few.allowed, prior).weights
+    other = fit(all_.parts, all_.targets, all_.allowed, prior).weights
+    assert one == pytest.approx(other, abs=2e-3)
+
+
+def test_of_a_large_catalogue_some_users_are_drawn_and_of_a_small_one_all(scorer, monkeypatch):
+    monkeypatch.setattr(shortlist, "USERS", 5)
+    users = np.arange(40)
+    assert drawn(users, scorer, 0).tolist() == users.tolist()
+
+    large = large_of(scorer)
+    some = drawn(users, large, 0)
+    assert len(some) == 5 and (np.diff(some) > 0).all() and drawn(users, large, 0).tolist() == some.tolist()
+    assert replace(scorer).small
+
+
+def test_lists_of_a_large_catalogue_are_exact_within_reach_and_never_leave_what_is_allowed(scorer, monkeypatch):
+    fusion = Fusion({"encoder": 1.0, "llm": 0.7, "neighbours": 0.4})
+    history, allowed = np.array([1, 4]), np.ones(scorer.trie.n, bool)
+    allowed[[1, 4, 6]] = False
+    exact = scorer.ask(history).best(fusion, 3, allowed)
+    monkeypatch.setattr(scoring, "REACH", scorer.trie.n)
+    everything = large_of(scorer).ask(history).best(fusion, 3, allowed)
+    assert everything.rows.tolist() == exact.rows.tolist()
+    monkeypatch.setattr(scoring, "REACH", 2)  # twice the length of the list is the least
+    near = large_of(scorer).ask(history).best(fusion, 3, allowed)
+    assert len(near.rows) == 3 and allowed[near.rows].all()
+    rest = sum(fusion.weights[name] * scorer.ask(history).others[name] for name in ("encoder", "neighbours"))
+    first = np.flatnonzero(allowed)[np.argsort(-rest[allowed], kind="stable")[:6]]
+    assert set(near.rows) <= set(first)
+    alone = scorer.ask(history).best(Fusion({"llm": 1.0}), 3, allowed)
+    beams = large_of(scorer).ask(history).best(Fusion({"llm": 1.0}), 3, allowed)
+    assert beams.rows.tolist() == alone.rows.tolist()
+    np.testing.assert_allclose(beams.scores, alone.scores, atol=2e-4)
