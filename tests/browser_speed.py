@@ -25,22 +25,22 @@ OUT = Path(__file__).resolve().parent.parent / "eval" / "results" / "browser-spe
 TALKS = [
     ["I loved Alien", "something older", "no horror please", "a comedy for the whole family", "something else"],
     ["I liked Fargo and Pulp Fiction", "from the nineties", "not so violent", "more like Heat (1995)", "thrillers"],
-    ["a quiet film about loneliness", "in black and white", "Newer", "no war", "I loved Casablanca"],
+    ["a quiet film about loneliness", "in black and white", "Newer", "musicals", "I loved Casablanca"],
 ]
 # times on the page's own clock, from the key to the first change that a visitor can see
 TIMER = """() => {
-  const list = () => document.querySelector("#cards").innerText;
+  const list = () => [...document.querySelectorAll("#cards .card")].map((card) => card.innerText).join("\\n");
   const said = () => [...document.querySelectorAll("#chat .bot.message")].filter((e) => !e.querySelector(".waiting"));
   const before = { list: list(), said: said().length };
-  window.seen = {};
+  const seen = window.seen = {};  // of this message alone: loops of earlier ones end when it is no longer theirs
   addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     const start = performance.now();
     const look = () => {
       const now = (performance.now() - start) / 1000;
-      if (!("card" in window.seen) && list() && list() !== before.list) window.seen.card = now;
-      if (!("word" in window.seen) && said().length > before.said) window.seen.word = now;
-      if (now < 60) requestAnimationFrame(look);
+      if (!("card" in seen) && list() && list() !== before.list) seen.card = now;
+      if (!("word" in seen) && said().length > before.said) seen.word = now;
+      if (window.seen === seen && now < 60 && !("card" in seen && "word" in seen)) requestAnimationFrame(look);
     };
     look();
   }, { once: true, capture: true });
@@ -56,9 +56,10 @@ def talk(page: Any, messages: list[str]) -> list[dict[str, float]]:
         page.keyboard.press("Enter")
         page.wait_for_function(f"() => document.querySelectorAll('#chat .bot.message').length >= {count}")
         page.wait_for_selector("#box .submit-button", timeout=60_000)
-        page.wait_for_function("() => 'card' in window.seen && 'word' in window.seen", timeout=60_000)
+        page.wait_for_function("() => 'word' in window.seen", timeout=60_000)
         out.append(page.evaluate("window.seen"))
-        print(f"{out[-1]['card']:6.2f} s card  {out[-1]['word']:6.2f} s word  {message}")
+        card = f"{out[-1]['card']:6.2f} s card" if "card" in out[-1] else "the list stays"
+        print(f"{card}  {out[-1]['word']:6.2f} s word  {message}")
     return out
 
 
@@ -91,7 +92,7 @@ def main() -> int:
             opened, times = measure(world.url)
     rows = {
         "first card after opening the page": row(opened),
-        "first card after Enter": row([one["card"] for one in times]),
+        "first card after Enter": row([one["card"] for one in times if "card" in one]),
         "first word after Enter": row([one["word"] for one in times]),
     }
     card, word = (rows[f"first {what} after Enter"]["median_seconds"][0] for what in ("card", "word"))
