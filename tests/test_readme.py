@@ -71,7 +71,7 @@ def test_the_results_table_is_the_result_file():
     rows = {row["name"]: row["metrics"] for row in result["rows"]}
     shown = re.findall(r"^\| \**([\w-]+)\**[^|]*\|(.*)\|$", README, re.MULTILINE)
     found = {name: re.findall(r"\.(\d{4})", cells) for name, cells in shown if name in rows}
-    assert set(found) == {"popularity", "item-knn", "als", "sasrec", "hstu", "text-lookup", "llm", "hybrid"}
+    assert set(found) == {"popularity", "text-lookup", "als", "item-knn", "ease", "sasrec", "hstu", "llm", "hybrid"}
     for name, cells in found.items():
         wanted = [rows[name][m] for m in ("recall@10", "ndcg@10")]
         numbers = [n for w in wanted for n in (w["mean"], *w["ci95"])]
