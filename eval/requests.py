@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from dataclasses import replace as changed
@@ -18,27 +19,33 @@ from llmrec.interactions import Split, leave_one_out
 from llmrec.model import RecModel
 from llmrec.pretrained import load_pretrained
 from llmrec.recommend import SHIPPED, Recommendation, Recommender, Request
-from llmrec.scoring import Scorer
+from llmrec.scoring import Asked, Scorer
 from llmrec.session import Profile, Session
 
 SECONDS = 600.0  # what is said must not depend on how quick the machine is; tokens stay limited
 
+KEPT = 24  # requests; what was read for one is some 20 MB with the shipped model
+
 
 @dataclass(frozen=True, eq=False)
 class RememberingScorer(Scorer):
-    """A scorer whose language model reads the same history and message once; scores do not depend on that."""
+    """A scorer that keeps what was read for the latest requests; lists do not depend on that.
 
-    memory: dict[tuple[bytes, str], np.ndarray] = field(default_factory=dict)
+    Attributes:
+        memory: requests by history and message, the latest last.
+    """
 
-    def llm(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> np.ndarray:
-        """As `Scorer.llm`: float32[b, n]."""
-        lines = []
-        for history, message in zip(histories, messages, strict=True):
-            key = (np.asarray(history, np.int64).tobytes(), message)
-            if key not in self.memory:
-                self.memory[key] = super().llm([history], [message])[0]
-            lines.append(self.memory[key])
-        return np.stack(lines) if lines else np.zeros((0, len(self.text)), np.float32)
+    memory: OrderedDict[tuple[bytes, str], Asked] = field(default_factory=OrderedDict)
+
+    def ask(self, history: np.ndarray, message: str = "") -> Asked:
+        """As `Scorer.ask`."""
+        key = (np.asarray(history, np.int64).tobytes(), message)
+        if key not in self.memory:
+            self.memory[key] = super().ask(history, message)
+            if len(self.memory) > KEPT:
+                self.memory.popitem(last=False)
+        self.memory.move_to_end(key)
+        return self.memory[key]
 
 
 class Front:
