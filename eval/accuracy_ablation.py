@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmrec.eval.accuracy_parts import Parts, PartsRanker
+from llmrec.eval.accuracy_parts import PartsRanker
 from llmrec.fusion import POSITIVE, PRIOR, fit
 from llmrec.interactions import Split, fusing_users
 from llmrec.recommend import Recommender
@@ -13,7 +13,7 @@ from llmrec.shortlist import drawn, shortlists, whole
 LEAST = 0.01  # a part with a smaller weight changes nothing that could be measured
 
 
-def without_each(recommender: Recommender, split: Split, parts: Parts, seed: int) -> Iterator[PartsRanker]:
+def without_each(recommender: Recommender, split: Split, seed: int) -> Iterator[PartsRanker]:
     """Yield `hybrid, no <part>` for every part that has a weight.
 
     The weights are fitted on the validation items that the model's own fusion was fitted on, never on test items.
@@ -34,5 +34,5 @@ def without_each(recommender: Recommender, split: Split, parts: Parts, seed: int
         prior = {name: PRIOR[name] for name in own if name != left_out}
         positive = [name for name in prior if name in POSITIVE]
         yield PartsRanker(
-            f"hybrid, no {left_out}", parts, fit(of.parts, of.targets, of.allowed, prior, positive=positive)
+            f"hybrid, no {left_out}", scorer, fit(of.parts, of.targets, of.allowed, prior, positive=positive)
         )

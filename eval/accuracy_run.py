@@ -19,7 +19,7 @@ from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.eval import baselines_factors
 from llmrec.eval.accuracy import MAIN, AccuracyTable, Measured, measure, tabulate
 from llmrec.eval.accuracy_ablation import without_each
-from llmrec.eval.accuracy_parts import Parts, PartsRanker
+from llmrec.eval.accuracy_parts import PartsRanker
 from llmrec.eval.accuracy_table import print_table
 from llmrec.eval.baselines import EncoderRanker, Popularity
 from llmrec.eval.baselines_encoders import tune_encoder
@@ -27,7 +27,7 @@ from llmrec.eval.baselines_factors import tune_als, tune_bpr
 from llmrec.eval.baselines_tuning import TuningLog, tune_ease, tune_item_knn, tune_recent_popularity, tune_text_lookup
 from llmrec.eval.metrics import holm
 from llmrec.eval.protocol import Target, provenance, write_per_user, write_result
-from llmrec.eval.requests import progress_bar
+from llmrec.eval.requests import progress_bar, remembering
 from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, Split, by_time, leave_one_out
 from llmrec.neighbours import item_counts
@@ -35,7 +35,7 @@ from llmrec.pretrained import KIND, read_settings
 from llmrec.rank import Ranker, Scores
 from llmrec.recommend import SHIPPED, Recommender
 from llmrec.resources import home
-from llmrec.sequence import Kind
+from llmrec.sequence import Kind, SequenceEncoder
 from llmrec.textcache import text_vectors
 
 SPLITS = ("loo", "time")
@@ -64,6 +64,16 @@ class Subject:
     text: Scores
     recommender: Recommender | None
     missing: str = ""
+
+    @property
+    def encoder(self) -> SequenceEncoder | None:
+        """The model's own, if there is a model."""
+        return None if self.recommender is None else self.recommender.model.encoder
+
+    @property
+    def reference(self) -> Kind:
+        """The row that others are compared with: the model's own encoder, else the first that every table has."""
+        return BESIDE[0] if self.encoder is None else self.encoder.net.config.kind
 
 
 def run_accuracy(
@@ -114,8 +124,7 @@ def run_accuracy(
         )
     measured.save(out, stem.removeprefix("accuracy-"))
     _save_lists(measured, subject.catalog, out, stem)
-    own = subject.recommender.model.encoder.net.config.kind if subject.recommender is not None else BESIDE[0]
-    table = tabulate(measured, own, seed)
+    table = tabulate(measured, subject.reference, seed)
     print_table(table)
     command = _command(model, data, limit, split)
     came = provenance(seed, command, time.monotonic() - started, len(measured.users))
@@ -189,19 +198,18 @@ def _rankers(
     rows += _encoders(subject, seed, log, work, console)
     if subject.recommender is None:
         return rows, skipped | dict.fromkeys(OURS, subject.missing)
-    parts = Parts(subject.recommender.scorer)
-    fusion = subject.recommender.fusions["history"]
-    rows += [PartsRanker("llm", parts, Fusion({"llm": 1.0})), PartsRanker("hybrid", parts, fusion)]
+    recommender = remembering(subject.recommender)  # all these rows read a history once
+    scorer, fusion = recommender.scorer, recommender.fusions["history"]
+    rows += [PartsRanker("llm", scorer, Fusion({"llm": 1.0})), PartsRanker("hybrid", scorer, fusion)]
     console.print("fitting the fusion again without each of its parts")
-    return [*rows, *without_each(subject.recommender, split, parts, seed)], skipped
+    return [*rows, *without_each(recommender, split, seed)], skipped
 
 
 def _encoders(subject: Subject, seed: int, log: TuningLog, work: Path, console: Console) -> Iterator[Ranker]:
     """SASRec and HSTU, tuned; the model's own encoder stands for its kind."""
-    own = None if subject.recommender is None else subject.recommender.model.encoder
-    for kind in dict.fromkeys((*((own.net.config.kind,) if own is not None else ()), *BESIDE)):
-        if own is not None and kind == own.net.config.kind:
-            yield EncoderRanker(own, kind)
+    for kind in dict.fromkeys((subject.reference, *BESIDE)):
+        if subject.encoder is not None and kind == subject.reference:
+            yield EncoderRanker(subject.encoder, kind)
         else:
             n, say = len(subject.catalog), console.print
             yield tune_encoder(kind, subject.split, n, seed=seed, log=log, work=work, say=say)[0]

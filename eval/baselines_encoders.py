@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from llmrec.artifacts import fingerprint_bytes, read_manifest, writing
 from llmrec.errors import ArtifactError
 from llmrec.eval.baselines import EncoderRanker
-from llmrec.eval.baselines_tuning import USERS, Grid, Params, Trial, TuningLog, Validation, search
+from llmrec.eval.baselines_tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
 from llmrec.interactions import Split
 from llmrec.sequence import EncoderConfig, Kind, SequenceEncoder, config_dict
 from llmrec.sequence_training import next_item_ndcg, train_encoder
@@ -25,7 +25,6 @@ ENCODER_GRID: Grid = {"layers": (2, 4), "dropout": (0.3, 0.5)}
 START = EncoderConfig(max_len=50)
 # Over thousands of items one trial takes as long as the whole grid over hundreds, so one setting is tried: the one that
 # the strongest published results on such logs share.
-LARGE = 5000
 LARGE_GRID: Grid = {"dropout": (0.5,)}
 LARGE_START = EncoderConfig(
     dropout=0.5, max_len=50, batch=64, average=0.999, epochs=80, evaluate_every=4, patience=2

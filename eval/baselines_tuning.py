@@ -15,12 +15,11 @@ import numpy as np
 from scipy import sparse
 
 from llmrec.artifacts import fingerprint_arrays, fingerprint_bytes, write_bytes_atomic
-from llmrec.ease import regression, window_products
 from llmrec.errors import RequestError
 from llmrec.eval.baselines import EncoderRanker, ItemKNN, RecentPopularity, Scorer, TextLookup
 from llmrec.eval.metrics import per_user, target_ranks
 from llmrec.interactions import Split
-from llmrec.neighbours import cooccurrence, item_counts, largest, neighbour_matrix
+from llmrec.neighbours import cooccurrence, item_counts, neighbour_matrix, regression_matrix
 from llmrec.rank import Ranker, Rows, Scores, unseen
 
 Params = Mapping[str, float]
@@ -39,7 +38,7 @@ EASE_GRID: Grid = {"window": (20, 50), "ridge": (300.0, 1000.0, 3000.0), "fade":
 LARGE_EASE_GRID: Grid = {"window": (10, 20), "ridge": (30.0, 300.0), "fade": (0.8,)}
 TEXT_GRID: Grid = {"whiten": (False, True), "recent": (1, 2, 3, 5, 10, 20, 50)}
 RECENT_GRID: Grid = {"half_life": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
-MANY = 5000  # items
+LARGE = 5000  # items; of more, fewer settings are tried
 USERS = 2000  # validation users scored at most
 SLOW = 2.0  # seconds; a trial that took longer is written down at once
 
@@ -219,12 +218,12 @@ def tune_ease(
     log: TuningLog | None = None,
 ) -> tuple[EncoderRanker, list[Trial]]:
     """As `tune_item_knn`, for neighbours by ridge regression over windows (`llmrec.ease`): the model's own kind."""
-    grid = grid or (LARGE_EASE_GRID if n_items > MANY else EASE_GRID)
+    grid = grid or (LARGE_EASE_GRID if n_items > LARGE else EASE_GRID)
     counts = item_counts(split.train, n_items)
 
     @lru_cache(maxsize=1)
     def similarity(window: int, ridge: float) -> sparse.csr_array:
-        return largest(sparse.csr_array(regression(window_products(split.train, n_items, window), ridge)), 200)
+        return regression_matrix(split.train, n_items, window, ridge, 200)
 
     def make(p: Params) -> EncoderRanker:
         knn = ItemKNN.of(similarity(int(p["window"]), p["ridge"]), counts, 0.0, 50, p["fade"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from rich.console import Console
@@ -32,17 +32,24 @@ class RememberingScorer(Scorer):
     """A scorer that keeps what was read for the latest requests; lists do not depend on that.
 
     Attributes:
+        kept: how many requests.
         memory: requests by history and message, the latest last.
     """
 
+    kept: int = KEPT
     memory: OrderedDict[tuple[bytes, str], Asked] = field(default_factory=OrderedDict)
+
+    @classmethod
+    def of(cls, scorer: Scorer, kept: int = KEPT) -> Self:
+        """The same scorer, remembering."""
+        return cls(*(getattr(scorer, one.name) for one in fields(Scorer)), kept=kept)
 
     def ask(self, history: np.ndarray, message: str = "") -> Asked:
         """As `Scorer.ask`."""
         key = (np.asarray(history, np.int64).tobytes(), message)
         if key not in self.memory:
             self.memory[key] = super().ask(history, message)
-            if len(self.memory) > KEPT:
+            if len(self.memory) > self.kept:
                 self.memory.popitem(last=False)
         self.memory.move_to_end(key)
         return self.memory[key]
@@ -149,11 +156,10 @@ def open_measured(model: str | Path | None, data: str | Path | None) -> tuple[Re
 
 def remembering(recommender: Recommender) -> Recommender:
     """The same recommender with a scorer that remembers."""
-    scorer = RememberingScorer(*(getattr(recommender.scorer, one.name) for one in fields(Scorer)))
     return Recommender(
         recommender.catalog,
         recommender.interactions,
-        scorer,
+        RememberingScorer.of(recommender.scorer),
         recommender.fusions,
         recommender.model_card,
         recommender.data_name,

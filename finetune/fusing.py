@@ -64,11 +64,7 @@ def _choices(
         said=list(said),
         window=scorer.window,
         prior=fingerprint_arrays(prior=scorer.popularity),
-        **(
-            {}
-            if scorer.small
-            else {"rest": fingerprint_arrays(**scorer.neighbours.state()), "seed": inputs.recipe.seed}
-        ),
+        **({} if scorer.small else {"rest": fingerprint_arrays(**scorer.neighbours.state()), "seed": seed}),
     )
     arrays = stage(inputs, f"scores-{kind}", fingerprint, score)
     if scorer.small:

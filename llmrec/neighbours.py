@@ -77,8 +77,7 @@ class ItemKNN:
         """
         counts = item_counts(train, n_items)
         if ridge:
-            weights = regression(window_products(train, n_items, window or 20), ridge)
-            self.similarity = largest(sparse.csr_array(weights), neighbours)
+            self.similarity = regression_matrix(train, n_items, window or 20, ridge, neighbours)
         else:
             pairs = cooccurrence(train, n_items, window)
             self.similarity = neighbour_matrix(pairs, counts, neighbours, shrink, alpha)
@@ -192,6 +191,13 @@ def neighbour_matrix(
     source = np.repeat(np.arange(len(counts)), np.diff(pairs.indptr))
     values = pairs.data / (weight[source] ** alpha * weight[pairs.indices] ** (1.0 - alpha) + shrink)
     return largest(sparse.csr_array((values, pairs.indices, pairs.indptr), pairs.shape), neighbours)
+
+
+def regression_matrix(
+    train: Interactions, n_items: int, window: int, ridge: float, neighbours: int
+) -> sparse.csr_array:
+    """Weights of `ease`, each row cut to its largest: csr float32[n, n]. Arguments as in `ItemKNN`."""
+    return largest(sparse.csr_array(regression(window_products(train, n_items, window), ridge)), neighbours)
 
 
 def largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:

@@ -162,10 +162,9 @@ class Scorer:
         return np.stack(lines) if lines else np.zeros((0, n), np.float32)
 
     def llm_of(self, history: np.ndarray, message: str, rows: np.ndarray) -> np.ndarray:
-        """float32[n]: the language model's exact log-probabilities of `rows` int[m]; others lie below the worst."""
+        """float32[m]: the language model's exact log-probabilities of `rows` int[m]."""
         with fixed_threads(self.threads):
-            found = decode.score(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
-        return spread(rows, found, len(self.text))
+            return decode.score(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
 
     def prompt(self, history: np.ndarray, message: str = "") -> Rendered:
         """What the language model is given for one request."""
@@ -214,17 +213,21 @@ class Asked:
         return {name: part[0] for name, part in self.scorer.others([self.history], [self.message]).items()}
 
     @cached_property
+    def prompt(self) -> Rendered:
+        """What the language model is given."""
+        return self.scorer.prompt(self.history, self.message)
+
+    @cached_property
     def reading(self) -> bounded.Reading:
         """The language model at the end of the prompt."""
         with fixed_threads(self.scorer.threads):
-            return bounded.Reading(self.scorer.model, self.scorer.trie, self.scorer.prompt(self.history, self.message))
+            return bounded.Reading(self.scorer.model, self.scorer.trie, self.prompt)
 
     def best(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Listed:
         """The k best allowed items by the fused score; of the language model only what can reach the list is read.
 
         Exact in a catalogue that is `small`. In a larger one the language model is asked about the `REACH` items that
-        the other parts put first, and where nothing but the
-        language model has a weight, about what `BEAMS` beams find.
+        the other parts put first, and where nothing but the language model has a weight, about what `BEAMS` beams find.
 
         Args:
             fusion: weights of the parts.
@@ -259,7 +262,6 @@ class Asked:
     def _decoded(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Listed:
         scorer = self.scorer
         with fixed_threads(scorer.threads):
-            prompt = scorer.prompt(self.history, self.message)
-            found = decode.items(scorer.model, scorer.trie, [prompt], k, max(BEAMS, k), [allowed])[0]
+            found = decode.items(scorer.model, scorer.trie, [self.prompt], k, max(BEAMS, k), [allowed])[0]
         scores = (fusion.weights["llm"] * found.scores.astype(np.float64)).astype(np.float32)
         return Listed(found.rows, scores, {"llm": found.scores}, fusion)

@@ -78,4 +78,4 @@ def _line(
     first = [left[np.argsort(-part[left], kind="stable")[:EACH]] for part in others.values()]
     even = rng.choice(left, min(EVEN, len(left)), replace=False)
     rows = np.concatenate([[target], np.unique(np.concatenate([*first, even]))]).astype(np.int64)
-    return {name: part[rows] for name, part in others.items()} | {"llm": scorer.llm_of(history, message, rows)[rows]}
+    return {name: part[rows] for name, part in others.items()} | {"llm": scorer.llm_of(history, message, rows)}

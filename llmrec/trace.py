@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from llmrec import decode
+from llmrec.fusion import Fusion
 from llmrec.render import Rendered, Renderer
-from llmrec.scoring import fixed_threads
 
 if TYPE_CHECKING:
     from llmrec.recommend import Recommender, Request
 
 _SOME = 10
-_BEAMS = 64  # of a catalogue too large to read every path
 Kind = Literal["words", "mark", "item", "user"]
 
 
@@ -98,18 +96,19 @@ def trace(recommender: Recommender, request: Request) -> Trace:
     Raises:
         RequestError: as `Recommender.recommend` does.
     """
-    scorer, seconds = recommender.scorer, dict[str, float]()
-    history = np.asarray(request.history, np.int64)
+    seconds = dict[str, float]()
     with _timed(seconds, "filters"):
         allowed = recommender.allowed(request)
+    asked = recommender.scorer.ask(np.asarray(request.history, np.int64), request.message)
     with _timed(seconds, "prompt"):
-        prompt = scorer.prompt(history, request.message)
-    with _timed(seconds, "language model"), fixed_threads(scorer.threads):
-        beams = None if scorer.small else _BEAMS
-        own = decode.items(scorer.model, scorer.trie, [prompt], _SOME, beams)[0]
+        prompt = asked.prompt
+    with _timed(seconds, "look-up"):
+        _ = asked.others
+    with _timed(seconds, "language model"):
+        own = asked.best(Fusion({"llm": 1.0}), _SOME, np.ones(len(allowed), bool))
     fusion = recommender.fusions["words" if request.message else "history"]
-    with _timed(seconds, "look-up and fusion"):
-        found = scorer.ask(history, request.message).best(fusion, request.k, allowed)
+    with _timed(seconds, "fusion"):  # reads what the language model was not asked for above
+        found = asked.best(fusion, request.k, allowed)
     codes = recommender.model.vocab.ids.codes
     return Trace(
         prompt=tuple(pieces(recommender.model.renderer, prompt)),

@@ -1,7 +1,6 @@
 """The accuracy suite as the command line runs it, on the toy world; and the suites in order."""
 
 import json
-from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +10,10 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.eval import accuracy_run, baselines_factors, protocol, run
-from llmrec.eval.accuracy_parts import Parts, PartsRanker
+from llmrec.eval.accuracy_parts import PartsRanker
 from llmrec.eval.accuracy_run import global_time, run_accuracy
 from llmrec.eval.protocol import Row, is_current, provenance, stamp, write_result
+from llmrec.eval.requests import RememberingScorer
 from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, by_time, leave_one_out
 from llmrec.neighbours import NeighbourSettings, neighbours_of
@@ -166,12 +166,12 @@ def test_rows_that_need_a_missing_package_are_left_out_with_the_reason(world, tm
 def test_parts_are_made_once_a_history_and_not_kept_for_ever(recommender):
     asked = []
 
-    class Counting(Scorer):
+    class Counting(RememberingScorer):
         def others(self, histories, messages):
             asked.append(histories[0].tolist())
             return super().others(histories, messages)
 
-    parts = Parts(Counting(**{field.name: getattr(recommender.scorer, field.name) for field in fields(Scorer)}), keep=2)
+    parts = Counting.of(recommender.scorer, kept=2)
     rankers = [PartsRanker(name, parts, Fusion({name: 1.0})) for name in ("llm", "encoder")]
     histories = [np.array([0, 2]), np.array([1])]
     for ranker in rankers:
