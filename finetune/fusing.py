@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from llmrec.interactions import fusing_users
 from llmrec.scoring import Scorer, fixed_threads
 from llmrec.shortlist import Choices, drawn, shortlists, whole
 
-_ALLOWED = "allowed"  # beside the parts in the stage's arrays
+_ALLOWED = "stands_for"  # beside the parts in the stage's arrays
 
 
 def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:
@@ -64,7 +65,15 @@ def _choices(
         said=list(said),
         window=scorer.window,
         prior=fingerprint_arrays(prior=scorer.popularity),
-        **({} if scorer.small else {"rest": fingerprint_arrays(**scorer.neighbours.state()), "seed": seed}),
+        **(
+            {}
+            if scorer.small
+            else {
+                "rest": fingerprint_arrays(**scorer.neighbours.state()),
+                "profile": asdict(scorer.likeness),
+                "seed": seed,
+            }
+        ),
     )
     arrays = stage(inputs, f"scores-{kind}", fingerprint, score)
     if scorer.small:

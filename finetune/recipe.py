@@ -14,6 +14,7 @@ from llmrec.finetune.tasks import TASKS
 from llmrec.model import ModelConfig
 from llmrec.neighbours import NeighbourSettings
 from llmrec.sequence import SASRecConfig
+from llmrec.textprofile import ProfileSettings
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -122,6 +123,7 @@ class Recipe(_Strict):
     semantic_ids: SemanticIdSettings = SemanticIdSettings()
     model: ModelConfig = ModelConfig()
     neighbours: NeighbourSettings = NeighbourSettings()
+    profile: ProfileSettings = ProfileSettings()
     traffic: TrafficSettings
     schedule: Schedule = Schedule()
     engine: EngineSettings = EngineSettings()

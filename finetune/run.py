@@ -33,7 +33,12 @@ from llmrec.trie import Trie
 from llmrec.weights import BaseFiles
 
 # these do not decide what a step does: another value goes on from the same checkpoints
-_FREE = {"neighbours": True, "engine": True, "schedule": {"validate_tokens", "validate_users", "patience"}}
+_FREE = {
+    "neighbours": True,
+    "profile": True,
+    "engine": True,
+    "schedule": {"validate_tokens", "validate_users", "patience"},
+}
 
 
 def fine_tune(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,8 @@ def build(
     trie = Trie(ids.codes, ids.size, prior)
     state = fine_tune(inputs, model, trie, base, resume, places.board, accelerator, vectors)
     neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
-    scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, recipe.traffic.window)
+    window, likeness = recipe.traffic.window, recipe.profile
+    scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, window, likeness=likeness)
     with accelerator.main_process_first(), accelerator.autocast():
         weights, gains = _fuse(inputs, scorer)
     meta = {
@@ -131,7 +132,12 @@ def build(
         "semantic_ids": ids.statistics(),
         "fusion_gain_nats": gains,
     }
-    settings = {"window": recipe.traffic.window, "embedder": recipe.embedder, "data": places.data}
+    settings = {
+        "window": window,
+        "embedder": recipe.embedder,
+        "data": places.data,
+        **({"profile": asdict(likeness)} if likeness.dims else {}),
+    }
     result = Pretrained(model, prior, neighbours, weights, settings, meta)
     if accelerator.is_main_process:
         save_pretrained(places.out, result, catalog, base, model_card(result, catalog, base))

@@ -66,19 +66,20 @@ def fit(
     Args:
         parts: float[b, n] log-probabilities by name.
         targets: int[b], the rows that were taken.
-        allowed: bool[b, n], the items that could have been.
+        allowed: [b, n], the items that could have been: bool, or how many alternatives each of them stands for.
         prior: where the weights start and are pulled to.
         ridge: strength of the pull, in nats for a weight that is off by one.
         positive: parts whose weight may not fall below zero.
     """
     names = list(prior)
-    keep = allowed[np.arange(len(targets)), targets]
+    keep = allowed[np.arange(len(targets)), targets] > 0
     allowed, targets = allowed[keep], targets[keep]
-    x = np.stack([np.where(allowed, parts[name][keep], 0.0) for name in names], axis=2).astype(np.float64)
+    open_, offset = allowed > 0, _multiplicity(allowed)
+    x = np.stack([np.where(open_, parts[name][keep], 0.0) for name in names], axis=2).astype(np.float64)
     start = np.array([prior[name] for name in names])
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
-        s = np.where(allowed, x @ w, -np.inf)
+        s = x @ w + offset
         p = np.exp(s - s.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         at = np.arange(len(targets))
@@ -93,9 +94,15 @@ def fit(
     return Fusion({name: round(float(w), 6) for name, w in zip(names, best.x, strict=True)})
 
 
+def _multiplicity(allowed: np.ndarray) -> np.ndarray:
+    """float64[b, n]: log of how many alternatives a column stands for; -inf where it is none."""
+    with np.errstate(divide="ignore"):
+        return np.log(allowed.astype(np.float64))
+
+
 def likelihood(fusion: Fusion, parts: Mapping[str, np.ndarray], targets: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """float64[b]: log-probability of each target among the allowed items; NaN where it was not allowed."""
-    s = np.where(allowed, fusion.combine(parts).astype(np.float64), -np.inf)
+    s = np.where(allowed > 0, fusion.combine(parts).astype(np.float64), 0.0) + _multiplicity(allowed)
     top = s.max(axis=1, keepdims=True)
     out = s[np.arange(len(targets)), targets] - (top[:, 0] + np.log(np.exp(s - top).sum(axis=1)))
     return np.where(np.isfinite(out), out, np.nan)

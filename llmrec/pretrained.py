@@ -25,6 +25,7 @@ from llmrec.neighbours import ItemKNN
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
 from llmrec.sequence import config_dict as encoder_dict
+from llmrec.textprofile import ProfileSettings
 from llmrec.weights import BaseFiles, base_model, load_base
 
 KIND = "model"
@@ -163,6 +164,10 @@ def _check(config: Mapping[str, Any]) -> None:
     _typed(config["base"]["id"], str, "base id")
     _typed(config["settings"]["data"], str, "settings data")
     _typed(config["settings"]["window"], int, "settings window")
+    likeness = config["settings"].get("profile", {})
+    for name, value in likeness.items():
+        _typed(value, int | float, f"profile {name}")
+    ProfileSettings(**likeness)
     for kind, weights in config["fusion"].items():
         for part, weight in weights.items():
             _typed(weight, int | float, f"weight of {part} in {kind}")

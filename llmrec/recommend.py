@@ -30,6 +30,7 @@ from llmrec.resources import home
 from llmrec.scoring import Scorer
 from llmrec.templates import fill, load
 from llmrec.textcache import text_vectors
+from llmrec.textprofile import ProfileSettings
 from llmrec.trie import Trie
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "ml-100k"
@@ -132,6 +133,7 @@ class Recommender:
             embedder,
             catalog.domain,
             int(loaded.settings["window"]),
+            likeness=ProfileSettings(**loaded.settings.get("profile", {})),
         )
         return Recommender(catalog, interactions, scorer, loaded.fusions, loaded.meta, str(source))
 

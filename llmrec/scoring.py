@@ -24,12 +24,14 @@ from llmrec.neighbours import ItemKNN
 from llmrec.rank import Mask, top_k
 from llmrec.render import ItemRef, Message, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
+from llmrec.textprofile import ProfileSettings, TextProfile
 from llmrec.trie import Trie
 
 # cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
 TEXT_TEMPERATURE = 0.1
 THREADS = 2  # see above
 SMALL = 512  # nodes above the items, each a token to read
+_AS_EMBEDDED = ProfileSettings()
 REACH, BEAMS = 200, 64  # of a catalogue that is not small: see `Asked.best`
 
 
@@ -82,6 +84,7 @@ class Scorer:
         window: most items of a history that the prompt shows.
         beams: paths kept a level, None for all (exact).
         threads: that score a request.
+        likeness: how the texts of a history are compared with those of other items.
     """
 
     model: RecModel
@@ -93,6 +96,7 @@ class Scorer:
     window: int
     beams: int | None = None
     threads: int = THREADS
+    likeness: ProfileSettings = _AS_EMBEDDED
 
     def parts(
         self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None, llm: np.ndarray | None = None
@@ -178,11 +182,14 @@ class Scorer:
         asked = Message("user", fill(phrase, slots))
         return self.model.renderer.render([asked, Message("assistant", (), open=True)])
 
-    def profile(self, histories: Sequence[np.ndarray], last: int = 10) -> np.ndarray:
-        """Likeness of every item's text to the mean of the latest items' texts, float32[b, n]."""
-        centred = self.text - self.text.mean(axis=0)
-        queries = [centred[h[-last:]].mean(axis=0) if len(h) else np.zeros(self.text.shape[1]) for h in histories]
-        return log_softmax(np.asarray(queries, np.float32) @ centred.T, TEXT_TEMPERATURE)
+    @cached_property
+    def texts(self) -> TextProfile:
+        """What a history's texts say of every item."""
+        return TextProfile(self.text, self.likeness)
+
+    def profile(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Likeness of every item's text to the latest items' texts, float32[b, n]."""
+        return self.texts.log_probability(histories)
 
     def words(self, messages: Sequence[str]) -> np.ndarray:
         """Likeness of every item's text to the message, float32[b, n]; an empty message is even."""

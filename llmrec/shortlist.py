@@ -1,9 +1,10 @@
 """What a fusion is fitted on: the parts' scores of the items that could have been chosen.
 
 Where the language model can read the whole catalogue these are all of it. Of a larger one they are a shortlist for each
-request: the items that every other part puts first, some drawn evenly, and the one that was taken. The likelihood of a
-conditional logit over such a sample has its maximum where that over all alternatives has it (McFadden, 1978), but for
-the first-placed being there more often than they are drawn, which is where a list is decided.
+request: the items that every other part puts first, some drawn evenly from the rest, and the one that was taken. Each
+of those drawn stands for as many as it was drawn from, so that the sum over the shortlist is an unbiased estimate of
+that over the catalogue. Without that the first-placed would seem to be all there is to tell apart: on validation items
+of Amazon Beauty such weights gave NDCG@10 .072, less than the encoder alone with its .080.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from llmrec.rank import unseen
 from llmrec.scoring import Scorer
 
 EACH = 50  # first items of every part
-EVEN = 50  # items drawn evenly
+EVEN = 100  # items drawn evenly from the rest
+_STANDS_FOR = "stands for"  # beside the parts in a line
 USERS = 500  # requests of a large catalogue; the shipped model's weights come from 471
 
 
@@ -28,7 +30,7 @@ class Choices:
     Attributes:
         parts: float32[b, m] log-probabilities by part.
         targets: int64[b], the column that was taken.
-        allowed: bool[b, m], the alternatives; the rest of a line is padding.
+        allowed: float32[b, m], how many alternatives a column stands for; 0 for none: what was seen, and padding.
     """
 
     parts: Mapping[str, np.ndarray]
@@ -57,25 +59,29 @@ def shortlists(
         _line(scorer, np.asarray(history, np.int64), message, int(target), rng)
         for history, message, target in zip(histories, said, targets, strict=True)
     ]
-    width = max(len(next(iter(line.values()))) for line in lines)
-    allowed = np.array([np.arange(width) < len(next(iter(line.values()))) for line in lines])
+    width = max(len(line[_STANDS_FOR]) for line in lines)
     parts = {
         name: np.stack([np.pad(line[name], (0, width - len(line[name]))) for line in lines]).astype(np.float32)
         for name in lines[0]
     }
+    allowed = parts.pop(_STANDS_FOR)
     return Choices(parts, np.zeros(len(lines), np.int64), allowed)
 
 
 def _line(
     scorer: Scorer, history: np.ndarray, message: str, target: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """float32[m] by part, the target first."""
+    """float32[m] by part, the target first, and what each column stands for."""
     others = {name: part[0] for name, part in scorer.others([history], [message]).items()}
     open_ = np.ones(scorer.trie.n, bool)
     open_[history] = False
     open_[target] = False
     left = np.flatnonzero(open_)
-    first = [left[np.argsort(-part[left], kind="stable")[:EACH]] for part in others.values()]
-    even = rng.choice(left, min(EVEN, len(left)), replace=False)
-    rows = np.concatenate([[target], np.unique(np.concatenate([*first, even]))]).astype(np.int64)
-    return {name: part[rows] for name, part in others.items()} | {"llm": scorer.llm_of(history, message, rows)}
+    first = np.unique(np.concatenate([left[np.argsort(-part[left], kind="stable")[:EACH]] for part in others.values()]))
+    rest = np.setdiff1d(left, first)
+    even = np.sort(rng.choice(rest, min(EVEN, len(rest)), replace=False))
+    rows = np.concatenate([[target], first, even]).astype(np.int64)
+    stands = np.ones(len(rows), np.float32)
+    stands[1 + len(first) :] = len(rest) / max(len(even), 1)
+    llm = scorer.llm_of(history, message, rows)
+    return {name: part[rows] for name, part in others.items()} | {"llm": llm, _STANDS_FOR: stands}

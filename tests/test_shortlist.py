@@ -40,9 +40,9 @@ def test_a_shortlist_holds_the_target_the_first_of_each_part_and_exact_scores(sc
     histories, said, targets = asked(scorer)
     of = shortlists(scorer, histories, said, targets, 0)
     full = scorer.parts(histories)
-    assert of.targets.tolist() == [0] * len(histories) and of.allowed[:, 0].all()
+    assert of.targets.tolist() == [0] * len(histories) and (of.allowed[:, 0] == 1).all()
     for line, (history, target) in enumerate(zip(histories, targets, strict=True)):
-        count = int(of.allowed[line].sum())
+        count = int((of.allowed[line] > 0).sum())
         for name in full:
             assert of.parts[name][line, 0] == pytest.approx(full[name][line, target], abs=2e-4)
         # the best unseen item of every part is there
@@ -60,6 +60,21 @@ def test_a_shortlist_of_everything_is_the_whole_catalogue(scorer, monkeypatch):
     one = fit(few.parts, few.targets, few.allowed, prior).weights
     other = fit(all_.parts, all_.targets, all_.allowed, prior).weights
     assert one == pytest.approx(other, abs=2e-3)
+
+
+def test_the_sum_over_a_shortlist_is_on_average_that_over_the_catalogue(scorer, monkeypatch):
+    monkeypatch.setattr(shortlist, "EACH", 1)
+    monkeypatch.setattr(shortlist, "EVEN", 2)
+    monkeypatch.setattr(Scorer, "llm_of", lambda self, history, message, rows: np.zeros(len(rows), np.float32))
+    (history, *_), _, (target, *_) = asked(scorer)
+    fusion = Fusion({"encoder": 0.6, "neighbours": 0.3, "popularity": -0.2})
+    of = shortlists(scorer, [history] * 400, [""] * 400, np.full(400, target), 0)
+    assert of.allowed.sum(axis=1) == pytest.approx(scorer.trie.n - len(history), abs=1e-3)
+    open_ = np.setdiff1d(np.arange(scorer.trie.n), history)
+    whole_sum = np.exp(fusion.combine(scorer.others([history], [""]))[0, open_]).sum()
+    drawn_sums = (of.allowed * np.exp(fusion.combine(of.parts))).sum(axis=1)
+    assert drawn_sums.std() > 0.005 * whole_sum  # they do differ
+    assert drawn_sums.mean() == pytest.approx(whole_sum, rel=0.02)
 
 
 def test_of_a_large_catalogue_some_users_are_drawn_and_of_a_small_one_all(scorer, monkeypatch):
