@@ -11,7 +11,7 @@ import typer
 from llmrec.app.cli_data import data
 from llmrec.app.cli_export import card, export, export_traffic, push
 from llmrec.app.cli_feedback import feedback
-from llmrec.app.cli_items import add
+from llmrec.app.cli_items import add, drift
 from llmrec.app.cli_print import Json, print_table, print_values
 from llmrec.app.cli_rank import rank
 from llmrec.app.cli_refresh import items, refresh
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(data, name="data")
 app.command(epilog="Example: llmrec rank --input requests.jsonl --output ranked.parquet")(rank)
 app.add_typer(items, name="items")
+items.command(epilog="Example: llmrec items drift --model my-model --items new.csv --category genre")(drift)
 items.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
 app.command(epilog="Example: llmrec refresh --model my-model --data new-data --out my-model")(refresh)
 app.add_typer(feedback, name="feedback")

@@ -1,14 +1,24 @@
-"""`llmrec items add`: new items from their text alone."""
+"""`llmrec items add` and `llmrec items drift`: new items from their text alone."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from llmrec.app.cli_print import Json, print_values
+from llmrec.catalog import Item
 from llmrec.errors import RequestError
+
+Mapping = Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")]
+ItemId = Annotated[str | None, typer.Option(help="Column of ids [item_id].")]
+Title = Annotated[str | None, typer.Option(help="Column of titles [title].")]
+Text = Annotated[str | None, typer.Option(help="Columns of description, a,b.")]
+Category = Annotated[str | None, typer.Option(help="Columns of words, a,b or name=column.")]
+Number = Annotated[str | None, typer.Option(help="Columns of numbers, such as year.")]
+Data = Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")]
 
 
 def add(
@@ -18,13 +28,13 @@ def add(
     out_data: Annotated[
         Path | None, typer.Option(help="Prepared data to write; beside --out, with -data behind its name, if unset.")
     ] = None,
-    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")] = None,
-    item_id: Annotated[str | None, typer.Option(help="Column of ids [item_id].")] = None,
-    title: Annotated[str | None, typer.Option(help="Column of titles [title].")] = None,
-    text: Annotated[str | None, typer.Option(help="Columns of description, a,b.")] = None,
-    category: Annotated[str | None, typer.Option(help="Columns of words, a,b or name=column.")] = None,
-    number: Annotated[str | None, typer.Option(help="Columns of numbers, such as year.")] = None,
-    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
+    mapping: Mapping = None,
+    item_id: ItemId = None,
+    title: Title = None,
+    text: Text = None,
+    category: Category = None,
+    number: Number = None,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Give new items semantic IDs from their text, without training; no other item's semantic ID changes."""
@@ -35,11 +45,37 @@ def add(
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
     from llmrec.newitems import add_to_model
     from llmrec.recommend import SHIPPED
+
+    found = _read(mapping, items, id=item_id, title=title, text=text, category=category, number=number)
+    print_values({"out": str(out), **add_to_model(model or SHIPPED, found, out, out_data, data)}, as_json)
+
+
+def drift(
+    model: Annotated[Path, typer.Option(help="Model directory.")],
+    items: Annotated[str, typer.Option(help="CSV, JSONL or Parquet with the new items.")],
+    mapping: Mapping = None,
+    item_id: ItemId = None,
+    title: Title = None,
+    text: Text = None,
+    category: Category = None,
+    number: Number = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Say how far new items lie from the code book; exit code 1 when it should be made again."""
+    from llmrec.withdraw import drift_of
+
+    new = _read(mapping, items, id=item_id, title=title, text=text, category=category, number=number)
+    found = drift_of(model, new, data)
+    print_values(asdict(found), as_json)
+    if found.rebuild:
+        raise typer.Exit(1)
+
+
+def _read(mapping: Path | None, file: str, **columns: str | None) -> list[Item]:
+    """The items of a table; flags win over the mapping."""
     from llmrec.table import read_items
     from llmrec.table_mapping import load_mapping
 
-    columns: dict[str, Any] = {
-        "file": items, "id": item_id, "title": title, "text": text, "category": category, "number": number
-    }  # fmt: skip
-    found = read_items(load_mapping(mapping, {"items": columns}).items)
-    print_values({"out": str(out), **add_to_model(model or SHIPPED, found, out, out_data, data)}, as_json)
+    given: dict[str, Any] = {"items": {"file": file, **columns}}
+    return list(read_items(load_mapping(mapping, given).items))

@@ -60,20 +60,3 @@ def remove(
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
     catalog, interactions = open_data(data if data is not None else str(read_settings(model)["data"]))
     print_values({"out": str(out), **withdraw(model, catalog, interactions, named, out, out_data)}, as_json)
-
-
-@items.command(epilog="Example: llmrec items drift --model my-model --items new.csv --mapping mapping.toml")
-def drift(
-    model: Model,
-    items: Annotated[str, typer.Option(help="Table of new items, as `data prepare --source table` takes it.")],
-    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what its columns mean.")] = None,
-    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Say how far new items lie from the code book; exit code 1 when it should be made again."""
-    from llmrec.withdraw import drift_of
-
-    found = drift_of(model, items, mapping, data)
-    print_values(asdict(found), as_json)
-    if found.rebuild:
-        raise typer.Exit(1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmrec import datasets
 from llmrec.artifacts import JSON
-from llmrec.catalog import Catalog
+from llmrec.catalog import Catalog, Item
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RequestError
 from llmrec.interactions import Interactions
@@ -19,8 +19,6 @@ from llmrec.reading import Report
 from llmrec.resources import home
 from llmrec.siddrift import Drift, sid_drift
 from llmrec.sources import save_data
-from llmrec.table import read_items
-from llmrec.table_mapping import load_mapping
 from llmrec.textcache import text_vectors
 
 
@@ -59,25 +57,21 @@ def withdraw(
     }
 
 
-def drift_of(
-    model: Path, items: str, mapping: Path | None, data: str | None = None, embedder: Embedder | None = None
-) -> Drift:
-    """Read a table of new items and say how far they lie from a model's code book; see `siddrift`.
+def drift_of(model: Path, items: Sequence[Item], data: str | None = None, embedder: Embedder | None = None) -> Drift:
+    """Say how far new items lie from a model's code book; see `siddrift`. Those it knows already are left out.
 
     Raises:
         RequestError: every item is known already, or the model does not say how its code book was made.
-        DataError: the table cannot be read.
     """
     catalog, _ = datasets.open_data(data if data is not None else str(read_settings(model)["data"]))
     parts = read_parts(model, catalog)
     shape = parts.manifest.meta.get("recipe", {}).get("semantic_ids", {})
     if not {"text_weight", "text_dims"} <= set(shape):
         raise RequestError(f"{model} does not say how its code book was made: text_weight and text_dims are missing")
-    columns = load_mapping(mapping, {"items": {"file": items}}).items
     known = {item.id for item in catalog.items}
-    new = Catalog([item for item in read_items(columns) if item.id not in known], catalog.domain)
+    new = Catalog([item for item in items if item.id not in known], catalog.domain)
     if not len(new):
-        raise RequestError(f"every item of {items} is in the catalogue already")
+        raise RequestError("every one of these items is in the catalogue already")
     embedder = embedder or MiniLM.load()
     vectors = text_vectors(catalog, embedder, home() / "cache")
     fresh = np.asarray(embedder.encode([new.describe(row) for row in range(len(new))]), np.float32)

@@ -23,7 +23,7 @@ from llmrec.semid import fit, fuse
 from llmrec.sequence import SequenceEncoder, network
 from llmrec.siddrift import sid_drift
 from llmrec.sources import load_data, save_data
-from llmrec.table import append_table
+from llmrec.table import append_table, read_items
 from llmrec.table_mapping import load_mapping
 from llmrec.withdraw import drift_of
 
@@ -216,9 +216,15 @@ def test_drift_on_files_exits_with_1_when_the_code_book_should_be_made_again(wor
     )
     assert result.exit_code == 1, result.exception
     assert json.loads(result.output)["items"] == 5 and json.loads(result.output)["reasons"]
+    flags = ["--title", "name", "--item-id", "code", "--json"]
+    (tmp_path / "other.csv").write_text((tmp_path / "new.csv").read_text().replace("item_id,title", "code,name"))
+    same = CliRunner().invoke(
+        app, ["items", "drift", "--model", str(model), "--items", str(tmp_path / "other.csv"), *flags]
+    )
+    assert same.exit_code == 1 and json.loads(same.output) == json.loads(result.output)
     (tmp_path / "old.csv").write_text("item_id,title\ni0,Funny Tale 0\n")
     with pytest.raises(RequestError, match="is in the catalogue already"):
-        drift_of(model, str(tmp_path / "old.csv"), None)
+        drift_of(model, read_items(load_mapping(None, {"items": {"file": str(tmp_path / "old.csv")}}).items))
 
 
 def test_the_parts_of_two_catalogues_are_never_mixed(world, tmp_path):
