@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check faults faults-rank audit lock mutations reliability soak train eval bench docs wheel-check browser-speed clean
+.PHONY: chat test check faults faults-rank audit lock mutations reliability soak soak-shipped train eval bench docs wheel-check browser-speed clean
 
 .venv/.runtime: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -49,6 +49,10 @@ reliability: .venv/.dev  ## every promise attacked and every fault tried, twenty
 soak: .venv/.dev  ## a thousand turns, then fifty clients for ten minutes, on the real application with the toy model
 	mkdir -p build
 	$(BIN)/python tests/load_app.py --out build/load.json
+
+soak-shipped: .venv/.dev  ## a thousand turns, then eight clients for five minutes, with the shipped model; half an hour
+	mkdir -p build
+	$(BIN)/python tests/load_app.py --model checkpoints/ml-100k --clients 8 --minutes 5 --out build/load-shipped.json
 
 bench: .venv/.runtime  ## training and decoding beside the usual way, on this machine
 	$(BIN)/llmrec bench --train --out eval/results

@@ -30,7 +30,8 @@ from llmrec.eval.promises import PROMISES, Claim
 from llmrec.eval.write import publish
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-LOAD = TESTS.parent / "build" / "load.json"  # what `make soak` wrote
+_BUILD = TESTS.parent / "build"  # what `make soak` and `make soak-shipped` wrote
+LOADS = {"load": _BUILD / "load.json", "load, shipped model": _BUILD / "load-shipped.json"}
 _SECONDS = 3 * 3600
 Metrics = dict[str, tuple[float, float, float]]
 
@@ -70,17 +71,21 @@ def attack(model: str | Path | None, out: Path, limit: int | None = None) -> Non
         ArtifactError: no such model.
     """
     _in_a_checkout()
-    run_reliability(out, LOAD if LOAD.is_file() else None, of_model(model), limit)
+    loads = {name: path for name, path in LOADS.items() if path.is_file()}
+    run_reliability(out, loads, of_model(model), limit)
 
 
 def run_reliability(
-    out: Path, load: Path | None = None, movement: Mapping[str, float] | None = None, limit: int | None = None
+    out: Path,
+    loads: Mapping[str, Path] | None = None,
+    movement: Mapping[str, float] | None = None,
+    limit: int | None = None,
 ) -> None:
     """Run all tests of all promises and faults, and write `reliability.json`.
 
     Args:
         out: directory of the result.
-        load: what `tests/load_app.py` wrote, to be reported beside the promises; None for none.
+        loads: by name what `tests/load_app.py` wrote, to be reported beside the promises; None for none.
         movement: measures of hidden instructions on the served model (see `hidden_instructions`), None for none.
         limit: only the first so many promises and faults, to try the suite; the targets are then of those.
 
@@ -94,7 +99,7 @@ def run_reliability(
     # with the promises alone the tests try what the quick suite tries; kills are counted where they are faults
     shown = {**show(claims, without="LLMREC_TEST_KILLS"), **show(faults)}
     rows = {name: _metrics(one, name in faults) for name, one in shown.items()}
-    rows |= {"load": _plain(json.loads(load.read_text("utf-8")))} if load is not None else {}
+    rows |= {name: _plain(json.loads(load.read_text("utf-8"))) for name, load in (loads or {}).items()}
     rows |= {"hidden instructions, served model": _plain(movement)} if movement else {}
     publish(
         out / "reliability.json",

@@ -1,8 +1,8 @@
 """Load and soak of the real application, with the tiny toy model, on loopback: a server process and many clients.
 
 Usage: python tests/load_app.py [--clients 50] [--minutes 10] [--turns 1000] [--out load.json] [--model DIR]
-`make soak` runs ten minutes. The server is a process of its own, as `llmrec chat` starts it, so that its memory,
-threads and files are its own. --turns first speaks so many turns through one client (bounded conversations, one after
+`make soak` runs ten minutes, `make soak-shipped` the model in checkpoints. The server is a process of its own, as
+`llmrec chat` starts it, so that its memory, threads and files are its own. --turns first speaks so many turns through one client (bounded conversations, one after
 the other), then all clients speak at once for the minutes. --model serves a saved model instead of the toy.
 """
 
@@ -54,7 +54,8 @@ def serve(port: int, model: str) -> None:
         from toy_recommender import make_recommender
 
         recommender = make_recommender()
-    settings = load(port=port, reply_tokens=8, feedback=str(Path(os.environ["LLMREC_HOME"]) / "feedback.sqlite"))
+    replies = {} if model else {"reply_tokens": 8}  # the toy's words say nothing: few of them do
+    settings = load(port=port, **replies, feedback=str(Path(os.environ["LLMREC_HOME"]) / "feedback.sqlite"))
     run(recommender, settings, listen(settings))
 
 

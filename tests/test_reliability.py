@@ -65,7 +65,7 @@ def test_cases_violations_and_losses_are_counted(toy: Path) -> None:
     load = toy / "load.json"
     load.write_text(json.dumps({"load_seconds_p95": 0.25}))
     reliability.PROMISES.pop(3)  # type: ignore[attr-defined]
-    reliability.run_reliability(toy / "out", load, {"median_rise_wishes": 0.0})
+    reliability.run_reliability(toy / "out", {"load": load}, {"median_rise_wishes": 0.0})
     found = json.loads((toy / "out" / "reliability.json").read_text())
     check_result(found, "reliability")
     rows = {row["name"]: {name: one["mean"] for name, one in row["metrics"].items()} for row in found["rows"]}
