@@ -2,8 +2,9 @@
 
 Usage: python tests/load_app.py [--clients 50] [--minutes 10] [--turns 1000] [--out load.json] [--model DIR]
 `make soak` runs ten minutes, `make soak-shipped` the model in checkpoints. The server is a process of its own, as
-`llmrec chat` starts it, so that its memory, threads and files are its own. --turns first speaks so many turns through one client (bounded conversations, one after
-the other), then all clients speak at once for the minutes. --model serves a saved model instead of the toy.
+`llmrec chat` starts it, so that its memory, threads and files are its own. --turns first speaks so many turns through
+one client (bounded conversations, one after the other), then all clients speak at once for the minutes. --model
+serves a saved model instead of the toy.
 """
 
 from __future__ import annotations
