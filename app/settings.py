@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         body_bytes: largest request body.
         queue: most requests waiting.
         concurrency: most replies written at a time.
-        sessions: most visitors remembered.
+        sessions: most visitors remembered, some 0.15 MB each.
         session_minutes: how long an idle visitor is remembered.
         message_chars: longest message that is read.
         turns: longest conversation.

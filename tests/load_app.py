@@ -55,8 +55,9 @@ def serve(port: int, model: str) -> None:
         from toy_recommender import make_recommender
 
         recommender = make_recommender()
-    replies = {} if model else {"reply_tokens": 8}  # the toy's words say nothing: few of them do
-    settings = load(port=port, **replies, feedback=str(Path(os.environ["LLMREC_HOME"]) / "feedback.sqlite"))
+    small = {} if model else {"reply_tokens": 8}  # the toy's words say nothing: few of them do
+    # so few visitors are remembered that their places are taken in the first tenth of the run: growth after it leaks
+    settings = load(port=port, sessions=100, **small, feedback=str(Path(os.environ["LLMREC_HOME"]) / "feedback.sqlite"))
     run(recommender, settings, listen(settings))
 
 
