@@ -43,7 +43,7 @@ def rank(
         raise RequestError("--address belongs to --ray")
     if workers is not None and workers < 1:
         raise RequestError(f"--workers is {workers}; it must be at least 1")
-    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)
+    numbers = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
     if numbers is None:
         raise RequestError(f"--shard is {shard!r}; it must be i/n, such as 1/4")
     if output.suffix not in (".parquet", ".pq"):
@@ -86,18 +86,21 @@ def _watched(input: Path, output: Path, settings: Settings, runner: Runner) -> R
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(TextColumn("ranking"), *columns, console=console, speed_estimate_period=600) as bar:
-        task = bar.add_task("", total=None, rate="")
+    bar = Progress(TextColumn("ranking"), *columns, console=console, speed_estimate_period=600)
+    task = bar.add_task("", total=None, rate="")
 
-        def tell(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.2f} requests/s" if speed else "")
+    def tell(done: int, total: int) -> None:
+        bar.start()  # not before the input was found to be right: an error is one line
+        bar.update(task, completed=done, total=total)
+        speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+        bar.update(task, rate=f"{speed:.2f} requests/s" if speed else "")
 
-        try:
-            return rank_file(input, output, settings, runner, tell)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped; what is finished is kept: the same command goes on from there") from None
+    try:
+        return rank_file(input, output, settings, runner, tell)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; what is finished is kept: the same command goes on from there") from None
+    finally:
+        bar.stop()
 
 
 def _words(report: Report, output: Path) -> str:

@@ -17,11 +17,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from llmrec import batch_input, batch_job, batch_pool, hub
-from llmrec.artifacts import sha256_file
+from llmrec.artifacts import expect_fingerprint, read_manifest, sha256_file
 from llmrec.batch_job import Job
 from llmrec.batch_rank import Ids, resolve
 from llmrec.datasets import open_data
 from llmrec.errors import ArtifactError, RequestError
+from llmrec.pretrained import KIND
 from llmrec.recommend import MAX_K, SHIPPED
 
 Progress = Callable[[int, int], None]
@@ -119,6 +120,7 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
         raise RequestError(f"--output {str(output)!r} is the input; give another file")
     model, data = places(settings.model, settings.data)
     catalog, interactions = open_data(data)
+    expect_fingerprint(read_manifest(model, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
     survey = batch_input.survey(input)
     ids = Ids.of(catalog, interactions)
     start, stop = batch_job.shard_bounds(survey.rows, settings.shard)

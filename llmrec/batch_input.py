@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec.errors import DataError
@@ -24,9 +25,14 @@ from llmrec.recommend import MAX_K, MAX_MESSAGE
 
 ONE_ID, MANY_IDS = ("user_id", "similar_to"), ("items", "candidates")
 COLUMNS = ("request_id", *ONE_ID, *MANY_IDS, "message", "k", "target")
+TEXTS = ["request_id", *ONE_ID, "message", "target"]  # read as dictionaries: a long text said often is held once
 TO_GO_BY = ("user_id", "items", "message", "similar_to")
 LINE_LIMIT = 4 * 2**20  # characters of a line of JSON
-_ROWS = 1024  # read at a time
+MOST_IDS, LONGEST_ID = 10_000, 1_000  # of a list; of one of them, in characters
+# A file of 600 bytes can hold one row of ten million ids. Of a row group, which Parquet wants decoded as a whole, so
+# many values are the most, some 1 GB of short ids: a million requests of fifty.
+MOST_VALUES = 50_000_000
+_ROWS, _PIECE = 1024, 64  # decoded at a time; made into objects at a time
 
 
 @dataclass(frozen=True)
@@ -101,24 +107,53 @@ def _is_parquet(path: Path) -> bool:
 
 def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        with pq.ParquetFile(path) as file:
-            _check_schema(path, file.schema_arrow)
+        schema = pq.read_schema(path)
+        _check_schema(path, schema)
+        with pq.ParquetFile(path, read_dictionary=[name for name in TEXTS if name in schema.names]) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
             ends = list(accumulate(sizes))
             groups = [g for g, end in enumerate(ends) if end > start and (stop is None or end - sizes[g] < stop)]
             at = ends[groups[0]] - sizes[groups[0]] if groups else 0
+            _check_sizes(path, file.metadata, groups)
             for batch in file.iter_batches(_ROWS, groups, use_threads=False):
+                first, last = max(start - at, 0), len(batch) if stop is None else min(stop - at, len(batch))
+                for piece in range(first, last, _PIECE):
+                    part = batch.slice(piece, min(_PIECE, last - piece))
+                    _check_lengths(path, part, at + piece)
+                    for number, one in enumerate(part.to_pylist(), at + piece):
+                        yield f"row {number + 1}", one
+                at += len(batch)
                 if stop is not None and at >= stop:
                     return
-                for number, one in enumerate(
-                    batch.slice(min(max(start - at, 0), len(batch))).to_pylist(), max(start, at)
-                ):
-                    if stop is not None and number >= stop:
-                        return
-                    yield f"row {number + 1}", one
-                at += len(batch)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as Parquet (cut off or damaged?): {first_line(error)}") from None
+
+
+def _check_sizes(path: Path, metadata: pq.FileMetaData, groups: Sequence[int]) -> None:
+    """Refuse what would unpack without end, by what the file says of itself, before it is unpacked."""
+    for group in groups:
+        chunks = metadata.row_group(group)
+        values = max(chunks.column(place).num_values for place in range(metadata.num_columns))
+        if values > MOST_VALUES:
+            raise DataError(
+                f"{path}: row group {group + 1} has {values:,} values in a column; at most {MOST_VALUES:,} are read: "
+                "write smaller row groups"
+            )
+
+
+def _check_lengths(path: Path, part: pa.RecordBatch, at: int) -> None:
+    """Refuse long lists and long texts while they are still packed."""
+    for name, column in zip(part.schema.names, part.columns, strict=True):
+        if name in MANY_IDS and not pa.types.is_null(column.type):
+            lengths, most, what = pc.list_value_length(column), MOST_IDS, "ids; a list has at most"
+        elif pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+            each = pc.utf8_length(column.dictionary.cast(pa.large_string()))
+            lengths, most, what = each.take(column.indices), MAX_MESSAGE, "characters; it has at most"
+        else:
+            continue
+        if (longest := pc.max(lengths).as_py() or 0) > most:
+            row = f"row {at + 1 + lengths.index(longest).as_py()}"
+            raise DataError(f"{path}: {row}: {name} has {longest:,} {what} {most:,}")
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:
@@ -195,8 +230,10 @@ def _row(number: int, values: Mapping[str, Any], where: str) -> Row:
     request = values.get("request_id")
     if not _id(request):
         raise DataError(f"{where}: request_id is {_short(request)}; it must be a string or a whole number")
+    _short_enough(request, "request_id", where)
     where = f"{where} (request {_short(request)})"
-    if all(values.get(name) is None for name in TO_GO_BY):
+    blank = isinstance(values.get("message"), str) and not values["message"].strip()
+    if all(values.get(name) is None or (blank and name == "message") for name in TO_GO_BY):
         raise DataError(f"{where} has nothing to go by: give one of {', '.join(TO_GO_BY)}")
     user, similar = (_one(values.get(name), name, where) for name in ONE_ID)
     items, candidates = (_many(values.get(name), name, where) for name in MANY_IDS)
@@ -209,7 +246,7 @@ def _row(number: int, values: Mapping[str, Any], where: str) -> Row:
     if similar is not None and any(values.get(name) is not None for name in ("user_id", "items", "message")):
         raise DataError(f"{where}: similar_to goes with nothing but candidates and k")
     target = _one(values.get("target"), "target", where)
-    return Row(number, request, user, similar, items, candidates, message or "", k, target)
+    return Row(number, request, user, similar, items, candidates, (message or "").strip(), k, target)
 
 
 def _id(value: Any) -> TypeGuard[str | int]:
@@ -220,9 +257,15 @@ def _size(value: str | int) -> int:
     return value if isinstance(value, int) else 0
 
 
+def _short_enough(value: Any, name: str, where: str) -> None:
+    if isinstance(value, str) and len(value) > LONGEST_ID:
+        raise DataError(f"{where}: {name} has {len(value):,} characters; an id has at most {LONGEST_ID:,}")
+
+
 def _one(value: Any, name: str, where: str) -> str | None:
     if value is not None and not _id(value):
         raise DataError(f"{where}: {name} is {_short(value)}; it must be a string or a whole number")
+    _short_enough(value, name, where)
     return None if value is None else str(value)
 
 
@@ -231,6 +274,8 @@ def _many(value: Any, name: str, where: str) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list) or not all(map(_id, value)):
         raise DataError(f"{where}: {name} is {_short(value)}; it must be a list of strings or whole numbers")
+    if len(value) > MOST_IDS:
+        raise DataError(f"{where}: {name} has {len(value):,} ids; a list has at most {MOST_IDS:,}")
     return tuple(map(str, value))
 
 

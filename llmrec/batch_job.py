@@ -141,7 +141,7 @@ def opened(job: Job, restart: bool = False) -> Iterator[None]:
 
 
 def _take_up(job: Job, restart: bool) -> None:
-    found = _described(job)
+    found = _described(job) if any(job.work.glob("part-*.parquet")) else None  # nothing was finished: nothing is lost
     if found is not None and (found.get("id"), found.get("part")) != (job.id, job.part) and not restart:
         raise ArtifactError(
             f"{job.work} holds parts of another job (other input, model, settings or size of parts); "

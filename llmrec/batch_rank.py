@@ -76,7 +76,7 @@ def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | No
     """A row as a task, None when unknown ids leave it nothing to go by or nothing to rank; and what was counted.
 
     Raises:
-        RequestError: `strict`, and an id is unknown; names the request and the closest ids.
+        RequestError: `strict`, and an id is unknown or nothing is left; names the request and the closest ids.
     """
     if strict:
         _refuse_unknown(row, ids)
@@ -94,6 +94,8 @@ def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | No
     rows = ids.rows(named)
     candidates = None if row.candidates is None else tuple(ids.rows(row.candidates))
     if not (known or rows) or candidates == ():
+        if strict:
+            raise RequestError(f"request {row.request_id!r}: nothing is left to rank")
         counts["skipped_requests"] += 1
         return None, counts
     if row.similar_to is not None:

@@ -231,6 +231,48 @@ def test_parts_of_another_job_are_refused_and_discarded_on_demand(model, runner,
     assert rank(model, runner, source, tmp_path / "out.parquet", restart=True).resumed == 0
 
 
+def test_data_of_another_model_is_refused_before_anything_is_written(model, runner, tmp_path):
+    from conftest import make_catalog
+
+    from llmrec.interactions import Interactions
+    from llmrec.reading import Report
+    from llmrec.sources import save_data
+
+    log = Interactions.build(["u1", "u1"], [0, 1], [1, 2], [1.0, 1.0])
+    save_data(tmp_path / "other", make_catalog(9), log, Report({}, {}, ()))
+    source = lines(tmp_path / "in.jsonl", [{"request_id": 1, "items": ["i0"]}])
+    with pytest.raises(ArtifactError, match="another catalogue"):
+        rank(model, runner, source, tmp_path / "out.parquet", data=str(tmp_path / "other"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_job_without_a_finished_part_does_not_stand_in_the_way_of_another(model, runner, tmp_path):
+    source = lines(tmp_path / "in.jsonl", many(4))
+
+    def fails(job, parts):
+        raise ArtifactError("the model is damaged")
+        yield 0
+
+    with pytest.raises(ArtifactError, match="damaged"):
+        rank_file(source, tmp_path / "out.parquet", Settings(model=model, k=3), fails)
+    assert rank(model, runner, source, tmp_path / "out.parquet", k=4).requests == 4
+
+
+def test_strict_refuses_requests_that_have_nothing_left(model, runner, tmp_path):
+    empty = lines(tmp_path / "in.jsonl", [{"request_id": "none", "items": ["i1"], "candidates": []}])
+    assert rank(model, runner, empty, tmp_path / "out.parquet").counts == Counter(skipped_requests=1)
+    with pytest.raises(RequestError, match="request 'none': nothing is left to rank"):
+        rank(model, runner, empty, tmp_path / "strict.parquet", strict=True)
+
+
+def test_a_blank_message_is_none(model, runner, tmp_path):
+    same = [{"user_id": "u2", "message": words} for words in ("", "  \t", None)]
+    source = lines(tmp_path / "in.jsonl", [{"request_id": n, **one} for n, one in enumerate(same)])
+    rank(model, runner, source, tmp_path / "out.parquet")
+    lists = [[row["item_id"] for row in found] for found in answers(tmp_path / "out.parquet").values()]
+    assert len(lists) == 3 and lists[0] == lists[1] == lists[2]
+
+
 def test_damaged_parts_are_ranked_again(model, runner, tmp_path):
     source = lines(tmp_path / "in.jsonl", many(9))
     rank(model, runner, source, tmp_path / "whole.parquet")
@@ -306,6 +348,9 @@ def bad_files(folder: Path):
         ("item", {**ok, "items": [1.5]}, r"items is \[1.5\]"),
         ("message", {**ok, "message": "x" * 2001}, "2001 characters"),
         ("both", {**ok, "similar_to": "i3"}, "similar_to goes with nothing but"),
+        ("many", {**ok, "items": ["i1"] * 10_001}, "items has 10,001 ids; a list has at most 10,000"),
+        ("long id", {**ok, "request_id": "x" * 1001}, "request_id has 1,001 characters"),
+        ("blank", {"request_id": 2, "message": " \t"}, "has nothing to go by"),
         ("array", [1], "must be an object"),
     ):
         yield name, lines(folder / f"{name}.jsonl", [ok, one]), words
@@ -359,3 +404,16 @@ def test_rows_are_read_from_anywhere(tmp_path, monkeypatch, at_a_time):
         for start, stop in ((0, None), (0, 3), (2, 9), (3, 6), (22, 23), (23, None), (5, 5)):
             found = [row.request_id for row in batch_input.rows(path, start, stop)]
             assert found == [one["request_id"] for one in requests[start:stop]]
+
+
+def test_on_the_command_line_an_error_is_one_line_and_digits_are_plain(model, tmp_path):
+    from typer.testing import CliRunner
+
+    from llmrec.app.cli import app
+
+    source = lines(tmp_path / "in.jsonl", [{"request_id": 1, "items": "i1"}])
+    where = ["--input", str(source), "--output", str(tmp_path / "out.parquet"), "--model", str(model)]
+    wrong = CliRunner().invoke(app, ["rank", *where])
+    assert isinstance(wrong.exception, DataError) and not wrong.output.strip()  # what `llmrec` prints in one line
+    digits = CliRunner().invoke(app, ["rank", *where, "--shard", "\u0661/\u0662"])
+    assert isinstance(digits.exception, RequestError) and "i/n" in str(digits.exception)

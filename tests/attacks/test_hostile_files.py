@@ -22,7 +22,7 @@ from llmrec.app.limits import Visit
 from llmrec.app.settings import load as load_settings
 from llmrec.artifacts import read_manifest
 from llmrec.chat import Chat
-from llmrec.errors import UserError
+from llmrec.errors import DataError, UserError
 from llmrec.eval import report_data
 from llmrec.finetune.recipe import load_recipe
 
@@ -179,3 +179,35 @@ def test_bombs_are_small_when_read(name: str, tmp_path: Path) -> None:
     outcome(read, path)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 300 * 1024, f"{grown // 1024} MB for {len(BOMBS[name])} bytes"
+
+
+def small_file_that_unpacks_large(path: Path, what: str) -> None:
+    """Parquet of some hundred bytes to some kilobytes that stands for a gigabyte."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def same(count: int, value: str) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([value]))
+
+    if what == "ids in one row":
+        packed = pa.ListArray.from_arrays(pa.array([0, 10_000_000], pa.int32()), same(10_000_000, "i1"))
+        table = pa.table({"request_id": [1], "items": packed})
+    else:
+        table = pa.table({"request_id": pa.array(np.arange(1000)), "message": same(1000, "a" * 1_000_000)})
+    pq.write_table(table, path, compression="zstd", store_schema=False)
+
+
+@pytest.mark.parametrize("what", ["ids in one row", "one long text in all rows"])
+def test_a_small_file_of_requests_that_unpacks_large_is_refused_while_it_is_small(what: str, tmp_path: Path) -> None:
+    import resource
+
+    from llmrec.batch_input import survey
+
+    small_file_that_unpacks_large(tmp_path / "bomb.parquet", what)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 100_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=r"has 10,000,000 ids|has 1,000,000 characters"):
+        survey(tmp_path / "bomb.parquet")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 200 * 1024, f"{grown // 1024} MB"
