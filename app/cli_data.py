@@ -14,6 +14,8 @@ from llmrec.errors import RequestError
 data = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
 
 _TABLE = "Tables of your own"
+_VALUE = "Column of ratings; kept with the data, training does not read it."
+_WEIGHT = "Weight of an event type, view=1: 0 leaves it out, any other is only kept with the data."
 
 
 @data.command(epilog="Example: llmrec data prepare --source recbole --path my-files --out my-data")
@@ -31,9 +33,9 @@ def prepare(
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Plural noun for the items.", rich_help_panel=_TABLE)] = None,
     item_id: Annotated[
-        str | None, typer.Option(help="Column of item ids [item_id].", rich_help_panel=_TABLE, show_default=False)
+        str | None, typer.Option(help="Column of item ids (item_id).", rich_help_panel=_TABLE, show_default=False)
     ] = None,
-    title: Annotated[str | None, typer.Option(help="Column of titles [title].", rich_help_panel=_TABLE)] = None,
+    title: Annotated[str | None, typer.Option(help="Column of titles (title).", rich_help_panel=_TABLE)] = None,
     text: Annotated[str | None, typer.Option(help="Columns of description, a,b.", rich_help_panel=_TABLE)] = None,
     category: Annotated[
         str | None, typer.Option(help="Columns of words, a,b or name=column.", rich_help_panel=_TABLE)
@@ -42,18 +44,16 @@ def prepare(
     date: Annotated[str | None, typer.Option(help="Columns of days.", rich_help_panel=_TABLE)] = None,
     flag: Annotated[str | None, typer.Option(help="Columns of true and false.", rich_help_panel=_TABLE)] = None,
     separator: Annotated[
-        str | None, typer.Option(help="Between words of a category in a text cell [|].", rich_help_panel=_TABLE)
+        str | None, typer.Option(help="Between words of a category in a text cell (|).", rich_help_panel=_TABLE)
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Column of user ids [user_id].", rich_help_panel=_TABLE)] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids (user_id).", rich_help_panel=_TABLE)] = None,
     item: Annotated[
-        str | None, typer.Option(help="Column of item ids, or lists of them [item_id].", rich_help_panel=_TABLE)
+        str | None, typer.Option(help="Column of item ids, or lists of them (item_id).", rich_help_panel=_TABLE)
     ] = None,
     time: Annotated[str | None, typer.Option(help="Column of times.", rich_help_panel=_TABLE)] = None,
-    value: Annotated[str | None, typer.Option(help="Column of ratings or weights.", rich_help_panel=_TABLE)] = None,
+    value: Annotated[str | None, typer.Option(help=_VALUE, rich_help_panel=_TABLE)] = None,
     event: Annotated[str | None, typer.Option(help="Column of event types.", rich_help_panel=_TABLE)] = None,
-    weight: Annotated[
-        list[str] | None, typer.Option(help="Weight of an event type, buy=3; 0 leaves it out.", rich_help_panel=_TABLE)
-    ] = None,
+    weight: Annotated[list[str] | None, typer.Option(help=_WEIGHT, rich_help_panel=_TABLE)] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what would be left out.", rich_help_panel=_TABLE)] = False,
     as_json: Json = False,
 ) -> None:
@@ -126,12 +126,12 @@ def append(
     out: Annotated[Path, typer.Option(help="Directory to write; DATA itself is replaced in one step.")],
     interactions: Annotated[str | None, typer.Option(help="Table of new interactions.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="TOML file that says what its columns mean; flags win.")] = None,
-    user: Annotated[str | None, typer.Option(help="Column of user ids [user_id].")] = None,
-    item: Annotated[str | None, typer.Option(help="Column of item ids [item_id].")] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids (user_id).")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of item ids (item_id).")] = None,
     time: Annotated[str | None, typer.Option(help="Column of times.")] = None,
-    value: Annotated[str | None, typer.Option(help="Column of ratings or weights.")] = None,
+    value: Annotated[str | None, typer.Option(help=_VALUE)] = None,
     event: Annotated[str | None, typer.Option(help="Column of event types.")] = None,
-    weight: Annotated[list[str] | None, typer.Option(help="Weight of an event type, buy=3; 0 leaves it out.")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help=_WEIGHT)] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what would be left out.")] = False,
     as_json: Json = False,
 ) -> None:

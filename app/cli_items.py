@@ -13,8 +13,8 @@ from llmrec.catalog import Item
 from llmrec.errors import RequestError
 
 Mapping = Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")]
-ItemId = Annotated[str | None, typer.Option(help="Column of ids [item_id].")]
-Title = Annotated[str | None, typer.Option(help="Column of titles [title].")]
+ItemId = Annotated[str | None, typer.Option(help="Column of ids (item_id).")]
+Title = Annotated[str | None, typer.Option(help="Column of titles (title).")]
 Text = Annotated[str | None, typer.Option(help="Columns of description, a,b.")]
 Category = Annotated[str | None, typer.Option(help="Columns of words, a,b or name=column.")]
 Number = Annotated[str | None, typer.Option(help="Columns of numbers, such as year.")]

@@ -23,8 +23,10 @@ from llmrec.interactions import Interactions
 LINE_LIMIT = 1 << 20  # bytes; a longer line is not a record but another kind of file
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NUMBER_LIMIT = 64
-_FLOAT32_MAX = 3.4e38
-_TAG = re.compile(r"<[^<>]{0,500}>")
+FLOAT32_MAX = 3.4e38
+_TIME_LIMIT = 2**62  # the half of int64: differences of times fit, and so do orders that go on after the last time
+_COARSE = 10**6  # below it a number that counts steps may tell two of them apart by its fraction alone
+_TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")  # `<3` is no tag
 _KEPT_FOR_TRAINING = 3  # interactions; a user with fewer has no target, see `interactions.leave_one_out`
 
 
@@ -75,13 +77,13 @@ def lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def _decoded(raw: bytes, path: Path, number: int, fallback: str | None) -> str:
     where = f"{path}, line {number}"
     if len(raw) > LINE_LIMIT:
-        raise DataError(f"{where}: longer than {LINE_LIMIT} bytes; is this a text file?")
+        raise DataError(f"{where}: longer than {LINE_LIMIT} bytes; {_why_long(raw)}")
     if b"\0" in raw:
         raise DataError(f"{where}: holds a NUL byte; is this a text file in UTF-8?")
     try:
@@ -92,6 +94,12 @@ def _decoded(raw: bytes, path: Path, number: int, fallback: str | None) -> str:
         bad = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
         raise DataError(f"{where}: not UTF-8 ({bad}); convert the file first, e.g. iconv -f latin1 -t utf8") from None
     return text.rstrip("\r\n")
+
+
+def _why_long(raw: bytes) -> str:
+    if raw.lstrip()[:1] == b"[":
+        return "is this one JSON array? write one object a line"
+    return "are its line ends CR alone? convert them, e.g. tr '\\r' '\\n'" if b"\r" in raw else "is this a text file?"
 
 
 def objects(path: Path, literals: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -114,7 +122,8 @@ def objects(path: Path, literals: bool = False) -> Iterator[tuple[str, dict[str,
         except (ValueError, RecursionError):
             value = _literal(text) if literals else None
         if not isinstance(value, dict):
-            raise DataError(f"{where}: {text[:40]!r} is not a JSON object")
+            array = " but a JSON array" if text.lstrip().startswith("[") else ""
+            raise DataError(f"{where}: {text[:40]!r} is not a JSON object{array}; write one object a line")
         yield where, value
 
 
@@ -158,22 +167,26 @@ def number(text: str, where: str) -> float:
     value = float(text) if len(text) <= _NUMBER_LIMIT and _NUMBER.fullmatch(text) else float("nan")
     if not np.isfinite(value):
         raise DataError(f"{where}: {text[:40]!r} is not a number")
-    if abs(value) > _FLOAT32_MAX:
+    if abs(value) > FLOAT32_MAX:
         raise DataError(f"{where}: {text[:40]} is out of range")
     return value
 
 
 def whole(text: str, where: str) -> int:
-    """Return a whole number that fits int64, written as `12` or `12.0`.
+    """Return a time as a whole number, written as `12` or `12.0`; of a large one, such as seconds, the fraction is cut.
 
     Raises:
-        DataError: anything else; names `where`.
+        DataError: anything else, a fraction of a number below 1,000,000 included; names `where`.
     """
     plain = text.strip()
     is_integer = len(plain) <= _NUMBER_LIMIT and re.fullmatch(r"[+-]?\d+", plain, re.ASCII)
-    value = int(plain) if is_integer else int(number(text, where))
-    if not -(2**63) <= value < 2**63:
-        raise DataError(f"{where}: {plain[:40]} is out of range for a time")
+    exact = int(plain) if is_integer else number(text, where)
+    value = int(exact)
+    if value != exact and abs(exact) < _COARSE:
+        loss = "without the fraction the order of the times would be lost: multiply them first"
+        raise DataError(f"{where}: {plain[:40]} is not a whole number; {loss}")
+    if abs(value) > _TIME_LIMIT:
+        raise DataError(f"{where}: {plain[:40]} is out of range for a time; it lies between -2**62 and 2**62")
     return value
 
 
@@ -183,6 +196,8 @@ def assemble(
     domain: str,
     notes: tuple[str, ...] = (),
     dropped: Mapping[str, int] | None = None,
+    source: str = "",
+    known: int = 0,
 ) -> tuple[Catalog, Interactions, Report]:
     """Join items and events by the rules that all readers share; what they did is counted in the report.
 
@@ -195,36 +210,67 @@ def assemble(
         events: streamed; about 32 bytes are kept of each.
         domain: a plural noun for the items.
         notes: remarks of the reader.
-        dropped: what the reader itself left out.
+        dropped: what the reader itself left out; looked at when the events have been read.
+        source: where the events come from, for messages.
+        known: how many interactions were there before; there must be more.
 
     Raises:
-        DataError: no items, or no interaction with any of them.
+        DataError: no items, or no interaction with any of them; names what was left out.
     """
     catalog = Catalog(items, domain)
+    log = _logged(catalog, events)
+    first = _first_of_each(log.columns)
+    repeated = len(log.value) - len(first)
+    lost = {"unknown item": log.unknown, "repeated user, item and time": repeated, **(dropped or {})}
+    lost = {name: n for name, n in lost.items() if n}
+    if len(first) <= known:
+        raise DataError((f"{source}: " if source else "") + _unusable(catalog, known, lost, log.strange))
+    who, what, when = (column[first] for column in log.columns)
+    interactions = Interactions.build([log.users[one] for one in who], what, when, log.value[first])
+    counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
+    return catalog, interactions, Report(counts, lost, (*notes, *_remarks(interactions, who, when)))
+
+
+class _Log(NamedTuple):
+    """Events as arrays: (user, row, time) int64[m] each, values float32[m]; and what had no row."""
+
+    users: list[str]
+    columns: list[np.ndarray]
+    value: np.ndarray
+    unknown: int
+    strange: str  # the first unknown item, "" for none
+
+
+def _logged(catalog: Catalog, events: Iterable[Event]) -> _Log:
     rows = {item.id: row for row, item in enumerate(catalog.items)}
     numbers: dict[str, int] = {}
     user, row, time, value = array("q"), array("q"), array("q"), array("f")
-    unknown = 0
+    unknown, strange = 0, ""
     for event in events:
         known = rows.get(event.item)
         if known is None:
-            unknown += 1
+            unknown, strange = unknown + 1, strange or event.item
             continue
         user.append(numbers.setdefault(event.user, len(numbers)))
         row.append(known)
         time.append(event.time)
         value.append(event.value)
-    log = [np.array(column) for column in (user, row, time)]
-    first = _first_of_each(log)
-    lost = {"unknown item": unknown, "repeated user, item and time": len(user) - len(first), **(dropped or {})}
-    if not len(first):
-        raise DataError(f"no usable interactions with the {len(catalog)} {catalog.domain}; dropped: {lost}")
-    names = list(numbers)
-    who, what, when = (column[first] for column in log)
-    interactions = Interactions.build([names[one] for one in who], what, when, np.array(value)[first])
-    counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
-    remarks = (*notes, *_remarks(interactions, who, when))
-    return catalog, interactions, Report(counts, {k: v for k, v in lost.items() if v}, remarks)
+    return _Log(list(numbers), [np.array(one) for one in (user, row, time)], np.array(value), unknown, strange)
+
+
+def _unusable(catalog: Catalog, known: int, lost: Mapping[str, int], strange: str) -> str:
+    """Why nothing can be used; `strange` is the first unknown item."""
+    what = f"no usable interactions with the {len(catalog)} {catalog.domain}"
+    said = [f"adds nothing to {known} interactions" if known else what]
+    said.append(f"left out: {counted(lost)}" if lost else "there are none in it")
+    if strange and len(catalog):
+        said.append(f"e.g. item {strange[:60]!r}; the items' ids look like {catalog[0].id[:60]!r}")
+    return "; ".join(said)
+
+
+def counted(lost: Mapping[str, int]) -> str:
+    """Numbers by name as words: `2 of unknown item, 1 of event of weight 0`."""
+    return ", ".join(f"{n} of {name}" for name, n in lost.items())
 
 
 def _first_of_each(columns: list[np.ndarray]) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 from llmrec.catalog import ID_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
-from llmrec.reading import Event, Report, assemble, identifier, lines, number, whole
+from llmrec.reading import Event, Report, assemble, identifier, is_file_of, lines, number, whole
 from llmrec.titles import display_title, split_year
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -47,7 +47,7 @@ def read_recbole(path: Path) -> tuple[Catalog, Interactions, Report]:
     """Read any pair of atomic files; title, text, year and sequences are told by their column names.
 
     Args:
-        path: a directory with one pair, or one of the two files.
+        path: a directory with one pair, or one of the two files; `.gz` is unpacked.
 
     Raises:
         DataError: names file and line.
@@ -80,22 +80,29 @@ def read_items(path: Path) -> Iterator[Item]:
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
-    """Return the .inter and .item file at `path`.
+    """Return the .inter and .item file at `path`, each packed as `.gz` or not.
 
     Raises:
         DataError: none, several, or only one of the two.
     """
     if path.is_dir():
-        found = sorted(path.glob("*.inter"))
+        found = sorted(one for one in path.iterdir() if is_file_of(one, (".inter", ".inter.gz")))
         if len(found) != 1:
             names = ", ".join(one.name for one in found) or "none"
             raise DataError(f"{path} should hold one .inter file; found: {names}")
         path = found[0]
-    inter, item = path.with_suffix(".inter"), path.with_suffix(".item")
-    for needed in (inter, item):
-        if not needed.is_file():
-            raise DataError(f"{needed} does not exist; a data set is a pair X.inter and X.item")
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    inter, item = (_packed_or_not(plain.with_suffix(end), path) for end in (".inter", ".item"))
     return inter, item
+
+
+def _packed_or_not(plain: Path, named: Path) -> Path:
+    """The file or its packed form, that which was named first."""
+    packed = plain.with_name(f"{plain.name}.gz")
+    found = [one for one in sorted((plain, packed), key=lambda one: one != named) if one.is_file()]
+    if not found:
+        raise DataError(f"{plain} does not exist; a data set is a pair X.inter and X.item, which may end in .gz")
+    return found[0]
 
 
 def header(path: Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ from llmrec.resources import offline
 Row = tuple[str, Mapping[str, Any]]
 
 _BATCH = 4096
+_UNREADABLE = (OverflowError, LookupError, ValueError)  # an unknown time zone is a KeyError of pytz or of zoneinfo
 _CELL_LIMIT = 1 << 20  # characters; csv's own limit of 131,072 is less than a line may have
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?", re.ASCII)
 _FORMS = {
@@ -61,10 +62,17 @@ def rows(source: str | Path, needed: Sequence[str]) -> Iterator[Row]:
 
 
 def _form(path: Path) -> str:
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix.lower() not in _FORMS:
+    suffix = _suffix(path)
+    if suffix not in _FORMS:
         raise DataError(f"{path}: a table ends in {', '.join(_FORMS)}; all but the last three may end in .gz as well")
-    return _FORMS[suffix.lower()]
+    if path.suffix.lower() == ".gz" and _FORMS[suffix] in ("parquet", "arrow"):
+        raise DataError(f"{path}: Parquet and Arrow files may not be packed as .gz; unpack it first with gunzip")
+    return _FORMS[suffix]
+
+
+def _suffix(path: Path) -> str:
+    """The end of a name that says what is in the file, in small letters, without `.gz`."""
+    return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
 
 
 def _parts(path: Path) -> list[Path]:
@@ -74,7 +82,7 @@ def _parts(path: Path) -> list[Path]:
         return [path]
     names = (one for one in sorted(path.iterdir()) if one.is_file() and not one.name.startswith((".", "_")))
     found = [one for one in names if one.name not in ("dataset_info.json", "state.json")]
-    tables = [one for one in found if (Path(one.stem).suffix if one.suffix == ".gz" else one.suffix) in _FORMS]
+    tables = [one for one in found if _suffix(one) in _FORMS]
     if not tables:
         inner = ", ".join(sorted(one.name for one in path.iterdir() if one.is_dir())[:5])
         hint = f"; give one of its directories: {inner}" if inner else ""
@@ -111,7 +119,13 @@ def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
                 raise DataError(f"{where}: {len(cells)} cells where the header has {len(columns)}")
             yield where, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}; is a quotation mark left open?") from None
+        raise DataError(f"{path}, line {reader.line_num}: {_csv_words(error)}") from None
+
+
+def _csv_words(error: csv.Error) -> str:
+    if "new-line character" in str(error):
+        return "line ends are CR alone, or a CR stands in a cell without quotation marks; convert: tr '\\r' '\\n'"
+    return f"{error}; is a quotation mark left open?"
 
 
 def _joined(first: str, rest: Iterator[str]) -> Iterator[str]:
@@ -160,9 +174,25 @@ def _check(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
 def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
     number = 0
     for batch in batches:
-        for row in batch.to_pylist():
+        try:
+            found = batch.to_pylist()
+        except _UNREADABLE:
+            raise _unreadable(path, batch, number) from None
+        for row in found:
             number += 1
             yield f"{path}, row {number}", row
+
+
+def _unreadable(path: Path, batch: pa.RecordBatch, before: int) -> DataError:
+    """The first cell of a batch that Python has no value for, such as a year after 9999 or an unknown time zone."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        for number, cell in enumerate(column, before + 1):
+            try:
+                cell.as_py()
+            except _UNREADABLE as error:
+                what = f"{path}, row {number}: {name} of type {column.type} cannot be read ({_line(error)})"
+                return DataError(f"{what}; store it as text or as a whole number")
+    return DataError(f"{path}: the rows after {before} cannot be read")
 
 
 def _from_hub(reference: str, needed: Sequence[str]) -> Iterator[Row]:

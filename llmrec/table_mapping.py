@@ -11,8 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from llmrec.errors import DataError
 
+EVENT_LIMIT = 60  # characters of an event type that count
 _NAMES = "category", "number", "date", "flag"
 _RESERVED = ("id", "title", "text")
+_RIGHT = {  # beginning of the name of an error of pydantic -> what would be right
+    "string": "text in quotation marks",
+    "float": "a number",
+    "tuple": "a list of columns",
+    "dict": "a table, name = value",
+    "model": "a table of keys",
+}
 
 
 class _Strict(BaseModel):
@@ -52,7 +60,9 @@ class ItemColumns(_Strict):
     @field_validator(*_NAMES, mode="before")
     @classmethod
     def _pairs(cls, value: Any) -> Any:
-        return renamed(_listed(value)) if isinstance(value, str | list | tuple) else value
+        if not isinstance(value, str | list | tuple | dict):
+            raise DataError(f"{value!r:.60} should be columns, or a table of name = column")
+        return value if isinstance(value, dict) else renamed(_listed(value))
 
     @model_validator(mode="after")
     def _distinct(self) -> ItemColumns:
@@ -78,7 +88,8 @@ class InteractionColumns(_Strict):
         user: an id.
         item: an id of the item table, or a list of them in the order taken.
         time: a moment; "" for none: the order of the rows stands in.
-        value: a rating or weight; "" for none: 1.
+        value: a rating, kept with the data to tell liked from disliked where that is asked for; training does not
+            read it. "" for none: 1.
         event: what happened (view, like, buy); "" for none.
     """
 
@@ -102,7 +113,8 @@ class TableMapping(_Strict):
         domain: a plural noun for the items.
         items: columns of the item table.
         interactions: columns of the interaction table.
-        events: event type -> weight of such an interaction; 0 leaves it out. Empty: every type weighs 1.
+        events: event type -> weight of such an interaction; 0 leaves it out, any other is kept with the data as
+            part of the value and changes nothing in training. Empty: every type weighs 1.
     """
 
     domain: str = "items"
@@ -116,7 +128,7 @@ class TableMapping(_Strict):
         for name, weight in value.items():
             if not 0 <= weight <= 1e6:
                 raise ValueError(f"event {name!r} weighs {weight}; weights lie between 0 and 1,000,000")
-        return {name.casefold(): weight for name, weight in value.items()}
+        return {" ".join(name.casefold().split())[:EVENT_LIMIT]: weight for name, weight in value.items()}
 
     @model_validator(mode="after")
     def _used(self) -> TableMapping:
@@ -149,9 +161,20 @@ def load_mapping(path: Path | None, flags: Mapping[str, Any]) -> TableMapping:
 
 
 def renamed(words: Sequence[str]) -> dict[str, str]:
-    """`brand` -> brand from the column brand, `genre=genres` -> genre from the column genres."""
-    pairs = [word.partition("=") for word in words]
-    return {name.strip(): (column or name).strip() for name, _, column in pairs if name.strip()}
+    """`brand` -> brand from the column brand, `genre=genres` -> genre from the column genres.
+
+    Raises:
+        DataError: a word that is neither, or a name that is there twice.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, mark, column = (one.strip() for one in word.partition("=")) if isinstance(word, str) else ("", "", "")
+        if not name or (mark and not column):
+            raise DataError(f"{word!r} should be a column, or name=column")
+        if name in found:
+            raise DataError(f"attribute {name!r} is named twice: {found[name]}, {column or name}; rename one")
+        found[name] = column or name
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -177,8 +200,16 @@ def _first(error: ValidationError) -> str:
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":
-        return f"{where + ': ' if where else ''}{problem['msg'].removeprefix('Value error, ')}"
+        return f"{where + ': ' if where else ''}{_words(problem)}"
     model: Any = TableMapping
     for part in problem["loc"][:-1]:
         model = model.model_fields[str(part)].annotation
     return f"unknown key {where!r}; valid here: {', '.join(model.model_fields)}"
+
+
+def _words(problem: Any) -> str:
+    """What is wrong: in the words of a check of this module, else the value and what it should be."""
+    if problem["type"] == "value_error":
+        return str(problem["msg"]).removeprefix("Value error, ")
+    right = next((words for kind, words in _RIGHT.items() if problem["type"].startswith(kind)), problem["msg"])
+    return f"{problem['input']!r:.60} should be {right}"

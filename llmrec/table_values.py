@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from llmrec.catalog import ID_LIMIT, clean_text
@@ -19,20 +20,30 @@ from llmrec.reading import number, plain, whole
 _AMOUNT = re.compile(r"[$\u20ac\u00a3\u00a5]?\s?([+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[+-]?\d[\d.eE+-]*)", re.ASCII)
 _TRUE, _FALSE = frozenset(["true", "t", "yes", "y", "1"]), frozenset(["false", "f", "no", "n", "0"])
 _WRITTEN = ("%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%B %Y", "%Y/%m/%d")
+_COUNT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_FLOATED = re.compile(r"(\d{1,8})\.0+", re.ASCII)
 _LONGEST = 64
 
 
-def words_of(value: Any, separator: str) -> tuple[str, ...]:
-    """Return the words of a cell: a list, flattened, or text cut at `separator`; doubles and empties left out."""
-    found = (plain(one) if isinstance(one, str) else str(one) for one in _flat(value))
+def words_of(value: Any, separator: str, where: str, column: str) -> tuple[str, ...]:
+    """Return the words of a cell: a list, flattened, or text cut at `separator`; doubles and empties left out.
+
+    Raises:
+        DataError: what is neither words nor a list of words.
+    """
+    found = (plain(one) if isinstance(one, str) else str(one) for one in _flat(value, where, column))
     if isinstance(value, str) and separator:
         found = (part.strip() for part in plain(value).split(separator))
     return tuple(dict.fromkeys(one for one in found if one))
 
 
-def text_of(value: Any) -> str:
-    """Return the text of a cell, lists joined with spaces, tags and entities decoded."""
-    return " ".join(one for one in (plain(str(v)) for v in _flat(value)) if one)
+def text_of(value: Any, where: str, column: str) -> str:
+    """Return the text of a cell, lists joined with spaces, tags and entities decoded.
+
+    Raises:
+        DataError: what is neither words nor a list of words.
+    """
+    return " ".join(one for one in (plain(str(v)) for v in _flat(value, where, column)) if one)
 
 
 def id_of(value: Any, where: str, column: str) -> str:
@@ -41,9 +52,8 @@ def id_of(value: Any, where: str, column: str) -> str:
     Raises:
         DataError: empty, too long, not printable, or neither words nor a whole number.
     """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    raw = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    exact = value if isinstance(value, str) else _unfloated(value)
+    raw = str(exact).strip() if isinstance(exact, str | int) and not isinstance(exact, bool) else ""
     if not raw or clean_text(raw, ID_LIMIT) != raw:
         raise DataError(f"{where}: {column} {_shown(value)} is empty, too long or not an id")
     return raw
@@ -57,9 +67,11 @@ def number_of(value: Any, where: str, column: str) -> float | int | None:
     """
     if _empty(value):
         return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise DataError(f"{where}: {column} {_shown(value)} is not a number")
-    if isinstance(value, str):
+    if isinstance(value, Decimal):
+        value = float(value)
+    elif isinstance(value, str):
         match = _AMOUNT.fullmatch(value.strip()[:_LONGEST])
         value = match[1].replace(",", "") if match else value
     exact = number(str(value), f"{where}: {column}")
@@ -76,7 +88,8 @@ def day_of(value: Any, where: str, column: str) -> int | None:
         return None
     if isinstance(value, datetime.datetime | datetime.date):
         return date_number(value)
-    raw = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    exact = _unfloated(value)
+    raw = str(exact).strip() if isinstance(exact, str | int) and not isinstance(exact, bool) else ""
     if len(raw) <= _LONGEST and (found := _day(raw)) is not None:
         return found
     raise DataError(f"{where}: {column} {_shown(value)} is not a date; write it as 2014-05-03")
@@ -90,30 +103,43 @@ def flag_of(value: Any, where: str, column: str) -> bool | None:
     """
     if _empty(value):
         return None
-    raw = str(value).strip().casefold()[:_LONGEST]
+    raw = str(_unfloated(value)).strip().casefold()[:_LONGEST]
     if raw in _TRUE or raw in _FALSE:
         return raw in _TRUE
     raise DataError(f"{where}: {column} {_shown(value)} is not a flag; write true or false")
 
 
-def moment_of(value: Any, where: str, column: str) -> int:
-    """Return a moment as a whole number that grows: a count as it is, a date or time as seconds since 1970, UTC.
+def moment_of(value: Any, where: str, column: str) -> tuple[int, bool]:
+    """Return a moment as a whole number that grows, and whether a fraction of it was cut off.
+
+    A count stays as it is, `2014` and `20140503` too; what `day_of` reads otherwise, with a time of day or without, is
+    seconds since 1970, UTC.
 
     Raises:
         DataError: anything else, an empty cell too.
     """
+    if (moment := _written(value)) is not None:
+        return _seconds(moment), moment.microsecond > 0
+    raw = str(value).strip() if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool) else ""
+    if not _COUNT.fullmatch(raw):
+        raise DataError(f"{where}: {column} {_shown(value)} is not a time; write 2014-05-03T10:00:00 or a whole number")
+    found = whole(raw, f"{where}: {column}")
+    return found, not raw.lstrip("+-").isdigit() and not float(raw).is_integer()
+
+
+def _written(value: Any) -> datetime.datetime | None:
+    """The moment that a cell names as people write it, None when it counts."""
     if isinstance(value, datetime.datetime):
-        return _seconds(value)
+        return value
     if isinstance(value, datetime.date):
-        return _seconds(datetime.datetime(value.year, value.month, value.day))
-    if isinstance(value, str) and "-" in value[1:] and len(value) <= _LONGEST:
-        try:
-            return _seconds(datetime.datetime.fromisoformat(value.strip().replace(" UTC", "+00:00")))
-        except ValueError:
-            pass
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{where}: {column} {_shown(value)} is not a time")
-    return whole(str(value), f"{where}: {column}")
+        return datetime.datetime(value.year, value.month, value.day)
+    if not isinstance(value, str) or len(value) > _LONGEST or _COUNT.fullmatch(value.strip()):
+        return None
+    try:
+        return datetime.datetime.fromisoformat(value.strip().replace(" UTC", "+00:00"))
+    except ValueError:
+        day = _day(value.strip())
+    return None if day is None else datetime.datetime(day // 10_000, day // 100 % 100, day % 100)
 
 
 def _seconds(moment: datetime.datetime) -> int:
@@ -139,15 +165,30 @@ def _day(raw: str) -> int | None:
     return None
 
 
-def _flat(value: Any) -> Iterator[Any]:
-    """The values in a cell, nested lists taken apart; a dictionary or bytes is no cell of words."""
+def _flat(value: Any, where: str, column: str) -> Iterator[Any]:
+    """The values in a cell, nested lists taken apart."""
     pending = [value]
     while pending:
         one = pending.pop()
         if isinstance(one, list | tuple):
             pending += reversed(one)
-        elif isinstance(one, str | int | float) and not _empty(one):
+        elif isinstance(one, datetime.date | Decimal):
+            yield str(one)
+        elif not _empty(one):
+            if not isinstance(one, str | int | float):
+                wrong = f"{_shown(one)} is neither text nor a number"
+                raise DataError(f"{where}: {column} {wrong}; give words or a list of words")
             yield one
+
+
+def _unfloated(value: Any) -> Any:
+    """A whole number in place of a float or decimal that is one, as data frames write them: 2014.0, "2014.0" too."""
+    if isinstance(value, str):
+        match = _FLOATED.fullmatch(value.strip())
+        return match[1] if match else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
 
 
 def _empty(value: Any) -> bool:

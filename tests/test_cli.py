@@ -47,6 +47,20 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
     assert f"Example: llmrec {verb}" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize(
+    ("verb", "defaults"),
+    [
+        ("data prepare", ("item_id", "title", "user_id", "|")),
+        ("data append", ("user_id", "item_id")),
+        ("items add", ("item_id", "title")),
+        ("items drift", ("item_id", "title")),
+    ],
+)
+def test_help_names_the_columns_that_are_looked_for(verb: str, defaults: tuple[str, ...]) -> None:
+    output = "".join(CliRunner().invoke(cli.app, [*verb.split(), "--help"]).output.split())
+    assert all(f"({name})." in output for name in defaults), output
+
+
 def test_only_verbs_that_do_something_are_there() -> None:
     output = CliRunner().invoke(cli.app, ["--help"]).output
     for verb in ("train", "recommend", "rank", "eval", "bench", "chat", "doctor", "data"):

@@ -119,8 +119,12 @@ def test_refresh_and_append_on_the_command_line(world, tmp_path):
     assert result.exit_code == 0 and json.loads(result.stdout)["new_users"] == 1
     (tmp_path / "same.csv").write_text("user_id,item_id,at\nu0,nothing,1\n")
     mapping = load_mapping(None, {"interactions": {"file": str(tmp_path / "same.csv"), "time": "at"}})
-    with pytest.raises(DataError, match="adds nothing"):
+    with pytest.raises(DataError) as caught:
         append_table(catalog, x, mapping)
+    assert str(caught.value).endswith(
+        f"same.csv: adds nothing to {len(x)} interactions; left out: 1 of unknown item; "
+        "e.g. item 'nothing'; the items' ids look like 'i0'"
+    )
 
 
 def test_removed_items_are_gone_and_all_others_keep_their_codes(world, tmp_path):

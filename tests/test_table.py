@@ -1,6 +1,7 @@
 """Own tables: CSV, JSON lines, Parquet and Arrow give one catalogue; what is wrong with them is one clear line."""
 
 import datetime
+import decimal
 import gzip
 import json
 import types
@@ -153,10 +154,23 @@ ITEM_HEAD = "asin,name,about,brand,tags,cost,launched,wet\n"
         ("items", ITEM_HEAD + 'a,"A,,,,,,\n' * 3, "is a quotation mark left open?"),
         ("items", ITEM_HEAD.replace("wet", "cost"), "column 'cost' is named twice"),
         ("items", "asin\0name\n", "holds a NUL byte"),
-        ("log", "who,asin,at,what\n1,a,soon,view\n", "log.csv, line 2: at: 'soon' is not a number"),
+        (
+            "log",
+            "who,asin,at,what\n1,a,soon,view\n",
+            "log.csv, line 2: at 'soon' is not a time; write 2014-05-03T10:00:00",
+        ),
         ("log", "who,asin,at,what\n1,a,5,wish\n", "what 'wish' has no weight; there are: view, buy, remove"),
         ("log", "who,asin,at,what\n,a,5,view\n", "who '' is empty"),
-        ("log", "who,asin,at,what\n1,q,5,view\n", "no usable interactions"),
+        ("log", "who,asin,at,what\n1,q,5,view\n", "log.csv: no usable interactions with the 3 toys"),
+        ("log", "who,asin,at,what\n1,a,,view\n", "line 2: at '' is not a time"),
+        ("log", "who,asin,at,what\n1,a,12:30,view\n", "line 2: at '12:30' is not a time; write 2014-05-03T10:00:00"),
+        ("log", "who,asin,at,what\n1,a,0.5,view\n", "line 2: at: 0.5 is not a whole number"),
+        (
+            "log",
+            "who,asin,at,what\n1,a,9223372036854775807,view\n",
+            "at: 9223372036854775807 is out of range for a time",
+        ),
+        ("log", "who,asin,at,what\r1,a,5,view\r", "line 1: line ends are CR alone"),
     ],
 )
 def test_a_mistake_in_a_table_is_one_line_with_its_place(tmp_path, name, content, words):
@@ -173,13 +187,23 @@ def test_a_mistake_in_a_table_is_one_line_with_its_place(tmp_path, name, content
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[items]\nid = 5\n", "items.id: Input should be a valid string"),
+        ("[items]\nid = 5\n", "items.id: 5 should be text in quotation marks"),
+        ("[items]\ncategory = ['g', 3]\n", "items.category: 3 should be a column, or name=column"),
+        ("[items]\ncategory = '=g'\n", "items.category: '=g' should be a column, or name=column"),
+        ("[items]\ncategory = 'g='\n", "items.category: 'g=' should be a column, or name=column"),
+        ("[items]\ncategory = 'a=g,a=title'\n", "items.category: attribute 'a' is named twice: g, title"),
+        ("[items]\nnumber = 5\n", "items.number: 5 should be columns, or a table of name = column"),
+        ("[items]\ntext = ['a', 7]\n", "items.text.1: 7 should be text in quotation marks"),
+        ("[items]\ntext = 7\n", "items.text: 7 should be a list of columns"),
+        ("items = 5\n", "items: 5 should be a table of keys"),
+        ("[interactions]\nevent = 'e'\n[events]\nbuy = 'much'\n", "events.buy: 'much' should be a number"),
         ("[items]\nids = 'a'\n", "unknown key 'items.ids'; valid here: file, id, title"),
         ("[item]\nid = 'a'\n", "unknown key 'item'; valid here: domain, items, interactions, events"),
         ("[items\n", "is not TOML"),
         ("[items]\nnumber = ['price']\ndate = ['price']\n", "attribute 'price' is named twice"),
         ("[items]\ncategory = ['title']\n", "attribute 'title' is named twice or is a word of its own"),
         ("[events]\nbuy = 1\n", "no column says what an event is"),
+        ("events = 5\n", "events: 5 should be a table, name = value"),
         ("[interactions]\nevent = 'e'\n[events]\nbuy = -1\n", "event 'buy' weighs -1.0"),
     ],
 )
@@ -252,6 +276,171 @@ def test_hugging_face_datasets_are_streamed_by_name(monkeypatch):
         list(rows("hf:org/toys", ["title"]))
     with pytest.raises(RequestError, match="should be hf:org/name"):
         list(rows("hf:../../etc/passwd", ["title"]))
+
+
+def own(folder, items, log, *, form="jsonl", events=None, **columns):
+    """Read small tables with common names; columns are `category="tags"` or `time="at"`."""
+    for name, table in (("i", items), ("l", log)):
+        path = folder / f"{name}.{form}"
+        if form == "parquet":
+            pq.write_table(table if isinstance(table, pa.Table) else pa.Table.from_pylist(table), path)
+        elif isinstance(table, str):
+            path.write_text(table)
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in table))
+    of_log = {name: columns.pop(name) for name in ("time", "value", "event") if name in columns}
+    flags = {
+        "items": {"file": str(folder / f"i.{form}"), **columns},
+        "interactions": {"file": str(folder / f"l.{form}"), **of_log},
+        "events": events or {},
+    }
+    return read_table(load_mapping(None, flags))
+
+
+THING = [{"item_id": "1", "title": "A"}]
+TAKEN = [{"user_id": "u", "item_id": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ([{"id": 1, "name": "Action"}], "row 1: tags {'id': 1, 'name': 'Action'} is neither text nor a number"),
+        ({"id": 1}, "tags {'id': 1} is neither"),
+        (b"Action", "tags b'Action' is neither"),
+    ],
+)  # fmt: skip
+def test_a_cell_that_is_no_text_is_refused_where_text_should_be(tmp_path, cell, words):
+    for column in ("category", "text"):
+        with pytest.raises(DataError, match="give words or a list of words") as caught:
+            own(tmp_path, [{**THING[0], "tags": cell}], TAKEN, form="parquet", **{column: "tags"})
+        assert words in str(caught.value)
+
+
+def test_typed_cells_of_parquet_are_read_as_what_they_say(tmp_path):
+    items = [
+        {
+            "item_id": decimal.Decimal(1), "title": "A", "price": decimal.Decimal("12.50"), "year": 2014.0, "ok": 1.0,
+            "tags": [decimal.Decimal("1.5")], "day": datetime.date(2012, 3, 1),
+        }
+    ]  # fmt: skip
+    columns = {"number": "price", "date": "year", "flag": "ok", "category": "tags,day", "text": "day"}
+    catalog, _, _ = own(tmp_path, items, TAKEN, form="parquet", **columns)
+    assert dict(catalog[0].attributes) == {
+        "price": 12.5, "year": 20140101, "year_year": 2014, "ok": "ok", "tags": ("1.5",), "day": ("2012-03-01",),
+    }  # fmt: skip
+    assert catalog[0].text == "2012-03-01"
+    text = own(tmp_path, [{**THING[0], "year": "2014.0", "ok": "0.0"}], TAKEN, date="year", flag="ok")[0]
+    assert text[0].attributes["year"] == 20140101 and text[0].attributes["ok"] == "not ok"
+    with pytest.raises(DataError, match=r"year 2014\.5 is not a date"):
+        own(tmp_path, [{**THING[0], "year": 2014.5}], TAKEN, date="year")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"), [(pa.timestamp("us"), 9 * 10**18), (pa.timestamp("s", tz="Mars/Olympus"), 5)]
+)
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_a_moment_that_python_cannot_hold_names_row_and_column(tmp_path, kind, cell, form):
+    table = pa.table({"user_id": ["u", "u"], "item_id": ["1", "1"], "at": pa.array([None, cell], kind)})
+    if form == "parquet":
+        pq.write_table(table, tmp_path / "l.parquet")
+    else:
+        with pa.ipc.new_stream(str(tmp_path / "l.arrow"), table.schema) as stream:
+            stream.write_table(table)
+    with pytest.raises(
+        DataError, match=rf"l\.{form}, row 2: at of type timestamp.* cannot be read.*whole number"
+    ) as caught:
+        list(rows(tmp_path / f"l.{form}", ["at"]))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_event_name_that_cannot_be_written_does_no_harm(tmp_path):
+    from llmrec.sources import save_data
+
+    data = own(tmp_path, THING, '{"user_id": "u", "item_id": "1", "what": "buy\\ud83d"}\n', event="what")
+    assert "events: buy 1" in data[2].notes
+    save_data(tmp_path / "out", *data)
+    with pytest.raises(DataError, match=r"i\.jsonl, line 1: title .* holds nothing that can be shown"):
+        own(tmp_path, '{"item_id": "1", "title": "\\ud83d"}\n', TAKEN)
+
+
+def test_what_makes_interactions_unusable_is_said(tmp_path):
+    log = [{"user_id": "u", "item_id": "1.0", "what": "view"}, {"user_id": "u", "item_id": "1", "what": "remove"}]
+    with pytest.raises(DataError) as caught:
+        own(tmp_path, THING, log, event="what", events={"view": 1, "remove": 0})
+    assert str(caught.value).endswith(
+        "l.jsonl: no usable interactions with the 1 items; left out: 1 of unknown item, 1 of event of weight 0; "
+        "e.g. item '1.0'; the items' ids look like '1'"
+    )
+
+
+def test_times_as_people_write_them(tmp_path):
+    written = ["2014/05/03", "2014-05", "May 3, 2014", "2014-05-03T00:00:01.5Z", "1588888888.75", 7, "20140503"]
+    log = [{"user_id": f"u{n}", "item_id": "1", "at": one} for n, one in enumerate(written)]
+    _, x, report = own(tmp_path, THING, log, time="at")
+    day = int(datetime.datetime(2014, 5, 3, tzinfo=datetime.UTC).timestamp())
+    assert x.time.tolist() == [day, day - 2 * 86400, day, day + 1, 1588888888, 7, 20140503]
+    assert "2 times have a fraction, which is cut off" in report.notes
+
+
+def test_an_empty_value_is_1_in_every_form(tmp_path):
+    csv = "user_id,item_id,stars\nu,1,\nv,1,4\n"
+    typed = pa.table({"user_id": ["u", "v"], "item_id": ["1", "1"], "stars": [float("nan"), 4.0]})
+    lines = [{"user_id": "u", "item_id": "1", "stars": None}, {"user_id": "v", "item_id": "1", "stars": 4}]
+    tables = (("csv", "item_id,title\n1,A\n", csv), ("jsonl", THING, lines), ("parquet", THING, typed))
+    for form, items, log in tables:
+        _, x, report = own(tmp_path, items, log, form=form, value="stars")
+        assert x.value.tolist() == [1, 4], form
+        assert any("only weight 0 changes" in note for note in report.notes)
+    listed = [{"user_id": "u", "item_id": ["1", "1"], "stars": None}, {"user_id": "v", "item_id": ["1"], "stars": [4]}]
+    assert own(tmp_path, THING, listed, value="stars")[1].value.tolist() == [1, 1, 4]
+
+
+def test_a_weight_as_a_flag_wins_whatever_its_capitals(tmp_path):
+    mapping = write(tmp_path, "csv")
+    assert load_mapping(mapping, {"events": {"Buy": 0.0}}).events == {"view": 1, "buy": 0, "remove": 0}
+
+
+def test_weights_say_what_they_are_for(tmp_path):
+    log = [{"user_id": "u", "item_id": "1", "what": "buy", "stars": 3e38}]
+    assert not any("weight" in one for one in own(tmp_path, THING, log, event="what", events={"buy": 1})[2].notes)
+    assert any(
+        "only weight 0 changes" in one for one in own(tmp_path, THING, log, event="what", events={"buy": 3})[2].notes
+    )
+    with pytest.raises(DataError, match=r"l\.jsonl, line 1: stars 3e\+38 times the weight 100 is out of range"):
+        own(tmp_path, THING, log, event="what", value="stars", events={"buy": 100})
+
+
+def test_what_is_cut_is_counted(tmp_path):
+    items = [{"item_id": "1", "title": "t" * 301, "about": "w " * 2001, "tags": ["x" * 101, "y" * 100]},
+             {"item_id": "2", "title": "t" * 300, "about": "w" * 4000, "tags": []}]  # fmt: skip
+    catalog, _, report = own(tmp_path, items, TAKEN, text="about", category="tags")
+    assert "cut, in characters: 1 titles to 300, 1 texts to 4,000, 1 words of a category to 100" in report.notes
+    assert len(catalog[0].title) == 300
+
+
+def test_json_that_is_one_array_says_what_would_be_right(tmp_path):
+    for text in ('[{"item_id": "1", "title": "A"}]', '[\n{"item_id": "1"}\n]', "[" + "1, " * 400_000 + "1]"):
+        with pytest.raises(DataError, match=r"i\.jsonl, line 1: .*write one object a line") as caught:
+            own(tmp_path, text, TAKEN)
+        assert "JSON array" in str(caught.value)
+
+
+def test_names_in_capitals_and_packed_tables(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "IT.CSV").write_text("id,title\n1,A\n")
+    (tmp_path / "d" / "JT.CSV.GZ").write_bytes(gzip.compress(b"id,title\n2,B\n"))
+    assert [item.id for item in read_items(ItemColumns(file=str(tmp_path / "d"), id="id"))] == ["1", "2"]
+    (tmp_path / "x.parquet.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"x\.parquet\.gz: Parquet and Arrow files may not be packed as \.gz"):
+        list(rows(tmp_path / "x.parquet.gz", ["id"]))
+
+
+def test_signs_in_a_title_are_not_tags(tmp_path):
+    items = [
+        {"item_id": "1", "title": "Love <3 you > me"},
+        {"item_id": "2", "title": "<b>Bold</b> &lt;br/&gt;words<!-- x -->"},
+    ]
+    assert [item.title for item in own(tmp_path, items, TAKEN)[0].items] == ["Love <3 you > me", "Bold words"]
 
 
 CELLS = st.one_of(
