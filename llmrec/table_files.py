@@ -23,6 +23,8 @@ from llmrec.resources import offline
 Row = tuple[str, Mapping[str, Any]]
 
 _BATCH = 4096
+# A few hundred bytes of Parquet can stand for a list of millions: what is made into objects at a time is bounded.
+_PIECE, _MOST_BYTES, _MOST_VALUES = 64, 16 * 2**20, 50_000_000
 _UNREADABLE = (OverflowError, LookupError, ValueError)  # an unknown time zone is a KeyError of pytz or of zoneinfo
 _CELL_LIMIT = 1 << 20  # characters; csv's own limit of 131,072 is less than a line may have
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?", re.ASCII)
@@ -141,6 +143,7 @@ def _parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
             _check(path, file.schema_arrow.names, needed)
+            _check_size(path, file.metadata)
             batches = file.iter_batches(batch_size=_BATCH, columns=list(needed))
             yield from _batch_rows(path, batches)
     except (pa.ArrowException, OSError) as error:
@@ -171,16 +174,30 @@ def _check(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
             raise _missing(str(path), name, names) if name not in names else DataError(f"{path}: two columns {name!r}")
 
 
+def _check_size(path: Path, metadata: pq.FileMetaData) -> None:
+    for group in range(metadata.num_row_groups):
+        chunks = metadata.row_group(group)
+        values = max((chunks.column(place).num_values for place in range(metadata.num_columns)), default=0)
+        if values > _MOST_VALUES:
+            what = f"{path}: row group {group + 1} has {values:,} values in a column"
+            raise DataError(f"{what}; at most {_MOST_VALUES:,} are read: write smaller row groups")
+
+
 def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
     number = 0
     for batch in batches:
-        try:
-            found = batch.to_pylist()
-        except _UNREADABLE:
-            raise _unreadable(path, batch, number) from None
-        for row in found:
-            number += 1
-            yield f"{path}, row {number}", row
+        for at in range(0, len(batch), _PIECE):
+            part = batch.slice(at, _PIECE)
+            if part.nbytes > _MOST_BYTES:  # before objects are made of it, ten times as large
+                what = f"{path}, row {number + 1} and the {len(part) - 1} after it: {part.nbytes / 2**20:.0f} MB"
+                raise DataError(f"{what}; {_PIECE} rows may hold {_MOST_BYTES // 2**20} MB")
+            try:
+                found = part.to_pylist()
+            except _UNREADABLE:
+                raise _unreadable(path, part, number) from None
+            for row in found:
+                number += 1
+                yield f"{path}, row {number}", row
 
 
 def _unreadable(path: Path, batch: pa.RecordBatch, before: int) -> DataError:

@@ -211,3 +211,23 @@ def test_a_small_file_of_requests_that_unpacks_large_is_refused_while_it_is_smal
         survey(tmp_path / "bomb.parquet")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 200 * 1024, f"{grown // 1024} MB"
+
+
+def test_a_small_table_that_unpacks_large_is_refused_while_it_is_small(tmp_path: Path) -> None:
+    import resource
+
+    import numpy as np
+
+    from llmrec.table import read_items
+    from llmrec.table_mapping import load_mapping
+
+    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(5_000_000, np.int8)), pa.array(["Comedy"]))
+    cells = pa.ListArray.from_arrays(pa.array([0, 5_000_000], pa.int32()), words)
+    table = pa.table({"item_id": ["a"], "title": ["b"], "genre": cells})
+    pq.write_table(table, tmp_path / "items.parquet", compression="zstd", store_schema=False)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    columns = {"file": str(tmp_path / "items.parquet"), "category": "genre"}
+    with pytest.raises(DataError, match="row 1 and the 0 after it: 48 MB; 64 rows may hold 16 MB"):
+        read_items(load_mapping(None, {"items": columns}).items)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 200 * 1024, f"{grown // 1024} MB"
