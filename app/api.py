@@ -219,4 +219,5 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        # cleaned, as it may repeat what was sent, and half a character would end the stream of the answer
+        raise gr.Error(clean_text(str(error), _MOST_CHARS * 4), print_exception=False) from None

@@ -202,7 +202,9 @@ def listen(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host.strip("[]"), settings.port), family=family)
     except OSError as error:
         why = error.strerror or str(error)
-        raise UserError(f"cannot listen on {settings.host} port {settings.port}: {why}; try another --port") from None
+        raise UserError(f"cannot listen on {settings.host!r} port {settings.port}: {why}; try another --port") from None
+    except (TypeError, ValueError):  # what no name of a host may hold; UnicodeErrors are ValueErrors
+        raise UserError(f"cannot listen on {settings.host!r}: it is no address and no name of this machine") from None
 
 
 def is_loopback(host: str) -> bool:
@@ -254,5 +256,12 @@ def _first(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not name:
         return message
-    value = "" if name in SECRETS else f" is {str(first['input'])[:60]!r}"
+    value = "" if name in SECRETS else _shown(first["input"])
     return f"setting {name}{value}: {message[:1].lower()}{message[1:]}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return f" is {str(value)[:60]!r}"
+    except ValueError:  # Python writes out no more than 4,300 digits
+        return " holds a number of too many digits"

@@ -13,6 +13,7 @@ from llmrec.app import present
 from llmrec.app.api import register
 from llmrec.app.handlers import Handlers, View
 from llmrec.app.limits import Visit, checked
+from llmrec.app.quiet import QuietBlocks
 from llmrec.app.services import Services
 from llmrec.app.ui import Parts, page
 from llmrec.errors import UserError
@@ -28,7 +29,7 @@ def build(services: Services) -> gr.Blocks:
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     handlers = Handlers(services)
-    blocks = gr.Blocks(analytics_enabled=False, title="llmrec", fill_width=True)
+    blocks = QuietBlocks(analytics_enabled=False, title="llmrec", fill_width=True)
     with blocks:
         Wiring(handlers, page(handlers)).connect(blocks)
         register(services)

@@ -120,6 +120,8 @@ PROMISES: Mapping[int, Claim] = {
             "test_artifacts.py::test_symlinks_and_names_outside_are_refused",
             "test_hub.py::test_hostile_repositories_are_refused_and_leave_nothing",
             "test_imports.py::test_nothing_unpickles_or_evaluates",
+            "attacks/test_model_parts.py::test_parts_that_do_not_fit_are_one_clear_error",
+            "attacks/test_model_parts.py::test_what_refresh_and_removal_read_is_one_clear_error_too",
         ),
     ),
     12: Claim(
@@ -132,6 +134,10 @@ PROMISES: Mapping[int, Claim] = {
             "test_sources_shops.py::test_damaged_files_give_data_or_a_data_error",
             "test_table.py::test_hostile_bytes_end_in_a_clear_error_or_a_catalogue",
             "test_sources.py::test_lines_are_bounded",
+            "attacks/test_hostile_files.py::test_a_small_file_of_requests_that_unpacks_large_is_refused_while_it_is_small",
+            "attacks/test_hostile_files.py::test_a_small_table_that_unpacks_large_is_refused_while_it_is_small",
+            "attacks/test_data_dirs.py::test_hostile_prepared_data_is_one_clear_error",
+            "attacks/test_data_dirs.py::test_small_files_that_unpack_large_are_refused_while_they_are_small",
         ),
     ),
     13: Claim(
@@ -173,6 +179,7 @@ PROMISES: Mapping[int, Claim] = {
             "test_app.py::test_bad_requests_are_answered_in_words",
             "test_chat.py::test_bounds_are_answered_quickly_and_change_nothing",
             "test_chat.py::test_the_clock_cuts_a_reply_short",
+            "test_understand.py::test_a_message_full_of_unknown_names_costs_a_few_look_ups",
             "test_streaming.py::test_words_stop_when_told_and_at_every_limit",
         ),
     ),
@@ -210,6 +217,8 @@ PROMISES: Mapping[int, Claim] = {
             "test_feedback.py::test_nothing_says_who_it_was_and_words_only_when_given",
             "test_chat.py::test_without_words_the_list_stands_and_no_text_is_logged",
             "attacks/test_network.py::test_a_served_conversation_reaches_for_nothing_and_logs_no_word",
+            "attacks/test_network.py::test_whatever_is_posted_to_an_event_is_in_no_log",
+            "attacks/test_network.py::test_a_failure_is_told_by_its_kind_and_place_alone",
         ),
     ),
     21: Claim(

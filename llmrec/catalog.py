@@ -139,6 +139,16 @@ class Catalog:
         """
         return self._finder.find(clean_text(title, TITLE_LIMIT))
 
+    def exact(self, title: str) -> int | None:
+        """As `find`, without a look at misspellings; None when nothing fits."""
+        return self._finder.exact(clean_text(title, TITLE_LIMIT))
+
+    def misspelt(self, title: str) -> int | None:
+        """Return the row of a title that is almost what was typed; None when nothing fits, RequestError when several
+        do.
+        """
+        return self._finder.misspelt(clean_text(title, TITLE_LIMIT))
+
     def closest(self, title: str, n: int) -> list[int]:
         """Return the `n` rows whose titles look most like it, best first."""
         return self._finder.closest(clean_text(title, TITLE_LIMIT), n)

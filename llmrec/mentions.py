@@ -6,24 +6,19 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rapidfuzz import fuzz
-from rapidfuzz.distance import OSA
-
 from llmrec import cues
 from llmrec.catalog import Catalog
 from llmrec.english import ARTICLES, CLOSERS, FILLER, INDEFINITE, SMALL, TASTE
-from llmrec.errors import RequestError
 from llmrec.lexicon import Lexicon, Word, words_of
+from llmrec.lookup import Lookup, few
 from llmrec.opinions import cue_before, judged
 from llmrec.slips import SlipFinder
 from llmrec.titles import title_key
 
-_SLIP = 7
 _NEAR = 80  # characters before a name in which words of taste are looked for
 _BEING = frozenset(["am", "are", "be", "been", "being", "got", "is", "was", "were"])
 _OPENERS = frozenset(["also", "and", "because", "but", "oh", "so", "that", "well"])
 _SHORTENED = frozenset(["dr", "mr", "mrs", "ms", "st", "vs", "jr"])
-_ALIKE = 65.0
 _HALVES = re.compile(r"^([^()]+?) \(([^()]+)\)$")
 _QUOTED = re.compile(r"[\"\u201c\u201d\u00ab\u00bb]([^\"\u201c\u201d\u00ab\u00bb]{1,120})[\"\u201c\u201d\u00ab\u00bb]")
 _YEAR_AFTER = re.compile(r"^(?:[.!?]?\s*\(\s*(\d{4})\s*\)|\s*,?\s*(?:from|of)?\s*((?:18|19|20)\d{2})\b)")
@@ -66,8 +61,9 @@ class TitleSpotter:
         """Return the items that `text` (cleaned, on one line) names, in order of appearance."""
         found: list[Mention] = []
         notes: list[str] = []
+        lookup = Lookup(self._catalog)
         for match in _QUOTED.finditer(text):
-            self._look_up(text, match.span(1), found, notes, insist=True)
+            self._look_up(text, match.span(1), found, notes, lookup, insist=True)
         words = words_of(text)
         shouting = _mostly_capital(words)
         self._misspelt(text, words, found, notes)
@@ -76,8 +72,8 @@ class TitleSpotter:
             length = self._at(text, words, place, found, notes, shouting)
             place += max(length, 1)
         for match in [one for cue in (cues.CUE, cues.ASKED, cues.STOCKED) for one in cue.finditer(text)]:
-            self._pieces(text, match, found, notes, text.isupper())
-        return Mentions(tuple(sorted(found, key=lambda one: one.start)), tuple(dict.fromkeys(notes)))
+            self._pieces(text, match, found, notes, lookup)
+        return Mentions(tuple(sorted(found, key=lambda one: one.start)), few(notes))
 
     def _at(
         self, text: str, words: list[Word], place: int, found: list[Mention], notes: list[str], shouting: bool
@@ -155,7 +151,7 @@ class TitleSpotter:
         else:
             found.append(Mention(rows[0], start, end))
 
-    def _pieces(self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str], shouting: bool) -> None:
+    def _pieces(self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str], lookup: Lookup) -> None:
         """Look up what stands after `I loved ...` piece by piece, where no title was found yet."""
         rest = cues.ENDING.sub("", cue["rest"])
         start = cue.start("rest")
@@ -164,7 +160,7 @@ class TitleSpotter:
             at = rest.index(piece, cursor) if piece else cursor
             cursor = at + len(piece)
             if piece and not _overlaps(start + at, start + cursor, found):
-                self._look_up(text, (start + at, start + cursor), found, notes, insist=False, shouting=shouting)
+                self._look_up(text, (start + at, start + cursor), found, notes, lookup, insist=False)
 
     def _look_up(
         self,
@@ -172,47 +168,26 @@ class TitleSpotter:
         place: tuple[int, int],
         found: list[Mention],
         notes: list[str],
+        lookup: Lookup,
         insist: bool,
-        shouting: bool = False,
     ) -> None:
         phrase = cues.TRIM.sub("", text[place[0] : place[1]].strip()).strip(" '\"")
         words = words_of(phrase)
         keys = [word.key for word in words]
         if not keys or _overlaps(*place, found):
             return
+        shouting = not insist and text.isupper()
         named = (
             not shouting and len(keys) > 1 and all(word.capital for word in words) and not self._lexicon.is_word(keys)
         )
         if not insist and (len(keys) > 8 or sum(map(len, keys)) < 5 or (self._plain(keys) and not named)):
             return
         start = place[0] + text[place[0] : place[1]].index(phrase)
-        try:
-            found.append(Mention(self._find(phrase), start, start + len(phrase)))
-        except RequestError as error:
-            proper = not shouting and sum(word.capital for word in words) * 2 > len(words) and words[0].capital
-            if insist or proper:
-                found.append(Mention(-1, start, start + len(phrase)))
-                notes.append(self._unknown(phrase, str(error)))
-
-    def _find(self, phrase: str) -> int:
-        """As the catalogue finds, and one slip of the keyboard (`toy stroy`) in a title long enough."""
-        try:
-            return self._catalog.find(phrase)
-        except RequestError:
-            typed = title_key(phrase)
-            near = [
-                (OSA.distance(typed, title_key(self._catalog[row].title)), row)
-                for row in self._catalog.closest(phrase, 2)
-            ]
-            if (
-                len(typed) >= _SLIP
-                and near
-                and near[0][0] == 1
-                and not re.search(r"\d", typed)
-                and (len(near) < 2 or near[1][0] > 1)
-            ):
-                return near[0][1]
-            raise
+        known = lookup.find(phrase)
+        proper = not shouting and sum(word.capital for word in words) * 2 > len(words) and words[0].capital
+        if known.row >= 0 or insist or proper:
+            found.append(Mention(known.row, start, start + len(phrase)))
+            notes += [known.note] if known.note else []
 
     def _plain(self, keys: list[str]) -> bool:
         """True when every word is a small word or an attribute value: a description, no title."""
@@ -220,19 +195,6 @@ class TitleSpotter:
             key in SMALL or key in FILLER or self._lexicon.is_word([key]) or self._lexicon.is_word([key.rstrip("s")])
             for key in keys
         )
-
-    def _unknown(self, phrase: str, error: str) -> str:
-        if "could be any of" in error:
-            names = error.rpartition("any of: ")[2]
-            return f"Several {self._catalog.domain} fit \u201c{phrase}\u201d: {names}. Which one?"
-        likely = [row for row in self._catalog.closest(phrase, 3) if self._alike(phrase, row)]
-        near = [self._catalog.label(row) for row in likely]
-        close = f"; do you mean {' or '.join(near)}?" if near else "."
-        return f"I have nothing called \u201c{phrase}\u201d here{close}"
-
-    def _alike(self, phrase: str, row: int) -> bool:
-        typed, known = title_key(phrase), title_key(self._catalog[row].title)
-        return fuzz.ratio(typed, known) >= _ALIKE or typed in known
 
 
 def _names(title: str) -> dict[tuple[str, ...], int]:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from llmrec import fitting
 from llmrec.artifacts import JSON, Manifest, expect_fingerprint, read_manifest, writing
 from llmrec.catalog import Catalog
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.neighbours import ItemKNN
-from llmrec.pretrained import KIND, read_config
+from llmrec.pretrained import KIND, read_config, read_encoder, read_neighbours
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
 
@@ -66,17 +67,13 @@ def read_parts(path: Path, catalog: Catalog | None = None) -> Parts:
     if catalog is not None:
         expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
     config = read_config(path)
-    arrays = load_file(path / "semantic_ids.safetensors")
-    return Parts(
-        path,
-        manifest,
-        config,
-        SequenceEncoder.from_state(load_file(path / "encoder.safetensors"), config["encoder"]),
-        ItemKNN.from_state(load_file(path / "neighbours.safetensors")),
-        SemanticIds(np.array(arrays["codes"]), np.array(arrays["book"])),
-        np.array(arrays["prior"]),
-        (path / "README.md").read_text(encoding="utf-8"),
-    )
+    with fitting.in_one_line(path):
+        ids, prior = fitting.ids_and_prior(load_file(path / "semantic_ids.safetensors"))
+        encoder, neighbours = read_encoder(path, config), read_neighbours(path)
+        n = len(ids.codes) if catalog is None else len(catalog)
+        fitting.items_of({"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n)
+        card = (path / "README.md").read_text(encoding="utf-8")
+    return Parts(path, manifest, config, encoder, neighbours, ids, prior, card)
 
 
 def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Mapping[str, JSON]) -> None:

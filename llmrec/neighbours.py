@@ -15,9 +15,11 @@ import numpy as np
 from scipy import sparse
 
 from llmrec.ease import regression, window_products
-from llmrec.errors import RequestError
+from llmrec.errors import DataError, RequestError
 from llmrec.interactions import Interactions
 from llmrec.rank import Mask, Rows, Scores, top_k
+
+_MOST_DECAY, _MOST_RECENT, _MOST_VALUE = 100.0, 1 << 31, 1e12  # far beyond what any data or search would give
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,26 @@ class ItemKNN:
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> ItemKNN:
-        """Inverse of `state`."""
-        n = len(state["behind"])
+        """Inverse of `state`.
+
+        Raises:
+            DataError: arrays that are no matrix of neighbours; a product with such a one writes outside its memory.
+        """
+        behind, settings = np.array(state["behind"]), np.array(state["settings"])
         knn = cls.__new__(cls)
-        arrays = (np.array(state["data"]), np.array(state["indices"]), np.array(state["indptr"]))
-        knn.similarity = sparse.csr_array(arrays, (n, n))
-        knn._behind = np.array(state["behind"])
-        knn.decay, knn.recent = float(state["settings"][0]), int(state["settings"][1])
-        knn.fade = float(state["settings"][2]) if len(state["settings"]) > 2 else 1.0  # files from before there was one
+        knn.similarity, knn._behind = _sound_matrix(state, len(behind)), behind
+        values = [*settings.ravel().tolist(), 1.0]  # files from before there was a fade have two
+        if settings.ndim != 1 or not 2 <= len(settings) <= 3 or not np.isfinite(settings).all():
+            raise DataError(f"neighbours: settings {values[:3]}; they are decay, recent and fade")
+        knn.decay, knn.recent, knn.fade = float(values[0]), int(values[1]), float(values[2])
+        if not (0 <= knn.decay <= _MOST_DECAY and 1 <= knn.recent <= _MOST_RECENT and 0.0 < knn.fade <= 1.0):
+            said = f"decay {knn.decay:g}, recent {values[1]:g}, fade {knn.fade:g}"
+            raise DataError(f"neighbours: {said}; they lie in 0..{_MOST_DECAY:g}, 1..{_MOST_RECENT} and (0, 1]")
         return knn
+
+    def __len__(self) -> int:
+        """Rows of the catalogue."""
+        return len(self._behind)
 
     def scores(self, histories: Sequence[Rows]) -> Scores:
         """Scores of the whole catalogue: float32[b, n]."""
@@ -144,6 +157,33 @@ class ItemKNN:
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """See `llmrec.rank.Ranker.rank`."""
         return top_k(self.scores(histories), k, allowed)
+
+
+def _sound_matrix(state: Mapping[str, np.ndarray], n: int) -> sparse.csr_array:
+    """The matrix csr float32[n, n] of `ItemKNN.state`, every place in it checked: scipy's products do not."""
+    arrays = data, indices, indptr = tuple(np.array(state[name]) for name in ("data", "indices", "indptr"))
+    behind = state["behind"]
+    kinds = [one.dtype.kind for one in (data, behind, indices, indptr)]
+    if kinds != ["f", "f", "i", "i"] or any(one.ndim != 1 for one in (*arrays, behind)):
+        raise DataError("neighbours: data and behind must be lists of fractions, indices and indptr of whole numbers")
+    if len(indptr) != n + 1 or len(indices) != len(data):
+        sizes = f"{len(indptr)} ends, {len(indices)} places and {len(data)} values for {n} items"
+        raise DataError(f"neighbours: {sizes}; there must be {n + 1} ends and as many places as values")
+    if not (np.isfinite(data).all() and np.isfinite(behind).all()):
+        raise DataError("neighbours: data or behind holds something else than finite numbers")
+    _within("neighbours: data", data, 0, _MOST_VALUE)
+    _within("neighbours: indices", indices, 0, n - 1)
+    _within("neighbours: indptr", indptr, 0, len(data))
+    if indptr[0] != 0 or indptr[-1] != len(data) or (np.diff(indptr) < 0).any():
+        raise DataError(f"neighbours: indptr goes from {indptr[0]} to {indptr[-1]}; it rises from 0 to {len(data)}")
+    matrix = sparse.csr_array(arrays, (n, n))
+    matrix.check_format(full_check=True)
+    return matrix
+
+
+def _within(name: str, values: np.ndarray, low: float, high: float) -> None:
+    if len(values) and not (values.min() >= low and values.max() <= high):
+        raise DataError(f"{name} goes from {values.min():g} to {values.max():g}; it lies between {low} and {high:g}")
 
 
 def item_counts(train: Interactions, n_items: int) -> Rows:

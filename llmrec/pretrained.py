@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
-from llmrec import templates
+from llmrec import fitting, templates
 from llmrec.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, writing
 from llmrec.catalog import Catalog
-from llmrec.errors import ArtifactError, UserError
+from llmrec.errors import ArtifactError
 from llmrec.fusion import Fusion
 from llmrec.model import ModelConfig, RecModel, config_dict
 from llmrec.neighbours import ItemKNN
-from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
 from llmrec.sequence import config_dict as encoder_dict
 from llmrec.textprofile import ProfileSettings
@@ -34,6 +32,8 @@ _MOST = {
     "model": {"lora_rank": 1024, "lora_alpha": 1 << 20, "user_slots": 64, "adapter_width": 1 << 16},
     "encoder": {"dim": 1 << 14, "layers": 128, "heads": 1 << 10, "max_len": 1 << 16, "text_dims": 1 << 14},
 }
+_MOST_WINDOW, _MOST_TOWERS = 1 << 16, 16
+_LONGEST_FILTER = 1 << 12  # items; BSARec builds a table of that size by that size
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,36 +106,37 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
     expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
     expect_fingerprint(manifest, "templates", templates.version(), "set of prompt templates")
     config = read_config(Path(path))
-    with _in_one_line(Path(path)):
-        return _loaded(Path(path), manifest, config, progress)
+    with fitting.in_one_line(Path(path)):
+        return _loaded(Path(path), manifest, config, len(catalog), progress)
 
 
-@contextmanager
-def _in_one_line(path: Path) -> Iterator[None]:
-    """Say which directory it was, whatever its contents make the parsers and constructors below raise."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0][:200]
-        raise ArtifactError(f"{path} does not load: {type(error).__name__}: {first}") from error
-
-
-def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], progress: bool) -> Pretrained:
-    arrays = load_arrays(path / "semantic_ids.safetensors")
-    ids = SemanticIds(np.array(arrays["codes"]), np.array(arrays["book"]))
+def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, progress: bool) -> Pretrained:
+    ids, prior = fitting.ids_and_prior(load_arrays(path / "semantic_ids.safetensors"))
     expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
+    encoder, neighbours = read_encoder(path, config), read_neighbours(path)
+    fitting.items_of({"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n)
+    state, sizes = load_file(path / "adapter.safetensors"), ModelConfig(**config["model"])
+    fitting.added(state, ids, config_dict(sizes))
     base = base_model(config["base"]["id"], progress=progress)
     expect_fingerprint(manifest, "base", base.sha256, "base model")
     lm, tokenizer = load_base(base)
     expect_fingerprint(manifest, "tokenizer", tokenizer_fingerprint(tokenizer), "tokenizer")
-    encoder = SequenceEncoder.from_state(load_arrays(path / "encoder.safetensors"), config["encoder"])
-    model = RecModel(lm, tokenizer, ids, encoder, ModelConfig(**config["model"]))
-    model.load_added(load_file(path / "adapter.safetensors"))
+    model = RecModel(lm, tokenizer, ids, encoder, sizes)
+    model.load_added(state)
     fusions = {kind: Fusion(weights) for kind, weights in config["fusion"].items()}
-    neighbours = ItemKNN.from_state(load_arrays(path / "neighbours.safetensors"))
-    return Pretrained(model, np.array(arrays["prior"]), neighbours, fusions, config["settings"], manifest.meta)
+    return Pretrained(model, prior, neighbours, fusions, config["settings"], manifest.meta)
+
+
+def read_encoder(path: Path, config: Mapping[str, Any]) -> SequenceEncoder:
+    """The encoder of a model directory; DataError when its weights are not what the configuration says."""
+    state = load_arrays(path / "encoder.safetensors")
+    fitting.finite({f"encoder {name}": array for name, array in state.items()})
+    return SequenceEncoder.from_state(state, config["encoder"])
+
+
+def read_neighbours(path: Path) -> ItemKNN:
+    """The neighbours of a model directory; DataError when they are none."""
+    return ItemKNN.from_state(load_arrays(path / "neighbours.safetensors"))
 
 
 def read_settings(path: Path) -> Mapping[str, Any]:
@@ -164,19 +165,33 @@ def _check(config: Mapping[str, Any]) -> None:
     _typed(config["base"]["id"], str, "base id")
     _typed(config["settings"]["data"], str, "settings data")
     _typed(config["settings"]["window"], int, "settings window")
+    if not 1 <= config["settings"]["window"] <= _MOST_WINDOW:  # 0 would show the whole history
+        raise ValueError(f"window is {config['settings']['window']}; it lies between 1 and {_MOST_WINDOW}")
     likeness = config["settings"].get("profile", {})
     for name, value in likeness.items():
-        _typed(value, int | float, f"profile {name}")
+        _typed(value, int if name in ("dims", "last") else int | float, f"profile {name}")
     ProfileSettings(**likeness)
     for kind, weights in config["fusion"].items():
         for part, weight in weights.items():
             _typed(weight, int | float, f"weight of {part} in {kind}")
+    fitting.weights(config["fusion"])
+    _check_towers(config["encoder"])
     for section, bounds in _MOST.items():
         for holder in (config[section], *config[section].get("towers", ())):
             for name in bounds.keys() & holder.keys():
                 _typed(holder[name], int, name)
                 if not 0 <= holder[name] <= bounds[name]:
                     raise ValueError(f"{name} is {holder[name]}; it lies between 0 and {bounds[name]}")
+
+
+def _check_towers(encoder: Mapping[str, Any]) -> None:
+    towers = encoder.get("towers", ())
+    if len(towers) > _MOST_TOWERS:
+        raise ValueError(f"there are {len(towers)} towers; at most {_MOST_TOWERS} are read")
+    for one in towers:
+        _typed(one, dict, "tower")
+    if any(one.get("kind") == "bsarec" for one in (encoder, *towers)) and encoder.get("max_len", 0) > _LONGEST_FILTER:
+        raise ValueError(f"max_len is {encoder['max_len']}; with kind 'bsarec' it is at most {_LONGEST_FILTER}")
 
 
 def _typed(value: object, kind: Any, what: str) -> None:

@@ -17,6 +17,7 @@ from llmrec.catalog import Catalog, clean_text
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.filters import Filters
+from llmrec.fitting import in_one_line
 from llmrec.fusion import Fusion
 from llmrec.grounding import Checker
 from llmrec.interactions import Interactions
@@ -125,9 +126,11 @@ class Recommender:
         embedder = embedder or MiniLM.load()
         ids = loaded.model.vocab.ids
         text = text_vectors(catalog, embedder, home() / "cache")
+        with in_one_line(Path(path)):
+            trie = Trie(ids.codes, ids.size, loaded.prior)
         scorer = Scorer(
             loaded.model,
-            Trie(ids.codes, ids.size, loaded.prior),
+            trie,
             text,
             loaded.neighbours,
             embedder,

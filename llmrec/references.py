@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from llmrec.english import NUMBERS, ORDINALS
 
+_MOST_NOTES = 5
 _ORDINALS = {word: number for number, word in enumerate(ORDINALS, start=1)}
 _SMALL_NUMBERS = {word: number for number, word in enumerate(NUMBERS, start=1)}
 # words for a place that is not an ordinal; negative places count from the end
@@ -57,7 +58,7 @@ def pointers(text: str, shown: Sequence[int], focus: int, nouns: str) -> tuple[l
         nouns: alternatives of a regular expression for the domain's nouns.
 
     Returns:
-        The pointers in order of appearance, and a remark for each that points past the end of the list.
+        The pointers in order of appearance, and remarks on the first few places past the end of the list.
     """
     found: list[Pointer] = []
     notes: list[str] = []
@@ -76,7 +77,7 @@ def pointers(text: str, shown: Sequence[int], focus: int, nouns: str) -> tuple[l
         found.append(Pointer(tuple(shown), *match.span()))
     if not found:
         found = _that(text, shown, focus, nouns)
-    return sorted(found, key=lambda one: one.start), notes
+    return sorted(found, key=lambda one: one.start), list(dict.fromkeys(notes))[:_MOST_NOTES]
 
 
 def _positions(text: str, nouns: str) -> list[tuple[tuple[int, int], int]]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from llmrec.bsarec import FrequencyFilter
 from llmrec.encoder_config import KINDS, EncoderConfig, Kind, Tower, config_dict
+from llmrec.errors import DataError
 from llmrec.hstu import HSTUBlock
 
 __all__ = ["KINDS", "EncoderConfig", "EncoderNet", "Kind", "SequenceEncoder", "Tower", "config_dict", "network"]
@@ -203,9 +204,21 @@ class SequenceEncoder:
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> SequenceEncoder:
-        """Rebuild from `state()` and `config_dict(config)`."""
+        """Rebuild from `state()` and `config_dict(config)`.
+
+        Raises:
+            DataError: weights of other names or sizes than the configuration has; nothing of its sizes is built first.
+        """
         settings = EncoderConfig(**config)
         n_items = len(state["nets.0.bias" if settings.towers else "bias"])
+        with torch.device("meta"):
+            wanted = {name: tuple(one.shape) for name, one in network(n_items, settings).state_dict().items()}
+        given = {name: np.shape(one) for name, one in state.items()}
+        for name in sorted(wanted.keys() | given.keys()):
+            if wanted.get(name) != given.get(name):
+                raise DataError(
+                    f"encoder: {name[:60]} has shape {given.get(name)}; its sizes ask for {wanted.get(name)}"
+                )
         net = network(n_items, settings)
         net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
         return cls(net)

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec import columns
 from llmrec.amazon import read_amazon
 from llmrec.artifacts import JSON, expect_fingerprint, read_manifest, writing
-from llmrec.catalog import Catalog, Item
+from llmrec.catalog import Catalog, Item, Value
 from llmrec.errors import ArtifactError, DataError
 from llmrec.grouplens import read_movielens
 from llmrec.interactions import Interactions
@@ -33,6 +34,11 @@ SOURCES: Mapping[str, Callable[[Path], Data]] = {
     "s3rec": read_s3rec,
 }
 KIND = "data"
+# Columns of the two files, and about what a row of each takes in memory once it is read, with no text in it.
+_CATALOG = {name: pa.string() for name in ("id", "title", "text", "attributes")}
+_INTERACTIONS = {"user": pa.string(), "row": pa.int64(), "time": pa.int64(), "value": pa.float32()}
+_ITEM_BYTES, _INTERACTION_BYTES = 512, 128
+_LARGEST = 10**300  # a whole number that is still a float
 
 
 def read(source: str, path: Path) -> Data:
@@ -69,12 +75,14 @@ def load_data(path: Path) -> Data:
     path = Path(path)
     manifest = read_manifest(path, KIND)
     try:
-        catalog = _catalog(pq.read_table(path / "catalog.parquet"), str(manifest.meta["domain"]))
-        interactions = _interactions(pq.read_table(path / "interactions.parquet"))
+        items = columns.read(path / "catalog.parquet", _CATALOG, _ITEM_BYTES)
+        catalog = _catalog(items, str(manifest.meta["domain"]))
+        interactions = _interactions(_log(path, len(catalog)))
         counts, dropped = dict(manifest.meta["counts"]), dict(manifest.meta["dropped"])
         report = Report(counts, dropped, tuple(manifest.meta["notes"]))
-    except (pa.ArrowException, DataError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path} is not a readable data artifact: {error}") from None
+    except (pa.ArrowException, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise ArtifactError(f"{path} is not a readable data artifact: {why}") from None
     expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
     expect_fingerprint(manifest, "interactions", interactions.fingerprint, "interactions")
     return catalog, interactions, report
@@ -129,12 +137,37 @@ def _interactions_table(x: Interactions) -> pa.Table:
 
 
 def _catalog(table: pa.Table, domain: str) -> Catalog:
-    columns = (table.column(name).to_pylist() for name in ("id", "title", "text", "attributes"))
-    items = []
-    for id, title, text, attributes in zip(*columns, strict=True):
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(attributes).items()}
-        items.append(Item(id, title, text, values))
+    fields = (table.column(name).to_pylist() for name in _CATALOG)
+    items = [Item(id, title, text, _attributes(id, values)) for id, title, text, values in zip(*fields, strict=True)]
     return Catalog(items, domain)
+
+
+def _attributes(id: str, text: str) -> dict[str, Value]:
+    """Attributes of an item out of their JSON; that numbers are finite is for `Catalog` to check."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"item {id[:60]!r}: its attributes are not JSON: {str(error)[:100]}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"item {id[:60]!r}: its attributes are {text[:60]!r}; they must be a JSON object")
+    values = {name: tuple(one) if isinstance(one, list) else one for name, one in found.items()}
+    for name, one in values.items():
+        words = isinstance(one, tuple) and all(isinstance(word, str) for word in one)
+        large = isinstance(one, int) and abs(one) > _LARGEST
+        if large or not (words or isinstance(one, str | int | float)):
+            short = f"{str(one)[:60]}; use a word, words or a finite number"
+            raise DataError(f"item {id[:60]!r}: attribute {name[:60]!r} is {short}")
+    return values
+
+
+def _log(path: Path, items: int) -> pa.Table:
+    """The table of interactions; no array may be as long as a row that is not there says."""
+    table = columns.read(path / "interactions.parquet", _INTERACTIONS, _INTERACTION_BYTES)
+    row = table.column("row").to_numpy()
+    outside = row[(row < 0) | (row >= items)]
+    if len(outside):
+        raise DataError(f"an interaction names row {outside[0]}; the catalogue has {items} items, from row 0")
+    return table
 
 
 def _interactions(table: pa.Table) -> Interactions:

@@ -27,7 +27,7 @@ class ProfileSettings:
         power: by which singular values are evened out: 0 leaves them, 1 makes all directions count alike.
         last: how many of the latest items speak.
         fade: what each step back leaves of an item's say, above 0.
-        temperature: divides likeness into nats.
+        temperature: divides likeness into nats, at least 0.0001.
     """
 
     dims: int = 0
@@ -39,10 +39,10 @@ class ProfileSettings:
     def __post_init__(self) -> None:
         if self.dims < 0 or self.last < 1:
             raise ValueError(f"profile: dims {self.dims} must be at least 0, last {self.last} at least 1")
-        if not (0.0 <= self.power <= 1.0 and 0.0 < self.fade <= 1.0 and self.temperature > 0.0):
+        if not (0.0 <= self.power <= 1.0 and 0.0 < self.fade <= 1.0 and self.temperature >= 1e-4):
             raise ValueError(
                 f"profile: power {self.power} must lie in [0, 1], fade {self.fade} in (0, 1], "
-                f"temperature {self.temperature} above 0"
+                f"temperature {self.temperature} be at least 0.0001"
             )
 
 

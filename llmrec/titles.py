@@ -69,12 +69,24 @@ class TitleFinder:
         Raises:
             RequestError: nothing fits or several different titles do; names the closest.
         """
+        found = self.exact(title)
+        if found is None:
+            found = self.misspelt(title)
+        if found is None:
+            near = ", ".join(self._labels[row] for row in self.closest(title, 3))
+            raise RequestError(f"no title {title!r} in this catalogue; the closest are: {near}")
+        return found
+
+    def exact(self, title: str) -> int | None:
+        """Return the row of a title, or of part of one, typed as it is; None when there is none.
+
+        Raises:
+            RequestError: several different titles fit.
+        """
         bare, year = split_year(title.strip())
         found = self._exact(bare, year)
         if found is None and year is None and (match := _BARE_YEAR.match(bare)):
             found = self._exact(match["title"], int(match["year"]))
-        if found is None:
-            found = self._fuzzy(bare, year, title)
         return found
 
     def closest(self, title: str, n: int) -> list[int]:
@@ -108,7 +120,13 @@ class TitleFinder:
             raise RequestError(f"the title {title!r} could be any of: {names}")
         return rows[0]
 
-    def _fuzzy(self, bare: str, year: int | None, title: str) -> int:
+    def misspelt(self, title: str) -> int | None:
+        """Return the row of a title typed almost as it is, which takes a look at all; None when there is none.
+
+        Raises:
+            RequestError: several different titles are as near.
+        """
+        bare, year = split_year(title.strip())
         scores: dict[int, float] = {}
         for key in _full(bare):
             table = self._stages[0]
@@ -117,8 +135,7 @@ class TitleFinder:
                     for row in self._in_year(table[match], year):
                         scores[row] = max(score, scores.get(row, 0.0))
         if not scores:
-            near = ", ".join(self._labels[row] for row in self.closest(title, 3))
-            raise RequestError(f"no title {title!r} in this catalogue; the closest are: {near}")
+            return None
         best = max(scores.values())
         return self._single(sorted(row for row, score in scores.items() if score >= best - _TIED), title)
 

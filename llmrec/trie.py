@@ -63,7 +63,7 @@ class Trie:
         prior: per level, float32[nodes], log of the mass below the node.
 
     Raises:
-        DataError: a code outside 0 to size - 1, or two items with one path.
+        DataError: a code outside 0 to size - 1, two items with one path, or masses that cannot be added up.
     """
 
     def __init__(self, codes: np.ndarray, size: int, log_mass: np.ndarray | None = None) -> None:
@@ -86,9 +86,12 @@ class Trie:
             self.child.append(np.searchsorted(first, above).astype(np.int32))
             above = first
         self.width = [int(np.diff(child).max(initial=0)) for child in self.child]
-        mass = np.ones(self.n) if log_mass is None else np.exp(np.asarray(log_mass, np.float64))[order]
-        total = np.concatenate([[0.0], np.cumsum(mass)])
-        self.prior = [np.log(total[first[1:]] - total[first[:-1]]).astype(np.float32) for first in self.first]
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            mass = np.ones(self.n) if log_mass is None else np.exp(np.asarray(log_mass, np.float64))[order]
+            total = np.concatenate([[0.0], np.cumsum(mass)])
+            self.prior = [np.log(total[first[1:]] - total[first[:-1]]).astype(np.float32) for first in self.first]
+        if not np.isfinite(self.prior[-1]).all():
+            raise DataError("log masses that are not finite, or so far apart that the small ones vanish")
 
     def nodes(self, level: int) -> int:
         """Number of nodes of a level."""

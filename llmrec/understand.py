@@ -171,6 +171,8 @@ def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Int
             compared, place = than
             rest = _blank(rest, [place])
             continue
+        if all(target.row < 0 and not target.options for target in group):
+            continue  # names of nothing: there is no item to have an opinion on
         opinion = opinion_on(lower, group[0].start, group[-1].end)
         for target in group:
             silent = next(default for one, default in targets if one is target)

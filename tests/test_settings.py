@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmrec.app import cli
-from llmrec.app.settings import CONFIG, Settings, assigned, limits_of, load
+from llmrec.app.settings import CONFIG, Settings, assigned, limits_of, listen, load
 from llmrec.errors import UserError
 
 
@@ -70,6 +70,8 @@ def test_every_setting_can_be_given_in_each_of_the_three_ways(tmp_path: Path, mo
         ("port = 'many'", "setting port is 'many': input should be a valid integer"),
         ("queue = 0", "setting queue is '0': input should be greater than or equal to 1"),
         ("port = ", "not TOML"),
+        ("port = 0x" + "f" * 6_000, "setting port holds a number of too many digits"),
+        ("queue = [0x" + "f" * 6_000 + "]", "setting queue holds a number of too many digits"),
         ("host = '0.0.0.0'", "LLMREC_PASSWORD"),
         ("backend_url = 'file:///etc/passwd'", "http://host:port/v1"),
         ("backend_url = 'http://127.0.0.1:1/v1'", "backend_model is missing"),
@@ -84,6 +86,14 @@ def test_what_is_wrong_in_the_file_is_said_in_one_line(tmp_path: Path, text: str
         load(written(tmp_path, text))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["\udcff", "a" * 80, "a..b", "\0"])
+def test_a_host_that_is_no_name_is_said_in_one_line(host: str) -> None:
+    with pytest.raises(UserError, match="cannot listen on") as caught:
+        listen(load(host=host, password="long enough"))
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode()
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:

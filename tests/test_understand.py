@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import itertools
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from fakes import films
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz import process
 
 from llmrec.catalog import Catalog, Item
 from llmrec.filters import Filters
@@ -362,8 +366,6 @@ def test_any_text_is_read_and_what_comes_out_is_in_the_catalogue(text: str, titl
 
 
 def test_long_hostile_text_is_read_quickly() -> None:
-    import time
-
     started = time.perf_counter()
     for text in (
         "no " * 660,
@@ -375,6 +377,74 @@ def test_long_hostile_text_is_read_quickly() -> None:
     ):
         said(text[:2000], *LIST)
     assert time.perf_counter() - started < 5.0
+
+
+class Counted:
+    """Stands for `rapidfuzz.process` in `llmrec.titles`, and counts the scans of all titles."""
+
+    def __init__(self) -> None:
+        self.scans = 0
+
+    def extract(self, *args: Any, **options: Any) -> Any:
+        self.scans += 1
+        return process.extract(*args, **options)
+
+    def cdist(self, *args: Any, **options: Any) -> Any:
+        self.scans += 1
+        return process.cdist(*args, **options)
+
+
+def many_films() -> Catalog:
+    """As many titles as MovieLens-100k has, of words that no message below holds."""
+    words = [first + second for first in ("Bar", "Cor", "Dun", "Fel", "Gal", "Hom", "Jor") for second in SYLLABLES]
+    pairs = [f"{words[n % len(words)]} {words[(n * 13 + n // len(words)) % len(words)]}" for n in range(1_700)]
+    return Catalog([Item(str(n), pair, "", {"year": 1920 + n % 90}) for n, pair in enumerate(pairs)], "films")
+
+
+SYLLABLES = ("ba", "den", "fi", "gor", "hu", "kel", "lim", "mos", "nat", "per", "rin", "sa", "tov", "wek")
+TWO = ["".join(pair) for pair in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=2)]
+FLOODS = {
+    "quoted letters": "".join(f'"{pair}"' for pair in TWO),
+    "one name again and again": '"ab cd" ' * 300,
+    "names in a list": "I loved " + ", ".join(f"{pair.title()}xqz {pair.title()}vwk" for pair in TWO),
+    "names in sentences": "".join(f"I loved {pair.title()}xqz {pair.title()}vwk. " for pair in TWO),
+    "questions": "".join(f". is {pair}xqzvwk in your list" for pair in TWO),
+    "long names": "".join(f'"{pair * 30} {pair * 28}" ' for pair in TWO),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_message_full_of_unknown_names_costs_a_few_look_ups(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog, counted = many_films(), Counted()
+    assert len(catalog) == 1_700
+    read("hello", catalog, Session("s"))
+    monkeypatch.setattr("llmrec.titles.process", counted)
+    started = time.process_time()
+    intent = read(FLOODS[name][:2_000], catalog, Session("s"))
+    assert counted.scans <= 4 * 8  # a phrase costs four
+    assert time.process_time() - started < 1.0
+    assert len(intent.notes) <= 5
+    assert sum(map(len, intent.notes)) < 2_000
+
+
+def test_what_is_left_out_of_the_notes_is_counted() -> None:
+    notes = said("I loved " + ", ".join(f"{pair.title()}xqz {pair.title()}vwk" for pair in TWO[:20])).notes
+    assert notes[0] == "I have nothing called \u201cAaxqz Aavwk\u201d here."
+    assert notes[4] == "There were 16 more names that I could not place."
+    assert len(said('"Aaxqz", "Abxqz", "Acxqz", "Adxqz" and "Aexqz"').notes) == 5
+
+
+def test_titles_are_known_however_many_unknown_names_stand_before_them() -> None:
+    unknown = ", ".join(f"{pair.title()}xqz {pair.title()}vwk" for pair in TWO[:30])
+    assert names(said(f'I loved {unknown}, Toy Story, "Postman, The" and "heat"').liked) == names(
+        said('I loved Toy Story, "Postman, The" and "heat"').liked
+    )
+
+
+def test_places_past_the_list_are_remarked_a_few_times_at_most() -> None:
+    assert len(said("number 9 " * 200, *LIST).notes) == 1
+    notes = said("".join(f"number {place} " for place in range(60, 160)), *LIST).notes
+    assert len(notes) == 5
 
 
 @pytest.mark.parametrize(

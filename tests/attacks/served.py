@@ -31,7 +31,9 @@ def events(
         httpx.HTTPStatusError: the queue did not take it.
     """
     body = {"data": data, "fn_index": dependency["id"], "session_hash": session, **more}
-    joined = httpx.post(f"{url}/gradio_api/queue/join", json=body, timeout=seconds)
+    # as the json module writes it: in ASCII, so that half a character may be sent, too
+    head = {"content-type": "application/json"}
+    joined = httpx.post(f"{url}/gradio_api/queue/join", content=json.dumps(body), headers=head, timeout=seconds)
     joined.raise_for_status()
     out = []
     door = f"{url}/gradio_api/queue/data"

@@ -14,8 +14,11 @@ from typing import Any
 import httpx
 import pytest
 from conftest import NETWORK, NetworkRefused
+from fakes import FakeRecommender, films
 from served import events, running
 from toy_recommender import make_recommender
+
+from llmrec.recommend import Recommendation, Request
 
 SENTENCE = "my sister zqMagdalenazq adores funny tales"
 
@@ -66,3 +69,83 @@ def test_a_served_conversation_reaches_for_nothing_and_logs_no_word(
         assert word not in caplog.text
         assert word.encode() not in written
     record_property("cases", 4 + len(dependencies))
+
+
+MARK = "zqsecretzq I am Jane Doe"
+HOSTILE: tuple[Any, ...] = (
+    MARK,
+    [MARK],
+    {"keep": True, "sealed": MARK},
+    {"__type__": "update", "value": MARK},
+    f'import:{{"llmrec": 1, "sealed": "{MARK}"}}',
+    f"\ud800{MARK}",
+    None,
+    1e308,
+)
+EDITS: tuple[Any, ...] = (
+    None,
+    MARK,
+    [MARK],
+    {MARK: MARK},
+    {"index": MARK, "previous_value": MARK, "value": MARK},
+    {"index": [], "previous_value": MARK, "value": MARK},
+    {"index": {"a": 1}, "previous_value": MARK, "value": {"x": MARK}},
+    {"index": 10**30, "previous_value": MARK, "value": MARK},
+)
+
+
+def test_whatever_is_posted_to_an_event_is_in_no_log(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    record_property: Any,
+) -> None:
+    """Every event, buttons that end another one included: refused or answered, without a word of it and without a
+    traceback, in which libraries repeat the values that they choke on.
+    """
+    monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
+    (tmp_path / "in.jsonl").write_text('{"history": ["i1"]}\n', encoding="utf-8")
+    caplog.set_level(logging.DEBUG)
+    cases = 0
+    with running(make_recommender(), reply_tokens=4, batch_dir=str(tmp_path)) as url:
+        dependencies = httpx.get(f"{url}/config").json()["dependencies"]
+        for dependency in dependencies:
+            edit = any(name == "edit" for _, name in dependency["targets"])
+            sent = [[value] * len(dependency["inputs"]) for value in HOSTILE] if dependency["inputs"] else [[MARK]]
+            for data, more in [*((one, {}) for one in sent), *(([], {"event_data": one}) for one in EDITS if edit)]:
+                last = events(url, "jane", dependency, data, **more)[-1]
+                assert last["msg"] == "process_completed"
+                cases += 1
+        assert events(url, "jane", dependencies[-1], ["I loved Funny Tale 2", ""])[-1]["success"]
+    said = capfd.readouterr()
+    for text in (said.out, said.err, caplog.text):
+        assert "zqsecretzq" not in text
+        assert "Traceback" not in text
+    record_property("cases", cases)
+
+
+class Broken(FakeRecommender):
+    """Fails over what it was asked, and repeats it."""
+
+    def recommend(self, request: Request) -> list[Recommendation]:
+        raise KeyError(request.message)
+
+
+def test_a_failure_is_told_by_its_kind_and_place_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
+    with running(Broken(films())) as url:
+        dependencies = httpx.get(f"{url}/config").json()["dependencies"]
+        recommend = next(one for one in dependencies if one.get("api_name") == "recommend")
+        last = events(url, "jane", recommend, [[], "", MARK, 5])[-1]
+    assert not last["success"]
+    assert last["output"]["error"].startswith("that did not work")
+    assert "an event failed: KeyError < attacks/test_network.py:" in caplog.text
+    said = capfd.readouterr()
+    assert "zqsecretzq" not in caplog.text + said.out + said.err
+    assert "Traceback" not in said.err

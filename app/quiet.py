@@ -1,0 +1,42 @@
+"""A page whose failures are told without a word of what a visitor sent.
+
+Gradio prints the values that a component or a handler chokes on: on standard error, with the choices of a list beside
+them. Here only the kind of failure and its place are logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import gradio as gr
+
+_log = logging.getLogger(__name__)
+_FRAMES = 6  # innermost places told
+_SAID = "that did not work; reload the page, or check what was sent"
+
+
+class QuietBlocks(gr.Blocks):
+    """Blocks that turn every failure of an event into a refusal."""
+
+    async def process_api(self, *given: Any, **options: Any) -> dict[str, Any]:
+        """As Gradio does it; the refusals of handlers pass, all else is logged by its kind and place alone."""
+        try:
+            found: dict[str, Any] = await super().process_api(*given, **options)
+            return found
+        except Exception as error:
+            if isinstance(error, gr.Error) and not error.print_exception:
+                raise
+            _log.warning("an event failed: %s", failure(error))
+        raise gr.Error(_SAID, print_exception=False)
+
+
+def failure(error: BaseException) -> str:
+    """The kind of an error, or of the one that caused it, and where it arose; never its message."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    frames = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    places = [f"{path.parent.name}/{path.name}:{line}" for path, line in frames[-_FRAMES:]]
+    return " < ".join([type(error).__name__, *reversed(places)])

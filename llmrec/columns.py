@@ -1,0 +1,110 @@
+"""Columns of a Parquet file that somebody else may have written, in no more memory than the file is worth.
+
+A Parquet file unpacks to any size: two billion equal values take a few bytes, a long text that stands in every row is
+held once. Texts are therefore read as dictionaries, each distinct one once, and counted before they are written out.
+Only Snappy is unpacked, which gives at most 21 bytes for one; encodings that make a text of the one before it cannot be
+read as dictionaries and end in Arrow's error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from llmrec.errors import DataError
+
+# A file may unpack to so many times its bytes, and a small one to so much more. Real rows differ in their ids and take
+# 5 bytes of the file at the very least: data unpacks to 10 to 60 times its file. No bound on rows or bytes would do:
+# the catalogue of ten million items takes some 10 GB where there is memory for it.
+TIMES, SMALL = 200, 256 << 20
+LONGEST_ROW = 10 << 20  # bytes of text; a cleaned title and text have at most 20 kB, the rest is for attributes
+_PACKING = {"SNAPPY", "UNCOMPRESSED"}  # as `pq.write_table` writes, and nothing that gives thousands of bytes for one
+_BATCH = 1 << 16
+_TEXT = pa.large_string()  # a batch may have more than 2 GB
+
+
+def read(path: Path, types: Mapping[str, pa.DataType], row_bytes: int) -> pa.Table:
+    """Read these columns; further ones are passed over.
+
+    Args:
+        path: the file.
+        types: column -> `pa.string()` or the exact type of numbers.
+        row_bytes: what a row takes in memory beside its texts.
+
+    Raises:
+        DataError: no Parquet file, a missing column or another type, an empty cell, or more rows or text than a file
+            of this size has.
+    """
+    room = SMALL + TIMES * path.stat().st_size
+    texts = [name for name, of in types.items() if of == pa.string()]
+    try:
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            _check_types(path, file.schema_arrow, types)
+            _check_footer(path, file.metadata, row_bytes, room)
+            batches, used = [], 0
+            for batch in file.iter_batches(_BATCH, columns=list(types)):
+                used += batch.nbytes + len(batch) * row_bytes + _text_bytes(path, batch, texts)
+                _check_room(path, used, room)
+                batches.append(_written_out(batch))
+            schema = pa.schema([(name, _TEXT if name in texts else of) for name, of in types.items()])
+            return pa.Table.from_batches([batch.select(list(types)) for batch in batches], schema)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path.name}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}") from None
+
+
+def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with plain texts: a list is made of these many times faster than of dictionaries."""
+    plain = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        packed = pa.types.is_dictionary(column.type)
+        plain[name] = column.dictionary.cast(_TEXT).take(column.indices) if packed else column
+    return pa.RecordBatch.from_pydict(plain)
+
+
+def _check_types(path: Path, found: pa.Schema, types: Mapping[str, pa.DataType]) -> None:
+    for name, wanted in types.items():
+        if (times := found.names.count(name)) != 1:
+            raise DataError(f"{path.name}: column {name!r} is there {times} times; it is needed once")
+        of = found.field(name).type
+        text = pa.types.is_dictionary(of) and (
+            pa.types.is_string(of.value_type) or pa.types.is_large_string(of.value_type)
+        )
+        if not (text if wanted == pa.string() else of == wanted):
+            raise DataError(f"{path.name}: column {name!r} is of type {str(of)[:60]}; it must be of type {wanted}")
+
+
+def _check_footer(path: Path, footer: pq.FileMetaData, row_bytes: int, room: int) -> None:
+    """Refuse by what the file says of itself; what it says wrongly is noticed batch by batch."""
+    rows = footer.num_rows
+    for group in map(footer.row_group, range(footer.num_row_groups)):
+        for chunk in map(group.column, range(footer.num_columns)):
+            if chunk.compression not in _PACKING:
+                kinds = " or ".join(sorted(_PACKING))
+                raise DataError(f"{path.name} is packed with {chunk.compression[:20]}; prepared data is {kinds}")
+            rows = max(rows, chunk.num_values)
+    _check_room(path, rows * row_bytes, room)
+
+
+def _text_bytes(path: Path, batch: pa.RecordBatch, texts: list[str]) -> int:
+    """Bytes of text in all rows of a batch, written out."""
+    lengths = np.zeros(len(batch), np.int64)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.null_count:
+            raise DataError(f"{path.name}: column {name!r} has empty cells; every row needs a value")
+        if name in texts and len(batch):
+            each = np.asarray(pc.binary_length(column.dictionary), np.int64)
+            lengths += each[np.asarray(column.indices)]
+    if (longest := int(lengths.max(initial=0))) > LONGEST_ROW:
+        raise DataError(f"{path.name} has a row of {longest:,} bytes; a row has at most {LONGEST_ROW:,}")
+    return int(lengths.sum())
+
+
+def _check_room(path: Path, used: int, room: int) -> None:
+    if used > room:
+        size = path.stat().st_size
+        raise DataError(f"{path.name} has {size:,} bytes and unpacks to {used:,} or more; at most {room:,} are read")
