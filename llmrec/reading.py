@@ -27,6 +27,7 @@ FLOAT32_MAX = 3.4e38
 _TIME_LIMIT = 2**62  # the half of int64: differences of times fit, and so do orders that go on after the last time
 _COARSE = 10**6  # below it a number that counts steps may tell two of them apart by its fraction alone
 _TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")  # `<3` is no tag
+_NO_CHARACTER = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")  # Python makes no number of thousands of digits
 _KEPT_FOR_TRAINING = 3  # interactions; a user with fewer has no target, see `interactions.leave_one_out`
 
 
@@ -143,7 +144,7 @@ def plain(value: object) -> str:
         return " ".join(one for one in (plain(part) for part in value if isinstance(part, str)) if one)
     if not isinstance(value, str):
         return ""
-    return " ".join(_TAG.sub(" ", html.unescape(value)).split())
+    return " ".join(_TAG.sub(" ", html.unescape(_NO_CHARACTER.sub("\ufffd", value))).split())
 
 
 def identifier(text: str, what: str) -> str:

@@ -530,3 +530,10 @@ def test_the_same_item_taken_again_is_a_hint():
 def test_mapping_defaults_are_the_common_names():
     assert TableMapping().items.columns == ("item_id", "title")
     assert TableMapping().interactions.columns == ("user_id", "item_id")
+
+
+@pytest.mark.parametrize("entity", ["&#" + "9" * 5000 + ";", "&#x" + "f" * 6000, "&#99999999;"])
+def test_an_entity_that_is_no_character_is_none(entity: str) -> None:
+    from llmrec.reading import plain
+
+    assert plain(f"Soap {entity} bar &amp; &#233;") == "Soap \ufffd bar & é"
