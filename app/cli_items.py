@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmrec.app.cli_print import Json, print_values
-from llmrec.catalog import Item
 from llmrec.errors import RequestError
+
+if TYPE_CHECKING:
+    from llmrec.catalog import Item
 
 Mapping = Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")]
 ItemId = Annotated[str | None, typer.Option(help="Column of ids (item_id).")]
@@ -78,4 +80,4 @@ def _read(mapping: Path | None, file: str, **columns: str | None) -> list[Item]:
     from llmrec.table_mapping import load_mapping
 
     given: dict[str, Any] = {"items": {"file": file, **columns}}
-    return list(read_items(load_mapping(mapping, given).items))
+    return read_items(load_mapping(mapping, given).items)

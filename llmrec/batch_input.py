@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from llmrec.columns import check_values
 from llmrec.errors import DataError
 from llmrec.recommend import MAX_K, MAX_MESSAGE
 
@@ -29,9 +30,6 @@ TEXTS = ["request_id", *ONE_ID, "message", "target"]  # read as dictionaries: a 
 TO_GO_BY = ("user_id", "items", "message", "similar_to")
 LINE_LIMIT = 4 * 2**20  # characters of a line of JSON
 MOST_IDS, LONGEST_ID = 10_000, 1_000  # of a list; of one of them, in characters
-# A file of 600 bytes can hold one row of ten million ids. Of a row group, which Parquet wants decoded as a whole, so
-# many values are the most, some 1 GB of short ids: a million requests of fifty.
-MOST_VALUES = 50_000_000
 _ROWS, _PIECE = 1024, 64  # decoded at a time; made into objects at a time
 
 
@@ -114,7 +112,7 @@ def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Ma
             ends = list(accumulate(sizes))
             groups = [g for g, end in enumerate(ends) if end > start and (stop is None or end - sizes[g] < stop)]
             at = ends[groups[0]] - sizes[groups[0]] if groups else 0
-            _check_sizes(path, file.metadata, groups)
+            check_values(path, file.metadata, groups)
             for batch in file.iter_batches(_ROWS, groups, use_threads=False):
                 first, last = max(start - at, 0), len(batch) if stop is None else min(stop - at, len(batch))
                 for piece in range(first, last, _PIECE):
@@ -127,18 +125,6 @@ def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Ma
                     return
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as Parquet (cut off or damaged?): {first_line(error)}") from None
-
-
-def _check_sizes(path: Path, metadata: pq.FileMetaData, groups: Sequence[int]) -> None:
-    """Refuse what would unpack without end, by what the file says of itself, before it is unpacked."""
-    for group in groups:
-        chunks = metadata.row_group(group)
-        values = max(chunks.column(place).num_values for place in range(metadata.num_columns))
-        if values > MOST_VALUES:
-            raise DataError(
-                f"{path}: row group {group + 1} has {values:,} values in a column; at most {MOST_VALUES:,} are read: "
-                "write smaller row groups"
-            )
 
 
 def _check_lengths(path: Path, part: pa.RecordBatch, at: int) -> None:

@@ -8,7 +8,7 @@ read as dictionaries and end in Arrow's error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,9 @@ from llmrec.errors import DataError
 # the catalogue of ten million items takes some 10 GB where there is memory for it.
 TIMES, SMALL = 200, 256 << 20
 LONGEST_ROW = 10 << 20  # bytes of text; a cleaned title and text have at most 20 kB, the rest is for attributes
+# Of a row group of somebody's table, which Parquet wants decoded as a whole: some 1 GB of short ids, a million rows of
+# fifty. A file of 600 bytes can hold one row of ten million.
+MOST_VALUES = 50_000_000
 _PACKING = {"SNAPPY", "UNCOMPRESSED"}  # as `pq.write_table` writes, and nothing that gives thousands of bytes for one
 _BATCH = 1 << 16
 _TEXT = pa.large_string()  # a batch may have more than 2 GB
@@ -55,6 +58,20 @@ def read(path: Path, types: Mapping[str, pa.DataType], row_bytes: int) -> pa.Tab
             return pa.Table.from_batches([batch.select(list(types)) for batch in batches], schema)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path.name}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}") from None
+
+
+def check_values(path: Path, metadata: pq.FileMetaData, groups: Iterable[int]) -> None:
+    """Refuse row groups that would unpack without end, by what the file says of itself, before they are unpacked.
+
+    Raises:
+        DataError: a column of a group has more than `MOST_VALUES` values.
+    """
+    for group in groups:
+        chunks = metadata.row_group(group)
+        values = max((chunks.column(place).num_values for place in range(metadata.num_columns)), default=0)
+        if values > MOST_VALUES:
+            what = f"{path}: row group {group + 1} has {values:,} values in a column"
+            raise DataError(f"{what}; at most {MOST_VALUES:,} are read: write smaller row groups")
 
 
 def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:

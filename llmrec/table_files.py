@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.columns import check_values
 from llmrec.errors import DataError, RequestError
 from llmrec.reading import lines, objects
 from llmrec.resources import offline
@@ -24,7 +25,7 @@ Row = tuple[str, Mapping[str, Any]]
 
 _BATCH = 4096
 # A few hundred bytes of Parquet can stand for a list of millions: what is made into objects at a time is bounded.
-_PIECE, _MOST_BYTES, _MOST_VALUES = 64, 16 * 2**20, 50_000_000
+_PIECE, _MOST_BYTES = 64, 16 * 2**20
 _UNREADABLE = (OverflowError, LookupError, ValueError)  # an unknown time zone is a KeyError of pytz or of zoneinfo
 _CELL_LIMIT = 1 << 20  # characters; csv's own limit of 131,072 is less than a line may have
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?", re.ASCII)
@@ -143,7 +144,7 @@ def _parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
             _check(path, file.schema_arrow.names, needed)
-            _check_size(path, file.metadata)
+            check_values(path, file.metadata, range(file.metadata.num_row_groups))
             batches = file.iter_batches(batch_size=_BATCH, columns=list(needed))
             yield from _batch_rows(path, batches)
     except (pa.ArrowException, OSError) as error:
@@ -172,15 +173,6 @@ def _check(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
     for name in needed:
         if names.count(name) != 1:
             raise _missing(str(path), name, names) if name not in names else DataError(f"{path}: two columns {name!r}")
-
-
-def _check_size(path: Path, metadata: pq.FileMetaData) -> None:
-    for group in range(metadata.num_row_groups):
-        chunks = metadata.row_group(group)
-        values = max((chunks.column(place).num_values for place in range(metadata.num_columns)), default=0)
-        if values > _MOST_VALUES:
-            what = f"{path}: row group {group + 1} has {values:,} values in a column"
-            raise DataError(f"{what}; at most {_MOST_VALUES:,} are read: write smaller row groups")
 
 
 def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
