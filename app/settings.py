@@ -115,7 +115,9 @@ class Settings(BaseSettings):
         if self.password is not None and len(self.password.get_secret_value()) < _SHORTEST_PASSWORD:
             raise ValueError(f"LLMREC_PASSWORD is too short; use at least {_SHORTEST_PASSWORD} characters")
         if not self.local and self.password is None:
-            raise ValueError(f"host {self.host!r} is open to other machines: set LLMREC_PASSWORD, or use 127.0.0.1")
+            raise ValueError(
+                f"host {self.host[:60]!r} is open to other machines: set LLMREC_PASSWORD, or use 127.0.0.1"
+            )
         if self.mcp and (self.password is not None or not self.local):
             # Gradio answers MCP calls without asking who calls
             raise ValueError("mcp has no log-in: use it on 127.0.0.1 without a password, or leave it out")
@@ -202,9 +204,13 @@ def listen(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host.strip("[]"), settings.port), family=family)
     except OSError as error:
         why = error.strerror or str(error)
-        raise UserError(f"cannot listen on {settings.host!r} port {settings.port}: {why}; try another --port") from None
+        raise UserError(
+            f"cannot listen on {settings.host[:60]!r} port {settings.port}: {why}; try another --port"
+        ) from None
     except (TypeError, ValueError):  # what no name of a host may hold; UnicodeErrors are ValueErrors
-        raise UserError(f"cannot listen on {settings.host!r}: it is no address and no name of this machine") from None
+        raise UserError(
+            f"cannot listen on {settings.host[:60]!r}: it is no address and no name of this machine"
+        ) from None
 
 
 def is_loopback(host: str) -> bool:

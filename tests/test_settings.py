@@ -166,3 +166,9 @@ def test_mistakes_end_the_command_at_once(
     assert stop.value.code == 2
     assert named in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_host_of_any_length_is_one_short_line() -> None:
+    with pytest.raises(UserError, match="is open to other machines") as error:
+        load(host="1" + "[" * 3000 + "27.0.0.1")
+    assert len(str(error.value)) < 300
