@@ -40,6 +40,7 @@ BEAMS = (10, 20, 50)
 TARGET_BEAMS = 20
 BATCH = 8  # requests of a batch for `generate`
 PART = 4
+FILE = "bench-rank.json"
 PROTOCOL = (
     "users/s: requests over seconds between the moment when every process has finished a part and the last one, top 10 "
     "for histories of known users, seen items left out. generate: float32, same weights, prompts, priors and fusion, "
@@ -69,7 +70,7 @@ QUICK = Sizes(24, 16, 2, 3, SIZES[:1])
 def run(
     model: Path | None, out: Path, quick: bool = False, seed: int = 0, loader: batch_pool.Loader = batch_pool.load
 ) -> None:
-    """Measure, print, and write `bench-rank.json` to `out`; `quick` measures little and writes nothing.
+    """Measure, print, and write `bench-rank.json` to `out` after each part; `quick` measures little and writes nothing.
 
     Raises:
         UserError: no such model, or one of an architecture that `generate` cannot be given item tokens for.
@@ -78,15 +79,15 @@ def run(
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="llmrec-bench-") as name:
         bench = _Bench(model, Path(name), loader, seed, console)
-        rows, targets = bench.measure(sizes)
-    command = f"llmrec bench --rank --seed {seed} --out {out}"
+        command = f"llmrec bench --rank --seed {seed} --out {out}"
+        protocol = {"how": PROTOCOL, "users": sizes.users, "reference_users": sizes.reference}
+        for rows, targets in bench.measure(sizes):  # what is there is kept: the largest catalogue takes long
+            if not quick:
+                seconds = time.monotonic() - started
+                publish(out / FILE, "ml-100k", protocol, rows, targets, seed, command, seconds, sizes.users)
     if quick:
         for target, value in targets.items():
             print(f"{target}: {value}")
-        return
-    protocol = {"how": PROTOCOL, "users": sizes.users, "reference_users": sizes.reference}
-    seconds = time.monotonic() - started
-    publish(out / "bench-rank.json", "ml-100k", protocol, rows, targets, seed, command, seconds, sizes.users)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +98,8 @@ class _Bench:
     seed: int
     console: Console
 
-    def measure(self, sizes: Sizes) -> tuple[Rows, dict[str, float | None]]:
-        """Rows and targets."""
+    def measure(self, sizes: Sizes) -> Iterator[tuple[Rows, dict[str, float | None]]]:
+        """Rows and targets: all but catalogues' first, then again after every catalogue, with its row."""
         recommender = self.loader(*map(str, places(self.model, None)))
         users = np.random.default_rng(self.seed).permutation(recommender.users)
         cores = os.cpu_count() or 1
@@ -121,10 +122,12 @@ class _Bench:
         memory, rows["memory"] = self._memory(sizes.memory)
         ray, more = self._ray(users[: sizes.few])
         rows |= more
-        rows |= scale_rows(recommender, sizes.catalogues, self.seed, self.console)
         speedup = rows[f"generate_beams{TARGET_BEAMS}"]["speedup"][0]
         targets = {"speedup_over_generate": speedup, "memory_ratio_100x_input": memory, "ray_two_workers_speedup": ray}
-        return rows, targets
+        yield rows, targets
+        for name, values in scale_rows(recommender, sizes.catalogues, self.seed, self.console):
+            rows[name] = values
+            yield rows, targets
 
     def _tasks(self, recommender: Recommender, users: Sequence[str]) -> list[Task]:
         return [Task(tuple(dict.fromkeys(recommender.history_of(str(user))))) for user in users]
