@@ -137,11 +137,14 @@ def evaluate(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Files of the language benchmarks, for retention.")] = None,
     split: Annotated[str, typer.Option(help="How accuracy holds items out: loo (last of each user) or time.")] = "loo",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes of accuracy that rank, each with a model of its own (1 GB).")
+    ] = 1,
 ) -> None:
     """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
     from llmrec.eval.run import run
 
-    run(suite, model, data, out, limit, data_dir, split)
+    run(suite, model, data, out, limit, data_dir, split, workers)
 
 
 @app.command(epilog="Example: llmrec bench --quick --out results")

@@ -12,6 +12,7 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 
+from llmrec.app.allocator import bound_arenas
 from llmrec.app.backend import writer
 from llmrec.app.feedback import open_feedback
 from llmrec.app.limits import Guard, Sessions
@@ -65,6 +66,7 @@ def serve(recommender: Recommender, settings: Settings, listener: socket.socket)
     """Serve on a bound socket until interrupted."""
     import uvicorn
 
+    bound_arenas()
     config = uvicorn.Config(
         create(recommender, settings),
         log_level="warning",

@@ -141,27 +141,22 @@ def measure(
     vectors: Scores | None = None,
     batch: int = 64,
     progress: Progress | None = None,
+    ranked: Mapping[str, Mapping[str, Lists]] | None = None,
 ) -> Measured:
     """Rank for the same users under three conditions: unseen items (the main one), all items, 20 candidates.
 
     Ties count against the target, so equal scores help nobody. `limit` draws that many users by `seed`, which also
-    draws the candidates. With `vectors`, float32[n, d] of unit length, diversity@10 is measured. The other arguments
-    are those of `rank_each`.
+    draws the candidates. With `vectors`, float32[n, d] of unit length, diversity@10 is measured. `ranked` are rows
+    whose lists for these users are there already. The other arguments are those of `rank_each`.
 
     Raises:
         RequestError: names of rankers that are equal, or nobody to measure on.
     """
-    _reference([ranker.name for ranker in rankers], None)
+    _reference([*(ranker.name for ranker in rankers), *(ranked or ())], None)
     users = target_users(split, part, limit, seed)
     histories = [split.history(int(user), part) for user in users]
     targets, counts = targets_of(split, part)[users], item_counts(split.train, n_items)
-    deep = max(metrics.KS) + 1  # one more than the largest cut-off: see ranks_of about ties
-    conditions = {
-        "": Condition(deep, not_seen),
-        SEEN_KEPT: Condition(max(CUTS[SEEN_KEPT]) + 1, everything),
-        OF_FEW: Condition(CANDIDATES, candidates(seed)),
-    }
-    lists = rank_each(rankers, split, part, n_items, conditions, users, batch, progress)
+    lists = rank_each(rankers, split, part, n_items, conditions(seed), users, batch, progress) | dict(ranked or {})
     values = {name: _values(own, histories, counts, vectors) for name, own in lists.items()}
     main = {name: own[""] for name, own in lists.items()}
     slices = slices_of(targets, histories, counts)
@@ -176,6 +171,16 @@ def measure(
         slices,
         _protocol(split, part, n_items, targets, histories, slices),
     )
+
+
+def conditions(seed: int) -> dict[str, Condition]:
+    """What there is to choose from, by the suffix of its metrics; `seed` draws the candidates."""
+    deep = max(metrics.KS) + 1  # one more than the largest cut-off: see ranks_of about ties
+    return {
+        "": Condition(deep, not_seen),
+        SEEN_KEPT: Condition(max(CUTS[SEEN_KEPT]) + 1, everything),
+        OF_FEW: Condition(CANDIDATES, candidates(seed)),
+    }
 
 
 def tabulate(measured: Measured, reference: str, seed: int) -> AccuracyTable:

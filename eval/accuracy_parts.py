@@ -13,8 +13,8 @@ class PartsRanker:
     """A row of the table made from the scorer's parts: one of them alone, or a fusion."""
 
     def __init__(self, name: str, scorer: Scorer, fusion: Fusion) -> None:
-        self.name, self._scorer, self._fusion = name, scorer, fusion
+        self.name, self._scorer, self.fusion = name, scorer, fusion
 
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """See `llmrec.rank.Ranker.rank`."""
-        return self._scorer.rank(self._fusion, [self._scorer.ask(one) for one in histories], k, allowed)
+        return self._scorer.rank(self.fusion, [self._scorer.ask(one) for one in histories], k, allowed)

@@ -4,76 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from llmrec import datasets
-from llmrec.artifacts import read_manifest
 from llmrec.catalog import Catalog
 from llmrec.ease import LIMIT as EASE_LIMIT
-from llmrec.embed import MiniLM
-from llmrec.errors import ArtifactError, DataError, RequestError
+from llmrec.errors import RequestError
 from llmrec.eval import baselines_factors
 from llmrec.eval.accuracy import MAIN, AccuracyTable, Measured, measure, tabulate
 from llmrec.eval.accuracy_ablation import without_each
-from llmrec.eval.accuracy_parts import PartsRanker
+from llmrec.eval.accuracy_pool import Asking, Found, Opener, kept, rank_rows
+from llmrec.eval.accuracy_subject import BESIDE, Subject, open_model, open_subject
 from llmrec.eval.accuracy_table import print_table
 from llmrec.eval.baselines import EncoderRanker, Popularity
 from llmrec.eval.baselines_encoders import tune_encoder
 from llmrec.eval.baselines_factors import tune_als, tune_bpr
 from llmrec.eval.baselines_tuning import TuningLog, tune_ease, tune_item_knn, tune_recent_popularity, tune_text_lookup
+from llmrec.eval.lists import target_users
 from llmrec.eval.metrics import holm
 from llmrec.eval.protocol import Target, provenance, write_per_user, write_result
 from llmrec.eval.requests import progress_bar, remembering
-from llmrec.fusion import Fusion
-from llmrec.interactions import Interactions, Split, by_time, leave_one_out
 from llmrec.neighbours import item_counts
-from llmrec.pretrained import KIND, read_settings
-from llmrec.rank import Ranker, Scores
-from llmrec.recommend import SHIPPED, Recommender
-from llmrec.resources import home
-from llmrec.sequence import Kind, SequenceEncoder
-from llmrec.textcache import text_vectors
+from llmrec.rank import Ranker
 
 SPLITS = ("loo", "time")
 OURS = ("llm", "hybrid")
-BESIDE: tuple[Kind, ...] = ("sasrec", "hstu")  # encoders that every table has
-BATCH = 8  # users; the language model reads one history at a time anyhow, and the bar should move
 SHOWN = 8  # latest items of a history in the list of answers
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What is measured: the data, how it is cut, and the model where it was trained on this very train part.
-
-    Attributes:
-        name: of the data, for file names.
-        catalog: the items.
-        split: train part, validation and test targets.
-        text: float32[n, d], vectors of the items' texts.
-        recommender: the model, or None.
-        missing: why there is none, for the result file.
-    """
-
-    name: str
-    catalog: Catalog
-    split: Split
-    text: Scores
-    recommender: Recommender | None
-    missing: str = ""
-
-    @property
-    def encoder(self) -> SequenceEncoder | None:
-        """The model's own, if there is a model."""
-        return None if self.recommender is None else self.recommender.model.encoder
-
-    @property
-    def reference(self) -> Kind:
-        """The row that others are compared with: the model's own encoder, else the first that every table has."""
-        return BESIDE[0] if self.encoder is None else self.encoder.net.config.kind
 
 
 def run_accuracy(
@@ -83,13 +42,14 @@ def run_accuracy(
     limit: int | None = None,
     seed: int = 0,
     split: str = "loo",
+    workers: int = 1,
 ) -> AccuracyTable:
     """Measure the model beside tuned baselines on the held-out items; prints the table.
 
     Full ranking over the catalogue. Writes `accuracy-<dataset>.json` (`accuracy-time-<dataset>.json` for the split by
     time) to `out`, before it the values of every user to `per_user` below it, and what tuning tried to
-    `tuning-<dataset>.jsonl`, from where it is taken the next time. Validation items choose settings and stop training;
-    nothing is refitted on them.
+    `tuning-<dataset>.jsonl`, from where it is taken the next time. What the model ranked stays in `work`: a
+    run that was ended goes on. Validation items choose settings and stop training; nothing is refitted on them.
 
     Args:
         model: model directory, None for the shipped one.
@@ -98,6 +58,7 @@ def run_accuracy(
         limit: measure this many users, drawn by seed.
         seed: of users, candidates, baselines, bootstrap and tests.
         split: "loo" holds out the last items of every user, "time" cuts everybody at the same two moments.
+        workers: processes that rank with the model, each with one of its own.
 
     Raises:
         UserError: a model that belongs to other data or, for "loo", was trained on another train part.
@@ -109,7 +70,8 @@ def run_accuracy(
     subject = open_subject(model, data, split)
     stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
     log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}.jsonl", subject.name)
-    rankers, skipped = _rankers(subject, seed, log, out / "work", console)
+    rankers, skipped = _baselines(subject, seed, log, out / "work", console)
+    ours = _ours(subject, seed, limit, out / "work", workers, partial(open_model, model, data, split), console)
     with progress_bar(console) as progress:
         task = progress.add_task("ranking", total=None)
         measured = measure(
@@ -119,8 +81,8 @@ def run_accuracy(
             limit=limit,
             seed=seed,
             vectors=subject.text,
-            batch=BATCH,
             progress=lambda _name, done, everyone: progress.update(task, completed=done, total=everyone),
+            ranked=ours,
         )
     measured.save(out, stem.removeprefix("accuracy-"))
     _save_lists(measured, subject.catalog, out, stem)
@@ -134,55 +96,10 @@ def run_accuracy(
     return table
 
 
-def open_subject(model: str | Path | None, data: str | Path | None, split: str) -> Subject:
-    """Load the data, cut it, and load the model where it may be measured on this cut."""
-    if split == "loo":
-        return _whole(Recommender.from_pretrained(model, data), split)
-    path = SHIPPED if model is None else Path(model)
-    source = str(read_settings(path)["data"] if data is None else data)
-    catalog, interactions = datasets.open_data(source)
-    cut = global_time(interactions)
-    trained = str(read_manifest(path, KIND, verify=False).meta.get("train_fingerprint"))
-    if trained == cut.train.fingerprint:
-        return _whole(Recommender.from_pretrained(model, data), split)
-    missing = (
-        f"not measured: the model was trained on the train part {trained[:16]}, this split has "
-        f"{cut.train.fingerprint[:16]}; train one on this split to measure it here"
-    )
-    text = text_vectors(catalog, MiniLM.load(), home() / "cache")
-    return Subject(Path(source).name, catalog, cut, text, None, missing)
-
-
-def _whole(recommender: Recommender, split: str) -> Subject:
-    x = recommender.interactions
-    cut = leave_one_out(x) if split == "loo" else global_time(x)
-    trained = recommender.model_card.get("train_fingerprint")
-    if trained != cut.train.fingerprint:
-        raise ArtifactError(
-            f"the model was trained on the train part {str(trained)[:16]}, this data has "
-            f"{cut.train.fingerprint[:16]}: measuring it here would mix train and test"
-        )
-    name = Path(str(recommender.data_name)).name
-    return Subject(name, recommender.catalog, cut, recommender.scorer.text, recommender)
-
-
-def global_time(x: Interactions, valid: float = 0.8, test: float = 0.9) -> Split:
-    """Cut everybody where these shares of all interactions lie behind: `by_time` at quantiles of the log.
-
-    Raises:
-        DataError: so many interactions at one moment that the two cuts fall together.
-    """
-    times = np.sort(x.time)
-    if not len(times):
-        raise DataError("a log without interactions cannot be cut by time")
-    cuts = [int(times[min(int(len(times) * share), len(times) - 1)]) for share in (valid, test)]
-    return by_time(x, *cuts)
-
-
-def _rankers(
+def _baselines(
     subject: Subject, seed: int, log: TuningLog, work: Path, console: Console
 ) -> tuple[list[Ranker], dict[str, str]]:
-    """All rows that can be had here, and why the others cannot."""
+    """The rows beside the model's own, and why others cannot be had here."""
     split, n = subject.split, len(subject.catalog)
     console.print("choosing settings of the baselines on validation")
     rows: list[Ranker] = [
@@ -196,13 +113,26 @@ def _rankers(
     if not skipped:
         rows += [tune_als(split, n, seed=seed, log=log)[0], tune_bpr(split, n, seed=seed, log=log)[0]]
     rows += _encoders(subject, seed, log, work, console)
+    return rows, skipped if subject.recommender else skipped | dict.fromkeys(OURS, subject.missing)
+
+
+def _ours(
+    subject: Subject, seed: int, limit: int | None, work: Path, workers: int, opener: Opener, console: Console
+) -> Found:
+    """Lists of the model's own rows: alone, fused, and fused without each of its parts."""
     if subject.recommender is None:
-        return rows, skipped | dict.fromkeys(OURS, subject.missing)
+        return {}
     recommender = remembering(subject.recommender)  # all these rows read a history once
-    scorer, fusion = recommender.scorer, recommender.fusions["history"]
-    rows += [PartsRanker("llm", scorer, Fusion({"llm": 1.0})), PartsRanker("hybrid", scorer, fusion)]
+    weights = {"llm": {"llm": 1.0}, "hybrid": dict(recommender.fusions["history"].weights)}
     console.print("fitting the fusion again without each of its parts")
-    return [*rows, *without_each(recommender, split, seed)], skipped
+    weights |= {one.name: dict(one.fusion.weights) for one in without_each(recommender, subject.split, seed)}
+    asked = Asking(weights, target_users(subject.split, "test", limit, seed), seed)
+    with kept(asked, subject.path, work, subject.split) as folder, progress_bar(console) as progress:
+        task = progress.add_task("ranking with the model", total=None)
+        return rank_rows(
+            asked, recommender, subject.split, folder, workers, opener,
+            lambda _name, done, everyone: progress.update(task, completed=done, total=everyone),
+        )  # fmt: skip
 
 
 def _encoders(subject: Subject, seed: int, log: TuningLog, work: Path, console: Console) -> Iterator[Ranker]:

@@ -86,15 +86,15 @@ def provenance(seed: int, command: str | None, seconds: float, n: int) -> Proven
         n: how many users, prompts or steps were measured.
     """
     line = command or shlex.join(["llmrec", *sys.argv[1:]])
-    commit, dirty = _commit()
+    made, dirty = commit()
     version = llmrec.__version__ + ("+dirty" if dirty else "")
     versions = {"python": platform.python_version(), "llmrec": version}
     for package in ("torch", "numpy", "transformers"):
         versions[package] = importlib.metadata.version(package)
-    return Provenance(commit, seed, line, seconds, n, versions, _machine())
+    return Provenance(made, seed, line, seconds, n, versions, _machine())
 
 
-def _commit() -> tuple[str | None, bool]:
+def commit() -> tuple[str | None, bool]:
     """The commit of the repository that tracks this code, and whether its code was changed since."""
     root = Path(llmrec.__file__).resolve().parents[1]
     # An installed copy may lie inside some other project's repository: only a tracked file proves that it

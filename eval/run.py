@@ -33,6 +33,7 @@ class Job:
     limit: int | None = None
     data_dir: Path | None = None
     split: str = SPLITS[0]
+    workers: int = 1
 
     @property
     def path(self) -> Path:
@@ -54,7 +55,7 @@ class Job:
 def _accuracy(job: Job) -> None:
     from llmrec.eval.accuracy_run import run_accuracy
 
-    run_accuracy(job.model, job.data, job.out, job.limit, split=job.split)
+    run_accuracy(job.model, job.data, job.out, job.limit, split=job.split, workers=job.workers)
 
 
 def _stability(job: Job) -> None:
@@ -106,6 +107,7 @@ def run(
     limit: int | None = None,
     data_dir: Path | None = None,
     split: str = SPLITS[0],
+    workers: int = 1,
 ) -> None:
     """One suite by name, the report from what is there, or everything in order.
 
@@ -118,13 +120,14 @@ def run(
             as large a share (`OF_A_THOUSAND`).
         data_dir: the files of the language benchmarks, which only retention reads.
         split: how accuracy holds items out.
+        workers: processes of the accuracy suite that rank with the model.
 
     Raises:
         RequestError: for a suite that does not exist.
     """
     if suite not in SUITES:
         raise RequestError(f"no suite '{suite}'; there are: {', '.join(SUITES)}")
-    job = Job(model, data, out, limit, data_dir, split)
+    job = Job(model, data, out, limit, data_dir, split, workers)
     if suite == ALL:
         everything(job)
     elif suite in DIALOGUES:

@@ -9,9 +9,10 @@ import pytest
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
 from llmrec.errors import ArtifactError, DataError, RequestError
-from llmrec.eval import accuracy_run, baselines_factors, protocol, run
+from llmrec.eval import accuracy_run, accuracy_subject, baselines_factors, protocol, run
 from llmrec.eval.accuracy_parts import PartsRanker
-from llmrec.eval.accuracy_run import global_time, run_accuracy
+from llmrec.eval.accuracy_run import run_accuracy
+from llmrec.eval.accuracy_subject import global_time
 from llmrec.eval.protocol import Row, is_current, provenance, stamp, write_result
 from llmrec.eval.requests import RememberingScorer
 from llmrec.fusion import Fusion
@@ -99,10 +100,10 @@ def test_a_second_run_tries_nothing_again_and_says_the_same(world, tmp_path, mon
 
 
 def test_a_split_by_time_has_no_row_of_a_model_trained_on_another(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy_run, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(accuracy_run.datasets, "open_data", lambda name: (world.catalog, spread()))
-    monkeypatch.setattr(accuracy_run, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
-    monkeypatch.setattr(accuracy_run.MiniLM, "load", staticmethod(HashEmbedder))
+    monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
+    monkeypatch.setattr(accuracy_subject.datasets, "open_data", lambda name: (world.catalog, spread()))
+    monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
+    monkeypatch.setattr(accuracy_subject.MiniLM, "load", staticmethod(HashEmbedder))
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
     table = run_accuracy(None, None, tmp_path, split="time")
     assert set(table.estimates) == BASELINES | FACTORS
@@ -120,9 +121,9 @@ def test_a_split_by_time_has_all_rows_of_a_model_trained_on_it(world, tmp_path, 
     mine = make_recommender(x)
     mine.model_card["train_fingerprint"] = global_time(x).train.fingerprint
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda model, data: mine))
-    monkeypatch.setattr(accuracy_run, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(accuracy_run.datasets, "open_data", lambda name: (mine.catalog, x))
-    monkeypatch.setattr(accuracy_run, "read_manifest", lambda *a, **k: SimpleNamespace(meta=mine.model_card))
+    monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
+    monkeypatch.setattr(accuracy_subject.datasets, "open_data", lambda name: (mine.catalog, x))
+    monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=mine.model_card))
     assert {"llm", "hybrid"} <= set(run_accuracy(None, None, tmp_path, limit=3, split="time").estimates)
 
 
@@ -257,5 +258,5 @@ def test_a_result_of_other_code_is_not_current(tmp_path, monkeypatch):
     stamp(path, {"catalog": "c"}, {"limit": None})
     assert is_current(path, {"catalog": "c"}, {"limit": None})
     assert not is_current(path, {"catalog": "d"}, {"limit": None}) and not is_current(tmp_path / "no.json", {}, {})
-    monkeypatch.setattr(protocol, "_commit", lambda: ("0" * 40, False))
+    monkeypatch.setattr(protocol, "commit", lambda: ("0" * 40, False))
     assert not is_current(path, {"catalog": "c"}, {"limit": None})

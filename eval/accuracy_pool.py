@@ -1,0 +1,189 @@
+"""The product's rows of the accuracy table, which take nearly all of the suite's time: by processes, and not twice.
+
+Users are ranked in stretches. The lists of a stretch go into one file, so a run that was ended goes on from what is
+there. Files belong to one state of code, model, data, weights and users; changed code keeps none.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from llmrec.artifacts import MANIFEST, fingerprint_bytes, write_bytes_atomic
+from llmrec.errors import RequestError
+from llmrec.eval import protocol
+from llmrec.eval.accuracy import conditions
+from llmrec.eval.accuracy_parts import PartsRanker
+from llmrec.eval.lists import Lists, Progress, rank_each, targets_of
+from llmrec.eval.requests import remembering
+from llmrec.fusion import Fusion
+from llmrec.interactions import Split
+from llmrec.rank import Rows
+from llmrec.recommend import SHIPPED, Recommender
+
+STRETCH = 64  # users: some ten seconds of work with the shipped model
+BATCH = 8  # users of a call; the language model reads one history at a time anyhow
+Opener = Callable[[], tuple[Recommender, Split]]
+Found = dict[str, dict[str, Lists]]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is ranked.
+
+    Attributes:
+        weights: of the parts, by name of the row.
+        users: int64[u], numbers of users with a test target.
+        seed: of the candidates.
+    """
+
+    weights: Mapping[str, Mapping[str, float]]
+    users: Rows
+    seed: int
+
+
+def rank_rows(
+    asked: Asking,
+    recommender: Recommender,
+    split: Split,
+    folder: Path,
+    workers: int,
+    opener: Opener,
+    progress: Progress | None = None,
+) -> Found:
+    """Lists by row and condition, as `rank_each` gives them for rankers.
+
+    Args:
+        asked: rows and users.
+        recommender: the product, which remembers what it read.
+        split: whose test part is asked.
+        folder: what was ranked before, and will be kept; see `kept`.
+        workers: processes; 1 is this one.
+        opener: gives recommender and split in another process.
+        progress: is told of the users that are done.
+
+    Raises:
+        RequestError: the system ended a process, most likely for want of memory.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stretches = [asked.users[at : at + STRETCH] for at in range(0, len(asked.users), STRETCH)]
+    files = [folder / f"{number:05d}.npz" for number in range(len(stretches))]
+    missing = [number for number, file in enumerate(files) if not file.is_file()]
+    done = sum(len(stretches[number]) for number in set(range(len(stretches))) - set(missing))
+    for number in _ranked(asked, recommender, split, stretches, files, missing, workers, opener):
+        done += len(stretches[number])
+        if progress is not None:
+            progress("hybrid", done, len(asked.users))
+    return _joined(asked, split, files)
+
+
+@contextmanager
+def kept(asked: Asking, model: str | Path | None, below: Path, split: Split) -> Iterator[Path]:
+    """The folder for lists of this model by this code, below `below`; a passing one where either cannot be named."""
+    made, changed = protocol.commit()
+    manifest = (SHIPPED if model is None else Path(model)) / MANIFEST
+    if made is None or changed or not manifest.is_file():
+        with TemporaryDirectory(prefix="llmrec-lists-") as name:
+            yield Path(name)
+        return
+    named = [
+        made,
+        split.train.fingerprint, fingerprint_bytes(manifest.read_bytes()), fingerprint_bytes(split.test.tobytes()),
+        {name: dict(own) for name, own in asked.weights.items()}, asked.users.tolist(), asked.seed,
+    ]  # fmt: skip
+    yield below / f"lists-{fingerprint_bytes(json.dumps(named, sort_keys=True).encode())[:16]}"
+
+
+def _ranked(
+    asked: Asking,
+    recommender: Recommender,
+    split: Split,
+    stretches: Sequence[Rows],
+    files: Sequence[Path],
+    missing: Sequence[int],
+    workers: int,
+    opener: Opener,
+) -> Iterator[int]:
+    """Rank what is missing; yields the number of each stretch that is done."""
+    if workers == 1 or len(missing) < 2:
+        for number in missing:
+            _rank(replace(asked, users=stretches[number]), recommender, split, files[number])
+            yield number
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks of torch
+    pool = ProcessPoolExecutor(min(workers, len(missing)), context)
+    try:
+        running = {
+            pool.submit(_elsewhere, replace(asked, users=stretches[number]), opener, files[number]): number
+            for number in missing
+        }
+        for one in as_completed(running):
+            one.result()
+            yield running[one]
+    except BrokenProcessPool:
+        raise RequestError(
+            "the system ended a measuring process, most likely for want of memory; run the same command with fewer "
+            "--workers: it goes on from what is there"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_opened: tuple[Recommender, Split] | None = None  # of this process, from its first stretch on
+
+
+def _elsewhere(asked: Asking, opener: Opener, file: Path) -> None:
+    global _opened
+    if _opened is None:
+        recommender, split = opener()
+        scorer = replace(recommender.scorer, threads=1)  # more cores are used by more processes
+        one = Recommender(
+            recommender.catalog, recommender.interactions, scorer, recommender.fusions, recommender.model_card,
+            recommender.data_name,
+        )  # fmt: skip
+        _opened = remembering(one), split
+    _rank(asked, *_opened, file)
+
+
+def _rank(asked: Asking, recommender: Recommender, split: Split, file: Path) -> None:
+    rankers = [PartsRanker(name, recommender.scorer, Fusion(own)) for name, own in asked.weights.items()]
+    n = len(recommender.catalog)
+    found = rank_each(rankers, split, "test", n, conditions(asked.seed), asked.users, BATCH)
+    columns = {
+        f"{name}|{condition}|{what}": values
+        for name, own in found.items()
+        for condition, lists in own.items()
+        for what, values in (("rows", lists.rows), ("scores", lists.scores))
+    }
+    handle = io.BytesIO()
+    np.savez_compressed(handle, **columns)  # type: ignore[arg-type]
+    write_bytes_atomic(file, handle.getvalue())
+
+
+def _joined(asked: Asking, split: Split, files: Sequence[Path]) -> Found:
+    parts = []
+    for file in files:
+        with np.load(file, allow_pickle=False) as one:
+            parts.append({name: one[name] for name in one.files})
+    targets = targets_of(split, "test")[asked.users]
+
+    def column(name: str, condition: str, what: str) -> np.ndarray:
+        return np.concatenate([one[f"{name}|{condition}|{what}"] for one in parts])
+
+    return {
+        name: {
+            condition: Lists(asked.users, targets, column(name, condition, "rows"), column(name, condition, "scores"))
+            for condition in conditions(asked.seed)
+        }
+        for name in asked.weights
+    }
