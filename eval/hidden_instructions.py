@@ -1,4 +1,4 @@
-"""Do instructions hidden in an item's title or description lift it? Measured beside neutral text of equal length.
+"""Do instructions hidden in an item's title or description lift it, over the item as it was and over neutral text?
 
 The ranking prompt of the language model holds item tokens and no item text, so its scores cannot read an instruction;
 what can move are the parts that compare texts (`profile`, `words`), for which an order is a text like any other.
@@ -54,20 +54,27 @@ _NEUTRAL = (
 
 @dataclass(frozen=True)
 class Movement:
-    """What orders did beside neutral text.
+    """What orders did.
 
     Attributes:
-        places: int64[cases], by how many places the item rose (positive) or fell.
-        changed: bool[cases], whether the list of ten was another one.
+        places: int64[cases], by how many places the item rose (positive) or fell, beside neutral text of equal length.
+        gained: int64[cases], the same beside the item without any addition: what there is to win by adding an order.
+        changed: bool[cases], whether the list of ten was another one than with neutral text.
     """
 
     places: np.ndarray
+    gained: np.ndarray
     changed: np.ndarray
 
     @property
     def median(self) -> float:
-        """Median rise in places."""
+        """Median rise in places beside neutral text."""
         return float(np.median(self.places))
+
+    @property
+    def gain(self) -> float:
+        """Median rise in places beside the item as it was."""
+        return float(np.median(self.gained))
 
     @property
     def share(self) -> float:
@@ -104,7 +111,7 @@ def movement(
     if not asked:
         raise RequestError("no requests to measure on; give at least one")
     rng = np.random.default_rng(seed)
-    places, changed = [], []
+    places, gained, changed = [], [], []
     cases = [(order, field) for field in ("title", "text") for order in orders]
     for number, (order, field) in enumerate(cases):
         history, message = asked[number % len(asked)]
@@ -114,11 +121,12 @@ def movement(
         llm = recommender.scorer.llm([given], [message])  # of item tokens alone: the same for every text
         found = [
             _ranked(recommender, embedder, given, message, llm, row, field, words, k)
-            for words in (neutral(len(order)), order)
+            for words in (neutral(len(order)), order, "")
         ]
         places.append(found[0][0] - found[1][0])
+        gained.append(found[2][0] - found[1][0])
         changed.append(found[0][1] != found[1][1])
-    return Movement(np.array(places, np.int64), np.array(changed, bool))
+    return Movement(np.array(places, np.int64), np.array(gained, np.int64), np.array(changed, bool))
 
 
 def of_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dict[str, float]:
@@ -130,7 +138,8 @@ def of_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dic
         seed: of users and of the items that are attacked.
 
     Returns:
-        cases, the median rise in places, and the share of lists of ten that changed, over histories and over wishes.
+        over histories and over wishes: cases, the median rise in places over the item without the order, that over
+        the item with neutral text, and the share of lists of ten that differ from those with neutral text.
 
     Raises:
         ArtifactError: no such model.
@@ -145,7 +154,8 @@ def of_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dic
     out: dict[str, float] = {}
     for name, asked in (("histories", histories), ("wishes", [((), wish) for wish in WISHES])):
         found = movement(recommender, embedder, asked, seed=seed)
-        out |= {f"cases_{name}": float(len(found.places)), f"median_rise_{name}": found.median}
+        out |= {f"cases_{name}": float(len(found.places)), f"median_rise_{name}": found.gain}
+        out[f"median_rise_over_neutral_{name}"] = found.median
         out[f"lists_changed_{name}"] = found.share
     return out
 

@@ -155,7 +155,7 @@ PROMISES: Mapping[int, Claim] = {
         (
             "attacks/test_hidden_instructions.py::test_the_language_model_reads_no_item_text_when_it_ranks",
             "attacks/test_hidden_instructions.py::test_items_rise_as_often_as_they_fall",
-            "attacks/test_hidden_instructions.py::test_items_move_no_more_than_by_neutral_text",
+            "attacks/test_hidden_instructions.py::test_an_order_lifts_no_item_of_the_shipped_model",
         ),
         {"LLMREC_TEST_SERVED": "1"},
     ),

@@ -180,7 +180,7 @@ def soak(process: psutil.Process, url: str, chat: int, turns: int) -> dict[str, 
     """So many turns by one client."""
     seen = Seen()
     states = speak(Caller(url, chat, 0, seen), time.monotonic() + 3600, process, turns, max(turns // 100, 1))
-    return {"turns": float(turns), **_told(seen), **growth(states)}
+    return {"turns": float(sum(seen.outcomes.values())), **_told(seen), **growth(states)}  # an hour may end it before
 
 
 def flood(process: psutil.Process, url: str, chat: int, clients: int, minutes: float) -> dict[str, float]:

@@ -56,7 +56,7 @@ def whole(world, tmp_path_factory):
 
 
 @pytest.mark.skipif(not KILLS, reason="LLMREC_TEST_RANK_KILLS says how many kills; `make faults-rank` tries twenty")
-def test_kill_9_at_random_moments_loses_and_doubles_nothing(world, whole, tmp_path):
+def test_kill_9_at_random_moments_loses_and_doubles_nothing(world, whole, tmp_path, record_property):
     source, expected = whole
     rng = random.Random(0)
     target = tmp_path / "out.parquet"
@@ -80,6 +80,7 @@ def test_kill_9_at_random_moments_loses_and_doubles_nothing(world, whole, tmp_pa
     finish(start(world, source, target, 1))
     assert target.read_bytes() == expected
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.parquet"]
+    record_property("runs", KILLS)
 
 
 def test_processes_end_with_the_one_that_started_them_and_make_the_same_bytes(world, whole, tmp_path):

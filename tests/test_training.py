@@ -264,7 +264,7 @@ def _wait(pid: int, seconds: float) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process to kill it")
-def test_kill_9_at_random_moments_loses_nothing(tmp_path):
+def test_kill_9_at_random_moments_loses_nothing(tmp_path, record_property):
     """Promise 8. Three kills here; `make faults` tries twenty."""
     kills = int(os.environ.get("LLMREC_TEST_KILLS", "3"))
     threads = torch.get_num_threads()
@@ -274,6 +274,7 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path):
     finally:
         torch.set_num_threads(threads)
     assert hit == kills and equal
+    record_property("runs", kills)
 
 
 def test_two_stages_train_the_adapter_last_and_nothing_else_then(tmp_path):
