@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,16 +18,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from llmrec.artifacts import MANIFEST, fingerprint_bytes, write_bytes_atomic
-from llmrec.errors import RequestError
+from llmrec.batch_pool import processes
 from llmrec.eval import protocol
 from llmrec.eval.accuracy import conditions
 from llmrec.eval.accuracy_parts import PartsRanker
 from llmrec.eval.lists import Lists, Progress, rank_each, targets_of
-from llmrec.eval.requests import remembering
+from llmrec.eval.requests import RememberingScorer
 from llmrec.fusion import Fusion
 from llmrec.interactions import Split
 from llmrec.rank import Rows
-from llmrec.recommend import SHIPPED, Recommender
+from llmrec.recommend import Recommender
+from llmrec.scoring import Scorer
 
 STRETCH = 64  # users: some ten seconds of work with the shipped model
 BATCH = 8  # users of a call; the language model reads one history at a time anyhow
@@ -42,19 +41,19 @@ class Asking:
     """What is ranked.
 
     Attributes:
-        weights: of the parts, by name of the row.
+        fusions: by name of the row.
         users: int64[u], numbers of users with a test target.
         seed: of the candidates.
     """
 
-    weights: Mapping[str, Mapping[str, float]]
+    fusions: Mapping[str, Fusion]
     users: Rows
     seed: int
 
 
 def rank_rows(
     asked: Asking,
-    recommender: Recommender,
+    scorer: Scorer,
     split: Split,
     folder: Path,
     workers: int,
@@ -65,7 +64,7 @@ def rank_rows(
 
     Args:
         asked: rows and users.
-        recommender: the product, which remembers what it read.
+        scorer: the product's, which remembers what it read.
         split: whose test part is asked.
         folder: what was ranked before, and will be kept; see `kept`.
         workers: processes; 1 is this one.
@@ -79,8 +78,8 @@ def rank_rows(
     stretches = [asked.users[at : at + STRETCH] for at in range(0, len(asked.users), STRETCH)]
     files = [folder / f"{number:05d}.npz" for number in range(len(stretches))]
     missing = [number for number, file in enumerate(files) if not file.is_file()]
-    done = sum(len(stretches[number]) for number in set(range(len(stretches))) - set(missing))
-    for number in _ranked(asked, recommender, split, stretches, files, missing, workers, opener):
+    done = len(asked.users) - sum(len(stretches[number]) for number in missing)
+    for number in _ranked(asked, scorer, split, stretches, files, missing, workers, opener):
         done += len(stretches[number])
         if progress is not None:
             progress("hybrid", done, len(asked.users))
@@ -88,10 +87,10 @@ def rank_rows(
 
 
 @contextmanager
-def kept(asked: Asking, model: str | Path | None, below: Path, split: Split) -> Iterator[Path]:
+def kept(asked: Asking, model: Path, below: Path, split: Split) -> Iterator[Path]:
     """The folder for lists of this model by this code, below `below`; a passing one where either cannot be named."""
     made, changed = protocol.commit()
-    manifest = (SHIPPED if model is None else Path(model)) / MANIFEST
+    manifest = model / MANIFEST
     if made is None or changed or not manifest.is_file():
         with TemporaryDirectory(prefix="llmrec-lists-") as name:
             yield Path(name)
@@ -99,14 +98,14 @@ def kept(asked: Asking, model: str | Path | None, below: Path, split: Split) -> 
     named = [
         made,
         split.train.fingerprint, fingerprint_bytes(manifest.read_bytes()), fingerprint_bytes(split.test.tobytes()),
-        {name: dict(own) for name, own in asked.weights.items()}, asked.users.tolist(), asked.seed,
+        {name: dict(own.weights) for name, own in asked.fusions.items()}, asked.users.tolist(), asked.seed,
     ]  # fmt: skip
     yield below / f"lists-{fingerprint_bytes(json.dumps(named, sort_keys=True).encode())[:16]}"
 
 
 def _ranked(
     asked: Asking,
-    recommender: Recommender,
+    scorer: Scorer,
     split: Split,
     stretches: Sequence[Rows],
     files: Sequence[Path],
@@ -117,12 +116,10 @@ def _ranked(
     """Rank what is missing; yields the number of each stretch that is done."""
     if workers == 1 or len(missing) < 2:
         for number in missing:
-            _rank(replace(asked, users=stretches[number]), recommender, split, files[number])
+            _rank(replace(asked, users=stretches[number]), scorer, split, files[number])
             yield number
         return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks of torch
-    pool = ProcessPoolExecutor(min(workers, len(missing)), context)
-    try:
+    with processes(min(workers, len(missing))) as pool:
         running = {
             pool.submit(_elsewhere, replace(asked, users=stretches[number]), opener, files[number]): number
             for number in missing
@@ -130,35 +127,23 @@ def _ranked(
         for one in as_completed(running):
             one.result()
             yield running[one]
-    except BrokenProcessPool:
-        raise RequestError(
-            "the system ended a measuring process, most likely for want of memory; run the same command with fewer "
-            "--workers: it goes on from what is there"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-_opened: tuple[Recommender, Split] | None = None  # of this process, from its first stretch on
+_opened: tuple[Scorer, Split] | None = None  # of this process, from its first stretch on
 
 
 def _elsewhere(asked: Asking, opener: Opener, file: Path) -> None:
     global _opened
     if _opened is None:
         recommender, split = opener()
-        scorer = replace(recommender.scorer, threads=1)  # more cores are used by more processes
-        one = Recommender(
-            recommender.catalog, recommender.interactions, scorer, recommender.fusions, recommender.model_card,
-            recommender.data_name,
-        )  # fmt: skip
-        _opened = remembering(one), split
+        # more cores are used by more processes
+        _opened = RememberingScorer.of(replace(recommender.scorer, threads=1)), split
     _rank(asked, *_opened, file)
 
 
-def _rank(asked: Asking, recommender: Recommender, split: Split, file: Path) -> None:
-    rankers = [PartsRanker(name, recommender.scorer, Fusion(own)) for name, own in asked.weights.items()]
-    n = len(recommender.catalog)
-    found = rank_each(rankers, split, "test", n, conditions(asked.seed), asked.users, BATCH)
+def _rank(asked: Asking, scorer: Scorer, split: Split, file: Path) -> None:
+    rankers = [PartsRanker(name, scorer, fusion) for name, fusion in asked.fusions.items()]
+    found = rank_each(rankers, split, "test", scorer.trie.n, conditions(asked.seed), asked.users, BATCH)
     columns = {
         f"{name}|{condition}|{what}": values
         for name, own in found.items()
@@ -185,5 +170,5 @@ def _joined(asked: Asking, split: Split, files: Sequence[Path]) -> Found:
             condition: Lists(asked.users, targets, column(name, condition, "rows"), column(name, condition, "scores"))
             for condition in conditions(asked.seed)
         }
-        for name in asked.weights
+        for name in asked.fusions
     }

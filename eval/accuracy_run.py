@@ -27,6 +27,7 @@ from llmrec.eval.lists import target_users
 from llmrec.eval.metrics import holm
 from llmrec.eval.protocol import Target, provenance, write_per_user, write_result
 from llmrec.eval.requests import progress_bar, remembering
+from llmrec.fusion import Fusion
 from llmrec.neighbours import item_counts
 from llmrec.rank import Ranker
 
@@ -123,14 +124,14 @@ def _ours(
     if subject.recommender is None:
         return {}
     recommender = remembering(subject.recommender)  # all these rows read a history once
-    weights = {"llm": {"llm": 1.0}, "hybrid": dict(recommender.fusions["history"].weights)}
+    fusions = {"llm": Fusion({"llm": 1.0}), "hybrid": recommender.fusions["history"]}
     console.print("fitting the fusion again without each of its parts")
-    weights |= {one.name: dict(one.fusion.weights) for one in without_each(recommender, subject.split, seed)}
-    asked = Asking(weights, target_users(subject.split, "test", limit, seed), seed)
+    fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed)}
+    asked = Asking(fusions, target_users(subject.split, "test", limit, seed), seed)
     with kept(asked, subject.path, work, subject.split) as folder, progress_bar(console) as progress:
         task = progress.add_task("ranking with the model", total=None)
         return rank_rows(
-            asked, recommender, subject.split, folder, workers, opener,
+            asked, recommender.scorer, subject.split, folder, workers, opener,
             lambda _name, done, everyone: progress.update(task, completed=done, total=everyone),
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import connection
 
 from llmrec.batch_job import Job, rank_part
@@ -40,10 +41,21 @@ def run(job: Job, parts: Sequence[int], workers: int, loader: Loader = load) -> 
         ranker, ids = ready(job, loader)
         yield from (rank_part(job, part, ranker, ids) for part in parts)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks of torch
-    pool = ProcessPoolExecutor(min(workers, len(parts)), context, _start)
-    try:
+    with processes(min(workers, len(parts))) as pool:
         yield from _hand_out(pool, job, parts, workers * _AHEAD, loader)
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that may hold a model each, and end with this one; work still waiting at the end is dropped.
+
+    Raises:
+        RequestError: the system ended a process, most likely for want of memory.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks of torch
+    pool = ProcessPoolExecutor(workers, context, _start)
+    try:
+        yield pool
     except BrokenProcessPool:
         raise RequestError(
             "the system ended a ranking process, most likely for want of memory; what is finished is kept: "

@@ -10,9 +10,10 @@ from llmrec.eval import accuracy_pool, protocol
 from llmrec.eval.accuracy_pool import Asking, kept, rank_rows
 from llmrec.eval.lists import target_users
 from llmrec.eval.requests import remembering
+from llmrec.fusion import Fusion
 from llmrec.interactions import leave_one_out
 
-WEIGHTS = {"llm": {"llm": 1.0}, "hybrid": {"encoder": 1.0, "llm": 0.7, "neighbours": 0.5}}
+FUSIONS = {"llm": Fusion({"llm": 1.0}), "hybrid": Fusion({"encoder": 1.0, "llm": 0.7, "neighbours": 0.5})}
 
 
 def opened(model):
@@ -34,12 +35,12 @@ def short(monkeypatch):
 
 def test_two_processes_rank_what_one_ranks_and_files_are_read_again(world, short, tmp_path, monkeypatch):
     _, recommender, split, opener = world
-    asked = Asking(WEIGHTS, target_users(split, "test"), 0)
+    asked = Asking(FUSIONS, target_users(split, "test"), 0)
     told = []
-    one = rank_rows(asked, recommender, split, tmp_path / "one", 1, opener, lambda *a: told.append(a[1:]))
-    two = rank_rows(asked, recommender, split, tmp_path / "two", 2, opener)
+    one = rank_rows(asked, recommender.scorer, split, tmp_path / "one", 1, opener, lambda *a: told.append(a[1:]))
+    two = rank_rows(asked, recommender.scorer, split, tmp_path / "two", 2, opener)
     assert told[-1] == (len(asked.users), len(asked.users)) and len(told) == -(-len(asked.users) // 5)
-    for name in WEIGHTS:
+    for name in FUSIONS:
         assert one[name].keys() == two[name].keys()
         for condition, lists in one[name].items():
             other = two[name][condition]
@@ -50,14 +51,14 @@ def test_two_processes_rank_what_one_ranks_and_files_are_read_again(world, short
     ranked = []
     usual = accuracy_pool.rank_each
     monkeypatch.setattr(accuracy_pool, "rank_each", lambda *a: ranked.append(a[5]) or usual(*a))
-    again = rank_rows(asked, recommender, split, tmp_path / "two", 1, opener)
+    again = rank_rows(asked, recommender.scorer, split, tmp_path / "two", 1, opener)
     assert [users.tolist() for users in ranked] == [asked.users[5:10].tolist()]
     np.testing.assert_array_equal(again["hybrid"][""].rows, one["hybrid"][""].rows)
 
 
 def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path, monkeypatch):
     model, _, split, _ = world
-    asked = Asking(WEIGHTS, target_users(split, "test"), 0)
+    asked = Asking(FUSIONS, target_users(split, "test"), 0)
 
     def folder(asked=asked, code=("c" * 40, False)):
         monkeypatch.setattr(protocol, "commit", lambda: code)
@@ -68,9 +69,9 @@ def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path,
     assert first == folder() and first.parent == tmp_path
     others = [
         folder(code=("d" * 40, False)),
-        folder(Asking({**WEIGHTS, "hybrid": {"encoder": 1.0}}, asked.users, 0)),
-        folder(Asking(WEIGHTS, asked.users[1:], 0)),
-        folder(Asking(WEIGHTS, asked.users, 1)),
+        folder(Asking({**FUSIONS, "hybrid": Fusion({"encoder": 1.0})}, asked.users, 0)),
+        folder(Asking(FUSIONS, asked.users[1:], 0)),
+        folder(Asking(FUSIONS, asked.users, 1)),
     ]
     assert len({first, *others}) == 5
     for code in (("c" * 40, True), (None, False)):  # changed or unknown code: nothing is kept
