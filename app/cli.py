@@ -140,11 +140,14 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes of accuracy that rank, each with a model of its own (1 GB).")
     ] = 1,
+    products: Annotated[
+        str, typer.Option(help="Matrix products of accuracy: float32, bfloat16, or auto for the faster here.")
+    ] = "float32",
 ) -> None:
     """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
     from llmrec.eval.run import run
 
-    run(suite, model, data, out, limit, data_dir, split, workers)
+    run(suite, model, data, out, limit, data_dir, split, workers, products)
 
 
 @app.command(epilog="Example: llmrec bench --quick --out results")

@@ -26,6 +26,7 @@ from llmrec.eval.lists import Lists, Progress, rank_each, targets_of
 from llmrec.eval.requests import RememberingScorer
 from llmrec.fusion import Fusion
 from llmrec.interactions import Split
+from llmrec.packed import Products
 from llmrec.rank import Rows
 from llmrec.recommend import Recommender
 from llmrec.scoring import Scorer
@@ -44,11 +45,13 @@ class Asking:
         fusions: by name of the row.
         users: int64[u], numbers of users with a test target.
         seed: of the candidates.
+        products: number format of the language model's matrix products.
     """
 
     fusions: Mapping[str, Fusion]
     users: Rows
     seed: int
+    products: Products = "float32"
 
 
 def rank_rows(
@@ -99,6 +102,7 @@ def kept(asked: Asking, model: Path, below: Path, split: Split) -> Iterator[Path
         made,
         split.train.fingerprint, fingerprint_bytes(manifest.read_bytes()), fingerprint_bytes(split.test.tobytes()),
         {name: dict(own.weights) for name, own in asked.fusions.items()}, asked.users.tolist(), asked.seed,
+        asked.products,
     ]  # fmt: skip
     yield below / f"lists-{fingerprint_bytes(json.dumps(named, sort_keys=True).encode())[:16]}"
 

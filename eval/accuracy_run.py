@@ -29,6 +29,7 @@ from llmrec.eval.protocol import Target, provenance, write_per_user, write_resul
 from llmrec.eval.requests import progress_bar, remembering
 from llmrec.fusion import Fusion
 from llmrec.neighbours import item_counts
+from llmrec.packed import Products
 from llmrec.rank import Ranker
 
 SPLITS = ("loo", "time")
@@ -44,6 +45,7 @@ def run_accuracy(
     seed: int = 0,
     split: str = "loo",
     workers: int = 1,
+    products: Products = "float32",
 ) -> AccuracyTable:
     """Measure the model beside tuned baselines on the held-out items; prints the table.
 
@@ -60,6 +62,7 @@ def run_accuracy(
         seed: of users, candidates, baselines, bootstrap and tests.
         split: "loo" holds out the last items of every user, "time" cuts everybody at the same two moments.
         workers: processes that rank with the model, each with one of its own.
+        products: number format of the language model's matrix products.
 
     Raises:
         UserError: a model that belongs to other data or, for "loo", was trained on another train part.
@@ -68,11 +71,13 @@ def run_accuracy(
         raise RequestError(f"no split '{split}'; there are: {', '.join(SPLITS)}")
     started = time.monotonic()
     console = Console(stderr=True)
-    subject = open_subject(model, data, split)
+    subject = open_subject(model, data, split, products)
     stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
     log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}.jsonl", subject.name)
     rankers, skipped = _baselines(subject, seed, log, out / "work", console)
-    ours = _ours(subject, seed, limit, out / "work", workers, partial(open_model, model, data, split), console)
+    ours = _ours(
+        subject, seed, limit, out / "work", workers, partial(open_model, model, data, split, products), console
+    )
     with progress_bar(console) as progress:
         task = progress.add_task("ranking", total=None)
         measured = measure(
@@ -89,7 +94,7 @@ def run_accuracy(
     _save_lists(measured, subject.catalog, out, stem)
     table = tabulate(measured, subject.reference, seed)
     print_table(table)
-    command = _command(model, data, limit, split)
+    command = _command(model, data, limit, split, products)
     came = provenance(seed, command, time.monotonic() - started, len(measured.users))
     protocol = _protocol(table, subject, skipped)
     write_result(out / f"{stem}.json", stem.removesuffix(f"-{subject.name}"), subject.name, protocol, table.rows,
@@ -127,7 +132,7 @@ def _ours(
     fusions = {"llm": Fusion({"llm": 1.0}), "hybrid": recommender.fusions["history"]}
     console.print("fitting the fusion again without each of its parts")
     fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed)}
-    asked = Asking(fusions, target_users(subject.split, "test", limit, seed), seed)
+    asked = Asking(fusions, target_users(subject.split, "test", limit, seed), seed, recommender.model.products)
     with kept(asked, subject.path, work, subject.split) as folder, progress_bar(console) as progress:
         task = progress.add_task("ranking with the model", total=None)
         return rank_rows(
@@ -179,6 +184,7 @@ def _protocol(table: AccuracyTable, subject: Subject, skipped: Mapping[str, str]
         "refit_on_validation": False,
         "rows_left_out": dict(skipped),
         "fusion": fused,
+        "products": "" if subject.recommender is None else subject.recommender.model.products,
         "p": "two-sided, paired over users, 10,000 sign flips; not corrected unless said",
         **{f"p_{metric}_vs_{table.reference}": table.p(metric) for metric in MAIN},
         **{f"p_{metric}_vs_{table.reference}_holm": holm(table.p(metric)) for metric in MAIN},
@@ -203,8 +209,11 @@ def _save_lists(measured: Measured, catalog: Catalog, out: Path, stem: str) -> N
     write_per_user(out, stem.replace("accuracy", "accuracy-lists", 1), {n: np.asarray(c) for n, c in columns.items()})
 
 
-def _command(model: str | Path | None, data: str | Path | None, limit: int | None, split: str) -> str:
+def _command(
+    model: str | Path | None, data: str | Path | None, limit: int | None, split: str, products: Products
+) -> str:
     """As a person would type it; directories by their last name, since where they lie is nobody's business."""
     words = ["llmrec eval --suite accuracy", f"--split {split}" if split != SPLITS[0] else ""]
     words += [f"--{name} {Path(value).name}" for name, value in (("model", model), ("data", data)) if value is not None]
-    return " ".join(word for word in [*words, f"--limit {limit}" if limit else ""] if word)
+    words += [f"--limit {limit}" if limit else "", f"--products {products}" if products != "float32" else ""]
+    return " ".join(word for word in words if word)

@@ -13,6 +13,7 @@ from llmrec.catalog import Catalog
 from llmrec.embed import MiniLM
 from llmrec.errors import ArtifactError, DataError
 from llmrec.interactions import Interactions, Split, by_time, leave_one_out
+from llmrec.packed import Products
 from llmrec.pretrained import KIND, read_settings
 from llmrec.rank import Scores
 from llmrec.recommend import SHIPPED, Recommender
@@ -56,8 +57,17 @@ class Subject:
         return BESIDE[0] if self.encoder is None else self.encoder.net.config.kind
 
 
-def open_subject(model: str | Path | None, data: str | Path | None, split: str) -> Subject:
-    """Load the data, cut it, and load the model where it may be measured on this cut."""
+def open_subject(
+    model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
+) -> Subject:
+    """Load the data, cut it, and load the model where it may be measured on this cut, to multiply in `products`."""
+    subject = _opened(model, data, split)
+    if subject.recommender is not None:
+        subject.recommender.model.products = products
+    return subject
+
+
+def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Subject:
     path = SHIPPED if model is None else Path(model)
     if split == "loo":
         return _whole(Recommender.from_pretrained(model, data), split, path)
@@ -88,13 +98,15 @@ def _whole(recommender: Recommender, split: str, path: Path) -> Subject:
     return Subject(name, recommender.catalog, cut, recommender.scorer.text, recommender, path=path)
 
 
-def open_model(model: str | Path | None, data: str | Path | None, split: str) -> tuple[Recommender, Split]:
+def open_model(
+    model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
+) -> tuple[Recommender, Split]:
     """Model and cut alone, as another process needs them.
 
     Raises:
         UserError: it may not be measured on this cut.
     """
-    subject = open_subject(model, data, split)
+    subject = open_subject(model, data, split, products)
     if subject.recommender is None:
         raise ArtifactError(subject.missing)
     return subject.recommender, subject.split

@@ -15,6 +15,7 @@ from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.accuracy_run import SPLITS
 from llmrec.eval.protocol import is_current, stamp
 from llmrec.eval.report import run_report
+from llmrec.packed import Products, wanted_products
 from llmrec.pretrained import KIND, read_settings
 from llmrec.recommend import SHIPPED
 
@@ -34,6 +35,7 @@ class Job:
     data_dir: Path | None = None
     split: str = SPLITS[0]
     workers: int = 1
+    products: Products = "float32"
 
     @property
     def path(self) -> Path:
@@ -55,7 +57,7 @@ class Job:
 def _accuracy(job: Job) -> None:
     from llmrec.eval.accuracy_run import run_accuracy
 
-    run_accuracy(job.model, job.data, job.out, job.limit, split=job.split, workers=job.workers)
+    run_accuracy(job.model, job.data, job.out, job.limit, split=job.split, workers=job.workers, products=job.products)
 
 
 def _stability(job: Job) -> None:
@@ -108,6 +110,7 @@ def run(
     data_dir: Path | None = None,
     split: str = SPLITS[0],
     workers: int = 1,
+    products: str = "float32",
 ) -> None:
     """One suite by name, the report from what is there, or everything in order.
 
@@ -121,13 +124,15 @@ def run(
         data_dir: the files of the language benchmarks, which only retention reads.
         split: how accuracy holds items out.
         workers: processes of the accuracy suite that rank with the model.
+        products: number format of the language model's matrix products in the accuracy suite: float32, bfloat16, or
+            auto for what is faster here.
 
     Raises:
         RequestError: for a suite that does not exist.
     """
     if suite not in SUITES:
         raise RequestError(f"no suite '{suite}'; there are: {', '.join(SUITES)}")
-    job = Job(model, data, out, limit, data_dir, split, workers)
+    job = Job(model, data, out, limit, data_dir, split, workers, wanted_products(products))
     if suite == ALL:
         everything(job)
     elif suite in DIALOGUES:

@@ -25,9 +25,9 @@ from llmrec.errors import UserError
 from llmrec.finetune.bases import check_body, locate
 from llmrec.finetune.bench_sides import ENGINE, FAST, MIX, USUAL, Job, Step, serve
 from llmrec.finetune.cost import Body, body_of, product_rate
-from llmrec.finetune.fused import fast_products
 from llmrec.finetune.recipe import load_recipe
 from llmrec.finetune.usual import WINDOW
+from llmrec.packed import fast_products
 
 _WARM = 1  # untimed steps: the first one allocates and warms the caches
 _ROUNDS, _QUICK_ROUNDS = 7, 2

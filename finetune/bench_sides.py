@@ -24,7 +24,7 @@ from llmrec.errors import UserError
 from llmrec.finetune import survey
 from llmrec.finetune.build import Pack, stream
 from llmrec.finetune.cost import body_of, frozen, pack_flops, total
-from llmrec.finetune.fused import Products, fused_lora
+from llmrec.finetune.fused import fused_lora
 from llmrec.finetune.objective import Objective
 from llmrec.finetune.recipe import Recipe
 from llmrec.finetune.sft import Hooks, State, optimizer_for, train
@@ -33,6 +33,7 @@ from llmrec.finetune.train import fresh_model
 from llmrec.finetune.usual import Collator, Gate, target_rows, trainer, usual_model
 from llmrec.finetune.varlen import packed_attention
 from llmrec.interactions import leave_one_out
+from llmrec.packed import Products
 from llmrec.render import Renderer
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab

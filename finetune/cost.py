@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from llmrec.finetune.build import Pack
-from llmrec.finetune.fused import Products
 from llmrec.finetune.recipe import EngineSettings
 from llmrec.finetune.words import CHUNK
 from llmrec.model import ModelConfig
+from llmrec.packed import Products
 
 
 @dataclass(frozen=True)

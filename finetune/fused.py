@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
 from llmrec.model import RecModel
-
-Products = Literal["float32", "bfloat16"]
+from llmrec.packed import Products
 
 
 class _LoraProduct(torch.autograd.Function):
@@ -88,17 +87,6 @@ def fused_lora(model: RecModel, products: Products = "float32") -> Iterator[int]
     finally:
         for module in changed:
             del module.forward
-
-
-def fast_products() -> Products:
-    """The faster number format for matrix products here, by what the processor says of itself.
-
-    With bfloat16 instructions (AVX512-BF16, AMX) 434 against 184 GFLOP/s on two cores; without them bfloat16 is eight
-    times slower than float32. Not measured: a busy moment must not decide what the weights become.
-    """
-    ask = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 and later
-    has = ask()
-    return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
 
 
 def _forward_of(module: Any, products: Products) -> Any:

@@ -28,12 +28,12 @@ from llmrec.finetune.cost import (
     training_bytes,
 )
 from llmrec.finetune.engine import check_engine
-from llmrec.finetune.fused import Products, fast_products
 from llmrec.finetune.gpus import Gpu
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.sft import Stage
 from llmrec.finetune.stages import Inputs
 from llmrec.interactions import Interactions, leave_one_out
+from llmrec.packed import Products, fast_products
 from llmrec.render import Renderer
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab

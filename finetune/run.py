@@ -17,7 +17,7 @@ from llmrec.errors import Interrupted
 from llmrec.finetune import checkpoints, stages
 from llmrec.finetune.build import Pack, stream
 from llmrec.finetune.engine import accelerator_for, checkpoint_activations
-from llmrec.finetune.fused import fast_products, fused_lora
+from llmrec.finetune.fused import fused_lora
 from llmrec.finetune.interrupts import polite
 from llmrec.finetune.journal import Journal
 from llmrec.finetune.objective import Objective
@@ -28,6 +28,7 @@ from llmrec.finetune.validate import Validation
 from llmrec.finetune.varlen import NAME, packed_attention
 from llmrec.finetune.world import World
 from llmrec.model import RecModel
+from llmrec.packed import fast_products
 from llmrec.templates import names, version
 from llmrec.trie import Trie
 from llmrec.weights import BaseFiles

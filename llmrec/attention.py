@@ -27,12 +27,14 @@ class KeyValues:
     """Keys and values of one sequence.
 
     Attributes:
+        layout: its shape.
         data: float[layers, 2, kv_heads, capacity, head_dim].
         positions: int64[capacity], the position of each token; branches of a tree share theirs.
         length: how many tokens are in it.
     """
 
     def __init__(self, layout: Layout, capacity: int) -> None:
+        self.layout = layout
         shape = (layout.layers, 2, layout.kv_heads, capacity, layout.head_dim)
         self.data = torch.empty(shape, dtype=layout.dtype, device=layout.device)
         self.positions = torch.empty(capacity, dtype=torch.long, device=layout.device)

@@ -58,7 +58,7 @@ def score(
     rows = [_checked(trie, one) for one in candidates]
     for prompt in prompts:
         check_length(model, len(prompt.ids), trie.depth)
-    body = body_of(model.lm)
+    body = body_of(model.lm, model.products)
     unique = [np.unique(trie.leaves(one)) for one in rows]
     room = [min(len(leaves), LEAVES) * (trie.depth - 1) for leaves in unique]
     out = [np.zeros(0, np.float32)] * len(prompts)

@@ -80,7 +80,7 @@ def items(
         check_length(model, len(prompt.ids), trie.depth)
     out = [Decoded(np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in prompts]
     open_ = [i for i, narrowed in enumerate(filters) if narrowed is None or narrowed.count]
-    body = body_of(model.lm)
+    body = body_of(model.lm, model.products)
     room = [_room(trie, beams, narrowed) for narrowed in filters]
     for group in grouped(open_, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
         reads = read(model, body, [prompts[i] for i in group], [room[i] for i in group], prefixes)

@@ -15,15 +15,17 @@ from transformers import DynamicCache
 
 from llmrec.attention import Layout, Part
 from llmrec.body import Body, Check, is_lean, layout_of, lean_body
-from llmrec.packed import packed_body
+from llmrec.packed import Products, packed_body
 
 
-def body_of(lm: Any) -> Body:
+def body_of(lm: Any, products: Products = "float32") -> Body:
     """How to run a causal language model of transformers: lean where its family is known, on packed weights if it can.
+
+    `products` is the number format of the matrix products where the weights are packed.
 
     A matter of a millisecond, but for the first time after the weights changed.
     """
-    return packed_body(lm, lean_body(lm)) if is_lean(lm) else GenericBody(layout_of(lm), lm)
+    return packed_body(lm, lean_body(lm), products) if is_lean(lm) else GenericBody(layout_of(lm), lm)
 
 
 @dataclass(frozen=True, eq=False)

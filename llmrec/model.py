@@ -21,6 +21,7 @@ from torch import nn
 
 from llmrec.adapter import UserAdapter
 from llmrec.errors import WeightsError
+from llmrec.packed import Products
 from llmrec.render import Renderer
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
@@ -54,7 +55,12 @@ class RecModel(nn.Module):
         ids: semantic IDs of the catalogue.
         encoder: the trained sequential encoder.
         config: sizes.
+
+    Attributes:
+        products: number format of the matrix products when items are decoded and scored; may be set at any time.
     """
+
+    products: Products = "float32"
 
     def __init__(
         self, lm: nn.Module, tokenizer: Any, ids: SemanticIds, encoder: SequenceEncoder, config: ModelConfig

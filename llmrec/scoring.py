@@ -1,9 +1,8 @@
 """The parts of a score: encoder, language model, text profile and words, each a log-probability for every item.
 
-A request is scored alone whatever batch it came in: one prompt a forward pass. On two cores a prompt of a hundred
-tokens already keeps the matrix product busy, and what a request gets can then not depend on its neighbours, not in the
-last bit. The number of threads is fixed while a request is scored for the same reason: with another one a score moves
-by 5e-7. More cores are used by more processes, not by more threads.
+Requests that are ranked together share the language model's passes (`trie_reading`), and what one of them gets does not
+depend on the others. The number of threads is fixed while a request is scored for the same reason: with another one a
+score moves by 5e-7. More cores are used by more processes, not by more threads.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ from llmrec.render import ItemRef, Message, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
 from llmrec.textprofile import ProfileSettings, TextProfile
 from llmrec.trie import Trie
+from llmrec.trie_reading import Steps, together
 
 # cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
 TEXT_TEMPERATURE = 0.1
+UNLIKE = 0.5  # the share of a catalogue that is taken to be equally unlike a message
 THREADS = 2  # see above
 SMALL = 512  # nodes above the items, each a token to read
 _AS_EMBEDDED = ProfileSettings()
@@ -139,10 +140,18 @@ class Scorer:
         rows = np.full((len(asked), k), -1, np.int64)
         scores = np.full((len(asked), k), -np.inf, np.float32)
         mask = np.ones(self.trie.n, bool) if allowed is None else allowed
-        for line, one in enumerate(asked):
-            found = one.best(fusion, k, mask if mask.ndim == 1 else mask[line])
+        wanted = [(one, fusion, k, mask if mask.ndim == 1 else mask[line]) for line, one in enumerate(asked)]
+        for line, found in enumerate(self.lists(wanted)):
             rows[line, : len(found.rows)], scores[line, : len(found.rows)] = found.rows, found.scores
         return rows, scores
+
+    def lists(self, wanted: Sequence[tuple[Asked, Fusion, int, np.ndarray]]) -> list[Listed]:
+        """`Asked.best` for several (request, fusion, k, allowed), which share the language model's passes."""
+        with fixed_threads(self.threads):
+            return together(
+                [one.reading for one, _, _, _ in wanted],
+                [one.steps(fusion, k, allowed) for one, fusion, k, allowed in wanted],
+            )
 
     @cached_property
     def small(self) -> bool:
@@ -192,11 +201,16 @@ class Scorer:
         return self.texts.log_probability(histories)
 
     def words(self, messages: Sequence[str]) -> np.ndarray:
-        """Likeness of every item's text to the message, float32[b, n]; an empty message is even."""
+        """Likeness of every item's text to the message, float32[b, n]; an empty message is even.
+
+        The half of the catalogue that is least like the message is equally unlike it: that far from a wish, likeness
+        says nothing of the item, and what stood there moved by hundreds of places with any text appended to it.
+        """
         out = np.zeros((len(messages), len(self.text)), np.float32)
         said = [i for i, message in enumerate(messages) if message]
         if said and self.embedder is not None:
-            out[said] = self.embedder.encode([messages[i] for i in said]) @ self.text.T
+            found = self.embedder.encode([messages[i] for i in said]) @ self.text.T
+            out[said] = np.maximum(found, np.quantile(found, UNLIKE, axis=1, keepdims=True))
         return log_softmax(out, TEXT_TEMPERATURE)
 
 
@@ -226,9 +240,8 @@ class Asked:
 
     @cached_property
     def reading(self) -> bounded.Reading:
-        """The language model at the end of the prompt."""
-        with fixed_threads(self.scorer.threads):
-            return bounded.Reading(self.scorer.model, self.scorer.trie, self.prompt)
+        """What the language model says behind the prompt, as far as it was asked."""
+        return bounded.Reading(self.scorer.model, self.scorer.trie, self.prompt)
 
     def best(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Listed:
         """The k best allowed items by the fused score; of the language model only what can reach the list is read.
@@ -241,16 +254,21 @@ class Asked:
             k: at least 1.
             allowed: bool[n].
         """
+        return self.scorer.lists([(self, fusion, k, allowed)])[0]
+
+    def steps(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Steps[Listed]:
+        """`best` step by step, for `together`."""
         names = sorted(fusion.weights.keys() & self.others.keys())  # in one order: sums must not depend on a set's
         rest = np.zeros(self.scorer.trie.n, np.float64)
         for name in names:
             rest += fusion.weights[name] * self.others[name].astype(np.float64)
         weight = fusion.weights.get("llm", 0.0)
         if weight and not names and not self.scorer.small:
-            return self._decoded(fusion, k, allowed)
+            found = yield from bounded.beam_steps(self.reading, max(BEAMS, k), k, allowed)
+            scores = (weight * found.llm.astype(np.float64)).astype(np.float32)
+            return Listed(found.rows, scores, {"llm": found.llm}, fusion)
         if weight:
-            with fixed_threads(self.scorer.threads):
-                found = bounded.search(self.reading, rest, weight, k, self._within_reach(rest, k, allowed))
+            found = yield from bounded.steps(self.reading, rest, weight, k, self._within_reach(rest, k, allowed))
             rows, scores, shares = found.rows, found.scores, {"llm": found.llm}
         else:
             ranked, values = top_k(rest[None].astype(np.float32), k, allowed)
@@ -265,10 +283,3 @@ class Asked:
         out = np.zeros(len(allowed), bool)
         out[left[np.argsort(-rest[left], kind="stable")[:many]]] = True
         return out
-
-    def _decoded(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Listed:
-        scorer = self.scorer
-        with fixed_threads(scorer.threads):
-            found = decode.items(scorer.model, scorer.trie, [self.prompt], k, max(BEAMS, k), [allowed])[0]
-        scores = (fusion.weights["llm"] * found.scores.astype(np.float64)).astype(np.float32)
-        return Listed(found.rows, scores, {"llm": found.scores}, fusion)

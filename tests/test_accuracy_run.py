@@ -72,6 +72,7 @@ def test_a_run_leaves_values_lists_tuning_and_a_result(world, tmp_path):
     value = json.loads((tmp_path / "accuracy-toy.json").read_text())
     assert value["suite"] == "accuracy" and value["provenance"]["command"] == "llmrec eval --suite accuracy"
     told = value["protocol"]
+    assert told["products"] == "float32"
     assert told["best_baseline"] in BASELINES | FACTORS and told["refit_on_validation"] is False
     assert set(told["p_ndcg@10_vs_sasrec"]) == set(table.estimates) - {"sasrec"}
     assert set(told["p_ndcg@10_between_rows"]) == set(table.estimates)

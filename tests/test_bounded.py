@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from llmrec import bounded, decode
 from llmrec.errors import RequestError
 from llmrec.fusion import spread
+from llmrec.packed import can_pack
 from llmrec.rank import top_k
 from llmrec.render import ItemRef, Message, Text
 from llmrec.trie import Trie
@@ -113,3 +114,75 @@ def test_wrong_shapes_are_named():
         bounded.best(model, trie, prompt, rest[:5], 1.0, 1, allowed)
     with pytest.raises(RequestError, match="context holds"):
         bounded.best(model, trie, prompt_of(model, (), "x" * 2000), rest, 1.0, 1, allowed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(SIZES)), st.data())
+def test_beams_on_a_reading_are_those_of_decoding(n, data):
+    model, trie = WORLDS[n]
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    allowed = rng.random(n) < data.draw(st.sampled_from([0.0, 0.3, 1.0]))
+    width, k = data.draw(st.sampled_from([1, 3, 10, 400])), data.draw(st.integers(1, 20))
+    prompt = prompt_of(model, rng.integers(0, n, 3))
+    reading = bounded.Reading(model, trie, prompt)
+    if data.draw(st.booleans()):  # what was read before changes nothing
+        bounded.search(reading, rng.normal(size=n), 0.5, 5, np.ones(n, bool))
+    found = bounded.beams(reading, width, k, allowed)
+    expected = decode.items(model, trie, [prompt], k, width, [allowed])[0]
+    np.testing.assert_allclose(found.llm, expected.scores, atol=2e-4)
+    for mine, theirs, score in zip(found.rows, expected.rows, expected.scores, strict=True):
+        assert mine == theirs or np.isclose(expected.scores, score, atol=2e-4).sum() > 1
+
+
+@pytest.mark.parametrize(("width", "k", "size"), [(0, 1, 12), (1, 0, 12), (1, 1, 11)])
+def test_beams_refuse_what_cannot_be(width, k, size):
+    model, trie = WORLDS[12]
+    with pytest.raises(RequestError, match=f"k={k}, width={width}"):
+        bounded.beams(bounded.Reading(model, trie, prompt_of(model)), width, k, np.ones(size, bool))
+
+
+@pytest.mark.skipif(not can_pack(), reason="without oneDNN's products the last bits depend on what shares a pass")
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(SIZES)), st.data())
+def test_searches_side_by_side_find_the_bits_that_each_finds_alone(n, data):
+    model, trie = WORLDS[n]
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    prompts = [prompt_of(model, rng.integers(0, n, rng.integers(0, 5))) for _ in range(5)]
+    rest, allowed = rng.normal(size=(5, n)), rng.random((5, n)) < 0.7
+
+    def steps(i, reading):
+        if i == 3:
+            return bounded.beam_steps(reading, 4, 6, allowed[i])
+        return bounded.steps(reading, rest[i], 0.7, 6, allowed[i])
+
+    alone = []
+    for i, prompt in enumerate(prompts):
+        reading = bounded.Reading(model, trie, prompt)
+        alone.append(bounded.together([reading], [steps(i, reading)])[0])
+    readings = [bounded.Reading(model, trie, prompt) for prompt in prompts]
+    found = bounded.together(readings, [steps(i, reading) for i, reading in enumerate(readings)])
+    for one, other in zip(found, alone, strict=True):
+        assert one.rows.tolist() == other.rows.tolist() and one.tokens == other.tokens
+        assert one.scores.tobytes() == other.scores.tobytes() and one.llm.tobytes() == other.llm.tobytes()
+
+
+def test_two_searches_in_one_reading_take_turns():
+    model, trie = WORLDS[120]
+    rest, allowed = np.random.default_rng(4).normal(size=(2, 120)), np.ones(120, bool)
+    reading, other = (bounded.Reading(model, trie, prompt_of(model, (row,))) for row in (1, 2))
+    both = [bounded.steps(reading, one, 0.7, 5, allowed) for one in rest]
+    found = bounded.together(
+        [reading, other, reading], [both[0], bounded.steps(other, rest[0], 0.7, 5, allowed), both[1]]
+    )
+    for one, own in zip((found[0], found[2]), rest, strict=True):
+        assert (
+            one.rows.tolist() == bounded.best(model, trie, prompt_of(model, (1,)), own, 0.7, 5, allowed).rows.tolist()
+        )
+    assert bounded.together([], []) == []
+
+
+def test_an_error_in_one_search_ends_them_all():
+    model, trie = WORLDS[12]
+    reading = bounded.Reading(model, trie, prompt_of(model))
+    with pytest.raises(RequestError, match="k is 0"):
+        bounded.together([reading], [bounded.steps(reading, np.zeros(12), 1.0, 0, np.ones(12, bool))])

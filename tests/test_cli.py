@@ -154,7 +154,7 @@ def test_train_and_eval_pass_their_arguments_on(
     run("eval", "--out", "o", "--limit", "5", monkeypatch=monkeypatch, capsys=capsys)
     assert asked == [
         ("ml-100k", "smoke", Path("m"), {"resume": False, "work": None, "tensorboard": None}),
-        ("accuracy", None, None, Path("o"), 5, None, "loo", 1),
+        ("accuracy", None, None, Path("o"), 5, None, "loo", 1, "float32"),
     ]
 
 

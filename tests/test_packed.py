@@ -7,8 +7,9 @@ from families import LEAN, make_bundle
 from llmrec import packed
 from llmrec.attention import KeyValues, Part
 from llmrec.body import Dense, lean_body
+from llmrec.errors import RequestError
 from llmrec.fallback import body_of
-from llmrec.packed import Packed, can_pack, pack, packed_head
+from llmrec.packed import Packed, can_pack, fast_products, pack, packed_head, wanted_products
 
 needs_kernels = pytest.mark.skipif(not can_pack(), reason="this build of torch has no oneDNN kernels for linear layers")
 
@@ -27,6 +28,19 @@ def test_products_with_and_without_bias_are_those_of_the_plain_matrices():
         for found, expected in zip(pack(dense)(x), dense(x), strict=True):
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
         assert [y.shape for y in pack(dense)(x[:0])] == [(0, 5), (0, 3)]
+
+
+@needs_kernels
+def test_products_in_bfloat16_are_those_of_the_plain_matrices_but_for_rounding():
+    torch.manual_seed(0)
+    if fast_products() != "bfloat16":
+        pytest.skip("this processor does not multiply bfloat16 matrices")
+    weights, bias, x = (torch.randn(50, 64), torch.randn(30, 64)), torch.randn(30), torch.randn(7, 64)
+    for biases in ((None, None), (None, bias)):
+        dense = Dense(weights, biases)
+        for found, expected in zip(pack(dense, products="bfloat16")(x), dense(x), strict=True):
+            assert found.dtype == torch.float32 and not torch.equal(found, expected)
+            torch.testing.assert_close(found, expected, atol=0.15, rtol=0.02)
 
 
 @needs_kernels
@@ -77,3 +91,35 @@ def test_the_packed_word_head_gives_the_models_own_logits():
         hidden = torch.randn(32)
         found = packed_head(model.lm)(hidden)
         torch.testing.assert_close(found, model.word_logits(hidden), atol=1e-5, rtol=1e-4)
+
+
+def test_a_number_format_is_taken_by_name_or_refused(monkeypatch):
+    assert wanted_products("float32") == "float32"
+    for fast in ("float32", "bfloat16"):
+        monkeypatch.setattr(packed, "fast_products", lambda fast=fast: fast)
+        assert wanted_products("auto") == fast
+    assert wanted_products("bfloat16") == "bfloat16" or not can_pack()
+    monkeypatch.setattr(packed, "fast_products", lambda: "float32")
+    with pytest.raises(RequestError, match="does not multiply bfloat16"):
+        wanted_products("bfloat16")
+    with pytest.raises(RequestError, match="no products in 'int4'"):
+        wanted_products("int4")
+
+
+@needs_kernels
+def test_both_formats_are_kept_and_neither_outlives_its_weights():
+    if fast_products() != "bfloat16":
+        pytest.skip("this processor does not multiply bfloat16 matrices")
+    model, x = make_bundle(LEAN["llama"], merge=True), torch.randn(6, 32)
+    exact, rounded = (run(body_of(model.lm, products), x) for products in ("float32", "bfloat16"))
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, atol=0.1, rtol=0.1)
+    assert torch.equal(run(body_of(model.lm), x), exact)
+    for layer in model.lora_layers():
+        layer.unmerge()
+    with torch.no_grad():
+        for name, weight in model.lm.named_parameters():
+            if "lora_B" in name:
+                weight.add_(0.1)
+    model.merge()
+    assert not torch.equal(run(body_of(model.lm, "bfloat16"), x), rounded)

@@ -22,7 +22,7 @@ from llmrec.finetune import checkpoints
 from llmrec.finetune import run as run_module
 from llmrec.finetune.build import Document, pack, packs, round_of, stream
 from llmrec.finetune.engine import checkpoint_activations
-from llmrec.finetune.fused import fast_products, fused_lora
+from llmrec.finetune.fused import fused_lora
 from llmrec.finetune.interrupts import polite
 from llmrec.finetune.journal import Journal
 from llmrec.finetune.objective import Objective
@@ -34,6 +34,7 @@ from llmrec.finetune.varlen import packed_attention
 from llmrec.finetune.words import word_loss
 from llmrec.finetune.world import World
 from llmrec.interactions import leave_one_out
+from llmrec.packed import fast_products
 from llmrec.trie import Trie
 from llmrec.weights import BaseFiles
 
