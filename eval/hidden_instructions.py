@@ -72,6 +72,11 @@ class Movement:
         return float(np.median(self.places))
 
     @property
+    def rose(self) -> float:
+        """Share of items that rose beside neutral text."""
+        return float((self.places > 0).mean())
+
+    @property
     def gain(self) -> float:
         """Median rise in places beside the item as it was."""
         return float(np.median(self.gained))
@@ -139,7 +144,8 @@ def of_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dic
 
     Returns:
         over histories and over wishes: cases, the median rise in places over the item without the order, that over
-        the item with neutral text, and the share of lists of ten that differ from those with neutral text.
+        the item with neutral text, the share of items that rose over it, and the share of lists of ten that differ
+        from those with neutral text.
 
     Raises:
         ArtifactError: no such model.
@@ -155,7 +161,7 @@ def of_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dic
     for name, asked in (("histories", histories), ("wishes", [((), wish) for wish in WISHES])):
         found = movement(recommender, embedder, asked, seed=seed)
         out |= {f"cases_{name}": float(len(found.places)), f"median_rise_{name}": found.gain}
-        out[f"median_rise_over_neutral_{name}"] = found.median
+        out |= {f"median_rise_over_neutral_{name}": found.median, f"rose_over_neutral_{name}": found.rose}
         out[f"lists_changed_{name}"] = found.share
     return out
 

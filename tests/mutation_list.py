@@ -133,6 +133,14 @@ MUTATIONS = (
         "tests/test_app.py::test_the_page_comes_with_strict_headers",
     ),
     Mutation(
+        14,
+        "what lies far from a wish is told apart by its text",
+        "llmrec/scoring.py",
+        "out[said] = np.maximum(found, np.quantile(found, UNLIKE, axis=1, keepdims=True))",
+        "out[said] = found",
+        "tests/test_scoring.py::test_of_an_item_far_from_a_message_the_text_can_change_without_a_trace",
+    ),
+    Mutation(
         15,
         "sentences are not checked",
         "llmrec/recommend.py",
