@@ -46,12 +46,14 @@ class Asking:
         users: int64[u], numbers of users with a test target.
         seed: of the candidates.
         products: number format of the language model's matrix products.
+        blind: rows for which the prompt has no user vector.
     """
 
     fusions: Mapping[str, Fusion]
     users: Rows
     seed: int
     products: Products = "float32"
+    blind: tuple[str, ...] = ()
 
 
 def rank_rows(
@@ -102,7 +104,7 @@ def kept(asked: Asking, model: Path, below: Path, split: Split) -> Iterator[Path
         made,
         split.train.fingerprint, fingerprint_bytes(manifest.read_bytes()), fingerprint_bytes(split.test.tobytes()),
         {name: dict(own.weights) for name, own in asked.fusions.items()}, asked.users.tolist(), asked.seed,
-        asked.products,
+        asked.products, sorted(asked.blind),
     ]  # fmt: skip
     yield below / f"lists-{fingerprint_bytes(json.dumps(named, sort_keys=True).encode())[:16]}"
 
@@ -146,7 +148,10 @@ def _elsewhere(asked: Asking, opener: Opener, file: Path) -> None:
 
 
 def _rank(asked: Asking, scorer: Scorer, split: Split, file: Path) -> None:
-    rankers = [PartsRanker(name, scorer, fusion) for name, fusion in asked.fusions.items()]
+    without = RememberingScorer.of(replace(scorer, user_vector=False))
+    rankers = [
+        PartsRanker(name, without if name in asked.blind else scorer, fusion) for name, fusion in asked.fusions.items()
+    ]
     found = rank_each(rankers, split, "test", scorer.trie.n, conditions(asked.seed), asked.users, BATCH)
     columns = {
         f"{name}|{condition}|{what}": values

@@ -34,6 +34,7 @@ from llmrec.rank import Ranker
 
 SPLITS = ("loo", "time")
 OURS = ("llm", "hybrid")
+BLIND = "llm, no user vector"
 SHOWN = 8  # latest items of a history in the list of answers
 
 
@@ -129,10 +130,12 @@ def _ours(
     if subject.recommender is None:
         return {}
     recommender = remembering(subject.recommender)  # all these rows read a history once
-    fusions = {"llm": Fusion({"llm": 1.0}), "hybrid": recommender.fusions["history"]}
+    alone = Fusion({"llm": 1.0})
+    fusions = {"llm": alone, BLIND: alone, "hybrid": recommender.fusions["history"]}
     console.print("fitting the fusion again without each of its parts")
     fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed)}
-    asked = Asking(fusions, target_users(subject.split, "test", limit, seed), seed, recommender.model.products)
+    users, products = target_users(subject.split, "test", limit, seed), recommender.model.products
+    asked = Asking(fusions, users, seed, products, blind=(BLIND,))
     with kept(asked, subject.path, work, subject.split) as folder, progress_bar(console) as progress:
         task = progress.add_task("ranking with the model", total=None)
         return rank_rows(

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from llmrec.errors import RequestError
-from llmrec.eval.baselines_tuning import USERS, Grid, Params, Trial, TuningLog, Validation, search
+from llmrec.eval.baselines_tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
 from llmrec.interactions import Interactions, Split
 from llmrec.neighbours import item_counts
 from llmrec.rank import Mask, Rows, Scores, top_k
@@ -28,6 +28,14 @@ BPR_GRID: Grid = {
     "learning_rate": (0.01, 0.03),
     "regularization": (0.01, 0.03),
     "iterations": (50, 100),
+}
+# a trial on ten thousand items takes a minute
+LARGE_ALS_GRID: Grid = {"factors": (64, 128), "regularization": (1.0, 10.0), "alpha": (4.0, 16.0)}
+LARGE_BPR_GRID: Grid = {
+    "factors": (64,),
+    "learning_rate": (0.01, 0.03),
+    "regularization": (0.01, 0.03),
+    "iterations": (100,),
 }
 ABSENT = "not measured: the package implicit is not installed (pip install 'llmrec[baselines]')"
 # Of the items that a user's factors are fitted against. With these two, lists for trained users are as good as with the
@@ -172,10 +180,16 @@ def products(users: Scores, items: Scores) -> Scores:
 
 
 def tune_als(
-    split: Split, n_items: int, grid: Grid = ALS_GRID, seed: int = 0, users: int = USERS, log: TuningLog | None = None
+    split: Split,
+    n_items: int,
+    grid: Grid | None = None,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
 ) -> tuple[ALS, list[Trial]]:
-    """Search the grid of `ALS`'s arguments, see `search`."""
+    """Search the grid of `ALS`'s arguments, see `search`; None for the one that suits the size of the catalogue."""
     _need()
+    grid = grid or (LARGE_ALS_GRID if n_items > LARGE else ALS_GRID)
 
     def make(p: Params) -> ALS:
         return ALS(split.train, n_items, int(p["factors"]), p["regularization"], p["alpha"], seed)
@@ -184,10 +198,16 @@ def tune_als(
 
 
 def tune_bpr(
-    split: Split, n_items: int, grid: Grid = BPR_GRID, seed: int = 0, users: int = USERS, log: TuningLog | None = None
+    split: Split,
+    n_items: int,
+    grid: Grid | None = None,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
 ) -> tuple[BPR, list[Trial]]:
-    """Search the grid of `BPR`'s arguments, see `search`."""
+    """Search the grid of `BPR`'s arguments, see `search`; None for the one that suits the size of the catalogue."""
     _need()
+    grid = grid or (LARGE_BPR_GRID if n_items > LARGE else BPR_GRID)
 
     def make(p: Params) -> BPR:
         iterations, rate = int(p["iterations"]), p["learning_rate"]

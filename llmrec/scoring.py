@@ -86,6 +86,7 @@ class Scorer:
         beams: paths kept a level, None for all (exact).
         threads: that score a request.
         likeness: how the texts of a history are compared with those of other items.
+        user_vector: whether the prompt ends with what the encoder makes of the history.
     """
 
     model: RecModel
@@ -98,6 +99,7 @@ class Scorer:
     beams: int | None = None
     threads: int = THREADS
     likeness: ProfileSettings = _AS_EMBEDDED
+    user_vector: bool = True
 
     def parts(
         self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None, llm: np.ndarray | None = None
@@ -182,7 +184,8 @@ class Scorer:
     def prompt(self, history: np.ndarray, message: str = "") -> Rendered:
         """What the language model is given for one request."""
         recent = tuple(ItemRef(int(r)) for r in history[-self.window :])
-        user = (UserRef(self.model.encoder.encode([history])[0]),) if len(history) else ()
+        known = self.user_vector and len(history)
+        user = (UserRef(self.model.encoder.encode([history])[0]),) if known else ()
         slots: dict[str, Slot] = {"domain": self.domain, "history": recent + user, "user": (), "message": message}
         if not message:
             phrase = load("next_item").user[0]

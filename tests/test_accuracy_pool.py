@@ -73,8 +73,9 @@ def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path,
         folder(Asking(FUSIONS, asked.users[1:], 0)),
         folder(Asking(FUSIONS, asked.users, 1)),
         folder(Asking(FUSIONS, asked.users, 0, "bfloat16")),
+        folder(Asking(FUSIONS, asked.users, 0, blind=("llm",))),
     ]
-    assert len({first, *others}) == 6
+    assert len({first, *others}) == 7
     for code in (("c" * 40, True), (None, False)):  # changed or unknown code: nothing is kept
         passing = folder(code=code)
         assert passing.parent != tmp_path and not passing.exists()

@@ -68,7 +68,9 @@ def world(recommender, monkeypatch):
 def test_a_run_leaves_values_lists_tuning_and_a_result(world, tmp_path):
     table = run_accuracy(None, None, tmp_path)
     without = {f"hybrid, no {part}" for part in ("encoder", "llm", "neighbours")}
-    assert set(table.estimates) == BASELINES | FACTORS | {"llm", "hybrid"} | without
+    assert set(table.estimates) == BASELINES | FACTORS | {"llm", "llm, no user vector", "hybrid"} | without
+    one, other = (table.measured.values[name]["ndcg@10"] for name in ("llm", "llm, no user vector"))
+    assert not np.array_equal(one, other)
     value = json.loads((tmp_path / "accuracy-toy.json").read_text())
     assert value["suite"] == "accuracy" and value["provenance"]["command"] == "llmrec eval --suite accuracy"
     told = value["protocol"]

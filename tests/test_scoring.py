@@ -41,6 +41,14 @@ def test_no_message_is_even():
     assert np.unique(make_recommender().scorer.words([""])).size == 1
 
 
+def test_without_the_user_vector_only_the_language_model_reads_another_prompt():
+    scorer, history = make_recommender().scorer, np.array([2, 4], np.int64)
+    without = replace(scorer, user_vector=False)
+    assert len(without.prompt(history).users) == 0 and len(scorer.prompt(history).users) == 1
+    one, other = scorer.parts([history]), without.parts([history])
+    assert {name for name in one if not np.array_equal(one[name], other[name])} == {"llm"}
+
+
 @needs_bfloat16
 def test_products_in_bfloat16_give_nearly_the_same_scores():
     exact, rounded = make_recommender(), make_recommender()
