@@ -127,7 +127,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Directory for the result file.")],
     suite: Annotated[
         str,
-        typer.Option(help="accuracy, stability, retention, grounding, conversation, reliability, report or all."),
+        typer.Option(
+            help="accuracy, stability, retention, grounding, conversation, semantic-ids, reliability, report or all."
+        ),
     ] = "accuracy",
     model: Model = None,
     data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,

@@ -84,6 +84,12 @@ def _conversation(job: Job) -> None:
     run_conversation(job.model, job.data, job.out, job.limit)
 
 
+def _semantic_ids(job: Job) -> None:
+    from llmrec.eval.semantic_ids import run_semantic_ids
+
+    run_semantic_ids(job.model, job.data, job.out, job.limit)
+
+
 # In the order in which `all` runs them; a suite is imported when it is run.
 MEASURING: Mapping[str, Callable[[Job], None]] = {
     "accuracy": _accuracy,
@@ -98,7 +104,8 @@ DIALOGUES = ("redial", "inspired")
 OF_A_THOUSAND: Mapping[str, int] = {
     "accuracy": 1000, "stability": 20, "retention": 100, "grounding": 60, "conversation": 120,
 }  # fmt: skip
-SUITES = (*MEASURING, *DIALOGUES, RELIABILITY, REPORT, ALL)
+SEMANTIC_IDS = "semantic-ids"  # of a model's vectors, made both ways
+SUITES = (*MEASURING, SEMANTIC_IDS, *DIALOGUES, RELIABILITY, REPORT, ALL)
 
 
 def run(
@@ -135,6 +142,8 @@ def run(
     job = Job(model, data, out, limit, data_dir, split, workers, wanted_products(products))
     if suite == ALL:
         everything(job)
+    elif suite == SEMANTIC_IDS:
+        _semantic_ids(job)
     elif suite in DIALOGUES:
         from llmrec.eval.crs import run_crs
 

@@ -42,8 +42,17 @@ class _Strict(BaseModel):
 
 
 class SemanticIdSettings(_Strict):
-    """Shape of the code book and the share of text in the fused vectors."""
+    """Shape of the code book, the share of text in the fused vectors, and how codes are made.
 
+    Attributes:
+        depth: codes an item.
+        size: codes a level.
+        text_dims: principal axes of the text that are kept.
+        text_weight: share of the text in the squared norm of the fused vectors.
+        method: "kmeans" for residual k-means, "rqvae" for an RQ-VAE as in TIGER.
+    """
+
+    method: Literal["kmeans", "rqvae"] = "kmeans"
     depth: int = Field(2, ge=1, le=8)
     size: int = Field(64, ge=2, le=4096)
     text_dims: int = Field(64, ge=1)

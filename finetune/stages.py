@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
+from llmrec import rqvae
 from llmrec.artifacts import fingerprint_bytes, read_manifest, writing
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder
@@ -111,15 +113,21 @@ def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> 
 
     def make() -> Mapping[str, np.ndarray]:
         fused = fuse(text, trained.item_vectors, settings.text_dims, settings.text_weight)
-        ids = fit(fused, settings.depth, settings.size, inputs.recipe.seed)
+        make_ids = rqvae.fit if settings.method == "rqvae" else fit
+        ids = make_ids(fused, settings.depth, settings.size, inputs.recipe.seed)
         inputs.say(f"semantic ids: {json.dumps(ids.statistics())}")
         return {"codes": ids.codes, "book": ids.book}
 
     fingerprint = key(
         text=fingerprint_bytes(text.tobytes()),
         items=fingerprint_bytes(trained.item_vectors.tobytes()),
-        settings=TypeAdapter(type(settings)).dump_python(settings),
+        settings=_named(TypeAdapter(type(settings)).dump_python(settings)),
         seed=inputs.recipe.seed,
     )
     arrays = stage(inputs, "semantic_ids", fingerprint, make)
     return SemanticIds(arrays["codes"], arrays["book"])
+
+
+def _named(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the method where it is the usual one: codes made before there was a choice are found again."""
+    return {name: value for name, value in settings.items() if name != "method" or value != "kmeans"}

@@ -1,13 +1,14 @@
 """Semantic IDs: every item becomes a short path of codes, alike items sharing the first ones.
 
-Residual k-means (each level quantises what the levels above left over; as in TIGER and OneRec but without the RQ-VAE,
-whose code book collapses easily) on the text vector fused with the collaborative one. Items are placed top-down under a
-capacity: a node of level l may hold at most codes ** (depth - l - 1) items, so the last level always has room to tell
-every item from every other one. Unique by construction, not by a suffix added afterwards.
+Residual k-means (each level quantises what the levels above left over, as in OneRec; `rqvae` has TIGER's way) on the
+text vector fused with the collaborative one. Items are placed top-down under a capacity: a node of level l may hold at
+most codes ** (depth - l - 1) items, so the last level always has room to tell every item from every other one.
+Paths are unique by construction, not by a suffix added afterwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -113,6 +114,19 @@ def fit(vectors: np.ndarray, depth: int, size: int, seed: int) -> SemanticIds:
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
     """
+    return SemanticIds(*place(vectors, depth, size, lambda level, left: centroids(left, size, seed + level)))
+
+
+def place(
+    vectors: np.ndarray, depth: int, size: int, book_of: Callable[[int, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Walk all items float[n, d] down together: codes int32[n, depth], unique, and the book float32[depth, size, d].
+
+    `book_of` gives the centroids float[size, d] of a level for what the levels above it left over, float[n, d].
+
+    Raises:
+        DataError: when size ** depth is smaller than the catalogue.
+    """
     n = len(vectors)
     if size**depth < n:
         raise DataError(f"{depth} levels of {size} codes hold {size**depth} items; the catalogue has {n}")
@@ -120,17 +134,26 @@ def fit(vectors: np.ndarray, depth: int, size: int, seed: int) -> SemanticIds:
     codes, book = np.zeros((n, depth), np.int32), np.zeros((depth, size, residual.shape[1]))
     group = np.zeros(n, np.int64)
     for level in range(depth):
-        book[level] = _centroids(residual, size, seed + level)
+        book[level] = book_of(level, residual)
         capacity = size ** (depth - level - 1)
         for parent in np.unique(group):
             members = np.flatnonzero(group == parent)
             codes[members, level] = _assign(residual[members], book[level], capacity)
         residual -= book[level][codes[:, level]]
         group = np.unique(codes[:, : level + 1], axis=0, return_inverse=True)[1].reshape(-1)
-    return SemanticIds(codes, book.astype(np.float32))
+    return codes, book.astype(np.float32)
 
 
-def _centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
+def nearest(vectors: np.ndarray, book: np.ndarray) -> np.ndarray:
+    """int32[n, depth]: the codes that vectors float[n, d] would get if there were room for everybody everywhere."""
+    residual, out = np.asarray(vectors, np.float64).copy(), []
+    for centres in np.asarray(book, np.float64):
+        out.append(_distances(residual, centres).argmin(axis=1))
+        residual -= centres[out[-1]]
+    return np.stack(out, axis=1).astype(np.int32)
+
+
+def centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
     """float64[size, d]. One thread: parallel sums change the last bits, and the codes must be reproducible."""
     from sklearn.cluster import KMeans  # a second of start-up that only training needs; before its threads are limited
 

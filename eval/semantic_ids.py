@@ -1,0 +1,111 @@
+"""Ways to make semantic IDs on one catalogue: residual k-means beside an RQ-VAE, on the vectors of a trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from llmrec import rqvae, semid
+from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_result
+from llmrec.eval.requests import open_measured
+from llmrec.finetune.recipe import SemanticIdSettings
+from llmrec.recommend import Recommender
+from llmrec.semid import SemanticIds
+from llmrec.semid_check import Diagnosis, diagnose
+
+SEEDS = 3
+Made = tuple[SemanticIds, np.ndarray]  # and the codes that there would be without regard to room
+
+
+def run_semantic_ids(
+    model: str | Path | None, data: str | Path | None, out: Path, seeds: int | None = None, seed: int = 0
+) -> list[Row]:
+    """Make the codes of a model's catalogue both ways, several times; writes `semantic-ids-<dataset>.json` to `out`.
+
+    Args:
+        model: model directory, None for the shipped one: its text and item vectors, its shape of the code book.
+        data: its data, None for what the model names.
+        out: directory of the result.
+        seeds: how often, `SEEDS` when None; the intervals are the least and the greatest value.
+        seed: the first.
+    """
+    started = time.monotonic()
+    console = Console(stderr=True)
+    recommender, _ = open_measured(model, data)
+    vectors, shape = fused(recommender)
+    rows = []
+    for name, make in (("residual k-means", by_kmeans), ("rq-vae", by_rqvae)):
+        console.print(f"{name}: {len(vectors)} items, {shape.depth} levels of {shape.size} codes")
+        found = [diagnose(*_made(make, vectors, shape, at), seed=at) for at in range(seed, seed + (seeds or SEEDS))]
+        rows.append(Row(name, _spread([_flat(one) for one in found])))
+    _print(rows)
+    name = Path(str(recommender.data_name)).name
+    protocol = {
+        "vectors": "whitened text beside the encoder's item vectors, as the model's recipe fuses them",
+        "shape": f"{shape.depth} levels of {shape.size} codes, {len(vectors)} items",
+        "interval": f"least and greatest of {seeds or SEEDS} seeds",
+        "rq-vae": asdict(rqvae.RqVaeConfig()),
+    }
+    command = "llmrec eval --suite semantic-ids" + (f" --limit {seeds}" if seeds else "")
+    came = provenance(seed, command, time.monotonic() - started, len(vectors))
+    write_result(out / f"semantic-ids-{name}.json", "semantic-ids", name, protocol, rows, targets(rows), came)
+    return rows
+
+
+def fused(recommender: Recommender) -> tuple[np.ndarray, SemanticIdSettings]:
+    """The vectors that the model's codes are made from, float32[n, d], and their settings."""
+    shape = SemanticIdSettings.model_validate(recommender.model_card["recipe"]["semantic_ids"])
+    items = recommender.model.encoder.item_vectors
+    return semid.fuse(recommender.scorer.text, items, shape.text_dims, shape.text_weight), shape
+
+
+def by_kmeans(vectors: np.ndarray, depth: int, size: int, seed: int) -> Made:
+    """Codes by residual k-means."""
+    ids = semid.fit(vectors, depth, size, seed)
+    return ids, semid.nearest(vectors, ids.book)
+
+
+def by_rqvae(vectors: np.ndarray, depth: int, size: int, seed: int) -> Made:
+    """Codes by an RQ-VAE."""
+    found = rqvae.quantise(vectors, depth, size, seed)
+    return rqvae.placed(vectors, found, seed), semid.nearest(found.latent, found.book)
+
+
+def targets(rows: Sequence[Row]) -> list[Target]:
+    """Collisions of the one that is used."""
+    return [Target("kmeans_collisions", rows[0].metrics["collisions"].mean)]
+
+
+def _made(
+    make: Callable[[np.ndarray, int, int, int], Made], vectors: np.ndarray, shape: SemanticIdSettings, seed: int
+) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
+    ids, nearest = make(vectors, shape.depth, shape.size, seed)
+    return ids, vectors, nearest
+
+
+def _flat(found: Diagnosis) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name, value in asdict(found).items():
+        if isinstance(value, tuple):
+            out |= {f"{name}_level_{level}": float(one) for level, one in enumerate(value, start=1)}
+        elif value is not None:
+            out[name] = float(value)
+    return out
+
+
+def _spread(values: Sequence[dict[str, float]]) -> dict[str, Estimate]:
+    lists = {name: [one[name] for one in values] for name in values[0]}
+    return {name: Estimate(float(np.mean(own)), (min(own), max(own))) for name, own in lists.items()}
+
+
+def _print(rows: Sequence[Row]) -> None:
+    table = Table("", *(row.name for row in rows))
+    for name in rows[0].metrics:
+        table.add_row(name.replace("_", " "), *(f"{row.metrics[name].mean:.4g}" for row in rows))
+    Console().print(table)

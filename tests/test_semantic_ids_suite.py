@@ -1,0 +1,47 @@
+"""The suite that makes codes both ways."""
+
+import json
+
+import numpy as np
+import pytest
+from toy_recommender import make_recommender
+
+from llmrec.eval import semantic_ids
+from llmrec.interactions import leave_one_out
+from llmrec.rqvae import RqVaeConfig
+
+
+@pytest.fixture
+def recommender(monkeypatch):
+    made = make_recommender()
+    made.model_card["recipe"] = {"semantic_ids": {"depth": 3, "size": 4, "text_dims": 8, "text_weight": 0.5}}
+    monkeypatch.setattr(semantic_ids, "open_measured", lambda *_: (made, leave_one_out(made.interactions)))
+    usual = semantic_ids.rqvae.quantise
+    few = RqVaeConfig(hidden=(8,), latent=4, epochs=2)
+    monkeypatch.setattr(semantic_ids.rqvae, "quantise", lambda *given: usual(*given, few))
+    return made
+
+
+def test_both_ways_are_measured_on_the_models_own_vectors(recommender, tmp_path, capsys):
+    rows = semantic_ids.run_semantic_ids(None, None, tmp_path, seeds=2)
+    assert [row.name for row in rows] == ["residual k-means", "rq-vae"]
+    value = json.loads((tmp_path / "semantic-ids-data.json").read_text())
+    for row in value["rows"]:
+        metrics = row["metrics"]
+        assert {"collisions", "moved", "kept_together", "hourglass", "usage_level_3", "left_level_1"} <= set(metrics)
+        for one in metrics.values():
+            assert one["ci95"][0] <= one["mean"] <= one["ci95"][1]
+    (target,) = value["targets"]
+    assert target["name"] == "kmeans_collisions"
+    assert target["value"] == pytest.approx(rows[0].metrics["collisions"].mean, abs=1e-6)
+    assert "residual k-means" in capsys.readouterr().out
+
+
+def test_what_is_quantised_is_text_beside_item_vectors(recommender):
+    vectors, shape = semantic_ids.fused(recommender)
+    dims = recommender.model.encoder.item_vectors.shape[1]
+    assert vectors.shape == (12, 8 + dims) and (shape.depth, shape.size) == (3, 4)
+    for name, made in (("k", semantic_ids.by_kmeans), ("r", semantic_ids.by_rqvae)):
+        ids, nearest = made(vectors, 3, 4, 0)
+        assert nearest.shape == ids.codes.shape, name
+        assert len(np.unique(ids.codes, axis=0)) == 12
