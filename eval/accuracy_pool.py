@@ -153,6 +153,7 @@ def _rank(asked: Asking, scorer: Scorer, split: Split, file: Path) -> None:
         PartsRanker(name, without if name in asked.blind else scorer, fusion) for name, fusion in asked.fusions.items()
     ]
     found = rank_each(rankers, split, "test", scorer.trie.n, conditions(asked.seed), asked.users, BATCH)
+    without.memory.clear()  # requests and scorer hold each other: half a gigabyte a stretch until they are collected
     columns = {
         f"{name}|{condition}|{what}": values
         for name, own in found.items()

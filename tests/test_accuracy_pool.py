@@ -79,3 +79,18 @@ def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path,
     for code in (("c" * 40, True), (None, False)):  # changed or unknown code: nothing is kept
         passing = folder(code=code)
         assert passing.parent != tmp_path and not passing.exists()
+
+
+def test_a_stretch_leaves_nothing_behind(world, tmp_path, monkeypatch):
+    _, recommender, split, opener = world
+    made = []
+    usual = accuracy_pool.RememberingScorer.of
+
+    def remembered(scorer):
+        made.append(usual(scorer))
+        return made[-1]
+
+    monkeypatch.setattr(accuracy_pool.RememberingScorer, "of", staticmethod(remembered))
+    asked = Asking(FUSIONS, target_users(split, "test"), 0, blind=("llm",))
+    rank_rows(asked, recommender.scorer, split, tmp_path / "one", 1, opener)
+    assert made and not any(one.memory for one in made)
