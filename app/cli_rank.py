@@ -29,6 +29,9 @@ def rank(
     workers: Annotated[int | None, typer.Option(help="Processes, one core each; all cores when left out.")] = None,
     part: Annotated[int | None, typer.Option(help="Requests of a part, the unit that a kill loses.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Discard what earlier runs have finished.")] = False,
+    products: Annotated[
+        str, typer.Option(help="Matrix products: float32, bfloat16, or auto for the faster one here.")
+    ] = "float32",
     ray: Annotated[bool, typer.Option("--ray", help="Run as a Ray Data job.")] = False,
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")] = False,
@@ -50,7 +53,7 @@ def rank(
         raise RequestError(f"--output is {str(output)!r}; its name must end in .parquet")
     from llmrec.batch import Settings
 
-    settings = Settings(model, data, k, (int(numbers[1]), int(numbers[2])), strict, part, restart)
+    settings = Settings(model, data, k, (int(numbers[1]), int(numbers[2])), strict, part, restart, products)
     report = _watched(input, output, settings, _runner(workers, ray, address))
     if as_json:
         typer.echo(_json(report, output))

@@ -22,6 +22,7 @@ from llmrec.batch_job import Job
 from llmrec.batch_rank import Ids, resolve
 from llmrec.datasets import open_data
 from llmrec.errors import ArtifactError, RequestError
+from llmrec.packed import wanted_products
 from llmrec.pretrained import KIND
 from llmrec.recommend import MAX_K, SHIPPED
 
@@ -41,6 +42,8 @@ class Settings:
         strict: refuse unknown ids instead of leaving them out and counting them.
         part: requests of a part, by the size of the input when None; changes no byte of the output.
         restart: discard finished parts and an output that is there.
+        products: number format of the language model's matrix products: float32, bfloat16, or auto for the faster one
+            here; another one is another job, for scores differ in the third digit.
     """
 
     model: Path | None = None
@@ -50,6 +53,7 @@ class Settings:
     strict: bool = False
     part: int | None = None
     restart: bool = False
+    products: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
     """
     if input.resolve() == output.resolve():
         raise RequestError(f"--output {str(output)!r} is the input; give another file")
+    products = wanted_products(settings.products)
     model, data = places(settings.model, settings.data)
     catalog, interactions = open_data(data)
     expect_fingerprint(read_manifest(model, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
@@ -129,10 +134,10 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
         counts += resolve(row, ids, settings.k, settings.strict)[1]
     content = (survey.sha256, sha256_file(model / "manifest.json"), catalog.fingerprint, interactions.fingerprint)
     versions = (version("llmrec"), version("torch"))
-    id = batch_job.identity(*content, *versions, settings.k, start, stop)
+    id = batch_job.identity(*content, *versions, settings.k, start, stop, *({products} - {"float32"}))
     part = settings.part or batch_job.part_size(stop - start)
     where = (str(input.resolve()), str(output.resolve()), str(model))
-    return Job(*where, data, settings.k, start, stop, part, survey.numbers, id), counts
+    return Job(*where, data, settings.k, start, stop, part, survey.numbers, id, products), counts
 
 
 def places(model: Path | None, data: str | None) -> tuple[Path, str]:

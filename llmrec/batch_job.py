@@ -28,6 +28,7 @@ from llmrec import batch_input
 from llmrec.artifacts import fingerprint_bytes, write_bytes_atomic, write_json_atomic
 from llmrec.batch_rank import BatchRanker, Ids, one_thread, resolve
 from llmrec.errors import ArtifactError, DataError, RequestError
+from llmrec.packed import Products
 
 FORMAT = 1
 GROUP = 2**16  # rows of a row group of the output
@@ -50,6 +51,7 @@ class Job:
         part: requests of a part.
         numbers: whether request ids are numbers.
         id: hash of all that decides what comes out.
+        products: number format of the language model's matrix products.
     """
 
     input: str
@@ -62,6 +64,7 @@ class Job:
     part: int
     numbers: bool
     id: str
+    products: Products = "float32"
 
     @property
     def work(self) -> Path:

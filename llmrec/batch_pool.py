@@ -18,6 +18,7 @@ from multiprocessing import connection
 from llmrec.batch_job import Job, rank_part
 from llmrec.batch_rank import BatchRanker, Ids
 from llmrec.errors import RequestError
+from llmrec.packed import wanted_products
 from llmrec.recommend import Recommender
 
 Loader = Callable[[str, str | None], Recommender]  # of a model directory and prepared data, None for the model's own
@@ -97,6 +98,11 @@ def _rank(job: Job, part: int, loader: Loader) -> int:
 
 
 def ready(job: Job, loader: Loader) -> tuple[BatchRanker, Ids]:
-    """The model of a job, loaded, and its ids."""
+    """The model of a job, loaded, and its ids.
+
+    Raises:
+        RequestError: this machine does not multiply in the job's number format.
+    """
     recommender = loader(job.model, job.data)
+    recommender.model.products = wanted_products(job.products)
     return BatchRanker(recommender), Ids.of(recommender.catalog, recommender.interactions)

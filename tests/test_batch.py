@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from toy_ranking import load, make_world
 
-from llmrec import batch_input, batch_job, batch_pool
+from llmrec import batch_input, batch_job, batch_pool, packed
 from llmrec.batch import Settings, rank_file
 from llmrec.errors import ArtifactError, DataError, RequestError
+from llmrec.packed import can_pack, fast_products
 from llmrec.recommend import Request
 
 REQUESTS = [
@@ -417,3 +418,28 @@ def test_on_the_command_line_an_error_is_one_line_and_digits_are_plain(model, tm
     assert isinstance(wrong.exception, DataError) and not wrong.output.strip()  # what `llmrec` prints in one line
     digits = CliRunner().invoke(app, ["rank", *where, "--shard", "\u0661/\u0662"])
     assert isinstance(digits.exception, RequestError) and "i/n" in str(digits.exception)
+
+
+def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tmp_path):
+    if fast_products() != "bfloat16" or not can_pack():
+        pytest.skip("this processor does not multiply bfloat16 matrices")
+    source = lines(tmp_path / "requests.jsonl", many(24))
+    run = partial(batch_pool.run, workers=1, loader=load)
+    found = {}
+    for name, part in (("float32", None), ("bfloat16", None), ("auto", 5)):
+        output = tmp_path / f"{name}.parquet"
+        rank_file(source, output, Settings(model, part=part, products=name), run)
+        found[name] = pq.read_table(output)
+    assert found["auto"].equals(found["bfloat16"])  # however it is cut
+    one, other = (found[name].to_pandas() for name in ("float32", "bfloat16"))
+    assert len(one) == len(other) and not one["score"].equals(other["score"])
+    np.testing.assert_allclose(other["score"], one["score"], atol=0.3)  # of random weights
+    again = rank_file(source, tmp_path / "float32.parquet", Settings(model, products="bfloat16"), run)
+    assert again.resumed == 0 and pq.read_table(tmp_path / "float32.parquet").equals(found["bfloat16"])
+
+
+def test_products_that_cannot_be_are_refused_before_anything_is_read(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "fast_products", lambda: "float32")
+    for name, words in (("bfloat16", "does not multiply bfloat16"), ("int4", "no products in 'int4'")):
+        with pytest.raises(RequestError, match=words):
+            rank_file(tmp_path / "none.jsonl", tmp_path / "out.parquet", Settings(model, products=name))
