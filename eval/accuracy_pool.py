@@ -80,12 +80,15 @@ def rank_rows(
         RequestError: the system ended a process, most likely for want of memory.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stretches = [asked.users[at : at + STRETCH] for at in range(0, len(asked.users), STRETCH)]
-    files = [folder / f"{number:05d}.npz" for number in range(len(stretches))]
-    missing = [number for number, file in enumerate(files) if not file.is_file()]
-    done = len(asked.users) - sum(len(stretches[number]) for number in missing)
-    for number in _ranked(asked, scorer, split, stretches, files, missing, workers, opener):
-        done += len(stretches[number])
+    starts = range(0, len(asked.users), STRETCH)
+    files = [folder / f"{number:05d}.npz" for number in range(len(starts))]
+    stretches = [
+        (replace(asked, users=asked.users[at : at + STRETCH]), file) for at, file in zip(starts, files, strict=True)
+    ]
+    todo = [(own, file) for own, file in stretches if not file.is_file()]
+    done = len(asked.users) - sum(len(own.users) for own, _ in todo)
+    for count in _ranked(todo, scorer, split, workers, opener):
+        done += count
         if progress is not None:
             progress("hybrid", done, len(asked.users))
     return _joined(asked, split, files)
@@ -110,26 +113,16 @@ def kept(asked: Asking, model: Path, below: Path, split: Split) -> Iterator[Path
 
 
 def _ranked(
-    asked: Asking,
-    scorer: Scorer,
-    split: Split,
-    stretches: Sequence[Rows],
-    files: Sequence[Path],
-    missing: Sequence[int],
-    workers: int,
-    opener: Opener,
+    todo: Sequence[tuple[Asking, Path]], scorer: Scorer, split: Split, workers: int, opener: Opener
 ) -> Iterator[int]:
-    """Rank what is missing; yields the number of each stretch that is done."""
-    if workers == 1 or len(missing) < 2:
-        for number in missing:
-            _rank(replace(asked, users=stretches[number]), scorer, split, files[number])
-            yield number
+    """Rank stretches into their files; yields the number of users of each that is done."""
+    if workers == 1 or len(todo) < 2:
+        for own, file in todo:
+            _rank(own, scorer, split, file)
+            yield len(own.users)
         return
-    with processes(min(workers, len(missing))) as pool:
-        running = {
-            pool.submit(_elsewhere, replace(asked, users=stretches[number]), opener, files[number]): number
-            for number in missing
-        }
+    with processes(min(workers, len(todo))) as pool:
+        running = {pool.submit(_elsewhere, own, opener, file): len(own.users) for own, file in todo}
         for one in as_completed(running):
             one.result()
             yield running[one]
