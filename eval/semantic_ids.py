@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -14,12 +15,20 @@ from rich.table import Table
 from llmrec import rqvae, semid
 from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_result
 from llmrec.eval.requests import open_measured
-from llmrec.finetune.recipe import SemanticIdSettings
 from llmrec.recommend import Recommender
 from llmrec.semid import SemanticIds
 from llmrec.semid_check import Diagnosis, diagnose
 
 SEEDS = 3
+
+
+class Shape(NamedTuple):
+    """Levels, and codes a level."""
+
+    depth: int
+    size: int
+
+
 Made = tuple[SemanticIds, np.ndarray]  # and the codes that there would be without regard to room
 
 
@@ -58,11 +67,12 @@ def run_semantic_ids(
     return rows
 
 
-def fused(recommender: Recommender) -> tuple[np.ndarray, SemanticIdSettings]:
-    """The vectors that the model's codes are made from, float32[n, d], and their settings."""
-    shape = SemanticIdSettings.model_validate(recommender.model_card["recipe"]["semantic_ids"])
-    items = recommender.model.encoder.item_vectors
-    return semid.fuse(recommender.scorer.text, items, shape.text_dims, shape.text_weight), shape
+def fused(recommender: Recommender) -> tuple[np.ndarray, Shape]:
+    """The vectors that the model's codes are made from, float32[n, d], and the shape of its code book."""
+    recipe, ids = recommender.model_card["recipe"]["semantic_ids"], recommender.model.vocab.ids
+    text, items = recommender.scorer.text, recommender.model.encoder.item_vectors
+    vectors = semid.fuse(text, items, int(recipe["text_dims"]), float(recipe["text_weight"]))
+    return vectors, Shape(ids.depth, ids.size)
 
 
 def by_kmeans(vectors: np.ndarray, depth: int, size: int, seed: int) -> Made:
@@ -83,7 +93,7 @@ def targets(rows: Sequence[Row]) -> list[Target]:
 
 
 def _made(
-    make: Callable[[np.ndarray, int, int, int], Made], vectors: np.ndarray, shape: SemanticIdSettings, seed: int
+    make: Callable[[np.ndarray, int, int, int], Made], vectors: np.ndarray, shape: Shape, seed: int
 ) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
     ids, nearest = make(vectors, shape.depth, shape.size, seed)
     return ids, vectors, nearest

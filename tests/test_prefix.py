@@ -37,8 +37,8 @@ class Counting:
         self.rows = 0
         original = decode.body_of
 
-        def counted(lm):
-            body = original(lm)
+        def counted(*given):
+            body = original(*given)
             forward = type(body).forward
 
             def counting(this, x, *args, **kwargs):

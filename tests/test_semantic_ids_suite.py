@@ -14,7 +14,7 @@ from llmrec.rqvae import RqVaeConfig
 @pytest.fixture
 def recommender(monkeypatch):
     made = make_recommender()
-    made.model_card["recipe"] = {"semantic_ids": {"depth": 3, "size": 4, "text_dims": 8, "text_weight": 0.5}}
+    made.model_card["recipe"] = {"semantic_ids": {"text_dims": 8, "text_weight": 0.5}}
     monkeypatch.setattr(semantic_ids, "open_measured", lambda *_: (made, leave_one_out(made.interactions)))
     usual = semantic_ids.rqvae.quantise
     few = RqVaeConfig(hidden=(8,), latent=4, epochs=2)
@@ -28,7 +28,7 @@ def test_both_ways_are_measured_on_the_models_own_vectors(recommender, tmp_path,
     value = json.loads((tmp_path / "semantic-ids-data.json").read_text())
     for row in value["rows"]:
         metrics = row["metrics"]
-        assert {"collisions", "moved", "kept_together", "hourglass", "usage_level_3", "left_level_1"} <= set(metrics)
+        assert {"collisions", "moved", "kept_together", "usage_level_2", "left_level_1"} <= set(metrics)
         for one in metrics.values():
             assert one["ci95"][0] <= one["mean"] <= one["ci95"][1]
     (target,) = value["targets"]
@@ -40,7 +40,10 @@ def test_both_ways_are_measured_on_the_models_own_vectors(recommender, tmp_path,
 def test_what_is_quantised_is_text_beside_item_vectors(recommender):
     vectors, shape = semantic_ids.fused(recommender)
     dims = recommender.model.encoder.item_vectors.shape[1]
-    assert vectors.shape == (12, 8 + dims) and (shape.depth, shape.size) == (3, 4)
+    assert vectors.shape == (12, 8 + dims) and shape == (
+        recommender.model.vocab.ids.depth,
+        recommender.model.vocab.ids.size,
+    )
     for name, made in (("k", semantic_ids.by_kmeans), ("r", semantic_ids.by_rqvae)):
         ids, nearest = made(vectors, 3, 4, 0)
         assert nearest.shape == ids.codes.shape, name
