@@ -45,6 +45,6 @@ def test_what_is_quantised_is_text_beside_item_vectors(recommender):
         recommender.model.vocab.ids.size,
     )
     for name, made in (("k", semantic_ids.by_kmeans), ("r", semantic_ids.by_rqvae)):
-        ids, nearest = made(vectors, 3, 4, 0)
-        assert nearest.shape == ids.codes.shape, name
-        assert len(np.unique(ids.codes, axis=0)) == 12
+        codes, nearest = made(vectors, 3, 4, 0)
+        assert nearest.shape == codes.codes.shape, name
+        assert len(np.unique(codes.codes, axis=0)) == 12
