@@ -32,7 +32,7 @@ from llmrec.recommend import Recommender
 from llmrec.scoring import Scorer
 
 STRETCH = 64  # users: some ten seconds of work with the shipped model
-BATCH = 8  # users of a call; the language model reads one history at a time anyhow
+BATCH = 8  # users whose searches share the language model's passes
 Opener = Callable[[], tuple[Recommender, Split]]
 Found = dict[str, dict[str, Lists]]
 

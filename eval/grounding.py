@@ -26,6 +26,7 @@ from llmrec.eval.lists import target_users
 from llmrec.eval.metrics import bootstrap_ci
 from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_per_user, write_result
 from llmrec.eval.requests import Reply, ask, open_base, open_measured, progress_bar
+from llmrec.eval.semantic_ids import by_level
 from llmrec.model import RecModel
 from llmrec.recommend import Recommender, Request
 
@@ -158,12 +159,7 @@ def targets(values: Sequence[Value]) -> list[Target]:
 
 def _semantic_ids(recommender: Recommender) -> Row:
     """Usage, perplexity and duplicates of the codes: properties of the catalogue's paths, without intervals."""
-    found: dict[str, float] = {}
-    for name, value in recommender.model.vocab.ids.statistics().items():
-        if isinstance(value, list):
-            found |= {f"{name}_level_{level}": float(one) for level, one in enumerate(value, start=1)}
-        elif isinstance(value, int | float):
-            found[name] = float(value)
+    found = by_level(recommender.model.vocab.ids.statistics())
     return Row("semantic IDs", {name: Estimate(value, (value, value)) for name, value in found.items()})
 
 

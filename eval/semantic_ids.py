@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_result
 from llmrec.eval.requests import open_measured
 from llmrec.recommend import Recommender
 from llmrec.semid import SemanticIds
-from llmrec.semid_check import Diagnosis, diagnose
+from llmrec.semid_check import diagnose
 
 SEEDS = 3
 
@@ -51,8 +51,11 @@ def run_semantic_ids(
     rows = []
     for name, make in (("residual k-means", by_kmeans), ("rq-vae", by_rqvae)):
         console.print(f"{name}: {len(vectors)} items, {shape.depth} levels of {shape.size} codes")
-        found = [diagnose(*_made(make, vectors, shape, at), seed=at) for at in range(seed, seed + (seeds or SEEDS))]
-        rows.append(Row(name, _spread([_flat(one) for one in found])))
+        found = []
+        for at in range(seed, seed + (seeds or SEEDS)):
+            ids, nearest = make(vectors, *shape, at)
+            found.append(by_level(asdict(diagnose(ids, vectors, nearest, seed=at))))
+        rows.append(Row(name, _spread(found)))
     _print(rows)
     name = Path(str(recommender.data_name)).name
     protocol = {
@@ -92,19 +95,13 @@ def targets(rows: Sequence[Row]) -> list[Target]:
     return [Target("kmeans_collisions", rows[0].metrics["collisions"].mean)]
 
 
-def _made(
-    make: Callable[[np.ndarray, int, int, int], Made], vectors: np.ndarray, shape: Shape, seed: int
-) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
-    ids, nearest = make(vectors, shape.depth, shape.size, seed)
-    return ids, vectors, nearest
-
-
-def _flat(found: Diagnosis) -> dict[str, float]:
+def by_level(values: Mapping[str, object]) -> dict[str, float]:
+    """Numbers by name, those of levels as `<name>_level_1` and so on; what is no number is left out."""
     out: dict[str, float] = {}
-    for name, value in asdict(found).items():
-        if isinstance(value, tuple):
+    for name, value in values.items():
+        if isinstance(value, list | tuple):
             out |= {f"{name}_level_{level}": float(one) for level, one in enumerate(value, start=1)}
-        elif value is not None:
+        elif isinstance(value, int | float):
             out[name] = float(value)
     return out
 

@@ -58,22 +58,28 @@ class SemanticIds:
         added = np.stack([held.place(v, self.book) for v in np.asarray(vectors, np.float64)])
         return SemanticIds(np.concatenate([self.codes, added.astype(np.int32)]), self.book)
 
+    def shares(self) -> np.ndarray:
+        """float64[depth, size]: the share of items that have each code of a level."""
+        counts = [np.bincount(line, minlength=self.size) for line in self.codes.T]
+        return np.stack(counts) / len(self.codes)
+
     def statistics(self) -> dict[str, object]:
         """Per level: share of codes in use and perplexity of their distribution; duplicates left (always 0)."""
-        usage, perplexity = [], []
-        for level in range(self.depth):
-            counts = np.bincount(self.codes[:, level], minlength=self.size)
-            p = counts[counts > 0] / counts.sum()
-            usage.append(float((counts > 0).mean()))
-            perplexity.append(float(np.exp(-(p * np.log(p)).sum())))
+        shares = self.shares()
         prefixes = np.unique(self.codes[:, :-1], axis=0, return_counts=True)[1]
         return {
             "items": len(self.codes),
-            "usage": usage,
-            "perplexity": perplexity,
+            "usage": [float((share > 0).mean()) for share in shares],
+            "perplexity": [perplexity(share) for share in shares],
             "duplicates": int(len(self.codes) - len(np.unique(self.codes, axis=0))),
             "largest_last_level_group": int(prefixes.max()),
         }
+
+
+def perplexity(share: np.ndarray) -> float:
+    """Of shares float[size] that sum to one: as many codes used alike would be as hard to tell."""
+    some = share[share > 0]
+    return float(np.exp(-(some * np.log(some)).sum()))
 
 
 def fuse(text: np.ndarray, collaborative: np.ndarray | None, text_dims: int, text_weight: float) -> np.ndarray:

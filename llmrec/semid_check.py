@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.semid import SemanticIds
+from llmrec.semid import SemanticIds, perplexity
 
 NEIGHBOURS = 10
 
@@ -47,25 +47,20 @@ def diagnose(ids: SemanticIds, vectors: np.ndarray, nearest: np.ndarray, seed: i
         seed: of the items whose nearest ones are looked at.
         items: how many of those at most.
     """
-    shares = [np.bincount(ids.codes[:, level], minlength=ids.size) / len(ids.codes) for level in range(ids.depth)]
-    perplexity = tuple(_perplexity(share) for share in shares)
+    shares = ids.shares()
+    spread = tuple(perplexity(share) for share in shares)
     _, which, counts = np.unique(nearest, axis=0, return_inverse=True, return_counts=True)
-    middle = perplexity[1:-1]
+    middle = spread[1:-1]
     return Diagnosis(
         usage=tuple(float((share > 0).mean()) for share in shares),
-        perplexity=perplexity,
+        perplexity=spread,
         gini=tuple(_gini(share) for share in shares),
         collisions=float((counts[which.reshape(-1)] > 1).mean()),
         moved=float((ids.codes != nearest).any(axis=1).mean()),
         left=tuple(_left(ids, vectors)),
         kept_together=_kept_together(ids.codes[:, 0], vectors, seed, items),
-        hourglass=min(middle) / min(perplexity[0], perplexity[-1]) if middle else None,
+        hourglass=min(middle) / min(spread[0], spread[-1]) if middle else None,
     )
-
-
-def _perplexity(share: np.ndarray) -> float:
-    some = share[share > 0]
-    return float(np.exp(-(some * np.log(some)).sum()))
 
 
 def _gini(share: np.ndarray) -> float:

@@ -17,6 +17,7 @@ import torch
 
 from llmrec.attention import KeyValues, Part
 from llmrec.beams import embed_items, level_log_probabilities
+from llmrec.body import Body
 from llmrec.fallback import body_of
 from llmrec.model import RecModel
 from llmrec.packed import Products
@@ -65,35 +66,38 @@ def _side_by_side(readings: Sequence[Reading], steps: Sequence[Steps[T]]) -> lis
 
     for number in range(len(steps)):
         go_on(number, None)
+    if not wanted:
+        return [out[i] for i in range(len(steps))]
+    # asked for once: it compares a sample of all weights, ten milliseconds
+    body = body_of(readings[0].model.lm, readings[0].model.products)
     while wanted:
         known = dict.fromkeys(wanted, 0)
         new = [i for i in wanted if not readings[i].begun]
-        _begin([readings[i] for i in new])
+        _begin([readings[i] for i in new], body)
         planned = {i: readings[i].plan(wanted[i]) for i in wanted if i not in new}
         known |= {i: count for i, (_, count) in planned.items()}
-        _read([readings[i] for i in planned], [tokens for tokens, _ in planned.values()])
+        _read([readings[i] for i in planned], [tokens for tokens, _ in planned.values()], body)
         for number, count in known.items():
             go_on(number, count)
     return [out[i] for i in range(len(steps))]
 
 
-def _begin(readings: Sequence[Reading]) -> None:
+def _begin(readings: Sequence[Reading], body: Body) -> None:
     """Read the prompts."""
     if readings:
         model, depth = readings[0].model, readings[0].trie.depth
         prompts = [one.prompt for one in readings]
-        found = read(model, body_of(model.lm, model.products), prompts, [depth] * len(prompts))
+        found = read(model, body, prompts, [depth] * len(prompts))
         for one, prompt in zip(readings, found, strict=True):
             one.begin(prompt)
 
 
-def _read(readings: Sequence[Reading], tokens: Sequence[Sequence[Token]]) -> None:
+def _read(readings: Sequence[Reading], tokens: Sequence[Sequence[Token]], body: Body) -> None:
     """Read each one's tokens, in as few passes as rows allow."""
     some = [i for i, own in enumerate(tokens) if own]
     if not some:
         return
     model = readings[0].model
-    body = body_of(model.lm, model.products)
     limit = ROWS.get(body.layout.device.type, ROWS_ELSEWHERE)
     for group in grouped(some, [len(own) for own in tokens], limit):
         codes, parts = zip(*(readings[i].part(tokens[i]) for i in group), strict=True)
