@@ -103,7 +103,7 @@ def trained(
 def _save(path: Path, inputs: str, state: Mapping[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / ".gitignore").write_text("*\n")
-    with writing(path, KIND, {"inputs": inputs}) as directory:
+    with writing(path, KIND, {"inputs": inputs}, own_place=True) as directory:
         save_file(
             {name: np.ascontiguousarray(value) for name, value in state.items()}, directory / "encoder.safetensors"
         )

@@ -81,7 +81,7 @@ def sentences(texts: Sequence[str], embedder: Embedder, cache: Path) -> Sentence
     except ArtifactError:
         pass
     table = np.asarray(embedder.encode(unique), np.float32)
-    with writing(path, KIND, {"texts": print_of}) as directory:
+    with writing(path, KIND, {"texts": print_of}, own_place=True) as directory:
         save_file({"vectors": table}, directory / "vectors.safetensors")
     return Sentences(place, table)
 

@@ -29,7 +29,7 @@ def save(
             for name, value in optimizer.state[parameter].items():
                 moments[f"{len(moments):05d}.{name}"] = torch.as_tensor(value).clone().contiguous()
     path = root / f"step-{state.step:08d}"
-    with writing(path, KIND, fingerprints, asdict(state)) as directory:
+    with writing(path, KIND, fingerprints, asdict(state), own_place=True) as directory:
         save_file(
             {n: t.clone().contiguous() for n, t in model.added_state().items()}, directory / "weights.safetensors"
         )
@@ -40,7 +40,7 @@ def save(
 
 def keep_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[str, str]) -> None:
     """Write the present weights to `root/best`, all or nothing; what early stopping goes back to."""
-    with writing(root / "best", BEST, fingerprints, asdict(state)) as directory:
+    with writing(root / "best", BEST, fingerprints, asdict(state), own_place=True) as directory:
         save_file(
             {n: t.clone().contiguous() for n, t in model.added_state().items()}, directory / "weights.safetensors"
         )

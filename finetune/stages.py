@@ -57,7 +57,7 @@ def stage(
         except ArtifactError as error:
             inputs.say(f"{name}: {error}; made again")
     arrays = {n: np.ascontiguousarray(a) for n, a in make().items()}
-    with writing(path, kind, {"inputs": fingerprint}) as directory:
+    with writing(path, kind, {"inputs": fingerprint}, own_place=True) as directory:
         save_file(arrays, directory / "arrays.safetensors")
     return arrays
 

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,27 +82,30 @@ def writing(
     kind: str,
     fingerprints: Mapping[str, str] | None = None,
     meta: Mapping[str, JSON] | None = None,
+    own_place: bool = False,
 ) -> Iterator[Path]:
     """Yield an empty directory to fill; on a clean exit it becomes `path` with a manifest, in one step.
 
     Whatever is raised inside, or while files are synced, leaves the previous artifact in place. The file
     names may be nested; symlinks and file types that can run code are refused. A non-empty directory at
-    `path` that holds no manifest is somebody's own and is not replaced.
+    `path` is replaced only if it is an artifact of the same kind and holds nothing but what its manifest
+    lists: anything else is somebody's own. In an `own_place`, a cache or a place of work whose names are
+    ours, what is damaged may go too, so there a file named like a manifest will do.
 
     Raises:
         ArtifactError: for a refused file, or a `path` that is not ours to replace.
     """
     target = Path(os.path.realpath(path))
-    _check_replaceable(target)
+    _check_replaceable(target, None if own_place else kind)
     with swap.replacing(target) as directory:
         yield directory
-        files = {name: _entry(directory / name) for name in _listing(directory)}
+        files = [(name, directory / name) for name in _listing(directory)]
         manifest: dict[str, JSON] = {
             "format": FORMAT,
             "kind": kind,
             "fingerprints": dict(fingerprints or {}),
             "meta": dict(meta or {}),
-            "files": {name: {"sha256": digest, "bytes": size} for name, (digest, size) in files.items()},
+            "files": {name: {"sha256": sha256_file(one), "bytes": one.stat().st_size} for name, one in files},
             "versions": _versions(),
         }
         manifest["self"] = _seal(manifest)
@@ -173,10 +175,6 @@ def _seal(manifest: Mapping[str, JSON]) -> str:
     return fingerprint_bytes(json.dumps(content, sort_keys=True).encode())
 
 
-def _entry(path: Path) -> tuple[str, int]:
-    return sha256_file(path), path.stat().st_size
-
-
 def _versions() -> dict[str, str]:
     found = {}
     for name in RECORDED:
@@ -187,14 +185,31 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _check_replaceable(target: Path) -> None:
+def _check_replaceable(target: Path, kind: str | None) -> None:
+    """Refuse a target that is not ours to replace; of any kind and state for None."""
     swap.recover(target)
-    if not target.exists():
-        return
-    if not target.is_dir():
+    if target.exists() and not target.is_dir():
         raise ArtifactError(f"{target} is a file; give a directory to write to")
-    if any(target.iterdir()) and not (target / MANIFEST).is_file():
-        raise ArtifactError(f"{target} holds files but no {MANIFEST}; it is not replaced: give another directory")
+    if target.exists() and any(target.iterdir()) and (why := _not_ours(target, kind)):
+        raise ArtifactError(f"{target} {why}; it is not replaced: give another directory")
+
+
+def _not_ours(target: Path, kind: str | None) -> str:
+    """What keeps a directory with files in it from being replaced; "" for nothing."""
+    if not (target / MANIFEST).is_file():
+        return f"holds files but no {MANIFEST}"
+    if kind is None:
+        return ""
+    try:
+        manifest = json.loads((target / MANIFEST).read_bytes())
+        found, listed = manifest["kind"], {MANIFEST, *manifest["files"]}
+    except (ValueError, TypeError, LookupError, OSError, RecursionError):
+        return f"has a {MANIFEST} that llmrec did not write"
+    if found != kind:
+        return f"is an artifact of kind {found!r:.80}, not {kind!r}"
+    names = sorted(one.relative_to(target).as_posix() for one in target.rglob("*") if not one.is_dir())
+    strange = next((name for name in names if name not in listed), None)
+    return "" if strange is None else f"holds {strange!r:.200}, which its {MANIFEST} does not list"
 
 
 def _listing(root: Path) -> list[str]:
@@ -283,9 +298,3 @@ def _digest(value: object) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
         raise ValueError(f"{value!r} is not a sha256")
     return value
-
-
-def remove(path: Path) -> None:
-    """Remove an artifact directory; a directory without a manifest is not ours and is refused."""
-    _check_replaceable(Path(path))
-    shutil.rmtree(path, ignore_errors=False)

@@ -141,7 +141,7 @@ def _fetch(resource: Resource, path: Path, progress: bool) -> None:
 @contextmanager
 def _filling(resource: Resource, path: Path, origin: str) -> Iterator[Path]:
     meta = {"origin": origin, "licence": resource.licence}
-    with writing(path, KIND, {"pins": resource.pins}, meta) as directory:
+    with writing(path, KIND, {"pins": resource.pins}, meta, own_place=True) as directory:
         yield directory
 
 

@@ -25,7 +25,7 @@ def text_vectors(catalog: Catalog, embedder: Embedder, cache: Path) -> np.ndarra
         pass
     vectors = np.asarray(embedder.encode([catalog.describe(row) for row in range(len(catalog))]), np.float32)
     try:
-        with writing(path, KIND, {"catalog": catalog.fingerprint}) as directory:
+        with writing(path, KIND, {"catalog": catalog.fingerprint}, own_place=True) as directory:
             save_file({"vectors": vectors}, directory / "vectors.safetensors")
     except (OSError, ArtifactError):
         pass  # a cache that is read-only, or damaged past replacing, costs some seconds at every start, nothing else

@@ -129,7 +129,7 @@ def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) ->
             with (
                 status(f"{id}: converting to float32, once", progress),
                 quiet(),
-                writing(cached, _KIND, {"source": digest}) as new,
+                writing(cached, _KIND, {"source": digest}, own_place=True) as new,
             ):
                 _convert(gguf, new)
     return BaseFiles(id, cached, digest)

@@ -18,7 +18,6 @@ from llmrec.artifacts import (
     fingerprint_arrays,
     fingerprint_bytes,
     read_manifest,
-    remove,
     writing,
 )
 from llmrec.errors import ArtifactError
@@ -48,12 +47,37 @@ def test_what_is_not_ours_is_not_replaced(tmp_path):
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
     with pytest.raises(ArtifactError, match=r"holds files but no manifest\.json"):
         save(tmp_path / "home", "one")
-    with pytest.raises(ArtifactError):
-        remove(tmp_path / "home")
     assert (tmp_path / "home" / "thesis.txt").exists()
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match="is a file"):
         save(tmp_path / "file", "one")
+
+
+@pytest.mark.parametrize(
+    "manifest", ['{"name": "My page", "icons": []}', "[]", "not JSON", '{"kind": "toy", "files": 3}']
+)
+def test_a_directory_with_somebody_elses_manifest_is_not_replaced(tmp_path, manifest):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.txt").write_text("years of work")
+    (home / "manifest.json").write_text(manifest)
+    with pytest.raises(ArtifactError, match=r"has a manifest\.json that llmrec did not write; it is not replaced"):
+        save(home, "one")
+    assert (home / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_artifact_of_another_kind_and_one_with_more_in_it_are_not_replaced(tmp_path):
+    save(tmp_path / "model", "one")
+    with pytest.raises(ArtifactError, match="kind 'toy', not 'data'"), writing(tmp_path / "model", "data"):
+        pass
+    (tmp_path / "model" / "raw").mkdir()
+    (tmp_path / "model" / "raw" / "NOTES.md").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"'raw/NOTES\.md', which its manifest\.json does not list"):
+        save(tmp_path / "model", "two")
+    assert (tmp_path / "model" / "raw" / "NOTES.md").read_text() == "mine"
+    with writing(tmp_path / "model", "data", own_place=True) as directory:  # a cache may clear its own place
+        (directory / "b.txt").write_text("new")
+    assert read_manifest(tmp_path / "model", "data").files.keys() == {"b.txt"}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from toy_artifact import neighbours, save, word_of
 
 from llmrec import artifacts, swap
-from llmrec.artifacts import remove, write_bytes_atomic, write_json_atomic, writing
+from llmrec.artifacts import write_bytes_atomic, write_json_atomic, writing
 
 EXCHANGE = pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "aside"])
 
@@ -60,7 +61,7 @@ def test_a_fault_at_any_write_keeps_the_old_artifact(tmp_path, monkeypatch, exch
         if old:
             save(path, old)
         elif path.exists():
-            remove(path)
+            shutil.rmtree(path)
         with monkeypatch.context() as patch:
             without_exchange(patch, exchange)
             calls = trap(patch, at, no_space)
