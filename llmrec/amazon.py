@@ -8,7 +8,7 @@ https://amazon-reviews-2023.github.io. What differs between the years is only ho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from typing import Any
 from llmrec.catalog import ID_LIMIT, TITLE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
-from llmrec.reading import Event, Report, assemble, is_file_of, objects, plain
-from llmrec.shelves import brand_of, category_names, stand_in
+from llmrec.plaintext import plain
+from llmrec.reading import Event, Report, assemble, is_file_of, objects, whole
+from llmrec.shelves import brand_of, category_names, stand_in, unread
 
 _ENDS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 _META = "meta_"
 _PRICE = re.compile(r"\$?\s*(\d{1,7}(?:,\d{3})*(?:\.\d{1,2})?)", re.ASCII)
 _TEXT = 1000  # characters of a description: more is advertisement, and a sentence encoder reads no further
-_MILLISECONDS = 10**11  # a time above it is not in seconds: 2023 counts thousandths
+_SCRIPT = "getTime"  # titles of 2018 that were scraped as the page's program have it
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Product:
 
     item: Item
     titled: bool
+    unread: int  # fields of another type than they should have
 
 
 def read_amazon(path: Path) -> tuple[Catalog, Interactions, Report]:
@@ -58,18 +60,24 @@ def read_amazon(path: Path) -> tuple[Catalog, Interactions, Report]:
         again += id in found
         if id in wanted and id not in found:
             found[id] = product
+    if not found:
+        missing = f"e.g. product {next(iter(wanted))[:60]!r} is missing"
+        raise DataError(f"{metadata}: none of its products is in {reviews.name}; {missing}")
     items = [found[id].item if id in found else Item(id, f"Item {id}", "", {}) for id in wanted]
-    notes = _notes(len(wanted) - len(found), sum(not one.titled for one in found.values()))
+    notes = _notes(len(wanted) - len(found), list(found.values()))
     dropped = {"product without a review": others, "repeated product": again}
-    return assemble(items, _events(reviews), "products", notes, dropped)
+    return assemble(items, _events(reviews), "products", notes, dropped, str(reviews))
 
 
-def _notes(missing: int, untitled: int) -> tuple[str, ...]:
+def _notes(missing: int, found: Sequence[Product]) -> tuple[str, ...]:
+    untitled, odd = sum(not one.titled for one in found), sum(one.unread for one in found)
     notes = []
     if missing:
         notes.append(f"{missing} reviewed products have no metadata: kept, titled by their id")
     if untitled:
         notes.append(f"{untitled} products have no title: named by brand and narrowest category")
+    if odd:
+        notes.append(f"{odd} fields of products hold neither text nor a list where one should be: left out")
     return tuple(notes)
 
 
@@ -110,8 +118,7 @@ def _events(path: Path) -> Iterator[Event]:
         item = _id(_first(record, "parent_asin", "asin"), f"{where}, asin or parent_asin")
         stamp = _number(_first(record, "unixReviewTime", "timestamp"), f"{where}, unixReviewTime or timestamp")
         value = _number(_first(record, "overall", "rating"), f"{where}, overall or rating")
-        time = int(stamp) // 1000 if stamp > _MILLISECONDS else int(stamp)
-        yield Event(user, item, time, value)
+        yield Event(user, item, whole(repr(stamp), f"{where}, unixReviewTime or timestamp"), float(value))
 
 
 def _id(raw: object, where: str) -> str:
@@ -120,11 +127,11 @@ def _id(raw: object, where: str) -> str:
     return raw
 
 
-def _number(raw: object, where: str) -> float:
+def _number(raw: object, where: str) -> int | float:
     """A finite number that fits, of a time or a rating."""
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not abs(raw) < 2**62:
         raise DataError(f"{where}: {raw!r:.60} should be a number")
-    return float(raw)
+    return raw
 
 
 def _products(path: Path) -> Iterator[Product]:
@@ -137,10 +144,11 @@ def _products(path: Path) -> Iterator[Product]:
             attributes["brand"] = brand
         if (price := _price(record.get("price"))) is not None:
             attributes["price"] = price
-        title = clean_text(plain(record.get("title")), TITLE_LIMIT)
+        raw = record.get("title")
+        title = "" if isinstance(raw, str) and _SCRIPT in raw else clean_text(plain(raw), TITLE_LIMIT)
         text = plain(record.get("description")) or plain(record.get("feature")) or plain(record.get("features"))
         named = title or stand_in(id, attributes)
-        yield Product(Item(id, named, text[:_TEXT], attributes), bool(title))
+        yield Product(Item(id, named, text[:_TEXT], attributes), bool(title), unread(record))
 
 
 def _price(raw: object) -> float | None:

@@ -86,11 +86,10 @@ def writing(
 ) -> Iterator[Path]:
     """Yield an empty directory to fill; on a clean exit it becomes `path` with a manifest, in one step.
 
-    Whatever is raised inside, or while files are synced, leaves the previous artifact in place. The file
-    names may be nested; symlinks and file types that can run code are refused. A non-empty directory at
-    `path` is replaced only if it is an artifact of the same kind and holds nothing but what its manifest
-    lists: anything else is somebody's own. In an `own_place`, a cache or a place of work whose names are
-    ours, what is damaged may go too, so there a file named like a manifest will do.
+    Whatever is raised inside, or while files are synced, leaves the previous artifact in place. Names may be nested;
+    symlinks and file types that can run code are refused. A non-empty directory at `path` is replaced only if it is an
+    artifact of the same kind and holds nothing but what its manifest lists: anything else is somebody's own. In an
+    `own_place`, a cache or a place of work, what is damaged may go too: there a file named like a manifest will do.
 
     Raises:
         ArtifactError: for a refused file, or a `path` that is not ours to replace.
@@ -188,8 +187,9 @@ def _versions() -> dict[str, str]:
 def _check_replaceable(target: Path, kind: str | None) -> None:
     """Refuse a target that is not ours to replace; of any kind and state for None."""
     swap.recover(target)
-    if target.exists() and not target.is_dir():
-        raise ArtifactError(f"{target} is a file; give a directory to write to")
+    blocked = next((one for one in (target, *target.parents) if one.exists() and not one.is_dir()), None)
+    if blocked is not None:
+        raise ArtifactError(f"{blocked} is a file; give a directory to write to")
     if target.exists() and any(target.iterdir()) and (why := _not_ours(target, kind)):
         raise ArtifactError(f"{target} {why}; it is not replaced: give another directory")
 
@@ -207,9 +207,9 @@ def _not_ours(target: Path, kind: str | None) -> str:
         return f"has a {MANIFEST} that llmrec did not write"
     if found != kind:
         return f"is an artifact of kind {found!r:.80}, not {kind!r}"
-    names = sorted(one.relative_to(target).as_posix() for one in target.rglob("*") if not one.is_dir())
-    strange = next((name for name in names if name not in listed), None)
-    return "" if strange is None else f"holds {strange!r:.200}, which its {MANIFEST} does not list"
+    names = {one.relative_to(target).as_posix() for one in target.rglob("*") if not one.is_dir()}
+    strange = sorted(names - listed)
+    return f"holds {strange[0]!r:.200}, which its {MANIFEST} does not list" if strange else ""
 
 
 def _listing(root: Path) -> list[str]:

@@ -91,7 +91,7 @@ def _sizes(catalog: Catalog, x: Interactions, numbers: dict[str, Any]) -> Iterat
 def _items(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
     n, cold, twins = max(1, len(catalog)), numbers["cold_items"], numbers["duplicate_labels"]
     bare = sum(not item.text and not item.attributes for item in catalog.items)
-    untitled = sum(item.title == item.id for item in catalog.items)
+    untitled = sum(item.title in (item.id, f"Item {item.id}", f"Film {item.id}") for item in catalog.items)
     if cold > _MANY * n:
         yield Finding("warning", "cold-items", f"{cold} of {n} items were never taken: only their text can find them")
     if bare > _MANY * n:

@@ -15,26 +15,47 @@ from llmrec.interactions import Interactions
 from llmrec.reading import Event, Report, assemble, identifier, lines, number, whole
 from llmrec.titles import display_title, split_year
 
-_FORMS = ((".csv", ""), (".csv", ".gz"), (".dat", ""), (".dat", ".gz"))
+_FORMS = (".csv", ".dat")
+_STEMS = ("ratings", "movies")
 _RATINGS = ("userId", "movieId", "rating", "timestamp")
 _MOVIES = ("movieId", "title", "genres")
 _NO_GENRE = "(no genres listed)"
 
 
 def read_movielens(path: Path) -> tuple[Catalog, Interactions, Report]:
-    """Read a directory with `ratings` and `movies`: films with `year` and `genre`.
+    """Read a directory with `ratings` and `movies`, or one of the two files: films with `year` and `genre`.
 
-    Lines of the `.dat` form that are not UTF-8 are Latin-1, as in MovieLens-1M.
+    Lines of the `.dat` form that are not UTF-8 are Latin-1, as in MovieLens-1M. Where both forms lie side by side, a
+    directory means the `.csv` one.
 
     Raises:
         DataError: no such pair, or a line that is not what it should be; names file and line.
     """
-    folder = path if path.is_dir() else path.parent
-    for kind, packed in _FORMS:
-        ratings, movies = (folder / f"{stem}{kind}{packed}" for stem in ("ratings", "movies"))
-        if ratings.is_file() and movies.is_file():
-            return assemble(list(_films(movies)), _events(ratings), "films")
-    raise DataError(f"{folder} should hold ratings and movies, both as .csv or both as .dat (.gz is fine)")
+    ratings, movies = find_pair(path)
+    films = list(_films(movies))
+    untitled = sum(not titled for _, titled in films)
+    notes = (f"{untitled} films have no title: named by their id",) if untitled else ()
+    return assemble([film for film, _ in films], _events(ratings), "films", notes, source=str(ratings))
+
+
+def find_pair(path: Path) -> tuple[Path, Path]:
+    """Return the files of ratings and of films, in one form; each may be packed.
+
+    Raises:
+        DataError: not both are there, or `path` is another file.
+    """
+    folder, forms = path, _FORMS
+    if not path.is_dir():
+        stem, _, form = path.name.removesuffix(".gz").partition(".")
+        folder, forms = path.parent, tuple(one for one in _FORMS if one == f".{form}")
+        if not path.is_file() or not forms or stem not in _STEMS:
+            raise DataError(f"{path} is not a file ratings or movies, .csv or .dat (.gz is fine)")
+    for form in forms:
+        found = [[one for end in ("", ".gz") if (one := folder / f"{stem}{form}{end}").is_file()] for stem in _STEMS]
+        if all(found):
+            ratings, movies = (path if path in these else these[0] for these in found)
+            return ratings, movies
+    raise DataError(f"{folder} should hold ratings and movies, both as {' or both as '.join(forms)} (.gz is fine)")
 
 
 def _cells(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -67,12 +88,18 @@ def _events(path: Path) -> Iterator[Event]:
         yield Event(identifier(user, f"{where}: id"), identifier(film, f"{where}: id"), time, value)
 
 
-def _films(path: Path) -> Iterator[Item]:
+def _films(path: Path) -> Iterator[tuple[Item, bool]]:
+    """Films, and whether each has a title."""
+    seen: dict[str, str] = {}
     for where, (id, raw, genres) in _cells(path, _MOVIES):
+        if id in seen:
+            raise DataError(f"{where}: item id {id[:60]!r} occurs twice, first in {seen[id]}; ids must be unique")
+        seen[id] = where.rpartition(", ")[2]
         title, year = split_year(clean_text(raw, TITLE_LIMIT))
         attributes: dict[str, Value] = {}
         if names := tuple(name for name in genres.split("|") if name and name != _NO_GENRE):
             attributes["genre"] = names
         if year is not None:
             attributes["year"] = year
-        yield Item(identifier(id, f"{where}: id"), display_title(title) or f"Film {id}", "", attributes)
+        shown = display_title(title)
+        yield Item(identifier(id, f"{where}: id"), shown or f"Film {id}", "", attributes), bool(shown)

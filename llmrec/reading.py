@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import gzip
-import html
 import json
 import re
 import zlib
@@ -26,8 +25,6 @@ _NUMBER_LIMIT = 64
 FLOAT32_MAX = 3.4e38
 _TIME_LIMIT = 2**62  # the half of int64: differences of times fit, and so do orders that go on after the last time
 _COARSE = 10**6  # below it a number that counts steps may tell two of them apart by its fraction alone
-_TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")  # `<3` is no tag
-_NO_CHARACTER = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")  # Python makes no number of thousands of digits
 _KEPT_FOR_TRAINING = 3  # interactions; a user with fewer has no target, see `interactions.leave_one_out`
 
 
@@ -133,18 +130,6 @@ def _literal(text: str) -> object:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
-
-
-def plain(value: object) -> str:
-    """A text field as people read it: HTML entities decoded, tags gone; "" for anything but text.
-
-    A list of texts, as the later Amazon files have for descriptions, is joined.
-    """
-    if isinstance(value, list):
-        return " ".join(one for one in (plain(part) for part in value if isinstance(part, str)) if one)
-    if not isinstance(value, str):
-        return ""
-    return " ".join(_TAG.sub(" ", html.unescape(_NO_CHARACTER.sub("\ufffd", value))).split())
 
 
 def identifier(text: str, what: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from llmrec.catalog import ID_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
+from llmrec.plaintext import plain
 from llmrec.reading import Event, Report, assemble, identifier, is_file_of, lines, number, whole
 from llmrec.titles import display_title, split_year
 
@@ -54,8 +55,11 @@ def read_recbole(path: Path) -> tuple[Catalog, Interactions, Report]:
     """
     inter, item = find_pair(path)
     fields = guess_fields(header(item))
-    note = "titles are the ids: no title column" if fields.title is None else f"titles from {fields.title}"
-    return assemble(list(_items(item, fields, _plain)), _events(inter), "items", (note,))
+    items = list(_items(item, fields, _plain))
+    notes = ["titles are the ids: no title column" if fields.title is None else f"titles from {fields.title}"]
+    if fields.title is not None and (untitled := sum(one.title == one.id for one in items)):
+        notes.append(f"{untitled} items have no title: called by their id")
+    return assemble(items, _events(inter), "items", tuple(notes), source=str(inter))
 
 
 def read_ml_100k(path: Path) -> tuple[Catalog, Interactions, Report]:
@@ -67,7 +71,7 @@ def read_ml_100k(path: Path) -> tuple[Catalog, Interactions, Report]:
     inter, item = find_pair(path)
     genre = {"genre": ("class", "token_seq")}
     fields = Fields("movie_title", None, "release_year", genre)
-    return assemble(list(_items(item, fields, _film)), _events(inter), "films")
+    return assemble(list(_items(item, fields, _film)), _events(inter), "films", source=str(inter))
 
 
 def read_items(path: Path) -> Iterator[Item]:
@@ -183,7 +187,7 @@ def _items(path: Path, fields: Fields, name: Callable[[str, str], tuple[str, int
             raise DataError(f"{cells.where}: item_id {id!r} was there before ({seen[id]})")
         seen[id] = cells.where
         title, year = name(cells.values[fields.title] if fields.title else "", id)
-        text = cells.values[fields.text] if fields.text else ""
+        text = plain(cells.values[fields.text]) if fields.text else ""
         attributes = _attributes(cells, fields, separators)
         if (stated := _year(cells, fields) or year) is not None:
             attributes["year"] = stated
@@ -191,7 +195,8 @@ def _items(path: Path, fields: Fields, name: Callable[[str, str], tuple[str, int
 
 
 def _plain(raw: str, id: str) -> tuple[str, int | None]:
-    return (raw if clean_text(raw, ID_LIMIT) else id), None
+    title = plain(raw)
+    return (title if clean_text(title, ID_LIMIT) else id), None
 
 
 def _film(raw: str, id: str) -> tuple[str, int | None]:

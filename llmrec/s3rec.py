@@ -10,19 +10,22 @@ Zhou et al., S3-Rec: Self-Supervised Learning for Sequential Recommendation with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmrec.catalog import ID_LIMIT, TITLE_LIMIT, Catalog, Item, Value, clean_text
+from llmrec.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
-from llmrec.reading import Event, Report, assemble, is_file_of, lines, objects, plain
+from llmrec.plaintext import plain
+from llmrec.reading import Event, Report, assemble, identifier, is_file_of, lines, objects
 from llmrec.recbole import read_items
-from llmrec.shelves import brand_of, category_names, stand_in
+from llmrec.shelves import brand_of, category_names, stand_in, tidied, unread
 
 _SEQUENCES = (".sequences.txt", ".sequences.txt.gz")
 _ITEMS = (".items.jsonl", ".items.jsonl.gz", ".item.tsv", ".item.tsv.gz", ".items.tsv", ".items.tsv.gz")
 _SHOWN = 3  # ids named in a remark
+_GAPS = re.compile(r"[ \t]+")  # no other space divides: a CR or a form feed would join lines in silence
 
 
 def read_s3rec(path: Path) -> tuple[Catalog, Interactions, Report]:
@@ -43,6 +46,9 @@ def read_s3rec(path: Path) -> tuple[Catalog, Interactions, Report]:
     users, notes, dropped = _sequences(sequences)
     items, found = _items(records)
     missing = dict.fromkeys(id for rows in users.values() for id in rows if id not in items)
+    if missing and not any(id in items for rows in users.values() for id in rows):
+        looks = f"e.g. item {next(iter(missing))[:60]!r}; the items' ids look like {next(iter(items))[:60]!r}"
+        raise DataError(f"{sequences}: none of its ids has a record in {records.name}; {looks}")
     for id in missing:
         items[id] = Item(id, f"Item {id}", "", {})
     if missing:
@@ -50,7 +56,7 @@ def read_s3rec(path: Path) -> tuple[Catalog, Interactions, Report]:
         found.append(f"{len(missing)} ids of the sequences have no text (such as {named}): kept, titled by their id")
     events = (Event(user, id, place, 1.0) for user, ids in users.items() for place, id in enumerate(ids))
     remarks = (*notes, *found, "the file has no times: the place in the line stands in")
-    return assemble(list(items.values()), events, "products", remarks, dropped)
+    return assemble(list(items.values()), events, "products", remarks, dropped, str(sequences))
 
 
 def find_sequences(path: Path) -> tuple[Path, Path]:
@@ -80,11 +86,10 @@ def _sequences(path: Path) -> tuple[dict[str, list[str]], list[str], dict[str, i
     users: dict[str, list[str]] = {}
     again, joined = 0, 0
     for number, text in lines(path):
-        words = text.split()
-        if not words:
+        if not (line := text.strip(" \t")):
             continue
         where = f"{path}, line {number}"
-        user, *ids = (_id(word, where) for word in words)
+        user, *ids = (identifier(word, f"{where}: id") for word in _GAPS.split(line))
         if not ids:
             raise DataError(f"{where}: user {user!r} has no items; a line is a user and at least one item")
         known = users.get(user)
@@ -104,36 +109,37 @@ def _sequences(path: Path) -> tuple[dict[str, list[str]], list[str], dict[str, i
     return users, notes, {"repeated line of a user": again}
 
 
-def _id(word: str, where: str) -> str:
-    if clean_text(word, ID_LIMIT) != word:
-        raise DataError(f"{where}: id {word[:60]!r} is too long or does not print")
-    return word
-
-
 def _items(path: Path) -> tuple[dict[str, Item], list[str]]:
     """Items by id in the order of the file, and remarks."""
-    if ".tsv" in path.suffixes:
-        return {item.id: item for item in read_items(path)}, []
+    table = path.name.removesuffix(".gz").endswith(".tsv")
+    found = ((*tidied(item), 0) for item in read_items(path)) if table else _records(path)
     items: dict[str, Item] = {}
-    untitled = 0
-    for item, titled in _records(path):
-        if item.id in items:
-            raise DataError(f"{path}: item id {item.id!r} occurs twice; ids must be unique")
+    untitled, odd = 0, 0
+    for item, titled, strange in found:
         items[item.id] = item
         untitled += not titled
+        odd += strange
     if not items:
         raise DataError(f"{path}: no items in it")
-    note = f"{untitled} items have no title: named by their short text, or by brand and narrowest category"
-    return items, [note] if untitled else []
+    notes = []
+    if untitled:
+        notes.append(f"{untitled} items have no title: named by their short text, or by brand and narrowest category")
+    if odd:
+        notes.append(f"{odd} fields of items hold neither text nor a list where one should be: left out")
+    return items, notes
 
 
-def _records(path: Path) -> Iterator[tuple[Item, bool]]:
-    """Items, and whether each had a title of its own."""
+def _records(path: Path) -> Iterator[tuple[Item, bool, int]]:
+    """Items, whether each had a title of its own, and how many of its fields could not be read."""
+    seen: dict[str, str] = {}
     for where, record in objects(path):
         raw = record.get("id")
         if isinstance(raw, bool) or not isinstance(raw, int | str):
             raise DataError(f"{where}: id {raw!r:.60} should be a number or a word")
-        id = _id(str(raw), where)
+        id = identifier(str(raw), f"{where}: id")
+        if id in seen:
+            raise DataError(f"{where}: item id {id!r} occurs twice, first in {seen[id]}; ids must be unique")
+        seen[id] = where.rpartition(", ")[2]
         attributes: dict[str, Value] = {}
         if categories := category_names(record.get("categories")):
             attributes["category"] = categories
@@ -142,4 +148,4 @@ def _records(path: Path) -> Iterator[tuple[Item, bool]]:
         title = clean_text(plain(record.get("title")), TITLE_LIMIT)
         text = plain(record.get("description"))
         named = title or clean_text(plain(record.get("text_id")), TITLE_LIMIT) or stand_in(id, attributes)
-        yield Item(id, named, text, attributes), bool(title)
+        yield Item(id, named, text, attributes), bool(title), unread(record)

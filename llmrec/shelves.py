@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmrec.catalog import TITLE_LIMIT, Value, clean_text
-from llmrec.reading import plain
+from llmrec.catalog import TITLE_LIMIT, Item, Value, clean_text
+from llmrec.plaintext import plain
 
+_TEXT = ("title", "text_id", "brand", "store", "description", "feature", "features")
+_LISTS = ("categories", "category")
 _NOBODY = ("", "unknown", "none", "n/a", "unbranded")
 
 
@@ -35,3 +37,25 @@ def stand_in(id: str, attributes: Mapping[str, Value]) -> str:
     words = [attributes.get("brand", ""), categories[-1] if isinstance(categories, tuple) and categories else ""]
     name = clean_text(" ".join(str(word) for word in words if word), TITLE_LIMIT - len(id) - 3)
     return f"{name} ({id})" if name else f"Item {id}"
+
+
+def unread(record: Mapping[str, object]) -> int:
+    """How many fields of a product hold neither text nor a list where one is read; nothing is taken from those."""
+    texts = sum(not isinstance(record.get(name), str | list | None) for name in _TEXT)
+    return texts + sum(not isinstance(record.get(name), list | None) for name in _LISTS)
+
+
+def tidied(item: Item) -> tuple[Item, bool]:
+    """An item of a typed table by the rules for shops, and whether it had a title of its own."""
+    attributes: dict[str, Value] = {}
+    for name, value in item.attributes.items():
+        if name in _LISTS and isinstance(value, tuple):
+            if names := category_names(list(value)):
+                attributes["category"] = names
+        elif name == "brand":
+            if brand := brand_of(value):
+                attributes[name] = brand
+        else:
+            attributes[name] = value
+    title = "" if item.title == item.id else clean_text(plain(item.title), TITLE_LIMIT)
+    return Item(item.id, title or stand_in(item.id, attributes), plain(item.text), attributes), bool(title)

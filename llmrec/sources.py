@@ -95,7 +95,6 @@ def check(catalog: Catalog, interactions: Interactions) -> dict[str, Any]:
     taken = np.bincount(x.row, minlength=len(catalog))
     pairs = len(np.unique(np.stack([x.user, x.row]), axis=1)[0]) if len(x) else 0
     same_time = (np.diff(x.user) == 0) & (np.diff(x.time) == 0)
-    labels = [catalog.label(row).casefold() for row in range(len(catalog))]
     points = {"min": 0.0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
     quantiles = {name: float(np.quantile(lengths, q)) if len(lengths) else 0.0 for name, q in points.items()}
     return {
@@ -108,7 +107,7 @@ def check(catalog: Catalog, interactions: Interactions) -> dict[str, Any]:
         "users_under_3": int((lengths < 3).sum()),
         "cold_items": int((taken == 0).sum()),
         "repeated_pairs": len(x) - pairs,
-        "duplicate_labels": len(labels) - len(set(labels)),
+        "duplicate_labels": catalog.repeated,
         "time_range": [int(x.time.min()), int(x.time.max())] if len(x) else [],
         "ties_in_time": int(same_time.sum()),
         "items_without_text": sum(not item.text for item in catalog.items),

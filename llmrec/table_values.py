@@ -15,7 +15,8 @@ from typing import Any
 from llmrec.catalog import ID_LIMIT, clean_text
 from llmrec.errors import DataError
 from llmrec.kinds import date_number, is_date
-from llmrec.reading import number, plain, whole
+from llmrec.plaintext import plain
+from llmrec.reading import number, whole
 
 _AMOUNT = re.compile(r"[$\u20ac\u00a3\u00a5]?\s?([+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[+-]?\d[\d.eE+-]*)", re.ASCII)
 _TRUE, _FALSE = frozenset(["true", "t", "yes", "y", "1"]), frozenset(["false", "f", "no", "n", "0"])

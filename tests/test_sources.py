@@ -61,7 +61,7 @@ def test_any_recbole_pair_is_read(tmp_path):
     assert catalog.describe(0) == "Soft Soap (2001). Nivea. Skin Care, Soaps. price 9.5. Cleans."
     assert catalog[1].title == "b" and dict(catalog[1].attributes) == {}
     assert x.of(0).tolist() == [0, 1, 0] and x.value.tolist() == [1, 1, 1]
-    assert report.notes == ("titles from title",)
+    assert report.notes == ("titles from title", "1 items have no title: called by their id")
     assert read("recbole", tmp_path / "x.inter")[0].fingerprint == catalog.fingerprint
 
 

@@ -534,6 +534,6 @@ def test_mapping_defaults_are_the_common_names():
 
 @pytest.mark.parametrize("entity", ["&#" + "9" * 5000 + ";", "&#x" + "f" * 6000, "&#99999999;"])
 def test_an_entity_that_is_no_character_is_none(entity: str) -> None:
-    from llmrec.reading import plain
+    from llmrec.plaintext import plain
 
     assert plain(f"Soap {entity} bar &amp; &#233;") == "Soap \ufffd bar & é"
