@@ -15,6 +15,8 @@ _NAMES = {
     "profile": "text profile",
     "words": "your words",
     "popularity": "popularity",
+    "encoder*familiarity": "encoder by familiarity",
+    "profile*familiarity": "text profile by familiarity",
 }
 
 

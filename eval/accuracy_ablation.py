@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmrec.eval.accuracy_parts import PartsRanker
-from llmrec.fusion import POSITIVE, PRIOR, fit
+from llmrec.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, fit
 from llmrec.interactions import Split, fusing_users
 from llmrec.recommend import Recommender
 from llmrec.shortlist import drawn, shortlists, whole
@@ -14,12 +14,13 @@ LEAST = 0.01  # a part with a smaller weight changes nothing that could be measu
 
 
 def without_each(recommender: Recommender, split: Split, seed: int) -> Iterator[PartsRanker]:
-    """Yield `hybrid, no <part>` for every part that has a weight.
+    """Yield `hybrid, no <part>` for every part that has a weight, and for the familiarity that weights may lean on.
 
     The weights are fitted on the validation items that the model's own fusion was fitted on, never on test items.
     """
     own, scorer = recommender.fusions["history"].weights, recommender.scorer
     used = [name for name in PRIOR if abs(own.get(name, 0.0)) >= LEAST]
+    used += [FAMILIARITY] if any(abs(own.get(name, 0.0)) >= LEAST for name in LEANING) else []
     users = drawn(fusing_users(split), scorer, seed)
     if len(used) < 2 or not len(users):
         return
@@ -31,7 +32,8 @@ def without_each(recommender: Recommender, split: Split, seed: int) -> Iterator[
         else shortlists(scorer, histories, nothing, targets, seed)
     )
     for left_out in used:
-        prior = {name: PRIOR[name] for name in own if name != left_out}
+        prior = {name: pull for name, pull in {**PRIOR, **LEANING}.items() if name in own}
+        prior = {name: pull for name, pull in prior.items() if left_out not in name.split("*")}
         positive = [name for name in prior if name in POSITIVE]
         yield PartsRanker(
             f"hybrid, no {left_out}", scorer, fit(of.parts, of.targets, of.allowed, prior, positive=positive)

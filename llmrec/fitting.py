@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from llmrec.errors import ArtifactError, DataError, UserError
-from llmrec.fusion import PRIOR
+from llmrec.fusion import LEANING, PRIOR
 from llmrec.semid import SemanticIds
 
 KINDS = ("history", "words")  # of requests, each with weights of its own
@@ -95,8 +95,9 @@ def weights(fusions: Mapping[str, Mapping[str, float]]) -> None:
             raise ValueError(f"fusion has no weights for {kind!r}; it needs {' and '.join(KINDS)}")
     for kind, of in fusions.items():
         for part, weight in of.items():
-            if part not in PRIOR:
-                raise ValueError(f"fusion {str(kind)[:60]!r} weighs {part[:60]!r}; the parts are {', '.join(PRIOR)}")
+            if part not in PRIOR and part not in LEANING:
+                known = ", ".join((*PRIOR, *LEANING))
+                raise ValueError(f"fusion {str(kind)[:60]!r} weighs {part[:60]!r}; the parts are {known}")
             if not abs(weight) <= _MOST_WEIGHT:
                 raise ValueError(
                     f"the weight of {part} in {str(kind)[:60]!r} is not a number up to {_MOST_WEIGHT:,.0f}"

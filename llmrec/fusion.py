@@ -3,6 +3,11 @@
 A conditional logit: the probability that an item is the next one is a softmax over the weighted log-probabilities of
 the parts. The weights maximise the likelihood of validation targets that chose none of the parts, and a ridge pulls
 them towards "encoder alone", so that a part which brings nothing gets a weight near zero instead of noise.
+
+What a sequence encoder says of an item that hardly anybody took is worth less than of a known one, and what the item's
+text says is worth more, so these two weights may lean on the item's familiarity, the log of its count less the
+catalogue's mean. They do where targets that were not fitted on are told better so: on Amazon Beauty .023 nats each
+(standard error .011), of which items taken less than five times have most (recall@10 on validation .050 -> .056).
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ PRIOR: Mapping[str, float] = {
     "popularity": 0.0,
     "words": 0.0,
 }
+FAMILIARITY = "familiarity"  # has no weight by itself
+LEANING: Mapping[str, float] = {f"encoder*{FAMILIARITY}": 0.0, f"profile*{FAMILIARITY}": 0.0}
 # popularity may be taken back, the others may only help
 POSITIVE = ("encoder", "llm", "neighbours", "profile", "words")
 FLOOR = 3.0  # nats below the worst decoded item that an item outside the beams is taken to be
@@ -28,14 +35,27 @@ FLOOR = 3.0  # nats below the worst decoded item that an item outside the beams 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Weights of the parts, by name; absent parts weigh nothing."""
+    """Weights of the parts, by name; absent parts weigh nothing. See `part_of` for names of products."""
 
     weights: Mapping[str, float]
 
     def combine(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
         """float32[b, n] from log-probabilities float[b, n] by name."""
-        total = sum(self.weights[name] * parts[name].astype(np.float64) for name in self.weights if name in parts)
+        known = (name for name in self.weights if has(parts, name))
+        total = sum(self.weights[name] * part_of(parts, name).astype(np.float64) for name in known)
         return np.asarray(total, np.float32)
+
+
+def has(parts: Mapping[str, np.ndarray], name: str) -> bool:
+    """Whether `part_of` finds it."""
+    return all(one in parts for one in name.split("*"))
+
+
+def part_of(parts: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """A part by its name; `encoder*familiarity` is the product of two."""
+    first, _, second = name.partition("*")
+    out: np.ndarray = parts[first] * parts[second] if second else parts[first]
+    return out
 
 
 def log_softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -75,7 +95,8 @@ def fit(
     keep = allowed[np.arange(len(targets)), targets] > 0
     allowed, targets = allowed[keep], targets[keep]
     open_, offset = allowed > 0, _multiplicity(allowed)
-    x = np.stack([np.where(open_, parts[name][keep], 0.0) for name in names], axis=2).astype(np.float64)
+    kept = {name: part[keep] for name, part in parts.items()}
+    x = np.stack([np.where(open_, part_of(kept, name), 0.0) for name in names], axis=2).astype(np.float64)
     start = np.array([prior[name] for name in names])
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
@@ -114,12 +135,38 @@ def fit_or_keep(
     allowed: np.ndarray,
     prior: Mapping[str, float],
     positive: Sequence[str] = (),
+    leaning: Mapping[str, float] | None = None,
     folds: int = 5,
 ) -> tuple[Fusion, float]:
     """`fit`, kept only when it also helps on targets that it did not see; otherwise `prior` as it stands.
 
+    With `leaning`, more weights and what they are pulled to, these are fitted beside those of `prior` where that helps
+    unseen targets further, by more than the standard error of the difference (Breiman et al., 1984).
+
     Returns the fusion and its gain over `prior` in nats a target, cross-validated over `folds`.
     """
+    gains = _gains(parts, targets, allowed, prior, prior, positive, folds)
+    if leaning:
+        both = {**prior, **leaning}
+        further = _gains(parts, targets, allowed, prior, both, positive, folds)
+        if _surely_above(further, gains):
+            prior, gains = both, further
+    gain = float(np.nanmean(gains)) if len(gains) else 0.0
+    if gain <= 0:
+        return Fusion(dict(prior)), gain
+    return fit(parts, targets, allowed, prior, positive=positive), gain
+
+
+def _gains(
+    parts: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    allowed: np.ndarray,
+    before: Mapping[str, float],
+    prior: Mapping[str, float],
+    positive: Sequence[str],
+    folds: int,
+) -> np.ndarray:
+    """float64[b]: nats of each target above the weights `before`, from weights of `prior` fitted on other folds."""
     place = np.arange(len(targets)) % folds
     gains = np.zeros(len(targets))
     for fold in range(folds):
@@ -128,9 +175,14 @@ def fit_or_keep(
             continue
         fitted = fit({n: p[seen] for n, p in parts.items()}, targets[seen], allowed[seen], prior, positive=positive)
         rest = {n: p[left] for n, p in parts.items()}
-        before = likelihood(Fusion(prior), rest, targets[left], allowed[left])
-        gains[left] = likelihood(fitted, rest, targets[left], allowed[left]) - before
-    gain = float(np.nanmean(gains)) if len(gains) else 0.0
-    if gain <= 0:
-        return Fusion(dict(prior)), gain
-    return fit(parts, targets, allowed, prior, positive=positive), gain
+        plain = likelihood(Fusion(before), rest, targets[left], allowed[left])
+        gains[left] = likelihood(fitted, rest, targets[left], allowed[left]) - plain
+    return gains
+
+
+def _surely_above(some: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the mean of paired numbers is higher by more than its standard error, and above nothing."""
+    difference = (some - others)[np.isfinite(some - others)]
+    if len(difference) < 2 or float(np.nanmean(some)) <= 0:
+        return False
+    return bool(difference.mean() > difference.std(ddof=1) / np.sqrt(len(difference)))

@@ -44,10 +44,10 @@ def find_pair(path: Path) -> tuple[Path, Path]:
     Raises:
         DataError: not both are there, or `path` is another file.
     """
-    folder, forms = path, _FORMS
+    folder, forms = path, list(_FORMS)
     if not path.is_dir():
         stem, _, form = path.name.removesuffix(".gz").partition(".")
-        folder, forms = path.parent, tuple(one for one in _FORMS if one == f".{form}")
+        folder, forms = path.parent, [one for one in _FORMS if one == f".{form}"]
         if not path.is_file() or not forms or stem not in _STEMS:
             raise DataError(f"{path} is not a file ratings or movies, .csv or .dat (.gz is fine)")
     for form in forms:

@@ -17,7 +17,7 @@ import torch
 
 from llmrec import bounded, decode
 from llmrec.embed import Embedder
-from llmrec.fusion import Fusion, log_softmax, spread
+from llmrec.fusion import FAMILIARITY, LEANING, Fusion, has, log_softmax, part_of, spread
 from llmrec.model import RecModel
 from llmrec.neighbours import ItemKNN
 from llmrec.rank import Mask, top_k
@@ -65,7 +65,7 @@ class Listed:
 
     def sources(self, items: int) -> list[str]:
         """For each item the part that lifts it most above an even share of a catalogue of so many items."""
-        names = sorted(self.shares)
+        names = sorted(name for name in self.shares if name not in LEANING)
         even = np.log(items)
         lifts = [self.fusion.weights[name] * (np.asarray(self.shares[name], np.float64) + even) for name in names]
         return [names[place] for place in np.argmax(lifts, axis=0)] if len(self.rows) and names else []
@@ -116,13 +116,14 @@ class Scorer:
             }
 
     def others(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> dict[str, np.ndarray]:
-        """The parts without the language model's."""
+        """The parts without the language model's, and beside them the familiarity that weights may lean on."""
         with fixed_threads(self.threads):
             out = {
                 "encoder": log_softmax(self.model.encoder.scores(histories)),
                 "neighbours": self.neighbours.log_probability(histories),
                 "profile": self.profile(histories),
                 "popularity": np.tile(self.popularity, (len(histories), 1)),
+                FAMILIARITY: np.tile(self.familiarity, (len(histories), 1)),
             }
             if any(messages) and self.embedder is not None:
                 out["words"] = self.words(messages)
@@ -165,6 +166,12 @@ class Scorer:
         """float32[n]: the trie's prior of every item, the same for everybody."""
         out = np.empty(self.trie.n, np.float32)
         out[self.trie.order] = self.trie.prior[-1] - np.logaddexp.reduce(self.trie.prior[-1])
+        return out
+
+    @cached_property
+    def familiarity(self) -> np.ndarray:
+        """float32[n]: how much more often an item was taken than is usual, in the log."""
+        out: np.ndarray = self.popularity - self.popularity.mean()
         return out
 
     def llm(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> np.ndarray:
@@ -261,10 +268,11 @@ class Asked:
 
     def steps(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Steps[Listed]:
         """`best` step by step, for `together`."""
-        names = sorted(fusion.weights.keys() & self.others.keys())  # in one order: sums must not depend on a set's
+        # in one order: sums must not depend on a set's
+        names = sorted(name for name in fusion.weights if has(self.others, name))
         rest = np.zeros(self.scorer.trie.n, np.float64)
         for name in names:
-            rest += fusion.weights[name] * self.others[name].astype(np.float64)
+            rest += fusion.weights[name] * part_of(self.others, name).astype(np.float64)
         weight = fusion.weights.get("llm", 0.0)
         if weight and not names and not self.scorer.small:
             found = yield from bounded.beam_steps(self.reading, max(BEAMS, k), k, allowed)
@@ -276,7 +284,7 @@ class Asked:
         else:
             ranked, values = top_k(rest[None].astype(np.float32), k, allowed)
             rows, scores, shares = ranked[0][ranked[0] >= 0], values[0][ranked[0] >= 0], {}
-        return Listed(rows, scores, shares | {name: self.others[name][rows] for name in names}, fusion)
+        return Listed(rows, scores, shares | {name: part_of(self.others, name)[rows] for name in names}, fusion)
 
     def _within_reach(self, rest: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
         left = np.flatnonzero(allowed)

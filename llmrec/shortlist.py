@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmrec.fusion import FAMILIARITY
 from llmrec.rank import unseen
 from llmrec.scoring import Scorer
 
@@ -77,7 +78,8 @@ def _line(
     open_[history] = False
     open_[target] = False
     left = np.flatnonzero(open_)
-    first = np.unique(np.concatenate([left[np.argsort(-part[left], kind="stable")[:EACH]] for part in others.values()]))
+    says = [part for name, part in others.items() if name != FAMILIARITY]
+    first = np.unique(np.concatenate([left[np.argsort(-part[left], kind="stable")[:EACH]] for part in says]))
     rest = np.setdiff1d(left, first)
     even = np.sort(rng.choice(rest, min(EVEN, len(rest)), replace=False))
     rows = np.concatenate([[target], first, even]).astype(np.int64)

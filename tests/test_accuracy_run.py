@@ -10,6 +10,7 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.eval import accuracy_run, accuracy_subject, baselines_factors, protocol, run
+from llmrec.eval.accuracy_ablation import without_each
 from llmrec.eval.accuracy_parts import PartsRanker
 from llmrec.eval.accuracy_run import run_accuracy
 from llmrec.eval.accuracy_subject import global_time
@@ -263,3 +264,13 @@ def test_a_result_of_other_code_is_not_current(tmp_path, monkeypatch):
     assert not is_current(path, {"catalog": "d"}, {"limit": None}) and not is_current(tmp_path / "no.json", {}, {})
     monkeypatch.setattr(protocol, "commit", lambda: ("0" * 40, False))
     assert not is_current(path, {"catalog": "c"}, {"limit": None})
+
+
+def test_familiarity_is_left_out_like_a_part(recommender):
+    weights = {"encoder": 1.0, "llm": 0.5, "profile": 0.5, "encoder*familiarity": 0.2, "profile*familiarity": -0.2}
+    fusions, split = {"history": Fusion(weights)}, leave_one_out(recommender.interactions)
+    leaning = Recommender(recommender.catalog, recommender.interactions, recommender.scorer, fusions, {}, "toy")
+    rows = {one.name: set(one.fusion.weights) for one in without_each(leaning, split, 0)}
+    assert set(rows) == {f"hybrid, no {part}" for part in ("encoder", "llm", "profile", "familiarity")}
+    assert rows["hybrid, no familiarity"] == {"encoder", "llm", "profile"}
+    assert rows["hybrid, no encoder"] == {"llm", "profile", "profile*familiarity"}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from llmrec.fusion import FLOOR, Fusion, fit, log_softmax, spread
+from llmrec.fusion import FAMILIARITY, FLOOR, LEANING, Fusion, fit, fit_or_keep, log_softmax, spread
 from llmrec.scoring import Listed
 
 
@@ -77,3 +77,30 @@ def test_the_source_is_the_part_that_lifts_an_item_most_above_an_even_share():
     found = Listed(np.array([4, 2]), np.zeros(2, np.float32), shares, fusion)
     assert found.sources(10) == ["a", "b"]
     assert Listed(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, fusion).sources(10) == []
+
+
+def leaning_world(slope, seed=0, b=600, n=40):
+    """Targets drawn from softmax((1 + slope * familiarity) encoder); the profile says nothing."""
+    rng = np.random.default_rng(seed)
+    familiarity = np.tile(rng.normal(size=n).astype(np.float32), (b, 1))
+    parts = {name: log_softmax(2 * rng.normal(size=(b, n)).astype(np.float32)) for name in ("encoder", "profile")}
+    p = np.exp(log_softmax((1 + slope * familiarity) * parts["encoder"])).astype(np.float64)
+    targets = np.array([rng.choice(n, p=line / line.sum()) for line in p])
+    return {**parts, FAMILIARITY: familiarity}, targets, np.ones((b, n), bool)
+
+
+def test_a_weight_leans_on_familiarity_where_the_data_do():
+    prior = {"encoder": 1.0, "profile": 0.0}
+    fusion, gain = fit_or_keep(*leaning_world(0.4), prior, leaning=LEANING)
+    assert fusion.weights["encoder*familiarity"] == pytest.approx(0.4, abs=0.08) and gain > 0.05
+    assert abs(fusion.weights["profile*familiarity"]) < 0.08
+    fusion, _ = fit_or_keep(*leaning_world(0.0), prior, leaning=LEANING)
+    assert set(fusion.weights) == {"encoder", "profile"}, "noise must not buy weights"
+
+
+def test_a_product_of_parts_counts_where_both_are_there():
+    parts = {"encoder": np.array([[1.0, 2.0]], np.float32), FAMILIARITY: np.array([[-1.0, 1.0]], np.float32)}
+    fusion = Fusion({"encoder": 1.0, "encoder*familiarity": 0.5, "profile*familiarity": 9.0})
+    assert fusion.combine(parts).tolist() == [[0.5, 3.0]]
+    assert Fusion({"encoder": 1.0}).combine(parts).tolist() == [[1.0, 2.0]]
+    assert fusion.combine({"encoder": parts["encoder"]}).tolist() == [[1.0, 2.0]]

@@ -88,6 +88,24 @@ def test_of_a_large_catalogue_some_users_are_drawn_and_of_a_small_one_all(scorer
     assert replace(scorer).small
 
 
+def test_lists_with_leaning_weights_are_the_best_of_the_whole_catalogue(scorer):
+    fusion = Fusion(
+        {"encoder": 1.0, "llm": 0.7, "profile": 0.4, "encoder*familiarity": 0.3, "profile*familiarity": -0.5}
+    )
+    history, allowed = np.array([1, 4]), np.ones(scorer.trie.n, bool)
+    allowed[history] = False
+    parts = scorer.parts([history])
+    score = np.where(allowed, fusion.combine(parts)[0], -np.inf)
+    plain = Fusion({name: weight for name, weight in fusion.weights.items() if "*" not in name}).combine(parts)[0]
+    assert np.ptp(fusion.combine(parts)[0] - plain) > 0.01, "familiarity changes nothing here"
+    found = scorer.ask(history).best(fusion, 4, allowed)
+    assert found.rows.tolist() == np.argsort(-score, kind="stable")[:4].tolist()
+    np.testing.assert_allclose(found.scores, score[found.rows], atol=2e-4)
+    assert found.sources(scorer.trie.n)[0] in ("encoder", "llm", "profile")
+    sums = sum(fusion.weights[name] * share for name, share in found.shares.items())
+    np.testing.assert_allclose(sums, found.scores, atol=2e-4)
+
+
 def test_lists_of_a_large_catalogue_are_exact_within_reach_and_never_leave_what_is_allowed(scorer, monkeypatch):
     fusion = Fusion({"encoder": 1.0, "llm": 0.7, "neighbours": 0.4})
     history, allowed = np.array([1, 4]), np.ones(scorer.trie.n, bool)
