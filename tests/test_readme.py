@@ -81,3 +81,28 @@ def test_the_results_table_is_the_result_file():
 def test_local_links_and_pictures_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+PAGE = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("part", re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:], ids=lambda part: part.split("\n")[0])
+def test_the_tables_of_the_accuracy_page_are_the_result_files(part):
+    (name,) = re.findall(r"`eval/results/(accuracy-[\w-]+\.json)`", part)
+    rows = {row["name"]: row["metrics"] for row in json.loads((ROOT / "eval" / "results" / name).read_text())["rows"]}
+    head, _, *lines = [line.strip("|").split("|") for line in part.splitlines() if line.startswith("|")]
+    metrics = [cell.strip() for cell in head[1:]]
+    shown = {cells[0].strip(" *"): [re.findall(r"\.\d{4}", cell) for cell in cells[1:]] for cells in lines}
+    assert set(shown) == set(rows) and metrics[:2] == ["recall@10", "ndcg@10"]
+    for row, cells in shown.items():
+        for metric, cell in zip(metrics, cells, strict=True):
+            found = rows[row][metric]
+            numbers = [found["mean"], *found["ci95"]] if len(cell) == 3 else [found["mean"]]
+            assert cell == [f"{number:.4f}"[1:] for number in numbers], (row, metric)
+
+
+def test_commands_of_the_accuracy_page_exist():
+    lines = [line for body in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in body.splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        test_every_command_and_option_exists(line)
