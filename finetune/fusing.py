@@ -61,6 +61,7 @@ def _choices(
     fingerprint = key(
         weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
         text=fingerprint_arrays(text=scorer.text),
+        products=scorer.model.products,
         histories=[h.tolist() for h in histories],
         said=list(said),
         window=scorer.window,
