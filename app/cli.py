@@ -140,7 +140,7 @@ def evaluate(
     data_dir: Annotated[Path | None, typer.Option(help="Files of the language benchmarks, for retention.")] = None,
     split: Annotated[str, typer.Option(help="How accuracy holds items out: loo (last of each user) or time.")] = "loo",
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes of accuracy that rank, each with a model of its own (1 GB).")
+        int, typer.Option(min=1, help="Processes of accuracy that rank, each with a model of its own (4 GB).")
     ] = 1,
     products: Annotated[
         str, typer.Option(help="Matrix products of accuracy: float32, bfloat16, or auto for the faster here.")

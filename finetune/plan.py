@@ -33,7 +33,6 @@ from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.sft import Stage
 from llmrec.finetune.stages import Inputs
 from llmrec.interactions import Interactions, leave_one_out
-from llmrec.packed import Products, fast_products
 from llmrec.render import Renderer
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab
@@ -217,18 +216,13 @@ def _passes(inputs: Inputs, documents: Any, tokens: int) -> float:
 
 
 def _memory(recipe: Recipe, body: Body, added: Added) -> dict[str, int]:
-    engine = recipe.engine.model_copy(update={"products": _products(recipe)})
+    engine = recipe.engine.model_copy(update={"products": recipe.engine.format})
     return training_bytes(body, recipe.model.lora_rank, added, recipe.traffic.pack_tokens, engine)
-
-
-def _products(recipe: Recipe) -> Products:
-    wanted = recipe.engine.products
-    return fast_products() if wanted == "auto" else wanted
 
 
 def _here(recipe: Recipe, body: Body, flops: Mapping[str, float], memory: Mapping[str, int]) -> dict[str, Any]:
     """Time at the rates measured now. The program itself is what this process holds: the same libraries."""
-    tokens, products = min(recipe.traffic.pack_tokens, 1024), _products(recipe)
+    tokens, products = min(recipe.traffic.pack_tokens, 1024), recipe.engine.format
     rate = product_rate(body, tokens, _MEASURE)
     fast = product_rate(body, tokens, _MEASURE, products) if products != "float32" else rate
     ideal = frozen(flops) / fast + (flops["total"] - frozen(flops)) / rate

@@ -13,6 +13,7 @@ from llmrec.finetune.sft import Schedule
 from llmrec.finetune.tasks import TASKS
 from llmrec.model import ModelConfig
 from llmrec.neighbours import NeighbourSettings
+from llmrec.packed import Products, fast_products
 from llmrec.sequence import SASRecConfig
 from llmrec.textprofile import ProfileSettings
 
@@ -120,6 +121,11 @@ class EngineSettings(_Strict):
     gradient_checkpointing: bool = False
     quantize: Literal["none", "4bit"] = "none"
     attention: Literal["varlen", "flash_attention_2"] = "varlen"
+
+    @property
+    def format(self) -> Products:
+        """The number format that `products` means on this machine."""
+        return fast_products() if self.products == "auto" else self.products
 
 
 class Recipe(_Strict):

@@ -28,7 +28,6 @@ from llmrec.finetune.validate import Validation
 from llmrec.finetune.varlen import NAME, packed_attention
 from llmrec.finetune.world import World
 from llmrec.model import RecModel
-from llmrec.packed import fast_products
 from llmrec.templates import names, version
 from llmrec.trie import Trie
 from llmrec.weights import BaseFiles
@@ -129,11 +128,10 @@ def _run(job: _Job) -> None:
         job.journal.resume(state)
     if engine.gradient_checkpointing:
         checkpoint_activations(model.lm)
-    products = fast_products() if engine.products == "auto" else engine.products
-    inputs.say(f"fine-tuning: products with frozen weights in {products}")
+    inputs.say(f"fine-tuning: products with frozen weights in {engine.format}")
     with ExitStack() as stack:
         stack.enter_context(packed_attention(model, NAME if engine.attention == "varlen" else engine.attention))
-        stack.enter_context(fused_lora(model, products))
+        stack.enter_context(fused_lora(model, engine.format))
         hooks = job.hooks(stack.enter_context(polite(inputs.say)))
         while True:
             stage = schedule.stages()[state.stage]

@@ -28,7 +28,6 @@ from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.model import RecModel
 from llmrec.neighbours import neighbours_of
-from llmrec.packed import fast_products
 from llmrec.pretrained import Pretrained, save_pretrained
 from llmrec.scoring import Scorer
 from llmrec.semid import SemanticIds, whitening
@@ -158,7 +157,7 @@ def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, 
     exact = engine.precision == "float32" and engine.quantize == "none"
     if exact:
         scorer.model.merge()
-        scorer.model.products = fast_products() if engine.products == "auto" else engine.products
+        scorer.model.products = engine.format
     fitted = fit_fusions(inputs, scorer)
     scorer.model.products = "float32"
     if exact:
