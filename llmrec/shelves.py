@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from llmrec.catalog import TITLE_LIMIT, Item, Value, clean_text
 from llmrec.plaintext import plain
 
-_TEXT = ("title", "text_id", "brand", "store", "description", "feature", "features")
+_NAMES = ("brand", "store")  # text alone: a list of brands names nobody
+_TEXT = ("title", "text_id", "description", "feature", "features")
 _LISTS = ("categories", "category")
 _NOBODY = ("", "unknown", "none", "n/a", "unbranded")
 
@@ -40,9 +41,10 @@ def stand_in(id: str, attributes: Mapping[str, Value]) -> str:
 
 
 def unread(record: Mapping[str, object]) -> int:
-    """How many fields of a product hold neither text nor a list where one is read; nothing is taken from those."""
+    """How many fields of a product do not hold the text or list that is read there; nothing is taken from those."""
+    names = sum(not isinstance(record.get(name), str | None) for name in _NAMES)
     texts = sum(not isinstance(record.get(name), str | list | None) for name in _TEXT)
-    return texts + sum(not isinstance(record.get(name), list | None) for name in _LISTS)
+    return names + texts + sum(not isinstance(record.get(name), list | None) for name in _LISTS)
 
 
 def tidied(item: Item) -> tuple[Item, bool]:

@@ -95,7 +95,7 @@ def test_a_scraped_program_is_no_title_and_odd_fields_are_counted(tmp_path):
     catalog, _, report = read("amazon", tmp_path)
     assert [item.title for item in catalog.items] == ["Acme (P)", "Item Q"]
     notes = " | ".join(report.notes)
-    assert "2 products have no title" in notes and "2 fields of products hold neither text nor a list" in notes
+    assert "2 products have no title" in notes and "3 fields of products hold neither text nor a list" in notes
 
 
 def test_movielens_reads_the_form_that_was_named(tmp_path):
