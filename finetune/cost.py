@@ -181,7 +181,7 @@ def training_bytes(body: Body, rank: int, added: Added, tokens: int, engine: Eng
     kept = body.layers * body.hidden + block if engine.gradient_checkpointing else body.layers * block
     return {
         "base": (body.parameters - body.weights) * each + round(body.weights * (0.55 if four_bit else each)),
-        "copy": body.weights * 2 if engine.products == "bfloat16" else 0,
+        "copy": body.weights * 2 if engine.format == "bfloat16" else 0,
         "trained": added.total * 16,
         "activations": kept * tokens * each,
         "logits": 3 * CHUNK * body.words * 4,

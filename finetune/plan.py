@@ -216,8 +216,7 @@ def _passes(inputs: Inputs, documents: Any, tokens: int) -> float:
 
 
 def _memory(recipe: Recipe, body: Body, added: Added) -> dict[str, int]:
-    engine = recipe.engine.model_copy(update={"products": recipe.engine.format})
-    return training_bytes(body, recipe.model.lora_rank, added, recipe.traffic.pack_tokens, engine)
+    return training_bytes(body, recipe.model.lora_rank, added, recipe.traffic.pack_tokens, recipe.engine)
 
 
 def _here(recipe: Recipe, body: Body, flops: Mapping[str, float], memory: Mapping[str, int]) -> dict[str, Any]:

@@ -159,8 +159,8 @@ def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, 
         scorer.model.merge()
         scorer.model.products = engine.format
     fitted = fit_fusions(inputs, scorer)
-    scorer.model.products = "float32"
     if exact:
+        scorer.model.products = "float32"
         for layer in scorer.model.lora_layers():
             layer.unmerge()
     return fitted

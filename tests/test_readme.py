@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -66,9 +67,14 @@ def test_the_python_example_runs_as_written():
     assert len(done.stdout.splitlines()) == 6
 
 
+def rows_of(name: str) -> dict[str, dict[str, Any]]:
+    """Metrics by row of a published result."""
+    result = json.loads((ROOT / "eval" / "results" / name).read_text(encoding="utf-8"))
+    return {row["name"]: row["metrics"] for row in result["rows"]}
+
+
 def test_the_results_table_is_the_result_file():
-    result = json.loads((ROOT / "eval" / "results" / "accuracy-ml-100k.json").read_text())
-    rows = {row["name"]: row["metrics"] for row in result["rows"]}
+    rows = rows_of("accuracy-ml-100k.json")
     shown = re.findall(r"^\| \**([\w-]+)\**[^|]*\|(.*)\|$", README, re.MULTILINE)
     found = {name: re.findall(r"\.(\d{4})", cells) for name, cells in shown if name in rows}
     assert set(found) == {"popularity", "text-lookup", "als", "item-knn", "ease", "sasrec", "hstu", "llm", "hybrid"}
@@ -89,7 +95,7 @@ PAGE = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize("part", re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:], ids=lambda part: part.split("\n")[0])
 def test_the_tables_of_the_accuracy_page_are_the_result_files(part):
     (name,) = re.findall(r"`eval/results/(accuracy-[\w-]+\.json)`", part)
-    rows = {row["name"]: row["metrics"] for row in json.loads((ROOT / "eval" / "results" / name).read_text())["rows"]}
+    rows = rows_of(name)
     head, _, *lines = [line.strip("|").split("|") for line in part.splitlines() if line.startswith("|")]
     metrics = [cell.strip() for cell in head[1:]]
     shown = {cells[0].strip(" *"): [re.findall(r"\.\d{4}", cell) for cell in cells[1:]] for cells in lines}
