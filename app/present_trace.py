@@ -15,8 +15,8 @@ _NAMES = {
     "profile": "text profile",
     "words": "your words",
     "popularity": "popularity",
-    "encoder*familiarity": "encoder by familiarity",
-    "profile*familiarity": "text profile by familiarity",
+    "encoder*familiarity": "encoder, known items",
+    "profile*novelty": "text profile, new items",
 }
 
 
@@ -97,6 +97,10 @@ def _fusion(catalog: Catalog, made: Trace) -> str:
         for line in made.lines
     ]
     what = "Log-probabilities by part; the fused score is their weighted sum, and the list is sorted by it."
+    if any("*" in name for name in names):
+        what += (
+            " Parts for known and for new items: how far above an even share, times how far that is true of the item."
+        )
     head = ("title", "fused", *(_NAMES.get(name, name) for name in names))
     return f'<div class="sub">{field(what)}</div>' + _table(head, [weights, *rows])
 

@@ -32,9 +32,7 @@ def without_each(recommender: Recommender, split: Split, seed: int) -> Iterator[
         else shortlists(scorer, histories, nothing, targets, seed)
     )
     for left_out in used:
-        prior = {name: pull for name, pull in {**PRIOR, **LEANING}.items() if name in own}
-        prior = {name: pull for name, pull in prior.items() if left_out not in name.split("*")}
-        positive = [name for name in prior if name in POSITIVE]
-        yield PartsRanker(
-            f"hybrid, no {left_out}", scorer, fit(of.parts, of.targets, of.allowed, prior, positive=positive)
-        )
+        gone = LEANING if left_out == FAMILIARITY else [name for name in own if name.partition("*")[0] == left_out]
+        prior = {name: pull for name, pull in {**PRIOR, **LEANING}.items() if name in own and name not in gone}
+        weights = fit(of.parts, of.targets, of.allowed, prior, positive=POSITIVE)
+        yield PartsRanker(f"hybrid, no {left_out}", scorer, weights)

@@ -10,7 +10,7 @@ import numpy as np
 from llmrec.artifacts import fingerprint_arrays
 from llmrec.finetune.stages import Inputs, key, stage
 from llmrec.finetune.wishes import wish
-from llmrec.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, Fusion, fit_or_keep
+from llmrec.fusion import LEANING, POSITIVE, PRIOR, WELL_KNOWN, Fusion, fit_or_keep
 from llmrec.interactions import fusing_users
 from llmrec.scoring import Scorer, fixed_threads
 from llmrec.shortlist import Choices, drawn, shortlists, whole
@@ -33,8 +33,7 @@ def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict
     for kind, said in (("history", [""] * len(users)), ("words", asked)):
         of = _choices(inputs, scorer, kind, histories, said, targets)
         prior = {name: weight for name, weight in PRIOR.items() if name in of.parts}
-        positive = [name for name in prior if name in POSITIVE]
-        fusions[kind], gains[kind] = fit_or_keep(of.parts, of.targets, of.allowed, prior, positive, LEANING)
+        fusions[kind], gains[kind] = fit_or_keep(of.parts, of.targets, of.allowed, prior, POSITIVE, LEANING)
         inputs.say(f"fusion ({kind}): {dict(fusions[kind].weights)}, {gains[kind]:+.4f} nats over the encoder alone")
     return fusions, gains
 
@@ -70,7 +69,7 @@ def _choices(
             {}
             if scorer.small
             else {
-                "beside": FAMILIARITY,
+                "leaning": [*LEANING, WELL_KNOWN],
                 "rest": fingerprint_arrays(**scorer.neighbours.state()),
                 "profile": asdict(scorer.likeness),
                 "seed": seed,

@@ -18,7 +18,7 @@ from llmrec.errors import RequestError, UserError
 from llmrec.finetune.stages import Say, validation
 from llmrec.interactions import Interactions, Split, choosing_users, leave_one_out
 from llmrec.modeldir import Parts, read_parts, write_parts
-from llmrec.neighbours import NeighbourSettings, neighbours_of
+from llmrec.neighbours import NeighbourSettings, item_counts, neighbours_of
 from llmrec.sequence import SequenceEncoder
 from llmrec.sequence_training import train_encoder
 from llmrec.trie import log_mass
@@ -92,6 +92,7 @@ def refresh(
         encoder=kept,
         neighbours=neighbours_of(split.train, len(catalog), settings),
         prior=log_mass(split.train.row, len(catalog)),
+        counts=item_counts(split.train, len(catalog)),
     )
     new_users = None if former is None else len(set(interactions.users) - set(former.users))
     done = Refreshed(len(interactions), new_users, before, after, kept is not parts.encoder, cosine, cosine < MOVED)

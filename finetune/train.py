@@ -27,7 +27,7 @@ from llmrec.finetune.stages import Inputs
 from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.model import RecModel
-from llmrec.neighbours import neighbours_of
+from llmrec.neighbours import item_counts, neighbours_of
 from llmrec.pretrained import Pretrained, save_pretrained
 from llmrec.scoring import Scorer
 from llmrec.semid import SemanticIds, whitening
@@ -114,13 +114,13 @@ def build(
         ids = stages.semantic_ids(inputs, text, trained)
         folds = recipe.traffic.folds
         vectors = out_of_fold(inputs, trained, folds, text) if folds else None
-    prior = log_mass(split.train.row, len(catalog))
+    prior, counts = log_mass(split.train.row, len(catalog)), item_counts(split.train, len(catalog))
     model = fresh_model(recipe, loaded_base, ids, trained)
     trie = Trie(ids.codes, ids.size, prior)
     state = fine_tune(inputs, model, trie, base, resume, places.board, accelerator, vectors)
     neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
     window, likeness = recipe.traffic.window, recipe.profile
-    scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, window, likeness=likeness)
+    scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, window, likeness=likeness, counts=counts)
     with accelerator.main_process_first(), accelerator.autocast():
         weights, gains = _fuse(inputs, scorer)
     meta = {
@@ -138,7 +138,7 @@ def build(
         "data": places.data,
         **({"profile": asdict(likeness)} if likeness.dims else {}),
     }
-    result = Pretrained(model, prior, neighbours, weights, settings, meta)
+    result = Pretrained(model, prior, counts, neighbours, weights, settings, meta)
     if accelerator.is_main_process:
         save_pretrained(places.out, result, catalog, base, model_card(result, catalog, base))
         say(f"saved {places.out}")

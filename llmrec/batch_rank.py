@@ -21,12 +21,12 @@ from llmrec.batch_input import Row
 from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
 from llmrec.filters import Filters
-from llmrec.fusion import log_softmax
+from llmrec.fusion import Listed, leaning, log_softmax
 from llmrec.interactions import Interactions
 from llmrec.narrow import relax
 from llmrec.rank import top_k
 from llmrec.recommend import Recommender, Request
-from llmrec.scoring import TEXT_TEMPERATURE, Listed, Scorer, fixed_threads
+from llmrec.scoring import TEXT_TEMPERATURE, Scorer, fixed_threads
 from llmrec.understand import stated
 
 THREADS = 1
@@ -170,11 +170,12 @@ def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
     norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
     cosine = np.einsum("nd,d->n", vectors, vectors[row]) / (norms * norms[row])
     history = [np.array([row], np.int64)]
-    return {
+    parts = {
         "encoder": log_softmax(cosine[None], TEXT_TEMPERATURE),
         "neighbours": scorer.neighbours.log_probability(history),
         "profile": scorer.profile(history),
     }
+    return parts | leaning(parts, scorer.familiarity)
 
 
 def _answers(found: Listed, items: int) -> list[Answer]:

@@ -36,8 +36,10 @@ def in_one_line(path: Path) -> Iterator[None]:
         raise ArtifactError(f"{path} does not load: {type(error).__name__}: {first}") from error
 
 
-def ids_and_prior(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray]:
-    """Semantic IDs and the log mass of every item out of their file.
+def of_items(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
+    """Semantic IDs, log mass float32[n] and count int64[n] of every item out of their file.
+
+    Files from before counts were kept give those that the masses were made of.
 
     Raises:
         DataError: arrays of another form, codes outside the code book, or numbers that are not finite.
@@ -53,7 +55,10 @@ def ids_and_prior(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.nda
     if prior.shape != (len(codes),):
         raise DataError(f"a prior of shape {prior.shape}; it is one number for each of {len(codes)} items")
     finite({"code book": book, "prior": prior})
-    return SemanticIds(codes, book), prior
+    counts = np.array(arrays["counts"]) if "counts" in arrays else np.rint(np.expm1(prior.astype(np.float64)))
+    if counts.shape != prior.shape or not np.isfinite(counts).all() or counts.min() < 0:
+        raise DataError(f"counts of shape {counts.shape}; they are one number from 0 for each of {len(codes)} items")
+    return SemanticIds(codes, book), prior, counts.astype(np.int64)
 
 
 def finite(arrays: Mapping[str, np.ndarray]) -> None:

@@ -5,9 +5,12 @@ the parts. The weights maximise the likelihood of validation targets that chose 
 them towards "encoder alone", so that a part which brings nothing gets a weight near zero instead of noise.
 
 What a sequence encoder says of an item that hardly anybody took is worth less than of a known one, and what the item's
-text says is worth more, so these two weights may lean on the item's familiarity, the log of its count less the
-catalogue's mean. They do where targets that were not fitted on are told better so: on Amazon Beauty .023 nats each
-(standard error .011), of which items taken less than five times have most (recall@10 on validation .050 -> .056).
+text says is worth more. So two more parts may have a weight: the encoder's log-probability above an even share, times
+the item's familiarity, and the text's, times one less familiarity. Neither weight may fall below zero, and so no
+item's share of encoder or text does. They are taken in, both or none, where targets that were not fitted on are told
+better so. On validation users of Amazon Toys and Beauty on whom nothing was fitted, NDCG@10 rises by .0023 (standard
+error .0013) and .0030 (.0014), with the text's alone by .0007 and .0009; recall of items taken less than five times
+from .087 to .115 and from .046 to .058.
 """
 
 from __future__ import annotations
@@ -26,36 +29,79 @@ PRIOR: Mapping[str, float] = {
     "popularity": 0.0,
     "words": 0.0,
 }
-FAMILIARITY = "familiarity"  # has no weight by itself
-LEANING: Mapping[str, float] = {f"encoder*{FAMILIARITY}": 0.0, f"profile*{FAMILIARITY}": 0.0}
+FAMILIARITY, NOVELTY = "familiarity", "novelty"  # have no weight by themselves
+# parts whose weight depends on how well an item is known, and what that weight is pulled to
+LEANING: Mapping[str, float] = {f"encoder*{FAMILIARITY}": 0.0, f"profile*{NOVELTY}": 0.0}
+WELL_KNOWN = 100  # times that an item was taken, from which on it counts as known altogether
 # popularity may be taken back, the others may only help
-POSITIVE = ("encoder", "llm", "neighbours", "profile", "words")
+POSITIVE = ("encoder", "llm", "neighbours", "profile", "words", *LEANING)
 FLOOR = 3.0  # nats below the worst decoded item that an item outside the beams is taken to be
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Weights of the parts, by name; absent parts weigh nothing. See `part_of` for names of products."""
+    """Weights of the parts, by name; absent parts weigh nothing."""
 
     weights: Mapping[str, float]
 
     def combine(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-        """float32[b, n] from log-probabilities float[b, n] by name."""
-        known = (name for name in self.weights if has(parts, name))
-        total = sum(self.weights[name] * part_of(parts, name).astype(np.float64) for name in known)
-        return np.asarray(total, np.float32)
+        """float32[b, n] from the parts float[b, n] by name."""
+        known = (name for name in self.weights if name in parts)
+        return np.asarray(sum(self.weights[name] * parts[name].astype(np.float64) for name in known), np.float32)
 
 
-def has(parts: Mapping[str, np.ndarray], name: str) -> bool:
-    """Whether `part_of` finds it."""
-    return all(one in parts for one in name.split("*"))
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """A list, best first, ties by row.
+
+    Attributes:
+        rows: int64[m].
+        scores: float32[m], fused.
+        shares: by part, what it says of each listed item, float32[m]; see `Scorer.others`.
+        fusion: that was asked for.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    shares: Mapping[str, np.ndarray]
+    fusion: Fusion
+
+    def sources(self, items: int) -> list[str]:
+        """For each item the part that lifts it most above an even share of a catalogue of so many items.
+
+        What a part gets by familiarity counts as its own; a part whose weight takes away lifts nothing.
+        """
+        lifts = dict[str, np.ndarray]()
+        for name, share in sorted(self.shares.items()):
+            part, _, by = name.partition("*")
+            lift = np.asarray(share, np.float64) + (0.0 if by else np.log(items))
+            if self.fusion.weights[name] > 0:
+                lifts[part] = lifts.get(part, 0.0) + self.fusion.weights[name] * lift
+        names = list(lifts)
+        return [names[place] for place in np.argmax(list(lifts.values()), axis=0)] if len(self.rows) and names else []
 
 
-def part_of(parts: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """A part by its name; `encoder*familiarity` is the product of two."""
-    first, _, second = name.partition("*")
-    out: np.ndarray = parts[first] * parts[second] if second else parts[first]
-    return out
+def familiarity(counts: np.ndarray) -> np.ndarray:
+    """float32[n] from 0, never taken, to 1, taken `WELL_KNOWN` times or more; even steps in the log of the count."""
+    share = np.log1p(np.asarray(counts, np.float64)) / np.log1p(WELL_KNOWN)
+    return np.asarray(np.minimum(share, 1.0), np.float32)
+
+
+def leaning(parts: Mapping[str, np.ndarray], known: np.ndarray) -> dict[str, np.ndarray]:
+    """The parts of `LEANING`, float32[b, n], from log-probabilities over a catalogue float32[b, n] by name.
+
+    Above an even share: the product of a log-probability itself with familiarity would mostly be a second popularity
+    (correlation -.94 on Amazon Beauty), since all but a few items have nearly the same.
+
+    Args:
+        parts: with encoder and profile, over the whole catalogue.
+        known: float32[n], `familiarity` of every item.
+    """
+    even = np.float32(np.log(len(known)))
+    return {
+        f"encoder*{FAMILIARITY}": (parts["encoder"] + even) * known,
+        f"profile*{NOVELTY}": (parts["profile"] + even) * (1 - known),
+    }
 
 
 def log_softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -84,7 +130,7 @@ def fit(
     """Weights by maximum likelihood with a ridge towards `prior`.
 
     Args:
-        parts: float[b, n] log-probabilities by name.
+        parts: float[b, n] by name.
         targets: int[b], the rows that were taken.
         allowed: [b, n], the items that could have been: bool, or how many alternatives each of them stands for.
         prior: where the weights start and are pulled to.
@@ -95,8 +141,7 @@ def fit(
     keep = allowed[np.arange(len(targets)), targets] > 0
     allowed, targets = allowed[keep], targets[keep]
     open_, offset = allowed > 0, _multiplicity(allowed)
-    kept = {name: part[keep] for name, part in parts.items()}
-    x = np.stack([np.where(open_, part_of(kept, name), 0.0) for name in names], axis=2).astype(np.float64)
+    x = np.stack([np.where(open_, parts[name][keep], 0.0) for name in names], axis=2).astype(np.float64)
     start = np.array([prior[name] for name in names])
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
@@ -135,26 +180,33 @@ def fit_or_keep(
     allowed: np.ndarray,
     prior: Mapping[str, float],
     positive: Sequence[str] = (),
-    leaning: Mapping[str, float] | None = None,
+    more: Mapping[str, float] | None = None,
     folds: int = 5,
 ) -> tuple[Fusion, float]:
     """`fit`, kept only when it also helps on targets that it did not see; otherwise `prior` as it stands.
 
-    With `leaning`, more weights and what they are pulled to, these are fitted beside those of `prior` where that helps
+    With `more`, further weights and what they are pulled to, these are fitted beside those of `prior` where that helps
     unseen targets further, by more than the standard error of the difference (Breiman et al., 1984).
 
     Returns the fusion and its gain over `prior` in nats a target, cross-validated over `folds`.
     """
     gains = _gains(parts, targets, allowed, prior, prior, positive, folds)
-    if leaning:
-        both = {**prior, **leaning}
-        further = _gains(parts, targets, allowed, prior, both, positive, folds)
-        if _surely_above(further, gains):
-            prior, gains = both, further
-    gain = float(np.nanmean(gains)) if len(gains) else 0.0
+    chosen = dict(prior)
+    if more:
+        further = _gains(parts, targets, allowed, prior, {**prior, **more}, positive, folds)
+        # without them the prior itself is served where a fit does not help
+        served = gains if _mean(gains) > 0 else np.zeros_like(gains)
+        if _surely_above(further, served):
+            chosen, gains = {**prior, **more}, further
+    gain = _mean(gains)
     if gain <= 0:
         return Fusion(dict(prior)), gain
-    return fit(parts, targets, allowed, prior, positive=positive), gain
+    return fit(parts, targets, allowed, chosen, positive=positive), gain
+
+
+def _mean(gains: np.ndarray) -> float:
+    told = gains[np.isfinite(gains)]
+    return float(told.mean()) if len(told) else 0.0
 
 
 def _gains(
@@ -181,8 +233,8 @@ def _gains(
 
 
 def _surely_above(some: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the mean of paired numbers is higher by more than its standard error, and above nothing."""
+    """Whether the mean of paired numbers is higher by more than its standard error."""
     difference = (some - others)[np.isfinite(some - others)]
-    if len(difference) < 2 or float(np.nanmean(some)) <= 0:
+    if len(difference) < 2:
         return False
     return bool(difference.mean() > difference.std(ddof=1) / np.sqrt(len(difference)))

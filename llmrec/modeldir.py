@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Parts:
         neighbours: what tends to be taken after what.
         ids: semantic IDs.
         prior: float32[n], log mass of every item.
+        counts: int64[n], how often each was taken in training.
         card: the model card.
     """
 
@@ -53,6 +54,7 @@ class Parts:
     neighbours: ItemKNN
     ids: SemanticIds
     prior: np.ndarray
+    counts: np.ndarray
     card: str
 
 
@@ -68,12 +70,12 @@ def read_parts(path: Path, catalog: Catalog | None = None) -> Parts:
         expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
     config = read_config(path)
     with fitting.in_one_line(path):
-        ids, prior = fitting.ids_and_prior(load_file(path / "semantic_ids.safetensors"))
+        ids, prior, counts = fitting.of_items(load_file(path / "semantic_ids.safetensors"))
         encoder, neighbours = read_encoder(path, config), read_neighbours(path)
         n = len(ids.codes) if catalog is None else len(catalog)
         fitting.items_of({"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n)
         card = (path / "README.md").read_text(encoding="utf-8")
-    return Parts(path, manifest, config, encoder, neighbours, ids, prior, card)
+    return Parts(path, manifest, config, encoder, neighbours, ids, prior, counts, card)
 
 
 def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Mapping[str, JSON]) -> None:
@@ -91,6 +93,7 @@ def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Map
     """
     n = len(catalog)
     sizes = {len(parts.ids.codes), len(parts.prior), parts.encoder.net.n_items, parts.neighbours.similarity.shape[0]}
+    sizes.add(len(parts.counts))
     if sizes != {n}:
         raise ArtifactError(f"parts of {sorted(sizes)} items do not fit a catalogue of {n}")
     prints = {
@@ -109,7 +112,7 @@ def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Map
             shutil.copyfile(parts.path / name, directory / name)
         save_file(parts.encoder.state(), directory / "encoder.safetensors")
         save_file(parts.neighbours.state(), directory / "neighbours.safetensors")
-        arrays = {"codes": parts.ids.codes, "book": parts.ids.book, "prior": parts.prior}
+        arrays = {"codes": parts.ids.codes, "book": parts.ids.book, "prior": parts.prior, "counts": parts.counts}
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, directory / "semantic_ids.safetensors")
         (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         (directory / "README.md").write_text(parts.card, encoding="utf-8")
@@ -146,6 +149,5 @@ def without_rows(parts: Parts, kept: np.ndarray) -> Parts:
     matrix.sort_indices()
     near |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "behind": near["behind"][kept]}
     ids = SemanticIds(np.ascontiguousarray(parts.ids.codes[kept]), parts.ids.book)
-    return Parts(
-        parts.path, parts.manifest, parts.config, encoder, ItemKNN.from_state(near), ids, parts.prior[kept], parts.card
-    )
+    left = {"prior": parts.prior[kept], "counts": parts.counts[kept]}
+    return replace(parts, encoder=encoder, neighbours=ItemKNN.from_state(near), ids=ids, **left)

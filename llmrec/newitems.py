@@ -131,6 +131,11 @@ def grown_prior(prior: np.ndarray, lent: sparse.csr_array) -> np.ndarray:
     return np.concatenate([prior, (lent @ prior).astype(np.float32)])
 
 
+def _grown_counts(counts: np.ndarray, new: int) -> np.ndarray:
+    """int64[n + m]: nobody has taken a new item, whatever mass it is lent."""
+    return np.concatenate([counts, np.zeros(new, np.int64)])
+
+
 def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
     """The same recommender in the same process with new items; the given one is left as it is.
 
@@ -153,6 +158,7 @@ def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
         scorer,
         model=model,
         trie=Trie(ids.codes, ids.size, grown_prior(prior, lent)),
+        counts=_grown_counts(scorer.taken, len(items)),
         text=np.concatenate([scorer.text, fresh]),
         neighbours=grown_neighbours(scorer.neighbours, lent),
     )
@@ -209,6 +215,7 @@ def add_to_model(
         neighbours=grown_neighbours(parts.neighbours, lent),
         ids=ids,
         prior=grown_prior(parts.prior, lent),
+        counts=_grown_counts(parts.counts, len(items)),
     )
     counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
     save_data(out_data, catalog, interactions, Report(counts, {}, ("items were added",)))

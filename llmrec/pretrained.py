@@ -43,6 +43,7 @@ class Pretrained:
     Attributes:
         model: the bundle, not merged.
         prior: float32[n], log mass of every item in the train part, the prior of the trie.
+        counts: int64[n], how often each item was taken in the train part.
         neighbours: what tends to be taken after what, from the train part.
         fusions: weights by kind of request ("history", "words").
         settings: what the recommender needs to know: window, embedder, beams.
@@ -51,6 +52,7 @@ class Pretrained:
 
     model: RecModel
     prior: np.ndarray
+    counts: np.ndarray
     neighbours: ItemKNN
     fusions: Mapping[str, Fusion]
     settings: Mapping[str, Any]
@@ -89,9 +91,8 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
         save_arrays(model.encoder.state(), directory / "encoder.safetensors")
         save_arrays(loaded.neighbours.state(), directory / "neighbours.safetensors")
         ids = model.vocab.ids
-        save_arrays(
-            {"codes": ids.codes, "book": ids.book, "prior": loaded.prior}, directory / "semantic_ids.safetensors"
-        )
+        arrays = {"codes": ids.codes, "book": ids.book, "prior": loaded.prior, "counts": loaded.counts}
+        save_arrays(arrays, directory / "semantic_ids.safetensors")
         (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         (directory / "README.md").write_text(card, encoding="utf-8")
 
@@ -111,7 +112,7 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
 
 
 def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, progress: bool) -> Pretrained:
-    ids, prior = fitting.ids_and_prior(load_arrays(path / "semantic_ids.safetensors"))
+    ids, prior, counts = fitting.of_items(load_arrays(path / "semantic_ids.safetensors"))
     expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
     encoder, neighbours = read_encoder(path, config), read_neighbours(path)
     fitting.items_of({"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n)
@@ -124,7 +125,7 @@ def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, p
     model = RecModel(lm, tokenizer, ids, encoder, sizes)
     model.load_added(state)
     fusions = {kind: Fusion(weights) for kind, weights in config["fusion"].items()}
-    return Pretrained(model, prior, neighbours, fusions, config["settings"], manifest.meta)
+    return Pretrained(model, prior, counts, neighbours, fusions, config["settings"], manifest.meta)
 
 
 def read_encoder(path: Path, config: Mapping[str, Any]) -> SequenceEncoder:

@@ -137,6 +137,7 @@ class Recommender:
             catalog.domain,
             int(loaded.settings["window"]),
             likeness=ProfileSettings(**loaded.settings.get("profile", {})),
+            counts=loaded.counts,
         )
         return Recommender(catalog, interactions, scorer, loaded.fusions, loaded.meta, str(source))
 

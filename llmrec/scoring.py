@@ -7,7 +7,7 @@ score moves by 5e-7. More cores are used by more processes, not by more threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ import torch
 
 from llmrec import bounded, decode
 from llmrec.embed import Embedder
-from llmrec.fusion import FAMILIARITY, LEANING, Fusion, has, log_softmax, part_of, spread
+from llmrec.fusion import Fusion, Listed, familiarity, leaning, log_softmax, spread
 from llmrec.model import RecModel
 from llmrec.neighbours import ItemKNN
 from llmrec.rank import Mask, top_k
@@ -48,30 +48,6 @@ def fixed_threads(threads: int = THREADS) -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class Listed:
-    """A list, best first, ties by row.
-
-    Attributes:
-        rows: int64[m].
-        scores: float32[m], fused.
-        shares: by part, its log-probability of each listed item, float32[m].
-        fusion: that was asked for.
-    """
-
-    rows: np.ndarray
-    scores: np.ndarray
-    shares: Mapping[str, np.ndarray]
-    fusion: Fusion
-
-    def sources(self, items: int) -> list[str]:
-        """For each item the part that lifts it most above an even share of a catalogue of so many items."""
-        names = sorted(name for name in self.shares if name not in LEANING)
-        even = np.log(items)
-        lifts = [self.fusion.weights[name] * (np.asarray(self.shares[name], np.float64) + even) for name in names]
-        return [names[place] for place in np.argmax(lifts, axis=0)] if len(self.rows) and names else []
-
-
-@dataclass(frozen=True, eq=False)
 class Scorer:
     """Scores requests part by part.
 
@@ -87,6 +63,7 @@ class Scorer:
         threads: that score a request.
         likeness: how the texts of a history are compared with those of other items.
         user_vector: whether the prompt ends with what the encoder makes of the history.
+        counts: int[n], how often each item was taken in training; None for what the trie's masses say.
     """
 
     model: RecModel
@@ -100,11 +77,12 @@ class Scorer:
     threads: int = THREADS
     likeness: ProfileSettings = _AS_EMBEDDED
     user_vector: bool = True
+    counts: np.ndarray | None = None
 
     def parts(
         self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None, llm: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """float32[b, n] log-probabilities by part: encoder, llm, neighbours, profile, popularity, words.
+        """float32[b, n] by part: the language model's log-probabilities, and `others`.
 
         `llm` float32[b, n] are the language model's when they are known already: all else costs next to nothing.
         """
@@ -116,18 +94,20 @@ class Scorer:
             }
 
     def others(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> dict[str, np.ndarray]:
-        """The parts without the language model's, and beside them the familiarity that weights may lean on."""
+        """float32[b, n] without the language model.
+
+        Log-probabilities of encoder, neighbours, profile, popularity and words; and the parts of `fusion.leaning`.
+        """
         with fixed_threads(self.threads):
             out = {
                 "encoder": log_softmax(self.model.encoder.scores(histories)),
                 "neighbours": self.neighbours.log_probability(histories),
                 "profile": self.profile(histories),
                 "popularity": np.tile(self.popularity, (len(histories), 1)),
-                FAMILIARITY: np.tile(self.familiarity, (len(histories), 1)),
             }
             if any(messages) and self.embedder is not None:
                 out["words"] = self.words(messages)
-        return out
+            return out | leaning(out, self.familiarity)
 
     def ask(self, history: np.ndarray, message: str = "") -> Asked:
         """A request to make lists for: rows, oldest first, and a wish in words or nothing."""
@@ -164,14 +144,23 @@ class Scorer:
     @cached_property
     def popularity(self) -> np.ndarray:
         """float32[n]: the trie's prior of every item, the same for everybody."""
-        out = np.empty(self.trie.n, np.float32)
-        out[self.trie.order] = self.trie.prior[-1] - np.logaddexp.reduce(self.trie.prior[-1])
+        out: np.ndarray = self._masses - np.logaddexp.reduce(self._masses)
         return out
 
     @cached_property
     def familiarity(self) -> np.ndarray:
-        """float32[n]: how much more often an item was taken than is usual, in the log."""
-        out: np.ndarray = self.popularity - self.popularity.mean()
+        """float32[n]: how well each item is known, see `fusion.familiarity`."""
+        return familiarity(self.taken)
+
+    @cached_property
+    def taken(self) -> np.ndarray:
+        """int64[n]: `counts`, or what the trie's masses were made of."""
+        return np.rint(np.expm1(self._masses)).astype(np.int64) if self.counts is None else self.counts
+
+    @cached_property
+    def _masses(self) -> np.ndarray:
+        out = np.empty(self.trie.n, np.float32)
+        out[self.trie.order] = self.trie.prior[-1]
         return out
 
     def llm(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> np.ndarray:
@@ -240,7 +229,7 @@ class Asked:
 
     @cached_property
     def others(self) -> dict[str, np.ndarray]:
-        """float32[n] by part, without the language model."""
+        """float32[n] by part, without the language model: `Scorer.others`."""
         return {name: part[0] for name, part in self.scorer.others([self.history], [self.message]).items()}
 
     @cached_property
@@ -269,10 +258,10 @@ class Asked:
     def steps(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Steps[Listed]:
         """`best` step by step, for `together`."""
         # in one order: sums must not depend on a set's
-        names = sorted(name for name in fusion.weights if has(self.others, name))
+        names = sorted(name for name in fusion.weights if name in self.others)
         rest = np.zeros(self.scorer.trie.n, np.float64)
         for name in names:
-            rest += fusion.weights[name] * part_of(self.others, name).astype(np.float64)
+            rest += fusion.weights[name] * self.others[name].astype(np.float64)
         weight = fusion.weights.get("llm", 0.0)
         if weight and not names and not self.scorer.small:
             found = yield from bounded.beam_steps(self.reading, max(BEAMS, k), k, allowed)
@@ -284,7 +273,7 @@ class Asked:
         else:
             ranked, values = top_k(rest[None].astype(np.float32), k, allowed)
             rows, scores, shares = ranked[0][ranked[0] >= 0], values[0][ranked[0] >= 0], {}
-        return Listed(rows, scores, shares | {name: part_of(self.others, name)[rows] for name in names}, fusion)
+        return Listed(rows, scores, shares | {name: self.others[name][rows] for name in names}, fusion)
 
     def _within_reach(self, rest: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
         left = np.flatnonzero(allowed)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.fusion import FAMILIARITY
+from llmrec.fusion import LEANING
 from llmrec.rank import unseen
 from llmrec.scoring import Scorer
 
@@ -29,7 +29,7 @@ class Choices:
     """Alternatives of some requests, as `fusion.fit` takes them.
 
     Attributes:
-        parts: float32[b, m] log-probabilities by part.
+        parts: float32[b, m] by part.
         targets: int64[b], the column that was taken.
         allowed: float32[b, m], how many alternatives a column stands for; 0 for none: what was seen, and padding.
     """
@@ -78,7 +78,7 @@ def _line(
     open_[history] = False
     open_[target] = False
     left = np.flatnonzero(open_)
-    says = [part for name, part in others.items() if name != FAMILIARITY]
+    says = [part for name, part in others.items() if name not in LEANING]
     first = np.unique(np.concatenate([left[np.argsort(-part[left], kind="stable")[:EACH]] for part in says]))
     rest = np.setdiff1d(left, first)
     even = np.sort(rng.choice(rest, min(EVEN, len(rest)), replace=False))

@@ -267,10 +267,10 @@ def test_a_result_of_other_code_is_not_current(tmp_path, monkeypatch):
 
 
 def test_familiarity_is_left_out_like_a_part(recommender):
-    weights = {"encoder": 1.0, "llm": 0.5, "profile": 0.5, "encoder*familiarity": 0.2, "profile*familiarity": -0.2}
+    weights = {"encoder": 1.0, "llm": 0.5, "profile": 0.5, "encoder*familiarity": 0.2, "profile*novelty": 0.2}
     fusions, split = {"history": Fusion(weights)}, leave_one_out(recommender.interactions)
     leaning = Recommender(recommender.catalog, recommender.interactions, recommender.scorer, fusions, {}, "toy")
     rows = {one.name: set(one.fusion.weights) for one in without_each(leaning, split, 0)}
     assert set(rows) == {f"hybrid, no {part}" for part in ("encoder", "llm", "profile", "familiarity")}
     assert rows["hybrid, no familiarity"] == {"encoder", "llm", "profile"}
-    assert rows["hybrid, no encoder"] == {"llm", "profile", "profile*familiarity"}
+    assert rows["hybrid, no encoder"] == {"llm", "profile", "profile*novelty"}

@@ -1,8 +1,20 @@
 import numpy as np
 import pytest
 
-from llmrec.fusion import FAMILIARITY, FLOOR, LEANING, Fusion, fit, fit_or_keep, log_softmax, spread
-from llmrec.scoring import Listed
+from llmrec.fusion import (
+    FLOOR,
+    LEANING,
+    POSITIVE,
+    WELL_KNOWN,
+    Fusion,
+    Listed,
+    familiarity,
+    fit,
+    fit_or_keep,
+    leaning,
+    log_softmax,
+    spread,
+)
 
 
 def world(seed=0, b=400, n=30):
@@ -79,28 +91,65 @@ def test_the_source_is_the_part_that_lifts_an_item_most_above_an_even_share():
     assert Listed(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, fusion).sources(10) == []
 
 
+def test_a_part_lifts_by_familiarity_too_and_one_that_takes_away_lifts_nothing():
+    fusion = Fusion({"encoder": 1.0, "profile": 0.5, "popularity": -2.0, "profile*novelty": 0.6})
+    shares = {
+        "encoder": np.log([0.2, 0.2]).astype(np.float32),
+        "profile": np.log([0.2, 0.2]).astype(np.float32),
+        "popularity": np.log([0.01, 0.01]).astype(np.float32),
+        "profile*novelty": np.array([1.0, 0.0], np.float32),
+    }
+    found = Listed(np.array([4, 2]), np.zeros(2, np.float32), shares, fusion)
+    assert found.sources(10) == ["profile", "encoder"]
+
+
 def leaning_world(slope, seed=0, b=600, n=40):
-    """Targets drawn from softmax((1 + slope * familiarity) encoder); the profile says nothing."""
+    """Targets drawn from softmax of the encoder, whose weight grows by `slope` with familiarity; the text is noise."""
     rng = np.random.default_rng(seed)
-    familiarity = np.tile(rng.normal(size=n).astype(np.float32), (b, 1))
+    known = familiarity(rng.integers(0, 2 * WELL_KNOWN, n))
     parts = {name: log_softmax(2 * rng.normal(size=(b, n)).astype(np.float32)) for name in ("encoder", "profile")}
-    p = np.exp(log_softmax((1 + slope * familiarity) * parts["encoder"])).astype(np.float64)
+    parts |= leaning(parts, known)
+    p = np.exp(log_softmax(0.5 * parts["encoder"] + slope * parts["encoder*familiarity"])).astype(np.float64)
     targets = np.array([rng.choice(n, p=line / line.sum()) for line in p])
-    return {**parts, FAMILIARITY: familiarity}, targets, np.ones((b, n), bool)
+    return parts, targets, np.ones((b, n), bool)
 
 
-def test_a_weight_leans_on_familiarity_where_the_data_do():
+def test_a_weight_depends_on_familiarity_where_the_data_do():
     prior = {"encoder": 1.0, "profile": 0.0}
-    fusion, gain = fit_or_keep(*leaning_world(0.4), prior, leaning=LEANING)
-    assert fusion.weights["encoder*familiarity"] == pytest.approx(0.4, abs=0.08) and gain > 0.05
-    assert abs(fusion.weights["profile*familiarity"]) < 0.08
-    fusion, _ = fit_or_keep(*leaning_world(0.0), prior, leaning=LEANING)
+    fusion, gain = fit_or_keep(*leaning_world(1.0, b=1500), prior, POSITIVE, LEANING)
+    assert fusion.weights["encoder"] == pytest.approx(0.5, abs=0.15) and gain > 0.01
+    assert fusion.weights["encoder*familiarity"] == pytest.approx(1.0, abs=0.2)
+    assert abs(fusion.weights["profile*novelty"]) < 0.1
+    fusion, _ = fit_or_keep(*leaning_world(0.0), prior, POSITIVE, LEANING)
     assert set(fusion.weights) == {"encoder", "profile"}, "noise must not buy weights"
 
 
-def test_a_product_of_parts_counts_where_both_are_there():
-    parts = {"encoder": np.array([[1.0, 2.0]], np.float32), FAMILIARITY: np.array([[-1.0, 1.0]], np.float32)}
-    fusion = Fusion({"encoder": 1.0, "encoder*familiarity": 0.5, "profile*familiarity": 9.0})
-    assert fusion.combine(parts).tolist() == [[0.5, 3.0]]
-    assert Fusion({"encoder": 1.0}).combine(parts).tolist() == [[1.0, 2.0]]
-    assert fusion.combine({"encoder": parts["encoder"]}).tolist() == [[1.0, 2.0]]
+def test_no_item_is_given_less_than_nothing_of_a_part():
+    rng, prior = np.random.default_rng(5), {"encoder": 1.0, "profile": 0.0}
+    parts, targets, allowed = leaning_world(1.0, seed=3)
+    for told in (targets, rng.permutation(targets)):
+        fitted = fit(parts, told, allowed, {**prior, **LEANING}, positive=POSITIVE).weights
+        assert min(fitted.values()) >= 0
+
+
+def test_familiarity_goes_from_never_to_often_and_leaves_an_even_part_alone():
+    np.testing.assert_allclose(
+        familiarity(np.array([0, 9, WELL_KNOWN, 10 * WELL_KNOWN])), [0, 0.498927, 1, 1], atol=1e-5
+    )
+    even = {name: np.full((2, 5), -np.log(5.0), np.float32) for name in ("encoder", "profile")}
+    for part in leaning(even, familiarity(np.arange(5))).values():
+        np.testing.assert_allclose(part, 0, atol=1e-6)
+
+
+def test_weights_by_familiarity_are_weighed_against_what_would_be_served_without_them():
+    """Where a fit of the plain parts does not help, that is the prior itself, and not the worse fit."""
+    parts, targets, allowed = leaning_world(0.0, b=12)
+    parts = {name: part if "*" not in name else np.zeros_like(part) for name, part in parts.items()}
+    prior = {"encoder": 0.5, "profile": 0.0}
+    fusion, gain = fit_or_keep(parts, targets, allowed, prior, POSITIVE, LEANING)
+    assert gain <= 0 and fusion.weights == prior
+
+
+def test_parts_that_are_absent_count_nothing():
+    parts = {"encoder": np.array([[1.0, 2.0]], np.float32)}
+    assert Fusion({"encoder": 1.0, "profile*novelty": 9.0}).combine(parts).tolist() == [[1.0, 2.0]]

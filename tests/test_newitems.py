@@ -7,6 +7,7 @@ import pytest
 from conftest import HashEmbedder, make_catalog, make_encoder, make_interactions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 from toy_files import recommender, saved
 from typer.testing import CliRunner
 
@@ -14,6 +15,7 @@ from llmrec.app.cli import app
 from llmrec.artifacts import read_manifest
 from llmrec.catalog import Item
 from llmrec.errors import DataError, RequestError
+from llmrec.fitting import of_items
 from llmrec.modeldir import read_parts
 from llmrec.neighbours import NeighbourSettings, neighbours_of
 from llmrec.newitems import (
@@ -127,6 +129,26 @@ def test_a_new_item_stands_by_its_kind(world):
     parts = grown.scorer.parts([np.asarray(history)])
     assert parts["neighbours"][0, 12] > parts["neighbours"][0, 13]
     assert parts["profile"][0, 12] > parts["profile"][0, 13]
+
+
+def test_a_new_item_is_known_to_nobody_and_the_others_stay_as_known_as_they_were(world, tmp_path):
+    served = recommender(world[1])
+    grown = add_items(served, [FUNNY, SCARY])
+    assert grown.scorer.familiarity[12:].tolist() == [0, 0] and served.scorer.familiarity.max() > 0
+    np.testing.assert_array_equal(grown.scorer.familiarity[:12], served.scorer.familiarity)
+    assert grown.scorer.popularity[12] > grown.scorer.popularity.min(), "what it is lent is another matter"
+    add_to_model(world[1], [FUNNY, SCARY], tmp_path / "out", tmp_path / "data", embedder=HashEmbedder())
+    np.testing.assert_array_equal(recommender(tmp_path / "out").scorer.familiarity, grown.scorer.familiarity)
+
+
+def test_counts_of_a_file_without_them_are_those_of_the_masses(world):
+    before = read_parts(world[1]).counts
+    held = load_file(world[1] / "semantic_ids.safetensors")
+    _, _, counts = of_items({name: held[name] for name in ("codes", "book", "prior")})
+    np.testing.assert_array_equal(counts, before)
+    for wrong in (counts[1:], -1 - counts, np.full(len(counts), np.nan)):
+        with pytest.raises(DataError, match="one number from 0"):
+            of_items({**held, "counts": wrong})
 
 
 def test_a_saved_model_lists_what_the_process_does(world, tmp_path):

@@ -89,9 +89,7 @@ def test_of_a_large_catalogue_some_users_are_drawn_and_of_a_small_one_all(scorer
 
 
 def test_lists_with_leaning_weights_are_the_best_of_the_whole_catalogue(scorer):
-    fusion = Fusion(
-        {"encoder": 1.0, "llm": 0.7, "profile": 0.4, "encoder*familiarity": 0.3, "profile*familiarity": -0.5}
-    )
+    fusion = Fusion({"encoder": 0.7, "llm": 0.7, "profile": 0.4, "encoder*familiarity": 0.3, "profile*novelty": 0.5})
     history, allowed = np.array([1, 4]), np.ones(scorer.trie.n, bool)
     allowed[history] = False
     parts = scorer.parts([history])

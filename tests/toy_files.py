@@ -9,7 +9,7 @@ from llmrec.finetune.card import model_card
 from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.model import ModelConfig, RecModel
-from llmrec.neighbours import NeighbourSettings, neighbours_of
+from llmrec.neighbours import NeighbourSettings, item_counts, neighbours_of
 from llmrec.pretrained import Pretrained, save_pretrained
 from llmrec.reading import Report
 from llmrec.recommend import Recommender
@@ -56,7 +56,7 @@ def saved(folder: Path, catalog: Catalog | None = None, interactions: Interactio
     fusions = {"history": Fusion(WEIGHTS), "words": Fusion({**WEIGHTS, "words": 1.0})}
     settings = {"window": 10, "embedder": "hash", "data": str(data)}
     near = neighbours_of(train, n, NeighbourSettings())
-    loaded = Pretrained(bundle, log_mass(train.row, n), near, fusions, settings, meta)
+    loaded = Pretrained(bundle, log_mass(train.row, n), item_counts(train, n), near, fusions, settings, meta)
     save_pretrained(model, loaded, catalog, base, model_card(loaded, catalog, base))
     return model, data
 

@@ -37,7 +37,7 @@ def make_world(root: Path) -> Path:
     weights = {"encoder": 1.0, "llm": 0.7, "profile": 0.2, "neighbours": 0.5}
     neighbours = neighbours_of(interactions, ITEMS, NeighbourSettings())
     loaded = Pretrained(
-        model, np.log1p(np.arange(ITEMS) % 5).astype(np.float32), neighbours,
+        model, np.log1p(np.arange(ITEMS) % 5).astype(np.float32), np.arange(ITEMS) % 5, neighbours,
         {"history": Fusion(weights), "words": Fusion({**weights, "words": 0.5})},
         {"window": 6, "embedder": "hash", "data": str(root / "data")}, {},
     )  # fmt: skip
