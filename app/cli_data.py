@@ -66,6 +66,7 @@ def prepare(
     flags = {"domain": domain, "items": item_columns, "interactions": log_columns, "events": _weights(weight or [])}
     from llmrec import sources
 
+    sources.check_place(out)
     if source == "table":
         if path is not None:
             raise RequestError("--path is for other sources; a table source takes --items and --interactions")
@@ -141,6 +142,7 @@ def append(
     from llmrec.table import append_table
     from llmrec.table_mapping import load_mapping
 
+    sources.check_place(out)
     columns = {"file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event}
     meaning = load_mapping(mapping, {"interactions": columns, "events": _weights(weight or [])})
     catalog, known = open_data(directory)

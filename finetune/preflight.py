@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from llmrec.artifacts import expect_fingerprint, read_manifest
+from llmrec.artifacts import check_replaceable, expect_fingerprint, read_manifest
 from llmrec.catalog import Catalog
 from llmrec.errors import ArtifactError, DataError, RecipeError
 from llmrec.finetune.bases import check_body
@@ -86,13 +86,14 @@ def check_base(recipe: Recipe, config: Any, tokenizer: Any) -> None:
 
 
 def check_directories(recipe: Recipe, catalog: Catalog, out: Path, work: Path) -> None:
-    """Refuse to mix two catalogues: semantic IDs and a model mean rows of the one they were made for.
+    """Refuse an `out` that is not ours to replace, and to mix two catalogues, whose rows a model's semantic IDs mean.
 
     Other interactions or settings are no mistake: a stage that they change is made again, and says so.
 
     Raises:
-        ArtifactError: names both fingerprints, or both numbers of items.
+        ArtifactError: names both fingerprints, or both numbers of items, or what lies in `out`.
     """
+    check_replaceable(out, KIND)
     if (out / "config.json").is_file():
         expect_fingerprint(read_manifest(out, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
     advice = f"give another --work, or remove {work}"

@@ -148,22 +148,23 @@ def build(
 
 
 def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:
-    """Fit the fusions with LoRA merged where that is exact (float32), and take it out again.
+    """Fit the fusions with LoRA merged where the weights allow it, and take it out again whatever happens.
 
     Products are in the format that the model was trained in: in bfloat16 a history of Amazon Beauty and 300 candidates
     take .48 s instead of .76 on one core, and log-probabilities differ by .005 in the mean.
     """
-    engine = inputs.recipe.engine
-    exact = engine.precision == "float32" and engine.quantize == "none"
-    if exact:
-        scorer.model.merge()
-        scorer.model.products = engine.format
-    fitted = fit_fusions(inputs, scorer)
-    if exact:
-        scorer.model.products = "float32"
-        for layer in scorer.model.lora_layers():
+    engine, model = inputs.recipe.engine, scorer.model
+    if engine.precision != "float32" or engine.quantize != "none":
+        return fit_fusions(inputs, scorer)
+    before = model.products
+    model.merge()
+    try:
+        model.products = engine.format
+        return fit_fusions(inputs, scorer)
+    finally:
+        model.products = before
+        for layer in model.lora_layers():
             layer.unmerge()
-    return fitted
 
 
 def fresh_model(recipe: Recipe, loaded_base: tuple[Any, Any], ids: SemanticIds, trained: SequenceEncoder) -> RecModel:

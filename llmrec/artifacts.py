@@ -94,9 +94,8 @@ def writing(
     Raises:
         ArtifactError: for a refused file, or a `path` that is not ours to replace.
     """
-    target = Path(os.path.realpath(path))
-    _check_replaceable(target, None if own_place else kind)
-    with swap.replacing(target) as directory:
+    check_replaceable(path, None if own_place else kind)
+    with swap.replacing(Path(os.path.realpath(path))) as directory:
         yield directory
         files = [(name, directory / name) for name in _listing(directory)]
         manifest: dict[str, JSON] = {
@@ -184,8 +183,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _check_replaceable(target: Path, kind: str | None) -> None:
-    """Refuse a target that is not ours to replace; of any kind and state for None."""
+def check_replaceable(path: Path, kind: str | None) -> None:
+    """Refuse to write where something lies that is not ours to replace; of any kind and state for None."""
+    target = Path(os.path.realpath(path))
     swap.recover(target)
     blocked = next((one for one in (target, *target.parents) if one.exists() and not one.is_dir()), None)
     if blocked is not None:

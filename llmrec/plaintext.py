@@ -5,7 +5,15 @@ from __future__ import annotations
 import html
 import re
 
-_TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")  # `<3` is no tag
+# of HTML alone: `<3` is no tag, and `<Uncut>` may be part of a title
+_NAMES = (
+    "a abbr article aside audio b big blockquote body br button caption center cite code col colgroup dd del details "
+    "div dl dt em embed fieldset figcaption figure font footer form frame frameset h1 h2 h3 h4 h5 h6 head header "
+    "hr html i iframe img input ins kbd label legend li link main map mark meta nav noscript object ol option p param "
+    "path picture pre q s samp section select small source span strike strong sub summary sup svg table tbody td "
+    "textarea tfoot th thead time title tr tt u ul var video"
+)
+_TAG = re.compile(rf"</?(?:{'|'.join(_NAMES.split())})(?:[\s/][^<>]{{0,500}})?>|<![^<>]{{0,500}}>", re.IGNORECASE)
 _CODE = re.compile(r"<(?:script|style)\b[^<>]{0,500}>", re.IGNORECASE)
 _CODE_END = re.compile(r"</(?:script|style)\b[^<>]{0,500}>", re.IGNORECASE)
 _NO_CHARACTER = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")  # Python makes no number of thousands of digits

@@ -20,7 +20,7 @@ from llmrec.interactions import Interactions
 from llmrec.plaintext import plain
 from llmrec.reading import Event, Report, assemble, identifier, is_file_of, lines, objects
 from llmrec.recbole import read_items
-from llmrec.shelves import brand_of, category_names, stand_in, tidied, unread
+from llmrec.shelves import brand_of, category_names, shared_root, stand_in, tidied, unread
 
 _SEQUENCES = (".sequences.txt", ".sequences.txt.gz")
 _ITEMS = (".items.jsonl", ".items.jsonl.gz", ".item.tsv", ".item.tsv.gz", ".items.tsv", ".items.tsv.gz")
@@ -112,7 +112,7 @@ def _sequences(path: Path) -> tuple[dict[str, list[str]], list[str], dict[str, i
 def _items(path: Path) -> tuple[dict[str, Item], list[str]]:
     """Items by id in the order of the file, and remarks."""
     table = path.name.removesuffix(".gz").endswith(".tsv")
-    found = ((*tidied(item), 0) for item in read_items(path)) if table else _records(path)
+    found = _rows(list(read_items(path))) if table else _records(path)
     items: dict[str, Item] = {}
     untitled, odd = 0, 0
     for item, titled, strange in found:
@@ -127,6 +127,12 @@ def _items(path: Path) -> tuple[dict[str, Item], list[str]]:
     if odd:
         notes.append(f"{odd} fields of items hold neither text nor a list where one should be: left out")
     return items, notes
+
+
+def _rows(items: list[Item]) -> Iterator[tuple[Item, bool, int]]:
+    """`_records` of a typed table."""
+    root = shared_root(items)
+    yield from ((*tidied(item, root), 0) for item in items)
 
 
 def _records(path: Path) -> Iterator[tuple[Item, bool, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from llmrec.catalog import TITLE_LIMIT, Item, Value, clean_text
 from llmrec.plaintext import plain
@@ -47,12 +47,29 @@ def unread(record: Mapping[str, object]) -> int:
     return names + texts + sum(not isinstance(record.get(name), list | None) for name in _LISTS)
 
 
-def tidied(item: Item) -> tuple[Item, bool]:
-    """An item of a typed table by the rules for shops, and whether it had a title of its own."""
+def shared_root(items: Sequence[Item]) -> str:
+    """The category that every list of several begins with, which tells no item from another; "" for none."""
+    roots = {
+        plain(value[0])
+        for item in items
+        for name, value in item.attributes.items()
+        if name in _LISTS and isinstance(value, tuple) and len(value) > 1
+    }
+    return roots.pop() if len(roots) == 1 else ""
+
+
+def tidied(item: Item, root: str = "") -> tuple[Item, bool]:
+    """An item of a typed table by the rules for shops, and whether it had a title of its own.
+
+    Args:
+        item: as read.
+        root: the category that is left out where it stands first of several, see `shared_root`.
+    """
     attributes: dict[str, Value] = {}
     for name, value in item.attributes.items():
         if name in _LISTS and isinstance(value, tuple):
-            if names := category_names(list(value)):
+            shelf = [plain(name) for name in value]
+            if names := tuple(dict.fromkeys(one for one in shelf[len(shelf) > 1 and shelf[0] == root :] if one)):
                 attributes["category"] = names
         elif name == "brand":
             if brand := brand_of(value):

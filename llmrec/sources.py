@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from llmrec import columns
 from llmrec.amazon import read_amazon
-from llmrec.artifacts import JSON, expect_fingerprint, read_manifest, writing
+from llmrec.artifacts import JSON, check_replaceable, expect_fingerprint, read_manifest, writing
 from llmrec.catalog import Catalog, Item, Value
 from llmrec.errors import ArtifactError, DataError
 from llmrec.grouplens import read_movielens
@@ -50,6 +50,11 @@ def read(source: str, path: Path) -> Data:
     if source not in SOURCES:
         raise DataError(f"source {source!r} is unknown; choose from: {', '.join(sorted(SOURCES))}")
     return SOURCES[source](Path(path))
+
+
+def check_place(path: Path) -> None:
+    """Raise ArtifactError where `save_data` would refuse to write; asked before anything large is read."""
+    check_replaceable(path, KIND)
 
 
 def save_data(path: Path, catalog: Catalog, interactions: Interactions, report: Report) -> None:

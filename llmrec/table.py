@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
+import numpy as np
+
 from llmrec.catalog import TEXT_LIMIT, TITLE_LIMIT, VALUE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
 from llmrec.kinds import flag_word
-from llmrec.reading import FLOAT32_MAX, Event, Report, assemble, counted
+from llmrec.reading import FLOAT32_MAX, TIME_LIMIT, Event, Report, assemble, counted
 from llmrec.table_files import rows
 from llmrec.table_mapping import EVENT_LIMIT, InteractionColumns, ItemColumns, TableMapping
 from llmrec.table_values import day_of, flag_of, id_of, moment_of, number_of, text_of, words_of
 
 Data = tuple[Catalog, Interactions, Report]
+_CLOCK = 10**8  # seconds from 1970 to 1973
 _CUT = (("titles", TITLE_LIMIT), ("texts", TEXT_LIMIT), ("words of a category", VALUE_LIMIT))
 
 
@@ -29,7 +33,7 @@ class Tally:
         dropped: what was left out, by why.
         kinds: events by their type.
         noted: what was kept by a rule: `untitled` items, cut `titles`, `texts` and `words of a category`, and
-            `fractions` of times.
+            `fractions` of times, and `units`, those that were brought to the unit of the times before.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
@@ -195,6 +199,8 @@ def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
         found.append(f"cut, in characters: {', '.join(cut)}")
     if noted["fractions"]:
         found.append(f"{noted['fractions']} times have a fraction, which is cut off")
+    if noted["units"]:
+        found.append(f"{noted['units']} times were brought to the unit of the earlier ones, such as milliseconds")
     if tally.kinds:
         found.append("events: " + ", ".join(f"{kind or 'none'} {n}" for kind, n in tally.kinds.most_common(20)))
     if mapping.interactions.value or any(weight not in (0, 1) for weight in mapping.events.values()):
@@ -210,6 +216,23 @@ def _checked(
         words = counted(report.dropped)
         raise DataError(f"--strict: {words} would be left out; correct the tables, or leave --strict out")
     return catalog, log, Report(report.counts, report.dropped, (*report.notes, *_notes(mapping, tally)))
+
+
+def _in_unit(events: list[Event], usual: int, tally: Tally) -> list[Event]:
+    """New events with times in the unit of the known ones, whose median is `usual`: seconds or a thousandth, and so on.
+
+    A date becomes seconds, and would come before all that is known in milliseconds.
+    """
+    own = int(np.median([event.time for event in events])) if events else 0
+    if min(own, usual) < _CLOCK:  # numbers that are no times of a clock have no unit
+        return events
+    steps = round(math.log(usual / own, 1000))
+    if not steps:
+        return events
+    tally.noted["units"] += len(events)
+    factor = 1000 ** abs(steps)
+    times = (one.time * factor if steps > 0 else one.time // factor for one in events)
+    return [one._replace(time=max(-TIME_LIMIT, min(time, TIME_LIMIT))) for one, time in zip(events, times, strict=True)]
 
 
 def append_table(catalog: Catalog, known: Interactions, mapping: TableMapping, strict: bool = False) -> Data:
@@ -230,7 +253,8 @@ def append_table(catalog: Catalog, known: Interactions, mapping: TableMapping, s
     ids = [item.id for item in catalog.items]
     log = zip(known.user.tolist(), known.row.tolist(), known.time.tolist(), known.value.tolist(), strict=True)
     earlier = (Event(known.users[user], ids[row], time, value) for user, row, time, value in log)
-    events = chain(earlier, _events(mapping, tally, start=int(known.time.max(initial=-1)) + 1))
+    new = _events(mapping, tally, start=int(known.time.max(initial=-1)) + 1)
+    events = chain(earlier, _in_unit(list(new), int(np.median(known.time)), tally) if len(known) else new)
     items = list(catalog.items)
     _, interactions, report = assemble(items, events, catalog.domain, (), tally.dropped, file, len(known))
     return _checked(catalog, interactions, report, mapping, tally, strict)

@@ -1,9 +1,11 @@
 """Training on the toy world: it learns the known answer, leaks nothing, resumes to the bit, saves all or nothing."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from llmrec.errors import ArtifactError, RecipeError
 from llmrec.eval.language_chat import own_instructions
 from llmrec.finetune import checkpoints
 from llmrec.finetune.build import stream
-from llmrec.finetune.recipe import Recipe, load_recipe
+from llmrec.finetune.recipe import EngineSettings, Recipe, load_recipe
 from llmrec.finetune.sft import State, optimizer_for
 from llmrec.finetune.tasks import TASKS
 from llmrec.finetune.text import everyday, sample_base
@@ -73,6 +75,30 @@ def test_the_language_model_alone_learns_the_known_successor(trained):
     histories = [np.array([s, (s + 2) % 12, (s + 4) % 12]) for s in range(12)]
     best = scorer.llm(histories, [""] * 12).argmax(axis=1)
     assert (best == (np.arange(12) + 6) % 12).mean() >= 0.6  # chance: 1 in 12
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_fusion_is_fitted_on_merged_weights_that_are_taken_out_again(trained, monkeypatch, fails):
+    from llmrec.finetune import train
+
+    model, seen = trained[1].model, []
+    scorer = SimpleNamespace(model=model)
+    inputs = SimpleNamespace(recipe=SimpleNamespace(engine=EngineSettings(products="bfloat16")))
+    held = [layer.base_layer.weight.detach().clone() for layer in model.lora_layers()]
+
+    def fit(inputs, scorer):
+        seen.append((scorer.model.products, all(layer.merged for layer in model.lora_layers())))
+        if fails:
+            raise KeyboardInterrupt
+        return {}, {}
+
+    monkeypatch.setattr(train, "fit_fusions", fit)
+    with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
+        train._fuse(inputs, scorer)
+    assert seen == [("bfloat16", True)] and model.products == "float32"
+    for layer, before in zip(model.lora_layers(), held, strict=True):
+        assert not layer.merged
+        torch.testing.assert_close(layer.base_layer.weight, before, atol=1e-6, rtol=1e-5)
 
 
 def test_every_added_parameter_moved_and_the_base_did_not(trained):

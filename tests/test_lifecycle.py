@@ -16,7 +16,7 @@ from llmrec.catalog import Catalog
 from llmrec.encoder_config import EncoderConfig, Tower, config_dict
 from llmrec.errors import ArtifactError, DataError, RequestError, UserError
 from llmrec.finetune.refresh import moved, refit, refresh
-from llmrec.interactions import choosing_users, leave_one_out
+from llmrec.interactions import Interactions, choosing_users, leave_one_out
 from llmrec.modeldir import read_parts, without_rows
 from llmrec.recommend import Filters, Request
 from llmrec.semid import fit, fuse
@@ -90,6 +90,31 @@ def test_a_refresh_refuses_another_catalogue_and_leaves_the_old_model(world, tmp
     with pytest.raises(RequestError, match="--rate 0"):
         refresh(model, world[0] / "more", model, rate=0.0)
     assert read_manifest(model, "model") == before
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "stored"), [(1000, 1, 1_700_000_000_000), (1, 1000, 1_700_000_000), (1, 1, 1_700_000_000)]
+)
+def test_new_times_are_brought_to_the_unit_of_the_known_ones(tmp_path, known, new, stored):
+    catalog = make_catalog()
+    log = Interactions.build(["u", "u"], [0, 1], [1_600_000_000 * known, 1_600_000_005 * known], [1.0, 1.0])
+    (tmp_path / "new.csv").write_text(f"user_id,item_id,at\nu,i2,{1_700_000_000 * new}\n")
+    mapping = load_mapping(None, {"interactions": {"file": str(tmp_path / "new.csv"), "time": "at"}})
+    _, found, report = append_table(catalog, log, mapping)
+    assert found.of(0).tolist() == [0, 1, 2] and found.time[-1] == stored
+    assert any("brought to the unit" in note for note in report.notes) == (known != new)
+
+
+def test_a_place_that_is_not_ours_is_refused_before_anything_is_read(world, tmp_path):
+    folder, _ = world
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letters.txt").write_text("x")
+    for words in (
+        ["data", "append", str(folder / "data"), "--interactions", "no.csv"],
+        ["data", "prepare", "--source", "table", "--items", "no.csv", "--interactions", "no.csv"],
+    ):
+        result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "mine")])
+        assert "mine holds files but no manifest.json" in str(result.exception or result.output), words
 
 
 def test_refresh_and_append_on_the_command_line(world, tmp_path):

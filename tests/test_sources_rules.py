@@ -30,7 +30,8 @@ def review(item: str, when: int | float, user: str = "u") -> dict:
 
 def test_page_code_is_no_text():
     assert plain("Soap<script type='x'>var a = 1;</script> &amp; <STYLE>.a{color:red}</style >brush") == "Soap & brush"
-    assert plain("a <script>never ended") == "a never ended" and plain("x <scripture> y") == "x y"
+    assert plain("a <script>never ended") == "a never ended" and plain("x <scripture> y</p>") == "x <scripture> y"
+    assert plain("Basic <Uncut><br/>Director's<!-- 2 --> <I class='x'>Cut</I>") == "Basic <Uncut> Director's Cut"
     start = time.perf_counter()
     plain("<script>" * 100_000 + "</style" * 1000)
     assert time.perf_counter() - start < 5, "the time grows with the square of the text"
@@ -43,6 +44,14 @@ def test_a_table_of_items_follows_the_rules_of_the_shops(tmp_path):
     assert [item.title for item in catalog.items] == ["One & only", "Acme Leaf (2)", "Item 3"]
     assert dict(catalog[0].attributes) == {"brand": "Acme", "category": ("Sub",)} and not catalog[2].attributes
     assert any(note.startswith("2 items have no title") for note in report.notes)
+
+
+def test_a_first_category_that_tells_items_apart_stays(tmp_path):
+    rows = "1\tOne\tAcme\tBikes|Tyres\n2\tTwo\tAcme\tBoats|Oars\n3\tThree\tAcme\tBoats\n"
+    put(tmp_path / "a.item.tsv", TABLE + rows)
+    catalog, _, _ = read("s3rec", put(tmp_path / "a.sequences.txt", "1 1 2 3\n"))
+    names = [item.attributes["category"] for item in catalog.items]
+    assert names == [("Bikes", "Tyres"), ("Boats", "Oars"), ("Boats",)]
 
 
 def test_a_name_with_tsv_inside_is_not_a_table(tmp_path):

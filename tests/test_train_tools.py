@@ -247,6 +247,13 @@ def test_two_catalogues_do_not_mix(tmp_path):
     check(tmp_path, interactions=make_interactions(seed=1))  # other interactions are made again, not refused
 
 
+def test_an_output_that_is_not_a_model_is_refused_before_training(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "letters.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"model holds files but no manifest\.json; it is not replaced"):
+        check(tmp_path)
+
+
 def test_a_full_disk_is_known_before_the_start(tmp_path, monkeypatch):
     usage = SimpleNamespace(free=1000)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage)
