@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from llmrec import datasets
+from llmrec.artifacts import check_replaceable
 from llmrec.errors import RequestError, UserError
 from llmrec.finetune.stages import Say, validation
 from llmrec.interactions import Interactions, Split, choosing_users, leave_one_out
 from llmrec.modeldir import Parts, read_parts, write_parts
 from llmrec.neighbours import NeighbourSettings, item_counts, neighbours_of
+from llmrec.pretrained import KIND
 from llmrec.sequence import SequenceEncoder
 from llmrec.sequence_training import train_encoder
 from llmrec.trie import log_mass
@@ -76,6 +78,7 @@ def refresh(
     """
     if epochs < 0 or not 0.0 < rate <= 1.0:
         raise RequestError(f"--epochs {epochs} must be at least 0 and --rate {rate} lie in (0, 1]")
+    check_replaceable(out, KIND)
     catalog, interactions = datasets.open_data(data)
     parts = read_parts(model, catalog)
     split = leave_one_out(interactions)

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from llmrec import datacheck, datasets
+from llmrec.artifacts import check_replaceable
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RecipeError
@@ -28,7 +29,7 @@ from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.model import RecModel
 from llmrec.neighbours import item_counts, neighbours_of
-from llmrec.pretrained import Pretrained, save_pretrained
+from llmrec.pretrained import KIND, Pretrained, save_pretrained
 from llmrec.scoring import Scorer
 from llmrec.semid import SemanticIds, whitening
 from llmrec.sequence import SequenceEncoder
@@ -51,6 +52,7 @@ def run(
         Interrupted: asked to stop; what was done is kept.
     """
     recipe = load_recipe(recipe_path)
+    check_replaceable(Path(out_dir), KIND)
     catalog, interactions = datasets.open_data(data_dir)
     datacheck.refuse_errors(catalog, interactions)
     work = Path(work) if work else Path(out_dir).with_name(Path(out_dir).name + ".work")
@@ -157,14 +159,15 @@ def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, 
     if engine.precision != "float32" or engine.quantize != "none":
         return fit_fusions(inputs, scorer)
     before = model.products
-    model.merge()
     try:
+        model.merge()
         model.products = engine.format
         return fit_fusions(inputs, scorer)
     finally:
         model.products = before
         for layer in model.lora_layers():
-            layer.unmerge()
+            if layer.merged:
+                layer.unmerge()
 
 
 def fresh_model(recipe: Recipe, loaded_base: tuple[Any, Any], ids: SemanticIds, trained: SequenceEncoder) -> RecModel:

@@ -165,7 +165,10 @@ def _stated(message: str, catalog: Catalog) -> Filters:
 
 
 def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
-    """Likeness to an item, float32[1, n] by part: what is taken after it, its vector, its text; no taste, no fame."""
+    """Likeness to an item, float32[1, n] by part: what is taken after it, its vector, its text.
+
+    No taste, and fame only as far as weights depend on it.
+    """
     vectors = scorer.model.encoder.item_vectors
     norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
     cosine = np.einsum("nd,d->n", vectors, vectors[row]) / (norms * norms[row])

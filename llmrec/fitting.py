@@ -36,10 +36,14 @@ def in_one_line(path: Path) -> Iterator[None]:
         raise ArtifactError(f"{path} does not load: {type(error).__name__}: {first}") from error
 
 
+_MOST_TAKEN = 1 << 40  # times that an item was taken
+
+
 def of_items(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
     """Semantic IDs, log mass float32[n] and count int64[n] of every item out of their file.
 
-    Files from before counts were kept give those that the masses were made of.
+    Files from before counts were kept give those that the masses were made of; of items that were added to such a
+    model they are what the items were lent.
 
     Raises:
         DataError: arrays of another form, codes outside the code book, or numbers that are not finite.
@@ -55,10 +59,15 @@ def of_items(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray,
     if prior.shape != (len(codes),):
         raise DataError(f"a prior of shape {prior.shape}; it is one number for each of {len(codes)} items")
     finite({"code book": book, "prior": prior})
-    counts = np.array(arrays["counts"]) if "counts" in arrays else np.rint(np.expm1(prior.astype(np.float64)))
-    if counts.shape != prior.shape or not np.isfinite(counts).all() or counts.min() < 0:
-        raise DataError(f"counts of shape {counts.shape}; they are one number from 0 for each of {len(codes)} items")
-    return SemanticIds(codes, book), prior, counts.astype(np.int64)
+    counts = arrays.get("counts")
+    if counts is None:  # a mass may be any finite number, a count not
+        counts = np.rint(np.expm1(np.clip(prior.astype(np.float64), 0.0, np.log(_MOST_TAKEN)))).astype(np.int64)
+    if counts.shape != prior.shape or counts.dtype.kind not in "iu" or counts.min() < 0 or counts.max() > _MOST_TAKEN:
+        raise DataError(
+            f"counts of shape {counts.shape} and type {counts.dtype}; they are a whole number from 0 to {_MOST_TAKEN} "
+            f"for each of {len(codes)} items"
+        )
+    return SemanticIds(codes, book), prior, np.array(counts, np.int64)
 
 
 def finite(arrays: Mapping[str, np.ndarray]) -> None:

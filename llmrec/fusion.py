@@ -69,14 +69,16 @@ class Listed:
     def sources(self, items: int) -> list[str]:
         """For each item the part that lifts it most above an even share of a catalogue of so many items.
 
-        What a part gets by familiarity counts as its own; a part whose weight takes away lifts nothing.
+        What a part gets by familiarity counts as its own. A part whose weight takes away lifts nothing, unless there
+        are no others.
         """
+        weights = self.fusion.weights
+        lifting = sorted(name for name in self.shares if weights[name] > 0) or sorted(self.shares)
         lifts = dict[str, np.ndarray]()
-        for name, share in sorted(self.shares.items()):
+        for name in lifting:
             part, _, by = name.partition("*")
-            lift = np.asarray(share, np.float64) + (0.0 if by else np.log(items))
-            if self.fusion.weights[name] > 0:
-                lifts[part] = lifts.get(part, 0.0) + self.fusion.weights[name] * lift
+            lift = np.asarray(self.shares[name], np.float64) + (0.0 if by else np.log(items))
+            lifts[part] = lifts.get(part, 0.0) + weights[name] * lift
         names = list(lifts)
         return [names[place] for place in np.argmax(list(lifts.values()), axis=0)] if len(self.rows) and names else []
 

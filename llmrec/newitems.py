@@ -19,21 +19,21 @@ import numpy as np
 from scipy import sparse
 
 from llmrec import datasets
-from llmrec.artifacts import JSON
+from llmrec.artifacts import JSON, check_replaceable
 from llmrec.catalog import Catalog, Item
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RequestError
 from llmrec.model import RecModel
 from llmrec.modeldir import read_parts, write_parts
 from llmrec.neighbours import ItemKNN
-from llmrec.pretrained import read_settings
+from llmrec.pretrained import KIND, read_settings
 from llmrec.reading import Report
 from llmrec.recommend import Recommender
 from llmrec.render import Renderer
 from llmrec.resources import home
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder, config_dict
-from llmrec.sources import save_data
+from llmrec.sources import check_place, save_data
 from llmrec.textcache import text_vectors
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab
@@ -201,6 +201,8 @@ def add_to_model(
         ArtifactError: the model belongs to another catalogue.
         DataError: no free semantic ID is left.
     """
+    check_replaceable(out, KIND)
+    check_place(out_data)
     old, interactions = datasets.open_data(data if data is not None else str(read_settings(model)["data"]))
     parts = read_parts(model, old)
     catalog = extended_catalog(old, items)

@@ -7,13 +7,15 @@ import re
 
 # of HTML alone: `<3` is no tag, and `<Uncut>` may be part of a title
 _NAMES = (
-    "a abbr article aside audio b big blockquote body br button caption center cite code col colgroup dd del details "
-    "div dl dt em embed fieldset figcaption figure font footer form frame frameset h1 h2 h3 h4 h5 h6 head header "
-    "hr html i iframe img input ins kbd label legend li link main map mark meta nav noscript object ol option p param "
-    "path picture pre q s samp section select small source span strike strong sub summary sup svg table tbody td "
-    "textarea tfoot th thead time title tr tt u ul var video"
+    "a abbr acronym address applet article aside audio b base basefont bdi bdo big blockquote body br button canvas "
+    "caption center cite code col colgroup dd del details dfn dialog dir div dl dt em embed fieldset figcaption figure "
+    "font footer form frame frameset h1 h2 h3 h4 h5 h6 head header hr html i iframe img input ins kbd label legend li "
+    "link main map mark marquee menu meta nav nobr noscript object ol optgroup option p param path picture pre q rp rt "
+    "ruby s samp section select small source span strike strong sub summary sup svg table tbody td textarea tfoot th "
+    "thead time title tr track tt u ul var video wbr"
 )
-_TAG = re.compile(rf"</?(?:{'|'.join(_NAMES.split())})(?:[\s/][^<>]{{0,500}})?>|<![^<>]{{0,500}}>", re.IGNORECASE)
+_NAME = rf"(?:{'|'.join(_NAMES.split())}|[a-z]\w*:\w+)"  # and Word's own, `<o:p>`
+_TAG = re.compile(rf"</?{_NAME}(?:[\s/][^<>]{{0,500}})?>|<![^<>]{{0,500}}>", re.IGNORECASE | re.ASCII)
 _CODE = re.compile(r"<(?:script|style)\b[^<>]{0,500}>", re.IGNORECASE)
 _CODE_END = re.compile(r"</(?:script|style)\b[^<>]{0,500}>", re.IGNORECASE)
 _NO_CHARACTER = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")  # Python makes no number of thousands of digits

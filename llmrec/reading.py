@@ -23,7 +23,7 @@ LINE_LIMIT = 1 << 20  # bytes; a longer line is not a record but another kind of
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NUMBER_LIMIT = 64
 FLOAT32_MAX = 3.4e38
-TIME_LIMIT = 2**62  # the half of int64: differences of times fit, and so do orders that go on after the last time
+_TIME_LIMIT = 2**62  # the half of int64: differences of times fit, and so do orders that go on after the last time
 _COARSE = 10**6  # below it a number that counts steps may tell two of them apart by its fraction alone
 _KEPT_FOR_TRAINING = 3  # interactions; a user with fewer has no target, see `interactions.leave_one_out`
 
@@ -171,7 +171,7 @@ def whole(text: str, where: str) -> int:
     if value != exact and abs(exact) < _COARSE:
         loss = "without the fraction the order of the times would be lost: multiply them first"
         raise DataError(f"{where}: {plain[:40]} is not a whole number; {loss}")
-    if abs(value) > TIME_LIMIT:
+    if abs(value) > _TIME_LIMIT:
         raise DataError(f"{where}: {plain[:40]} is out of range for a time; it lies between -2**62 and 2**62")
     return value
 

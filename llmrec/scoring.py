@@ -63,7 +63,8 @@ class Scorer:
         threads: that score a request.
         likeness: how the texts of a history are compared with those of other items.
         user_vector: whether the prompt ends with what the encoder makes of the history.
-        counts: int[n], how often each item was taken in training; None for what the trie's masses say.
+        counts: int[n], how often each item was taken in training; None for those that the trie's masses
+            were made of, see `trie.log_mass`.
     """
 
     model: RecModel

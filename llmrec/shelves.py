@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from llmrec.catalog import TITLE_LIMIT, Item, Value, clean_text
@@ -14,7 +15,7 @@ _NOBODY = ("", "unknown", "none", "n/a", "unbranded")
 
 
 def category_names(paths: object) -> tuple[str, ...]:
-    """Names on category paths, broad ones first, each once; the root, which all items share, is left out.
+    """Names on category paths, broad ones first, each once; the root of a path, the department, is left out.
 
     Args:
         paths: a list of paths (lists of names), or one path as a list of names; anything else has no names.
@@ -48,14 +49,15 @@ def unread(record: Mapping[str, object]) -> int:
 
 
 def shared_root(items: Sequence[Item]) -> str:
-    """The category that every list of several begins with, which tells no item from another; "" for none."""
-    roots = {
+    """The category that nineteen in twenty lists begin with, and that tells few items apart; "" for none."""
+    firsts = Counter(
         plain(value[0])
         for item in items
         for name, value in item.attributes.items()
-        if name in _LISTS and isinstance(value, tuple) and len(value) > 1
-    }
-    return roots.pop() if len(roots) == 1 else ""
+        if name in _LISTS and isinstance(value, tuple) and value
+    )
+    root, times = firsts.most_common(1)[0] if firsts else ("", 0)
+    return root if times >= 0.95 * firsts.total() else ""
 
 
 def tidied(item: Item, root: str = "") -> tuple[Item, bool]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
@@ -15,13 +16,14 @@ from llmrec.catalog import TEXT_LIMIT, TITLE_LIMIT, VALUE_LIMIT, Catalog, Item, 
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
 from llmrec.kinds import flag_word
-from llmrec.reading import FLOAT32_MAX, TIME_LIMIT, Event, Report, assemble, counted
+from llmrec.reading import FLOAT32_MAX, Event, Report, assemble, counted
 from llmrec.table_files import rows
 from llmrec.table_mapping import EVENT_LIMIT, InteractionColumns, ItemColumns, TableMapping
 from llmrec.table_values import day_of, flag_of, id_of, moment_of, number_of, text_of, words_of
 
 Data = tuple[Catalog, Interactions, Report]
 _CLOCK = 10**8  # seconds from 1970 to 1973
+_ALIKE = 0.25  # of a step of 1000: a factor of 5.6, more than what lies between 1980 and 2020 in seconds
 _CUT = (("titles", TITLE_LIMIT), ("texts", TEXT_LIMIT), ("words of a category", VALUE_LIMIT))
 
 
@@ -33,7 +35,7 @@ class Tally:
         dropped: what was left out, by why.
         kinds: events by their type.
         noted: what was kept by a rule: `untitled` items, cut `titles`, `texts` and `words of a category`, and
-            `fractions` of times, and `units`, those that were brought to the unit of the times before.
+            `fractions` of times.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
@@ -199,8 +201,6 @@ def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
         found.append(f"cut, in characters: {', '.join(cut)}")
     if noted["fractions"]:
         found.append(f"{noted['fractions']} times have a fraction, which is cut off")
-    if noted["units"]:
-        found.append(f"{noted['units']} times were brought to the unit of the earlier ones, such as milliseconds")
     if tally.kinds:
         found.append("events: " + ", ".join(f"{kind or 'none'} {n}" for kind, n in tally.kinds.most_common(20)))
     if mapping.interactions.value or any(weight not in (0, 1) for weight in mapping.events.values()):
@@ -218,21 +218,30 @@ def _checked(
     return catalog, log, Report(report.counts, report.dropped, (*report.notes, *_notes(mapping, tally)))
 
 
-def _in_unit(events: list[Event], usual: int, tally: Tally) -> list[Event]:
-    """New events with times in the unit of the known ones, whose median is `usual`: seconds or a thousandth, and so on.
+def _watched(events: Iterable[Event], times: array[int]) -> Iterator[Event]:
+    """The events, their times kept beside."""
+    for event in events:
+        times.append(event.time)
+        yield event
 
-    A date becomes seconds, and would come before all that is known in milliseconds.
+
+def _same_unit(new: np.ndarray, known: np.ndarray, where: str) -> None:
+    """Raise DataError where times int64 of both kinds are those of a clock, one of them in thousandths of the other's.
+
+    A date is read as seconds, and would come before all that is known in milliseconds.
     """
-    own = int(np.median([event.time for event in events])) if events else 0
-    if min(own, usual) < _CLOCK:  # numbers that are no times of a clock have no unit
-        return events
-    steps = round(math.log(usual / own, 1000))
-    if not steps:
-        return events
-    tally.noted["units"] += len(events)
-    factor = 1000 ** abs(steps)
-    times = (one.time * factor if steps > 0 else one.time // factor for one in events)
-    return [one._replace(time=max(-TIME_LIMIT, min(time, TIME_LIMIT))) for one, time in zip(events, times, strict=True)]
+    if not len(new) or not len(known):
+        return
+    own, usual = (float(np.median(times)) for times in (new, known))
+    if min(own, usual) < _CLOCK:  # an order, not a clock
+        return
+    steps = math.log10(usual / own) / 3
+    if round(steps) and abs(steps - round(steps)) < _ALIKE:
+        what, factor = ("multiply" if steps > 0 else "divide"), 1000 ** abs(round(steps))
+        raise DataError(
+            f"{where}: times around {own:.0f}, those of the data are around {usual:.0f}, as seconds and milliseconds "
+            f"would be; bring them to one unit first: {what} the new ones by {factor:,}"
+        )
 
 
 def append_table(catalog: Catalog, known: Interactions, mapping: TableMapping, strict: bool = False) -> Data:
@@ -245,7 +254,7 @@ def append_table(catalog: Catalog, known: Interactions, mapping: TableMapping, s
         strict: refuse what would otherwise be left out and counted.
 
     Raises:
-        DataError: see `read_table`; also when the table adds nothing.
+        DataError: see `read_table`; also when the table adds nothing, or has its times in another unit.
     """
     if not mapping.interactions.file:
         raise DataError("no interactions table: give --interactions FILE, or file = ... under [interactions]")
@@ -253,8 +262,10 @@ def append_table(catalog: Catalog, known: Interactions, mapping: TableMapping, s
     ids = [item.id for item in catalog.items]
     log = zip(known.user.tolist(), known.row.tolist(), known.time.tolist(), known.value.tolist(), strict=True)
     earlier = (Event(known.users[user], ids[row], time, value) for user, row, time, value in log)
-    new = _events(mapping, tally, start=int(known.time.max(initial=-1)) + 1)
-    events = chain(earlier, _in_unit(list(new), int(np.median(known.time)), tally) if len(known) else new)
+    times = array("q")
+    events = chain(earlier, _watched(_events(mapping, tally, start=int(known.time.max(initial=-1)) + 1), times))
     items = list(catalog.items)
     _, interactions, report = assemble(items, events, catalog.domain, (), tally.dropped, file, len(known))
+    if mapping.interactions.time:
+        _same_unit(np.frombuffer(times, np.int64), known.time, file)
     return _checked(catalog, interactions, report, mapping, tally, strict)

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from llmrec import datasets
-from llmrec.artifacts import JSON
+from llmrec.artifacts import JSON, check_replaceable
 from llmrec.catalog import Catalog, Item
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RequestError
 from llmrec.interactions import Interactions
 from llmrec.modeldir import kept_rows, read_parts, without_rows, write_parts
-from llmrec.pretrained import read_settings
+from llmrec.pretrained import KIND, read_settings
 from llmrec.reading import Report
 from llmrec.resources import home
 from llmrec.siddrift import Drift, sid_drift
-from llmrec.sources import save_data
+from llmrec.sources import check_place, save_data
 from llmrec.textcache import text_vectors
 
 
@@ -34,6 +34,8 @@ def withdraw(
         RequestError: an unknown id, or nothing left.
         ArtifactError: the model belongs to another catalogue.
     """
+    check_replaceable(out, KIND)
+    check_place(out_data)
     kept = kept_rows(catalog, ids)
     parts = without_rows(read_parts(model, catalog), kept)
     place = np.full(len(catalog), -1, np.int64)

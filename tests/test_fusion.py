@@ -141,13 +141,30 @@ def test_familiarity_goes_from_never_to_often_and_leaves_an_even_part_alone():
         np.testing.assert_allclose(part, 0, atol=1e-6)
 
 
-def test_weights_by_familiarity_are_weighed_against_what_would_be_served_without_them():
+@pytest.mark.parametrize(
+    ("plain", "further", "taken"), [(-2.0, -0.5, False), (-2.0, 0.5, True), (0.2, 0.5, True), (0.6, 0.5, False)]
+)
+def test_weights_by_familiarity_are_weighed_against_what_would_be_served_without_them(
+    monkeypatch, plain, further, taken
+):
     """Where a fit of the plain parts does not help, that is the prior itself, and not the worse fit."""
-    parts, targets, allowed = leaning_world(0.0, b=12)
-    parts = {name: part if "*" not in name else np.zeros_like(part) for name, part in parts.items()}
+    parts, targets, allowed = leaning_world(0.0, b=30)
+    noise = np.random.default_rng(0).normal(scale=0.1, size=30)
+    gains = lambda *given: noise + (further if "profile*novelty" in given[4] else plain)  # noqa: E731
+    monkeypatch.setattr("llmrec.fusion._gains", gains)
     prior = {"encoder": 0.5, "profile": 0.0}
     fusion, gain = fit_or_keep(parts, targets, allowed, prior, POSITIVE, LEANING)
-    assert gain <= 0 and fusion.weights == prior
+    assert ("profile*novelty" in fusion.weights) == taken
+    assert gain == pytest.approx((further if taken else plain) + noise.mean())
+    if gain <= 0:
+        assert fusion.weights == prior
+
+
+def test_a_list_has_sources_whatever_the_weights():
+    shares = {"encoder": np.log([0.2, 0.1]).astype(np.float32), "popularity": np.log([0.1, 0.3]).astype(np.float32)}
+    for weights in ({"encoder": 0.0, "popularity": 0.0}, {"encoder": -1.0, "popularity": 0.0}):
+        found = Listed(np.array([4, 2]), np.zeros(2, np.float32), shares, Fusion(weights)).sources(10)
+        assert len(found) == 2 and set(found) <= shares.keys()
 
 
 def test_parts_that_are_absent_count_nothing():

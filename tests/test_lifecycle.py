@@ -18,6 +18,7 @@ from llmrec.errors import ArtifactError, DataError, RequestError, UserError
 from llmrec.finetune.refresh import moved, refit, refresh
 from llmrec.interactions import Interactions, choosing_users, leave_one_out
 from llmrec.modeldir import read_parts, without_rows
+from llmrec.neighbours import item_counts
 from llmrec.recommend import Filters, Request
 from llmrec.semid import fit, fuse
 from llmrec.sequence import SequenceEncoder, network
@@ -25,7 +26,7 @@ from llmrec.siddrift import sid_drift
 from llmrec.sources import load_data, save_data
 from llmrec.table import append_table, read_items
 from llmrec.table_mapping import load_mapping
-from llmrec.withdraw import drift_of
+from llmrec.withdraw import drift_of, withdraw
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,10 @@ def test_a_refresh_fits_everything_but_the_language_model(world, tmp_path):
     assert done.user_cosine < 1 and done.rebuild == (done.user_cosine < 0.8)
     assert np.array_equal(before.ids.codes, after.ids.codes) and not np.array_equal(before.prior, after.prior)
     assert before.encoder.config == after.encoder.config
+    assert np.array_equal(
+        after.counts, item_counts(leave_one_out(load_data(folder / "more")[1]).train, len(after.counts))
+    )
+    assert not np.array_equal(before.counts, after.counts)
     train = leave_one_out(load_data(folder / "more")[1]).train
     history = read_manifest(out, "model").meta["history"]
     assert [one["what"] for one in history] == ["refresh"] and history[0]["train_fingerprint"] == train.fingerprint
@@ -93,16 +98,21 @@ def test_a_refresh_refuses_another_catalogue_and_leaves_the_old_model(world, tmp
 
 
 @pytest.mark.parametrize(
-    ("known", "new", "stored"), [(1000, 1, 1_700_000_000_000), (1, 1000, 1_700_000_000), (1, 1, 1_700_000_000)]
+    ("known", "new", "says"),
+    [(1000, 1, "multiply the new ones by 1,000"), (1, 10**6, "divide .* 1,000,000"), (1, 1, "")],
 )
-def test_new_times_are_brought_to_the_unit_of_the_known_ones(tmp_path, known, new, stored):
+def test_new_times_in_another_unit_are_refused(tmp_path, known, new, says):
     catalog = make_catalog()
-    log = Interactions.build(["u", "u"], [0, 1], [1_600_000_000 * known, 1_600_000_005 * known], [1.0, 1.0])
+    log = Interactions.build(["u", "u"], [0, 1], [1_000_000_000 * known, 1_000_000_005 * known], [1.0, 1.0])
     (tmp_path / "new.csv").write_text(f"user_id,item_id,at\nu,i2,{1_700_000_000 * new}\n")
     mapping = load_mapping(None, {"interactions": {"file": str(tmp_path / "new.csv"), "time": "at"}})
-    _, found, report = append_table(catalog, log, mapping)
-    assert found.of(0).tolist() == [0, 1, 2] and found.time[-1] == stored
-    assert any("brought to the unit" in note for note in report.notes) == (known != new)
+    if says:
+        with pytest.raises(DataError, match=rf"new\.csv: times around .*{says}"):
+            append_table(catalog, log, mapping)
+    else:
+        assert append_table(catalog, log, mapping)[1].of(0).tolist() == [0, 1, 2]
+    order = load_mapping(None, {"interactions": {"file": str(tmp_path / "new.csv")}})
+    assert append_table(catalog, log, order)[1].of(0).tolist() == [0, 1, 2]
 
 
 def test_a_place_that_is_not_ours_is_refused_before_anything_is_read(world, tmp_path):
@@ -115,6 +125,20 @@ def test_a_place_that_is_not_ours_is_refused_before_anything_is_read(world, tmp_
     ):
         result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "mine")])
         assert "mine holds files but no manifest.json" in str(result.exception or result.output), words
+
+
+def test_a_removal_that_cannot_write_its_model_leaves_the_data(world, tmp_path):
+    folder, model = world
+    shutil.copytree(folder / "data", tmp_path / "data")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letters.txt").write_text("x")
+    before = read_manifest(tmp_path / "data", "data")
+    catalog, log, _ = load_data(tmp_path / "data")
+    with pytest.raises(ArtifactError, match="mine holds files"):
+        withdraw(model, catalog, log, ["i1"], tmp_path / "mine", tmp_path / "data")
+    assert read_manifest(tmp_path / "data", "data") == before
+    with pytest.raises(ArtifactError, match="mine holds files"):
+        refresh(model, folder / "more", tmp_path / "mine")
 
 
 def test_refresh_and_append_on_the_command_line(world, tmp_path):

@@ -146,8 +146,8 @@ def test_counts_of_a_file_without_them_are_those_of_the_masses(world):
     held = load_file(world[1] / "semantic_ids.safetensors")
     _, _, counts = of_items({name: held[name] for name in ("codes", "book", "prior")})
     np.testing.assert_array_equal(counts, before)
-    for wrong in (counts[1:], -1 - counts, np.full(len(counts), np.nan)):
-        with pytest.raises(DataError, match="one number from 0"):
+    for wrong in (counts[1:], -1 - counts, np.full(len(counts), np.nan), counts.astype(np.float64)):
+        with pytest.raises(DataError, match="a whole number from 0"):
             of_items({**held, "counts": wrong})
 
 
