@@ -58,7 +58,7 @@ def ranking(recommender: Recommender, items: int, seed: int) -> dict[str, Interv
     bundle.start_embeddings(rng.normal(size=(bundle.encoder.config.dim, 16)), seed)
     bundle.merge()
     begin = time.perf_counter()
-    trie = Trie(codes, MASK_SIZE, log_mass(rng.zipf(1.5, 4 * items) % items, items))
+    trie = Trie(codes, MASK_SIZE, log_mass(np.bincount(rng.zipf(1.5, 4 * items) % items, minlength=items)))
     built = time.perf_counter() - begin
     fame = np.log(1.0 / (1.0 + rng.permutation(items)))
     spent: dict[str, list[float]] = {"dense_seconds": [], "all_seconds": [], "candidates_seconds": []}

@@ -90,12 +90,13 @@ def refresh(
     kept, before, after = refit(parts, split, len(catalog), users, epochs, rate, seed, say)
     cosine = moved(parts.encoder, kept, split)
     settings = NeighbourSettings(**_recipe(parts).get("neighbours", {}))
+    counts = item_counts(split.train, len(catalog))
     fresh = replace(
         parts,
         encoder=kept,
         neighbours=neighbours_of(split.train, len(catalog), settings),
-        prior=log_mass(split.train.row, len(catalog)),
-        counts=item_counts(split.train, len(catalog)),
+        prior=log_mass(counts),
+        counts=counts,
     )
     new_users = None if former is None else len(set(interactions.users) - set(former.users))
     done = Refreshed(len(interactions), new_users, before, after, kept is not parts.encoder, cosine, cosine < MOVED)

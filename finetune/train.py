@@ -116,7 +116,8 @@ def build(
         ids = stages.semantic_ids(inputs, text, trained)
         folds = recipe.traffic.folds
         vectors = out_of_fold(inputs, trained, folds, text) if folds else None
-    prior, counts = log_mass(split.train.row, len(catalog)), item_counts(split.train, len(catalog))
+    counts = item_counts(split.train, len(catalog))
+    prior = log_mass(counts)
     model = fresh_model(recipe, loaded_base, ids, trained)
     trie = Trie(ids.codes, ids.size, prior)
     state = fine_tune(inputs, model, trie, base, resume, places.board, accelerator, vectors)

@@ -17,6 +17,7 @@ import torch
 from llmrec.errors import ArtifactError, DataError, UserError
 from llmrec.fusion import LEANING, PRIOR
 from llmrec.semid import SemanticIds
+from llmrec.trie import MOST_TAKEN, counts_of
 
 KINDS = ("history", "words")  # of requests, each with weights of its own
 _MOST_WEIGHT = 1e6  # of a part; honest ones lie below 10
@@ -34,9 +35,6 @@ def in_one_line(path: Path) -> Iterator[None]:
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0][:200]
         raise ArtifactError(f"{path} does not load: {type(error).__name__}: {first}") from error
-
-
-_MOST_TAKEN = 1 << 40  # times that an item was taken
 
 
 def of_items(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
@@ -59,12 +57,10 @@ def of_items(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray,
     if prior.shape != (len(codes),):
         raise DataError(f"a prior of shape {prior.shape}; it is one number for each of {len(codes)} items")
     finite({"code book": book, "prior": prior})
-    counts = arrays.get("counts")
-    if counts is None:  # a mass may be any finite number, a count not
-        counts = np.rint(np.expm1(np.clip(prior.astype(np.float64), 0.0, np.log(_MOST_TAKEN)))).astype(np.int64)
-    if counts.shape != prior.shape or counts.dtype.kind not in "iu" or counts.min() < 0 or counts.max() > _MOST_TAKEN:
+    counts = arrays["counts"] if "counts" in arrays else counts_of(prior)
+    if counts.shape != prior.shape or counts.dtype.kind not in "iu" or counts.min() < 0 or counts.max() > MOST_TAKEN:
         raise DataError(
-            f"counts of shape {counts.shape} and type {counts.dtype}; they are a whole number from 0 to {_MOST_TAKEN} "
+            f"counts of shape {counts.shape} and type {counts.dtype}; they are a whole number from 0 to {MOST_TAKEN} "
             f"for each of {len(codes)} items"
         )
     return SemanticIds(codes, book), prior, np.array(counts, np.int64)

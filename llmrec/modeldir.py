@@ -92,8 +92,8 @@ def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Map
         ArtifactError: rows that do not fit the catalogue.
     """
     n = len(catalog)
-    sizes = {len(parts.ids.codes), len(parts.prior), parts.encoder.net.n_items, parts.neighbours.similarity.shape[0]}
-    sizes.add(len(parts.counts))
+    sizes = {len(one) for one in (parts.ids.codes, parts.prior, parts.counts)}
+    sizes |= {parts.encoder.net.n_items, parts.neighbours.similarity.shape[0]}
     if sizes != {n}:
         raise ArtifactError(f"parts of {sorted(sizes)} items do not fit a catalogue of {n}")
     prints = {

@@ -152,12 +152,10 @@ def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
     ids = recommender.model.vocab.ids.extend(predicted_places(recommender.model.vocab.ids, scorer.text, fresh))
     lent = lenders(scorer.text, fresh)
     model = _with_items(recommender.model, ids, grown_encoder(recommender.model.encoder, lent))
-    prior = np.empty(n, np.float32)
-    prior[scorer.trie.order] = scorer.trie.prior[-1]
     grown = replace(
         scorer,
         model=model,
-        trie=Trie(ids.codes, ids.size, grown_prior(prior, lent)),
+        trie=Trie(ids.codes, ids.size, grown_prior(scorer.trie.masses, lent)),
         counts=_grown_counts(scorer.taken, len(items)),
         text=np.concatenate([scorer.text, fresh]),
         neighbours=grown_neighbours(scorer.neighbours, lent),

@@ -24,7 +24,7 @@ from llmrec.rank import Mask, top_k
 from llmrec.render import ItemRef, Message, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
 from llmrec.textprofile import ProfileSettings, TextProfile
-from llmrec.trie import Trie
+from llmrec.trie import Trie, counts_of
 from llmrec.trie_reading import Steps, together
 
 # cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
@@ -145,7 +145,7 @@ class Scorer:
     @cached_property
     def popularity(self) -> np.ndarray:
         """float32[n]: the trie's prior of every item, the same for everybody."""
-        out: np.ndarray = self._masses - np.logaddexp.reduce(self._masses)
+        out: np.ndarray = self.trie.masses - np.logaddexp.reduce(self.trie.masses)
         return out
 
     @cached_property
@@ -156,13 +156,7 @@ class Scorer:
     @cached_property
     def taken(self) -> np.ndarray:
         """int64[n]: `counts`, or what the trie's masses were made of."""
-        return np.rint(np.expm1(self._masses)).astype(np.int64) if self.counts is None else self.counts
-
-    @cached_property
-    def _masses(self) -> np.ndarray:
-        out = np.empty(self.trie.n, np.float32)
-        out[self.trie.order] = self.trie.prior[-1]
-        return out
+        return counts_of(self.trie.masses) if self.counts is None else self.counts
 
     def llm(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> np.ndarray:
         """The language model's log-probability of every item; items outside the beams lie below the worst in them."""

@@ -17,10 +17,17 @@ import numpy as np
 
 from llmrec.errors import DataError
 
+MOST_TAKEN = 1 << 40  # times that an item was taken
 
-def log_mass(rows: np.ndarray, n: int) -> np.ndarray:
-    """float32[n]: log of one more than the times each item occurs among train rows int[m]."""
-    return np.log1p(np.bincount(rows, minlength=n)).astype(np.float32)
+
+def log_mass(counts: np.ndarray) -> np.ndarray:
+    """float32[n]: log of one more than the times int[n] that each item was taken in training."""
+    return np.asarray(np.log1p(counts), np.float32)
+
+
+def counts_of(log_mass: np.ndarray) -> np.ndarray:
+    """int64[n]: what `log_mass` was made of; a mass may be any finite number, a count lies from 0 to `MOST_TAKEN`."""
+    return np.rint(np.expm1(np.clip(log_mass.astype(np.float64), 0.0, np.log(MOST_TAKEN)))).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +99,13 @@ class Trie:
             self.prior = [np.log(total[first[1:]] - total[first[:-1]]).astype(np.float32) for first in self.first]
         if not np.isfinite(self.prior[-1]).all():
             raise DataError("log masses that are not finite, or so far apart that the small ones vanish")
+
+    @cached_property
+    def masses(self) -> np.ndarray:
+        """float32[n]: the log mass of every item, by row."""
+        out = np.empty(self.n, np.float32)
+        out[self.order] = self.prior[-1]
+        return out
 
     def nodes(self, level: int) -> int:
         """Number of nodes of a level."""

@@ -56,7 +56,8 @@ def saved(folder: Path, catalog: Catalog | None = None, interactions: Interactio
     fusions = {"history": Fusion(WEIGHTS), "words": Fusion({**WEIGHTS, "words": 1.0})}
     settings = {"window": 10, "embedder": "hash", "data": str(data)}
     near = neighbours_of(train, n, NeighbourSettings())
-    loaded = Pretrained(bundle, log_mass(train.row, n), item_counts(train, n), near, fusions, settings, meta)
+    counts = item_counts(train, n)
+    loaded = Pretrained(bundle, log_mass(counts), counts, near, fusions, settings, meta)
     save_pretrained(model, loaded, catalog, base, model_card(loaded, catalog, base))
     return model, data
 
