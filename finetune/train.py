@@ -135,12 +135,8 @@ def build(
         "semantic_ids": ids.statistics(),
         "fusion_gain_nats": gains,
     }
-    settings = {
-        "window": window,
-        "embedder": recipe.embedder,
-        "data": places.data,
-        **({"profile": asdict(likeness)} if likeness.dims else {}),
-    }
+    profile = {"profile": asdict(likeness)} if likeness.dims else {}
+    settings = {"window": window, "embedder": recipe.embedder, "data": places.data, **profile}
     result = Pretrained(model, prior, counts, neighbours, weights, settings, meta)
     if accelerator.is_main_process:
         save_pretrained(places.out, result, catalog, base, model_card(result, catalog, base))
