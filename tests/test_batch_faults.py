@@ -97,7 +97,8 @@ def test_processes_end_with_the_one_that_started_them_and_make_the_same_bytes(wo
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
     done = parts(target)
-    finish(start(world, source, target, 1))
+    settings = Settings(model=world, part=PART)
+    rank_file(source, target, settings, partial(batch_pool.run, workers=1, loader=load))
     assert done and target.read_bytes() == expected
     found = [row["request_id"] for row in pq.read_table(target, columns=["request_id"]).to_pylist()]
     assert list(dict.fromkeys(found)) == [json.loads(line)["request_id"] for line in source.read_text().splitlines()]
