@@ -145,11 +145,17 @@ def evaluate(
     products: Annotated[
         str, typer.Option(help="Matrix products of accuracy: float32, bfloat16, or auto for the faster here.")
     ] = "float32",
+    ablations: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Users, drawn by seed, of accuracy's rows without a part, half of its time; else all."
+        ),
+    ] = None,
 ) -> None:
     """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
     from llmrec.eval.run import run
 
-    run(suite, model, data, out, limit, data_dir, split, workers, products)
+    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations)
 
 
 @app.command(epilog="Example: llmrec bench --quick --out results")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from llmrec.eval.lists import (
     targets_of,
 )
 from llmrec.eval.protocol import Estimate, Row, write_per_user
-from llmrec.eval.slices import slices_of
+from llmrec.eval.slices import sampled, slices_of
 from llmrec.interactions import Split
 from llmrec.neighbours import item_counts
 from llmrec.rank import Mask, Ranker, Rows, Scores
@@ -31,6 +32,7 @@ from llmrec.rank import Mask, Ranker, Rows, Scores
 __all__ = ["AccuracyTable", "Measured", "evaluate", "measure", "tabulate"]
 
 Floats = npt.NDArray[np.float64]
+Number = TypeVar("Number", bound=np.generic)
 Protocol = Mapping[str, str | int | bool]
 
 MAIN = ("recall@10", "ndcg@10")
@@ -46,11 +48,12 @@ class Measured:
         users: int64[u], user numbers.
         targets: int64[u], rows.
         histories: u arrays of rows.
-        values: ranker to metric to float64[u]; NaN where a metric is not defined for a user. A suffix names what was
-            to choose from when it was not the unseen items: `ndcg@10/seen_kept`, `ndcg@10/of20`.
-        whole: ranker to metrics of all its lists together, such as coverage@10.
-        tops: ranker to int64[u, 10], the unseen items that it put first.
-        ranks: ranker to int64[u], 0-based place of the target among 51 unseen items, -1 behind them.
+        values: ranker to metric to float64[u]; NaN where a metric is not defined for a user, and all of them for users
+            whom the ranker was not asked for. A suffix names what was to choose from when it was not the unseen items:
+            `ndcg@10/seen_kept`, `ndcg@10/of20`.
+        whole: ranker to metrics of all its lists together, such as coverage@10; none for rankers of a sample.
+        tops: ranker to int64[u, 10], the unseen items that it put first; -1 for users whom it was not asked for.
+        ranks: ranker to int64[u], 0-based place of the target among 51 unseen items, -1 behind them or not asked for.
         slices: name to bool[u].
         protocol: how it was measured, for the result file.
     """
@@ -64,6 +67,10 @@ class Measured:
     ranks: Mapping[str, Rows]
     slices: Mapping[str, Mask]
     protocol: Protocol
+
+    def asked(self, ranker: str) -> Mask:
+        """bool[u], for whom the ranker was asked."""
+        return ~np.isnan(self.values[ranker][MAIN[0]])
 
     def save(self, out: Path, dataset: str) -> Path:
         """Write every value and the slices to `<out>/per_user/per-user-<dataset>.parquet`."""
@@ -147,7 +154,7 @@ def measure(
 
     Ties count against the target, so equal scores help nobody. `limit` draws that many users by `seed`, which also
     draws the candidates. With `vectors`, float32[n, d] of unit length, diversity@10 is measured. `ranked` are rows
-    whose lists for these users are there already. The other arguments are those of `rank_each`.
+    whose lists for these users, or some of them, are there already. The other arguments are those of `rank_each`.
 
     Raises:
         RequestError: names of rankers that are equal, or nobody to measure on.
@@ -157,20 +164,28 @@ def measure(
     histories = [split.history(int(user), part) for user in users]
     targets, counts = targets_of(split, part)[users], item_counts(split.train, n_items)
     lists = rank_each(rankers, split, part, n_items, conditions(seed), users, batch, progress) | dict(ranked or {})
-    values = {name: _values(own, histories, counts, vectors) for name, own in lists.items()}
     main = {name: own[""] for name, own in lists.items()}
-    slices = slices_of(targets, histories, counts)
+    at = {name: np.searchsorted(users, own.users) for name, own in main.items()}
+    values = {name: _values(own, [histories[i] for i in at[name]], counts, vectors) for name, own in lists.items()}
+    slices = slices_of(targets, histories, counts) | sampled(users, [own.users for own in main.values()])
     return Measured(
         users,
         targets,
         histories,
-        values,
-        {name: _whole(own, n_items) for name, own in main.items()},
-        {name: own.rows[:, :10] for name, own in main.items()},
-        {name: metrics.ranks_of(own.rows, own.targets, own.scores) for name, own in main.items()},
+        {name: {m: _spread(v, at[name], len(users), np.nan) for m, v in own.items()} for name, own in values.items()},
+        {name: _whole(own, n_items) if len(own.users) == len(users) else {} for name, own in main.items()},
+        {name: _spread(own.rows[:, :10], at[name], len(users), -1) for name, own in main.items()},
+        {name: _spread(_ranks(own), at[name], len(users), -1) for name, own in main.items()},
         slices,
         _protocol(split, part, n_items, targets, histories, slices),
     )
+
+
+def _spread(values: npt.NDArray[Number], at: Rows, n: int, empty: float) -> npt.NDArray[Number]:
+    """[m, ...] as [n, ...] of the same type: line `at[i]` is the i-th, all others are `empty`."""
+    out = np.full((n, *values.shape[1:]), empty, values.dtype)
+    out[at] = values
+    return out
 
 
 def conditions(seed: int) -> dict[str, Condition]:
@@ -186,18 +201,28 @@ def conditions(seed: int) -> dict[str, Condition]:
 def tabulate(measured: Measured, reference: str, seed: int) -> AccuracyTable:
     """Means, 95 % bootstrap intervals over users, and paired tests between all rows; `seed` is theirs."""
     estimates = {
-        name: _estimates(own, measured.slices, seed)
+        name: _estimates(own, measured.slices, measured.asked(name), seed)
         | {metric: Estimate(value, (value, value)) for metric, value in measured.whole[name].items()}
         for name, own in measured.values.items()
     }
     names = list(measured.values)
     pairs = {}
     for metric in MAIN:
-        p = metrics.paired_ps(np.stack([measured.values[name][metric] for name in names], axis=1), seed)
+        p = _paired(np.stack([measured.values[name][metric] for name in names], axis=1), seed)
         pairs[metric] = {
             one: {other: float(p[i, j]) for j, other in enumerate(names) if i != j} for i, one in enumerate(names)
         }
     return AccuracyTable(measured, estimates, pairs, reference)
+
+
+def _paired(values: Floats, seed: int) -> Floats:
+    """float64[m, m]: p of every pair of columns, over the users that every column has if one of the two lacks some."""
+    missing = np.isnan(values)
+    p = metrics.paired_ps(values[~missing.any(axis=1)], seed)
+    full = np.flatnonzero(~missing.any(axis=0))
+    if len(full) < values.shape[1]:
+        p[np.ix_(full, full)] = metrics.paired_ps(values[:, full], seed)
+    return p
 
 
 def _reference(names: Sequence[str], reference: str | None) -> str:
@@ -214,7 +239,7 @@ def _values(
 ) -> dict[str, Floats]:
     values: dict[str, Floats] = {}
     for condition, own in lists.items():
-        found = metrics.per_user(metrics.ranks_of(own.rows, own.targets, own.scores), CUTS[condition])
+        found = metrics.per_user(_ranks(own), CUTS[condition])
         values |= {f"{name}/{condition}" if condition else name: value for name, value in found.items()}
     rows = lists[""].rows
     values["novelty@10"] = metrics.novelty(rows, counts, 10)
@@ -224,14 +249,17 @@ def _values(
     return values
 
 
-def _estimates(values: Mapping[str, Floats], slices: Mapping[str, Mask], seed: int) -> dict[str, Estimate]:
-    """Means and intervals over all users, and of the main metrics over each slice that has any."""
+def _estimates(
+    everyone: Mapping[str, Floats], slices: Mapping[str, Mask], asked: Mask, seed: int
+) -> dict[str, Estimate]:
+    """Means and intervals over the users asked for, and of the main metrics over each slice that has any."""
+    values = {name: value[asked] for name, value in everyone.items()}
     whole = [name for name, value in values.items() if not np.isnan(value).any()]
     partly = {name: value[~np.isnan(value)] for name, value in values.items() if name not in whole}
     groups = [(whole, np.stack([values[name] for name in whole], axis=1))]
     groups += [([name], value[:, None]) for name, value in partly.items()]
     for slice_name, mask in slices.items():
-        columns = np.stack([values[name][mask] for name in MAIN], axis=1)
+        columns = np.stack([everyone[name][mask & asked] for name in MAIN], axis=1)
         groups.append(([f"{name}/{slice_name}" for name in MAIN], columns))
     estimates = {}
     for names, columns in groups:
@@ -240,6 +268,10 @@ def _estimates(values: Mapping[str, Floats], slices: Mapping[str, Mask], seed: i
             for i, name in enumerate(names):
                 estimates[name] = Estimate(float(columns[:, i].mean()), (float(low[i]), float(high[i])))
     return estimates
+
+
+def _ranks(lists: Lists) -> Rows:
+    return metrics.ranks_of(lists.rows, lists.targets, lists.scores)
 
 
 def _whole(lists: Lists, n_items: int) -> dict[str, float]:

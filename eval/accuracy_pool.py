@@ -47,6 +47,8 @@ class Asking:
         seed: of the candidates.
         products: number format of the language model's matrix products.
         blind: rows for which the prompt has no user vector.
+        sample: int64[s], the users for whom the rows of `sampled` are ranked, None for all.
+        sampled: those rows.
     """
 
     fusions: Mapping[str, Fusion]
@@ -54,6 +56,23 @@ class Asking:
     seed: int
     products: Products = "float32"
     blind: tuple[str, ...] = ()
+    sample: Rows | None = None
+    sampled: tuple[str, ...] = ()
+
+    def users_of(self, row: str) -> Rows:
+        """int64[m], the users for whom a row is ranked, in order."""
+        return self.users if self.sample is None or row not in self.sampled else self.sample
+
+    def stretches(self) -> list[Asking]:
+        """The same in pieces; those of the sample come first, the others have fewer rows."""
+        if self.sample is None:
+            return self._cut(self.users, self.fusions)
+        rest = {name: own for name, own in self.fusions.items() if name not in self.sampled}
+        return self._cut(self.sample, self.fusions) + self._cut(np.setdiff1d(self.users, self.sample), rest)
+
+    def _cut(self, users: Rows, fusions: Mapping[str, Fusion]) -> list[Asking]:
+        pieces = [users[at : at + STRETCH] for at in range(0, len(users), STRETCH)]
+        return [replace(self, users=piece, fusions=fusions) for piece in pieces]
 
 
 def rank_rows(
@@ -80,18 +99,14 @@ def rank_rows(
         RequestError: the system ended a process, most likely for want of memory.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(asked.users), STRETCH)
-    files = [folder / f"{number:05d}.npz" for number in range(len(starts))]
-    stretches = [
-        (replace(asked, users=asked.users[at : at + STRETCH]), file) for at, file in zip(starts, files, strict=True)
-    ]
+    stretches = [(own, folder / f"{number:05d}.npz") for number, own in enumerate(asked.stretches())]
     todo = [(own, file) for own, file in stretches if not file.is_file()]
     done = len(asked.users) - sum(len(own.users) for own, _ in todo)
     for count in _ranked(todo, scorer, split, workers, opener):
         done += count
         if progress is not None:
             progress("hybrid", done, len(asked.users))
-    return _joined(asked, split, files)
+    return _joined(asked, split, stretches)
 
 
 @contextmanager
@@ -107,7 +122,8 @@ def kept(asked: Asking, model: Path, below: Path, split: Split) -> Iterator[Path
         made,
         split.train.fingerprint, fingerprint_bytes(manifest.read_bytes()), fingerprint_bytes(split.test.tobytes()),
         {name: dict(own.weights) for name, own in asked.fusions.items()}, asked.users.tolist(), asked.seed,
-        asked.products, sorted(asked.blind),
+        asked.products, sorted(asked.blind), None if asked.sample is None else asked.sample.tolist(),
+        sorted(asked.sampled),
     ]  # fmt: skip
     yield below / f"lists-{fingerprint_bytes(json.dumps(named, sort_keys=True).encode())[:16]}"
 
@@ -164,20 +180,20 @@ def _rank(asked: Asking, scorer: Scorer, without: RememberingScorer, split: Spli
     write_bytes_atomic(file, handle.getvalue())
 
 
-def _joined(asked: Asking, split: Split, files: Sequence[Path]) -> Found:
+def _joined(asked: Asking, split: Split, stretches: Sequence[tuple[Asking, Path]]) -> Found:
     parts = []
-    for file in files:
+    for own, file in stretches:
         with np.load(file, allow_pickle=False) as one:
-            parts.append({name: one[name] for name in one.files})
-    targets = targets_of(split, "test")[asked.users]
+            parts.append((own, {name: one[name] for name in one.files}))
 
-    def column(name: str, condition: str, what: str) -> np.ndarray:
-        return np.concatenate([one[f"{name}|{condition}|{what}"] for one in parts])
+    def lists(row: str, condition: str) -> Lists:
+        having = [(own, columns) for own, columns in parts if row in own.fusions]
+        order = np.argsort(np.concatenate([own.users for own, _ in having]))
+        rows, scores = (
+            np.concatenate([columns[f"{row}|{condition}|{what}"] for _, columns in having])[order]
+            for what in ("rows", "scores")
+        )
+        users = asked.users_of(row)
+        return Lists(users, targets_of(split, "test")[users], rows, scores)
 
-    return {
-        name: {
-            condition: Lists(asked.users, targets, column(name, condition, "rows"), column(name, condition, "scores"))
-            for condition in conditions(asked.seed)
-        }
-        for name in asked.fusions
-    }
+    return {name: {condition: lists(name, condition) for condition in conditions(asked.seed)} for name in asked.fusions}

@@ -23,14 +23,14 @@ from llmrec.eval.baselines import EncoderRanker, Popularity
 from llmrec.eval.baselines_encoders import tune_encoder
 from llmrec.eval.baselines_factors import tune_als, tune_bpr
 from llmrec.eval.baselines_tuning import TuningLog, tune_ease, tune_item_knn, tune_recent_popularity, tune_text_lookup
-from llmrec.eval.lists import target_users
+from llmrec.eval.lists import sample, target_users
 from llmrec.eval.metrics import holm
 from llmrec.eval.protocol import Target, provenance, write_per_user, write_result
 from llmrec.eval.requests import progress_bar, remembering
 from llmrec.fusion import Fusion
 from llmrec.neighbours import item_counts
 from llmrec.packed import Products
-from llmrec.rank import Ranker
+from llmrec.rank import Ranker, Rows
 
 SPLITS = ("loo", "time")
 OURS = ("llm", "hybrid")
@@ -47,6 +47,7 @@ def run_accuracy(
     split: str = "loo",
     workers: int = 1,
     products: Products = "float32",
+    ablations: int | None = None,
 ) -> AccuracyTable:
     """Measure the model beside tuned baselines on the held-out items; prints the table.
 
@@ -64,20 +65,27 @@ def run_accuracy(
         split: "loo" holds out the last items of every user, "time" cuts everybody at the same two moments.
         workers: processes that rank with the model, each with one of its own.
         products: number format of the language model's matrix products.
+        ablations: rank the rows that only say what a part earns for this many of the users, drawn by seed: the language
+            model without user vector, and each fusion without a part that still asks the language model. They take half
+            of the time; what is compared with them is compared on these users, the slice `sampled`.
 
     Raises:
         UserError: a model that belongs to other data or, for "loo", was trained on another train part.
     """
     if split not in SPLITS:
         raise RequestError(f"no split '{split}'; there are: {', '.join(SPLITS)}")
+    if ablations is not None and ablations < 1:
+        raise RequestError(f"ablations are of {ablations} users; take at least 1, or leave it out for all")
     started = time.monotonic()
     console = Console(stderr=True)
     subject = open_subject(model, data, split, products)
     stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
     log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}.jsonl", subject.name)
     rankers, skipped = _baselines(subject, seed, log, out / "work", console)
+    users = target_users(subject.split, "test", limit, seed)
+    few = None if ablations is None else sample(users, ablations, seed)
     ours = _ours(
-        subject, seed, limit, out / "work", workers, partial(open_model, model, data, split, products), console
+        subject, seed, users, few, out / "work", workers, partial(open_model, model, data, split, products), console
     )
     with progress_bar(console) as progress:
         task = progress.add_task("ranking", total=None)
@@ -95,7 +103,7 @@ def run_accuracy(
     _save_lists(measured, subject.catalog, out, stem)
     table = tabulate(measured, subject.reference, seed)
     print_table(table)
-    command = _command(model, data, limit, split, products)
+    command = _command(model, data, limit, split, products, ablations)
     came = provenance(seed, command, time.monotonic() - started, len(measured.users))
     protocol = _protocol(table, subject, skipped)
     write_result(out / f"{stem}.json", stem.removesuffix(f"-{subject.name}"), subject.name, protocol, table.rows,
@@ -124,7 +132,14 @@ def _baselines(
 
 
 def _ours(
-    subject: Subject, seed: int, limit: int | None, work: Path, workers: int, opener: Opener, console: Console
+    subject: Subject,
+    seed: int,
+    users: Rows,
+    few: Rows | None,
+    work: Path,
+    workers: int,
+    opener: Opener,
+    console: Console,
 ) -> Found:
     """Lists of the model's own rows: alone, fused, and fused without each of its parts."""
     if subject.recommender is None:
@@ -133,9 +148,9 @@ def _ours(
     alone = Fusion({"llm": 1.0})
     fusions = {"llm": alone, BLIND: alone, "hybrid": recommender.fusions["history"]}
     console.print("fitting the fusion again without each of its parts")
-    fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed)}
-    users, products = target_users(subject.split, "test", limit, seed), recommender.model.products
-    asked = Asking(fusions, users, seed, products, blind=(BLIND,))
+    ablated = {one.name: one.fusion for one in without_each(recommender, subject.split, seed)}
+    costly = (BLIND, *(name for name, fusion in ablated.items() if fusion.weights.get("llm")))
+    asked = Asking(fusions | ablated, users, seed, recommender.model.products, (BLIND,), few, costly)
     with kept(asked, subject.path, work, subject.split) as folder, progress_bar(console) as progress:
         task = progress.add_task("ranking with the model", total=None)
         return rank_rows(
@@ -186,6 +201,7 @@ def _protocol(table: AccuracyTable, subject: Subject, skipped: Mapping[str, str]
         "encoder": table.reference,
         "refit_on_validation": False,
         "rows_left_out": dict(skipped),
+        "rows_of_the_sample": [name for name in table.estimates if not table.measured.asked(name).all()],
         "fusion": fused,
         "products": "" if subject.recommender is None else subject.recommender.model.products,
         "p": "two-sided, paired over users, 10,000 sign flips; not corrected unless said",
@@ -197,26 +213,31 @@ def _protocol(table: AccuracyTable, subject: Subject, skipped: Mapping[str, str]
 
 def _save_lists(measured: Measured, catalog: Catalog, out: Path, stem: str) -> None:
     """Every row's first ten of every user in words, with what was known and what was wanted."""
-    names, users = list(measured.tops), len(measured.users)
+    lines = [(name, int(i)) for name in measured.tops for i in np.flatnonzero(measured.asked(name))]
     known = ["; ".join(catalog.label(int(row)) for row in past[-SHOWN:]) for past in measured.histories]
-    shown = [[catalog.label(int(r)) for r in line if r >= 0] for name in names for line in measured.tops[name]]
     columns: dict[str, Sequence[object]] = {
-        "user": np.tile(measured.users, len(names)),
-        "ranker": [name for name in names for _ in range(users)],
-        "history": known * len(names),
-        "length": [len(past) for past in measured.histories] * len(names),
-        "target": [catalog.label(int(row)) for row in measured.targets] * len(names),
-        "place": np.concatenate([measured.ranks[name] for name in names]),
-        "listed": ["; ".join(line) for line in shown],
+        "user": [measured.users[i] for _, i in lines],
+        "ranker": [name for name, _ in lines],
+        "history": [known[i] for _, i in lines],
+        "length": [len(measured.histories[i]) for _, i in lines],
+        "target": [catalog.label(int(measured.targets[i])) for _, i in lines],
+        "place": [measured.ranks[name][i] for name, i in lines],
+        "listed": ["; ".join(catalog.label(int(r)) for r in measured.tops[name][i] if r >= 0) for name, i in lines],
     }
     write_per_user(out, stem.replace("accuracy", "accuracy-lists", 1), {n: np.asarray(c) for n, c in columns.items()})
 
 
 def _command(
-    model: str | Path | None, data: str | Path | None, limit: int | None, split: str, products: Products
+    model: str | Path | None,
+    data: str | Path | None,
+    limit: int | None,
+    split: str,
+    products: Products,
+    ablations: int | None,
 ) -> str:
     """As a person would type it; directories by their last name, since where they lie is nobody's business."""
     words = ["llmrec eval --suite accuracy", f"--split {split}" if split != SPLITS[0] else ""]
     words += [f"--{name} {Path(value).name}" for name, value in (("model", model), ("data", data)) if value is not None]
     words += [f"--limit {limit}" if limit else "", f"--products {products}" if products != "float32" else ""]
+    words += [f"--ablations {ablations}" if ablations else ""]
     return " ".join(word for word in words if word)

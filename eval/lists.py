@@ -144,9 +144,14 @@ def target_users(split: Split, part: Part, limit: int | None = None, seed: int =
         raise RequestError(f"no user has a {part} target; a user needs at least 3 interactions")
     if limit is not None and limit < 1:
         raise RequestError(f"limit is {limit}; evaluate at least 1 user")
-    if limit is None or limit >= users.size:
+    return sample(users, limit, seed)
+
+
+def sample(users: Rows, n: int | None, seed: int) -> Rows:
+    """That many of the users, drawn by the seed, in order; all of them for None or where there are no more."""
+    if n is None or n >= users.size:
         return users
-    return np.sort(np.random.default_rng(seed).choice(users, limit, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(users, n, replace=False))
 
 
 def targets_of(split: Split, part: Part) -> Rows:

@@ -36,6 +36,7 @@ class Job:
     split: str = SPLITS[0]
     workers: int = 1
     products: Products = "float32"
+    ablations: int | None = None
 
     @property
     def path(self) -> Path:
@@ -57,7 +58,16 @@ class Job:
 def _accuracy(job: Job) -> None:
     from llmrec.eval.accuracy_run import run_accuracy
 
-    run_accuracy(job.model, job.data, job.out, job.limit, split=job.split, workers=job.workers, products=job.products)
+    run_accuracy(
+        job.model,
+        job.data,
+        job.out,
+        job.limit,
+        split=job.split,
+        workers=job.workers,
+        products=job.products,
+        ablations=job.ablations,
+    )
 
 
 def _stability(job: Job) -> None:
@@ -118,6 +128,7 @@ def run(
     split: str = SPLITS[0],
     workers: int = 1,
     products: str = "float32",
+    ablations: int | None = None,
 ) -> None:
     """One suite by name, the report from what is there, or everything in order.
 
@@ -133,13 +144,14 @@ def run(
         workers: processes of the accuracy suite that rank with the model.
         products: number format of the language model's matrix products in the accuracy suite: float32, bfloat16, or
             auto for what is faster here.
+        ablations: of how many users the accuracy suite ranks the rows that only say what a part earns; None for all.
 
     Raises:
         RequestError: for a suite that does not exist.
     """
     if suite not in SUITES:
         raise RequestError(f"no suite '{suite}'; there are: {', '.join(SUITES)}")
-    job = Job(model, data, out, limit, data_dir, split, workers, wanted_products(products))
+    job = Job(model, data, out, limit, data_dir, split, workers, wanted_products(products), ablations)
     if suite == ALL:
         everything(job)
     elif suite == SEMANTIC_IDS:
@@ -194,7 +206,8 @@ def fingerprints(job: Job) -> dict[str, str]:
 
 
 def _arguments(suite: str, job: Job) -> dict[str, Any]:
-    return {"limit": job.limit, "split": job.split if suite == "accuracy" else None}
+    given = {"limit": job.limit, "split": job.split if suite == "accuracy" else None}
+    return given | ({"ablations": job.ablations} if suite == "accuracy" and job.ablations else {})
 
 
 def _result(suite: str, job: Job) -> Path:

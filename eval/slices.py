@@ -14,11 +14,12 @@ WORDS = {
     "short": "histories up to the median length",
     "long": "histories above the median length",
     "no_history": "nothing known of the user",
+    "sampled": "users for whom every row was ranked, where some rows were ranked for a sample",
 }
 
 
 def slices_of(targets: Rows, histories: Sequence[Rows], counts: Rows) -> dict[str, Mask]:
-    """Which users belong to each slice: name to bool[u]; see `WORDS`. `never_trained` lies within `cold`.
+    """Which users belong to each slice but `sampled`: name to bool[u]; see `WORDS`. `never_trained` is within `cold`.
 
     Args:
         targets: int64[u].
@@ -39,3 +40,17 @@ def slices_of(targets: Rows, histories: Sequence[Rows], counts: Rows) -> dict[st
         "long": ~short,
         "no_history": lengths == 0,
     }
+
+
+def sampled(users: Rows, asked: Sequence[Rows]) -> dict[str, Mask]:
+    """The slice of users whom every row was ranked for; none where that is everybody.
+
+    Args:
+        users: int64[u], numbers.
+        asked: of each row, the numbers of its users.
+
+    >>> sampled(np.array([3, 5, 8]), [np.array([3, 5, 8]), np.array([5])])["sampled"].tolist()
+    [False, True, False]
+    """
+    everywhere = np.all([np.isin(users, own) for own in asked], axis=0)
+    return {} if everywhere.all() else {"sampled": everywhere}

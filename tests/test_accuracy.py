@@ -9,10 +9,11 @@ from ranker_contract import toy_world
 from rich.console import Console
 
 from llmrec.errors import RequestError
-from llmrec.eval.accuracy import evaluate, measure, tabulate
+from llmrec.eval.accuracy import conditions, evaluate, measure, tabulate
 from llmrec.eval.accuracy_table import print_table
 from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, item_counts
-from llmrec.eval.lists import rank_all, target_users
+from llmrec.eval.lists import rank_all, rank_each, target_users
+from llmrec.eval.metrics import paired_ps
 from llmrec.eval.protocol import provenance, write_result
 from llmrec.interactions import Interactions, by_time, leave_one_out
 from llmrec.rank import top_k, unseen
@@ -313,6 +314,35 @@ def test_values_come_first_and_the_table_follows_from_them():
     few = evaluate(rankers(), SPLIT, N, limit=10, seed=1)
     widths = [t.estimates["item-knn"]["novelty@10"].ci95 for t in (few, again)]
     assert np.diff(widths[0]) > np.diff(widths[1])  # fewer users, wider intervals
+
+
+def test_a_row_of_some_users_is_averaged_and_compared_over_these():
+    whole = measure(rankers(), SPLIT, N, seed=1)
+    few = whole.users[::3]
+    lists = rank_each(rankers()[1:2], SPLIT, "test", N, conditions(1), few)["item-knn"]
+    only = tabulate(measure([rankers()[1]], SPLIT, N, seed=1), "item-knn", 1).measured.values["item-knn"]
+    measured = measure([rankers()[0], rankers()[2]], SPLIT, N, seed=1, ranked={"item-knn": lists})
+    table = tabulate(measured, "popularity", 1)
+    at = np.searchsorted(whole.users, few)
+    assert np.flatnonzero(measured.asked("item-knn")).tolist() == at.tolist() and measured.asked("oracle").all()
+    for metric in ("recall@10", "ndcg@10/seen_kept", "recall@1/of20"):
+        assert table.mean("item-knn", metric) == pytest.approx(only[metric][at].mean())
+        assert np.isnan(np.delete(measured.values["item-knn"][metric], at)).all()
+    assert table.mean("popularity", "ndcg@10/sampled") == pytest.approx(
+        whole.values["popularity"]["ndcg@10"][at].mean()
+    )
+    assert table.mean("item-knn", "ndcg@10/sampled") == table.mean("item-knn", "ndcg@10")
+    cold = whole.slices["cold"][at]
+    assert table.mean("item-knn", "recall@10/cold") == pytest.approx(only["recall@10"][at][cold].mean())
+    assert measured.protocol["users_sampled"] == len(few)
+    assert "coverage@10" not in table.estimates["item-knn"] and "coverage@10" in table.estimates["oracle"]
+    np.testing.assert_array_equal(measured.tops["item-knn"][at], whole.tops["item-knn"][at])
+    assert (np.delete(measured.tops["item-knn"], at, axis=0) == -1).all()
+    # pairs of whole rows are tested over all users, the others over the sample
+    among = tabulate(measure([rankers()[0], rankers()[2]], SPLIT, N, seed=1), "popularity", 1)
+    assert table.pairs["ndcg@10"]["popularity"]["oracle"] == among.pairs["ndcg@10"]["popularity"]["oracle"]
+    gaps = np.stack([whole.values[name]["ndcg@10"][at] for name in ("popularity", "item-knn")], axis=1)
+    assert table.pairs["ndcg@10"]["popularity"]["item-knn"] == pytest.approx(paired_ps(gaps, 1)[0, 1], abs=0.02)
 
 
 def test_a_split_by_time_has_users_of_whom_nothing_is_known_and_items_never_seen():

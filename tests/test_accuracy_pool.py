@@ -56,6 +56,26 @@ def test_two_processes_rank_what_one_ranks_and_files_are_read_again(world, short
     np.testing.assert_array_equal(again["hybrid"][""].rows, one["hybrid"][""].rows)
 
 
+@pytest.mark.parametrize("few", [0, 1, 6])
+def test_a_row_of_a_sample_has_the_lists_that_it_would_have_among_all(world, short, tmp_path, few):
+    _, recommender, split, opener = world
+    users = target_users(split, "test")
+    chosen = users[1::2][:few] if few else users
+    whole = rank_rows(Asking(FUSIONS, users, 0), recommender.scorer, split, tmp_path / "whole", 1, opener)
+    asked = Asking(FUSIONS, users, 0, sample=chosen, sampled=("llm",))
+    found = rank_rows(asked, recommender.scorer, split, tmp_path / "few", 1, opener)
+    at = np.searchsorted(users, chosen)
+    for condition, lists in whole["hybrid"].items():
+        np.testing.assert_array_equal(found["hybrid"][condition].rows, lists.rows)
+        np.testing.assert_array_equal(found["hybrid"][condition].targets, lists.targets)
+    for condition, lists in whole["llm"].items():
+        own = found["llm"][condition]
+        assert own.users.tolist() == chosen.tolist()
+        np.testing.assert_array_equal(own.rows, lists.rows[at])
+        np.testing.assert_allclose(own.scores, lists.scores[at], atol=1e-5)
+        np.testing.assert_array_equal(own.targets, lists.targets[at])
+
+
 def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path, monkeypatch):
     model, _, split, _ = world
     asked = Asking(FUSIONS, target_users(split, "test"), 0)
@@ -74,8 +94,10 @@ def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path,
         folder(Asking(FUSIONS, asked.users, 1)),
         folder(Asking(FUSIONS, asked.users, 0, "bfloat16")),
         folder(Asking(FUSIONS, asked.users, 0, blind=("llm",))),
+        folder(Asking(FUSIONS, asked.users, 0, sample=asked.users[:3], sampled=("llm",))),
+        folder(Asking(FUSIONS, asked.users, 0, sample=asked.users[:4], sampled=("llm",))),
     ]
-    assert len({first, *others}) == 7
+    assert len({first, *others}) == 9
     for code in (("c" * 40, True), (None, False)):  # changed or unknown code: nothing is kept
         passing = folder(code=code)
         assert passing.parent != tmp_path and not passing.exists()

@@ -96,6 +96,25 @@ def test_a_run_leaves_values_lists_tuning_and_a_result(world, tmp_path):
     assert ours["listed"].split("; ")[ours["place"]] == label(target)
 
 
+def test_rows_that_only_say_what_a_part_earns_may_be_of_a_sample(world, tmp_path):
+    whole, few = run_accuracy(None, None, tmp_path / "whole"), run_accuracy(None, None, tmp_path / "few", ablations=6)
+    assert set(few.estimates) == set(whole.estimates)
+    costly = {"llm, no user vector", "hybrid, no encoder", "hybrid, no neighbours"}
+    value = json.loads((tmp_path / "few" / "accuracy-toy.json").read_text())
+    assert set(value["protocol"]["rows_of_the_sample"]) == costly and value["protocol"]["users_sampled"] == 6
+    assert value["provenance"]["command"].endswith("--ablations 6") and value["provenance"]["n"] == 16
+    for name in few.estimates:
+        of = few.measured.asked(name)
+        assert of.sum() == (6 if name in costly else 16), name
+        np.testing.assert_allclose(
+            few.measured.values[name]["ndcg@10"][of], whole.measured.values[name]["ndcg@10"][of], err_msg=name
+        )
+    lists = pq.read_table(tmp_path / "few" / "per_user" / "per-user-accuracy-lists-toy.parquet").to_pylist()
+    assert len(lists) == 16 * (len(few.estimates) - 3) + 6 * 3
+    with pytest.raises(RequestError, match="ablations are of 0 users"):
+        run_accuracy(None, None, tmp_path, ablations=0)
+
+
 def test_a_second_run_tries_nothing_again_and_says_the_same(world, tmp_path, monkeypatch):
     first = run_accuracy(None, None, tmp_path)
     monkeypatch.setattr("llmrec.eval.baselines_encoders.train_encoder", lambda *a, **k: pytest.fail("trained again"))
@@ -243,6 +262,14 @@ def test_a_limit_of_all_is_a_like_share_of_every_suite(suites, tmp_path):
         for name in run.MEASURING
     }
     assert limits == {"accuracy": 100, "stability": 2, "retention": 10, "grounding": 6, "conversation": 12}
+
+
+def test_a_result_is_of_as_many_users_a_part_as_were_asked_for(suites, tmp_path):
+    for ablations in (None, 5, 5):
+        run.run("all", "m", None, tmp_path, ablations=ablations)
+    assert suites.count("accuracy") == 2 and suites.count("stability") == 1
+    came = json.loads((tmp_path / "accuracy-toy.json").read_text())["provenance"]
+    assert came["arguments"] == {"limit": None, "split": "loo", "ablations": 5}
 
 
 def test_the_report_alone_measures_nothing(suites, tmp_path):
