@@ -18,9 +18,15 @@ def print_table(table: AccuracyTable, console: Console | None = None) -> None:
     for name, estimates in table.estimates.items():
         cells = [_cell(estimates[metric], True) for metric in MAIN]
         cells += [_cell(estimates[metric], False) if metric in estimates else "" for metric in EXTRA]
-        view.add_row(escape(name), *cells, f"{p[name]:.4f}" if name in p else "")
+        view.add_row(escape(_named(table, name)), *cells, f"{p[name]:.4f}" if name in p else "")
     out.print(view)
     out.print(escape(", ".join(f"{key} {value}" for key, value in table.measured.protocol.items())))
+
+
+def _named(table: AccuracyTable, row: str) -> str:
+    """Of how many users a row is, where it is not of all."""
+    asked = table.measured.asked(row)
+    return row if asked.all() else f"{row} ({asked.sum()} users)"
 
 
 def _cell(estimate: Estimate, interval: bool) -> str:

@@ -338,6 +338,9 @@ def test_a_row_of_some_users_is_averaged_and_compared_over_these():
     assert "coverage@10" not in table.estimates["item-knn"] and "coverage@10" in table.estimates["oracle"]
     np.testing.assert_array_equal(measured.tops["item-knn"][at], whole.tops["item-knn"][at])
     assert (np.delete(measured.tops["item-knn"], at, axis=0) == -1).all()
+    console = Console(width=400, record=True, file=io.StringIO())
+    print_table(table, console)
+    assert f"item-knn ({len(few)} users)" in console.export_text()
     # pairs of whole rows are tested over all users, the others over the sample
     among = tabulate(measure([rankers()[0], rankers()[2]], SPLIT, N, seed=1), "popularity", 1)
     assert table.pairs["ndcg@10"]["popularity"]["oracle"] == among.pairs["ndcg@10"]["popularity"]["oracle"]
