@@ -148,7 +148,7 @@ def evaluate(
     ablations: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Users, drawn by seed, of accuracy's rows without a part, half of its time; else all."
+            min=1, help="Users, drawn by seed, for accuracy's rows that say what a part earns; all if left out."
         ),
     ] = None,
 ) -> None:

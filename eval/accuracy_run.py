@@ -65,9 +65,9 @@ def run_accuracy(
         split: "loo" holds out the last items of every user, "time" cuts everybody at the same two moments.
         workers: processes that rank with the model, each with one of its own.
         products: number format of the language model's matrix products.
-        ablations: rank the rows that only say what a part earns for this many of the users, drawn by seed: the language
-            model without user vector, and each fusion without a part that still asks the language model. They take half
-            of the time; what is compared with them is compared on these users, the slice `sampled`.
+        ablations: rank the rows that only say what a part earns for this many of the users, drawn by seed: those beside
+            the hybrid that ask the language model. They take most of the time; what is compared with them is compared
+            on these users, the slice `sampled`.
 
     Raises:
         UserError: a model that belongs to other data or, for "loo", was trained on another train part.
@@ -148,9 +148,9 @@ def _ours(
     alone = Fusion({"llm": 1.0})
     fusions = {"llm": alone, BLIND: alone, "hybrid": recommender.fusions["history"]}
     console.print("fitting the fusion again without each of its parts")
-    ablated = {one.name: one.fusion for one in without_each(recommender, subject.split, seed)}
-    costly = (BLIND, *(name for name, fusion in ablated.items() if fusion.weights.get("llm")))
-    asked = Asking(fusions | ablated, users, seed, recommender.model.products, (BLIND,), few, costly)
+    fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed)}
+    costly = tuple(name for name, fusion in fusions.items() if fusion.weights.get("llm") and name != "hybrid")
+    asked = Asking(fusions, users, seed, recommender.model.products, (BLIND,), few, costly)
     with kept(asked, subject.path, work, subject.split) as folder, progress_bar(console) as progress:
         task = progress.add_task("ranking with the model", total=None)
         return rank_rows(

@@ -99,7 +99,7 @@ def test_a_run_leaves_values_lists_tuning_and_a_result(world, tmp_path):
 def test_rows_that_only_say_what_a_part_earns_may_be_of_a_sample(world, tmp_path):
     whole, few = run_accuracy(None, None, tmp_path / "whole"), run_accuracy(None, None, tmp_path / "few", ablations=6)
     assert set(few.estimates) == set(whole.estimates)
-    costly = {"llm, no user vector", "hybrid, no encoder", "hybrid, no neighbours"}
+    costly = {"llm", "llm, no user vector", "hybrid, no encoder", "hybrid, no neighbours"}
     value = json.loads((tmp_path / "few" / "accuracy-toy.json").read_text())
     assert set(value["protocol"]["rows_of_the_sample"]) == costly and value["protocol"]["users_sampled"] == 6
     assert value["provenance"]["command"].endswith("--ablations 6") and value["provenance"]["n"] == 16
@@ -110,7 +110,7 @@ def test_rows_that_only_say_what_a_part_earns_may_be_of_a_sample(world, tmp_path
             few.measured.values[name]["ndcg@10"][of], whole.measured.values[name]["ndcg@10"][of], err_msg=name
         )
     lists = pq.read_table(tmp_path / "few" / "per_user" / "per-user-accuracy-lists-toy.parquet").to_pylist()
-    assert len(lists) == 16 * (len(few.estimates) - 3) + 6 * 3
+    assert len(lists) == 16 * (len(few.estimates) - 4) + 6 * 4
     with pytest.raises(RequestError, match="ablations are of 0 users"):
         run_accuracy(None, None, tmp_path, ablations=0)
 
