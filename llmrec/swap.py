@@ -13,6 +13,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,11 @@ _RENAME_EXCHANGE = 2
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a new directory; on a clean exit sync it and swap it with `target`, else remove it."""
+    """Yield a new directory; on a clean exit sync it and swap it with `target`, else remove it.
+
+    Who may read the directory by the umask may read its files: safetensors 0.8 leaves its own to their owner alone, and
+    a model trained by one user could not be served by another.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
     workshop, lock = _open_workshop(target)
@@ -147,10 +152,14 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _sync_tree(root: Path) -> None:
+    readable = root.stat().st_mode & 0o444
     for folder, _, names in os.walk(root):
         for name in names:
             handle = os.open(Path(folder) / name, os.O_RDONLY)
             try:
+                mode = stat.S_IMODE(os.fstat(handle).st_mode)
+                if mode | readable != mode:
+                    os.fchmod(handle, mode | readable)
                 os.fsync(handle)
             finally:
                 os.close(handle)

@@ -1,6 +1,7 @@
 """Artifacts are verified before use, and never a way to run code; tests/test_swap.py has all or nothing."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 from toy_artifact import neighbours, save, word_of
 
 from llmrec import artifacts
@@ -237,3 +239,18 @@ def test_fingerprints_tell_boundaries_names_types_and_shapes_apart():
     assert fingerprint_arrays(a=np.array([1.5, -0.0], np.float32)) == expected
     with pytest.raises(ArtifactError, match="object"):
         fingerprint_arrays(a=np.array([{}], dtype=object))
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_may_read_the_directory_may_read_its_files(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with writing(tmp_path / "model", "toy") as directory:
+            (directory / "part").mkdir()
+            save_file({"a": np.zeros(2, np.float32)}, directory / "part" / "a.safetensors")
+            (directory / "b.txt").write_text("b")
+            (directory / "b.txt").chmod(0o600)
+    finally:
+        os.umask(before)
+    modes = {one.name: one.stat().st_mode & 0o777 for one in (tmp_path / "model").rglob("*") if one.is_file()}
+    assert modes == {"a.safetensors": mode, "b.txt": mode, "manifest.json": mode}
