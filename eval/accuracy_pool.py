@@ -59,10 +59,6 @@ class Asking:
     sample: Rows | None = None
     sampled: tuple[str, ...] = ()
 
-    def users_of(self, row: str) -> Rows:
-        """int64[m], the users for whom a row is ranked, in order."""
-        return self.users if self.sample is None or row not in self.sampled else self.sample
-
     def stretches(self) -> list[Asking]:
         """The same in pieces; those of the sample come first, the others have fewer rows."""
         if self.sample is None:
@@ -188,12 +184,12 @@ def _joined(asked: Asking, split: Split, stretches: Sequence[tuple[Asking, Path]
 
     def lists(row: str, condition: str) -> Lists:
         having = [(own, columns) for own, columns in parts if row in own.fusions]
-        order = np.argsort(np.concatenate([own.users for own, _ in having]))
+        users = np.concatenate([own.users for own, _ in having])
+        order = np.argsort(users)
         rows, scores = (
             np.concatenate([columns[f"{row}|{condition}|{what}"] for _, columns in having])[order]
             for what in ("rows", "scores")
         )
-        users = asked.users_of(row)
-        return Lists(users, targets_of(split, "test")[users], rows, scores)
+        return Lists(users[order], targets_of(split, "test")[users[order]], rows, scores)
 
     return {name: {condition: lists(name, condition) for condition in conditions(asked.seed)} for name in asked.fusions}

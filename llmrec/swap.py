@@ -152,6 +152,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _sync_tree(root: Path) -> None:
+    """Sync all files and directories; who may read `root` may read the files, see `replacing`."""
     readable = root.stat().st_mode & 0o444
     for folder, _, names in os.walk(root):
         for name in names:
