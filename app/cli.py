@@ -143,7 +143,10 @@ def evaluate(
         int, typer.Option(min=1, help="Processes of accuracy that rank, each with a model of its own (4 GB).")
     ] = 1,
     products: Annotated[
-        str, typer.Option(help="Matrix products of accuracy: float32, bfloat16, or auto for the faster here.")
+        str,
+        typer.Option(
+            help="Matrix products of accuracy and semantic-ids: float32, bfloat16, or auto for the faster here."
+        ),
     ] = "float32",
     ablations: Annotated[
         int | None,
@@ -151,11 +154,15 @@ def evaluate(
             min=1, help="Users, drawn by seed, for accuracy's rows that say what a part earns; all if left out."
         ),
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(help="Another model, for semantic-ids: which of both ranks validation items better."),
+    ] = None,
 ) -> None:
     """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
     from llmrec.eval.run import run
 
-    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations)
+    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside)
 
 
 @app.command(epilog="Example: llmrec bench --quick --out results")

@@ -25,7 +25,7 @@ from llmrec.eval.baselines_factors import tune_als, tune_bpr
 from llmrec.eval.baselines_tuning import TuningLog, tune_ease, tune_item_knn, tune_recent_popularity, tune_text_lookup
 from llmrec.eval.lists import sample, target_users
 from llmrec.eval.metrics import holm
-from llmrec.eval.protocol import Target, provenance, write_per_user, write_result
+from llmrec.eval.protocol import Target, options, provenance, write_per_user, write_result
 from llmrec.eval.requests import progress_bar, remembering
 from llmrec.fusion import Fusion
 from llmrec.neighbours import item_counts
@@ -235,9 +235,9 @@ def _command(
     products: Products,
     ablations: int | None,
 ) -> str:
-    """As a person would type it; directories by their last name, since where they lie is nobody's business."""
+    """As a person would type it."""
     words = ["llmrec eval --suite accuracy", f"--split {split}" if split != SPLITS[0] else ""]
-    words += [f"--{name} {Path(value).name}" for name, value in (("model", model), ("data", data)) if value is not None]
+    words += options(model=model, data=data)
     words += [f"--limit {limit}" if limit else "", f"--products {products}" if products != "float32" else ""]
     words += [f"--ablations {ablations}" if ablations else ""]
     return " ".join(word for word in words if word)

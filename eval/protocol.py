@@ -32,6 +32,7 @@ __all__ = [
     "Target",
     "check_result",
     "is_current",
+    "options",
     "provenance",
     "stamp",
     "write_per_user",
@@ -92,6 +93,15 @@ def provenance(seed: int, command: str | None, seconds: float, n: int) -> Proven
     for package in ("torch", "numpy", "transformers"):
         versions[package] = importlib.metadata.version(package)
     return Provenance(made, seed, line, seconds, n, versions, _machine())
+
+
+def options(**paths: str | Path | None) -> list[str]:
+    """Options that name directories, by their last name: where they lie is nobody's business.
+
+    >>> options(model="somewhere/mine", data=None)
+    ['--model mine']
+    """
+    return [f"--{name} {Path(value).name}" for name, value in paths.items() if value is not None]
 
 
 def commit() -> tuple[str | None, bool]:

@@ -37,6 +37,7 @@ class Job:
     workers: int = 1
     products: Products = "float32"
     ablations: int | None = None
+    beside: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -96,7 +97,11 @@ def _conversation(job: Job) -> None:
 
 def _semantic_ids(job: Job) -> None:
     from llmrec.eval.semantic_ids import run_semantic_ids
+    from llmrec.eval.semantic_ids_trained import run_trained
 
+    if job.beside is not None:
+        run_trained(job.model, job.beside, job.data, job.out, job.limit, job.products)
+        return
     run_semantic_ids(job.model, job.data, job.out, job.limit)
 
 
@@ -129,6 +134,7 @@ def run(
     workers: int = 1,
     products: str = "float32",
     ablations: int | None = None,
+    beside: Path | None = None,
 ) -> None:
     """One suite by name, the report from what is there, or everything in order.
 
@@ -145,13 +151,16 @@ def run(
         products: number format of the language model's matrix products in the accuracy suite: float32, bfloat16, or
             auto for what is faster here.
         ablations: of how many users the accuracy suite ranks the rows that only say what a part earns; None for all.
+        beside: another model, for the suite semantic-ids: which of both ranks validation items better.
 
     Raises:
-        RequestError: for a suite that does not exist.
+        RequestError: for a suite that does not exist, or one that does not compare two models but is given two.
     """
     if suite not in SUITES:
         raise RequestError(f"no suite '{suite}'; there are: {', '.join(SUITES)}")
-    job = Job(model, data, out, limit, data_dir, split, workers, wanted_products(products), ablations)
+    if beside is not None and suite != SEMANTIC_IDS:
+        raise RequestError(f"--beside {beside} was given with --suite {suite}; only {SEMANTIC_IDS} compares two models")
+    job = Job(model, data, out, limit, data_dir, split, workers, wanted_products(products), ablations, beside)
     if suite == ALL:
         everything(job)
     elif suite == SEMANTIC_IDS:

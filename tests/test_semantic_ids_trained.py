@@ -1,0 +1,87 @@
+"""Two models whose semantic IDs were made otherwise, compared on validation items."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_catalog
+from toy_recommender import make_recommender
+from typer.testing import CliRunner
+
+from llmrec.app.cli import app
+from llmrec.errors import ArtifactError
+from llmrec.eval import semantic_ids_trained as trained
+from llmrec.eval.accuracy_subject import Subject
+from llmrec.fusion import Fusion
+from llmrec.interactions import fusing_users, leave_one_out
+
+
+def subject(method, depth=2, lr=0.1, weights=None, of=None):
+    made = of or make_recommender()
+    if weights:
+        made.fusions["history"] = Fusion(weights)
+    made.model_card["recipe"] = {"lr": lr, "semantic_ids": {"method": method, "depth": depth}}
+    return Subject("toy", made.catalog, leave_one_out(made.interactions), made.scorer.text, made)
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Put models in the place of directories; the way there is tested with the accuracy suite."""
+    there = {}
+    monkeypatch.setattr(trained, "open_subject", lambda path, *_: there[str(path)])
+    return there
+
+
+def by_row(path):
+    value = json.loads(path.read_text())
+    return value, {row["name"]: row["metrics"] for row in value["rows"]}
+
+
+def test_one_model_beside_itself_differs_in_nothing(models, tmp_path, capsys):
+    models |= {"a": subject("kmeans"), "b": subject("rqvae")}
+    trained.run_trained("a", "b", None, tmp_path)
+    value, rows = by_row(tmp_path / "semantic-ids-trained-toy.json")
+    assert rows["residual k-means: llm"] == rows["rq-vae: llm"]
+    for row in ("llm", "hybrid"):
+        assert rows[f"rq-vae minus residual k-means: {row}"]["ndcg@10"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+        assert value["protocol"]["p_ndcg@10"][row] == 1.0
+        assert 0 < rows[f"rq-vae: {row}"]["recall@10"]["mean"] <= 1
+    assert value["provenance"]["command"] == "llmrec eval --suite semantic-ids --model a --beside b"
+    assert "rq-vae: hybrid" in capsys.readouterr().out
+
+
+def test_differences_are_the_second_minus_the_first_over_users_no_fusion_was_fitted_on(models, tmp_path):
+    models |= {"a": subject("rqvae"), "b": subject("kmeans", weights={"popularity": 1.0})}
+    trained.run_trained("a", "b", None, tmp_path)
+    value, rows = by_row(tmp_path / "semantic-ids-trained-toy.json")
+    gap = rows["residual k-means: hybrid"]["ndcg@10"]["mean"] - rows["rq-vae: hybrid"]["ndcg@10"]["mean"]
+    assert gap != 0
+    assert rows["residual k-means minus rq-vae: hybrid"]["ndcg@10"]["mean"] == pytest.approx(gap, abs=2e-6)
+    split = models["a"].split
+    users = trained.asked_users(split, 1000, 0)
+    assert value["provenance"]["n"] == len(users) > 0
+    assert not np.isin(users, fusing_users(split)).any() and (split.valid[users] >= 0).all()
+    assert len(trained.asked_users(split, 3, 0)) == 3
+
+
+def test_what_may_not_be_compared_is_refused(models, tmp_path):
+    other = subject("rqvae")
+    other = Subject(other.name, make_catalog(11), other.split, other.text, other.recommender)
+    models |= {"k": subject("kmeans"), "same": subject("kmeans"), "data": other, "lr": subject("rqvae", lr=0.2)}
+    for beside, said in (("same", "both models were made by kmeans"), ("data", "catalogues"), ("lr", "differ in lr")):
+        with pytest.raises(ArtifactError, match=said):
+            trained.run_trained("k", beside, None, tmp_path)
+    assert not list(Path(tmp_path).iterdir())
+
+
+def test_an_older_recipe_names_no_method_and_is_kmeans(models):
+    old = subject("kmeans")
+    del old.recommender.model_card["recipe"]["semantic_ids"]["method"]
+    assert trained.told_apart(old, subject("rqvae", depth=3)) == ("residual k-means", "rq-vae")
+
+
+def test_only_one_suite_compares_two_models(tmp_path):
+    got = CliRunner().invoke(app, ["eval", "--suite", "accuracy", "--beside", "other", "--out", str(tmp_path / "r")])
+    assert got.exit_code == 2 or "semantic-ids" in str(got.exception)
+    assert "--beside other" in (got.output + str(got.exception)) and not (tmp_path / "r").exists()
