@@ -71,7 +71,7 @@ def run_trained(
     protocol = {
         "users": f"{len(users)} drawn by seed {seed} of those on whose validation items no fusion was fitted",
         "target": "the validation item, in the whole catalogue but for the history",
-        "differs": "the recipe's semantic_ids: " + ", ".join(f"{k} {v}" for k, v in differing(*subjects).items()),
+        "differs": ", ".join(f"{k} {v}" for k, v in differing(*subjects).items()),
         "products": products,
         "p_ndcg@10": {row: _p(found, names, row, seed) for row in ("llm", "hybrid")},
     }
@@ -80,7 +80,7 @@ def run_trained(
     words += [f"--limit {limit}"] if limit else []
     came = provenance(seed, " ".join(words), time.monotonic() - started, len(users))
     path = out / f"semantic-ids-trained-{subjects[0].name}.json"
-    write_result(path, "semantic-ids", subjects[0].name, protocol, rows, [], came)
+    write_result(path, "semantic-ids-trained", subjects[0].name, protocol, rows, [], came)
     return rows
 
 

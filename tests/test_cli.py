@@ -151,7 +151,8 @@ def test_train_and_eval_pass_their_arguments_on(
     )
     monkeypatch.setitem(sys.modules, "llmrec.eval.run", SimpleNamespace(run=lambda *a: asked.append(a)))
     run("train", "ml-100k", "--recipe", "smoke", "--out", "m", "--no-resume", monkeypatch=monkeypatch, capsys=capsys)
-    run("eval", "--out", "o", "--limit", "5", "--ablations", "3", "--beside", "b", monkeypatch=monkeypatch, capsys=capsys)
+    given = ("--out", "o", "--limit", "5", "--ablations", "3", "--beside", "b")
+    run("eval", *given, monkeypatch=monkeypatch, capsys=capsys)
     assert asked == [
         ("ml-100k", "smoke", Path("m"), {"resume": False, "work": None, "tensorboard": None}),
         ("accuracy", None, None, Path("o"), 5, None, "loo", 1, "float32", 3, Path("b")),
