@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from rich.table import Table
 from llmrec.errors import ArtifactError
 from llmrec.eval import metrics
 from llmrec.eval.accuracy_parts import PartsRanker
-from llmrec.eval.accuracy_subject import Subject, open_subject
+from llmrec.eval.accuracy_subject import open_model
 from llmrec.eval.lists import Condition, not_seen, rank_each, sample, target_users, targets_of
 from llmrec.eval.protocol import Estimate, Row, options, provenance, write_result
 from llmrec.eval.requests import RememberingScorer, progress_bar
@@ -24,6 +23,7 @@ from llmrec.fusion import Fusion
 from llmrec.interactions import Split, fusing_users
 from llmrec.packed import Products
 from llmrec.rank import Rows
+from llmrec.recommend import Recommender
 
 USERS = 2000  # a standard error of .002 of the difference in NDCG@10 on Amazon Beauty
 BATCH = 8  # users whose searches share the language model's passes
@@ -59,19 +59,19 @@ def run_trained(
         ArtifactError: the models differ in data or in another part of the recipe, or do not differ.
     """
     started = time.monotonic()
-    subjects = [open_subject(one, data, "loo", products) for one in (model, beside)]
-    names = told_apart(*subjects)
-    users = asked_users(subjects[0].split, limit or USERS, seed)
+    (one, split), (other, _) = (open_model(path, data, "loo", products) for path in (model, beside))
+    names = told_apart(one, other)
+    users = asked_users(split, limit or USERS, seed)
     found: dict[str, Values] = {}
-    for name, subject in zip(names, subjects, strict=True):
-        found |= {f"{name}: {row}": value for row, value in ranked(subject, users, name).items()}
+    for name, recommender in zip(names, (one, other), strict=True):
+        found |= {f"{name}: {row}": value for row, value in ranked(recommender, split, users, name).items()}
     rows = [Row(name, {m: _estimate(v[m], seed) for m in METRICS}) for name, v in found.items()]
     rows += differences(found, names, seed)
     _print(rows)
     protocol = {
         "users": f"{len(users)} drawn by seed {seed} of those on whose validation items no fusion was fitted",
         "target": "the validation item, in the whole catalogue but for the history",
-        "differs": ", ".join(f"{k} {v}" for k, v in differing(*subjects).items()),
+        "differs": ", ".join(f"{k} {v}" for k, v in differing(one, other).items()),
         "products": products,
         "p_ndcg@10": {row: _p(found, names, row, seed) for row in ("llm", "hybrid")},
     }
@@ -79,12 +79,13 @@ def run_trained(
     words += [f"--products {products}"] if products != "float32" else []
     words += [f"--limit {limit}"] if limit else []
     came = provenance(seed, " ".join(words), time.monotonic() - started, len(users))
-    path = out / f"semantic-ids-trained-{subjects[0].name}.json"
-    write_result(path, "semantic-ids-trained", subjects[0].name, protocol, rows, [], came)
+    dataset = Path(str(one.data_name)).name
+    path = out / f"semantic-ids-trained-{dataset}.json"
+    write_result(path, "semantic-ids-trained", dataset, protocol, rows, [], came)
     return rows
 
 
-def told_apart(one: Subject, other: Subject) -> tuple[str, str]:
+def told_apart(one: Recommender, other: Recommender) -> tuple[str, str]:
     """What the codes of each were made by.
 
     Raises:
@@ -92,7 +93,7 @@ def told_apart(one: Subject, other: Subject) -> tuple[str, str]:
     """
     if one.catalog.fingerprint != other.catalog.fingerprint:
         raise ArtifactError("the two models are of different catalogues; compare models of the same data")
-    methods = [str(_recipe(subject)["semantic_ids"].get("method", "kmeans")) for subject in (one, other)]
+    methods = [str(_recipe(made)["semantic_ids"].get("method", "kmeans")) for made in (one, other)]
     if methods[0] == methods[1]:
         raise ArtifactError(f"the codes of both models were made by {methods[0]}; give one of each method")
     others = {key for key in differing(one, other) if not key.startswith("semantic_ids.")}
@@ -101,7 +102,7 @@ def told_apart(one: Subject, other: Subject) -> tuple[str, str]:
     return NAMES[methods[0]], NAMES[methods[1]]
 
 
-def differing(one: Subject, other: Subject) -> dict[str, str]:
+def differing(one: Recommender, other: Recommender) -> dict[str, str]:
     """Settings of two recipes that are not the same, by dotted name, as `a and b`."""
     left, right = _flat(_recipe(one)), _flat(_recipe(other))
     keys = sorted(left.keys() | right.keys())
@@ -113,20 +114,18 @@ def asked_users(split: Split, limit: int, seed: int) -> Rows:
     return sample(np.setdiff1d(target_users(split, "valid"), fusing_users(split)), limit, seed)
 
 
-def ranked(subject: Subject, users: Rows, name: str) -> dict[str, Values]:
+def ranked(recommender: Recommender, split: Split, users: Rows, name: str) -> dict[str, Values]:
     """Metrics of the language model alone and of the fused list, by row."""
-    assert subject.recommender is not None  # the leave-one-out cut has always a model
-    scorer = RememberingScorer.of(replace(subject.recommender.scorer))
+    scorer = RememberingScorer.of(recommender.scorer)
     rankers = [
         PartsRanker("llm", scorer, Fusion({"llm": 1.0})),
-        PartsRanker("hybrid", scorer, subject.recommender.fusions["history"]),
+        PartsRanker("hybrid", scorer, recommender.fusions["history"]),
     ]
     deep = max(metrics.KS) + 1  # one more than the largest cut-off: see ranks_of about ties
-    split, n = subject.split, len(subject.catalog)
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task(name, total=len(users))
         lists = rank_each(
-            rankers, split, "valid", n, {"": Condition(deep, not_seen)}, users, BATCH,
+            rankers, split, "valid", len(recommender.catalog), {"": Condition(deep, not_seen)}, users, BATCH,
             lambda _, done, __: bar.update(task, completed=done),
         )  # fmt: skip
     targets = targets_of(split, "valid")[users]
@@ -155,9 +154,8 @@ def _estimate(values: npt.NDArray[np.float64], seed: int) -> Estimate:
     return Estimate(float(values.mean()), metrics.bootstrap_ci(values, seed))
 
 
-def _recipe(subject: Subject) -> Mapping[str, Any]:
-    assert subject.recommender is not None
-    recipe: Mapping[str, Any] = subject.recommender.model_card["recipe"]
+def _recipe(recommender: Recommender) -> Mapping[str, Any]:
+    recipe: Mapping[str, Any] = recommender.model_card["recipe"]
     return recipe
 
 

@@ -12,24 +12,25 @@ from typer.testing import CliRunner
 from llmrec.app.cli import app
 from llmrec.errors import ArtifactError
 from llmrec.eval import semantic_ids_trained as trained
-from llmrec.eval.accuracy_subject import Subject
 from llmrec.fusion import Fusion
 from llmrec.interactions import fusing_users, leave_one_out
 
 
-def subject(method, depth=2, lr=0.1, weights=None, of=None):
+def a_model(method, depth=2, lr=0.1, weights=None, of=None):
     made = of or make_recommender()
     if weights:
         made.fusions["history"] = Fusion(weights)
     made.model_card["recipe"] = {"lr": lr, "semantic_ids": {"method": method, "depth": depth}}
-    return Subject("toy", made.catalog, leave_one_out(made.interactions), made.scorer.text, made)
+    return made
 
 
 @pytest.fixture
 def models(monkeypatch):
     """Put models in the place of directories; the way there is tested with the accuracy suite."""
     there = {}
-    monkeypatch.setattr(trained, "open_subject", lambda path, *_: there[str(path)])
+    monkeypatch.setattr(
+        trained, "open_model", lambda path, *_: (there[str(path)], leave_one_out(there[str(path)].interactions))
+    )
     return there
 
 
@@ -39,9 +40,9 @@ def by_row(path):
 
 
 def test_one_model_beside_itself_differs_in_nothing(models, tmp_path, capsys):
-    models |= {"a": subject("kmeans"), "b": subject("rqvae")}
+    models |= {"a": a_model("kmeans"), "b": a_model("rqvae")}
     trained.run_trained("a", "b", None, tmp_path)
-    value, rows = by_row(tmp_path / "semantic-ids-trained-toy.json")
+    value, rows = by_row(tmp_path / "semantic-ids-trained-data.json")
     assert rows["residual k-means: llm"] == rows["rq-vae: llm"]
     for row in ("llm", "hybrid"):
         assert rows[f"rq-vae minus residual k-means: {row}"]["ndcg@10"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
@@ -52,13 +53,13 @@ def test_one_model_beside_itself_differs_in_nothing(models, tmp_path, capsys):
 
 
 def test_differences_are_the_second_minus_the_first_over_users_no_fusion_was_fitted_on(models, tmp_path):
-    models |= {"a": subject("rqvae"), "b": subject("kmeans", weights={"popularity": 1.0})}
+    models |= {"a": a_model("rqvae"), "b": a_model("kmeans", weights={"popularity": 1.0})}
     trained.run_trained("a", "b", None, tmp_path)
-    value, rows = by_row(tmp_path / "semantic-ids-trained-toy.json")
+    value, rows = by_row(tmp_path / "semantic-ids-trained-data.json")
     gap = rows["residual k-means: hybrid"]["ndcg@10"]["mean"] - rows["rq-vae: hybrid"]["ndcg@10"]["mean"]
     assert gap != 0
     assert rows["residual k-means minus rq-vae: hybrid"]["ndcg@10"]["mean"] == pytest.approx(gap, abs=2e-6)
-    split = models["a"].split
+    split = leave_one_out(models["a"].interactions)
     users = trained.asked_users(split, 1000, 0)
     assert value["provenance"]["n"] == len(users) > 0
     assert not np.isin(users, fusing_users(split)).any() and (split.valid[users] >= 0).all()
@@ -66,9 +67,9 @@ def test_differences_are_the_second_minus_the_first_over_users_no_fusion_was_fit
 
 
 def test_what_may_not_be_compared_is_refused(models, tmp_path):
-    other = subject("rqvae")
-    other = Subject(other.name, make_catalog(11), other.split, other.text, other.recommender)
-    models |= {"k": subject("kmeans"), "same": subject("kmeans"), "data": other, "lr": subject("rqvae", lr=0.2)}
+    other = a_model("rqvae")
+    other.catalog = make_catalog(11)
+    models |= {"k": a_model("kmeans"), "same": a_model("kmeans"), "data": other, "lr": a_model("rqvae", lr=0.2)}
     for beside, said in (("same", "both models were made by kmeans"), ("data", "catalogues"), ("lr", "differ in lr")):
         with pytest.raises(ArtifactError, match=said):
             trained.run_trained("k", beside, None, tmp_path)
@@ -76,9 +77,9 @@ def test_what_may_not_be_compared_is_refused(models, tmp_path):
 
 
 def test_an_older_recipe_names_no_method_and_is_kmeans(models):
-    old = subject("kmeans")
-    del old.recommender.model_card["recipe"]["semantic_ids"]["method"]
-    assert trained.told_apart(old, subject("rqvae", depth=3)) == ("residual k-means", "rq-vae")
+    old = a_model("kmeans")
+    del old.model_card["recipe"]["semantic_ids"]["method"]
+    assert trained.told_apart(old, a_model("rqvae", depth=3)) == ("residual k-means", "rq-vae")
 
 
 def test_only_one_suite_compares_two_models(tmp_path):
