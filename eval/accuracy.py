@@ -175,7 +175,7 @@ def measure(
         {name: {m: _spread(v, at[name], len(users), np.nan) for m, v in own.items()} for name, own in values.items()},
         {name: _whole(own, n_items) if len(own.users) == len(users) else {} for name, own in main.items()},
         {name: _spread(own.rows[:, :10], at[name], len(users), -1) for name, own in main.items()},
-        {name: _spread(_ranks(own), at[name], len(users), -1) for name, own in main.items()},
+        {name: _spread(own.ranks(), at[name], len(users), -1) for name, own in main.items()},
         slices,
         _protocol(split, part, n_items, targets, histories, slices),
     )
@@ -239,7 +239,7 @@ def _values(
 ) -> dict[str, Floats]:
     values: dict[str, Floats] = {}
     for condition, own in lists.items():
-        found = metrics.per_user(_ranks(own), CUTS[condition])
+        found = metrics.per_user(own.ranks(), CUTS[condition])
         values |= {f"{name}/{condition}" if condition else name: value for name, value in found.items()}
     rows = lists[""].rows
     values["novelty@10"] = metrics.novelty(rows, counts, 10)
@@ -268,10 +268,6 @@ def _estimates(
             for i, name in enumerate(names):
                 estimates[name] = Estimate(float(columns[:, i].mean()), (float(low[i]), float(high[i])))
     return estimates
-
-
-def _ranks(lists: Lists) -> Rows:
-    return metrics.ranks_of(lists.rows, lists.targets, lists.scores)
 
 
 def _whole(lists: Lists, n_items: int) -> dict[str, float]:

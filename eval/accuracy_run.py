@@ -25,7 +25,7 @@ from llmrec.eval.baselines_factors import tune_als, tune_bpr
 from llmrec.eval.baselines_tuning import TuningLog, tune_ease, tune_item_knn, tune_recent_popularity, tune_text_lookup
 from llmrec.eval.lists import sample, target_users
 from llmrec.eval.metrics import holm
-from llmrec.eval.protocol import Target, options, provenance, write_per_user, write_result
+from llmrec.eval.protocol import Target, eval_command, provenance, write_per_user, write_result
 from llmrec.eval.requests import progress_bar, remembering
 from llmrec.fusion import Fusion
 from llmrec.neighbours import item_counts
@@ -103,7 +103,9 @@ def run_accuracy(
     _save_lists(measured, subject.catalog, out, stem)
     table = tabulate(measured, subject.reference, seed)
     print_table(table)
-    command = _command(model, data, limit, split, products, ablations)
+    command = eval_command(
+        "accuracy", split=split, model=model, data=data, limit=limit, products=products, ablations=ablations
+    )
     came = provenance(seed, command, time.monotonic() - started, len(measured.users))
     protocol = _protocol(table, subject, skipped)
     write_result(out / f"{stem}.json", stem.removesuffix(f"-{subject.name}"), subject.name, protocol, table.rows,
@@ -225,19 +227,3 @@ def _save_lists(measured: Measured, catalog: Catalog, out: Path, stem: str) -> N
         "listed": ["; ".join(catalog.label(int(r)) for r in measured.tops[name][i] if r >= 0) for name, i in lines],
     }
     write_per_user(out, stem.replace("accuracy", "accuracy-lists", 1), {n: np.asarray(c) for n, c in columns.items()})
-
-
-def _command(
-    model: str | Path | None,
-    data: str | Path | None,
-    limit: int | None,
-    split: str,
-    products: Products,
-    ablations: int | None,
-) -> str:
-    """As a person would type it."""
-    words = ["llmrec eval --suite accuracy", f"--split {split}" if split != SPLITS[0] else ""]
-    words += options(model=model, data=data)
-    words += [f"--limit {limit}" if limit else "", f"--products {products}" if products != "float32" else ""]
-    words += [f"--ablations {ablations}" if ablations else ""]
-    return " ".join(word for word in words if word)

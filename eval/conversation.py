@@ -21,7 +21,7 @@ from llmrec.eval.conversation_play import Turn, play
 from llmrec.eval.conversation_script import Dialogue
 from llmrec.eval.grounding_text import TextCheck
 from llmrec.eval.metrics import bootstrap_ci
-from llmrec.eval.protocol import write_per_user
+from llmrec.eval.protocol import eval_command, write_per_user
 from llmrec.eval.requests import progress_bar
 from llmrec.eval.write import publish
 from llmrec.interactions import leave_one_out
@@ -83,7 +83,7 @@ def run_conversation(
         rows,
         targets(played, words_only),
         seed,
-        "llmrec eval --suite conversation" + (f" --limit {limit}" if limit else ""),
+        eval_command("conversation", limit=limit),
         time.monotonic() - started,
         len(dialogues) + len(others),
         suite="conversation",

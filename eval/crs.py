@@ -23,7 +23,7 @@ from llmrec.eval.crs_net import NetSettings
 from llmrec.eval.crs_parts import ALL, NEIGHBOURS, NEW, learn, mentions, parts_of, popularity, text_lookup
 from llmrec.eval.crs_vectors import CONTEXT_TURNS, Vectors, embed_corpus
 from llmrec.eval.metrics import per_user, target_ranks
-from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_per_user, write_result
+from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.fusion import Fusion, fit
 from llmrec.neighbours import NeighbourSettings, neighbours_of
 from llmrec.rank import Rows, Scores
@@ -86,7 +86,7 @@ def run_crs(
     places = {"dialogue": cases.dialogue, "turn": cases.turn, "repeated": cases.repeated}
     write_per_user(out, f"conversation-{name}", {**places, **ranks})
     _print(rows)
-    command = f"llmrec eval --suite {name} --data-dir {name}" + (f" --limit {limit}" if limit else "")
+    command = eval_command(name, data_dir=name, limit=limit)
     came = provenance(seed, command, time.monotonic() - started, len(cases))
     write_result(out / f"conversation-{name}.json", "conversation", name, _protocol(corpus, cases, chosen, settings),
                  rows, targets(rows), came)  # fmt: skip

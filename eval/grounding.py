@@ -23,8 +23,7 @@ from llmrec.eval.grounding_requests import LEVELS, Demand, draw
 from llmrec.eval.grounding_text import TextCheck
 from llmrec.eval.grounding_values import SHOWN, Value, base_values, list_values, share, text_values, wrong_reasons
 from llmrec.eval.lists import target_users
-from llmrec.eval.metrics import bootstrap_ci
-from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_per_user, write_result
+from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.eval.requests import Reply, ask, open_base, open_measured, progress_bar
 from llmrec.eval.semantic_ids import by_level
 from llmrec.model import RecModel
@@ -78,7 +77,7 @@ def run_grounding(
     _save(out, name, values, lines)
     rows = [*estimates(values, seed), _semantic_ids(recommender)]
     _print(rows)
-    command = "llmrec eval --suite grounding" + (f" --limit {limit}" if limit else "")
+    command = eval_command("grounding", limit=limit)
     came = provenance(seed, command, time.monotonic() - started, len(demands))
     write_result(
         out / f"grounding-{name}.json", "grounding", name, _protocol(demands, values), rows, targets(values), came
@@ -136,7 +135,7 @@ def estimates(values: Sequence[Value], seed: int) -> list[Row]:
     out = []
     for name, metrics in rows.items():
         columns = {metric: np.array([np.mean(own) for own in by.values()]) for metric, by in metrics.items()}
-        found = {m: Estimate(float(column.mean()), bootstrap_ci(column, seed)) for m, column in columns.items()}
+        found = {m: Estimate.over(column, seed) for m, column in columns.items()}
         out.append(Row(name, found))
     return sorted(out, key=lambda row: ORDER.index(row.name.partition(",")[0]))
 

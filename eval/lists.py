@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from llmrec.errors import RequestError
+from llmrec.eval.metrics import ranks_of
 from llmrec.interactions import Split
 from llmrec.rank import Mask, Ranker, Rows, Scores, unseen
 
@@ -67,6 +68,10 @@ class Lists:
     targets: Rows
     rows: Rows
     scores: Scores
+
+    def ranks(self) -> Rows:
+        """Where each target stands, ties against it: see `metrics.ranks_of`."""
+        return ranks_of(self.rows, self.targets, self.scores)
 
 
 def rank_each(

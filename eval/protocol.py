@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ import numpy.typing as npt
 import llmrec
 from llmrec.artifacts import write_bytes_atomic
 from llmrec.eval.form import TARGETS, check_result
+from llmrec.eval.metrics import bootstrap_ci
 
 __all__ = [
     "TARGETS",
@@ -31,13 +32,16 @@ __all__ = [
     "Row",
     "Target",
     "check_result",
+    "eval_command",
     "is_current",
-    "options",
     "provenance",
     "stamp",
     "write_per_user",
     "write_result",
 ]
+
+
+USUAL: Mapping[str, str] = {"split": "loo", "products": "float32"}  # what `llmrec eval` takes when they are left out
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Estimate:
 
     mean: float
     ci95: tuple[float, float]
+
+    @classmethod
+    def over(cls, values: npt.NDArray[np.float64], seed: int) -> Self:
+        """Of float64[b], one value a user, with the bootstrap interval of their mean."""
+        return cls(float(values.mean()), bootstrap_ci(values, seed))
 
 
 @dataclass(frozen=True)
@@ -95,13 +104,17 @@ def provenance(seed: int, command: str | None, seconds: float, n: int) -> Proven
     return Provenance(made, seed, line, seconds, n, versions, _machine())
 
 
-def options(**paths: str | Path | None) -> list[str]:
-    """Options that name directories, by their last name: where they lie is nobody's business.
+def eval_command(suite: str, **given: str | Path | int | None) -> str:
+    """`llmrec eval` as a person would type it, with the options that are not what they are when left out.
 
-    >>> options(model="somewhere/mine", data=None)
-    ['--model mine']
+    Of directories the last name is kept: where they lie is nobody's business.
+
+    >>> eval_command("accuracy", split="loo", model="somewhere/mine", data=None, limit=3)
+    'llmrec eval --suite accuracy --model mine --limit 3'
     """
-    return [f"--{name} {Path(value).name}" for name, value in paths.items() if value is not None]
+    said = {name: one for name, one in given.items() if one is not None and one != USUAL.get(name)}
+    words = [f"--{name.replace('_', '-')} {Path(str(one)).name}" for name, one in said.items()]
+    return " ".join([f"llmrec eval --suite {suite}", *words])
 
 
 def commit() -> tuple[str | None, bool]:

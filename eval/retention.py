@@ -22,7 +22,7 @@ from llmrec.artifacts import read_manifest
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.language import wikitext_nll
 from llmrec.eval.language_tasks import IFEVAL, TASKS, WIKITEXT
-from llmrec.eval.protocol import Row, Target, provenance, write_result
+from llmrec.eval.protocol import Row, Target, eval_command, provenance, write_result
 from llmrec.eval.retention_jobs import Job, ready, text_length
 from llmrec.eval.retention_store import Measured, find, save
 from llmrec.eval.retention_table import WORSE, Compared, compare, perplexity, print_table, targets
@@ -165,7 +165,7 @@ def _write(result: Retention, out: Path, dataset: str, data_dir: Path, limit: in
         "task_mean_ratio": "mean of the main accuracies over the tasks, tuned over base",
         "seconds": dict(result.seconds),
     }
-    command = f"llmrec eval --suite retention --data-dir {data_dir.name}" + (f" --limit {limit}" if limit else "")
+    command = eval_command("retention", data_dir=data_dir, limit=limit)
     rows = [result.ppl, *(one.row for one in result.compared)]
     n = sum({one.task: one.n for one in result.compared}.values())
     where = provenance(seed, command, sum(result.seconds.values()), n)

@@ -96,13 +96,14 @@ def _conversation(job: Job) -> None:
 
 
 def _semantic_ids(job: Job) -> None:
-    from llmrec.eval.semantic_ids import run_semantic_ids
-    from llmrec.eval.semantic_ids_trained import run_trained
+    if job.beside is None:
+        from llmrec.eval.semantic_ids import run_semantic_ids
 
-    if job.beside is not None:
+        run_semantic_ids(job.model, job.data, job.out, job.limit)
+    else:
+        from llmrec.eval.semantic_ids_trained import run_trained
+
         run_trained(job.model, job.beside, job.data, job.out, job.limit, job.products)
-        return
-    run_semantic_ids(job.model, job.data, job.out, job.limit)
 
 
 # In the order in which `all` runs them; a suite is imported when it is run.
@@ -148,8 +149,8 @@ def run(
         data_dir: the files of the language benchmarks, which only retention reads.
         split: how accuracy holds items out.
         workers: processes of the accuracy suite that rank with the model.
-        products: number format of the language model's matrix products in the accuracy suite: float32, bfloat16, or
-            auto for what is faster here.
+        products: number format of the language model's matrix products in the accuracy suite, and with `beside`:
+            float32, bfloat16, or auto for what is faster here.
         ablations: of how many users the accuracy suite ranks the rows that only say what a part earns; None for all.
         beside: another model, for the suite semantic-ids: which of both ranks validation items better.
 

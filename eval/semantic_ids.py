@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llmrec import rqvae, semid
-from llmrec.eval.protocol import Estimate, Row, Target, options, provenance, write_result
+from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_result
 from llmrec.eval.requests import open_measured
 from llmrec.recommend import Recommender
 from llmrec.semid import SemanticIds
@@ -64,9 +64,8 @@ def run_semantic_ids(
         "interval": f"least and greatest of {seeds or SEEDS} seeds",
         "rq-vae": asdict(rqvae.RqVaeConfig()),
     }
-    words = ["llmrec eval --suite semantic-ids", *options(model=model, data=data)]
-    words += [f"--limit {seeds}"] if seeds else []
-    came = provenance(seed, " ".join(words), time.monotonic() - started, len(vectors))
+    command = eval_command("semantic-ids", model=model, data=data, limit=seeds)
+    came = provenance(seed, command, time.monotonic() - started, len(vectors))
     write_result(out / f"semantic-ids-{name}.json", "semantic-ids", name, protocol, rows, targets(rows), came)
     return rows
 

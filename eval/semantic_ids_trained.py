@@ -14,10 +14,12 @@ from rich.table import Table
 
 from llmrec.errors import ArtifactError
 from llmrec.eval import metrics
+from llmrec.eval.accuracy import conditions
 from llmrec.eval.accuracy_parts import PartsRanker
+from llmrec.eval.accuracy_pool import BATCH
 from llmrec.eval.accuracy_subject import open_model
-from llmrec.eval.lists import Condition, not_seen, rank_each, sample, target_users, targets_of
-from llmrec.eval.protocol import Estimate, Row, options, provenance, write_result
+from llmrec.eval.lists import rank_each, sample, target_users
+from llmrec.eval.protocol import Estimate, Row, eval_command, provenance, write_result
 from llmrec.eval.requests import RememberingScorer, progress_bar
 from llmrec.fusion import Fusion
 from llmrec.interactions import Split, fusing_users
@@ -26,7 +28,6 @@ from llmrec.rank import Rows
 from llmrec.recommend import Recommender
 
 USERS = 2000  # a standard error of .002 of the difference in NDCG@10 on Amazon Beauty
-BATCH = 8  # users whose searches share the language model's passes
 METRICS = ("recall@10", "ndcg@10")
 NAMES = {"kmeans": "residual k-means", "rqvae": "rq-vae"}
 
@@ -62,23 +63,23 @@ def run_trained(
     (one, split), (other, _) = (open_model(path, data, "loo", products) for path in (model, beside))
     names = told_apart(one, other)
     users = asked_users(split, limit or USERS, seed)
-    found: dict[str, Values] = {}
-    for name, recommender in zip(names, (one, other), strict=True):
-        found |= {f"{name}: {row}": value for row, value in ranked(recommender, split, users, name).items()}
-    rows = [Row(name, {m: _estimate(v[m], seed) for m in METRICS}) for name, v in found.items()]
-    rows += differences(found, names, seed)
+    first, second = (ranked(made, split, users, name) for made, name in zip((one, other), names, strict=True))
+    rows = [
+        *_rows(names[0], first, seed),
+        *_rows(names[1], second, seed),
+        *_rows(f"{names[1]} minus {names[0]}", difference(first, second), seed),
+    ]
     _print(rows)
+    main = METRICS[1]
     protocol = {
         "users": f"{len(users)} drawn by seed {seed} of those on whose validation items no fusion was fitted",
         "target": "the validation item, in the whole catalogue but for the history",
         "differs": ", ".join(f"{k} {v}" for k, v in differing(one, other).items()),
         "products": products,
-        "p_ndcg@10": {row: _p(found, names, row, seed) for row in ("llm", "hybrid")},
+        f"p_{main}": {row: metrics.paired_p(first[row][main], second[row][main], seed) for row in first},
     }
-    words = ["llmrec eval --suite semantic-ids", *options(model=model, beside=beside, data=data)]
-    words += [f"--products {products}"] if products != "float32" else []
-    words += [f"--limit {limit}"] if limit else []
-    came = provenance(seed, " ".join(words), time.monotonic() - started, len(users))
+    command = eval_command("semantic-ids", model=model, beside=beside, data=data, products=products, limit=limit)
+    came = provenance(seed, command, time.monotonic() - started, len(users))
     dataset = Path(str(one.data_name)).name
     path = out / f"semantic-ids-trained-{dataset}.json"
     write_result(path, "semantic-ids-trained", dataset, protocol, rows, [], came)
@@ -121,37 +122,23 @@ def ranked(recommender: Recommender, split: Split, users: Rows, name: str) -> di
         PartsRanker("llm", scorer, Fusion({"llm": 1.0})),
         PartsRanker("hybrid", scorer, recommender.fusions["history"]),
     ]
-    deep = max(metrics.KS) + 1  # one more than the largest cut-off: see ranks_of about ties
+    full = {"": conditions(0)[""]}  # nothing is drawn in it
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task(name, total=len(users))
         lists = rank_each(
-            rankers, split, "valid", len(recommender.catalog), {"": Condition(deep, not_seen)}, users, BATCH,
+            rankers, split, "valid", len(recommender.catalog), full, users, BATCH,
             lambda _, done, __: bar.update(task, completed=done),
         )  # fmt: skip
-    targets = targets_of(split, "valid")[users]
-    return {
-        row: metrics.per_user(metrics.ranks_of(own[""].rows, targets, own[""].scores)) for row, own in lists.items()
-    }
+    return {row: metrics.per_user(own[""].ranks()) for row, own in lists.items()}
 
 
-def differences(found: Mapping[str, Values], names: tuple[str, str], seed: int) -> list[Row]:
-    """The second way minus the first, user by user."""
-    return [
-        Row(
-            f"{names[1]} minus {names[0]}: {row}",
-            {m: _estimate(found[f"{names[1]}: {row}"][m] - found[f"{names[0]}: {row}"][m], seed) for m in METRICS},
-        )
-        for row in ("llm", "hybrid")
-    ]
+def difference(first: Mapping[str, Values], second: Mapping[str, Values]) -> dict[str, Values]:
+    """The second minus the first, user by user, by row."""
+    return {row: {m: second[row][m] - values[m] for m in METRICS} for row, values in first.items()}
 
 
-def _p(found: Mapping[str, Values], names: tuple[str, str], row: str, seed: int) -> float:
-    one, other = (found[f"{name}: {row}"][METRICS[1]] for name in names)
-    return metrics.paired_p(one, other, seed)
-
-
-def _estimate(values: npt.NDArray[np.float64], seed: int) -> Estimate:
-    return Estimate(float(values.mean()), metrics.bootstrap_ci(values, seed))
+def _rows(name: str, values: Mapping[str, Values], seed: int) -> list[Row]:
+    return [Row(f"{name}: {row}", {m: Estimate.over(own[m], seed) for m in METRICS}) for row, own in values.items()]
 
 
 def _recipe(recommender: Recommender) -> Mapping[str, Any]:

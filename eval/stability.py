@@ -17,8 +17,7 @@ from rich.console import Console
 from llmrec.catalog import Catalog
 from llmrec.eval import rewording, stability_base
 from llmrec.eval.lists import target_users
-from llmrec.eval.metrics import bootstrap_ci
-from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_per_user, write_result
+from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.eval.requests import ask, open_base, open_measured, progress_bar
 from llmrec.eval.stability_cases import CANDIDATES, GROUPS, NAMED, Case, Variant, draw, variants
 from llmrec.eval.stability_metrics import TOP, agreement, quarters, spread, spread_ci
@@ -98,7 +97,7 @@ def run_stability(
     _save(out, name, ranked, values)
     rows = estimates(ranked, values, seed)
     print_table(rows)
-    command = "llmrec eval --suite stability" + (f" --limit {limit}" if limit else "")
+    command = eval_command("stability", limit=limit)
     came = provenance(seed, command, time.monotonic() - started, len(users))
     write_result(
         out / f"stability-{name}.json", "stability", name, _protocol(len(users), ranked), rows, targets(rows), came
@@ -184,8 +183,7 @@ def estimates(ranked: Sequence[Ranked], values: Sequence[Value], seed: int) -> l
         metrics = {}
         for metric, some in sorted(_by(lines, lambda one: one.metric).items()):
             by_user = [np.mean([one.value for one in own]) for own in _by(some, lambda one: one.user).values()]
-            each = np.asarray(by_user, np.float64)
-            metrics[metric] = Estimate(float(each.mean()), bootstrap_ci(each, seed))
+            metrics[metric] = Estimate.over(np.asarray(by_user, np.float64), seed)
         if kind:
             metrics |= _spreads([one for one in ranked if (one.system, one.kind) == (system, kind)], seed)
         rows.append(Row(f"{system} {kind}".strip(), metrics))

@@ -16,8 +16,8 @@ from llmrec.fusion import Fusion
 from llmrec.interactions import fusing_users, leave_one_out
 
 
-def a_model(method, depth=2, lr=0.1, weights=None, of=None):
-    made = of or make_recommender()
+def a_model(method, depth=2, lr=0.1, weights=None):
+    made = make_recommender()
     if weights:
         made.fusions["history"] = Fusion(weights)
     made.model_card["recipe"] = {"lr": lr, "semantic_ids": {"method": method, "depth": depth}}
@@ -76,7 +76,7 @@ def test_what_may_not_be_compared_is_refused(models, tmp_path):
     assert not list(Path(tmp_path).iterdir())
 
 
-def test_an_older_recipe_names_no_method_and_is_kmeans(models):
+def test_an_older_recipe_names_no_method_and_is_kmeans():
     old = a_model("kmeans")
     del old.model_card["recipe"]["semantic_ids"]["method"]
     assert trained.told_apart(old, a_model("rqvae", depth=3)) == ("residual k-means", "rq-vae")
