@@ -20,8 +20,9 @@ chat: .venv/.runtime  ## fetch weights and data once, then serve the chat on 127
 check: .venv/.dev  ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/source_tree.py build/tree
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	cd build/tree && ../../$(BIN)/lint-imports --config ../../.importlinter
 
 test: check  ## the whole suite, hermetic, under five minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile

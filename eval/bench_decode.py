@@ -114,7 +114,7 @@ def run(model: str | Path | None, out: Path, quick: bool = False, seed: int = 0,
         _print(cell)
         print(f"decode_speedup_vs_generate: {cell.speedup:.2f}")
         return
-    cells = []
+    cells: list[Cell] = []
     for users, length, beams in ((u, n, b) for u in USERS for n in LENGTHS for b in BEAMS):
         limit = TARGET_SECONDS if (beams, length, users) in TARGET_CELLS else CELL_SECONDS
         one = next((c for c in cells if (c.beams, c.length, c.users) == (beams, length, 1)), None)

@@ -121,7 +121,7 @@ def plain_copy(lm: Any, item_rows: torch.Tensor | None = None, item_head: torch.
     if missing or unexpected:
         raise RequestError(f"{type(lm).__name__} cannot be copied: {', '.join([*missing, *unexpected][:3])}")
     copy.model.rotary_emb = lm.model.rotary_emb  # its frequencies are no part of the state
-    copy.generation_config = GenerationConfig(pad_token_id=0, do_sample=False)
+    copy.generation_config = GenerationConfig(pad_token_id=0, do_sample=False)  # type: ignore[no-untyped-call]
     return copy.requires_grad_(False).eval()
 
 

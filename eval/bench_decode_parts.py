@@ -55,7 +55,7 @@ def operations(pair: Pair, prompts: list[Rendered], beams: int) -> float:
         width = min(beams, trie.nodes(level))
         if level < trie.depth - 1:
             total += layers * width * (2 * matrices + attention * (length + level + 1))
-    return total * len(prompts)
+    return float(total * len(prompts))
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:

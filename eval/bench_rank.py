@@ -101,7 +101,7 @@ class _Bench:
     def measure(self, sizes: Sizes) -> Iterator[tuple[Rows, dict[str, float | None]]]:
         """Rows and targets: all but catalogues' first, then again after every catalogue, with its row."""
         recommender = self.loader(*map(str, places(self.model, None)))
-        users = np.random.default_rng(self.seed).permutation(recommender.users)
+        users = [str(user) for user in np.random.default_rng(self.seed).permutation(recommender.users)]
         cores = os.cpu_count() or 1
         rows: Rows = {}
         self.console.print("generate, first time")

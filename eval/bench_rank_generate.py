@@ -79,7 +79,7 @@ class Generate:
         return lambda _, ids: self.children[tuple(ids.tolist())][0]
 
 
-class _Prior(LogitsProcessor):  # type: ignore[misc]
+class _Prior(LogitsProcessor):
     """Adds the trie's prior to the logits of what may follow, as this engine does."""
 
     def __init__(self, children: Children) -> None:

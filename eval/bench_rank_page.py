@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _catalogues(rows: Metrics) -> str:
     found = {int(name.split("_")[1]): metrics for name, metrics in rows.items() if name.startswith("catalogue_")}
     if not found:
         return ""
-    lines = {
+    lines: dict[str, Callable[[int, Mapping[str, float]], str]] = {
         "items": lambda n, m: f"{n:,}",
         "tokens read, list of everything": lambda n, m: f"{m['all_tokens']:.0f}",
         "tokens read, list of 500 candidates": lambda n, m: f"{m['candidates_tokens']:.0f}",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -144,12 +145,15 @@ def _tune_knn(earlier: Sequence[Dialogue], valid: Cases, n: int) -> NeighbourSet
     new = valid.where(~valid.repeated)
     free, histories, said = allowed(new, n, False), new.histories(), mentions(earlier)
 
-    def recall(values: tuple[float, ...]) -> float:
-        knn = neighbours_of(said, n, replace(NEIGHBOURS, **dict(zip(GRID, values, strict=True))))
+    def settings(values: tuple[Any, ...]) -> NeighbourSettings:
+        return replace(NEIGHBOURS, **dict(zip(GRID, values, strict=True)))
+
+    def recall(values: tuple[Any, ...]) -> float:
+        knn = neighbours_of(said, n, settings(values))
         return float(per_user(target_ranks(knn.scores(histories), new.target, free), ks=[10])["recall@10"].mean())
 
     best = max(itertools.product(*GRID.values()), key=recall)
-    return replace(NEIGHBOURS, **dict(zip(GRID, best, strict=True)))
+    return settings(best)
 
 
 def _answers(

@@ -182,7 +182,7 @@ class Net(nn.Module):
         """float[n, dim]: the films as answers (0) or as what was named (1)."""
         text = self.dropout(self.projections[side](self.texts))
         attributes = self.bags[side](self.values, self.ends)
-        return text + 0.5 * attributes + self.free[side].weight  # type: ignore[no-any-return, operator]
+        return text + 0.5 * attributes + self.free[side].weight  # type: ignore[no-any-return]
 
     def forward(self, given: Inputs) -> torch.Tensor:
         """float[q, n] scores."""
@@ -284,7 +284,8 @@ def _fit(net: Net, given: Inputs, targets: Rows, weights: Scores, settings: NetS
 
 def _optimiser(net: Net, settings: NetSettings) -> torch.optim.Optimizer:
     """Tables shrink, projections hardly do, biases move slowly and freely."""
-    tables, rest = [], []
+    tables: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
         if name != "bias":
             (tables if name.startswith(("bags", "free", "words", "value_bias")) else rest).append(parameter)

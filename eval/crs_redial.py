@@ -49,8 +49,8 @@ def read_redial(directory: Path) -> Corpus:
         f"{len(train)} of the {PUBLISHED_TRAINING} official training dialogues ({share:.0%}); "
         f"{len(test)} test dialogues, the official test set holds 1342"
     )
-    return Corpus("redial", catalog, *(tuple(_dialogue(one, catalog) for one in part) for part in (train, test)),
-                  available)  # fmt: skip
+    learnt, asked = (tuple(_dialogue(one, catalog) for one in part) for part in (train, test))
+    return Corpus("redial", catalog, learnt, asked, available)
 
 
 def find(directory: Path, names: tuple[str, ...]) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -179,7 +180,8 @@ def _ranked(
 ) -> tuple[int, list[int]]:
     """The place of `row`, from 0, and the list of k, when `words` stand behind a field of the item."""
     items = list(recommender.catalog.items)
-    items[row] = replace(items[row], **{field: f"{getattr(items[row], field)} {words}".strip()})
+    changed: dict[str, Any] = {field: f"{getattr(items[row], field)} {words}".strip()}
+    items[row] = replace(items[row], **changed)
     catalog = Catalog(items, recommender.catalog.domain)
     text = recommender.scorer.text.copy()
     text[row] = embedder.encode([catalog.describe(row)])[0]

@@ -142,8 +142,8 @@ class _Row:
             ids += sequence[shared:-1]
             position += range(shared, len(sequence) - 1)
             branch += [number] * (len(sequence) - 1 - shared)
-        columns = [np.asarray(column, np.int64) for column in (ids, position, branch, at, target, owner)]
-        return _Row(*columns, sequences=len(question.ids))
+        columns = {"ids": ids, "position": position, "branch": branch, "at": at, "target": target, "owner": owner}
+        return _Row(**{name: np.asarray(one, np.int64) for name, one in columns.items()}, sequences=len(question.ids))
 
     def visible(self) -> Bools:
         """bool[t, t]: which ids (columns) each id sees."""

@@ -36,7 +36,8 @@ class Condition:
 
 def not_seen(ask: Ask) -> Mask:
     """Everything but the history; a target that is in the history cannot be found."""
-    return unseen([ask.history], ask.n_items)[0]
+    mask: Mask = unseen([ask.history], ask.n_items)[0]
+    return mask
 
 
 def everything(ask: Ask) -> Mask:

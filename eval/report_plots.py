@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Names come from result files: they are drawn as they stand, not read as formulas; ids are not drawn at random.
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,
     "svg.hashsalt": "llmrec",
     "font.size": 9,

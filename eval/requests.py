@@ -42,7 +42,7 @@ class RememberingScorer(Scorer):
     @classmethod
     def of(cls, scorer: Scorer, kept: int = KEPT) -> Self:
         """The same scorer, remembering."""
-        return cls(*(getattr(scorer, one.name) for one in fields(Scorer)), kept=kept)
+        return cls(**{one.name: getattr(scorer, one.name) for one in fields(Scorer)}, kept=kept)
 
     def ask(self, history: np.ndarray, message: str = "") -> Asked:
         """As `Scorer.ask`."""
@@ -71,11 +71,11 @@ class Front:
             request = changed(request, candidates=self._candidates)
         return self._recommender.recommend(request)
 
-    def talk(self, *args: object, **kwargs: object) -> Iterator[str]:
+    def talk(self, *args: Any, **kwargs: Any) -> Iterator[str]:
         """As `Recommender.talk` with time enough, or nothing."""
         if not self._words:
             return iter(())
-        return self._recommender.talk(*args, **kwargs, seconds=SECONDS)  # type: ignore[arg-type]
+        return self._recommender.talk(*args, **{**kwargs, "seconds": SECONDS})
 
 
 @dataclass(frozen=True)

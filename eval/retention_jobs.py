@@ -93,7 +93,11 @@ def _chat(sample: Sample, instructions: Sequence[Instruction], titles: Checker, 
         pairs = zip(chosen, said, strict=True)
         return [language_chat.judge(one, reply, model, titles) for one, reply in pairs]
 
-    settings = {"tokens": tokens, "verifiable": len(instructions), "catalog": titles.catalog.fingerprint}
+    settings: dict[str, int | str] = {
+        "tokens": tokens,
+        "verifiable": len(instructions),
+        "catalog": titles.catalog.fingerprint,
+    }
     return Job(replace(sample, items=len(chosen), settings=settings), numbers, "acc", run)
 
 

@@ -68,8 +68,8 @@ def compare(task: str, base: Values, tuned: Values, main: str | None) -> list[Co
     out = []
     for metric in (name for name, value in base[0].items() if not isinstance(value, str)):
         b, t = (np.array([float(one[metric]) for one in side]) for side in (base, tuned))
-        means = [_mean(values) for values in (b, t, t - b)]
-        out.append(Compared(task, metric, *means, _error(t - b), len(b), metric == main))
+        gain = t - b
+        out.append(Compared(task, metric, _mean(b), _mean(t), _mean(gain), _error(gain), len(b), metric == main))
     return out
 
 

@@ -149,7 +149,7 @@ def measured(ranked: Sequence[Ranked]) -> list[Value]:
     out: list[Value] = []
     for (system, kind, user), lines in _by(ranked, lambda one: (one.system, one.kind, one.user)).items():
         original, rest = lines[0], lines[1:]
-        found = {group: [one for one in rest if one.group == group] for group in GROUPS}
+        found: dict[str, list[Ranked]] = {group: [one for one in rest if one.group == group] for group in GROUPS}
         found[DISTURBED] = found["noise"] + found["irrelevant"]
         for group, some in found.items():
             if some:

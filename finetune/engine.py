@@ -52,7 +52,7 @@ def load_for_training(base: BaseFiles, engine: EngineSettings) -> tuple[Any, Any
     if engine.quantize == "4bit":
         from transformers import BitsAndBytesConfig
 
-        settings = BitsAndBytesConfig(
+        settings = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from llmrec import datasets, hub
-from llmrec.artifacts import writing
+from llmrec.artifacts import JSON, writing
 from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
 from llmrec.fetch import quiet
@@ -57,7 +57,7 @@ def export(
     loaded = load_pretrained(path, catalog)
     plain = plain_model(loaded.model, items).to(getattr(torch, precision))
     vocab = loaded.model.vocab
-    about = {
+    about: dict[str, JSON] = {
         "words": vocab.base,
         "item_tokens": len(vocab) if items else 0,
         "depth": vocab.ids.depth,

@@ -80,7 +80,7 @@ def fused_lora(model: RecModel, products: Products = "float32") -> Iterator[int]
     changed: list[nn.Module] = []
     for module in model.lm.modules():
         if _fusable(module):
-            module.forward = _forward_of(module, products)  # type: ignore[method-assign]
+            module.forward = _forward_of(module, products)
             changed.append(module)
     try:
         yield len(changed)
@@ -99,7 +99,7 @@ def _forward_of(module: Any, products: Products) -> Any:
         if module.disable_adapters:
             if products == "float32":
                 return base(x)  # type: ignore[no-any-return]
-            y = (x.to(weight.dtype) @ weight.T).float()
+            y: torch.Tensor = (x.to(weight.dtype) @ weight.T).float()
             return y if base.bias is None else y + base.bias
         return _LoraProduct.apply(x, weight, base.bias, a, b, scale)  # type: ignore[no-any-return, no-untyped-call]
 

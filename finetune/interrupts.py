@@ -33,5 +33,5 @@ def polite(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     try:
         yield came.is_set
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)

@@ -71,4 +71,4 @@ def _writer(board: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise RecipeError("TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out") from None
-    return SummaryWriter(str(board))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(board))

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from llmrec.encoder_config import EncoderConfig
 from llmrec.errors import RecipeError
 from llmrec.finetune.sft import Schedule
 from llmrec.finetune.tasks import TASKS
 from llmrec.model import ModelConfig
 from llmrec.neighbours import NeighbourSettings
 from llmrec.packed import Products, fast_products
-from llmrec.sequence import SASRecConfig
 from llmrec.textprofile import ProfileSettings
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -135,7 +135,7 @@ class Recipe(_Strict):
     base: str = "smollm2-135m-instruct"
     embedder: str = "minilm-l6-v2"
     seed: int = 0
-    encoder: SASRecConfig = SASRecConfig()
+    encoder: EncoderConfig = EncoderConfig()
     semantic_ids: SemanticIdSettings = SemanticIdSettings()
     model: ModelConfig = ModelConfig()
     neighbours: NeighbourSettings = NeighbourSettings()

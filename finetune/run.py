@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from llmrec.trie import Trie
 from llmrec.weights import BaseFiles
 
 # these do not decide what a step does: another value goes on from the same checkpoints
-_FREE = {
+_FREE: Any = {
     "neighbours": True,
     "profile": True,
     "engine": True,

@@ -41,7 +41,7 @@ def next_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
                     if t < stop and rng.random() < world.user_share:
                         parts.append(UserRef(vectors[t]))
                 phrase = pick(template.user, rng)
-                slots = {"domain": world.catalog.domain, "history": tuple(parts)}
+                slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": tuple(parts)}
                 yield [Message("user", fill(phrase, slots), open=True)]
                 start, stop = stop, stop + world.window
 

@@ -22,7 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from llmrec.finetune.world import World, pick
 from llmrec.model import ATTENTION_AND_MLP, ModelConfig
 from llmrec.render import ItemRef, Message, Renderer
-from llmrec.templates import fill, load
+from llmrec.templates import Slot, fill, load
 from llmrec.vocab import ItemVocab
 
 WINDOW = 10
@@ -41,15 +41,15 @@ def target_rows(world: World, renderer: Renderer, count: int, seed: int, window:
     """Rows of `count` random targets, each behind the last `window` items of its user and a phrase of `next_item`."""
     rng = np.random.default_rng(seed)
     long = np.flatnonzero([len(rows) >= 2 for rows in world.histories])
-    sizes = np.array([len(world.histories[user]) - 1 for user in long])
+    sizes = np.array([len(world.histories[user]) - 1 for user in long.tolist()])
     users = rng.choice(long, count, p=sizes / sizes.sum())  # every target of the train part is as likely
     phrases = load("next_item").user
     rows = []
-    for user in users:
-        history = world.histories[int(user)]
+    for user in users.tolist():
+        history = world.histories[user]
         t = int(rng.integers(1, len(history)))
         items = (*(ItemRef(int(r)) for r in history[max(0, t - window) : t]), ItemRef(int(history[t]), loss=True))
-        slots = {"domain": world.catalog.domain, "history": items}
+        slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": items}
         one = renderer.render([Message("user", fill(pick(phrases, rng), slots), open=True)])
         rows.append(TargetRow(one.ids, np.where(one.loss, one.ids, IGNORED)))
     return rows
@@ -93,7 +93,7 @@ class Collator:
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-class Gate(TrainerCallback):  # type: ignore[misc]
+class Gate(TrainerCallback):
     """Times the Trainer's optimizer steps, each after `wait()` and told to `done(seconds, tokens, targets)`."""
 
     def __init__(self, wait: Any, done: Any, collator: Collator) -> None:

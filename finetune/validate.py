@@ -9,8 +9,8 @@ from llmrec.finetune.stages import Inputs
 from llmrec.finetune.varlen import packed_attention
 from llmrec.interactions import choosing_users
 from llmrec.model import RecModel
-from llmrec.render import ItemRef, Message, Rendered, UserRef
-from llmrec.templates import fill, load
+from llmrec.render import ItemRef, Message, Part, Rendered, UserRef
+from llmrec.templates import Slot, fill, load
 from llmrec.trie import Trie
 
 BEAMS = 20
@@ -42,7 +42,8 @@ class Validation:
         return float(np.mean(gains)) if gains else 0.0
 
     def _prompt(self, history: np.ndarray) -> Rendered:
-        parts = (*(ItemRef(int(r)) for r in history[-self.window :]), UserRef(self.model.encoder.encode([history])[0]))
-        slots = {"domain": self.domain, "history": parts}
+        items = [ItemRef(int(r)) for r in history[-self.window :]]
+        parts: tuple[Part, ...] = (*items, UserRef(self.model.encoder.encode([history])[0]))
+        slots: dict[str, Slot] = {"domain": self.domain, "history": parts}
         phrase = load("next_item").user[0]
         return self.model.renderer.render([Message("user", fill(phrase, slots), open=True)])

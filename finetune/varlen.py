@@ -69,7 +69,8 @@ def attention(
 
 def _documents(x: torch.Tensor, count: int, length: int) -> torch.Tensor:
     """float[heads, count * length, d] -> float[count, heads, length, d]."""
-    return x.unflatten(1, (count, length)).transpose(0, 1)
+    split: torch.Tensor = x.unflatten(1, (count, length))
+    return split.transpose(0, 1)
 
 
 AttentionInterface.register(NAME, attention)

@@ -2,13 +2,15 @@
 
 import ast
 import re
-from pathlib import Path
+import tomllib
 
 import pytest
+from source_tree import ROOT, lay_out
 
-ROOT = Path(__file__).parent.parent
 TOPS = ("finetune", "app", "eval")
-FILES = sorted(p for folder in ("llmrec", *TOPS) for p in (ROOT / folder).glob("*.py"))
+FILES = sorted(p for folder in ("llmrec", *TOPS) for p in (ROOT / folder).rglob("*.py"))
+NAMES = {path: path.relative_to(ROOT).as_posix() for path in FILES}
+TO_IDS = ("llmrec/render.py", "llmrec/embed.py")  # MiniLM's ids never meet the language model's
 
 
 def imported(path):
@@ -21,15 +23,15 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_imports_point_one_way(path):
     used = {top for name in imported(path) for top in TOPS if re.match(rf"llmrec\.{top}\b", name)}
-    if path.parent.name == "app" and path.name.startswith("cli"):
+    if NAMES[path].startswith("app/cli"):
         return  # the command line dispatches to all three, inside its verbs
-    assert used <= {path.parent.name}, f"{path} imports {used}"
+    assert used <= {NAMES[path].partition("/")[0]}, f"{path} imports {used}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_files_and_functions_stay_small(path):
     source = path.read_text(encoding="utf-8")
     assert source.count("\n") <= 500
@@ -41,7 +43,7 @@ def test_files_and_functions_stay_small(path):
 
 def test_text_becomes_ids_in_render_only():
     for path in FILES:
-        if path.name in ("render.py", "embed.py"):  # MiniLM's ids never meet the language model's
+        if NAMES[path] in TO_IDS:
             continue
         source = path.read_text(encoding="utf-8")
         assert not re.search(r"\.encode\([^)]*add_special_tokens|apply_chat_template|tokenizer\(", source), path
@@ -55,3 +57,18 @@ def test_nothing_unpickles_or_evaluates():
             r"\bimport pickle|\bpickle\.load|torch\.load\(|(?<![.\w])eval\(|(?<![.\w])exec\(", source
         ), path
         assert "trust_remote_code=True" not in source, path
+
+
+def test_the_checkers_see_every_module(tmp_path):
+    """What mypy and import-linter read is what is installed: each module under the name that it is imported by."""
+    package = lay_out(tmp_path)
+    seen = {path.resolve() for top in (package, *(package / top for top in TOPS)) for path in top.rglob("*.py")}
+    assert set(FILES) <= seen
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert settings["mypy"]["mypy_path"] == "build/tree" and settings["mypy"]["packages"] == ["llmrec"]
+    folders = {"/".join((top, *path.parent.relative_to(ROOT / top).parts)) for top in ("llmrec", *TOPS, "prompts")
+               for path in (ROOT / top).rglob("*.py")}  # fmt: skip
+    installed = {name.removeprefix("llmrec.").replace(".", "/") for name in settings["setuptools"]["packages"]}
+    assert folders == {
+        name if name.partition("/")[0] in (*TOPS, "llmrec", "prompts") else f"llmrec/{name}" for name in installed
+    }

@@ -10,6 +10,7 @@ from fakes import films
 from hypothesis import given
 from hypothesis import strategies as st
 from payloads import HOSTILE
+from source_tree import ROOT
 
 from llmrec.app import present, present_side, present_trace
 from llmrec.catalog import Catalog, Item
@@ -151,13 +152,12 @@ def test_the_style_sheet_loads_nothing() -> None:
 
 
 def test_markup_is_made_in_present_only() -> None:
-    library = Path(present.__file__).resolve().parents[1]
-    files = [*(library / "app").glob("*.py"), *(library / "llmrec").glob("*.py")]
+    files = [path for top in ("app", "llmrec") for path in (ROOT / top).rglob("*.py")]
     assert len(files) > 20
     tag = re.compile(r"</?(?:div|span|b|p|br|img|a)\b")
-    found = {path.name for path in files if tag.search(path.read_text(encoding="utf-8"))}
-    assert "present.py" in found
-    assert all(name == "present.py" or name.startswith("present_") for name in found)
+    found = {path.relative_to(ROOT).as_posix() for path in files if tag.search(path.read_text(encoding="utf-8"))}
+    assert "app/present.py" in found
+    assert all(name == "app/present.py" or name.startswith("app/present_") for name in found)
 
 
 def test_a_button_value_holds_nothing_from_outside() -> None:
