@@ -14,8 +14,8 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import GenerationConfig
 
-from llmrec import decode
 from llmrec.datasets import open_data
+from llmrec.decode import items
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.model import ModelConfig, RecModel
 from llmrec.pretrained import load_pretrained, read_settings
@@ -46,7 +46,7 @@ class Pair:
     def ours(self, prompts: Sequence[Rendered], beams: int) -> list[list[int]]:
         """The K best rows of every prompt by this engine, nothing known before; as `generate` no more than beams."""
         k = min(K, beams)
-        return [one.rows.tolist() for one in decode.items(self.bundle, self.trie, prompts, k, beams)]
+        return [one.rows.tolist() for one in items(self.bundle, self.trie, prompts, k, beams)]
 
     def reference(self, prompts: Sequence[Rendered], beams: int) -> list[list[int]]:
         """The same by `generate`; prompts of one length."""

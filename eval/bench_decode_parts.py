@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from llmrec import decode
+from llmrec.decode import items
 from llmrec.eval.bench_decode_models import K, Pair, linear_parameters
 from llmrec.fallback import body_of
 from llmrec.prefill import read
@@ -76,7 +76,7 @@ def memory_ratio(pair: Pair, prompts: list[Rendered], beams: int) -> float:
         with torch.inference_mode():
             read(pair.bundle, body, prompts, [0] * len(prompts))
 
-    return peak_bytes(lambda: decode.items(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill)
+    return peak_bytes(lambda: items(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill)
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec import decode
 from llmrec.attention import KeyValues, Part
 from llmrec.body import Body
 from llmrec.errors import DataError
@@ -20,6 +19,7 @@ from llmrec.fallback import body_of
 from llmrec.model import RecModel
 from llmrec.quantise import Int8Weights, int8_weights
 from llmrec.render import Message, Rendered, Text
+from llmrec.streaming import stream
 
 QUESTIONS = (
     "Why might somebody who likes quiet family dramas enjoy an old western?",
@@ -80,7 +80,7 @@ def text_speed(model: RecModel, lm: Any, tokens: int, repeats: int) -> TextSpeed
 
 
 def _streamed(model: RecModel, prompt: Rendered, tokens: int, weights: Int8Weights | None) -> str:
-    return "".join(decode.stream(model, prompt, tokens, seconds=600, repetition=1.0, weights=weights))
+    return "".join(stream(model, prompt, tokens, seconds=600, repetition=1.0, weights=weights))
 
 
 class _Counted(Int8Weights):

@@ -26,6 +26,7 @@ from llmrec.rank import top_k
 from llmrec.recommend import Recommender
 from llmrec.semid import SemanticIds
 from llmrec.trie import Trie, log_mass
+from llmrec.trie_reading import DecodeState
 
 Interval = tuple[float, float, float]
 SIZES = (10**4, 10**5, 10**6, 10**7)
@@ -73,9 +74,10 @@ def ranking(recommender: Recommender, items: int, seed: int) -> dict[str, Interv
             spent["dense_seconds"].append(time.perf_counter() - begin)
             for name, allowed in (("all", np.ones(items, bool)), ("candidates", few)):
                 begin = time.perf_counter()
-                found = bounded.best(bundle, trie, prompt, rest, 1.0, K, allowed)
+                state = DecodeState(bundle, trie, prompt)
+                bounded.best(state, rest, 1.0, K, allowed)
                 spent[f"{name}_seconds"].append(time.perf_counter() - begin)
-                tokens[name].append(found.tokens)
+                tokens[name].append(state.tokens)
     out = {name: _spread(values[1:]) for name, values in spent.items()}  # the first one warms up
     out |= {f"{name}_tokens": _spread(values[1:]) for name, values in tokens.items()}
     return out | {"trie_build_seconds": (built, built, built)}

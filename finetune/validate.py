@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmrec import decode
+from llmrec.decode import items
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.varlen import packed_attention
 from llmrec.interactions import choosing_users
@@ -13,7 +13,7 @@ from llmrec.render import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
 from llmrec.trie import Trie
 
-BEAMS = 20
+BEAM_WIDTH = 20  # a third of what is served: validation is to cost little of a run
 
 
 class Validation:
@@ -36,7 +36,7 @@ class Validation:
             for history, target in zip(self.histories, self.targets, strict=True):
                 allowed = np.ones(self.n, bool)
                 allowed[history] = False
-                (found,) = decode.items(self.model, self.trie, [self._prompt(history)], 10, BEAMS, [allowed])
+                (found,) = items(self.model, self.trie, [self._prompt(history)], 10, BEAM_WIDTH, [allowed])
                 place = np.flatnonzero(found.rows == target)
                 gains.append(1 / np.log2(place[0] + 2) if len(place) else 0.0)
         return float(np.mean(gains)) if gains else 0.0

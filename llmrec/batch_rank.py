@@ -21,7 +21,7 @@ from llmrec.batch_input import Row
 from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
 from llmrec.filters import Filters
-from llmrec.fusion import Listed, leaning, log_softmax
+from llmrec.fusion import FusedList, leaning, log_softmax
 from llmrec.interactions import Interactions
 from llmrec.narrow import relax
 from llmrec.rank import top_k
@@ -140,8 +140,8 @@ class BatchRanker:
             fusion, parts = self.recommender.fusions["history"], _alike(self.scorer, task.similar_to)
             rows, scores = top_k(fusion.combine(parts), task.k, allowed)
             kept = rows[0] >= 0
-            shares = {name: parts[name][0][rows[0][kept]] for name in fusion.weights if name in parts}
-            return _answers(Listed(rows[0][kept], scores[0][kept], shares, fusion), len(self.recommender.catalog))
+            listed = {name: parts[name][0][rows[0][kept]] for name in fusion.weights if name in parts}
+            return _answers(FusedList(rows[0][kept], scores[0][kept], listed, fusion), len(self.recommender.catalog))
         fusion = self.recommender.fusions["words" if task.message else "history"]
         found = self.scorer.ask(np.asarray(task.history, np.int64), task.message).best(fusion, task.k, allowed)
         return _answers(found, len(self.recommender.catalog))
@@ -181,7 +181,7 @@ def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
     return parts | leaning(parts, scorer.familiarity)
 
 
-def _answers(found: Listed, items: int) -> list[Answer]:
+def _answers(found: FusedList, items: int) -> list[Answer]:
     """Rows with their scores and sources."""
     sources = found.sources(items)
     return [

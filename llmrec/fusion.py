@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmrec.rank import RankedList
+
 # Where the weights of a model's parts start and are pulled to.
 PRIOR: Mapping[str, float] = {
     "encoder": 1.0,
@@ -51,19 +53,13 @@ class Fusion:
 
 
 @dataclass(frozen=True, eq=False)
-class Listed:
-    """A list, best first, ties by row.
+class FusedList(RankedList):
+    """A list by a fused score; its parts are those of `Scorer.others`, and the language model's.
 
     Attributes:
-        rows: int64[m].
-        scores: float32[m], fused.
-        shares: by part, what it says of each listed item, float32[m]; see `Scorer.others`.
-        fusion: that was asked for.
+        fusion: the weights that it was made with.
     """
 
-    rows: np.ndarray
-    scores: np.ndarray
-    shares: Mapping[str, np.ndarray]
     fusion: Fusion
 
     def sources(self, items: int) -> list[str]:
@@ -73,11 +69,11 @@ class Listed:
         are no others.
         """
         weights = self.fusion.weights
-        lifting = sorted(name for name in self.shares if weights[name] > 0) or sorted(self.shares)
+        lifting = sorted(name for name in self.parts if weights[name] > 0) or sorted(self.parts)
         lifts = dict[str, np.ndarray]()
         for name in lifting:
             part, _, by = name.partition("*")
-            lift = np.asarray(self.shares[name], np.float64) + (0.0 if by else np.log(items))
+            lift = np.asarray(self.parts[name], np.float64) + (0.0 if by else np.log(items))
             lifts[part] = lifts.get(part, 0.0) + weights[name] * lift
         names = list(lifts)
         return [names[place] for place in np.argmax(list(lifts.values()), axis=0)] if len(self.rows) and names else []

@@ -77,16 +77,18 @@ def read(
     room: Sequence[int],
     prefixes: PrefixCache | None = None,
     check: Check | None = None,
+    follow: int | None = None,
 ) -> list[Read]:
     """Read prompts of any lengths, leaving `room` for further tokens in each one's sequence.
 
-    A single prompt is read by itself, segment by segment; the last segments of several share passes.
+    A single prompt is read by itself, segment by segment; the last segments of several share passes. `follow` is how
+    many positions the further tokens take, which is fewer than their number where they are branches of a tree.
 
     Raises:
         RequestError: an empty prompt, or one that leaves no room in the model's context.
     """
     for prompt, more in zip(prompts, room, strict=True):
-        check_length(model, len(prompt.ids), more)
+        check_length(model, len(prompt.ids), more if follow is None else follow)
     if prefixes is not None:
         prefixes.belong_to(model)
     reader = _Reader(model, body, prefixes, check)

@@ -5,7 +5,8 @@ allowed to rank: leaving out what a user has already seen is the caller's choice
 `allowed` argument.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,21 @@ from llmrec.errors import RequestError
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class RankedList:
+    """Items for one request, best first, ties by row.
+
+    Attributes:
+        rows: int64[m].
+        scores: float32[m], falling.
+        parts: by part of the score, what it says of each listed item, float32[m].
+    """
+
+    rows: Rows
+    scores: Scores
+    parts: Mapping[str, Scores]
 
 
 @runtime_checkable

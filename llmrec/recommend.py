@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from llmrec import datasets, decode, hub
+from llmrec import datasets, hub
 from llmrec.catalog import Catalog, clean_text
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import ArtifactError, RequestError
@@ -29,6 +29,7 @@ from llmrec.reasons import listing, reason
 from llmrec.render import Message
 from llmrec.resources import home
 from llmrec.scoring import Scorer
+from llmrec.streaming import stream
 from llmrec.templates import fill, load
 from llmrec.textcache import text_vectors
 from llmrec.textprofile import ProfileSettings
@@ -259,9 +260,7 @@ class Recommender:
             ]
         )
         yield from grounded_sentences(
-            decode.stream(
-                self.model, prompt, max_tokens, seconds, stop, prefixes=self._prefixes, weights=self._eight_bits
-            ),
+            stream(self.model, prompt, max_tokens, seconds, stop, prefixes=self._prefixes, weights=self._eight_bits),
             self._checker,
             [item.row for item in shown],
         )

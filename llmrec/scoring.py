@@ -15,9 +15,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from llmrec import bounded, decode
+from llmrec.bounded import branch_and_bound
+from llmrec.candidates import score
+from llmrec.decode import BEAM_WIDTH, beam_search, items
 from llmrec.embed import Embedder
-from llmrec.fusion import Fusion, Listed, familiarity, leaning, log_softmax, spread
+from llmrec.fusion import FusedList, Fusion, familiarity, leaning, log_softmax, spread
 from llmrec.model import RecModel
 from llmrec.neighbours import ItemKNN
 from llmrec.rank import Mask, top_k
@@ -25,7 +27,7 @@ from llmrec.render import ItemRef, Message, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
 from llmrec.textprofile import ProfileSettings, TextProfile
 from llmrec.trie import Trie, counts_of
-from llmrec.trie_reading import Steps, together
+from llmrec.trie_reading import DecodeState, Search, search_together
 
 # cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
 TEXT_TEMPERATURE = 0.1
@@ -33,7 +35,7 @@ UNLIKE = 0.5  # the share of a catalogue that is taken to be equally unlike a me
 THREADS = 2  # see above
 SMALL = 512  # nodes above the items, each a token to read
 _AS_EMBEDDED = ProfileSettings()
-REACH, BEAMS = 200, 64  # of a catalogue that is not small: see `Asked.best`
+REACH = 200  # items of a catalogue that is not small: see `Asked.best`
 
 
 @contextmanager
@@ -59,7 +61,7 @@ class Scorer:
         embedder: for words; None leaves the words part out.
         domain: the noun for the items.
         window: most items of a history that the prompt shows.
-        beams: paths kept a level, None for all (exact).
+        beam_width: paths kept a level, None for all (exact).
         threads: that score a request.
         likeness: how the texts of a history are compared with those of other items.
         user_vector: whether the prompt ends with what the encoder makes of the history.
@@ -74,7 +76,7 @@ class Scorer:
     embedder: Embedder | None
     domain: str
     window: int
-    beams: int | None = None
+    beam_width: int | None = None
     threads: int = THREADS
     likeness: ProfileSettings = _AS_EMBEDDED
     user_vector: bool = True
@@ -129,12 +131,12 @@ class Scorer:
             rows[line, : len(found.rows)], scores[line, : len(found.rows)] = found.rows, found.scores
         return rows, scores
 
-    def lists(self, wanted: Sequence[tuple[Asked, Fusion, int, np.ndarray]]) -> list[Listed]:
+    def lists(self, wanted: Sequence[tuple[Asked, Fusion, int, np.ndarray]]) -> list[FusedList]:
         """`Asked.best` for several (request, fusion, k, allowed), which share the language model's passes."""
         with fixed_threads(self.threads):
-            return together(
-                [one.reading for one, _, _, _ in wanted],
-                [one.steps(fusion, k, allowed) for one, fusion, k, allowed in wanted],
+            return search_together(
+                [one.state for one, _, _, _ in wanted],
+                [one.search(fusion, k, allowed) for one, fusion, k, allowed in wanted],
             )
 
     @cached_property
@@ -163,14 +165,14 @@ class Scorer:
         n = len(self.text)
         lines = []
         for history, message in zip(histories, messages, strict=True):
-            found = decode.items(self.model, self.trie, [self.prompt(history, message)], n, self.beams)[0]
+            found = items(self.model, self.trie, [self.prompt(history, message)], n, self.beam_width)[0]
             lines.append(spread(found.rows, found.scores, n))
         return np.stack(lines) if lines else np.zeros((0, n), np.float32)
 
     def llm_of(self, history: np.ndarray, message: str, rows: np.ndarray) -> np.ndarray:
         """float32[m]: the language model's exact log-probabilities of `rows` int[m]."""
         with fixed_threads(self.threads):
-            return decode.score(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
+            return score(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
 
     def prompt(self, history: np.ndarray, message: str = "") -> Rendered:
         """What the language model is given for one request."""
@@ -233,15 +235,15 @@ class Asked:
         return self.scorer.prompt(self.history, self.message)
 
     @cached_property
-    def reading(self) -> bounded.Reading:
+    def state(self) -> DecodeState:
         """What the language model says behind the prompt, as far as it was asked."""
-        return bounded.Reading(self.scorer.model, self.scorer.trie, self.prompt)
+        return DecodeState(self.scorer.model, self.scorer.trie, self.prompt)
 
-    def best(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Listed:
+    def best(self, fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
         """The k best allowed items by the fused score; of the language model only what can reach the list is read.
 
         Exact in a catalogue that is `small`. In a larger one the language model is asked about the `REACH` items that
-        the other parts put first, and where nothing but the language model has a weight, about what `BEAMS` beams find.
+        the other parts put first. Where nothing but the language model has a weight, a beam search makes the list.
 
         Args:
             fusion: weights of the parts.
@@ -250,8 +252,8 @@ class Asked:
         """
         return self.scorer.lists([(self, fusion, k, allowed)])[0]
 
-    def steps(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Steps[Listed]:
-        """`best` step by step, for `together`."""
+    def search(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Search[FusedList]:
+        """`best` step by step, for `search_together`."""
         # in one order: sums must not depend on a set's
         names = sorted(name for name in fusion.weights if name in self.others)
         rest = np.zeros(self.scorer.trie.n, np.float64)
@@ -259,16 +261,18 @@ class Asked:
             rest += fusion.weights[name] * self.others[name].astype(np.float64)
         weight = fusion.weights.get("llm", 0.0)
         if weight and not names and not self.scorer.small:
-            found = yield from bounded.beam_steps(self.reading, max(BEAMS, k), k, allowed)
-            scores = (weight * found.llm.astype(np.float64)).astype(np.float32)
-            return Listed(found.rows, scores, {"llm": found.llm}, fusion)
+            narrowed = self.scorer.trie.narrow(allowed)
+            found = yield from beam_search(self.state, max(BEAM_WIDTH, k), k, narrowed)
+            scores = (weight * found.scores.astype(np.float64)).astype(np.float32)
+            return FusedList(found.rows, scores, found.parts, fusion)
         if weight:
-            found = yield from bounded.steps(self.reading, rest, weight, k, self._within_reach(rest, k, allowed))
-            rows, scores, shares = found.rows, found.scores, {"llm": found.llm}
+            found = yield from branch_and_bound(self.state, rest, weight, k, self._within_reach(rest, k, allowed))
+            rows, scores, parts = found.rows, found.scores, found.parts
         else:
             ranked, values = top_k(rest[None].astype(np.float32), k, allowed)
-            rows, scores, shares = ranked[0][ranked[0] >= 0], values[0][ranked[0] >= 0], {}
-        return Listed(rows, scores, shares | {name: self.others[name][rows] for name in names}, fusion)
+            kept = ranked[0] >= 0
+            rows, scores, parts = ranked[0][kept], values[0][kept], {}
+        return FusedList(rows, scores, {**parts, **{name: self.others[name][rows] for name in names}}, fusion)
 
     def _within_reach(self, rest: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
         left = np.flatnonzero(allowed)

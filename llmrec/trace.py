@@ -117,10 +117,10 @@ def trace(recommender: Recommender, request: Request) -> Trace:
             for row, height in zip(own.rows, own.scores, strict=True)
         ),
         lines=tuple(
-            Line(int(row), float(score), {name: float(share[place]) for name, share in found.shares.items()})
+            Line(int(row), float(score), {name: float(share[place]) for name, share in found.parts.items()})
             for place, (row, score) in enumerate(zip(found.rows, found.scores, strict=True))
         ),
-        weights={name: weight for name, weight in fusion.weights.items() if name in found.shares},
+        weights={name: weight for name, weight in fusion.weights.items() if name in found.parts},
         seconds=seconds,
         allowed=int(allowed.sum()),
         catalogue=len(recommender.catalog),

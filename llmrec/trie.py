@@ -119,6 +119,14 @@ class Trie:
         np.cumsum(np.asarray(allowed, bool)[self.order], dtype=np.int32, out=before[1:])
         return Narrowed(before, tuple(self.first))
 
+    def is_choice(self, level: int) -> np.ndarray:
+        """bool[nodes] of a level above the last: which nodes have more than one child."""
+        return self._choices[level]
+
+    @cached_property
+    def _choices(self) -> list[np.ndarray]:
+        return [np.diff(child) > 1 for child in self.child[1:]]
+
     def ranges(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """int64[len(nodes), w]: the children of each node of the level above in order of their codes, then -1.
 

@@ -62,7 +62,7 @@ MUTATIONS = (
     Mutation(
         4,
         "the prior of the trie is left out",
-        "llmrec/beams.py",
+        "llmrec/trie_reading.py",
         "logits.gather(1, codes) + prior",
         "logits.gather(1, codes)",
         "tests/test_decode.py::test_keeping_all_beams_equals_brute_force",

@@ -8,11 +8,11 @@ import torch
 from conftest import make_model
 from families import GENERIC, LEAN, make_bundle
 
-from llmrec import decode
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval import bench_decode, bench_decode_models, bench_decode_parts, bench_decode_text
 from llmrec.eval.bench_decode_models import load_merged, plain_copy, random_prompts, synthetic_pair
 from llmrec.eval.form import check_result
+from llmrec.fallback import body_of
 from llmrec.trie import Trie
 
 
@@ -103,7 +103,7 @@ def test_words_are_compared_on_the_same_questions(merged):
 
 
 def test_perplexity_in_eight_bits(merged, tmp_path):
-    if decode.body_of(merged.lm) is None or bench_decode_text.int8_weights(merged) is None:
+    if body_of(merged.lm) is None or bench_decode_text.int8_weights(merged) is None:
         pytest.skip("no vectorised int8 kernel on this CPU")
     text = tmp_path / "text.txt"
     text.write_text("some words of a text that goes on and on\n" * 60)

@@ -6,13 +6,15 @@ from conftest import make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec import bounded, decode
+from llmrec import decode
+from llmrec.bounded import best, branch_and_bound
 from llmrec.errors import RequestError
 from llmrec.fusion import spread
 from llmrec.packed import can_pack
 from llmrec.rank import top_k
 from llmrec.render import ItemRef, Message, Text
 from llmrec.trie import Trie
+from llmrec.trie_reading import DecodeState, search_together
 
 # items -> depth, codes: many children, few children, chains of only children, one level
 SIZES = {1: (1, 2), 12: (2, 4), 60: (3, 5), 120: (3, 8), 300: (4, 7), 40: (1, 40)}
@@ -50,58 +52,60 @@ def test_the_same_items_as_scoring_all(n, data):
     allowed = rng.random(n) < data.draw(st.sampled_from([0.0, 0.3, 1.0]))
     weight, k = data.draw(st.sampled_from([0.3, 1.0, -0.5])), data.draw(st.integers(1, 2 * n))
     prompt = prompt_of(model, rng.integers(0, n, 3))
-    found = bounded.best(model, trie, prompt, rest, weight, k, allowed)
+    found = best(DecodeState(model, trie, prompt), rest, weight, k, allowed)
     rows, scores, llm = everything(model, trie, prompt, rest, weight, k, allowed)
     assert len(found.rows) == min(k, allowed.sum())
     np.testing.assert_allclose(found.scores, scores, atol=2e-5)
     for mine, theirs, score in zip(found.rows, rows, scores, strict=True):  # the last bits may swap equals
         assert mine == theirs or np.isclose(scores, score, atol=2e-5).sum() > 1
-    np.testing.assert_allclose(np.sort(found.llm), np.sort(llm), atol=2e-4)
+    np.testing.assert_allclose(np.sort(found.parts["llm"]), np.sort(llm), atol=2e-4)
 
 
 def test_few_nodes_are_read_when_the_rest_points_the_way():
     model, trie = WORLDS[300]
     rest = np.where(np.arange(300) < 5, 0.0, -50.0)
-    found = bounded.best(model, trie, prompt_of(model), rest, 1.0, 5, np.ones(300, bool))
-    assert sorted(found.rows) == [0, 1, 2, 3, 4]
-    assert found.tokens < sum(trie.nodes(level) for level in range(3)) / 4
+    state = DecodeState(model, trie, prompt_of(model))
+    assert sorted(best(state, rest, 1.0, 5, np.ones(300, bool)).rows) == [0, 1, 2, 3, 4]
+    assert state.tokens < sum(trie.nodes(level) for level in range(3)) / 4
 
 
 def test_ties_come_in_order_of_rows():
     model, trie = WORLDS[40]
-    found = bounded.best(model, trie, prompt_of(model), np.zeros(40), 0.0, 10, np.ones(40, bool))
+    found = best(DecodeState(model, trie, prompt_of(model)), np.zeros(40), 0.0, 10, np.ones(40, bool))
     assert found.rows.tolist() == list(range(10))
 
 
 def test_a_score_does_not_depend_on_what_else_was_asked():
     model, trie = WORLDS[120]
     rest = np.random.default_rng(0).normal(size=120)
-    once = bounded.best(model, trie, prompt_of(model, (4, 9)), rest, 0.7, 10, np.ones(120, bool))
-    bounded.best(model, trie, prompt_of(model, (1,)), rest, 0.7, 3, np.ones(120, bool))
-    again = bounded.best(model, trie, prompt_of(model, (4, 9)), rest, 0.7, 10, np.ones(120, bool))
+    once = best(DecodeState(model, trie, prompt_of(model, (4, 9))), rest, 0.7, 10, np.ones(120, bool))
+    best(DecodeState(model, trie, prompt_of(model, (1,))), rest, 0.7, 3, np.ones(120, bool))
+    again = best(DecodeState(model, trie, prompt_of(model, (4, 9))), rest, 0.7, 10, np.ones(120, bool))
     assert once.scores.tobytes() == again.scores.tobytes() and once.rows.tolist() == again.rows.tolist()
 
 
 def test_what_was_read_for_one_list_serves_the_next():
     model, trie = WORLDS[120]
     rng = np.random.default_rng(2)
-    reading = bounded.Reading(model, trie, prompt_of(model, (4, 9)))
+    state = DecodeState(model, trie, prompt_of(model, (4, 9)))
     for weight in (0.7, 0.2, 1.5):
         rest, allowed = rng.normal(size=120), rng.random(120) < 0.6
-        alone = bounded.best(model, trie, prompt_of(model, (4, 9)), rest, weight, 10, allowed)
-        before = reading.tokens
-        found = bounded.search(reading, rest, weight, 10, allowed)
+        alone = best(DecodeState(model, trie, prompt_of(model, (4, 9))), rest, weight, 10, allowed)
+        before = state.tokens
+        found = best(state, rest, weight, 10, allowed)
         np.testing.assert_allclose(found.scores, alone.scores, atol=2e-5)
         assert found.rows.tolist() == alone.rows.tolist()
-        assert bounded.search(reading, rest, weight, 10, allowed).tokens == reading.tokens >= before
-    assert reading.tokens <= sum(trie.nodes(level) for level in range(trie.depth - 1))
+        after = state.tokens
+        best(state, rest, weight, 10, allowed)
+        assert state.tokens == after >= before, "nothing is read twice"
+    assert state.tokens <= sum(trie.nodes(level) for level in range(trie.depth - 1))
 
 
 def test_the_catalogue_may_be_larger_than_the_context():
     model, trie = WORLDS[300]
     assert trie.nodes(2) + trie.nodes(1) > 64
     long = prompt_of(model, (), "x" * 1000)
-    found = bounded.best(model, trie, long, np.zeros(300), 1.0, 300, np.ones(300, bool))
+    found = best(DecodeState(model, trie, long), np.zeros(300), 1.0, 300, np.ones(300, bool))
     assert sorted(found.rows) == list(range(300))
 
 
@@ -109,36 +113,37 @@ def test_wrong_shapes_are_named():
     model, trie = WORLDS[12]
     prompt, rest, allowed = prompt_of(model), np.zeros(12), np.ones(12, bool)
     with pytest.raises(RequestError, match="k is 0"):
-        bounded.best(model, trie, prompt, rest, 1.0, 0, allowed)
+        best(DecodeState(model, trie, prompt), rest, 1.0, 0, allowed)
     with pytest.raises(RequestError, match="catalogue of 12"):
-        bounded.best(model, trie, prompt, rest[:5], 1.0, 1, allowed)
+        best(DecodeState(model, trie, prompt), rest[:5], 1.0, 1, allowed)
     with pytest.raises(RequestError, match="context holds"):
-        bounded.best(model, trie, prompt_of(model, (), "x" * 2000), rest, 1.0, 1, allowed)
+        best(DecodeState(model, trie, prompt_of(model, (), "x" * 2000)), rest, 1.0, 1, allowed)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(SIZES)), st.data())
-def test_beams_on_a_reading_are_those_of_decoding(n, data):
+def test_beams_on_a_state_are_those_of_decoding(n, data):
     model, trie = WORLDS[n]
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
     allowed = rng.random(n) < data.draw(st.sampled_from([0.0, 0.3, 1.0]))
     width, k = data.draw(st.sampled_from([1, 3, 10, 400])), data.draw(st.integers(1, 20))
     prompt = prompt_of(model, rng.integers(0, n, 3))
-    reading = bounded.Reading(model, trie, prompt)
+    state = DecodeState(model, trie, prompt)
     if data.draw(st.booleans()):  # what was read before changes nothing
-        bounded.search(reading, rng.normal(size=n), 0.5, 5, np.ones(n, bool))
-    found = bounded.beams(reading, width, k, allowed)
+        best(state, rng.normal(size=n), 0.5, 5, np.ones(n, bool))
+    (found,) = search_together([state], [decode.beam_search(state, width, k, trie.narrow(allowed))])
     expected = decode.items(model, trie, [prompt], k, width, [allowed])[0]
-    np.testing.assert_allclose(found.llm, expected.scores, atol=2e-4)
+    np.testing.assert_allclose(found.parts["llm"], expected.scores, atol=2e-4)
     for mine, theirs, score in zip(found.rows, expected.rows, expected.scores, strict=True):
         assert mine == theirs or np.isclose(expected.scores, score, atol=2e-4).sum() > 1
 
 
-@pytest.mark.parametrize(("width", "k", "size"), [(0, 1, 12), (1, 0, 12), (1, 1, 11)])
-def test_beams_refuse_what_cannot_be(width, k, size):
+@pytest.mark.parametrize(("width", "k"), [(0, 1), (1, 0)])
+def test_beams_refuse_what_cannot_be(width, k):
     model, trie = WORLDS[12]
-    with pytest.raises(RequestError, match=f"k={k}, width={width}"):
-        bounded.beams(bounded.Reading(model, trie, prompt_of(model)), width, k, np.ones(size, bool))
+    state = DecodeState(model, trie, prompt_of(model))
+    with pytest.raises(RequestError, match=f"k={k}, beam_width={width}"):
+        search_together([state], [decode.beam_search(state, width, k)])
 
 
 @pytest.mark.skipif(not can_pack(), reason="without oneDNN's products the last bits depend on what shares a pass")
@@ -150,39 +155,42 @@ def test_searches_side_by_side_find_the_bits_that_each_finds_alone(n, data):
     prompts = [prompt_of(model, rng.integers(0, n, rng.integers(0, 5))) for _ in range(5)]
     rest, allowed = rng.normal(size=(5, n)), rng.random((5, n)) < 0.7
 
-    def steps(i, reading):
+    def steps(i, state):
         if i == 3:
-            return bounded.beam_steps(reading, 4, 6, allowed[i])
-        return bounded.steps(reading, rest[i], 0.7, 6, allowed[i])
+            return decode.beam_search(state, 4, 6, trie.narrow(allowed[i]))
+        return branch_and_bound(state, rest[i], 0.7, 6, allowed[i])
 
-    alone = []
-    for i, prompt in enumerate(prompts):
-        reading = bounded.Reading(model, trie, prompt)
-        alone.append(bounded.together([reading], [steps(i, reading)])[0])
-    readings = [bounded.Reading(model, trie, prompt) for prompt in prompts]
-    found = bounded.together(readings, [steps(i, reading) for i, reading in enumerate(readings)])
+    single = [DecodeState(model, trie, prompt) for prompt in prompts]
+    alone = [search_together([state], [steps(i, state)])[0] for i, state in enumerate(single)]
+    states = [DecodeState(model, trie, prompt) for prompt in prompts]
+    found = search_together(states, [steps(i, state) for i, state in enumerate(states)])
+    assert [state.tokens for state in states] == [state.tokens for state in single]
     for one, other in zip(found, alone, strict=True):
-        assert one.rows.tolist() == other.rows.tolist() and one.tokens == other.tokens
-        assert one.scores.tobytes() == other.scores.tobytes() and one.llm.tobytes() == other.llm.tobytes()
+        assert one.rows.tolist() == other.rows.tolist()
+        assert (
+            one.scores.tobytes() == other.scores.tobytes()
+            and one.parts["llm"].tobytes() == other.parts["llm"].tobytes()
+        )
 
 
-def test_two_searches_in_one_reading_take_turns():
+def test_two_searches_in_one_state_take_turns():
     model, trie = WORLDS[120]
     rest, allowed = np.random.default_rng(4).normal(size=(2, 120)), np.ones(120, bool)
-    reading, other = (bounded.Reading(model, trie, prompt_of(model, (row,))) for row in (1, 2))
-    both = [bounded.steps(reading, one, 0.7, 5, allowed) for one in rest]
-    found = bounded.together(
-        [reading, other, reading], [both[0], bounded.steps(other, rest[0], 0.7, 5, allowed), both[1]]
+    state, other = (DecodeState(model, trie, prompt_of(model, (row,))) for row in (1, 2))
+    both = [branch_and_bound(state, one, 0.7, 5, allowed) for one in rest]
+    found = search_together(
+        [state, other, state], [both[0], branch_and_bound(other, rest[0], 0.7, 5, allowed), both[1]]
     )
     for one, own in zip((found[0], found[2]), rest, strict=True):
         assert (
-            one.rows.tolist() == bounded.best(model, trie, prompt_of(model, (1,)), own, 0.7, 5, allowed).rows.tolist()
+            one.rows.tolist()
+            == best(DecodeState(model, trie, prompt_of(model, (1,))), own, 0.7, 5, allowed).rows.tolist()
         )
-    assert bounded.together([], []) == []
+    assert search_together([], []) == []
 
 
 def test_an_error_in_one_search_ends_them_all():
     model, trie = WORLDS[12]
-    reading = bounded.Reading(model, trie, prompt_of(model))
+    state = DecodeState(model, trie, prompt_of(model))
     with pytest.raises(RequestError, match="k is 0"):
-        bounded.together([reading], [bounded.steps(reading, np.zeros(12), 1.0, 0, np.ones(12, bool))])
+        search_together([state], [branch_and_bound(state, np.zeros(12), 1.0, 0, np.ones(12, bool))])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec import decode
+from llmrec.candidates import score
 from llmrec.errors import RequestError
 from llmrec.render import ItemRef, Message, Rendered, Text, UserRef
 from llmrec.trie import Trie
@@ -170,13 +171,13 @@ def test_given_items_are_scored_as_they_are_decoded_in_whatever_order(n, seed, d
     trie = Trie(model.vocab.ids.codes, model.vocab.ids.size, np.log1p(np.arange(n) % 7))
     prompts = prompts_of(model, np.random.default_rng(seed), n, 2)
     lists = [np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=20)), np.int64) for _ in prompts]
-    scores = decode.score(model, trie, prompts, lists)
+    scores = score(model, trie, prompts, lists)
     for prompt, rows, found in zip(prompts, lists, scores, strict=True):
         everything = decode.items(model, trie, [prompt], n)[0]
         exact = everything.scores[np.argsort(everything.rows)]
         np.testing.assert_allclose(found, exact[rows], atol=1e-4)
     shuffled = [data.draw(st.permutations(range(len(rows)))) for rows in lists]
-    again = decode.score(model, trie, prompts, [rows[order] for rows, order in zip(lists, shuffled, strict=True)])
+    again = score(model, trie, prompts, [rows[order] for rows, order in zip(lists, shuffled, strict=True)])
     for found, other, order in zip(scores, again, shuffled, strict=True):
         assert found[order].tolist() == other.tolist()  # to the bit
 
@@ -184,9 +185,9 @@ def test_given_items_are_scored_as_they_are_decoded_in_whatever_order(n, seed, d
 def test_many_candidates_take_several_passes(world, monkeypatch):
     model, trie, n = world
     prompt = prompts_of(model, np.random.default_rng(10), n, 1)[0]
-    expected = decode.score(model, trie, [prompt], [np.arange(n)])[0]
-    monkeypatch.setattr("llmrec.candidates.LEAVES", 7)
-    found = decode.score(model, trie, [prompt], [np.arange(n)])[0]
+    expected = score(model, trie, [prompt], [np.arange(n)])[0]
+    monkeypatch.setattr("llmrec.trie_reading.WHOLE_PASS", 7)
+    found = score(model, trie, [prompt], [np.arange(n)])[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -194,6 +195,6 @@ def test_candidates_that_do_not_exist_are_refused(model):
     trie = Trie(make_ids(12).codes, 4)
     prompt = prompts_of(model, np.random.default_rng(0), 12, 1)
     with pytest.raises(RequestError, match="row 12 is not in the catalogue of 12"):
-        decode.score(model, trie, prompt, [np.array([3, 12])])
+        score(model, trie, prompt, [np.array([3, 12])])
     with pytest.raises(RequestError, match="2 lists of candidates for 1 prompts"):
-        decode.score(model, trie, prompt, [np.array([3]), np.array([4])])
+        score(model, trie, prompt, [np.array([3]), np.array([4])])

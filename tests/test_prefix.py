@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_model
 
-from llmrec import decode
+from llmrec import decode, trie_reading
 from llmrec.errors import RequestError
 from llmrec.prefix import PrefixCache, Segment, cuts, key_of
 from llmrec.render import ItemRef, Message, Text, UserRef
@@ -35,7 +35,7 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.rows = 0
-        original = decode.body_of
+        original = trie_reading.body_of
 
         def counted(*given):
             body = original(*given)
@@ -48,9 +48,9 @@ class Counting:
             monkeypatch.setattr(type(body), "forward", counting, raising=True)
             return body
 
-        monkeypatch.setattr(decode, "body_of", counted)
+        monkeypatch.setattr(trie_reading, "body_of", counted)
         decode.items(MODEL, TRIE, [conversation("warm")], 1)  # the counter is in place from here on
-        monkeypatch.setattr(decode, "body_of", original)
+        monkeypatch.setattr(trie_reading, "body_of", original)
         self.rows = 0
 
 

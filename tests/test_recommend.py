@@ -26,7 +26,7 @@ from llmrec.trie import Trie
 SIZES = {1: (1, 2), 5: (2, 3), 12: (2, 4), 120: (3, 5), 500: (2, 23)}
 
 
-def make_recommender(n: int = 12, beams: int | None = None) -> Recommender:
+def make_recommender(n: int = 12, beam_width: int | None = None) -> Recommender:
     depth, size = SIZES[n]
     model = make_model(n, depth, size)
     knn = neighbours_of(make_interactions(n=min(n, 12)), n, NeighbourSettings())
@@ -34,7 +34,14 @@ def make_recommender(n: int = 12, beams: int | None = None) -> Recommender:
     embedder = HashEmbedder()
     text = embedder.encode([catalog.describe(r) for r in range(n)])
     scorer = Scorer(
-        model, Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 5)), text, knn, embedder, "films", 6, beams
+        model,
+        Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 5)),
+        text,
+        knn,
+        embedder,
+        "films",
+        6,
+        beam_width,
     )
     weights = {"encoder": 1.0, "llm": 0.7, "profile": 0.2, "neighbours": 0.5}
     fusions = {"history": Fusion(weights), "words": Fusion({**weights, "words": 0.5})}
@@ -46,7 +53,7 @@ def recommender():
     return make_recommender()
 
 
-WORLDS = {n: make_recommender(n, beams=4 if n > 12 else None) for n in SIZES}
+WORLDS = {n: make_recommender(n, beam_width=4 if n > 12 else None) for n in SIZES}
 
 
 @settings(max_examples=1500, deadline=None)

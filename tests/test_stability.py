@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
-from llmrec import bounded, templates
+from llmrec import scoring, templates
 from llmrec.chat import Profile
 from llmrec.errors import ArtifactError
 from llmrec.eval import requests, rewording, stability, stability_base, stability_cases
@@ -222,8 +222,8 @@ def test_a_remembering_scorer_reads_once_and_scores_the_same(monkeypatch, recomm
     plain_rows = [requests.ask(recommender, text, case.history).rows for text in (asked, "what next")]
     remembering = requests.remembering(recommender)
     calls = []
-    original = bounded.Reading
-    monkeypatch.setattr(bounded, "Reading", lambda *given: calls.append(given) or original(*given))
+    original = scoring.DecodeState
+    monkeypatch.setattr(scoring, "DecodeState", lambda *given: calls.append(given) or original(*given))
     for _ in range(2):
         assert [requests.ask(remembering, text, case.history).rows for text in (asked, "what next")] == plain_rows
     assert len(calls) == 2

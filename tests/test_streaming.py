@@ -10,14 +10,14 @@ import torch
 from conftest import make_model
 from families import GENERIC, LEAN, make_bundle
 
-from llmrec import decode
 from llmrec.attention import KeyValues, Part
 from llmrec.body import Dense
 from llmrec.errors import RequestError
+from llmrec.fallback import body_of
 from llmrec.prefix import PrefixCache
 from llmrec.quantise import int8_weights, pack
 from llmrec.render import Message, Text
-from llmrec.streaming import _Text, hold_back
+from llmrec.streaming import _Text, hold_back, stream
 
 ALL = LEAN | GENERIC
 eight_bits = pytest.mark.skipif(
@@ -40,31 +40,31 @@ def test_plain_greedy_words_are_those_of_generate(name):
         suppress_tokens=sorted(model.renderer.control - {chat.stop}),
     )[0, len(prompt.ids) :].tolist()  # fmt: skip
     words = model.renderer.text([i for i in expected if i != chat.stop])
-    streamed = "".join(decode.stream(model, prompt, max_tokens=40, seconds=60, repetition=1.0))
+    streamed = "".join(stream(model, prompt, max_tokens=40, seconds=60, repetition=1.0))
     assert streamed == words.rstrip("\ufffd")
 
 
 def test_the_end_of_the_context_ends_the_words(model):
     limit = model.lm.config.max_position_embeddings
     long = model.renderer.render([Message("user", (Text("a" * (limit - 40)),)), Message("assistant", (), open=True)])
-    list(decode.stream(model, long, max_tokens=500, seconds=60))
+    list(stream(model, long, max_tokens=500, seconds=60))
     with pytest.raises(RequestError, match="the context holds 1024"):
-        next(decode.stream(model, prompt_of(model, "a" * 1020)))
+        next(stream(model, prompt_of(model, "a" * 1020)))
 
 
 def test_stop_and_time_end_it_while_the_prompt_is_read(model):
     stop = threading.Event()
     stop.set()
-    assert list(decode.stream(model, prompt_of(model), stop=stop)) == []
-    assert list(decode.stream(model, prompt_of(model), seconds=0.0)) == []
-    assert list(decode.stream(model, prompt_of(model), max_tokens=0)) == []
+    assert list(stream(model, prompt_of(model), stop=stop)) == []
+    assert list(stream(model, prompt_of(model), seconds=0.0)) == []
+    assert list(stream(model, prompt_of(model), max_tokens=0)) == []
 
 
 def test_a_prompt_that_is_known_gives_the_same_words(model):
     prefixes = PrefixCache()
-    plain = "".join(decode.stream(model, prompt_of(model), max_tokens=20))
+    plain = "".join(stream(model, prompt_of(model), max_tokens=20))
     for _ in range(2):
-        assert "".join(decode.stream(model, prompt_of(model), max_tokens=20, prefixes=prefixes)) == plain
+        assert "".join(stream(model, prompt_of(model), max_tokens=20, prefixes=prefixes)) == plain
 
 
 def test_only_what_makes_a_repetition_longer_is_held_back():
@@ -83,7 +83,7 @@ def test_a_loop_is_broken():
     prompt = prompt_of(model, "aaaa")
 
     def loops(**kwargs):
-        text = "".join(decode.stream(model, prompt, max_tokens=200, seconds=120, **kwargs))
+        text = "".join(stream(model, prompt, max_tokens=200, seconds=120, **kwargs))
         pieces = [text[i : i + 12] for i in range(max(0, len(text) - 12))]
         return len(pieces) - len(set(pieces))
 
@@ -108,10 +108,10 @@ def test_eight_bits_are_near_and_stay_beside_the_model(name):
     memory, other = KeyValues(weights.body.layout, 20), KeyValues(weights.body.layout, 20)
     x = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        exact = decode.body_of(model.lm).forward(x, [Part.following(memory, 20)])
+        exact = body_of(model.lm).forward(x, [Part.following(memory, 20)])
         near = weights.body.forward(x, [Part.following(other, 20)])
     assert float((near - exact).norm() / exact.norm()) < 0.05
-    assert "".join(decode.stream(model, prompt_of(model), max_tokens=12, weights=weights))
+    assert "".join(stream(model, prompt_of(model), max_tokens=12, weights=weights))
 
 
 def test_eight_bits_round_to_nearest():
@@ -141,18 +141,18 @@ def test_perplexity_in_eight_bits_is_within_two_per_cent():
 
 
 def test_words_stop_when_told_and_at_every_limit(model):
-    words = "".join(decode.stream(model, prompt_of(model), max_tokens=12))
+    words = "".join(stream(model, prompt_of(model), max_tokens=12))
     assert 0 < len(words.encode()) <= 12 * 4
     stop = threading.Event()
-    pieces = decode.stream(model, prompt_of(model), max_tokens=500, seconds=60, stop=stop)
+    pieces = stream(model, prompt_of(model), max_tokens=500, seconds=60, stop=stop)
     next(pieces)
     stop.set()
     assert list(pieces) == []
     start = time.monotonic()
-    list(decode.stream(model, prompt_of(model), max_tokens=100_000, seconds=0.3))
+    list(stream(model, prompt_of(model), max_tokens=100_000, seconds=0.3))
     assert time.monotonic() - start < 3
 
 
 def test_words_hold_no_item_and_no_control_token(model):
-    text = "".join(decode.stream(model, prompt_of(model), max_tokens=64))
+    text = "".join(stream(model, prompt_of(model), max_tokens=64))
     assert "<|" not in text or model.renderer.control.isdisjoint(model.renderer.words(text))
