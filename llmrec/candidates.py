@@ -26,7 +26,8 @@ def leaf_scores(state: DecodeState, leaves: np.ndarray) -> Search[np.ndarray]:
     unread = state.trie.ancestors(leaves)
     while unread.shape[1]:
         unread = unread[:, (yield Wanted(unread, whole=True)) :]
-    return state.path[-1][leaves]
+    scores: np.ndarray = state.path[-1][leaves]
+    return scores
 
 
 def score(
