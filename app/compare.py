@@ -14,7 +14,7 @@ from llmrec.app.api import find_item, request_for
 from llmrec.app.base_words import BaseWords
 from llmrec.catalog import clean_text
 from llmrec.errors import RequestError, UserError
-from llmrec.fusion import log_softmax
+from llmrec.numerics import log_softmax
 from llmrec.rank import top_k
 
 if TYPE_CHECKING:

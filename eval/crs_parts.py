@@ -16,9 +16,9 @@ from llmrec.catalog import Catalog
 from llmrec.eval.crs_data import RECOMMENDER, SEEKER, Cases, Dialogue, cases_of, tastes
 from llmrec.eval.crs_net import NetSettings, Trained, train_nets
 from llmrec.eval.crs_vectors import Vectors, context_text, said
-from llmrec.fusion import log_softmax
 from llmrec.interactions import Interactions
 from llmrec.neighbours import ItemKNN, NeighbourSettings, neighbours_of
+from llmrec.numerics import log_softmax
 from llmrec.rank import Rows, Scores
 from llmrec.scoring import TEXT_TEMPERATURE
 

@@ -29,9 +29,10 @@ from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.model import RecModel
 from llmrec.neighbours import item_counts, neighbours_of
+from llmrec.numerics import whitening
 from llmrec.pretrained import KIND, Pretrained, save_pretrained
 from llmrec.scoring import Scorer
-from llmrec.semid import SemanticIds, whitening
+from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
 from llmrec.trie import Trie, log_mass
 from llmrec.weights import BaseFiles, base_model

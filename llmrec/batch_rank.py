@@ -21,9 +21,10 @@ from llmrec.batch_input import Row
 from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
 from llmrec.filters import Filters
-from llmrec.fusion import FusedList, leaning, log_softmax
+from llmrec.fusion import FusedList, leaning
 from llmrec.interactions import Interactions
 from llmrec.narrow import relax
+from llmrec.numerics import log_softmax
 from llmrec.rank import top_k
 from llmrec.recommend import Recommender, Request
 from llmrec.scoring import TEXT_TEMPERATURE, Scorer, fixed_threads

@@ -102,13 +102,6 @@ def leaning(parts: Mapping[str, np.ndarray], known: np.ndarray) -> dict[str, np.
     }
 
 
-def log_softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """float32[b, n]: log-probabilities over the catalogue."""
-    x = scores.astype(np.float64) / temperature
-    x = x - x.max(axis=1, keepdims=True)
-    return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)), np.float32)
-
-
 def spread(rows: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
     """float32[n] from decoded rows int[m] and log-probabilities float[m]; the rest lies FLOOR below the worst."""
     low = float(scores.min()) - FLOOR if len(scores) else 0.0

@@ -19,9 +19,10 @@ from llmrec.bounded import branch_and_bound
 from llmrec.candidates import score
 from llmrec.decode import BEAM_WIDTH, beam_search, items
 from llmrec.embed import Embedder
-from llmrec.fusion import FusedList, Fusion, familiarity, leaning, log_softmax, spread
+from llmrec.fusion import FusedList, Fusion, familiarity, leaning, spread
 from llmrec.model import RecModel
 from llmrec.neighbours import ItemKNN
+from llmrec.numerics import log_softmax
 from llmrec.rank import Mask, top_k
 from llmrec.render import ItemRef, Message, Rendered, UserRef
 from llmrec.templates import Slot, fill, load

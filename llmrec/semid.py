@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from llmrec.artifacts import fingerprint_arrays
 from llmrec.errors import DataError
+from llmrec.numerics import whitening
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,21 +93,6 @@ def fuse(text: np.ndarray, collaborative: np.ndarray | None, text_dims: int, tex
     if collaborative is not None:
         parts.append(np.sqrt(1.0 - text_weight) * _whiten(collaborative, collaborative.shape[1]))
     return np.concatenate(parts, axis=1).astype(np.float32)
-
-
-def whitening(x: np.ndarray, dims: int) -> np.ndarray:
-    """float64[d, dims]: rotate centred vectors to principal axes, damp them, give rows a mean squared norm of one.
-
-    Damping by the square root of the standard deviation lies between raw vectors, where few axes decide everything, and
-    full whitening, where noise axes count as much as the first.
-    """
-    centred = np.asarray(x, np.float64) - np.mean(x, axis=0)
-    _, s, vt = np.linalg.svd(centred, full_matrices=False)
-    rotated = centred @ vt[:dims].T
-    # the sign of a singular vector is arbitrary and differs between LAPACK builds: fix it by the largest entry
-    sign = np.sign(rotated[np.abs(rotated).argmax(axis=0), np.arange(rotated.shape[1])])
-    out = vt[:dims].T * sign / np.sqrt(np.maximum(s[:dims], 1e-9))
-    return np.asarray(out / max(np.sqrt(((centred @ out) ** 2).sum(axis=1).mean()), 1e-12))
 
 
 def _whiten(x: np.ndarray, dims: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import nn
 
 from llmrec.errors import RecipeError
 from llmrec.interactions import Interactions
-from llmrec.semid import whitening
+from llmrec.numerics import whitening
 from llmrec.sequence import EncoderConfig, EncoderNet, SequenceEncoder, Towers
 from llmrec.softmax import cross_entropy, sampled_cross_entropy
 

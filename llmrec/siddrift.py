@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.errors import RequestError
-from llmrec.semid import SemanticIds, whitening
+from llmrec.numerics import whitening
+from llmrec.semid import SemanticIds
 
 FAR, RATIO, CROWDED, SHARE = 0.2, 1.25, 0.05, 0.2
 _EXPECTED = 0.05

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from llmrec.fusion import log_softmax
+from llmrec.numerics import log_softmax
 from llmrec.rank import Rows, Scores
 
 

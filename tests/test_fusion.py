@@ -12,9 +12,9 @@ from llmrec.fusion import (
     fit,
     fit_or_keep,
     leaning,
-    log_softmax,
     spread,
 )
+from llmrec.numerics import log_softmax
 
 
 def world(seed=0, b=400, n=30):

@@ -5,7 +5,7 @@ from conftest import make_encoder, make_ids, make_lm, make_model, make_tokenizer
 
 from llmrec.errors import WeightsError
 from llmrec.model import ModelConfig, RecModel
-from llmrec.semid import whitening
+from llmrec.numerics import whitening
 
 
 def test_word_table_and_head_stay_as_published(model):

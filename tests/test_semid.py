@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import DataError
-from llmrec.semid import fit, fuse, whitening
+from llmrec.numerics import whitening
+from llmrec.semid import fit, fuse
 
 
 def two_tastes(n=40, seed=0):
