@@ -6,8 +6,8 @@ from llmrec.fusion import (
     LEANING,
     POSITIVE,
     WELL_KNOWN,
+    FusedList,
     Fusion,
-    Listed,
     familiarity,
     fit,
     fit_or_keep,
@@ -86,9 +86,9 @@ def test_log_softmax_and_spread():
 def test_the_source_is_the_part_that_lifts_an_item_most_above_an_even_share():
     fusion = Fusion({"a": 1.0, "b": 0.5})
     shares = {"a": np.log([0.5, 0.1]).astype(np.float32), "b": np.log([0.2, 0.9]).astype(np.float32)}
-    found = Listed(np.array([4, 2]), np.zeros(2, np.float32), shares, fusion)
+    found = FusedList(np.array([4, 2]), np.zeros(2, np.float32), shares, fusion)
     assert found.sources(10) == ["a", "b"]
-    assert Listed(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, fusion).sources(10) == []
+    assert FusedList(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, fusion).sources(10) == []
 
 
 def test_a_part_lifts_by_familiarity_too_and_one_that_takes_away_lifts_nothing():
@@ -99,7 +99,7 @@ def test_a_part_lifts_by_familiarity_too_and_one_that_takes_away_lifts_nothing()
         "popularity": np.log([0.01, 0.01]).astype(np.float32),
         "profile*novelty": np.array([1.0, 0.0], np.float32),
     }
-    found = Listed(np.array([4, 2]), np.zeros(2, np.float32), shares, fusion)
+    found = FusedList(np.array([4, 2]), np.zeros(2, np.float32), shares, fusion)
     assert found.sources(10) == ["profile", "encoder"]
 
 
@@ -163,7 +163,7 @@ def test_weights_by_familiarity_are_weighed_against_what_would_be_served_without
 def test_a_list_has_sources_whatever_the_weights():
     shares = {"encoder": np.log([0.2, 0.1]).astype(np.float32), "popularity": np.log([0.1, 0.3]).astype(np.float32)}
     for weights in ({"encoder": 0.0, "popularity": 0.0}, {"encoder": -1.0, "popularity": 0.0}):
-        found = Listed(np.array([4, 2]), np.zeros(2, np.float32), shares, Fusion(weights)).sources(10)
+        found = FusedList(np.array([4, 2]), np.zeros(2, np.float32), shares, Fusion(weights)).sources(10)
         assert len(found) == 2 and set(found) <= shares.keys()
 
 
