@@ -118,22 +118,6 @@ def rank_each(
     return found
 
 
-def rank_all(
-    ranker: Ranker,
-    split: Split,
-    part: Part,
-    n_items: int,
-    k: int = 50,
-    seen_filtered: bool = True,
-    users: Rows | None = None,
-    batch: int = 64,
-    progress: Progress | None = None,
-) -> Lists:
-    """One ranker's lists over the whole catalogue, what is in the history allowed or not; see `rank_each`."""
-    condition = Condition(k, not_seen if seen_filtered else everything)
-    return rank_each([ranker], split, part, n_items, {"": condition}, users, batch, progress)[ranker.name][""]
-
-
 def _empty(users: Rows, targets: Rows, k: int) -> Lists:
     shape = (len(users), k)
     return Lists(users, targets, np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ranker_contract import RankerContract
 
 from llmrec.errors import RequestError
-from llmrec.rank import diversify, top_k, unseen
+from llmrec.rank import top_k, unseen
 
 
 class TestTopK(RankerContract):
@@ -87,49 +87,3 @@ def test_unseen():
 def test_unseen_refuses_rows_outside_the_catalogue(row):
     with pytest.raises(RequestError, match=f"row {row}; the catalogue has rows 0 to 3"):
         unseen([np.array([0, row])], 4)
-
-
-VECTORS = np.array([[1, 0], [1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
-LIST = np.array([[0, 1, 2, 3, -1]]), np.array([[4.0, 3.0, 2.0, 1.0, -np.inf]], dtype=np.float32)
-
-
-def test_diversify_weight_zero_keeps_the_list():
-    rows, scores = diversify(*LIST, VECTORS, 4, 0.0)
-    assert rows.tolist() == [[0, 1, 2, 3]] and scores.tolist() == [[4.0, 3.0, 2.0, 1.0]]
-
-
-def test_diversify_worked_by_hand():
-    # Relevance 1, 2/3, 1/3, 0. After row 0: row 1 is worth .5 * 2/3 - .5 * 1 < row 2 with .5 * 1/3 - .5 * 0.
-    rows, scores = diversify(*LIST, VECTORS, 6, 0.5)
-    assert rows.tolist() == [[0, 2, 1, 3, -1, -1]]
-    assert scores[0, :4].tolist() == [4.0, 2.0, 3.0, 1.0] and np.isneginf(scores[0, 4:]).all()
-
-
-def test_diversify_lowers_similarity_and_keeps_the_items():
-    rng = np.random.default_rng(1)
-    vectors = rng.normal(size=(60, 5)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows, scores = top_k(vectors[:8] @ vectors.T, 40)
-    same, _ = diversify(rows, scores, vectors, 40, 0.7)
-    assert (np.sort(same) == np.sort(rows)).all()
-    assert (same[:, 0] == rows[:, 0]).all()
-
-    def alike(lists):
-        return np.mean([(vectors[line] @ vectors[line].T)[np.triu_indices(10, 1)].mean() for line in lists[:, :10]])
-
-    assert alike(same) < alike(rows) - 0.1
-    alone, _ = diversify(rows[3:4], scores[3:4], vectors, 40, 0.7)
-    assert (alone[0] == same[3]).all()
-
-
-def test_diversify_of_an_empty_list_and_of_equal_scores():
-    rows, _ = diversify(np.full((1, 3), -1), np.full((1, 3), -np.inf, np.float32), VECTORS, 2, 0.5)
-    assert rows.tolist() == [[-1, -1]]
-    rows, _ = diversify(np.array([[0, 1, 2]]), np.ones((1, 3), np.float32), VECTORS, 3, 0.5)
-    assert rows.tolist() == [[0, 2, 1]]
-
-
-@pytest.mark.parametrize(("k", "weight", "says"), [(0, 0.5, "k is 0"), (1, 1.5, "1.5"), (1, -0.1, "-0.1")])
-def test_diversify_refuses(k, weight, says):
-    with pytest.raises(RequestError, match=says):
-        diversify(*LIST, VECTORS, k, weight)
