@@ -12,7 +12,7 @@ from llmrec.errors import RequestError
 from llmrec.eval.accuracy import conditions, evaluate, measure, tabulate
 from llmrec.eval.accuracy_table import print_table
 from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, item_counts
-from llmrec.eval.lists import rank_all, rank_each, target_users
+from llmrec.eval.lists import Condition, everything, not_seen, rank_each, target_users
 from llmrec.eval.metrics import paired_ps
 from llmrec.eval.protocol import provenance, write_result
 from llmrec.interactions import Interactions, by_time, leave_one_out
@@ -56,6 +56,12 @@ def oracle(split, part="test"):
 def rankers():
     train = SPLIT.train
     return [Popularity(item_counts(train, N)), ItemKNN(train, N), oracle(SPLIT)]
+
+
+def rank_all(ranker, split, part, n_items, k=50, seen_filtered=True, users=None, batch=64):
+    """One ranker's lists over the whole catalogue."""
+    condition = Condition(k, not_seen if seen_filtered else everything)
+    return rank_each([ranker], split, part, n_items, {"": condition}, users, batch)[ranker.name][""]
 
 
 def test_the_table_equals_a_loop_over_users():
