@@ -12,7 +12,7 @@ from llmrec.app.cli_data import data
 from llmrec.app.cli_export import card, export, export_traffic, push
 from llmrec.app.cli_feedback import feedback
 from llmrec.app.cli_items import add, drift
-from llmrec.app.cli_print import Json, print_table, print_values
+from llmrec.app.cli_print import Json, echo, print_table, print_values, replace_unknown_characters
 from llmrec.app.cli_rank import rank
 from llmrec.app.cli_refresh import items, refresh
 from llmrec.errors import Interrupted, RequestError, UserError
@@ -43,6 +43,7 @@ Model = Annotated[Path | None, typer.Option(help="Model directory; the shipped m
 
 def main() -> None:
     """Run the command: a mistake of the person's is one line on stderr and exit code 2."""
+    replace_unknown_characters()
     try:
         app()
     except UserError as error:
@@ -50,7 +51,7 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
     except Interrupted as stopped:
-        typer.echo(str(stopped), err=True)
+        echo(str(stopped), err=True)
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -114,7 +115,7 @@ def recommend(
     known = recommender.history_of(user) if user else ()
     request, notices = request_for(catalog, (*known, *named), message, k)
     for notice in notices:
-        typer.echo(f"note: {notice}", err=True)
+        echo(f"note: {notice}", err=True)
     rows = item_rows(catalog, recommender.recommend(request))
     if as_json:
         print_values({"items": rows}, True)
@@ -224,9 +225,9 @@ def chat(
     from llmrec.app.server import serve
     from llmrec.recommend import Recommender
 
-    typer.echo("loading the model", err=True)
+    echo("loading the model", err=True)
     recommender = Recommender.from_pretrained(settings.model)
-    typer.echo(f"llmrec is at http://{settings.host}:{settings.port} (Ctrl+C ends it)", err=True)
+    echo(f"llmrec is at http://{settings.host}:{settings.port} (Ctrl+C ends it)", err=True)
     serve(recommender, settings, listener)
 
 
@@ -241,13 +242,13 @@ def doctor(as_json: Json = False) -> None:
     else:
         for one in findings:
             advice = f" -> {one.advice}" if one.advice else ""
-            typer.echo(f"{'OK     ' if one.ok else 'MISSING'} {one.name}: {one.found}{advice}")
+            echo(f"{'OK     ' if one.ok else 'MISSING'} {one.name}: {one.found}{advice}")
     if not all(one.ok for one in findings):
         raise typer.Exit(1)
 
 
 def _fail(message: str) -> None:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(MISUSE)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmrec.app.cli_print import Json, print_values
+from llmrec.app.cli_print import Json, echo, print_values
 from llmrec.errors import RequestError
 
 data = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
@@ -171,7 +171,7 @@ def check(
     else:
         print_values(found.numbers, False)
         for one in found.findings:
-            typer.echo(f"{one.level}: {one.text} [{one.name}]")
+            echo(f"{one.level}: {one.text} [{one.name}]")
     if found.errors or (strict and found.findings):
         raise typer.Exit(1)
 

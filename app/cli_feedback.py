@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from llmrec.app.cli_print import Json, echo, print_values
 from llmrec.errors import UserError
 
 feedback = typer.Typer(help="Look at what visitors reacted to, or export it.", no_args_is_help=True)
@@ -30,13 +31,13 @@ def export(
     catalog = open_data(data)[0] if data else None
     rows = [one.values() for one in pairs(reactions(_path(file)), catalog)]
     write_bytes_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    typer.echo(f"{len(rows)} preference pairs in {out}")
+    echo(f"{len(rows)} preference pairs in {out}")
 
 
 @feedback.command(epilog="Example: llmrec feedback show")
 def show(
     file: File = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Count reactions, visitors, lists, and how many reactions come with words."""
     from llmrec.app.feedback import reactions
@@ -49,11 +50,7 @@ def show(
         "with_words": sum(one.words is not None for one in found),
         **dict(sorted(Counter(one.reaction for one in found).items())),
     }
-    if as_json:
-        typer.echo(json.dumps(counts, indent=2))
-    else:
-        for name, count in counts.items():
-            typer.echo(f"{name.replace('_', ' ')}: {count}")
+    print_values(counts, as_json)
 
 
 def _path(given: Path | None) -> Path:

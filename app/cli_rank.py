@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.app.cli_print import Json, echo, print_json
 from llmrec.errors import Interrupted, RequestError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def rank(
     ] = "float32",
     ray: Annotated[bool, typer.Option("--ray", help="Run as a Ray Data job.")] = False,
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Rank items for a file of requests: users, histories, wishes in words, given candidates, similar items.
 
@@ -56,9 +57,9 @@ def rank(
     settings = Settings(model, data, k, (int(numbers[1]), int(numbers[2])), strict, part, restart, products)
     report = _watched(input, output, settings, _runner(workers, ray, address))
     if as_json:
-        typer.echo(_json(report, output))
+        print_json(_values(report, output))
     else:
-        typer.echo(_words(report, output))
+        echo(_words(report, output))
 
 
 def _runner(workers: int | None, ray: bool, address: str | None) -> Runner:
@@ -113,8 +114,6 @@ def _words(report: Report, output: Path) -> str:
     return "\n".join([*lines, *(["left out: " + ", ".join(counted)] if counted else [])])
 
 
-def _json(report: Report, output: Path) -> str:
-    import json
-
+def _values(report: Report, output: Path) -> dict[str, object]:
     values = {"output": str(output), "requests": report.requests, "resumed": report.resumed, "rows": report.answers}
-    return json.dumps({**values, "left_out": dict(sorted(report.counts.items()))}, indent=2)
+    return {**values, "left_out": dict(sorted(report.counts.items()))}
