@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, get_int_from_env
 
 from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import EngineSettings
@@ -41,6 +41,14 @@ def accelerator_for(engine: EngineSettings, say: Say = lambda line: None) -> Acc
     if accelerator.num_processes == 1 and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         say("accelerate started one process: on CPUs use ACCELERATE_USE_CPU=true accelerate launch --multi_gpu")
     return accelerator
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of a distributed run, or the only one; asked before accelerate starts.
+
+    The names are those that accelerate reads itself: of torchrun and `accelerate launch`, and of three kinds of MPI.
+    """
+    return get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"], 0) == 0
 
 
 def load_for_training(base: BaseFiles, engine: EngineSettings) -> tuple[Any, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from llmrec.finetune import preflight, stages
 from llmrec.finetune.bases import locate
 from llmrec.finetune.card import model_card
 from llmrec.finetune.crossfit import out_of_fold
-from llmrec.finetune.engine import accelerator_for, load_for_training
+from llmrec.finetune.engine import accelerator_for, is_first_process, load_for_training
 from llmrec.finetune.fusing import fit_fusions
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.run import fine_tune
 from llmrec.finetune.stages import Inputs
 from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, leave_one_out
+from llmrec.locks import held
 from llmrec.model import RecModel
 from llmrec.neighbours import item_counts, neighbours_of
 from llmrec.pretrained import KIND, Pretrained, save_pretrained
@@ -60,19 +62,20 @@ def run(
     preflight.check(recipe, catalog, leave_one_out(interactions), found.config, found.tokenizer, Path(out_dir), work)
     console = Console(stderr=True)
     start = time.monotonic()
-    main = int(os.environ.get("RANK", "0")) == 0
+    main = is_first_process()
 
     def say(line: str) -> None:
         if main:
             console.print(f"[{time.monotonic() - start:6.0f} s] {line}", highlight=False, markup=False)
 
-    base = base_model(recipe.base)
     if recipe.embedder != MiniLM.name:
         raise RecipeError(f"no embedder '{recipe.embedder}'; there is: {MiniLM.name}")
     name = datasets.short_name(data_dir)
-    loaded = load_for_training(base, recipe.engine)
     places = Places(Path(out_dir), work, tensorboard, name)
-    build(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)
+    with locked(places):
+        base = base_model(recipe.base)
+        loaded = load_for_training(base, recipe.engine)
+        build(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,20 @@ class Places:
     work: Path
     board: Path | None = None
     data: str = ""
+
+
+@contextmanager
+def locked(places: Places) -> Iterator[None]:
+    """Keep other runs out of both directories; the processes of one distributed run share what the first one holds.
+
+    Raises:
+        ArtifactError: another process is writing to one of them.
+    """
+    if not is_first_process():
+        yield
+        return
+    with held(places.out, "training into"), held(places.work, "training in", "--work"):
+        yield
 
 
 def build(

@@ -9,7 +9,6 @@ not depend on how the requests were cut.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -28,6 +27,7 @@ from llmrec import batch_input
 from llmrec.artifacts import fingerprint_bytes, write_bytes_atomic, write_json_atomic
 from llmrec.batch_rank import BatchRanker, Ids, one_thread, resolve
 from llmrec.errors import ArtifactError, DataError, RequestError
+from llmrec.locks import held
 from llmrec.packed import Products
 
 FORMAT = 1
@@ -127,20 +127,10 @@ def opened(job: Job, restart: bool = False) -> Iterator[None]:
     output = Path(job.output)
     if output.is_dir():
         raise ArtifactError(f"{output} is a directory; --output is a Parquet file to write")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    job.work.mkdir(exist_ok=True)
-    lock = os.open(job.work, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArtifactError(
-                f"another process is ranking into {output}; wait for it, or give another --output"
-            ) from None
+    with held(output, "ranking into", "--output"):
+        job.work.mkdir(exist_ok=True)
         _take_up(job, restart)
         yield
-    finally:
-        os.close(lock)
 
 
 def _take_up(job: Job, restart: bool) -> None:
@@ -226,7 +216,8 @@ def finish(job: Job) -> Counter[str]:
 
 def tidy(job: Job) -> None:
     """Remove what a kill between the output's rename and the removal of the parts has left."""
-    shutil.rmtree(job.work, ignore_errors=True)
+    with held(Path(job.output), "ranking into", "--output"):
+        shutil.rmtree(job.work, ignore_errors=True)
 
 
 def _grouped(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
