@@ -24,14 +24,16 @@ def export(
 ) -> None:
     """Write preference pairs for training: liked before disliked, and before what was passed over above it."""
     from llmrec.app.feedback import reactions
-    from llmrec.app.preferences import pairs
+    from llmrec.app.preferences import pairs, why_none
     from llmrec.artifacts import write_bytes_atomic
     from llmrec.datasets import open_data
 
     catalog = open_data(data)[0] if data else None
-    rows = [one.values() for one in pairs(reactions(_path(file)), catalog)]
+    path = _path(file)
+    found = list(reactions(path))
+    rows = [one.values() for one in pairs(found, catalog)]
     write_bytes_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    echo(f"{len(rows)} preference pairs in {out}")
+    echo(f"{len(rows)} preference pairs in {out}" + ("" if rows else f": {why_none(found)} (read from {path})"))
 
 
 @feedback.command(epilog="Example: llmrec feedback show")
@@ -58,5 +60,8 @@ def _path(given: Path | None) -> Path:
 
     path = given or load().feedback
     if path == "off":
-        raise UserError("feedback is off in the settings: name the file with --file")
+        raise UserError(
+            "feedback is off in the settings (LLMREC_FEEDBACK or feedback in the configuration file), so nothing was "
+            "kept: name an earlier file with --file"
+        )
     return Path(path)
