@@ -136,7 +136,7 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure this many users; all: a like share."),
+        typer.Option(min=1, help="Measure, and tune baselines on, this many users; all: a like share."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Files of the language benchmarks, for retention.")] = None,
     split: Annotated[str, typer.Option(help="How accuracy holds items out: loo (last of each user) or time.")] = "loo",
@@ -159,11 +159,14 @@ def evaluate(
         Path | None,
         typer.Option(help="Another model, for semantic-ids: which of both ranks validation items better."),
     ] = None,
+    baselines: Annotated[
+        str | None, typer.Option(help="Rows of accuracy beside the model's: a,b or none; all if left out.")
+    ] = None,
 ) -> None:
     """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
     from llmrec.eval.run import run
 
-    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside)
+    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside, baselines)
 
 
 @app.command(epilog="Example: llmrec bench --quick --out results")
