@@ -14,6 +14,8 @@ from llmrec.app.cli_feedback import feedback
 from llmrec.app.cli_items import add, drift
 from llmrec.app.cli_print import Json, echo, print_table, print_values, replace_unknown_characters
 from llmrec.app.cli_rank import rank
+from llmrec.app.cli_recipe import Changes
+from llmrec.app.cli_recipe import recipe as recipes
 from llmrec.app.cli_refresh import items, refresh
 from llmrec.errors import Interrupted, RequestError, UserError
 
@@ -29,6 +31,7 @@ app = typer.Typer(
 app.add_typer(data, name="data")
 app.command(epilog="Example: llmrec rank --input requests.jsonl --output ranked.parquet")(rank)
 app.add_typer(items, name="items")
+app.add_typer(recipes, name="recipe")
 items.command(epilog="Example: llmrec items drift --model my-model --items new.csv --category genre")(drift)
 items.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
 app.command(epilog="Example: llmrec refresh --model my-model --data new-data --out my-model")(refresh)
@@ -67,6 +70,10 @@ def train(
     work: Annotated[Path | None, typer.Option(help="Where stages and checkpoints go; beside --out if unset.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from earlier checkpoints of the same run.")] = True,
     tensorboard: Annotated[Path | None, typer.Option(help="Write TensorBoard events to this directory, too.")] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="Log to this project of Weights & Biases, too.", metavar="PROJECT")
+    ] = None,
+    changes: Changes = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan; train nothing.")] = False,
     gpu: Annotated[str | None, typer.Option(help="Plan for this GPU instead of a table of them.")] = None,
     tflops: Annotated[float | None, typer.Option(help="Plan for a device with this dense peak in TFLOP/s.")] = None,
@@ -77,11 +84,16 @@ def train(
     if not dry_run and (gpu or tflops or vram or as_json):
         raise RequestError("--gpu, --tflops, --vram and --json belong to --dry-run: training runs on this machine")
     if dry_run:
+        from llmrec.finetune.trackers import Trackers
+
+        Trackers(tensorboard, wandb).check()
         from llmrec.finetune.gpus import gpu_named
         from llmrec.finetune.plan import dry_run as plan
         from llmrec.finetune.plan_table import print_plan
 
-        laid_out = plan(data, recipe, out, work, gpu_named(gpu, tflops, vram), elsewhere=bool(gpu or tflops))
+        laid_out = plan(
+            data, recipe, out, work, gpu_named(gpu, tflops, vram), elsewhere=bool(gpu or tflops), changes=changes or ()
+        )
         if as_json:
             print_values(laid_out, True)
         else:
@@ -89,7 +101,7 @@ def train(
         return
     from llmrec.finetune.train import run
 
-    run(data, recipe, out, resume=resume, work=work, tensorboard=tensorboard)
+    run(data, recipe, out, resume=resume, work=work, tensorboard=tensorboard, wandb=wandb, changes=changes or ())
 
 
 @app.command(epilog='Example: llmrec recommend --items "Toy Story (1995)|Aladdin" --message "no sequels" -k 5')

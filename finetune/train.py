@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from llmrec.finetune.fusing import fit_fusions
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.run import fine_tune
 from llmrec.finetune.stages import Inputs
+from llmrec.finetune.trackers import NO_TRACKERS, Trackers
 from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, leave_one_out
 from llmrec.locks import held
@@ -46,14 +47,20 @@ def run(
     resume: bool = True,
     work: Path | None = None,
     tensorboard: Path | None = None,
+    wandb: str | None = None,
+    changes: Sequence[str] = (),
 ) -> None:
     """Train a model directory from prepared data. Without `resume`, earlier fine-tuning checkpoints are ignored.
+
+    `changes` are `key=value` texts that win over the recipe; `tensorboard` and `wandb` are those of `Trackers`.
 
     Raises:
         UserError: anything wrong with data, recipe, weights or artifacts, before any training starts.
         Interrupted: asked to stop; what was done is kept.
     """
-    recipe = load_recipe(recipe_path)
+    recipe = load_recipe(recipe_path, changes)
+    trackers = Trackers(tensorboard, wandb, Path(out_dir).resolve().name)
+    trackers.check()
     check_replaceable(Path(out_dir), KIND)
     catalog, interactions = datasets.open_data(data_dir)
     datacheck.refuse_errors(catalog, interactions)
@@ -71,7 +78,7 @@ def run(
     if recipe.embedder != MiniLM.name:
         raise RecipeError(f"no embedder '{recipe.embedder}'; there is: {MiniLM.name}")
     name = datasets.short_name(data_dir)
-    places = Places(Path(out_dir), work, tensorboard, name)
+    places = Places(Path(out_dir), work, trackers, name)
     with locked(places):
         base = base_model(recipe.base)
         loaded = load_for_training(base, recipe.engine)
@@ -85,13 +92,13 @@ class Places:
     Attributes:
         out: the model directory.
         work: stages and training checkpoints.
-        board: TensorBoard events, None for none.
+        trackers: where metrics go beside `work`.
         data: the name or directory of the data, kept in the model.
     """
 
     out: Path
     work: Path
-    board: Path | None = None
+    trackers: Trackers = NO_TRACKERS
     data: str = ""
 
 
@@ -126,7 +133,7 @@ def build(
     """
     split = leave_one_out(interactions)
     inputs = Inputs(catalog, split, recipe, places.work, say)
-    accelerator = accelerator_for(recipe.engine, say)
+    accelerator = accelerator_for(recipe.engine, say, places.trackers)
     with accelerator.main_process_first():
         text = stages.text_vectors(inputs, embedder)
         trained = stages.encoder(inputs, text)
@@ -137,7 +144,7 @@ def build(
     prior = log_mass(counts)
     model = fresh_model(recipe, loaded_base, ids, trained)
     trie = Trie(ids.codes, ids.size, prior)
-    state = fine_tune(inputs, model, trie, base, resume, places.board, accelerator, vectors)
+    state = fine_tune(inputs, model, trie, base, resume, places.trackers, accelerator, vectors)
     neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
     window, likeness = recipe.traffic.window, recipe.profile
     scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, window, likeness=likeness, counts=counts)
