@@ -53,7 +53,8 @@ def is_first_process() -> bool:
 
     The names are those that accelerate reads itself: of torchrun and `accelerate launch`, and of three kinds of MPI.
     """
-    return get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"], 0) == 0
+    names = ["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"]
+    return int(get_int_from_env(names, 0)) == 0
 
 
 def load_for_training(base: BaseFiles, engine: EngineSettings) -> tuple[Any, Any]:
