@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrec.app.api import request_for
-from llmrec.batch_input import Row, rows
+from llmrec.batch_input import KINDS, Row, rows
 from llmrec.batch_rank import Ids, resolve
 from llmrec.errors import RequestError
 
 if TYPE_CHECKING:
     from llmrec.recommend import Recommendation, Recommender, Request
 
-ENDINGS = (".jsonl", ".ndjson", ".parquet", ".pq")
 MOST_FILES, MOST_BYTES, MOST_ROWS, MOST_SECONDS = 200, 20 * 2**20, 200, 120.0
 K = 10
 _TELL = 0.5  # seconds between two reports of progress
@@ -62,7 +61,7 @@ def listed(folder: Path | None) -> list[str]:
     """Names of the files that may be chosen, sorted; none without a folder."""
     if folder is None or not folder.is_dir():
         return []
-    found = (entry for entry in folder.iterdir() if entry.suffix in ENDINGS and entry.name[0] != ".")
+    found = (entry for entry in folder.iterdir() if entry.suffix.lower() in KINDS and entry.name[0] != ".")
     plain = (entry for entry in found if entry.is_file() and not entry.is_symlink())
     return sorted(entry.name for entry in plain if 0 < entry.stat().st_size <= MOST_BYTES)[:MOST_FILES]
 

@@ -12,8 +12,10 @@ from llmrec.app.cli_data import data
 from llmrec.app.cli_export import card, export, export_traffic, push
 from llmrec.app.cli_feedback import feedback
 from llmrec.app.cli_items import add, drift
-from llmrec.app.cli_print import Json, print_table, print_values
+from llmrec.app.cli_print import Json, echo, print_table, print_values, replace_unknown_characters
 from llmrec.app.cli_rank import rank
+from llmrec.app.cli_recipe import Changes
+from llmrec.app.cli_recipe import recipe as recipes
 from llmrec.app.cli_refresh import items, refresh
 from llmrec.errors import Interrupted, RequestError, UserError
 
@@ -29,6 +31,7 @@ app = typer.Typer(
 app.add_typer(data, name="data")
 app.command(epilog="Example: llmrec rank --input requests.jsonl --output ranked.parquet")(rank)
 app.add_typer(items, name="items")
+app.add_typer(recipes, name="recipe")
 items.command(epilog="Example: llmrec items drift --model my-model --items new.csv --category genre")(drift)
 items.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
 app.command(epilog="Example: llmrec refresh --model my-model --data new-data --out my-model")(refresh)
@@ -43,6 +46,7 @@ Model = Annotated[Path | None, typer.Option(help="Model directory; the shipped m
 
 def main() -> None:
     """Run the command: a mistake of the person's is one line on stderr and exit code 2."""
+    replace_unknown_characters()
     try:
         app()
     except UserError as error:
@@ -50,7 +54,7 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
     except Interrupted as stopped:
-        typer.echo(str(stopped), err=True)
+        echo(str(stopped), err=True)
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -66,6 +70,10 @@ def train(
     work: Annotated[Path | None, typer.Option(help="Where stages and checkpoints go; beside --out if unset.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from earlier checkpoints of the same run.")] = True,
     tensorboard: Annotated[Path | None, typer.Option(help="Write TensorBoard events to this directory, too.")] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="Log to this project of Weights & Biases, too.", metavar="PROJECT")
+    ] = None,
+    changes: Changes = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan; train nothing.")] = False,
     gpu: Annotated[str | None, typer.Option(help="Plan for this GPU instead of a table of them.")] = None,
     tflops: Annotated[float | None, typer.Option(help="Plan for a device with this dense peak in TFLOP/s.")] = None,
@@ -76,11 +84,16 @@ def train(
     if not dry_run and (gpu or tflops or vram or as_json):
         raise RequestError("--gpu, --tflops, --vram and --json belong to --dry-run: training runs on this machine")
     if dry_run:
+        from llmrec.finetune.trackers import Trackers
+
+        Trackers(tensorboard, wandb).check()
         from llmrec.finetune.gpus import gpu_named
         from llmrec.finetune.plan import dry_run as plan
         from llmrec.finetune.plan_table import print_plan
 
-        laid_out = plan(data, recipe, out, work, gpu_named(gpu, tflops, vram), elsewhere=bool(gpu or tflops))
+        laid_out = plan(
+            data, recipe, out, work, gpu_named(gpu, tflops, vram), elsewhere=bool(gpu or tflops), changes=changes or ()
+        )
         if as_json:
             print_values(laid_out, True)
         else:
@@ -88,7 +101,7 @@ def train(
         return
     from llmrec.finetune.train import run
 
-    run(data, recipe, out, resume=resume, work=work, tensorboard=tensorboard)
+    run(data, recipe, out, resume=resume, work=work, tensorboard=tensorboard, wandb=wandb, changes=changes or ())
 
 
 @app.command(epilog='Example: llmrec recommend --items "Toy Story (1995)|Aladdin" --message "no sequels" -k 5')
@@ -114,7 +127,7 @@ def recommend(
     known = recommender.history_of(user) if user else ()
     request, notices = request_for(catalog, (*known, *named), message, k)
     for notice in notices:
-        typer.echo(f"note: {notice}", err=True)
+        echo(f"note: {notice}", err=True)
     rows = item_rows(catalog, recommender.recommend(request))
     if as_json:
         print_values({"items": rows}, True)
@@ -135,7 +148,7 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure this many users; all: a like share."),
+        typer.Option(min=1, help="Measure, and tune baselines on, this many users; all: a like share."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Files of the language benchmarks, for retention.")] = None,
     split: Annotated[str, typer.Option(help="How accuracy holds items out: loo (last of each user) or time.")] = "loo",
@@ -158,11 +171,14 @@ def evaluate(
         Path | None,
         typer.Option(help="Another model, for semantic-ids: which of both ranks validation items better."),
     ] = None,
+    baselines: Annotated[
+        str | None, typer.Option(help="Rows of accuracy beside the model's: a,b or none; all if left out.")
+    ] = None,
 ) -> None:
     """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
     from llmrec.eval.run import run
 
-    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside)
+    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside, baselines)
 
 
 @app.command(epilog="Example: llmrec bench --quick --out results")
@@ -224,9 +240,9 @@ def chat(
     from llmrec.app.server import serve
     from llmrec.recommend import Recommender
 
-    typer.echo("loading the model", err=True)
+    echo("loading the model", err=True)
     recommender = Recommender.from_pretrained(settings.model)
-    typer.echo(f"llmrec is at http://{settings.host}:{settings.port} (Ctrl+C ends it)", err=True)
+    echo(f"llmrec is at http://{settings.host}:{settings.port} (Ctrl+C ends it)", err=True)
     serve(recommender, settings, listener)
 
 
@@ -241,13 +257,13 @@ def doctor(as_json: Json = False) -> None:
     else:
         for one in findings:
             advice = f" -> {one.advice}" if one.advice else ""
-            typer.echo(f"{'OK     ' if one.ok else 'MISSING'} {one.name}: {one.found}{advice}")
+            echo(f"{'OK     ' if one.ok else 'MISSING'} {one.name}: {one.found}{advice}")
     if not all(one.ok for one in findings):
         raise typer.Exit(1)
 
 
 def _fail(message: str) -> None:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(MISUSE)
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from llmrec.app.cli_print import Json, print_values
+from llmrec.app.cli_print import Json, echo, print_values
 from llmrec.errors import RequestError
+from llmrec.locks import held
 
 data = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
 
@@ -70,12 +71,12 @@ def prepare(
     if source == "table":
         if path is not None:
             raise RequestError("--path is for other sources; a table source takes --items and --interactions")
-        found = _own_tables(flags, mapping, strict)
     else:
         _no_table_flags(source, flags, mapping, strict)
-        found = sources.read(source, _files(source, path))
-    catalog, log, report = found
-    sources.save_data(out, catalog, log, report)
+        path = _files(source, path)
+    with held(out, "preparing"):
+        catalog, log, report = sources.read(source, path) if path else _own_tables(flags, mapping, strict)
+        sources.save_data(out, catalog, log, report)
     counts, dropped = dict(report.counts), dict(report.dropped)
     print_values({"out": str(out), "counts": counts, "dropped": dropped, "notes": list(report.notes)}, as_json)
 
@@ -145,9 +146,10 @@ def append(
     sources.check_place(out)
     columns = {"file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event}
     meaning = load_mapping(mapping, {"interactions": columns, "events": _weights(weight or [])})
-    catalog, known = open_data(directory)
-    _, log, report = append_table(catalog, known, meaning, strict)
-    sources.save_data(out, catalog, log, report)
+    with held(out, "appending to"):
+        catalog, known = open_data(directory)
+        _, log, report = append_table(catalog, known, meaning, strict)
+        sources.save_data(out, catalog, log, report)
     counts = {**report.counts, "new": len(log) - len(known)}
     print_values(
         {"out": str(out), "counts": counts, "dropped": dict(report.dropped), "notes": list(report.notes)}, as_json
@@ -171,7 +173,7 @@ def check(
     else:
         print_values(found.numbers, False)
         for one in found.findings:
-            typer.echo(f"{one.level}: {one.text} [{one.name}]")
+            echo(f"{one.level}: {one.text} [{one.name}]")
     if found.errors or (strict and found.findings):
         raise typer.Exit(1)
 

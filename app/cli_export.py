@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmrec.app.cli_print import Json, print_values
+from llmrec.app.cli_print import Json, echo, print_values
 from llmrec.errors import RequestError
 
 Results = Annotated[Path | None, typer.Option(help="Directory of result files, for the card.")]
@@ -57,7 +57,7 @@ def push(
 
     path = _model(model)
     found = _results(path, results)
-    typer.echo(push_to_hub(path, repo, with_data=with_data, base=base, results=found, private=private, message=message))
+    echo(push_to_hub(path, repo, with_data=with_data, base=base, results=found, private=private, message=message))
 
 
 def card(
@@ -71,7 +71,7 @@ def card(
     path = _model(model)
     text = fill_card((path / "README.md").read_text(encoding="utf-8"), _results(path, results))
     if out is None:
-        typer.echo(text)
+        echo(text)
     else:
         save_card(out, text)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from llmrec.app.cli_print import Json, echo, print_values
 from llmrec.errors import UserError
 
 feedback = typer.Typer(help="Look at what visitors reacted to, or export it.", no_args_is_help=True)
@@ -23,20 +24,22 @@ def export(
 ) -> None:
     """Write preference pairs for training: liked before disliked, and before what was passed over above it."""
     from llmrec.app.feedback import reactions
-    from llmrec.app.preferences import pairs
+    from llmrec.app.preferences import pairs, why_none
     from llmrec.artifacts import write_bytes_atomic
     from llmrec.datasets import open_data
 
     catalog = open_data(data)[0] if data else None
-    rows = [one.values() for one in pairs(reactions(_path(file)), catalog)]
+    path = _path(file)
+    found = list(reactions(path))
+    rows = [one.values() for one in pairs(found, catalog)]
     write_bytes_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    typer.echo(f"{len(rows)} preference pairs in {out}")
+    echo(f"{len(rows)} preference pairs in {out}" + ("" if rows else f": {why_none(found)} (read from {path})"))
 
 
 @feedback.command(epilog="Example: llmrec feedback show")
 def show(
     file: File = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Count reactions, visitors, lists, and how many reactions come with words."""
     from llmrec.app.feedback import reactions
@@ -49,11 +52,7 @@ def show(
         "with_words": sum(one.words is not None for one in found),
         **dict(sorted(Counter(one.reaction for one in found).items())),
     }
-    if as_json:
-        typer.echo(json.dumps(counts, indent=2))
-    else:
-        for name, count in counts.items():
-            typer.echo(f"{name.replace('_', ' ')}: {count}")
+    print_values(counts, as_json)
 
 
 def _path(given: Path | None) -> Path:
@@ -61,5 +60,8 @@ def _path(given: Path | None) -> Path:
 
     path = given or load().feedback
     if path == "off":
-        raise UserError("feedback is off in the settings: name the file with --file")
+        raise UserError(
+            "feedback is off in the settings (LLMREC_FEEDBACK or feedback in the configuration file), so nothing was "
+            "kept: name an earlier file with --file"
+        )
     return Path(path)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmrec.app.cli_print import Json, print_values
+from llmrec.app.cli_print import Json, echo, print_json, print_values
 from llmrec.errors import RequestError
 
 if TYPE_CHECKING:
     from llmrec.catalog import Item
+    from llmrec.siddrift import Drift
 
 Mapping = Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")]
 ItemId = Annotated[str | None, typer.Option(help="Column of ids (item_id).")]
@@ -69,9 +71,28 @@ def drift(
 
     new = _read(mapping, items, id=item_id, title=title, text=text, category=category, number=number)
     found = drift_of(model, new, data)
-    print_values(asdict(found), as_json)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        echo("\n".join(_told(found)))
     if found.rebuild:
         raise typer.Exit(1)
+
+
+def _told(found: Drift) -> Iterator[str]:
+    """A report of drift, line by line."""
+    from llmrec.siddrift import ENOUGH
+
+    yield f"new items: {found.items}, beside {found.known} that the code book was made for"
+    yield f"error that the code book leaves: {found.error_new:.2f} on new items, {found.error_known:.2f} on known ones"
+    yield f"farther than 95 % of the known items: {found.far_share:.0%} of the new ones; 5 % are to be expected"
+    yield f"nearest first code full: {found.crowded_share:.0%} of the new items"
+    yield f"free paths: {found.free_share:.1%}"
+    if not found.enough:
+        yield f"too few to tell: shares and means of fewer than {ENOUGH} new items say little, and decide nothing here"
+    for reason in found.reasons:
+        yield f"reason to rebuild: {reason}"
+    yield "rebuild: yes, run llmrec train" if found.rebuild else "rebuild: no, llmrec items add will do"
 
 
 def _read(mapping: Path | None, file: str, **columns: str | None) -> list[Item]:

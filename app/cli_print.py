@@ -1,8 +1,13 @@
-"""How the command line prints: a line a value, a table, or JSON."""
+"""How the command line prints: lines, a line a value, a table, or JSON, on consoles of any encoding.
+
+Old consoles and some build servers know Latin-1 or ASCII alone. What they cannot show is replaced, in JSON escaped.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -11,15 +16,56 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+def replace_unknown_characters() -> None:
+    """Let both streams write `?` for what their encoding lacks; the default is to raise an error.
+
+    This covers `print`, rich's tables and progress bars, and the lines of `logging`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a line, to stderr with `err`.
+
+    Instead of `typer.echo`, which writes UTF-8 to a stream whose encoding is ASCII.
+    """
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print indented JSON; where stdout lacks one of its characters, all that are not ASCII are escaped."""
+    text = json.dumps(values, ensure_ascii=False, indent=2, default=str)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(values, ensure_ascii=True, indent=2, default=str)
+    echo(text)
+
+
 def print_values(values: Mapping[str, Any], as_json: bool) -> None:
     """Print a line a value; with `as_json` the mapping as indented JSON."""
     if as_json:
-        typer.echo(json.dumps(values, ensure_ascii=False, indent=2, default=str))
+        print_json(values)
         return
     for name, value in values.items():
-        words = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else value
-        words = "; ".join(map(str, words)) if isinstance(words, list) else words
-        typer.echo(f"{name.replace('_', ' ')}: {words}")
+        echo(f"{name.replace('_', ' ')}: {_words(value)}")
+
+
+def _words(value: Any) -> str:
+    """A value as a person reads it; lists inside of it stay in brackets."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_short(one)}" for key, one in value.items())
+    return "; ".join(map(_short, value)) if isinstance(value, list | tuple) else _short(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        value = list(value)
+    return "none" if value is None else str(value)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.app.cli_print import Json, echo, print_json
 from llmrec.errors import Interrupted, RequestError
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ _MEMORY = 1.5 * 2**30  # bytes that a process with the shipped model takes at mo
 
 
 def rank(
-    input: Annotated[Path, typer.Option(help="Requests: .parquet or .jsonl.")],
-    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    input: Annotated[Path, typer.Option(help="Requests: .parquet, .csv or .jsonl.")],
+    output: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .jsonl.")],
     model: Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")] = None,
     data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
     k: Annotated[int, typer.Option("-k", help="Items a request, 1 to 100, where its row does not say.")] = 10,
@@ -34,13 +35,13 @@ def rank(
     ] = "float32",
     ray: Annotated[bool, typer.Option("--ray", help="Run as a Ray Data job.")] = False,
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Rank items for a file of requests: users, histories, wishes in words, given candidates, similar items.
 
-    A request has request_id and user_id, items (ids, oldest first), message or similar_to (an id); it may have
-    candidates and k. The answer has request_id, item_id, rank, score and source. A run that was killed is taken up
-    again by the same command.
+    A request has request_id and user_id, items (ids, oldest first; in CSV with | between them), message or similar_to
+    (an id); it may have candidates and k. The answer has a row an item: request_id, item_id, rank, score and source. A
+    run that was killed is taken up again by the same command.
     """
     if address is not None and not ray:
         raise RequestError("--address belongs to --ray")
@@ -49,16 +50,14 @@ def rank(
     numbers = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
     if numbers is None:
         raise RequestError(f"--shard is {shard!r}; it must be i/n, such as 1/4")
-    if output.suffix not in (".parquet", ".pq"):
-        raise RequestError(f"--output is {str(output)!r}; its name must end in .parquet")
     from llmrec.batch import Settings
 
     settings = Settings(model, data, k, (int(numbers[1]), int(numbers[2])), strict, part, restart, products)
     report = _watched(input, output, settings, _runner(workers, ray, address))
     if as_json:
-        typer.echo(_json(report, output))
+        print_json(_values(report, output))
     else:
-        typer.echo(_words(report, output))
+        echo(_words(report, output))
 
 
 def _runner(workers: int | None, ray: bool, address: str | None) -> Runner:
@@ -110,11 +109,16 @@ def _words(report: Report, output: Path) -> str:
     counted = [f"{count} {name.replace('_', ' ')}" for name, count in sorted(report.counts.items())]
     again = f" ({report.resumed} were ranked before)" if report.resumed else ""
     lines = [f"{output}: {report.answers} rows for {report.requests} requests{again}"]
-    return "\n".join([*lines, *(["left out: " + ", ".join(counted)] if counted else [])])
+    if counted:
+        lines.append("left out: " + ", ".join(counted))
+    if report.formulas:
+        lines.append(
+            f"note: ids of {report.formulas} rows begin as formulas do and stand as they are: import these columns "
+            "into a spreadsheet as text"
+        )
+    return "\n".join(lines)
 
 
-def _json(report: Report, output: Path) -> str:
-    import json
-
+def _values(report: Report, output: Path) -> dict[str, object]:
     values = {"output": str(output), "requests": report.requests, "resumed": report.resumed, "rows": report.answers}
-    return json.dumps({**values, "left_out": dict(sorted(report.counts.items()))}, indent=2)
+    return {**values, "left_out": dict(sorted(report.counts.items())), "formulas": report.formulas}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llmrec.app.cli_print import Json, print_values
+from llmrec.app.cli_print import Json, echo, print_values
 from llmrec.errors import RequestError
 
 items = typer.Typer(help="Items that come and go.", no_args_is_help=True)
@@ -29,11 +29,11 @@ def refresh(
     from llmrec.finetune.refresh import MOVED
     from llmrec.finetune.refresh import refresh as run
 
-    done = run(model, data, out, epochs, rate, seed, lambda line: typer.echo(line, err=True))
+    done = run(model, data, out, epochs, rate, seed, lambda line: echo(line, err=True))
     print_values({"out": str(out), **asdict(done)}, as_json)
     if done.rebuild:
         words = f"user vectors moved to a mean cosine of {done.user_cosine:.2f}, below {MOVED}"
-        typer.echo(f"note: {words}: run llmrec train, so that the language model reads them again", err=True)
+        echo(f"note: {words}: run llmrec train, so that the language model reads them again", err=True)
 
 
 @items.command(epilog="Example: llmrec items remove --model my-model --ids 17,42 --out less --out-data my-data-less")

@@ -156,7 +156,7 @@ def reactions(path: Path) -> Iterator[Reaction]:
         UserError: no such file, or not a feedback file.
     """
     if not path.is_file():
-        raise UserError(f"no feedback file {str(path)!r}; the server writes it at the first reaction")
+        raise UserError(f"no feedback file {str(path)!r}; `llmrec chat` makes it unless feedback is off")
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2.0)) as db:
             if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:

@@ -6,7 +6,8 @@ stood higher and got no reaction, since lists are read from the top ("click > sk
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from llmrec.app.feedback import Reaction
@@ -75,6 +76,25 @@ def pairs(found: Iterable[Reaction], catalog: Catalog | None = None) -> Iterator
                 if item != like.item and (like.item, item) not in told:
                     told.add((like.item, item))
                     yield _pair(visitor, like, item, why, catalog)
+
+
+def why_none(found: Sequence[Reaction]) -> str:
+    """Why `pairs` makes nothing of these reactions, in words."""
+    if not found:
+        return "the file holds no reactions yet"
+    final = {(one.visitor, one.item): one.reaction for one in found if one.reaction != "more"}
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(Counter(one.reaction for one in found).items()))
+    held = f"the {len(found)} reactions ({kinds}) hold"
+    liked = [one for one in found if one.reaction == "like" and final[one.visitor, one.item] == "like"]
+    if not liked:
+        taken = any(one.reaction == "like" for one in found)
+        return f"{held} no like{' that was not taken back' if taken else ''}, and a pair needs one"
+    if not any(one.item in one.shown for one in liked):
+        return f"{held} likes of items that stood in no list, and a pair compares two items of one list"
+    return (
+        f"{held} no like with a dislike in the same list, and none with an item above it that was passed over without "
+        "a reaction"
+    )
 
 
 def _likes(own: Iterable[Reaction], final: dict[str, str]) -> Iterator[_Like]:

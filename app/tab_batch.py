@@ -20,8 +20,8 @@ def build(services: Services) -> None:
     if folder is None:
         gr.Markdown(
             present.hint(
-                "No folder is set. Start the server with --batch-dir FOLDER, and the request files in it (Parquet or "
-                "JSON lines, as llmrec rank takes them) can be chosen here. Nothing can be uploaded."
+                "No folder is set. Start the server with --batch-dir FOLDER, and the request files in it (Parquet, "
+                "CSV or JSON lines, as llmrec rank takes them) can be chosen here. Nothing can be uploaded."
             ),
             **_HTML,
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -22,7 +24,14 @@ from llmrec.eval.accuracy_table import print_table
 from llmrec.eval.baselines import EncoderRanker, Popularity
 from llmrec.eval.baselines_encoders import tune_encoder
 from llmrec.eval.baselines_factors import tune_als, tune_bpr
-from llmrec.eval.baselines_tuning import TuningLog, tune_ease, tune_item_knn, tune_recent_popularity, tune_text_lookup
+from llmrec.eval.baselines_tuning import (
+    USERS,
+    TuningLog,
+    tune_ease,
+    tune_item_knn,
+    tune_recent_popularity,
+    tune_text_lookup,
+)
 from llmrec.eval.lists import sample, target_users
 from llmrec.eval.metrics import holm
 from llmrec.eval.protocol import Target, eval_command, provenance, write_per_user, write_result
@@ -31,9 +40,12 @@ from llmrec.fusion import Fusion
 from llmrec.neighbours import item_counts
 from llmrec.packed import Products
 from llmrec.rank import Ranker, Rows
+from llmrec.sequence import Kind
 
 SPLITS = ("loo", "time")
 OURS = ("llm", "hybrid")
+BASELINES = ("popularity", "recent-popularity", "text-lookup", "item-knn", "ease", "als", "bpr", *BESIDE)
+NO_BASELINE = "none"
 BLIND = "llm, no user vector"
 SHOWN = 8  # latest items of a history in the list of answers
 
@@ -48,6 +60,7 @@ def run_accuracy(
     workers: int = 1,
     products: Products = "float32",
     ablations: int | None = None,
+    baselines: str | None = None,
 ) -> AccuracyTable:
     """Measure the model beside tuned baselines on the held-out items; prints the table.
 
@@ -60,7 +73,7 @@ def run_accuracy(
         model: model directory, None for the shipped one.
         data: its data, None for what the model names.
         out: directory of the results.
-        limit: measure this many users, drawn by seed.
+        limit: measure this many users, drawn by seed, and choose the baselines' settings on as many.
         seed: of users, candidates, baselines, bootstrap and tests.
         split: "loo" holds out the last items of every user, "time" cuts everybody at the same two moments.
         workers: processes that rank with the model, each with one of its own.
@@ -68,20 +81,25 @@ def run_accuracy(
         ablations: rank the rows that only say what a part earns for this many of the users, drawn by seed: those beside
             the hybrid that ask the language model. They take most of the time; what is compared with them is compared
             on these users, the slice `sampled`.
+        baselines: names of `BASELINES` with commas between them, "none", or None for all that can be had here. The
+            encoder of the model itself is always measured: it is there, and the reference of the table.
 
     Raises:
+        RequestError: no such split or baseline, or nothing to measure.
         UserError: a model that belongs to other data or, for "loo", was trained on another train part.
     """
     if split not in SPLITS:
         raise RequestError(f"no split '{split}'; there are: {', '.join(SPLITS)}")
     if ablations is not None and ablations < 1:
         raise RequestError(f"ablations are of {ablations} users; take at least 1, or leave it out for all")
+    wanted = chosen_baselines(baselines)
     started = time.monotonic()
     console = Console(stderr=True)
     subject = open_subject(model, data, split, products)
     stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
-    log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}.jsonl", subject.name)
-    rankers, skipped = _baselines(subject, seed, log, out / "work", console)
+    tuned_on = _tuned_on(subject, limit)
+    log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}{_few(subject, tuned_on)}.jsonl", subject.name)
+    rankers, skipped = _baselines(subject, seed, log, out / "work", console, wanted, tuned_on)
     users = target_users(subject.split, "test", limit, seed)
     few = None if ablations is None else sample(users, ablations, seed)
     ours = _ours(
@@ -101,36 +119,119 @@ def run_accuracy(
         )
     measured.save(out, stem.removeprefix("accuracy-"))
     _save_lists(measured, subject.catalog, out, stem)
-    table = tabulate(measured, subject.reference, seed)
+    table = tabulate(measured, _reference(subject, rankers), seed)
     print_table(table)
     command = eval_command(
-        "accuracy", split=split, model=model, data=data, limit=limit, products=products, ablations=ablations
-    )
+        "accuracy", split=split, model=model, data=data, limit=limit, products=products, ablations=ablations,
+        baselines=baselines,
+    )  # fmt: skip
     came = provenance(seed, command, time.monotonic() - started, len(measured.users))
-    protocol = _protocol(table, subject, skipped)
+    protocol = {**_protocol(table, subject, skipped), "validation_users": tuned_on}
     write_result(out / f"{stem}.json", stem.removesuffix(f"-{subject.name}"), subject.name, protocol, table.rows,
-                 targets(table), came)  # fmt: skip
+                 targets(table, all_baselines=wanted is None), came)  # fmt: skip
     return table
 
 
 def _baselines(
-    subject: Subject, seed: int, log: TuningLog, work: Path, console: Console
+    subject: Subject,
+    seed: int,
+    log: TuningLog,
+    work: Path,
+    console: Console,
+    wanted: tuple[str, ...] | None,
+    users: int,
 ) -> tuple[list[Ranker], dict[str, str]]:
-    """The rows beside the model's own, and why others cannot be had here."""
+    """The rows beside the model's own, and why others cannot be had here.
+
+    Raises:
+        RequestError: one was asked for by name that cannot be had here, or there is nothing to measure.
+    """
     split, n = subject.split, len(subject.catalog)
-    console.print("choosing settings of the baselines on validation")
-    rows: list[Ranker] = [
-        Popularity(item_counts(split.train, n)),
-        tune_recent_popularity(split, n, seed=seed, log=log)[0],
-        tune_text_lookup(split, subject.text, seed=seed, log=log)[0],
-        tune_item_knn(split, n, seed=seed, log=log)[0],
-        *([tune_ease(split, n, seed=seed, log=log)[0]] if n <= EASE_LIMIT else []),
-    ]
-    skipped = {} if baselines_factors.installed() else dict.fromkeys(("als", "bpr"), baselines_factors.ABSENT)
-    if not skipped:
-        rows += [tune_als(split, n, seed=seed, log=log)[0], tune_bpr(split, n, seed=seed, log=log)[0]]
-    rows += _encoders(subject, seed, log, work, console)
-    return rows, skipped if subject.recommender else skipped | dict.fromkeys(OURS, subject.missing)
+    how: dict[str, Any] = {"seed": seed, "users": users, "log": log}
+    encoders = dict.fromkeys((subject.reference, *BESIDE))
+    makers: dict[str, Callable[[], Ranker]] = {
+        "popularity": lambda: Popularity(item_counts(split.train, n)),
+        "recent-popularity": lambda: tune_recent_popularity(split, n, **how)[0],
+        "text-lookup": lambda: tune_text_lookup(split, subject.text, **how)[0],
+        "item-knn": lambda: tune_item_knn(split, n, **how)[0],
+        "ease": lambda: tune_ease(split, n, **how)[0],
+        "als": lambda: tune_als(split, n, **how)[0],
+        "bpr": lambda: tune_bpr(split, n, **how)[0],
+        **{kind: partial(_encoder, kind, subject, work, console, how) for kind in encoders},
+    }
+    skipped = _lacking(n)
+    for name in wanted or ():
+        if name in skipped:
+            raise RequestError(f"--baselines names {name}, which cannot be measured here: {skipped[name]}")
+    own = () if subject.encoder is None else (subject.reference,)
+    names = [name for name in makers if name in own or ((wanted is None or name in wanted) and name not in skipped)]
+    if not names:
+        raise RequestError(f"--baselines none leaves nothing to measure: {subject.missing}")
+    _announce(console, names, own, users)
+    if wanted is not None:
+        skipped = {name: "not asked for" for name in BASELINES if name not in names}
+    skipped |= {} if subject.recommender else dict.fromkeys(OURS, subject.missing)
+    return [makers[name]() for name in names], skipped
+
+
+def chosen_baselines(words: str | None) -> tuple[str, ...] | None:
+    """The names of `BASELINES` that stand in `--baselines`; none for "none", None for None.
+
+    Raises:
+        RequestError: a name that is none of them.
+    """
+    if words is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in words.split(",")))
+    if names == (NO_BASELINE,):
+        return ()
+    for name in names:
+        if name not in BASELINES:
+            known = f"{', '.join(BASELINES)}, or {NO_BASELINE} alone"
+            close = get_close_matches(name, BASELINES, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise RequestError(f"--baselines: no baseline {name[:60]!r}{hint}; there are: {known}")
+    return names
+
+
+def _lacking(n_items: int) -> dict[str, str]:
+    """Baselines that cannot be had here, and why."""
+    found = {} if baselines_factors.installed() else dict.fromkeys(("als", "bpr"), baselines_factors.ABSENT)
+    if n_items > EASE_LIMIT:
+        found["ease"] = f"a matrix of {n_items} x {n_items} items is too large; up to {EASE_LIMIT:,} it is computed"
+    return found
+
+
+def _announce(console: Console, names: Sequence[str], own: Sequence[str], users: int) -> None:
+    """Say what will take time before it does."""
+    tuned = [name for name in names if name not in (*own, "popularity")]
+    if not tuned:
+        return
+    encoders = [name for name in tuned if name in BESIDE]
+    console.print(f"choosing settings of {', '.join(tuned)} on {users:,} validation users", highlight=False)
+    if encoders:
+        console.print(
+            f"{' and '.join(encoders)}: encoders are trained on the whole train part for each setting, whatever "
+            "--limit says; --baselines chooses fewer rows, or none",
+            highlight=False,
+        )
+
+
+def _tuned_on(subject: Subject, limit: int | None) -> int:
+    """How many validation users the baselines' settings are chosen on."""
+    there = min(int((subject.split.valid >= 0).sum()), USERS)
+    return there if limit is None else min(there, limit)
+
+
+def _few(subject: Subject, users: int) -> str:
+    """The end of a log's name: a quick look must not replace what was tried on all validation users."""
+    return "" if users == _tuned_on(subject, None) else f"-of-{users}"
+
+
+def _reference(subject: Subject, rankers: Sequence[Ranker]) -> str:
+    """The row that others are compared with: the usual one, or the last of those that were asked for."""
+    names = [ranker.name for ranker in rankers]
+    return subject.reference if subject.reference in names else names[-1]
 
 
 def _ours(
@@ -161,14 +262,11 @@ def _ours(
         )  # fmt: skip
 
 
-def _encoders(subject: Subject, seed: int, log: TuningLog, work: Path, console: Console) -> Iterator[Ranker]:
-    """SASRec and HSTU, tuned; the model's own encoder stands for its kind."""
-    for kind in dict.fromkeys((subject.reference, *BESIDE)):
-        if subject.encoder is not None and kind == subject.reference:
-            yield EncoderRanker(subject.encoder, kind)
-        else:
-            n, say = len(subject.catalog), console.print
-            yield tune_encoder(kind, subject.split, n, seed=seed, log=log, work=work, say=say)[0]
+def _encoder(kind: Kind, subject: Subject, work: Path, console: Console, how: Mapping[str, Any]) -> Ranker:
+    """An encoder as a row: the model's own stands for its kind, others are tuned."""
+    if subject.encoder is not None and kind == subject.reference:
+        return EncoderRanker(subject.encoder, kind)
+    return tune_encoder(kind, subject.split, len(subject.catalog), work=work, say=console.print, **how)[0]
 
 
 def best_baseline(table: AccuracyTable) -> str:
@@ -177,16 +275,17 @@ def best_baseline(table: AccuracyTable) -> str:
     return max(others, key=lambda name: table.mean(name, MAIN[1]))
 
 
-def targets(table: AccuracyTable) -> list[Target]:
+def targets(table: AccuracyTable, all_baselines: bool = True) -> list[Target]:
     """The numbers that the project is held to, for any data; None where the hybrid or a slice is not there.
 
-    The table's reference is the model's own encoder.
+    The table's reference is the model's own encoder. Nothing is compared with the best baseline when only some ran.
     """
     best, there = best_baseline(table), "hybrid" in table.estimates
+    over_best = table.ratio("hybrid", best, "ndcg@10") if all_baselines else None
     return [
         Target("hybrid_over_sasrec_recall10", table.ratio("hybrid", "sasrec", "recall@10")),
         Target("hybrid_over_sasrec_ndcg10", table.ratio("hybrid", "sasrec", "ndcg@10")),
-        Target("hybrid_over_best_baseline_ndcg10", table.ratio("hybrid", best, "ndcg@10")),
+        Target("hybrid_over_best_baseline_ndcg10", over_best),
         Target("hybrid_recall10", table.mean("hybrid", "recall@10") if there else None),
         Target("hybrid_ndcg10", table.mean("hybrid", "ndcg@10") if there else None),
         Target("hybrid_vs_encoder_p", table.p("ndcg@10")["hybrid"] if there else None),

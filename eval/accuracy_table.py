@@ -1,26 +1,25 @@
 """The accuracy table as a person reads it; everything else stands in the result file."""
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from llmrec.eval.accuracy import MAIN, OF_FEW, AccuracyTable
 from llmrec.eval.protocol import Estimate
+from llmrec.eval.tables import show
 
 EXTRA = ("coverage@10", "ndcg@10/seen_kept", f"recall@1/{OF_FEW}", "ndcg@10/cold")
 
 
 def print_table(table: AccuracyTable, console: Console | None = None) -> None:
     """Print the main means with intervals, a few others, p against the reference, and how it was measured."""
-    out = console or Console()
-    view = Table("", *MAIN, *EXTRA, f"p vs {escape(table.reference)}", box=None)
-    p = table.p(MAIN[1])
+    p, rows = table.p(MAIN[1]), []
     for name, estimates in table.estimates.items():
         cells = [_cell(estimates[metric], True) for metric in MAIN]
         cells += [_cell(estimates[metric], False) if metric in estimates else "" for metric in EXTRA]
-        view.add_row(escape(_named(table, name)), *cells, f"{p[name]:.4f}" if name in p else "")
-    out.print(view)
-    out.print(escape(", ".join(f"{key} {value}" for key, value in table.measured.protocol.items())))
+        rows.append([_named(table, name), *cells, f"{p[name]:.4f}" if name in p else ""])
+    show(["", *MAIN, *EXTRA, f"p vs {table.reference}"], rows, console)
+    out = console or Console()
+    for key, value in table.measured.protocol.items():
+        out.print(f"{key} {value}", markup=False)
 
 
 def _named(table: AccuracyTable, row: str) -> str:

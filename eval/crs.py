@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import DataError, RequestError
@@ -25,6 +24,7 @@ from llmrec.eval.crs_parts import ALL, NEIGHBOURS, NEW, learn, mentions, parts_o
 from llmrec.eval.crs_vectors import CONTEXT_TURNS, Vectors, embed_corpus
 from llmrec.eval.metrics import per_user, target_ranks
 from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
+from llmrec.eval.tables import show
 from llmrec.fusion import Fusion, fit
 from llmrec.neighbours import NeighbourSettings, neighbours_of
 from llmrec.rank import Rows, Scores
@@ -248,12 +248,9 @@ def _protocol(corpus: Corpus, cases: Cases, chosen: Chosen, settings: NetSetting
     }
 
 
-def _print(rows: Sequence[Row]) -> None:
+def _print(rows: Sequence[Row], console: Console | None = None) -> None:
     shown = [f"{prefix}recall@{k}" for prefix in VIEWS for k in KS]
-    table = Table("", *shown, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(row.name, *(f"{row.metrics[name].mean:.3f}" for name in shown))
-    Console(highlight=False).print(table)
+    show(["", *shown], [[row.name, *(f"{row.metrics[name].mean:.3f}" for name in shown)] for row in rows], console)
 
 
 def _redial(directory: Path) -> Corpus:

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
 
 from llmrec.catalog import Catalog
 from llmrec.eval import grounding_base
@@ -26,6 +24,7 @@ from llmrec.eval.lists import target_users
 from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.eval.requests import Reply, ask, open_base, open_measured, progress_bar
 from llmrec.eval.semantic_ids import by_level
+from llmrec.eval.tables import show
 from llmrec.model import RecModel
 from llmrec.recommend import Recommender, Request
 
@@ -199,11 +198,11 @@ def _save(out: Path, name: str, values: Sequence[Value], lines: Sequence[Line]) 
         write_per_user(out, f"{stem}-{name}", {key: np.array([row[key] for row in rows]) for key in rows[0]})
 
 
-def _print(rows: Sequence[Row]) -> None:
-    shown = ("exists", "satisfied", "all_satisfied", "off_list_titles", "off_catalogue_titles", "contradicted_claims")
-    view = Table("constraints", *(name.replace("_", " ") for name in shown), box=None)
-    for row in rows:
-        if "satisfied" in row.metrics:
-            cells = [f"{row.metrics[name].mean:.3f}" if name in row.metrics else "" for name in shown]
-            view.add_row(escape(row.name), *cells)
-    Console().print(view)
+def _print(rows: Sequence[Row], console: Console | None = None) -> None:
+    names = ("exists", "satisfied", "all_satisfied", "off_list_titles", "off_catalogue_titles", "contradicted_claims")
+    shown = [
+        [row.name, *(f"{row.metrics[name].mean:.3f}" if name in row.metrics else "" for name in names)]
+        for row in rows
+        if "satisfied" in row.metrics
+    ]
+    show(["constraints", *names], shown, console)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from llmrec.eval.protocol import Estimate, Row, Target
 from llmrec.eval.retention_store import Values
+from llmrec.eval.tables import show
 
 WORSE = 2.0  # standard errors below the base from which a task counts as lost
 Z95 = 1.959964
@@ -100,16 +100,17 @@ def targets(compared: Sequence[Compared], ppl_ratio: float) -> list[Target]:
 
 def print_table(compared: Sequence[Compared], ppl: Row, named: Mapping[str, float | None], console: Console) -> None:
     """Print the comparison, main metrics marked with *, and the targets."""
-    view = Table("", "n", "base", "tuned", "difference", "SE", "", box=None)
+    rows = []
     for one in compared:
         verdict = "worse" if one.worse else "better" if one.better else ""
         cells = (f"{value:.4f}" for value in (one.base.mean, one.tuned.mean, one.difference.mean, one.se))
         judged = verdict if one.main else ""
-        view.add_row(f"{one.task} {one.metric}{'*' if one.main else ''}", str(one.n), *cells, judged)
+        rows.append([f"{one.task} {one.metric}{'*' if one.main else ''}", str(one.n), *cells, judged])
     cells = (f"{ppl.metrics[name].mean:.4f}" for name in ("base", "tuned"))
-    view.add_row(ppl.name, f"{ppl.metrics['n'].mean:.0f}", *cells, f"x {ppl.metrics['ratio'].mean:.4f}", "", "")
-    console.print(view)
-    console.print(", ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in named.items()))
+    rows.append([ppl.name, f"{ppl.metrics['n'].mean:.0f}", *cells, f"x {ppl.metrics['ratio'].mean:.4f}", "", ""])
+    show(["", "n", "base", "tuned", "difference", "SE", ""], rows, console)
+    for name, value in named.items():
+        console.print(f"{name} {'-' if value is None else f'{value:.4f}'}", markup=False)
 
 
 def _mean(values: np.ndarray) -> Estimate:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from llmrec.artifacts import fingerprint_bytes, read_manifest
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.eval.accuracy_run import SPLITS
+from llmrec.eval.accuracy_run import SPLITS, chosen_baselines
 from llmrec.eval.protocol import is_current, stamp
 from llmrec.eval.report import run_report
 from llmrec.packed import Products, wanted_products
@@ -38,6 +38,7 @@ class Job:
     products: Products = "float32"
     ablations: int | None = None
     beside: Path | None = None
+    baselines: str | None = None
 
     @property
     def path(self) -> Path:
@@ -68,6 +69,7 @@ def _accuracy(job: Job) -> None:
         workers=job.workers,
         products=job.products,
         ablations=job.ablations,
+        baselines=job.baselines,
     )
 
 
@@ -136,6 +138,7 @@ def run(
     products: str = "float32",
     ablations: int | None = None,
     beside: Path | None = None,
+    baselines: str | None = None,
 ) -> None:
     """One suite by name, the report from what is there, or everything in order.
 
@@ -153,15 +156,21 @@ def run(
             float32, bfloat16, or auto for what is faster here.
         ablations: of how many users the accuracy suite ranks the rows that only say what a part earns; None for all.
         beside: another model, for the suite semantic-ids: which of both ranks validation items better.
+        baselines: which rows the accuracy suite has beside the model's: names with commas, "none", or None for all.
 
     Raises:
-        RequestError: for a suite that does not exist, or one that does not compare two models but is given two.
+        RequestError: for a suite that does not exist, one that does not compare two models but is given two, or
+            baselines that do not exist or belong to another suite.
     """
     if suite not in SUITES:
         raise RequestError(f"no suite '{suite}'; there are: {', '.join(SUITES)}")
     if beside is not None and suite != SEMANTIC_IDS:
         raise RequestError(f"--beside {beside} was given with --suite {suite}; only {SEMANTIC_IDS} compares two models")
-    job = Job(model, data, out, limit, data_dir, split, workers, wanted_products(products), ablations, beside)
+    if baselines is not None and suite not in ("accuracy", ALL):
+        raise RequestError(f"--baselines {baselines} was given with --suite {suite}; only accuracy has baselines")
+    chosen_baselines(baselines)  # a wrong name is known before anything is loaded
+    numbers = wanted_products(products)
+    job = Job(model, data, out, limit, data_dir, split, workers, numbers, ablations, beside, baselines)
     if suite == ALL:
         everything(job)
     elif suite == SEMANTIC_IDS:
@@ -217,7 +226,8 @@ def fingerprints(job: Job) -> dict[str, str]:
 
 def _arguments(suite: str, job: Job) -> dict[str, Any]:
     given = {"limit": job.limit, "split": job.split if suite == "accuracy" else None}
-    return given | ({"ablations": job.ablations} if suite == "accuracy" and job.ablations else {})
+    of_accuracy = {"ablations": job.ablations, "baselines": job.baselines} if suite == "accuracy" else {}
+    return given | {name: one for name, one in of_accuracy.items() if one}
 
 
 def _result(suite: str, job: Job) -> Path:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from llmrec import rqvae, semid
 from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_result
 from llmrec.eval.requests import open_measured
+from llmrec.eval.tables import show
 from llmrec.recommend import Recommender
 from llmrec.semid import SemanticIds
 from llmrec.semid_check import diagnose
@@ -111,8 +111,6 @@ def _spread(values: Sequence[dict[str, float]]) -> dict[str, Estimate]:
     return {name: Estimate(float(np.mean(own)), (min(own), max(own))) for name, own in lists.items()}
 
 
-def _print(rows: Sequence[Row]) -> None:
-    table = Table("", *(row.name for row in rows))
-    for name in rows[0].metrics:
-        table.add_row(name.replace("_", " "), *(f"{row.metrics[name].mean:.4g}" for row in rows))
-    Console().print(table)
+def _print(rows: Sequence[Row], console: Console | None = None) -> None:
+    shown = [[name.replace("_", " "), *(f"{row.metrics[name].mean:.4g}" for row in rows)] for name in rows[0].metrics]
+    show(["", *(row.name for row in rows)], shown, console)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.table import Table
 
 from llmrec.errors import ArtifactError
 from llmrec.eval import metrics
@@ -21,6 +20,7 @@ from llmrec.eval.accuracy_subject import open_model
 from llmrec.eval.lists import rank_each, sample, target_users
 from llmrec.eval.protocol import Estimate, Row, eval_command, provenance, write_result
 from llmrec.eval.requests import RememberingScorer, progress_bar
+from llmrec.eval.tables import show
 from llmrec.fusion import Fusion
 from llmrec.interactions import Split, fusing_users
 from llmrec.packed import Products
@@ -153,9 +153,9 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return out
 
 
-def _print(rows: Sequence[Row]) -> None:
-    table = Table("", *METRICS)
+def _print(rows: Sequence[Row], console: Console | None = None) -> None:
+    shown = []
     for row in rows:
         cells = (row.metrics[m] for m in METRICS)
-        table.add_row(row.name, *(f"{one.mean:.4f} ({one.ci95[0]:.4f} to {one.ci95[1]:.4f})" for one in cells))
-    Console().print(table)
+        shown.append([row.name, *(f"{one.mean:.4f} ({one.ci95[0]:.4f} to {one.ci95[1]:.4f})" for one in cells)])
+    show(["", *METRICS], shown, console)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from llmrec.eval.protocol import Estimate, Row, Target, provenance, write_result
+from llmrec.eval.tables import show
 
 
 def publish(
@@ -49,12 +49,17 @@ def publish(
     _print(rows, targets)
 
 
-def _print(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], targets: Mapping[str, float | None]) -> None:
-    table = Table("", "", "value", "95 %", box=None, pad_edge=False)
-    for name, metrics in rows.items():
-        for place, (metric, (value, low, high)) in enumerate(metrics.items()):
-            table.add_row(name if not place else "", metric, f"{value:.4g}", f"{low:.4g} - {high:.4g}")
-    out = Console(highlight=False)
-    out.print(table)
+def _print(
+    rows: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    targets: Mapping[str, float | None],
+    console: Console | None = None,
+) -> None:
+    shown = [
+        [name if not place else "", metric, f"{value:.4g}", f"{low:.4g} - {high:.4g}"]
+        for name, metrics in rows.items()
+        for place, (metric, (value, low, high)) in enumerate(metrics.items())
+    ]
+    out = console or Console(highlight=False)
+    show(["", "", "value", "95 %"], shown, out, labels=2)
     for name, target in targets.items():
         out.print(f"{name}: {'not measured' if target is None else f'{target:.3g}'}")

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, get_int_from_env
 
 from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import EngineSettings
 from llmrec.finetune.stages import Say
+from llmrec.finetune.trackers import NO_TRACKERS, Trackers
 from llmrec.weights import BaseFiles, load_base
 
 
@@ -31,16 +32,29 @@ def check_engine(engine: EngineSettings) -> None:
         raise RecipeError(f"engine.attention is flash_attention_2, which needs {lacks}; varlen runs everywhere")
 
 
-def accelerator_for(engine: EngineSettings, say: Say = lambda line: None) -> Accelerator:
+def accelerator_for(
+    engine: EngineSettings, say: Say = lambda line: None, trackers: Trackers = NO_TRACKERS
+) -> Accelerator:
     """One process, or this process's part of an `accelerate launch`; the device is accelerate's choice."""
     # not every pack has user vectors or words: their parameters are then without a gradient
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     accelerator = Accelerator(
-        mixed_precision="bf16" if engine.precision == "bfloat16" else "no", kwargs_handlers=handlers
+        mixed_precision="bf16" if engine.precision == "bfloat16" else "no",
+        kwargs_handlers=handlers,
+        **trackers.settings(),
     )
     if accelerator.num_processes == 1 and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         say("accelerate started one process: on CPUs use ACCELERATE_USE_CPU=true accelerate launch --multi_gpu")
     return accelerator
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of a distributed run, or the only one; asked before accelerate starts.
+
+    The names are those that accelerate reads itself: of torchrun and `accelerate launch`, and of three kinds of MPI.
+    """
+    names = ["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"]
+    return int(get_int_from_env(names, 0)) == 0
 
 
 def load_for_training(base: BaseFiles, engine: EngineSettings) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ from llmrec.artifacts import JSON, writing
 from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
 from llmrec.fetch import quiet
+from llmrec.locks import held
 from llmrec.model import RecModel
 from llmrec.pretrained import load_pretrained
 
@@ -66,7 +67,7 @@ def export(
         "precision": precision,
     }
     prints = {"catalog": catalog.fingerprint, "semantic_ids": vocab.ids.fingerprint}
-    with quiet(), writing(out, KIND, prints, about) as directory:
+    with held(out, "exporting to"), quiet(), writing(out, KIND, prints, about) as directory:
         plain.save_pretrained(directory, safe_serialization=True)
         loaded.model.tokenizer.save_pretrained(directory)
         (directory / "vocabulary.json").write_text(json.dumps({**about, "names": vocab.names()}, indent=1) + "\n")

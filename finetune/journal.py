@@ -1,14 +1,13 @@
-"""What a run tells: a line on the screen, a JSON line in a file, and TensorBoard where that is installed and wanted."""
+"""What a run tells: a line on the screen, a JSON line in a file, and trackers where they are wanted."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from llmrec.errors import RecipeError
 from llmrec.finetune.sft import State
+from llmrec.finetune.trackers import Log
 
 
 class Journal:
@@ -18,15 +17,11 @@ class Journal:
         path: the file; lines after the step that a run resumes from are dropped, so no step stands there twice.
         total: tokens of the whole run, for the time left.
         say: prints a line.
-        board: a directory for TensorBoard events, or None.
-
-    Raises:
-        RecipeError: when a board is wanted and tensorboard is not installed.
+        log: takes the same values for trackers, or None.
     """
 
-    def __init__(self, path: Path, total: int, say: Callable[[str], None], board: Path | None = None) -> None:
-        self.path, self.total, self.say = path, total, say
-        self._writer: Any = _writer(board) if board is not None else None
+    def __init__(self, path: Path, total: int, say: Callable[[str], None], log: Log | None = None) -> None:
+        self.path, self.total, self.say, self.log = path, total, say, log
 
     def resume(self, state: State) -> None:
         """Drop what a lost stretch after the checkpoint had written."""
@@ -60,15 +55,5 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, state.tokens)
-            self._writer.flush()
-
-
-def _writer(board: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise RecipeError("TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out") from None
-    return SummaryWriter(str(board))
+        if self.log is not None:
+            self.log({**values, "tokens": state.tokens}, state.step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from llmrec.finetune.cost import (
 )
 from llmrec.finetune.engine import check_engine
 from llmrec.finetune.gpus import Gpu
-from llmrec.finetune.recipe import Recipe, load_recipe
+from llmrec.finetune.recipe import Recipe, changes_of, load_recipe
+from llmrec.finetune.run import once
 from llmrec.finetune.sft import Stage
 from llmrec.finetune.stages import Inputs
 from llmrec.interactions import Interactions, leave_one_out
@@ -58,6 +59,7 @@ def dry_run(
     work: Path | None = None,
     gpus: tuple[Gpu, ...] = (),
     elsewhere: bool = False,
+    changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Check everything that training would check, and lay out the run; nothing is trained and nothing written.
 
@@ -68,14 +70,16 @@ def dry_run(
         work: of the stages; beside `out` if None.
         gpus: devices to plan for beside this machine.
         elsewhere: the run is meant for another machine: what this one lacks is a note, not a mistake.
+        changes: `key=value` texts that win over the recipe.
 
     Raises:
         UserError: whatever would stop the run.
     """
-    recipe = load_recipe(recipe_name)
+    recipe = load_recipe(recipe_name, changes)
     catalog, interactions = datasets.open_data(data)
     work = work or out.with_name(out.name + ".work")
-    return plan(recipe, catalog, interactions, locate(recipe.base), out, work, gpus, elsewhere)
+    found = plan(recipe, catalog, interactions, locate(recipe.base), out, work, gpus, elsewhere)
+    return {"recipe": {"name": str(recipe_name), "set": changes_of(changes)}, **found}
 
 
 def plan(
@@ -167,6 +171,8 @@ def _check(inputs: Inputs, base: Base, out: Path, elsewhere: bool) -> list[str]:
         notes.append(f"{base.id} is not on this machine yet: training fetches it first")
     if base.stand_in:
         notes.append(f"{base.id} is described by {base.stand_in}: counts may differ by some per cent")
+    if recipe.schedule.tokens < recipe.schedule.validate_tokens:
+        notes.append(once(recipe.schedule))
     if recipe.engine.precision == "bfloat16" and not torch.cuda.is_available():
         notes.append("bfloat16 is for GPUs: many processors multiply it far slower than float32")
     return notes

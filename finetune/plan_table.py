@@ -23,6 +23,9 @@ def print_plan(plan: Mapping[str, Any], console: Console | None = None) -> None:
     """Print all of a plan; the tables are read as plain text, no markup in names is followed."""
     out = console or Console(highlight=False, markup=False, soft_wrap=True)
     data, base, book = plan["data"], plan["base"], plan["code_book"]
+    if "recipe" in plan:
+        changed = ", ".join(f"{key}={value}" for key, value in plan["recipe"]["set"].items())
+        out.print(f"recipe     {plan['recipe']['name']}{f', set here: {changed}' if changed else ''}")
     out.print(
         f"data       {data['items']:,} items, {data['users']:,} users, "
         f"{data['train_interactions']:,} train interactions, catalogue {data['catalog']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,15 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from llmrec.encoder_config import EncoderConfig
 from llmrec.errors import RecipeError
+from llmrec.finetune.recipe_changes import applied, parsed
+from llmrec.finetune.recipe_files import RECIPES, names
 from llmrec.finetune.sft import Schedule
 from llmrec.finetune.tasks import TASKS
 from llmrec.model import ModelConfig
 from llmrec.neighbours import NeighbourSettings
 from llmrec.packed import Products, fast_products
 from llmrec.textprofile import ProfileSettings
-
-RECIPES = Path(__file__).parent / "recipes"
-
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("tokens", 1, 1e15),
@@ -153,28 +153,55 @@ class Recipe(_Strict):
         return self
 
 
-def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Read a recipe by path, or by its name in `finetune/recipes`.
+def recipe_path(name_or_path: str | Path) -> Path:
+    """The file of a recipe, by path or by its name in `finetune/recipes`.
 
     Raises:
-        RecipeError: no such recipe, YAML that does not parse, an unknown key, a value out of range.
+        RecipeError: no such recipe.
     """
     path = Path(name_or_path)
     if not path.is_file():
         path = RECIPES / f"{name_or_path}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-        raise RecipeError(f"no recipe '{name_or_path}'; give a YAML file or one of: {known}")
+        raise RecipeError(f"no recipe '{name_or_path}'; give a YAML file or one of: {', '.join(names())}")
+    return path
+
+
+def load_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by path, or by its name in `finetune/recipes`.
+
+    Args:
+        name_or_path: of the recipe.
+        changes: `key=value` texts that win over the file, see `recipe_changes`.
+
+    Raises:
+        RecipeError: no such recipe, YAML that does not parse, an unknown key, a value out of range.
+    """
+    path = recipe_path(name_or_path)
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of bad text, of odd dates, of deep nesting
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings")
+    given = changes_of(changes)
     try:
-        return Recipe.model_validate(data)
+        return Recipe.model_validate(applied(data, given))
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_first(error)}") from None
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        told = [f"{key}={value}" for key, value in given.items() if where == key or where.startswith(f"{key}.")]
+        told = told or [f"{key}={value}" for key, value in given.items()]  # of a rule about several settings
+        source = f"{path} with --set {' --set '.join(told)}" if told else str(path)
+        raise RecipeError(f"{source}: {_first(error)}") from None
+
+
+def changes_of(changes: Sequence[str]) -> dict[str, Any]:
+    """Dotted key -> value of `--set` texts.
+
+    Raises:
+        RecipeError: see `recipe_changes.parsed`.
+    """
+    return parsed(changes, Recipe.model_json_schema(), tuple(TASKS)) if changes else {}
 
 
 def _first(error: ValidationError) -> str:

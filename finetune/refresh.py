@@ -18,6 +18,7 @@ from llmrec.artifacts import check_replaceable
 from llmrec.errors import RequestError, UserError
 from llmrec.finetune.stages import Say, validation
 from llmrec.interactions import Interactions, Split, choosing_users, leave_one_out
+from llmrec.locks import held
 from llmrec.modeldir import Parts, read_parts, write_parts
 from llmrec.neighbours import NeighbourSettings, item_counts, neighbours_of
 from llmrec.pretrained import KIND
@@ -73,12 +74,18 @@ def refresh(
         say: told each step.
 
     Raises:
-        ArtifactError: another catalogue (run `items add` or `items remove` first), or a damaged directory.
+        ArtifactError: another catalogue (run `items add` or `items remove` first), a damaged directory, or another
+            process is writing `out`.
         RequestError: settings out of range, or data in which no user has a validation item.
     """
     if epochs < 0 or not 0.0 < rate <= 1.0:
         raise RequestError(f"--epochs {epochs} must be at least 0 and --rate {rate} lie in (0, 1]")
     check_replaceable(out, KIND)
+    with held(out, "refreshing"):
+        return _refresh(model, data, out, epochs, rate, seed, say)
+
+
+def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float, seed: int, say: Say) -> Refreshed:
     catalog, interactions = datasets.open_data(data)
     parts = read_parts(model, catalog)
     split = leave_one_out(interactions)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,10 @@ from llmrec.finetune.fused import fused_lora
 from llmrec.finetune.interrupts import polite
 from llmrec.finetune.journal import Journal
 from llmrec.finetune.objective import Objective
-from llmrec.finetune.sft import Hooks, Stage, State, optimizer_for, train
+from llmrec.finetune.sft import Hooks, Schedule, Stage, State, optimizer_for, train
 from llmrec.finetune.stages import Inputs, key
 from llmrec.finetune.text import sample_base
+from llmrec.finetune.trackers import NO_TRACKERS, Trackers
 from llmrec.finetune.validate import Validation
 from llmrec.finetune.varlen import NAME, packed_attention
 from llmrec.finetune.world import World
@@ -48,12 +48,13 @@ def fine_tune(
     trie: Trie,
     base: BaseFiles,
     resume: bool,
-    board: Path | None = None,
+    trackers: Trackers = NO_TRACKERS,
     accelerator: Accelerator | None = None,
     vectors: Sequence[np.ndarray] | None = None,
 ) -> State:
     """Fine-tune from the newest sound checkpoint of this very run, or from the start.
 
+    `trackers` are those that the accelerator was made for.
     `vectors`: for each user float32[t, d], one after each item of the train part; None takes the model's encoder's.
 
     Raises:
@@ -68,12 +69,23 @@ def fine_tune(
     if state.tokens >= schedule.tokens or state.stopped:
         inputs.say("fine-tuning: already there")
     else:
-        journal = Journal(inputs.work / "metrics.jsonl", schedule.tokens, inputs.say, board)
+        if schedule.tokens < schedule.validate_tokens:
+            inputs.say(f"fine-tuning: {once(schedule)}")
+        log = trackers.start(accelerator, inputs.recipe.model_dump(mode="json"), inputs.work)
+        journal = Journal(inputs.work / "metrics.jsonl", schedule.tokens, inputs.say, log)
         _run(_Job(inputs, model, trie, base, optimizer, state, fingerprints, journal, accelerator, vectors))
     if schedule.patience and state.best_step >= 0:
         inputs.say(f"fine-tuning: the weights of step {state.best_step} are kept (ndcg@10 {state.best:.4f})")
         checkpoints.load_best(root, model, state, fingerprints)
     return state
+
+
+def once(schedule: Schedule) -> str:
+    """What is said of a run that is too short for its own `validate_tokens`."""
+    return (
+        f"schedule.tokens {schedule.tokens:,} is less than schedule.validate_tokens {schedule.validate_tokens:,}: "
+        "validated once, at the end"
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ class Schedule:
         kl: weight of KL(base || model) on ordinary text; 0 trains on the text itself.
         adapter_share: 0 trains everything together; otherwise LoRA and item tokens are trained without user vectors
             first, and the user adapter, with the language model frozen, on this last share of the tokens.
-        validate_tokens: validation NDCG every so many tokens, 0 for never.
+        validate_tokens: validation NDCG every so many tokens, 0 for never; of a shorter run once, at its end.
         validate_users: size of the validation sample.
         patience: stop after so many validations without a better one and keep the best weights; 0 never stops.
     """
@@ -66,6 +66,13 @@ class Schedule:
             return (share + 1e-3) / (self.warmup + 1e-3)
         slope = (share - self.warmup) / (1 - self.warmup)
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * slope))
+
+    def validates(self, before: int, now: int) -> bool:
+        """Whether a validation is due after the step that went from `before` tokens to `now`."""
+        every = self.validate_tokens
+        if not every:
+            return False
+        return now // every > before // every or (self.tokens < every and now >= self.tokens)
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages of a run, in order."""
@@ -166,7 +173,7 @@ def train(
         done, tokens = state.tokens, sum(p.tokens for p in group)
         state.step, state.packs, state.tokens = state.step + 1, state.packs + len(group), done + tokens
         state.seconds = before + time.monotonic() - start
-        if schedule.validate_tokens and state.tokens // schedule.validate_tokens > done // schedule.validate_tokens:
+        if schedule.validates(done, state.tokens):
             _validate(objective, state, hooks, schedule.patience)
         finished = state.tokens >= stage.until or state.stopped
         if state.step % 10 == 0 or finished:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from llmrec.finetune import preflight, stages
 from llmrec.finetune.bases import locate
 from llmrec.finetune.card import model_card
 from llmrec.finetune.crossfit import out_of_fold
-from llmrec.finetune.engine import accelerator_for, load_for_training
+from llmrec.finetune.engine import accelerator_for, is_first_process, load_for_training
 from llmrec.finetune.fusing import fit_fusions
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.run import fine_tune
 from llmrec.finetune.stages import Inputs
+from llmrec.finetune.trackers import NO_TRACKERS, Trackers
 from llmrec.fusion import Fusion
 from llmrec.interactions import Interactions, leave_one_out
+from llmrec.locks import held
 from llmrec.model import RecModel
 from llmrec.neighbours import item_counts, neighbours_of
 from llmrec.numerics import whitening
@@ -45,14 +48,20 @@ def run(
     resume: bool = True,
     work: Path | None = None,
     tensorboard: Path | None = None,
+    wandb: str | None = None,
+    changes: Sequence[str] = (),
 ) -> None:
     """Train a model directory from prepared data. Without `resume`, earlier fine-tuning checkpoints are ignored.
+
+    `changes` are `key=value` texts that win over the recipe; `tensorboard` and `wandb` are those of `Trackers`.
 
     Raises:
         UserError: anything wrong with data, recipe, weights or artifacts, before any training starts.
         Interrupted: asked to stop; what was done is kept.
     """
-    recipe = load_recipe(recipe_path)
+    recipe = load_recipe(recipe_path, changes)
+    trackers = Trackers(tensorboard, wandb, Path(out_dir).resolve().name)
+    trackers.check()
     check_replaceable(Path(out_dir), KIND)
     catalog, interactions = datasets.open_data(data_dir)
     datacheck.refuse_errors(catalog, interactions)
@@ -61,19 +70,20 @@ def run(
     preflight.check(recipe, catalog, leave_one_out(interactions), found.config, found.tokenizer, Path(out_dir), work)
     console = Console(stderr=True)
     start = time.monotonic()
-    main = int(os.environ.get("RANK", "0")) == 0
+    main = is_first_process()
 
     def say(line: str) -> None:
         if main:
             console.print(f"[{time.monotonic() - start:6.0f} s] {line}", highlight=False, markup=False)
 
-    base = base_model(recipe.base)
     if recipe.embedder != MiniLM.name:
         raise RecipeError(f"no embedder '{recipe.embedder}'; there is: {MiniLM.name}")
     name = datasets.short_name(data_dir)
-    loaded = load_for_training(base, recipe.engine)
-    places = Places(Path(out_dir), work, tensorboard, name)
-    build(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)
+    places = Places(Path(out_dir), work, trackers, name)
+    with locked(places):
+        base = base_model(recipe.base)
+        loaded = load_for_training(base, recipe.engine)
+        build(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)
 
 
 @dataclass(frozen=True)
@@ -83,14 +93,28 @@ class Places:
     Attributes:
         out: the model directory.
         work: stages and training checkpoints.
-        board: TensorBoard events, None for none.
+        trackers: where metrics go beside `work`.
         data: the name or directory of the data, kept in the model.
     """
 
     out: Path
     work: Path
-    board: Path | None = None
+    trackers: Trackers = NO_TRACKERS
     data: str = ""
+
+
+@contextmanager
+def locked(places: Places) -> Iterator[None]:
+    """Keep other runs out of both directories; the processes of one distributed run share what the first one holds.
+
+    Raises:
+        ArtifactError: another process is writing to one of them.
+    """
+    if not is_first_process():
+        yield
+        return
+    with held(places.out, "training into"), held(places.work, "training in", "--work"):
+        yield
 
 
 def build(
@@ -110,7 +134,7 @@ def build(
     """
     split = leave_one_out(interactions)
     inputs = Inputs(catalog, split, recipe, places.work, say)
-    accelerator = accelerator_for(recipe.engine, say)
+    accelerator = accelerator_for(recipe.engine, say, places.trackers)
     with accelerator.main_process_first():
         text = stages.text_vectors(inputs, embedder)
         trained = stages.encoder(inputs, text)
@@ -121,7 +145,7 @@ def build(
     prior = log_mass(counts)
     model = fresh_model(recipe, loaded_base, ids, trained)
     trie = Trie(ids.codes, ids.size, prior)
-    state = fine_tune(inputs, model, trie, base, resume, places.board, accelerator, vectors)
+    state = fine_tune(inputs, model, trie, base, resume, places.trackers, accelerator, vectors)
     neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
     window, likeness = recipe.traffic.window, recipe.profile
     scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, window, likeness=likeness, counts=counts)

@@ -14,9 +14,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from llmrec import batch_input, batch_job, batch_pool, hub
+from llmrec import batch_input, batch_job, batch_output, batch_pool, hub
 from llmrec.artifacts import expect_fingerprint, read_manifest, sha256_file
 from llmrec.batch_job import Job
 from llmrec.batch_rank import Ids, resolve
@@ -65,22 +63,24 @@ class Report:
         resumed: of these, ranked by an earlier run.
         answers: rows of the output.
         counts: ids that are unknown and requests that were skipped for it.
+        formulas: rows of a CSV output with an id that a spreadsheet takes for a formula.
     """
 
     requests: int
     resumed: int
     answers: int
     counts: Counter[str] = field(default_factory=Counter)
+    formulas: int = 0
 
 
 def rank_file(
     input: Path, output: Path, settings: Settings, runner: Runner | None = None, progress: Progress | None = None
 ) -> Report:
-    """Rank the requests of a file into a Parquet file of `request_id, item_id, rank, score, source`.
+    """Rank the requests of a file into a file with the columns `request_id, item_id, rank, score, source`.
 
     Args:
         input: requests, see `batch_input`; every row is checked before the first is ranked.
-        output: takes the place of what is there when all is done.
+        output: Parquet, CSV or JSON lines by its name; takes the place of what is there when all is done.
         settings: how.
         runner: ranks parts of a job and yields the requests of each that is done; in this process when None.
         progress: is told requests done and requests in all.
@@ -96,9 +96,9 @@ def rank_file(
         raise RequestError(f"a part of {settings.part} requests; it must have at least 1")
     job, counts = plan(input, output, settings)
     requests = job.stop - job.start
-    if not settings.restart and batch_job.finished(job):
+    if not settings.restart and (there := batch_job.finished(job)):
         batch_job.tidy(job)
-        return Report(requests, requests, pq.read_metadata(output).num_rows, counts)
+        return Report(requests, requests, there.rows, counts, there.formulas)
     if settings.part is None and not settings.restart:
         job = batch_job.adopted(job)
     with batch_job.opened(job, settings.restart):
@@ -110,8 +110,8 @@ def rank_file(
             for count in (runner or partial(batch_pool.run, workers=1))(job, todo):
                 done += count
                 tell(done, requests)
-        counts = batch_job.finish(job)
-    return Report(requests, resumed, pq.read_metadata(output).num_rows, counts)
+        written, counts = batch_job.finish(job)
+    return Report(requests, resumed, written.rows, counts, written.formulas)
 
 
 def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[str]]:
@@ -120,6 +120,9 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
     Raises:
         DataError, RequestError, ArtifactError: see `rank_file`.
     """
+    if output.is_dir():
+        raise ArtifactError(f"{output} is a directory; --output is a file to write")
+    batch_output.kind_of(output)
     if input.resolve() == output.resolve():
         raise RequestError(f"--output {str(output)!r} is the input; give another file")
     products = wanted_products(settings.products)

@@ -1,20 +1,26 @@
-"""Requests of a batch, out of Parquet or JSON lines: streamed, checked row by row, and matched with a catalogue.
+r"""Requests of a batch, out of Parquet, CSV or JSON lines: streamed, checked row by row, and matched with a catalogue.
 
 A row has `request_id` and something to go by: `user_id` (a user of the model's data), `items` (ids that were taken,
 oldest first; an empty list is a newcomer), `message` (words) or `similar_to` (an item id: what is like it?). It may
 have `candidates` (ids: rank these alone, seen or not), `k`, and `target` (the id of what was taken next: for measuring,
 ranking never looks at it). Ids may be strings or whole numbers.
+
+In CSV every cell is text, ids too (`007` stays `007`), and an empty cell says nothing. A list stands in one cell with
+`|` between its ids; `|` alone is an empty list. In a list `\|` is a bar and `\\` a backslash that belong to an id.
+Cells are separated by what the header has most of: commas, semicolons or tabs.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import IO, Any, TypeGuard
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,8 +34,14 @@ ONE_ID, MANY_IDS = ("user_id", "similar_to"), ("items", "candidates")
 COLUMNS = ("request_id", *ONE_ID, *MANY_IDS, "message", "k", "target")
 TEXTS = ["request_id", *ONE_ID, "message", "target"]  # read as dictionaries: a long text said often is held once
 TO_GO_BY = ("user_id", "items", "message", "similar_to")
-LINE_LIMIT = 4 * 2**20  # characters of a line of JSON
+KINDS = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+}  # fmt: skip
+LINE_LIMIT = 4 * 2**20  # bytes of a line of JSON, and of a row of CSV
 MOST_IDS, LONGEST_ID = 10_000, 1_000  # of a list; of one of them, in characters
+_SEPARATORS = ",;\t"
+_LISTED = re.compile(r"((?:[^|\\]|\\[|\\]?)*)(?:\||$)")  # an id of a cell with a list
 _ROWS, _PIECE = 1024, 64  # decoded at a time; made into objects at a time
 
 
@@ -64,7 +76,7 @@ def rows(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         DataError: not a readable file of its kind, a missing or unknown column, a wrong type or a value out of bounds;
             one line that names the file, the place and the value.
     """
-    read = _parquet if _is_parquet(path) else _lines
+    read = {"parquet": _parquet, "csv": _csv, "jsonl": _lines}[_kind(path)]
     for number, (where, values) in enumerate(read(path, start, stop), start):
         yield _row(number, values, f"{path}: {where}")
 
@@ -89,18 +101,17 @@ def survey(path: Path) -> Survey:
         return Survey(count, hashlib.file_digest(handle, "sha256").hexdigest(), True in kinds)
 
 
-def _is_parquet(path: Path) -> bool:
+def _kind(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"no file {str(path)!r}; --input is a Parquet or JSON lines file of requests")
+        raise DataError(f"no file {str(path)!r}; --input is a Parquet, CSV or JSON lines file of requests")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty; a file of requests has at least one row")
     with path.open("rb") as handle:
         magic = handle.read(4) == b"PAR1"
-    if path.suffix in (".parquet", ".pq") or magic:
-        return True
-    if path.suffix in (".jsonl", ".ndjson", ".json"):
-        return False
-    raise DataError(f"{path}: the name ends in {path.suffix!r}; requests are read from .parquet or .jsonl")
+    kind = "parquet" if magic else KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(f"{path}: the name ends in {path.suffix!r}; requests are read from .parquet, .csv or .jsonl")
+    return kind
 
 
 def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -185,6 +196,69 @@ def _lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapp
             if number >= start:
                 yield f"line {line}", _object(raw, f"{path}: line {line}")
             number += 1
+
+
+class _Lines:
+    """Lines of a CSV file for `csv.reader`; what a row takes before it ends is bounded."""
+
+    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+        self.path, self.handle, self.number, self.held = path, handle, 0, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raw = self.handle.readline(LINE_LIMIT + 1)
+        if not raw:
+            raise StopIteration
+        self.number, self.held = self.number + 1, self.held + len(raw)
+        where = f"{self.path}: line {self.number}"
+        if self.held > LINE_LIMIT:
+            raise DataError(f"{where}: a row of more than {LINE_LIMIT} bytes; is a quotation mark left open?")
+        try:
+            return raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"{where} is not UTF-8; save the file as CSV UTF-8") from None
+
+
+def _csv(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    csv.field_size_limit(LINE_LIMIT)
+    with path.open("rb") as handle:
+        lines = _Lines(path, handle)
+        header = next(lines, "")
+        reader = csv.reader(chain([header], lines), delimiter=max(_SEPARATORS, key=header.count), strict=True)
+        try:
+            names = [name.strip() for name in next(reader, [])]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise DataError(f"{path}: column {twice[0][:100]!r} is there twice")
+            _check_columns(names, f"{path}: line 1")
+            number, lines.held = 0, 0
+            for cells in reader:
+                lines.held = 0
+                where = f"line {reader.line_num}"
+                if not any(cell.strip() for cell in cells):
+                    continue  # spreadsheets leave empty rows behind
+                if len(cells) != len(names):
+                    raise DataError(f"{path}: {where} has {len(cells)} cells, the header {len(names)}")
+                if stop is not None and number >= stop:
+                    return
+                if number >= start:
+                    yield where, {name: _cell(name, cell) for name, cell in zip(names, cells, strict=True)}
+                number += 1
+        except csv.Error as error:
+            raise DataError(f"{path}: line {lines.number} is not CSV: {first_line(error)}") from None
+
+
+def _cell(name: str, cell: str) -> Any:
+    """The value of a cell as JSON would hold it; what cannot be right stays text, and is refused as such."""
+    if not cell.strip():
+        return None
+    if name in MANY_IDS:
+        found = (re.sub(r"\\([|\\])", r"\1", one).strip() for one in _LISTED.findall(cell))
+        return [one for one in found if one]
+    if name == "k" and re.fullmatch(r"[0-9]{1,9}", cell.strip(), re.ASCII):
+        return int(cell)
+    return cell if name in ("message", "request_id") else cell.strip()
 
 
 def _object(raw: bytes, where: str) -> Mapping[str, Any]:

@@ -9,9 +9,7 @@ not depend on how the requests were cut.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import secrets
 import shutil
 from collections import Counter
@@ -24,15 +22,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec import batch_input
+from llmrec import batch_input, batch_output
 from llmrec.artifacts import fingerprint_bytes, write_bytes_atomic, write_json_atomic
+from llmrec.batch_output import KEY, Written
 from llmrec.batch_rank import BatchRanker, Ids, one_thread, resolve
 from llmrec.errors import ArtifactError, DataError, RequestError
+from llmrec.locks import held
 from llmrec.packed import Products
 
 FORMAT = 1
-GROUP = 2**16  # rows of a row group of the output
-_KEY = b"llmrec.job"
 _COUNTS = b"llmrec.counts"
 
 
@@ -42,7 +40,7 @@ class Job:
 
     Attributes:
         input: the file of requests.
-        output: the Parquet file to write.
+        output: the file to write, of a kind of `batch_output`.
         model: the model directory.
         data: prepared data, the model's own when None.
         k: items for requests that do not say.
@@ -124,23 +122,10 @@ def opened(job: Job, restart: bool = False) -> Iterator[None]:
     Raises:
         ArtifactError: another process holds it, or its parts belong to another job.
     """
-    output = Path(job.output)
-    if output.is_dir():
-        raise ArtifactError(f"{output} is a directory; --output is a Parquet file to write")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    job.work.mkdir(exist_ok=True)
-    lock = os.open(job.work, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArtifactError(
-                f"another process is ranking into {output}; wait for it, or give another --output"
-            ) from None
+    with held(Path(job.output), "ranking into", "--output"):
+        job.work.mkdir(exist_ok=True)
         _take_up(job, restart)
         yield
-    finally:
-        os.close(lock)
 
 
 def _take_up(job: Job, restart: bool) -> None:
@@ -158,21 +143,14 @@ def _take_up(job: Job, restart: bool) -> None:
         write_json_atomic(job.work / "job.json", asdict(job))
 
 
-def finished(job: Job) -> bool:
-    """Whether the output is there already, from exactly this job."""
-    return _metadata(Path(job.output)).get(_KEY) == job.id.encode()
+def finished(job: Job) -> Written | None:
+    """The output that is there already, if it is from exactly this job."""
+    return batch_output.found(Path(job.output), job.id)
 
 
 def missing(job: Job) -> list[int]:
     """The parts that are still to be ranked."""
-    return [part for part in range(job.parts) if _metadata(job.path(part)).get(_KEY) != job.id.encode()]
-
-
-def _metadata(path: Path) -> dict[bytes, bytes]:
-    try:
-        return dict(pq.read_schema(path).metadata or {})
-    except (OSError, pa.ArrowException):
-        return {}
+    return [part for part in range(job.parts) if batch_output.metadata(job.path(part)).get(KEY) != job.id.encode()]
 
 
 def rank_part(job: Job, part: int, ranker: BatchRanker, ids: Ids) -> int:
@@ -191,7 +169,7 @@ def rank_part(job: Job, part: int, ranker: BatchRanker, ids: Ids) -> int:
     if found != last - first:
         raise DataError(f"{job.input} has changed: rows {first + 1} to {last} are not all there any more")
     columns = [list(column) for column in zip(*lines, strict=True)] or [[] for _ in job.schema.names]
-    told = {_KEY: job.id.encode(), _COUNTS: json.dumps(counts, sort_keys=True).encode()}
+    told = {KEY: job.id.encode(), _COUNTS: json.dumps(counts, sort_keys=True).encode()}
     table = pa.table([pa.array(c, t) for c, t in zip(columns, job.schema.types, strict=True)], job.schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(told), sink, compression="zstd")
@@ -199,34 +177,23 @@ def rank_part(job: Job, part: int, ranker: BatchRanker, ids: Ids) -> int:
     return found
 
 
-def finish(job: Job) -> Counter[str]:
-    """Make the output of the parts, in order, and remove them; returns what was counted.
+def finish(job: Job) -> tuple[Written, Counter[str]]:
+    """Make the output of the parts, in order, and remove them; returns what was written and what was counted.
 
-    The rename comes before the removal: a kill between the two leaves a finished output, which `finished` knows.
+    The rename comes before the removal: a kill between the two leaves a finished output, which `finished` knows, or
+    parts of which it is made again.
     """
     counts: Counter[str] = Counter()
-    output = Path(job.output)
     temporary = job.work / f".{secrets.token_hex(6)}.output"
-    schema = job.schema.with_metadata({_KEY: job.id.encode()})
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for table in _grouped(job, counts):
-                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=GROUP)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(output.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
+    written = batch_output.write(Path(job.output), temporary, job.id, job.schema, _grouped(job, counts))
     shutil.rmtree(job.work)
-    return counts
+    return written, counts
 
 
 def tidy(job: Job) -> None:
     """Remove what a kill between the output's rename and the removal of the parts has left."""
-    shutil.rmtree(job.work, ignore_errors=True)
+    with held(Path(job.output), "ranking into", "--output"):
+        shutil.rmtree(job.work, ignore_errors=True)
 
 
 def _grouped(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
@@ -238,10 +205,10 @@ def _grouped(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
         counts += Counter(json.loads(table.schema.metadata[_COUNTS]))
         waiting.append(table.replace_schema_metadata(None))
         held += len(table)
-        while held >= GROUP:
+        while held >= batch_output.GROUP:
             whole = pa.concat_tables(waiting)
-            yield whole.slice(0, GROUP).combine_chunks()
-            waiting, held = [whole.slice(GROUP)], held - GROUP
+            yield whole.slice(0, batch_output.GROUP).combine_chunks()
+            waiting, held = [whole.slice(batch_output.GROUP)], held - batch_output.GROUP
     if held:
         yield pa.concat_tables(waiting).combine_chunks()
 

@@ -23,6 +23,7 @@ from llmrec.artifacts import JSON, check_replaceable
 from llmrec.catalog import Catalog, Item
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RequestError
+from llmrec.locks import held
 from llmrec.model import RecModel
 from llmrec.modeldir import read_parts, write_parts
 from llmrec.neighbours import ItemKNN
@@ -39,6 +40,7 @@ from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab
 
 LENDERS = 5  # known items that lend what they know
+_DOING = "adding items to"
 SHARPNESS = 0.1  # cosine that divides the weights of two lenders by e
 RIDGE = 3.0  # of 1, 3, 10 and 30 the best on MovieLens-100k: see docs of `predicted_places`
 _ROWS_OF_ITEMS = re.compile(r"(?:nets\.\d+\.)?(item\.weight|bias)")
@@ -196,11 +198,18 @@ def add_to_model(
 
     Raises:
         RequestError: no items, or an id that is there already.
-        ArtifactError: the model belongs to another catalogue.
+        ArtifactError: the model belongs to another catalogue, or another process is writing `out` or `out_data`.
         DataError: no free semantic ID is left.
     """
     check_replaceable(out, KIND)
     check_place(out_data)
+    with held(out, _DOING), held(out_data, _DOING, "--out-data"):
+        return _add(model, items, out, out_data, data, embedder)
+
+
+def _add(
+    model: Path, items: Sequence[Item], out: Path, out_data: Path, data: str | None, embedder: Embedder | None
+) -> dict[str, JSON]:
     old, interactions = datasets.open_data(data if data is not None else str(read_settings(model)["data"]))
     parts = read_parts(model, old)
     catalog = extended_catalog(old, items)

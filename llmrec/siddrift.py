@@ -1,7 +1,8 @@
 """How far new items lie from the code book: when semantic IDs made for another catalogue stop telling items apart.
 
 Only text is known of a new item, so old and new ones are compared by the text half of the fused space, and by the same
-greedy walk down the levels. Old items set the scale: an error that a twentieth of them exceeds is far.
+greedy walk down the levels. Old items set the scale: an error that a twentieth of them exceeds is far. A handful of new
+items says nothing about shares and means, and is no reason to train again: below `ENOUGH` only a lack of room counts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from llmrec.numerics import whitening
 from llmrec.semid import SemanticIds
 
 FAR, RATIO, CROWDED, SHARE = 0.2, 1.25, 0.05, 0.2
+# Of 20 new items like the known ones more than 20 % are far with a probability of .0026, of 5 with one of .023.
+ENOUGH = 20
+_DEVIATIONS = 3  # standard errors of a mean of as many known items that the error on new ones must exceed, too
 _EXPECTED = 0.05
 
 
@@ -30,8 +34,9 @@ class Drift:
         far_share: share of new items with an error that 5 % of the known ones exceed; .05 when nothing drifted.
         crowded_share: share of new items whose nearest first code has no free place left.
         free_share: share of all paths that are free.
-        rebuild: whether any of them says that the code book should be made again.
-        reasons: which, in words.
+        enough: whether there are so many new items that their shares and means can tell anything.
+        rebuild: whether the code book should be made again.
+        reasons: why, in words; none of them is a share or a mean of too few items.
     """
 
     items: int
@@ -41,6 +46,7 @@ class Drift:
     far_share: float
     crowded_share: float
     free_share: float
+    enough: bool
     rebuild: bool
     reasons: tuple[str, ...]
 
@@ -77,8 +83,13 @@ def sid_drift(known: np.ndarray, new: np.ndarray, ids: SemanticIds, text_weight:
         "crowded_share": float((room[first] <= 0).mean()),
         "free_share": 1.0 - len(ids.codes) / float(ids.size) ** ids.depth,
     }
-    reasons = _reasons(len(new), len(known), numbers)
-    return Drift(len(new), len(known), **numbers, rebuild=bool(reasons), reasons=reasons)
+    paths = ids.size**ids.depth - len(ids.codes)
+    reasons = [f"{paths} free paths are left for {len(new)} new items"] if len(new) > paths else []
+    enough = len(new) >= ENOUGH
+    if enough:
+        spread = float(left_old.std() / max(left_old.mean(), 1e-12)) / len(new) ** 0.5
+        reasons += _reasons(len(new), len(known), numbers, max(RATIO, 1 + _DEVIATIONS * spread))
+    return Drift(len(new), len(known), **numbers, enough=enough, rebuild=bool(reasons), reasons=tuple(reasons))
 
 
 def _walk(x: np.ndarray, book: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,16 +103,17 @@ def _walk(x: np.ndarray, book: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (left**2).sum(axis=1), first
 
 
-def _reasons(new: int, known: int, numbers: dict[str, float]) -> tuple[str, ...]:
+def _reasons(new: int, known: int, numbers: dict[str, float], most: float) -> list[str]:
+    """What speaks for a new code book; `most` is the largest ratio of errors that chance explains."""
     found = []
     if numbers["far_share"] > FAR:
         found.append(
             f"{numbers['far_share']:.0%} of the new items lie farther from the code book than 95 % of the known"
         )
-    if (ratio := numbers["error_new"] / max(numbers["error_known"], 1e-12)) > RATIO:
+    if (ratio := numbers["error_new"] / max(numbers["error_known"], 1e-12)) > most:
         found.append(f"the code book leaves {ratio:.2f} times the error on new items")
     if numbers["crowded_share"] > CROWDED:
         found.append(f"{numbers['crowded_share']:.0%} of the new items find their nearest first code full")
     if new > SHARE * known:
         found.append(f"{new} new items are {new / known:.0%} of the {known} that the code book was made for")
-    return tuple(found)
+    return found

@@ -13,6 +13,7 @@ from llmrec.catalog import Catalog, Item
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RequestError
 from llmrec.interactions import Interactions
+from llmrec.locks import held
 from llmrec.modeldir import kept_rows, read_parts, without_rows, write_parts
 from llmrec.pretrained import KIND, read_settings
 from llmrec.reading import Report
@@ -20,6 +21,8 @@ from llmrec.resources import home
 from llmrec.siddrift import Drift, sid_drift
 from llmrec.sources import check_place, save_data
 from llmrec.textcache import text_vectors
+
+_DOING = "removing items into"
 
 
 def withdraw(
@@ -32,10 +35,17 @@ def withdraw(
 
     Raises:
         RequestError: an unknown id, or nothing left.
-        ArtifactError: the model belongs to another catalogue.
+        ArtifactError: the model belongs to another catalogue, or another process is writing `out` or `out_data`.
     """
     check_replaceable(out, KIND)
     check_place(out_data)
+    with held(out, _DOING), held(out_data, _DOING, "--out-data"):
+        return _withdraw(model, catalog, interactions, ids, out, out_data)
+
+
+def _withdraw(
+    model: Path, catalog: Catalog, interactions: Interactions, ids: Sequence[str], out: Path, out_data: Path
+) -> dict[str, int]:
     kept = kept_rows(catalog, ids)
     parts = without_rows(read_parts(model, catalog), kept)
     place = np.full(len(catalog), -1, np.int64)

@@ -187,6 +187,77 @@ def test_rows_that_need_a_missing_package_are_left_out_with_the_reason(world, tm
     assert value["provenance"]["command"].endswith("--limit 5") and value["provenance"]["n"] == 5
 
 
+def test_only_the_baselines_that_are_asked_for_are_run(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy_run, "tune_encoder", lambda *a, **k: pytest.fail("trained an encoder"))
+    ours = {
+        "llm",
+        "llm, no user vector",
+        "hybrid",
+        *(f"hybrid, no {part}" for part in ("encoder", "llm", "neighbours")),
+    }
+    for words, rows in (("none", set()), ("item-knn, popularity,item-knn", {"item-knn", "popularity"})):
+        table = run_accuracy(None, None, tmp_path, limit=5, baselines=words)
+        assert set(table.estimates) == ours | rows | {"sasrec"}  # the model's own encoder: it is there already
+        value = json.loads((tmp_path / "accuracy-toy.json").read_text())
+        left_out = set(value["protocol"]["rows_left_out"])
+        assert left_out == set(accuracy_run.BASELINES) - rows - {"sasrec"}
+        target = next(one for one in value["targets"] if one["name"] == "hybrid_over_best_baseline_ndcg10")
+        assert target["value"] is None  # of some rows there is no best
+        assert value["provenance"]["command"].startswith("llmrec eval --suite accuracy --limit 5 --baselines ")
+    assert len((tmp_path / "tuning-toy-of-5.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_limit_holds_for_the_tuning_and_leaves_the_whole_one_alone(world, tmp_path, monkeypatch, capsys):
+    tuned = []
+
+    class Noted(accuracy_run.TuningLog):
+        def __init__(self, path, dataset):
+            tuned.append(path.name)
+            super().__init__(path, dataset)
+
+    monkeypatch.setattr(accuracy_run, "TuningLog", Noted)
+    asked, tune = [], accuracy_run.tune_item_knn
+    monkeypatch.setattr(accuracy_run, "tune_item_knn", lambda *a, **k: asked.append(k["users"]) or tune(*a, **k))
+    for limit in (None, 5):
+        run_accuracy(None, None, tmp_path, limit=limit, baselines="item-knn")
+        told = json.loads((tmp_path / "accuracy-toy.json").read_text())["protocol"]["validation_users"]
+        assert told == asked[-1] == (5 if limit == 5 else 16)
+    assert tuned == ["tuning-toy.jsonl", "tuning-toy-of-5.jsonl"]
+    subject = SimpleNamespace(split=leave_one_out(make_interactions(users=16)))
+    assert [accuracy_run._tuned_on(subject, limit) for limit in (None, 16, 100, 1)] == [16, 16, 16, 1]
+    assert "choosing settings of item-knn on 5 validation users" in " ".join(capsys.readouterr().err.split())
+    accuracy_run._announce(accuracy_run.Console(stderr=True), ["popularity", "sasrec", "hstu"], ["sasrec"], 5)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "choosing settings of hstu on 5 validation users hstu: encoders are trained on the whole train part" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [("eas", r"'eas' \(did you mean ease\?\)"), ("", "''"), ("none,ease", "'none'"), ("ease,x", "'x'")],
+)
+def test_baselines_that_are_none_are_named(words, named, tmp_path):
+    known = "popularity, recent-popularity, text-lookup, item-knn, ease, als, bpr, sasrec, hstu, or none alone"
+    with pytest.raises(RequestError, match=f"--baselines: no baseline {named}; there are: {known}"):
+        run.run("accuracy", None, None, tmp_path, baselines=words)
+    with pytest.raises(RequestError, match="--baselines ease was given with --suite stability; only accuracy has"):
+        run.run("stability", None, None, tmp_path, baselines="ease")
+
+
+def test_a_baseline_that_cannot_be_had_here_is_refused_by_name(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(baselines_factors, "installed", lambda: False)
+    with pytest.raises(RequestError, match=r"--baselines names als, which cannot be measured here: .*implicit"):
+        run_accuracy(None, None, tmp_path, baselines="popularity,als")
+    monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
+    monkeypatch.setattr(accuracy_subject.datasets, "open_data", lambda name: (world.catalog, spread()))
+    monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
+    monkeypatch.setattr(accuracy_subject.MiniLM, "load", staticmethod(HashEmbedder))
+    monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
+    with pytest.raises(RequestError, match=r"--baselines none leaves nothing to measure: .*not measured"):
+        run_accuracy(None, None, tmp_path, split="time", baselines="none")
+    table = run_accuracy(None, None, tmp_path, split="time", baselines="popularity,item-knn")
+    assert set(table.estimates) == {"popularity", "item-knn"} and table.reference == "item-knn"
+
+
 def test_parts_are_made_once_a_history_and_not_kept_for_ever(recommender):
     asked = []
 
@@ -267,7 +338,9 @@ def test_a_limit_of_all_is_a_like_share_of_every_suite(suites, tmp_path):
 def test_a_result_is_of_as_many_users_a_part_as_were_asked_for(suites, tmp_path):
     for ablations in (None, 5, 5):
         run.run("all", "m", None, tmp_path, ablations=ablations)
-    assert suites.count("accuracy") == 2 and suites.count("stability") == 1
+    run.run("all", "m", None, tmp_path, ablations=5, baselines="none")
+    run.run("all", "m", None, tmp_path, ablations=5)
+    assert suites.count("accuracy") == 4 and suites.count("stability") == 1
     came = json.loads((tmp_path / "accuracy-toy.json").read_text())["provenance"]
     assert came["arguments"] == {"limit": None, "split": "loo", "ablations": 5}
 

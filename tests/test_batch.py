@@ -1,5 +1,6 @@
 """`llmrec rank`: every kind of request, the same bytes however it is cut, and one line for what is wrong."""
 
+import csv
 import json
 from collections import Counter
 from functools import partial
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from toy_ranking import load, make_world
 
-from llmrec import batch_input, batch_job, batch_pool, packed
+from llmrec import batch_input, batch_output, batch_pool, packed
 from llmrec.batch import Settings, rank_file
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.packed import can_pack, fast_products
@@ -54,6 +55,41 @@ def parquet(path: Path, requests, row_group_size=3, **types) -> Path:
     columns = {n: pa.array([one.get(n) for one in requests], types.get(n)) for n in names}
     pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
     return path
+
+
+def in_csv(path: Path, requests, mark=",") -> Path:
+    """As a spreadsheet writes them: lists with | between ids, empty cells for what is not there, CRLF and a BOM."""
+
+    def cell(value):
+        if isinstance(value, list):
+            escaped = (str(one).replace("\\", "\\\\").replace("|", "\\|") for one in value)
+            return "|".join(escaped) or "|"
+        return "" if value is None else str(value)
+
+    names = list(dict.fromkeys(name for one in requests for name in one))
+    with path.open("w", encoding="utf-8-sig", newline="") as handle:
+        writer = csv.writer(handle, delimiter=mark)
+        writer.writerows([names, *([cell(one.get(name)) for name in names] for one in requests)])
+    return path
+
+
+ENDS = {lines: "in.jsonl", parquet: "in.parquet", in_csv: "in.csv"}
+
+
+def read_answers(path: Path):
+    """Rows of an output of any kind; numbers as numbers."""
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle, strict=True))
+    return [{**row, "rank": int(row["rank"]), "score": float(row["score"])} for row in rows]
+
+
+def same(rows):
+    """Rows that can be compared whatever the kind: float32 scores, ids as text."""
+    return [{**row, "request_id": str(row["request_id"]), "score": np.float32(row["score"])} for row in rows]
 
 
 def many(n: int):
@@ -157,7 +193,7 @@ def test_the_same_bytes_whatever_the_form_and_the_parts(model, runner, tmp_path)
 
 
 def test_rows_of_the_output_are_grouped_alike_however_they_were_ranked(model, runner, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_job, "GROUP", 50)
+    monkeypatch.setattr(batch_output, "GROUP", 50)
     source = lines(tmp_path / "in.jsonl", many(30))
     for part in (1, 11, 30):
         rank(model, runner, source, tmp_path / f"{part}.parquet", part=part)
@@ -167,9 +203,109 @@ def test_rows_of_the_output_are_grouped_alike_however_they_were_ranked(model, ru
     assert [sizes.row_group(g).num_rows for g in range(sizes.num_row_groups)][:-1] == [50] * (sizes.num_row_groups - 1)
 
 
-@pytest.mark.parametrize("form", [lines, parquet])
+def test_the_same_answers_in_every_kind_of_input_and_output(model, runner, tmp_path):
+    requests = [*REQUESTS, {"request_id": 'wish, "quoted"\nin two lines', "message": 'a "funny" tale,\nnot scary'}]
+    sources = [
+        lines(tmp_path / "in.jsonl", requests),
+        parquet(tmp_path / "in.parquet", requests),
+        in_csv(tmp_path / "comma.csv", requests),
+        in_csv(tmp_path / "semicolon.CSV", requests, ";"),
+        in_csv(tmp_path / "tab.tsv", requests, "\t"),
+    ]
+    expected = None
+    for source in sources:
+        for end in (".parquet", ".csv", ".jsonl") if source is sources[0] else (".csv",):
+            target = tmp_path / f"{source.stem}{source.suffix[1:]}{end}"
+            report = rank(model, runner, source, target, part=4)
+            rows = same(read_answers(target))
+            expected = expected or rows
+            assert rows == expected and report.answers == len(rows) == 65, target.name
+    assert {row["request_id"] for row in expected} == {one["request_id"] for one in requests}
+
+
+@pytest.mark.parametrize("form", [lines, parquet, in_csv])
+def test_hostile_ids_are_neither_changed_nor_split(model, form, tmp_path):
+    """Ids that a spreadsheet would calculate, that hold a separator, a quotation mark, a line break or an escape."""
+    odd = [
+        "=1+1",
+        "+a",
+        "-a",
+        "@SUM(A1)",
+        "a|b",
+        "a\\",
+        "\\|",
+        'say "x"',
+        "a,b;c\td",
+        "two\nlines",
+        "naïve→",
+        "-5",
+        "|",
+    ]
+    requests = [{"request_id": one, "items": [one, "i0"], "candidates": ["i2", "i4"], "k": 1} for one in odd]
+    source = form(tmp_path / ENDS[form], requests)
+    assert [row.items for row in batch_input.rows(source)] == [(one, "i0") for one in odd]
+    for end in (".csv", ".jsonl", ".parquet"):
+        target = tmp_path / f"out{end}"
+        report = rank_file(source, target, Settings(model=model), partial(batch_pool.run, workers=1, loader=load))
+        assert [row["request_id"] for row in read_answers(target)] == odd
+        assert report.formulas == (4 if end == ".csv" else 0)  # -5 is a number
+        again = rank_file(source, target, Settings(model=model), refuse)
+        assert (again.resumed, again.answers, again.formulas) == (len(odd), len(odd), report.formulas)
+
+
+def test_a_text_output_is_taken_up_and_known_again_as_parquet_is(model, runner, tmp_path):
+    source = in_csv(tmp_path / "in.csv", many(12))
+    for end in (".csv", ".jsonl"):
+        whole, target = tmp_path / f"whole{end}", tmp_path / f"out{end}"
+        rank(model, runner, source, whole)
+
+        def stops(job, parts):
+            yield from runner(job, parts[:3])
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            rank_file(source, target, Settings(model=model, part=3), stops)
+        assert not target.exists()
+        assert rank(model, runner, source, target).resumed == 9
+        assert target.read_bytes() == whole.read_bytes()
+        assert rank_file(source, target, Settings(model=model), refuse).resumed == 12
+        assert not (tmp_path / f".out{end}.parts").exists()
+        target.write_bytes(target.read_bytes().replace(b"encoder", b"decoder", 1))  # edited: not that job's any more
+        assert rank(model, runner, source, target).resumed == 0
+        assert target.read_bytes() == whole.read_bytes()
+        assert rank(model, runner, source, target, k=3).resumed == 0  # other work
+
+
+def test_a_kill_between_the_renames_of_a_text_output_costs_no_ranking(model, runner, tmp_path, monkeypatch):
+    source, target = in_csv(tmp_path / "in.csv", many(8)), tmp_path / "out.csv"
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_output, "write_json_atomic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rank(model, runner, source, target)
+    before = target.read_bytes()
+    report = rank_file(source, target, Settings(model=model), refuse)
+    assert report.resumed == 8 and target.read_bytes() == before
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".out.csv.job", "in.csv", "out.csv"]
+
+
+def test_a_row_of_csv_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_input, "LINE_LIMIT", 1000)
+    long = tmp_path / "long.csv"
+    long.write_text("request_id,items\n" + "".join(f"{n},i{n}|i1\n" for n in range(500)))
+    assert [row.items for row in batch_input.rows(long, 498)] == [("i498", "i1"), ("i499", "i1")]
+    for text in ('1,"' + "i1\n" * 999, "1," + '"\n",' * 999, "1," + "i1|" * 999):
+        long.write_text("request_id,items\n" + text)
+        with pytest.raises(DataError, match="a row of more than 1000 bytes"):
+            list(batch_input.rows(long))
+
+
+@pytest.mark.parametrize("form", [lines, parquet, in_csv])
 def test_shards_one_after_the_other_are_the_whole(model, runner, tmp_path, form):
-    source = form(tmp_path / ("in.jsonl" if form is lines else "in.parquet"), many(23))
+    source = form(tmp_path / ENDS[form], many(23))
     rank(model, runner, source, tmp_path / "whole.parquet")
     for i in range(1, 6):
         rank(model, runner, source, tmp_path / f"{i}.parquet", shard=(i, 5), part=2)
@@ -333,7 +469,23 @@ def bad_files(folder: Path):
     yield "cut off", folder / "cut.parquet", whole[:-30], "cannot be read as Parquet"
     yield "no Parquet", folder / "not.parquet", b"request_id,items\n", "cannot be read as Parquet"
     yield "damaged", folder / "hole.parquet", whole[:8] + bytes(400) + whole[408:], "cannot be read as Parquet"
-    yield "other", folder / "in.csv", b"request_id", "ends in '.csv'"
+    yield "other", folder / "in.txt", b"request_id", "ends in '.txt'"
+    for name, text, words in (
+        ("csv head", "request_id", "line 1: a column to go by is missing"),
+        ("csv twice", "request_id,items,items", "column 'items' is there twice"),
+        ("csv typo", "request_id,item", "line 1: column 'item' is unknown"),
+        ("csv cells", "request_id,items\n1,i1\n2,i1,i2", "line 3 has 3 cells, the header 2"),
+        ("csv nothing", "request_id,items,user_id\n1,i1,\n2,,", r"line 3 \(request '2'\) has nothing to go by"),
+        ("csv no id", "request_id,items\n,i1", "line 2: request_id is None"),
+        ("csv k", "request_id,items,k\n1,i1,2.0", "k is '2.0'"),
+        ("csv open", 'request_id,items\n1,"i1\n2,i2', "line 3 is not CSV: unexpected end of data"),
+        ("csv quote", 'request_id,items\n1,"i1"x', "line 2 is not CSV"),
+        ("csv return", "request_id,items\r1,i1\r", "line 1 is not CSV"),
+        ("csv many", "request_id,items\n1," + "i1|" * 10_001, "items has 10,001 ids"),
+        ("csv no rows", "request_id,items\n,,\n", "has no rows"),
+    ):
+        yield name, folder / f"{name}.csv", text.encode(), words
+    yield "csv latin", folder / "latin.csv", b"request_id,message\n1,caf\xe9\n", "line 2 is not UTF-8"
     for name, one, words in (
         ("no id", {"items": ["i1"]}, "line 2: column 'request_id' is missing"),
         ("null id", {**ok, "request_id": None}, "request_id is None"),
@@ -401,10 +553,16 @@ def test_settings_out_of_bounds(model, runner, tmp_path):
 def test_rows_are_read_from_anywhere(tmp_path, monkeypatch, at_a_time):
     monkeypatch.setattr(batch_input, "_ROWS", at_a_time)
     requests = many(23)
-    for path in (lines(tmp_path / "in.jsonl", requests), parquet(tmp_path / "in.parquet", requests, row_group_size=9)):
+    sources = (
+        lines(tmp_path / "in.jsonl", requests),
+        parquet(tmp_path / "in.parquet", requests, row_group_size=9),
+        in_csv(tmp_path / "in.csv", requests),
+    )
+    for path in sources:
         for start, stop in ((0, None), (0, 3), (2, 9), (3, 6), (22, 23), (23, None), (5, 5)):
             found = [row.request_id for row in batch_input.rows(path, start, stop)]
-            assert found == [one["request_id"] for one in requests[start:stop]]
+            of = str if path.suffix == ".csv" else int  # ids of CSV are text
+            assert found == [of(one["request_id"]) for one in requests[start:stop]]
 
 
 def test_on_the_command_line_an_error_is_one_line_and_digits_are_plain(model, tmp_path):

@@ -150,12 +150,18 @@ def test_train_and_eval_pass_their_arguments_on(
         sys.modules, "llmrec.finetune.train", SimpleNamespace(run=lambda *a, **k: asked.append((*a, k)))
     )
     monkeypatch.setitem(sys.modules, "llmrec.eval.run", SimpleNamespace(run=lambda *a: asked.append(a)))
-    run("train", "ml-100k", "--recipe", "smoke", "--out", "m", "--no-resume", monkeypatch=monkeypatch, capsys=capsys)
-    given = ("--out", "o", "--limit", "5", "--ablations", "3", "--beside", "b")
+    given = ("--no-resume", "--wandb", "films", "--set", "a.b=1", "--set", "c=x")
+    run("train", "ml-100k", "--recipe", "smoke", "--out", "m", *given, monkeypatch=monkeypatch, capsys=capsys)
+    given = ("--out", "o", "--limit", "5", "--ablations", "3", "--beside", "b", "--baselines", "ease,bpr")
     run("eval", *given, monkeypatch=monkeypatch, capsys=capsys)
     assert asked == [
-        ("ml-100k", "smoke", Path("m"), {"resume": False, "work": None, "tensorboard": None}),
-        ("accuracy", None, None, Path("o"), 5, None, "loo", 1, "float32", 3, Path("b")),
+        (
+            "ml-100k",
+            "smoke",
+            Path("m"),
+            {"resume": False, "work": None, "tensorboard": None, "wandb": "films", "changes": ["a.b=1", "c=x"]},
+        ),
+        ("accuracy", None, None, Path("o"), 5, None, "loo", 1, "float32", 3, Path("b"), "ease,bpr"),
     ]
 
 

@@ -233,6 +233,40 @@ def test_the_command_exports_and_counts(
     assert (counts["reactions"], counts["visitors"], counts["with_words"], counts["like"]) == (2, 1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("steps", "shown", "why"),
+    [
+        ((), SHOWN, "holds no reactions yet"),
+        ((("f1", "dislike"), ("f2", "seen")), SHOWN, "2 reactions (1 dislike, 1 seen) hold no like, and"),
+        ((("f1", "like"), ("f1", "forget")), SHOWN, "(1 forget, 1 like) hold no like that was not taken back"),
+        ((("f3", "like"),), (), "(1 like) hold likes of items that stood in no list"),
+        ((("f7", "like"), ("f1", "dislike")), SHOWN, "stood in no list"),
+        (
+            (("f1", "like"), ("f2", "more")),
+            SHOWN,
+            "no like with a dislike in the same list, and none with an item",
+        ),
+    ],
+)
+def test_no_pairs_say_why(
+    steps: tuple[tuple[str, str], ...],
+    shown: tuple[str, ...],
+    why: str,
+    store: Feedback,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for item, reaction in steps:
+        store.react("s1", item, reaction, shown)
+    monkeypatch.setenv("LLMREC_FEEDBACK", str(store.path))
+    out = tmp_path / "pairs.jsonl"
+    code, said, err = run(monkeypatch, capsys, "export", "--out", str(out))
+    assert (code, err, out.read_text()) == (0, "", "")
+    assert said.startswith(f"0 preference pairs in {out}: ") and said.endswith(f"(read from {store.path})\n")
+    assert why in said and said.count("\n") == 1
+
+
 def test_mistakes_of_the_command_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -261,16 +261,58 @@ def test_drift_says_when_the_tree_is_full():
     assert found.free_share == 0 and found.crowded_share == 1 and found.rebuild
 
 
+def test_a_handful_of_new_items_is_too_few_to_tell():
+    rng = np.random.default_rng(0)
+    known = rng.normal(size=(400, 24)).astype(np.float32)
+    other = (3.0 * rng.normal(size=(60, 24))).astype(np.float32)
+    ids = fit(fuse(known, rng.normal(size=(400, 6)), 16, 0.7), 3, 16, 0)
+    for count in (1, 3, 19):
+        few = sid_drift(known, other[:count], ids, 0.7, 16)
+        assert few.far_share == 1 and few.error_new > 2 * few.error_known  # told, and no reason
+        assert (few.enough, few.rebuild, few.reasons) == (False, False, ())
+    enough = sid_drift(known, other[:20], ids, 0.7, 16)
+    assert enough.enough and enough.rebuild
+    # three new games of a shop that sells ten are many, and still three
+    small = fit(fuse(known[:10], rng.normal(size=(10, 6)), 4, 0.7), 2, 4, 0)
+    assert not sid_drift(known[:10], other[:3], small, 0.7, 4).rebuild
+    full = sid_drift(known[:10], other[:7], small, 0.7, 4)  # 16 paths, 10 taken
+    assert full.rebuild and full.reasons == ("6 free paths are left for 7 new items",) and not full.enough
+
+
+def test_new_items_like_the_known_ones_are_seldom_a_reason():
+    """A mean over few items varies: of a hundred samples of the known items themselves hardly any is called drift."""
+    rng = np.random.default_rng(3)
+    known = (rng.standard_t(3, size=(600, 16)) * rng.gamma(0.5, size=(600, 1))).astype(np.float32)  # heavy tails
+    ids = fit(fuse(known, rng.normal(size=(600, 6)), 8, 0.7), 2, 32, 0)
+    called = [sid_drift(known, known[rng.choice(600, 20, replace=False)], ids, 0.7, 8) for _ in range(100)]
+    assert sum(any("error" in reason for reason in one.reasons) for one in called) <= 3
+
+
+def test_drift_is_told_in_words(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("llmrec.withdraw.MiniLM.load", HashEmbedder)
+    for count, code in ((3, 0), (20, 1)):
+        rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(count))
+        (tmp_path / "new.csv").write_text("item_id,title\n" + rows)
+        words = ["items", "drift", "--model", str(world[1]), "--items", str(tmp_path / "new.csv")]
+        result = CliRunner().invoke(app, words)
+        lines = result.output.splitlines()
+        assert result.exit_code == code and lines[0].startswith(f"new items: {count}, beside 12 ")
+        assert not set("()[]{}'\"") & set(result.output)  # no Python in it
+        assert any(line.startswith("too few to tell") for line in lines) == (count == 3)
+        assert any(line.startswith("reason to rebuild: ") for line in lines) == (count == 20)
+        assert lines[-1].startswith("rebuild: yes" if count == 20 else "rebuild: no")
+
+
 def test_drift_on_files_exits_with_1_when_the_code_book_should_be_made_again(world, tmp_path, monkeypatch):
     _, model = world
     monkeypatch.setattr("llmrec.withdraw.MiniLM.load", HashEmbedder)
-    rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(5))
+    rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(20))
     (tmp_path / "new.csv").write_text("item_id,title\ni0,Funny Tale 0\n" + rows)
     result = CliRunner().invoke(
         app, ["items", "drift", "--model", str(model), "--items", str(tmp_path / "new.csv"), "--json"]
     )
     assert result.exit_code == 1, result.exception
-    assert json.loads(result.output)["items"] == 5 and json.loads(result.output)["reasons"]
+    assert json.loads(result.output)["items"] == 20 and json.loads(result.output)["reasons"]
     flags = ["--title", "name", "--item-id", "code", "--json"]
     (tmp_path / "other.csv").write_text((tmp_path / "new.csv").read_text().replace("item_id,title", "code,name"))
     same = CliRunner().invoke(

@@ -172,6 +172,7 @@ def folder_of(tmp_path: Path) -> Path:
     )
     table = pa.table({"request_id": [1, 2], "items": [["i1"], ["i3"]]})
     pq.write_table(table, folder / "b.parquet")
+    (folder / "c.csv").write_text("request_id,items\n1,i1|i3\n")
     (folder / "empty.jsonl").touch()
     (folder / "notes.txt").write_text("x")
     (folder / ".hidden.jsonl").write_text("x")
@@ -183,7 +184,7 @@ def folder_of(tmp_path: Path) -> Path:
 
 def test_only_plain_files_of_the_folder_can_be_chosen(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
-    assert batch.listed(folder) == ["a.jsonl", "b.parquet"]
+    assert batch.listed(folder) == ["a.jsonl", "b.parquet", "c.csv"]
     assert batch.chosen(folder, "a.jsonl") == folder / "a.jsonl"
     hostile = (
         "../secret.jsonl", "link.jsonl", "sub/../a.jsonl", "./a.jsonl", str(tmp_path / "secret.jsonl"), "a.jsonl\x00",

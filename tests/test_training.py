@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from dataclasses import replace
 from itertools import islice
@@ -376,12 +375,6 @@ def test_the_journal_drops_what_a_lost_stretch_wrote(tmp_path):
     steps = [json.loads(line)["step"] for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert steps == [10, 20, 20]
     assert "tokens/s" in said[0] and "next_item 3.00" in said[0] and "min left" in said[0]
-
-
-def test_a_wish_for_tensorboard_without_it_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(RecipeError, match="TensorBoard is not installed"):
-        Journal(tmp_path / "m.jsonl", 100, print, tmp_path / "board")
 
 
 def test_the_first_signal_asks_and_the_second_ends():

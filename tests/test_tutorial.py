@@ -50,7 +50,8 @@ def place(tmp_path_factory):
     (folder / "raw" / "toys.sequences.txt.gz").write_bytes(gzip.compress(("\n".join(log) + "\n").encode()))
     (folder / "toys.toml").write_text(next(body for kind, body in BLOCKS if kind == "toml"))
     (folder / "new.csv").write_text("user,item,step\n1,2,50\nnew,4,50\nnew,6,51\nnew,8,52\n")
-    (folder / "new-toys.jsonl").write_text('{"id": 99, "title": "Quantum Kit", "categories": [["Science"]]}\n')
+    new = [{"id": number, "title": "Quantum Kit", "categories": [["Science"]]} for number in range(900, 920)]
+    (folder / "new-toys.jsonl").write_text("".join(json.dumps(one) + "\n" for one in new))  # enough for drift to tell
     return folder
 
 

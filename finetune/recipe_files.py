@@ -1,0 +1,28 @@
+"""The shipped recipes as files: their names, and what each is for. No recipe is read, which would take long."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def purpose(text: str) -> str:
+    """What a recipe is for: the first sentence of the comment at the top of its file, "" without one."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").strip())
+    return re.split(r"(?<=\.)\s", " ".join(lines), maxsplit=1)[0]
+
+
+def purposes() -> dict[str, str]:
+    """Name of each shipped recipe -> what it is for."""
+    return {name: purpose((RECIPES / f"{name}.yaml").read_text(encoding="utf-8")) for name in names()}
