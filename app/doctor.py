@@ -84,7 +84,10 @@ def _disk() -> Finding:
 
 def _resource(name: str) -> Finding:
     there = (home() / "files" / name / "manifest.json").is_file()
-    advice = "connect to the network once" if offline() else "nothing: it is fetched when first needed"
+    forbidden = offline()
+    advice = "nothing: it is fetched when first needed"
+    if forbidden:
+        advice = f"{forbidden} forbids to fetch it: unset that once where there is a network"
     return _judged(there, name, "cached" if there else "not cached yet", advice)
 
 
@@ -94,6 +97,4 @@ def _checkpoint() -> Finding:
 
 
 def _network() -> Finding:
-    return Finding(
-        True, "network", "not used (HF_HUB_OFFLINE or LLMREC_OFFLINE is set)" if offline() else "may be used"
-    )
+    return Finding(True, "network", f"not used ({offline()})" if offline() else "may be used")

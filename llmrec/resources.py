@@ -88,6 +88,7 @@ def home() -> Path:
     return Path(os.environ.get("LLMREC_HOME") or Path.home() / ".cache" / "llmrec")
 
 
-def offline() -> bool:
-    """True when neither the Hub nor a site may be asked: HF_HUB_OFFLINE or LLMREC_OFFLINE is set."""
-    return any(os.environ.get(n, "").lower() in ("1", "true", "yes") for n in ("HF_HUB_OFFLINE", "LLMREC_OFFLINE"))
+def offline() -> str:
+    """The variable that forbids the network, LLMREC_OFFLINE or HF_HUB_OFFLINE, as it is set; "" when neither does."""
+    set_to = ((name, os.environ.get(name, "")) for name in ("LLMREC_OFFLINE", "HF_HUB_OFFLINE"))
+    return next((f"{name}={value}" for name, value in set_to if value.lower() in ("1", "true", "yes", "on")), "")
