@@ -62,13 +62,13 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
     return app
 
 
-def serve(recommender: Recommender, settings: Settings, listener: socket.socket) -> None:
-    """Serve on a bound socket until interrupted."""
+def serve(app: FastAPI, listener: socket.socket) -> None:
+    """Serve what `create` made on a bound socket until interrupted."""
     import uvicorn
 
     bound_arenas()
     config = uvicorn.Config(
-        create(recommender, settings),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,

