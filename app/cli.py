@@ -230,7 +230,7 @@ def chat(
     typer.echo("loading the model", err=True)
     recommender = Recommender.from_pretrained(settings.model)
     application = create(recommender, settings)  # what fails here fails before an address is told
-    typer.echo(f"llmrec is at http://{settings.host}:{settings.port} (Ctrl+C ends it)", err=True)
+    typer.echo(f"llmrec is at {' and '.join(settings.addresses)} (Ctrl+C ends it)", err=True)
     serve(application, listener)
 
 
