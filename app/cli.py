@@ -231,19 +231,23 @@ def chat(
 
     A setting is taken from the command line, else from LLMREC_<NAME>, else from the file: docs/settings.md.
     """
+    from llmrec.app.places import check
     from llmrec.app.settings import assigned, listen, load
 
     named = {"host": host, "port": port, "model": model, "mcp": mcp, "batch_dir": batch_dir}
     given = {key: one for key, one in named.items() if one is not None}
     settings = load(config, **{**assigned(others or []), **given})
-    listener = listen(settings)  # before the model loads: a taken port should be known at once
-    from llmrec.app.server import serve
+    # before the model loads: a taken port, or a place that cannot be written, should be known at once
+    listener = listen(settings)
+    check(settings)
+    from llmrec.app.server import create, serve
     from llmrec.recommend import Recommender
 
     echo("loading the model", err=True)
     recommender = Recommender.from_pretrained(settings.model)
-    echo(f"llmrec is at http://{settings.host}:{settings.port} (Ctrl+C ends it)", err=True)
-    serve(recommender, settings, listener)
+    application = create(recommender, settings)  # what fails here fails before an address is told
+    echo(f"llmrec is at {' and '.join(settings.addresses)} (Ctrl+C ends it)", err=True)
+    serve(application, listener)
 
 
 @app.command(epilog="Example: llmrec doctor")

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for llmrec, each with what to do about it."""
+"""What this machine has and lacks for llmrec and for its chat, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from llmrec import resources
+from llmrec.app import places
+from llmrec.app.settings import Settings, listen, load
+from llmrec.errors import UserError
 from llmrec.resources import RESOURCES, home, offline
 
 # the lowest releases without known holes in what is used here
@@ -38,7 +41,7 @@ def examine() -> list[Finding]:
     findings += [_package(name, floor) for name, floor in FLOORS.items()]
     findings += [_threads(), _memory(), _disk()]
     findings += [_resource(name) for name in RESOURCES]
-    return [*findings, _checkpoint(), _network()]
+    return [*findings, _checkpoint(), _network(), _home(), *_chat()]
 
 
 def _judged(ok: bool, name: str, found: str, advice: str) -> Finding:
@@ -84,7 +87,10 @@ def _disk() -> Finding:
 
 def _resource(name: str) -> Finding:
     there = (home() / "files" / name / "manifest.json").is_file()
-    advice = "connect to the network once" if offline() else "nothing: it is fetched when first needed"
+    forbidden = offline()
+    advice = "nothing: it is fetched when first needed"
+    if forbidden:
+        advice = f"{forbidden} forbids to fetch it: unset that once where there is a network"
     return _judged(there, name, "cached" if there else "not cached yet", advice)
 
 
@@ -93,7 +99,36 @@ def _checkpoint() -> Finding:
     return _judged(_SHIPPED.is_dir(), "checkpoint", str(_SHIPPED) if _SHIPPED.is_dir() else "no shipped model", advice)
 
 
+def _home() -> Finding:
+    why = places.problem(home())
+    advice = "set LLMREC_HOME to a folder that can be written"
+    return _judged(not why, "home", why or f"{home()} can be written", advice)
+
+
+def _chat() -> list[Finding]:
+    """What `llmrec chat` would need with the settings of the environment and of the file that LLMREC_CONFIG names."""
+    try:
+        settings = load()
+        temporary = places.temporary()
+    except UserError as error:
+        return [Finding(False, "settings", str(error), "mend it: `llmrec chat` would not start")]
+    why = places.problem(temporary)
+    advice = f"set {places.TEMPORARY} to a folder that can be written"
+    found = [_judged(not why, "temporary files", why or f"{temporary} can be written", advice)]
+    if settings.feedback != "off":
+        why = places.file_problem(settings.feedback)
+        advice = "set LLMREC_FEEDBACK to a file that can be written, or to off"
+        found.append(_judged(not why, "feedback", why or f"{settings.feedback} can be written", advice))
+    return [*found, _port(settings)]
+
+
+def _port(settings: Settings) -> Finding:
+    try:
+        listen(settings).close()
+    except UserError as error:
+        return Finding(False, "port", str(error), "end what uses it, or set LLMREC_PORT; a chat that runs uses it, too")
+    return Finding(True, "port", f"{settings.host}:{settings.port} is free")
+
+
 def _network() -> Finding:
-    return Finding(
-        True, "network", "not used (HF_HUB_OFFLINE or LLMREC_OFFLINE is set)" if offline() else "may be used"
-    )
+    return Finding(True, "network", f"not used ({offline()})" if offline() else "may be used")

@@ -83,7 +83,10 @@ class Feedback:
             self._db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
-            raise UserError(f"cannot keep feedback in {str(path)!r}: {error}; name another file, or off") from None
+            raise UserError(
+                f"cannot keep feedback in {str(path)!r}: {error}; set LLMREC_FEEDBACK to another file or to off, or "
+                "LLMREC_HOME to a folder that can be written"
+            ) from None
 
     def react(
         self, visitor: str, item: str, reaction: str, shown: Sequence[str] = (), words: str | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmrec.app.site import Refusal, Site
 from llmrec.errors import RequestError
 from llmrec.session import Session
 
@@ -120,17 +121,17 @@ class Sessions:
 
 
 class Guard:
-    """ASGI middleware around everything: known paths, small bodies, one origin, strict headers.
+    """ASGI middleware around everything: known paths, small bodies, known names and origins, strict headers.
 
     Args:
         app: what is guarded.
         body_bytes: largest request body; a larger one gets 413.
-        hosts: names this server answers to (against DNS rebinding); empty for any.
+        site: the names that this server answers to, and where it lies.
         mcp: whether the endpoints are offered as MCP tools, too.
     """
 
-    def __init__(self, app: ASGIApp, body_bytes: int, hosts: frozenset[str] = frozenset(), mcp: bool = False) -> None:
-        self._app, self._body_bytes, self._hosts, self._mcp = app, body_bytes, hosts, mcp
+    def __init__(self, app: ASGIApp, body_bytes: int, site: Site, mcp: bool = False) -> None:
+        self._app, self._body_bytes, self._site, self._mcp = app, body_bytes, site, mcp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or answer it here."""
@@ -140,8 +141,17 @@ class Guard:
         if scope["type"] != "http":
             return  # no web sockets here
         nonce = secrets.token_urlsafe(16)
-        answer = _Answer(send, nonce, page=scope["path"] in {"/", "/login", "/login/"})
-        refused = self._refused(scope)
+        root = self._site.root
+        if root and scope["path"] == root:  # the page's own addresses are relative to what ends in a slash
+            await _Answer(send, nonce).redirect(f"{root}/", scope["query_string"])
+            return
+        received = self._site.received(scope)
+        if isinstance(received, Refusal):
+            await _Answer(send, nonce).refuse(received.status, received.detail)
+            return
+        scope, path = received, received["path"].removeprefix(root)
+        answer = _Answer(send, nonce, page=path in {"/", "/login", "/login/"}, secure=scope["scheme"] == "https")
+        refused = self._refused(scope, path)
         body = b""
         if not refused and scope["method"] not in {"GET", "HEAD"}:
             try:
@@ -158,28 +168,24 @@ class Guard:
             return
         await self._app(answer.plain(scope), _replay(body, receive), answer.send)
 
-    def _refused(self, scope: Scope) -> tuple[int, str] | None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get("host", "")
-        if self._hosts and re.sub(r":\d+$", "", host).casefold() not in self._hosts:
-            return 421, "This server does not answer to that name."
-        known = _PATHS.fullmatch(scope["path"]) or (self._mcp and _MCP.fullmatch(scope["path"]))
-        if not known or ".." in scope["path"]:
+    def _refused(self, scope: Scope, path: str) -> tuple[int, str] | None:
+        known = _PATHS.fullmatch(path) or (self._mcp and _MCP.fullmatch(path))
+        if not known or ".." in path:
             return 404, "Not found."
-        origin = headers.get("origin")
-        if scope["method"] not in {"GET", "HEAD"} and origin and origin.partition("://")[2] != host:
-            return 403, "Requests from other sites are not accepted."
-        length = headers.get("content-length", "0")
+        length = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"content-length"), "0")
         if not (length.isascii() and length.isdigit()) or int(length) > self._body_bytes:
             return 413, f"The request is larger than {self._body_bytes:,} bytes."
         return None
 
 
 class _Answer:
-    """Adds the headers; on the page, marks the server's own inline scripts as the only ones that may run."""
+    """Adds the headers; on the page, marks the server's own inline scripts as the only ones that may run.
 
-    def __init__(self, send: Send, nonce: str, page: bool) -> None:
-        self._send, self._nonce, self._page = send, nonce, page
+    Over https, cookies are marked as not to be sent over plain http.
+    """
+
+    def __init__(self, send: Send, nonce: str, page: bool = False, secure: bool = False) -> None:
+        self._send, self._nonce, self._page, self._secure = send, nonce, page, secure
         self._start: Message | None = None
         self._html = b""
 
@@ -192,7 +198,8 @@ class _Answer:
     async def send(self, message: Message) -> None:
         """Forward one ASGI message."""
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*_without_ours(message.get("headers", ())), *self._ours()]}
+            theirs = [self._sealed(pair) for pair in _without_ours(message.get("headers", ()))]
+            message = {**message, "headers": [*theirs, *self._ours()]}
             self._page = self._page and _is_html(message)
             if self._page:
                 self._start = message
@@ -211,9 +218,23 @@ class _Answer:
         await self._send({"type": "http.response.start", "status": status, "headers": [*kind, *self._ours()]})
         await self._send({"type": "http.response.body", "body": body})
 
+    async def redirect(self, path: str, query: bytes) -> None:
+        """Send the client to another path of this server."""
+        location = path.encode() + (b"?" + query if query else b"")
+        head = [(b"location", location), (b"content-length", b"0"), *self._ours()]
+        await self._send({"type": "http.response.start", "status": 308, "headers": head})
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def _sealed(self, pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        open_cookie = pair[0].lower() == b"set-cookie" and not re.search(rb";\s*secure\b", pair[1], re.IGNORECASE)
+        return (pair[0], pair[1] + b"; Secure") if self._secure and open_cookie else pair
+
     async def _send_page(self) -> None:
         # Gradio escapes "<" inside its inline JSON, so every "<script" here is one that its template wrote
         html = self._html.replace(b"<script", b'<script nonce="' + self._nonce.encode() + b'"')
+        html = html.replace(
+            b'href="/manifest.json"', b'href="manifest.json"'
+        )  # below a path, too, the page is all there is
         start: Message = self._start or {"type": "http.response.start", "status": 200, "headers": []}
         headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
         await self._send({**start, "headers": [*headers, (b"content-length", str(len(html)).encode())]})

@@ -19,10 +19,13 @@ from llmrec.app.limits import Guard, Sessions
 from llmrec.app.openapi import describe
 from llmrec.app.services import Services
 from llmrec.app.settings import Settings, limits_of
+from llmrec.app.site import Site
 from llmrec.app.wiring import build
 from llmrec.chat import Chat
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from llmrec.recommend import Recommender
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -36,14 +39,17 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
     blocks = build(Services(chat, sessions, settings, open_feedback(settings)))
     blocks.state_session_capacity = settings.sessions
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, body_bytes=settings.body_bytes, hosts=_names(settings), mcp=settings.mcp)
+    app.add_middleware(Guard, body_bytes=settings.body_bytes, site=Site.of(settings), mcp=settings.mcp)
     app.add_api_route("/page.js", _script, include_in_schema=False)
     described = None if settings.password is not None else describe(blocks.get_api_info())
+    if described is not None and settings.root_path:
+        described["servers"] = [{"url": settings.root_path}]
     app.add_api_route("/openapi.json", lambda: described or Response(status_code=404), include_in_schema=False)
     gr.mount_gradio_app(
         app,
         blocks,
         path="/",
+        root_path=settings.root_path or None,
         server_name=settings.host,
         server_port=settings.port,
         footer_links=[],
@@ -62,21 +68,28 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
     return app
 
 
-def serve(recommender: Recommender, settings: Settings, listener: socket.socket) -> None:
-    """Serve on a bound socket until interrupted."""
+def serve(app: FastAPI, listener: socket.socket) -> None:
+    """Serve what `create` made on a bound socket until interrupted."""
     import uvicorn
 
     bound_arenas()
-    config = uvicorn.Config(
-        create(recommender, settings),
+    uvicorn.Server(configured(app)).run(sockets=[listener])
+
+
+def configured(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn is to serve it."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # what a proxy says is for the guard alone to judge
         limit_concurrency=256,
         timeout_keep_alive=10,
         ws="none",
     )
-    uvicorn.Server(config).run(sockets=[listener])
 
 
 def theme() -> gr.themes.Base:
@@ -92,10 +105,6 @@ def theme() -> gr.themes.Base:
 
 def _script() -> FileResponse:
     return FileResponse(Path(__file__).with_name("page.js"), media_type="text/javascript")
-
-
-def _names(settings: Settings) -> frozenset[str]:
-    return frozenset({"127.0.0.1", "localhost", "[::1]", settings.host.casefold()}) if settings.local else frozenset()
 
 
 def _login(settings: Settings) -> Callable[[str, str], bool]:

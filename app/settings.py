@@ -9,15 +9,22 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from llmrec.errors import UserError
 from llmrec.resources import home
@@ -29,6 +36,9 @@ PREFIX = "LLMREC_"
 CONFIG = "LLMREC_CONFIG"
 SECRETS = frozenset({"password", "backend_key"})
 _SHORTEST_PASSWORD = 8
+_HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII)
+_ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
+_PORTS = {"http": 80, "https": 443}  # those that browsers leave out of an origin
 _READ_BY_OTHERS = 0o077
 _LONGEST_FILE, _MOST_DOTS = 65_536, 100
 
@@ -39,6 +49,8 @@ class Settings(BaseSettings):
     Attributes:
         host: address to bind; anything but loopback needs a password.
         port: TCP port.
+        public_origins: `scheme://host[:port]` under which a reverse proxy shows the page; none without one.
+        root_path: the path below which everything lies, there and here, e.g. /films; "" for the top.
         user: name to log in with, when there is a password.
         password: never an argument, so that it shows in no process list.
         model: model directory; the shipped one when not given.
@@ -68,6 +80,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(7860, ge=1, le=65_535)
+    public_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    root_path: str = ""
     user: str = "llmrec"
     password: SecretStr | None = None
     model: Path | None = None
@@ -110,6 +124,30 @@ class Settings(BaseSettings):
         """True when only this machine can reach the server."""
         return is_loopback(self.host)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the page is found: at the public origins, then on this machine."""
+        here = f"http://{self.host}:{self.port}"
+        return tuple(f"{one}{self.root_path}{'/' if self.root_path else ''}" for one in (*self.public_origins, here))
+
+    @field_validator("public_origins", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """Take a list, or names with commas between them, as in an environment variable."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("public_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_origin(one) for one in value))
+
+    @field_validator("root_path")
+    @classmethod
+    def _below(cls, value: str) -> str:
+        if value and not _ROOT_PATH.fullmatch(value):
+            raise ValueError("give a path like /films: a slash before each part and none at the end, or leave it out")
+        return value
+
     @model_validator(mode="after")
     def _exposed_means_authenticated(self) -> Self:
         if self.password is not None and len(self.password.get_secret_value()) < _SHORTEST_PASSWORD:
@@ -118,9 +156,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"host {self.host[:60]!r} is open to other machines: set LLMREC_PASSWORD, or use 127.0.0.1"
             )
-        if self.mcp and (self.password is not None or not self.local):
+        if self.mcp and (self.password is not None or not self.local or self.public_origins):
             # Gradio answers MCP calls without asking who calls
-            raise ValueError("mcp has no log-in: use it on 127.0.0.1 without a password, or leave it out")
+            raise ValueError(
+                "mcp has no log-in: use it on 127.0.0.1 without a password and public_origins, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -221,6 +261,34 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers write it: lower case, without the port that its scheme implies.
+
+    Raises:
+        ValueError: not an origin.
+    """
+    example = "give scheme and host alone, like https://rec.example.org"
+    try:
+        parts = urlsplit(text.strip())
+        port, name = parts.port, (parts.hostname or "")
+    except ValueError as error:
+        raise ValueError(f"{text[:60]!r} is no origin ({error}); {example}") from None
+    if parts.scheme not in _PORTS:
+        raise ValueError(f"{text[:60]!r} does not begin with https:// or http://; {example}")
+    if parts.path or parts.query or parts.fragment or "?" in text or "#" in text:
+        raise ValueError(f"{text[:60]!r} goes on after the host; {example}, and put a path into root_path")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"an origin has no user name or password; {example}")
+    if not name.isascii():
+        raise ValueError(f"{text[:60]!r}: write the name as browsers send it, {name.encode('idna').decode()!r}")
+    if "[" in parts.netloc:
+        ipaddress.IPv6Address(name)
+        name = f"[{name}]"
+    elif not _HOST_NAME.fullmatch(name):
+        raise ValueError(f"{text[:60]!r} names no host; {example}")
+    return f"{parts.scheme}://{name}" + ("" if port in (None, _PORTS[parts.scheme]) else f":{port}")
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:

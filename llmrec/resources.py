@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmrec.artifacts import fingerprint_bytes
+from llmrec.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,35 @@ RESOURCES: Mapping[str, Resource] = {resource.name: resource for resource in _AL
 
 
 def home() -> Path:
-    """Return where fetched and converted files are kept: LLMREC_HOME, else ~/.cache/llmrec."""
-    return Path(os.environ.get("LLMREC_HOME") or Path.home() / ".cache" / "llmrec")
+    """Return where fetched and converted files are kept: LLMREC_HOME, else ~/.cache/llmrec.
+
+    Raises:
+        UserError: neither can be told.
+    """
+    try:
+        return Path(os.environ.get("LLMREC_HOME") or Path.home() / ".cache" / "llmrec")
+    except RuntimeError:
+        raise UserError("this user has no home directory: set LLMREC_HOME to a folder that can be written") from None
 
 
-def offline() -> bool:
-    """True when neither the Hub nor a site may be asked: HF_HUB_OFFLINE or LLMREC_OFFLINE is set."""
-    return any(os.environ.get(n, "").lower() in ("1", "true", "yes") for n in ("HF_HUB_OFFLINE", "LLMREC_OFFLINE"))
+def place(name: str) -> Path:
+    """Return a folder below `home()`, made where it is not there yet.
+
+    Raises:
+        UserError: it cannot be made or written; names it, and the variable that moves it.
+    """
+    folder = home() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror or error}): set LLMREC_HOME to a folder that can be"
+        ) from None
+
+
+def offline() -> str:
+    """The variable that forbids the network, LLMREC_OFFLINE or HF_HUB_OFFLINE, as it is set; "" when neither does."""
+    set_to = ((name, os.environ.get(name, "")) for name in ("LLMREC_OFFLINE", "HF_HUB_OFFLINE"))
+    return next((f"{name}={value}" for name, value in set_to if value.lower() in ("1", "true", "yes", "on")), "")

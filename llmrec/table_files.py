@@ -208,8 +208,8 @@ def _from_hub(reference: str, needed: Sequence[str]) -> Iterator[Row]:
     match = _HUB.fullmatch(reference)
     if match is None:
         raise RequestError(f"{reference!r} should be hf:org/name, with :config and @split where they are needed")
-    if offline():
-        raise RequestError(f"{reference}: the Hub may not be asked (offline); give a directory of files instead")
+    if forbidden := offline():
+        raise RequestError(f"{reference}: the Hub may not be asked (offline: {forbidden}); give a directory instead")
     if importlib.util.find_spec("datasets") is None:
         raise RequestError(f"{reference} needs the package datasets: pip install 'llmrec[datasets]'")
     import datasets

@@ -13,7 +13,8 @@ from typing import Any
 
 from llmrec.artifacts import fingerprint_bytes, read_manifest, sha256_file, writing
 from llmrec.errors import ArtifactError, WeightsError
-from llmrec.fetch import PATIENCE, fetch, locked, quiet, reachable, status
+from llmrec.fetch import fetch, locked, quiet, status
+from llmrec.network import PATIENCE, SourceError, asking, reachable, refuse_pages
 from llmrec.resources import RESOURCES, Resource, home, offline
 
 __all__ = ["RESOURCES", "BaseFiles", "Resource", "base_model", "fetch", "home", "load_base"]
@@ -169,17 +170,21 @@ def _directory(id: str, path: Path) -> BaseFiles:
 
 def _from_hub(id: str, progress: bool) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HFValidationError
 
+    forbidden = offline()
     try:
-        with status(f"{id}: from the Hub", progress):
-            if not offline():
+        with status(f"{id}: from the Hub", progress), asking():
+            if not forbidden:
                 reachable(huggingface_hub.hf_hub_url(id, "config.json"))
             found = huggingface_hub.snapshot_download(
-                id, allow_patterns=list(_HUB_FILES), local_files_only=offline(), etag_timeout=PATIENCE
+                id, allow_patterns=list(_HUB_FILES), local_files_only=bool(forbidden), etag_timeout=PATIENCE
             )
-    except (OSError, ValueError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
-        hint = "the Hub may not be asked (offline)" if offline() else "the Hub did not give it"
-        raise WeightsError(f"base model {id!r}: {hint}: {reason}") from None
+            refuse_pages(*filter(Path.is_file, Path(found).rglob("*")))
+    except SourceError as error:
+        if forbidden:
+            raise WeightsError(
+                f"base model {id!r} is not on this machine, and {forbidden} forbids to ask the Hub; "
+                "unset it once where there is a network, or give a directory"
+            ) from None
+        raise WeightsError(f"base model {id!r}: the Hub did not give it: {error}") from None
     return Path(os.fspath(found))

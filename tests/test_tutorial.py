@@ -78,7 +78,7 @@ def here(place, small, monkeypatch):
     return place
 
 
-def talk(recommender, settings, listener):
+def talk(recommender, listener):
     """What the chat page would do with the sentence of the tutorial."""
     listener.close()
     chat = Chat(recommender)
@@ -101,6 +101,7 @@ def test_the_commands_of_the_tutorial_run_in_order(here, monkeypatch, number):
     if not line.startswith("llmrec "):
         subprocess.run(["bash", "-c", line], check=True)
         return
+    monkeypatch.setattr("llmrec.app.server.create", lambda recommender, settings: recommender)
     monkeypatch.setattr("llmrec.app.server.serve", talk)
     monkeypatch.setattr("llmrec.hub.push_to_hub", pushed)
     words = shlex.split(line)[1:]
