@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmrec.catalog import Catalog
+from llmrec.english import listed
 from llmrec.filters import Filters
 from llmrec.narrow import constraints
 from llmrec.session import Profile
@@ -22,11 +23,6 @@ _TEXT = 240
 def noun(catalog: Catalog, count: int) -> str:
     """Return `1 film`, `10 films`."""
     return f"{count} {singular(catalog.domain) if count == 1 else catalog.domain}"
-
-
-def listed(words: Sequence[str], last: str = "and") -> str:
-    """Return `a`, `a and b`, `a, b and c`."""
-    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def titles(catalog: Catalog, rows: Sequence[int]) -> str:
