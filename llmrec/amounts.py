@@ -115,8 +115,7 @@ def amounts_unknown(text: str, nouns: str) -> list[tuple[int, int]]:
         unit = match["unit"] or ""
         end = match.start("unit") if unit in FILLER or re.fullmatch(nouns, unit) else match.end()
         if (
-            end == match.end()
-            and (unit or match["sign"])
+            (end == match.end() and (unit or match["sign"]))
             or not match.group()[0].isalpha()
             or _PRICED.match(match.group())
         ):

@@ -72,6 +72,21 @@ class Filters:
             ranges[name] = _narrow(ranges.get(name, (None, None)), bound)
         return Filters(any_of, all_of, none_of, ranges)
 
+    def both(self, other: Filters) -> Filters:
+        """Return the constraints of both, neither of which gives way.
+
+        Raises:
+            ValueError: both hold alternatives of one attribute.
+        """
+        if set(self.any_of) & set(other.any_of):
+            raise ValueError("both hold alternatives of one attribute; intersect their masks instead")
+        any_of = {**self.any_of, **other.any_of}
+        ranges = {
+            name: _within(self.ranges.get(name, (None, None)), other.ranges.get(name, (None, None)))
+            for name in dict.fromkeys((*self.ranges, *other.ranges))
+        }
+        return Filters(any_of, _union(self.all_of, other.all_of), _union(self.none_of, other.none_of), ranges)
+
 
 class AttributeTable:
     """Masks over rows for every attribute value, built once for a catalogue."""
@@ -198,8 +213,12 @@ def _without(choice: Choice, removed: Choice) -> dict[str, tuple[str, ...]]:
     return kept
 
 
+def _within(one: Range, other: Range) -> Range:
+    lows = [low for low in (one[0], other[0]) if low is not None]
+    highs = [high for high in (one[1], other[1]) if high is not None]
+    return max(lows, default=None), min(highs, default=None)
+
+
 def _narrow(earlier: Range, later: Range) -> Range:
-    lows = [low for low in (earlier[0], later[0]) if low is not None]
-    highs = [high for high in (earlier[1], later[1]) if high is not None]
-    low, high = max(lows, default=None), min(highs, default=None)
+    low, high = _within(earlier, later)
     return later if low is not None and high is not None and low > high else (low, high)
