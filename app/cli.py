@@ -92,14 +92,14 @@ def train(
 
 
 @app.command(
-    epilog='Example: llmrec recommend --items "Toy Story (1995)" --message "no horror" --where 'year>=1990' -k 5'
+    epilog='Example: llmrec recommend --items "Toy Story (1995)" --message "no horror" --where genre=Comedy -k 5'
 )
 def recommend(
     user: Annotated[str | None, typer.Option(help="Id of a user of the data.")] = None,
     items: Annotated[str | None, typer.Option(help="Titles or ids that were liked, with | between them.")] = None,
-    message: Annotated[str, typer.Option(help="A wish in words.")] = "",
+    message: Annotated[str, typer.Option(help="A wish in words, read as in the chat.")] = "",
     where: Annotated[
-        list[str] | None, typer.Option(help="genre=Comedy, tags!=Zombies, year>=1990 or year<=1999; repeatable.")
+        list[str] | None, typer.Option(help="genre=Comedy, tags!=Zombies, 'year>=1990' or 'year<=1999'; repeatable.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="tags=Zombies; repeatable.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many, 1 to 100.")] = 10,

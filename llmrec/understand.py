@@ -122,11 +122,11 @@ def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits(
     picked = chosen(lower, catalog, session.profile.options, tools.lexicon.year)
     if picked >= 0:
         return _opinion_on(picked, session.profile.opinion)
-    intent, rest, compared = _named(tools, text, lower, session)
+    intent, rest, compared, doubtful = _named(tools, text, lower, session)
     lift, places = lifted(tools.lexicon, rest, session.profile.filters, tools.nouns)
     intent, rest = replace(intent, lift=tuple(dict.fromkeys(lift))), _blank(rest, places)
     more = cues.MORE.search(rest) is not None
-    intent, rest, beyond = _wanted(tools, intent, text, rest, session, limits, compared)
+    intent, rest, beyond = _wanted(tools, intent, text, rest, session, limits, compared, doubtful)
     return _judge(intent, text, lower, rest, more, tools, session, beyond)
 
 
@@ -146,11 +146,18 @@ def stated(text: str, catalog: Catalog) -> Filters:
     return read(text, catalog, Session("")).filters if text else Filters()
 
 
-def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Intent, str, Range]:
-    """Read items, by title and by place; returns the text with them blanked out, and the years that `newer than` and
-    `older than` an item leave.
+def _named(
+    tools: _Reader, text: str, lower: str, session: Session
+) -> tuple[Intent, str, Range, Sequence[tuple[int, int]]]:
+    """Read items, by title and by place; returns the text with them blanked out, the years that `newer than` and
+    `older than` an item leave, and the places of titles that attribute values are called, too.
     """
     mentions = tools.spotter.spot(text)
+    doubtful = [
+        (one.start, one.end)
+        for one in mentions.found
+        if tools.lexicon.is_word(word.key for word in words_of(text[one.start : one.end]))
+    ]
     rest = _blank(lower, [(one.start, one.end) for one in mentions.found])
     pointed, notes = pointers(rest, session.profile.rows, session.profile.focus, tools.nouns)
     pointed_at = [Mention(row, one.start, one.end) for one in pointed for row in one.rows]
@@ -182,7 +189,8 @@ def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Int
                 said[meant].append(target.row)
             elif target.options:
                 options, doubted = target.options, meant
-    return replace(_holding(said), options=options, opinion=doubted, notes=(*mentions.notes, *notes)), rest, compared
+    notes = [*mentions.notes, *notes]
+    return replace(_holding(said), options=options, opinion=doubted, notes=tuple(notes)), rest, compared, doubtful
 
 
 def _holding(said: dict[str, list[int]]) -> Intent:
@@ -203,7 +211,14 @@ def _years(tools: _Reader, rows: Iterable[int]) -> list[int]:
 
 
 def _wanted(
-    tools: _Reader, intent: Intent, text: str, rest: str, session: Session, limits: Limits, compared: Range
+    tools: _Reader,
+    intent: Intent,
+    text: str,
+    rest: str,
+    session: Session,
+    limits: Limits,
+    compared: Range,
+    doubtful: Sequence[tuple[int, int]],
 ) -> tuple[Intent, str, tuple[str, ...]]:
     """Read constraints and the list length; returns the text with them blanked out, and remarks on constraints that the
     catalogue cannot express.
@@ -213,7 +228,8 @@ def _wanted(
     ranges, places = amounts_wanted(rest, tools.amounts)
     rest = _blank(rest, places)
     words = words_of(text)
-    wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns)
+    titles = {n for n, word in enumerate(words) if any(a <= word.start and word.end <= b for a, b in doubtful)}
+    wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns, titles)
     shut = [(words[first].start, words[last].end) for first, last in wanted.shut]
     # `no classics` rules out a value called Classic, where there is one; that the year is not meant can be seen only
     # while something stands in its place
@@ -223,7 +239,7 @@ def _wanted(
     k, places, count_notes = count_wanted(rest, tools.nouns, limits.k)
     rest = _blank(rest, places)
     if read or places:
-        wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns)
+        wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns, titles)
     rest = _blank(rest, [(words[first].start, words[last].end) for first, last in wanted.places])
     beyond += [place for place in amounts_unknown(rest, tools.nouns) if place not in beyond]
     rest = _blank(rest, beyond)

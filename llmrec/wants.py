@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmrec.english import (
     CARRIERS,
@@ -43,6 +43,7 @@ _REFUSAL = re.compile(
 _ORDINARY = frozenset(word.replace("'", "") for word in FILLER) | NEGATIONS | TURNS | LINKS | CARRIERS | _THINGS
 _ORDINARY |= frozenset(word for pair in NEGATION_PAIRS for word in pair.split())
 _MODEST = frozenset(["arent", "fewer", "isnt", "less", "not"])  # `not too long, with robots`
+_PAST = frozenset(["couldnt", "detested", "didnt", "disliked", "hated", "loathed", "wasnt"])
 _CALLS = frozenset(["give", "i", "id", "im", "maybe", "please", "recommend", "show"])
 
 
@@ -72,7 +73,7 @@ class Wanted:
     strange: tuple[tuple[int, int], ...]
 
 
-def values_wanted(lexicon: Lexicon, words: list[Word], taken: set[int], nouns: str) -> Wanted:
+def values_wanted(lexicon: Lexicon, words: list[Word], taken: set[int], nouns: str, titles: set[int]) -> Wanted:
     """Read attribute values: `no horror or war` excludes, `comedy or drama` is a choice, `funny war` both.
 
     Args:
@@ -80,8 +81,9 @@ def values_wanted(lexicon: Lexicon, words: list[Word], taken: set[int], nouns: s
         words: of the text.
         taken: positions of words that mean something else.
         nouns: alternatives of a regular expression for the domain's nouns.
+        titles: those of them that are titles and attribute values alike: these ask for nothing, but may be ruled out.
     """
-    things = _things(lexicon, words, taken, frozenset(nouns.split("|")))
+    things = _things(lexicon, words, taken, frozenset(nouns.split("|")), titles)
     before, openers = _negated(words, things, taken)
     after, verdicts = _refused(words, things)
     skipped = {index for index, thing in enumerate(things) if _indifferent(words, thing)}
@@ -131,14 +133,23 @@ def _asked(words: list[Word], wanted: list[Hit]) -> Filters:
     return Filters(any_of, all_of)
 
 
-def _things(lexicon: Lexicon, words: list[Word], taken: set[int], nouns: frozenset[str]) -> list[Thing]:
-    hits = [hit for hit in lexicon.find(words, taken, every=True) if hit.sure or not _idle(words, hit.first)]
+def _things(
+    lexicon: Lexicon, words: list[Word], taken: set[int], nouns: frozenset[str], titles: set[int]
+) -> list[Thing]:
+    hits = [hit for hit in lexicon.find(words, taken - titles, every=True) if hit.sure or not _idle(words, hit.first)]
+    hits = [hit for hit in hits if hit.first not in titles or not _judged(words, hit.first)]
+    hits = [replace(hit, sure=hit.sure and hit.first not in titles) for hit in hits]
     covered = {place for hit in hits for place in range(hit.first, hit.last + 1)}
     found = [Thing(hit.first, hit.last, hit) for hit in hits]
     for place, word in enumerate(words):
         if place not in covered | taken and not (word.key in _ORDINARY | nouns or word.key.isdigit()):
             found.append(Thing(place, place, None))
     return sorted(found, key=lambda thing: thing.first)
+
+
+def _judged(words: list[Word], place: int) -> bool:
+    """True for `I hated Heat`: that was one item; `I hate heat` means a kind of them."""
+    return any(word.key in _PAST for word in words[max(0, place - _REACH) : place])
 
 
 def _idle(words: list[Word], place: int) -> bool:
