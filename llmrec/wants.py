@@ -214,7 +214,9 @@ def _refused(words: list[Word], things: list[Thing]) -> tuple[set[int], list[tup
     for index, thing in enumerate(things):
         end = next((other.first for other in things[index + 1 :] if other.hit), len(words))
         after = words[thing.last + 1 : min(end, thing.last + 1 + _REACH)]
-        stop = next((n for n, word in enumerate(after) if re.search(r"[.!?;:\n]", word.gap)), len(after))
+        ends = thing.hit is not None and any(value.endswith(".") for value in thing.hit.meaning.values)
+        stops = (n for n, word in enumerate(after) if re.search(r"[.!?;:\n]", word.gap) and (n or not ends))
+        stop = next(stops, len(after))
         refusal = _REFUSAL.match(" ".join(word.key for word in after[:stop]))
         if refusal:
             found.add(index)
