@@ -10,21 +10,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from llmrec.app.limits import checked
+from llmrec.asking import understood
 from llmrec.catalog import Catalog, clean_text
 from llmrec.chat import Items, Notice, Token
+from llmrec.conditions import filters_of
 from llmrec.errors import RequestError, UserError
-from llmrec.narrow import constraints, relax
+from llmrec.narrow import constraints
+from llmrec.request import Request
 from llmrec.session import Session
-from llmrec.understand import stated
 
 if TYPE_CHECKING:
     import gradio as gr
 
     from llmrec.app.services import Services
-    from llmrec.recommend import Recommendation, Request
+    from llmrec.recommend import Recommender
+    from llmrec.request import Recommendation
 
 _MOST_ITEMS = 1_000
 _MOST_CHARS = 300
@@ -43,7 +44,9 @@ class Api:
         self._services, self._chat = services, services.chat
         self._key = secrets.token_bytes(32)
 
-    def recommend(self, items: object, user: object, message: object, k: object) -> dict[str, Any]:
+    def recommend(
+        self, items: object, user: object, message: object, k: object, filters: object = None
+    ) -> dict[str, Any]:
         """Recommend for titles or ids, for a known user, or for both; see the endpoint's description."""
         history: list[int] = []
         if not isinstance(user, str) or not isinstance(message, str):
@@ -56,8 +59,10 @@ class Api:
             raise RequestError("items must be a list of at most 1,000 titles or ids")
         catalog = self._chat.catalog
         history += [find_item(catalog, one) for one in items]
-        request, notices = request_for(catalog, history, clean_text(wish, len(wish)), count)
-        return {"items": item_rows(catalog, self._chat.recommender.recommend(request)), "notices": notices}
+        held = filters_of(filters, catalog)
+        asked = Request(tuple(dict.fromkeys(history)), clean_text(wish, len(wish)), held, k=count)
+        found, notices = recommended(self._chat.recommender, asked)
+        return {"items": item_rows(catalog, found), "notices": notices}
 
     def chat(self, session: Session, message: object) -> dict[str, Any]:
         """Answer one message of the caller's own conversation."""
@@ -124,9 +129,10 @@ def register(services: Services) -> Api:
         user: str = "",
         message: str = "",
         k: int = 10,
+        filters: dict[str, Any] = {},  # noqa: B006 (as above)
     ) -> dict[str, Any]:
         with _plain_errors():
-            return api.recommend(items, user, message, k)
+            return api.recommend(items, user, message, k, filters)
 
     def chat(message: str, request: gr.Request, conversation: str = "") -> dict[str, Any]:
         with _plain_errors():
@@ -134,7 +140,8 @@ def register(services: Services) -> Api:
             return {**api.chat(session, message), "conversation": began}
 
     # Gradio reads annotations as they stand, and those of this module are texts
-    recommend.__annotations__ = {"items": list[str], "user": str, "message": str, "k": int, "return": dict[str, Any]}
+    kinds = {"items": list[str], "user": str, "message": str, "k": int, "filters": dict[str, Any]}
+    recommend.__annotations__ = {**kinds, "return": dict[str, Any]}
     chat.__annotations__ = {"message": str, "request": gr.Request, "conversation": str, "return": dict[str, Any]}
     recommend.__doc__, chat.__doc__ = _descriptions(services)
     limit: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": services.settings.concurrency}
@@ -145,7 +152,8 @@ def register(services: Services) -> Api:
 
 def _descriptions(services: Services) -> tuple[str, str]:
     most, longest = services.limits.k, services.limits.message_chars
-    domain = services.chat.catalog.domain
+    catalog, domain = services.chat.catalog, services.chat.catalog.domain
+    names = ", ".join(catalog.attribute_names) or "none"
     return (
         f"""Recommend from the catalogue of {len(services.chat.catalog):,} {domain}, without a conversation.
 
@@ -154,8 +162,10 @@ def _descriptions(services: Services) -> tuple[str, str]:
     Args:
         items: titles ("Toy Story (1995)") or ids of what the person liked, oldest first.
         user: id of a user of the log, whose history goes first; empty for none.
-        message: a wish in words, at most {longest:,} characters; empty for none.
+        message: a wish in words, at most {longest:,} characters, read as the chat reads it; empty for none.
         k: how many, from 1 to {most}.
+        filters: what every item must satisfy, {{"any_of": {{attribute: [values]}}, "all_of", "none_of",
+            "ranges": {{attribute: [low, high]}}}}, any part left out; the attributes are {names}.
 
     Returns:
         {{"items": [{{"rank", "item_id", "title", "score", "source", "reason"}}], "notices"}}, best first.
@@ -172,19 +182,14 @@ def _descriptions(services: Services) -> tuple[str, str]:
     )
 
 
-def request_for(catalog: Catalog, history: Sequence[int], message: str, k: int) -> tuple[Request, list[str]]:
-    """Return a request whose constraints are those the message states, and a notice for each given up.
-
-    A constraint is given up only when nothing that is not in the history satisfies all of them.
-    """
-    from llmrec.recommend import Request
-
-    known = tuple(dict.fromkeys(history))
-    left = np.ones(len(catalog), bool)
-    left[list(known)] = False
-    filters, dropped = relax(catalog, stated(message, catalog), left)
-    notices = [f"nothing left satisfies all of that; given up: {label}" for label in dropped]
-    return Request(history=known, message=message, filters=filters, k=k), notices
+def recommended(recommender: Recommender, request: Request) -> tuple[list[Recommendation], list[str]]:
+    """Recommend for a request; returns the items and notices, one of which says why there are none."""
+    read = understood(request, recommender.catalog)
+    items, notices = recommender.recommend(read.request), list(read.notices)
+    if not items and not notices:
+        held = read.request.filters.describe()
+        notices.append(f"no {recommender.catalog.domain} left that fit {held or 'this request'}")
+    return items, notices
 
 
 def find_item(catalog: Catalog, name: str) -> int:

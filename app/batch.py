@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmrec.app.api import request_for
 from llmrec.batch_input import KINDS, Row, rows
 from llmrec.batch_rank import Ids, resolve
 from llmrec.errors import RequestError
 
 if TYPE_CHECKING:
-    from llmrec.recommend import Recommendation, Recommender, Request
+    from llmrec.recommend import Recommendation, Recommender
 
 MOST_FILES, MOST_BYTES, MOST_ROWS, MOST_SECONDS = 200, 20 * 2**20, 200, 120.0
 K = 10
@@ -118,18 +117,8 @@ def _answer(recommender: Recommender, ids: Ids, row: Row) -> tuple[Answer | None
     task, counts = resolve(row, ids, K)
     if task is None:
         return None, counts
-    history = task.history if task.similar_to is None else (task.similar_to,)
-    items = tuple(recommender.recommend(_request(recommender, task.candidates, history, task.message, task.k)))
+    items = tuple(recommender.recommend(task.request))
     return Answer(row, items, _place(row, ids, items)), counts
-
-
-def _request(
-    recommender: Recommender, candidates: tuple[int, ...] | None, history: tuple[int, ...], message: str, k: int
-) -> Request:
-    from dataclasses import replace
-
-    request, _ = request_for(recommender.catalog, history, message, k)
-    return request if candidates is None else replace(request, candidates=candidates, unseen=False)
 
 
 def _place(row: Row, ids: Ids, items: tuple[Recommendation, ...]) -> int | None:

@@ -104,31 +104,42 @@ def train(
     run(data, recipe, out, resume=resume, work=work, tensorboard=tensorboard, wandb=wandb, changes=changes or ())
 
 
-@app.command(epilog='Example: llmrec recommend --items "Toy Story (1995)|Aladdin" --message "no sequels" -k 5')
+@app.command(
+    epilog='Example: llmrec recommend --items "Toy Story (1995)" --message "no horror" --where genre=Comedy -k 5'
+)
 def recommend(
     user: Annotated[str | None, typer.Option(help="Id of a user of the data.")] = None,
     items: Annotated[str | None, typer.Option(help="Titles or ids that were liked, with | between them.")] = None,
-    message: Annotated[str, typer.Option(help="A wish in words.")] = "",
+    message: Annotated[str, typer.Option(help="A wish in words, read as in the chat.")] = "",
+    where: Annotated[
+        list[str] | None, typer.Option(help="genre=Comedy, tags!=Zombies, 'year>=1990' or 'year<=1999'; repeatable.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="tags=Zombies; repeatable.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many, 1 to 100.")] = 10,
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Recommend for a user of the data, for items that were liked, for a wish in words, or for all of these."""
-    if not (user or items or message):
-        raise RequestError("nothing to go by: give --user, --items or --message")
+    """Recommend for a user of the data, for items that were liked, for a wish in words, or for all of these.
+
+    What the message rules out, and what --where and --exclude say, always holds.
+    """
+    if not (user or items or message or where or exclude):
+        raise RequestError("nothing to go by: give --user, --items, --message, --where or --exclude")
     if not 1 <= k <= 100:
         raise RequestError(f"-k is {k}; it must lie between 1 and 100")
-    from llmrec.app.api import find_item, item_rows, request_for
-    from llmrec.recommend import Recommender
+    from llmrec.app.api import find_item, item_rows, recommended
+    from llmrec.conditions import conditions
+    from llmrec.recommend import Recommender, Request
 
     recommender = Recommender.from_pretrained(model)
     catalog = recommender.catalog
     named = [find_item(catalog, one) for one in (items or "").split("|") if one.strip()]
     known = recommender.history_of(user) if user else ()
-    request, notices = request_for(catalog, (*known, *named), message, k)
+    filters = conditions(where or (), exclude or (), catalog)
+    found, notices = recommended(recommender, Request(tuple(dict.fromkeys((*known, *named))), message, filters, k=k))
     for notice in notices:
         echo(f"note: {notice}", err=True)
-    rows = item_rows(catalog, recommender.recommend(request))
+    rows = item_rows(catalog, found)
     if as_json:
         print_values({"items": rows}, True)
     else:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmrec.app.api import find_item, request_for
+from llmrec.app.api import find_item
 from llmrec.app.base_words import BaseWords
+from llmrec.asking import understood
 from llmrec.catalog import clean_text
 from llmrec.errors import RequestError, UserError
 from llmrec.numerics import log_softmax
 from llmrec.rank import top_k
+from llmrec.request import Request
 
 if TYPE_CHECKING:
-    from llmrec.recommend import Recommender, Request
+    from llmrec.recommend import Recommender
     from llmrec.session import Limits
 
 MOST_TITLES, MOST_K = 50, 20
@@ -56,7 +58,7 @@ class Column:
 def asked(
     recommender: Recommender, limits: Limits, liked: object, user: object, message: object, k: object
 ) -> tuple[Request, list[str]]:
-    """The request that the form means, and notices; everything is checked again.
+    """The request that the form means, its message as it was typed, and notices; everything is checked again.
 
     Raises:
         RequestError: wrong types, too much, an unknown title or user, or nothing at all to go by.
@@ -74,7 +76,8 @@ def asked(
     wish = clean_text(message, limits.message_chars)
     if not history and not wish:
         raise RequestError("nothing to go by: name something that was liked, choose a visitor, or say what you want")
-    return request_for(recommender.catalog, history, wish, int(k))
+    request = Request(tuple(dict.fromkeys(history)), wish, k=int(k))
+    return request, list(understood(request, recommender.catalog).notices)
 
 
 def compare(
@@ -98,7 +101,7 @@ def compare(
 
 def hybrid(recommender: Recommender, request: Request) -> tuple[Line, ...]:
     """The list that the page and the endpoints give."""
-    fits = recommender.catalog.where(request.filters)
+    fits = _fits(recommender, request)
     return tuple(
         Line(recommender.catalog.label(one.row), one.row, bool(fits[one.row]), one.reason)
         for one in recommender.recommend(request)
@@ -119,11 +122,16 @@ def text(recommender: Recommender, request: Request) -> tuple[Line, ...]:
     return _best(recommender, request, scorer.profile([np.asarray(request.history, np.int64)]))
 
 
+def _fits(recommender: Recommender, request: Request) -> np.ndarray:
+    """bool[n]: what satisfies the constraints that the message states."""
+    return recommender.catalog.where(understood(request, recommender.catalog).request.filters)
+
+
 def _best(recommender: Recommender, request: Request, scores: np.ndarray) -> tuple[Line, ...]:
     allowed = np.ones(len(recommender.catalog), bool)
     allowed[list(request.history)] = False
     rows, _ = top_k(scores, request.k, allowed)
-    fits = recommender.catalog.where(request.filters)
+    fits = _fits(recommender, request)
     return tuple(Line(recommender.catalog.label(int(r)), int(r), bool(fits[r])) for r in rows[0] if r >= 0)
 
 
@@ -131,7 +139,7 @@ def _in_words(
     recommender: Recommender, request: Request, base: BaseWords, stop: threading.Event | None, columns: list[Column]
 ) -> Iterator[tuple[Column, ...]]:
     started = time.monotonic()
-    catalog, fits, note = recommender.catalog, recommender.catalog.where(request.filters), ""
+    catalog, fits, note = recommender.catalog, _fits(recommender, request), ""
     try:
         for listed in base.listed(request.history, request.message, stop):
             lines = tuple(

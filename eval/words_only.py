@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from llmrec.catalog import Catalog
+from llmrec.english import listed
 from llmrec.errors import DataError
 from llmrec.eval.lists import target_users
 from llmrec.eval.metrics import bootstrap_ci, per_user, ranks_of
@@ -23,7 +24,6 @@ from llmrec.interactions import Split, leave_one_out
 from llmrec.neighbours import item_counts
 from llmrec.rank import Rows, Scores, top_k
 from llmrec.recommend import Recommender
-from llmrec.sentences import listed
 
 Span = tuple[float, float, float]  # value, low, high
 FILMS = 5  # what the sentence is written from

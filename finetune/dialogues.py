@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from llmrec.catalog import Catalog
+from llmrec.english import listed
 from llmrec.finetune.wishes import wish
 from llmrec.finetune.world import Example, World, pick, say, slice_of
 from llmrec.reasons import describe, listing, singular, tags
 from llmrec.render import ItemRef, Message, UserRef
-from llmrec.sentences import listed
 from llmrec.templates import Slot, fill, load
 
 

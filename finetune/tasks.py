@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from llmrec.english import listed
 from llmrec.finetune import dialogues
 from llmrec.finetune.wishes import wish
 from llmrec.finetune.world import Example, World, ask, pick, say, slice_of
 from llmrec.reasons import describe
 from llmrec.render import ItemRef, Message, Part, Rendered, UserRef
-from llmrec.sentences import listed
 from llmrec.templates import Slot, fill, load
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from llmrec.catalog import Catalog
+from llmrec.english import FILLER
 from llmrec.filters import Range
 from llmrec.kinds import date_number
 from llmrec.lexicon import is_year
@@ -41,6 +42,12 @@ _WHEN = re.compile(
 )
 # what may follow a bare price: `under 20 for a child`, but not `under 20 pages`
 _ENDS = r"(?=\s*(?:$|[.,;!?]\s|[.,;!?]$|(?:please|for|and|with|or|but|that|which|if|thanks|each|in total)\b))"
+_UNKNOWN = re.compile(
+    rf"\b(?:{_BELOW}|{_MOST}|{_ABOVE}|{_LEAST.replace('|from', '')})\s+(?P<sign>{_SIGN})?\s?(?:{_NUMBER})"
+    rf"(?:\s?-?(?P<unit>{_MONEY}\b|[a-z]+))?(?![\w.]*\d)"
+    rf"|{_SIGN}\s?(?:{_NUMBER})(?: or (?:less|more|under|below))?|\b(?:{_NUMBER})\s?{_MONEY}\b(?: or (?:less|more))?"
+)
+_PRICED = re.compile(r"under|below|cheaper")  # `under 20` is an amount, `at least 10` may be a number of items
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +101,33 @@ def amounts_wanted(text: str, amounts: Amounts) -> tuple[dict[str, Range], list[
         found[amounts.dates[0]], place = when
         spans.append(place)
     return found, spans
+
+
+def amounts_unknown(text: str, nouns: str) -> list[tuple[int, int]]:
+    """Return the places of amounts that no attribute was found for: `under 10 dollars`, `at most 90 minutes`.
+
+    Args:
+        text: lower case, with all that was understood blanked out.
+        nouns: alternatives of a regular expression for the domain's nouns; a number of these is no amount.
+    """
+    found = []
+    for match in _UNKNOWN.finditer(text):
+        unit = match["unit"] or ""
+        end = match.start("unit") if unit in FILLER or re.fullmatch(nouns, unit) else match.end()
+        if (
+            (end == match.end() and (unit or match["sign"]))
+            or not match.group()[0].isalpha()
+            or _PRICED.match(match.group())
+        ):
+            found.append((match.start(), match.start() + len(text[match.start() : end].rstrip(" -"))))
+    return found
+
+
+def days_of(years: Range) -> Range:
+    """Return a range of years as one of dates: 1990 to 1999 is 1990-01-01 to 1999-12-31."""
+    low, high = years
+    first = None if low is None else date_number(datetime.date(int(low), 1, 1))
+    return first, None if high is None else date_number(datetime.date(int(high), 12, 31))
 
 
 def _nouns(name: str) -> tuple[str, ...]:

@@ -11,24 +11,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from llmrec.asking import understood
 from llmrec.batch_input import Row
 from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
-from llmrec.filters import Filters
 from llmrec.fusion import FusedList, leaning
 from llmrec.interactions import Interactions
-from llmrec.narrow import relax
 from llmrec.numerics import log_softmax
 from llmrec.rank import top_k
-from llmrec.recommend import Recommender, Request
+from llmrec.recommend import Recommender
+from llmrec.request import Request
 from llmrec.scoring import TEXT_TEMPERATURE, Scorer, fixed_threads
-from llmrec.understand import stated
 
 THREADS = 1
 COUNTS = ("unknown_users", "unknown_items", "unknown_candidates", "skipped_requests")
@@ -51,6 +50,12 @@ class Task:
     candidates: tuple[int, ...] | None = None
     message: str = ""
     k: int = 10
+
+    @property
+    def request(self) -> Request:
+        """What it asks of the recommender: of given candidates all, else what was not seen."""
+        seen = self.history if self.similar_to is None else (self.similar_to,)
+        return Request(seen, self.message, candidates=self.candidates, unseen=self.candidates is None, k=self.k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,33 +141,19 @@ class BatchRanker:
 
     def answer(self, task: Task) -> list[Answer]:
         """The best items for a task, best first; fewer than k when fewer are allowed. To be called in `one_thread`."""
-        allowed = _allowed(self.recommender, task)
+        recommender = self.recommender
+        request = understood(task.request, recommender.catalog).request
+        allowed = recommender.allowed(request)
         if task.similar_to is not None:
-            fusion, parts = self.recommender.fusions["history"], _alike(self.scorer, task.similar_to)
+            fusion, parts = recommender.fusions["history"], _alike(self.scorer, task.similar_to)
             rows, scores = top_k(fusion.combine(parts), task.k, allowed)
             kept = rows[0] >= 0
             listed = {name: parts[name][0][rows[0][kept]] for name in fusion.weights if name in parts}
-            return _answers(FusedList(rows[0][kept], scores[0][kept], listed, fusion), len(self.recommender.catalog))
-        fusion = self.recommender.fusions["words" if task.message else "history"]
-        found = self.scorer.ask(np.asarray(task.history, np.int64), task.message).best(fusion, task.k, allowed)
-        return _answers(found, len(self.recommender.catalog))
-
-
-def _allowed(recommender: Recommender, task: Task) -> np.ndarray:
-    """bool[n]: candidates if there are any, seen or not; else what was not seen and fits what the message states."""
-    seen = task.history if task.similar_to is None else (task.similar_to,)
-    request = Request(seen, candidates=task.candidates, unseen=task.candidates is None, k=task.k)
-    left = recommender.allowed(request)
-    if not task.message:
-        return left
-    filters = _stated(task.message, recommender.catalog)
-    relaxed, _ = relax(recommender.catalog, filters, left)
-    return np.asarray(left & recommender.catalog.where(relaxed))
-
-
-@lru_cache(maxsize=4096)
-def _stated(message: str, catalog: Catalog) -> Filters:
-    return stated(message, catalog)
+            return _answers(FusedList(rows[0][kept], scores[0][kept], listed, fusion), len(recommender.catalog))
+        fusion = recommender.fusions["words" if request.message else "history"]
+        history = np.asarray(request.history, np.int64)
+        found = self.scorer.ask(history, request.message).best(fusion, request.k, allowed)
+        return _answers(found, len(recommender.catalog))
 
 
 def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:

@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 from rapidfuzz import fuzz
 
 from llmrec import sentences
+from llmrec.asking import request_for
 from llmrec.catalog import clean_text
 from llmrec.errors import RequestError, UserError
-from llmrec.narrow import constraints, relax, without
+from llmrec.narrow import constraints, without
 from llmrec.profiles import after
-from llmrec.recommend import Recommendation, Request
+from llmrec.request import Recommendation, Request
 from llmrec.session import Limits, Profile, Session, Turn
 from llmrec.titles import title_key
 from llmrec.understand import Intent, read, reader
@@ -283,15 +283,4 @@ class Chat:
 
     def request(self, profile: Profile) -> tuple[Request, tuple[str, ...]]:
         """Return what a profile asks of the recommender, and the labels of constraints given up for it."""
-        hidden = self.catalog.namesakes(profile.hidden)
-        allowed = np.ones(len(self.catalog), bool)
-        allowed[list(hidden)] = False
-        filters, dropped = relax(self.catalog, profile.filters, allowed)
-        request = Request(
-            history=profile.known,
-            message=profile.wish,
-            filters=filters,
-            exclude=hidden,
-            k=self._length(profile),
-        )
-        return request, dropped
+        return request_for(profile, self.catalog, Request(k=self._length(profile)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -39,6 +41,7 @@ FILLER = _words(
     search searching seems selection sense seriously share simply spend spot started stuck suit suits
     tastes terms thought thoughts till tip tips unsure usual usually whatever whichever wondering worth
     yours i've i'd we'd we're you're you've anyone uh um er ah oh alright
+    released
     added adding agree although along always appreciate based bet called came cant chance chat chatting check chose
     choosing compare comparison considering consider couple day decided definitely doing done down especially everything
     everyone fav finding first forgot fit fits friend friends given going gotta happen hear heard helped helpful helping
@@ -90,17 +93,20 @@ ARTICLES = _words("a an book film movie the")
 # Words that exclude what follows.
 NEGATIONS = _words(
     """
-    arent avoid ban cant chuck detest didnt dislike ditch doesnt dont dump except exclude excluding
-    fewer hate hates hide hold isnt less loathe lose minus neither never nix no non nor not nothing omit
-    remove shun skip spare veto without wont
+    abhor arent avoid avoiding ban cannot cant chuck despise detest detested didnt dislike disliked dislikes ditch
+    doesnt dont dump except excepting exclude excluded excludes excluding fewer hate hated hates hating hide hold isnt
+    less loathe loathed lose minus neither never nix no non nor not nothing omit remove sans shun skip spare veto
+    without wont
     """
 )
 # Pairs that exclude what follows.
 NEGATION_PAIRS = frozenset(
     [
+        "all but",
         "allergic to",
         "anything but",
         "apart from",
+        "aside from",
         "away from",
         "bored by",
         "bored of",
@@ -110,11 +116,14 @@ NEGATION_PAIRS = frozenset(
         "clear of",
         "cool it",
         "cut back",
+        "couldnt bear",
+        "couldnt stand",
         "cut down",
         "do without",
         "ease up",
         "easy on",
         "enough of",
+        "everything but",
         "fed up",
         "instead of",
         "leave out",
@@ -124,6 +133,8 @@ NEGATION_PAIRS = frozenset(
         "put off",
         "rather than",
         "rid of",
+        "shouldnt be",
+        "shouldnt have",
         "sick of",
         "stay clear",
         "tired of",
@@ -131,16 +142,28 @@ NEGATION_PAIRS = frozenset(
         "too many",
         "too much",
         "turned off",
+        "wouldnt like",
+        "wouldnt want",
     ]
 )
 # Pairs that hold a negation and exclude nothing.
 NOT_NEGATIONS = frozenset(
     [
+        "cant choose",
+        "cant decide",
+        "cant find",
+        "cant remember",
+        "cant think",
+        "cant wait",
         "doesnt matter",
         "dont care",
+        "dont forget",
+        "dont just",
         "dont know",
         "dont mind",
         "dont need",
+        "dont only",
+        "dont remember",
         "hold on",
         "no idea",
         "no matter",
@@ -161,6 +184,22 @@ TURNS = _words(
     but give however i id im just maybe only please prefer recommend show something though want with
     """
 )
+# Those of them that begin a clause even where nothing has been excluded yet.
+CLAUSES = _words("but however i id im just maybe only please though")
+# Words between a negation and what it excludes.
+CARRIERS = _words(
+    """
+    a all am an any anything are at be bear being big by care do dont enjoy ever even fan fond for from get give handle
+    have huge in include includes including interested into is it keen like likes looking love massive me mood more
+    much not of
+    particularly play prefer read really recommend see show so some something stand stomach such suggest that the these
+    this those to tolerate too us very want watch with you
+    """
+)
+# Words that carry no wish, yet belong to the noun after them: `no happy endings`.
+DESCRIBING = _words("bad beautiful boring dull good great happy interesting new nice real same stupid weak")
+# Words of helping verbs: after one of these comes a verb, not what is excluded.
+HELPING = _words("arent cannot cant couldnt didnt doesnt dont isnt never shouldnt wont wouldnt")
 # Words that may stand between the members of a list.
 LINKS = _words("a an and any either even maybe nor or the")
 
@@ -193,3 +232,8 @@ FOREIGN = _words(
     ik wil een het niet graag iets zonder grappige zoek voor van
     """
 )
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Return `a`, `a and b`, `a, b and c`."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

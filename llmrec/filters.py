@@ -18,10 +18,14 @@ Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 Range: TypeAlias = tuple[float | None, float | None]
 Choice: TypeAlias = Mapping[str, tuple[str, ...]]
 
+_JOIN = "|"
+
 
 @dataclass(frozen=True)
 class Filters:
     """What an item must satisfy; all parts must hold. Values match without regard to case.
+
+    A value may stand in more than one attribute. `genre|tags` names both: the item has the value when either holds it.
 
     Attributes:
         any_of: attribute -> values, at least one of which the item has.
@@ -43,9 +47,9 @@ class Filters:
 
     def describe(self) -> str:
         """Return the constraints in words: `genre Comedy or Drama, not genre War, year 1990 to 1999`."""
-        parts = [f"{name} {' or '.join(values)}" for name, values in self.any_of.items() if values]
-        parts += [f"{name} {' and '.join(values)}" for name, values in self.all_of.items() if values]
-        parts += [f"not {name} {' or '.join(values)}" for name, values in self.none_of.items() if values]
+        parts = [f"{named(name)} {' or '.join(values)}" for name, values in self.any_of.items() if values]
+        parts += [f"{named(name)} {' and '.join(values)}" for name, values in self.all_of.items() if values]
+        parts += [f"not {named(name)} {' or '.join(values)}" for name, values in self.none_of.items() if values]
         parts += [f"{name} {_words(bound)}" for name, bound in self.ranges.items() if bound != (None, None)]
         return ", ".join(parts)
 
@@ -54,16 +58,34 @@ class Filters:
 
         A later `any_of` of an attribute replaces the earlier one; `all_of` and `none_of` add up; a value
         wanted later is no longer excluded and the other way round; range bounds narrow, unless nothing would
-        be left.
+        be left. Joined attributes count as one when they share a part.
         """
         wanted = _union(other.any_of, other.all_of)
-        any_of = {**_without(self.any_of, other.none_of), **other.any_of}
+        kept = {
+            name: values for name, values in self.any_of.items() if not any(meet(name, new) for new in other.any_of)
+        }
+        any_of = {**_without(kept, other.none_of), **other.any_of}
         all_of = _union(_without(self.all_of, other.none_of), other.all_of)
         none_of = _union(_without(self.none_of, wanted), other.none_of)
         ranges = dict(self.ranges)
         for name, bound in other.ranges.items():
             ranges[name] = _narrow(ranges.get(name, (None, None)), bound)
         return Filters(any_of, all_of, none_of, ranges)
+
+    def both(self, other: Filters) -> Filters:
+        """Return the constraints of both, neither of which gives way.
+
+        Raises:
+            ValueError: both hold alternatives of one attribute.
+        """
+        if set(self.any_of) & set(other.any_of):
+            raise ValueError("both hold alternatives of one attribute; intersect their masks instead")
+        any_of = {**self.any_of, **other.any_of}
+        ranges = {
+            name: _within(self.ranges.get(name, (None, None)), other.ranges.get(name, (None, None)))
+            for name in dict.fromkeys((*self.ranges, *other.ranges))
+        }
+        return Filters(any_of, _union(self.all_of, other.all_of), _union(self.none_of, other.none_of), ranges)
 
 
 class AttributeTable:
@@ -115,14 +137,19 @@ class AttributeTable:
             raise RequestError(f"no attribute {name!r} in this catalogue; it has: {valid}")
 
     def _having(self, name: str, value: str) -> Mask:
-        self._known(name)
-        rows = self._rows[name].get(value.casefold())
-        if rows is None:
-            near = process.extract(value.casefold(), self._spelling[name], scorer=fuzz.ratio, limit=20)
+        parts = (name,) if name in self._rows else split(name)
+        for part in parts:
+            self._known(part)
+        key = value.casefold()
+        found = [self._rows[part][key] for part in parts if key in self._rows[part]]
+        if not found:
+            known = {word: spelling for part in parts for word, spelling in self._spelling[part].items()}
+            near = process.extract(key, known, scorer=fuzz.ratio, limit=20)
             valid = ", ".join(sorted(match[0] for match in near))
-            raise RequestError(f"no {name} {value!r} in this catalogue; choose from: {valid}")
+            raise RequestError(f"no {named(name)} {value!r} in this catalogue; choose from: {valid}")
         mask = np.zeros(self.n, bool)
-        mask[rows] = True
+        for rows in found:
+            mask[rows] = True
         return mask
 
     def _between(self, name: str, bound: Range) -> Mask:
@@ -138,6 +165,26 @@ class AttributeTable:
         column = self._numbers[name]
         # NaN marks an item without the attribute: both comparisons are then false
         return (column >= (-math.inf if low is None else low)) & (column <= (math.inf if high is None else high))
+
+
+def joined(names: Iterable[str]) -> str:
+    """Return the name for several attributes, in any of which a value may stand: `genre|tags`."""
+    return _JOIN.join(names)
+
+
+def split(name: str) -> tuple[str, ...]:
+    """Return the attributes that a name stands for."""
+    return tuple(name.split(_JOIN))
+
+
+def named(name: str) -> str:
+    """Return an attribute's name for a sentence: `genre or tags`."""
+    return " or ".join(split(name))
+
+
+def meet(one: str, other: str) -> bool:
+    """True when two names share an attribute."""
+    return one == other or not set(split(one)).isdisjoint(split(other))
 
 
 def _words(bound: Range) -> str:
@@ -160,14 +207,18 @@ def _without(choice: Choice, removed: Choice) -> dict[str, tuple[str, ...]]:
     """Drop the values that `removed` names, and attributes left with none."""
     kept = {}
     for name, values in choice.items():
-        gone = {value.casefold() for value in removed.get(name, ())}
+        gone = {value.casefold() for other, found in removed.items() if meet(name, other) for value in found}
         if left := tuple(value for value in values if value.casefold() not in gone):
             kept[name] = left
     return kept
 
 
+def _within(one: Range, other: Range) -> Range:
+    lows = [low for low in (one[0], other[0]) if low is not None]
+    highs = [high for high in (one[1], other[1]) if high is not None]
+    return max(lows, default=None), min(highs, default=None)
+
+
 def _narrow(earlier: Range, later: Range) -> Range:
-    lows = [low for low in (earlier[0], later[0]) if low is not None]
-    highs = [high for high in (earlier[1], later[1]) if high is not None]
-    low, high = max(lows, default=None), min(highs, default=None)
+    low, high = _within(earlier, later)
     return later if low is not None and high is not None and low > high else (low, high)

@@ -62,7 +62,7 @@ def lifted(
     found: list[tuple[str, str]] = []
     spans: list[tuple[int, int]] = []
     words: list[Word] = words_of(text)
-    for hit in lexicon.find(words, set()):
+    for hit in lexicon.find(words, set(), every=True):
         start, end = words[hit.first].start, words[hit.last].end
         before, after = text[:start], text[end:]
         pairs = [(hit.meaning.attribute, value) for value in hit.meaning.values]

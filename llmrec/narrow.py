@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from llmrec.catalog import Catalog
-from llmrec.filters import Choice, Filters, Mask, Range
+from llmrec.filters import Choice, Filters, Mask, Range, meet
 from llmrec.kinds import number_words
 
 Part = Literal["any_of", "all_of", "none_of", "ranges"]
@@ -58,7 +58,7 @@ def release(filters: Filters, attribute: str, value: str) -> Filters:
         part: {
             name: left
             for name, values in choice.items()
-            if (left := tuple(v for v in values if name != attribute or v.casefold() != value.casefold()))
+            if (left := tuple(v for v in values if not meet(name, attribute) or v.casefold() != value.casefold()))
         }
         for part, choice in _parts(filters).items()
     }
@@ -70,18 +70,18 @@ def drop_wanted(filters: Filters, attribute: str) -> Filters:
     if attribute == "*":
         return Filters()
     return Filters(
-        any_of={name: values for name, values in filters.any_of.items() if name != attribute},
-        all_of={name: values for name, values in filters.all_of.items() if name != attribute},
+        any_of={name: values for name, values in filters.any_of.items() if not meet(name, attribute)},
+        all_of={name: values for name, values in filters.all_of.items() if not meet(name, attribute)},
         none_of=filters.none_of,
         ranges={name: bound for name, bound in filters.ranges.items() if name != attribute},
     )
 
 
 def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, tuple[str, ...]]:
-    """Drop constraints, one at a time, until at least one allowed row fits.
+    """Drop what is asked for, one constraint at a time, until at least one allowed row fits.
 
-    Each step drops the one whose absence lets most rows in; exclusions go last, because "no horror" is meant
-    more firmly than "from the nineties".
+    Each step drops the one whose absence lets most rows in. Exclusions stay: what was ruled out does not come back
+    because nothing else is left.
 
     Args:
         catalog: what the filters are about.
@@ -89,16 +89,16 @@ def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, t
         allowed: bool[n] rows that may be shown at all.
 
     Returns:
-        The filters to use and the labels of the constraints given up, in order.
+        The filters to use, which fit nothing when every allowed row is excluded, and the labels of the constraints
+        given up, in order.
     """
     given_up: list[str] = []
+    if not (catalog.where(Filters(none_of=filters.none_of)) & allowed).any():
+        return filters, ()
     while not (catalog.where(filters) & allowed).any():
-        parts = constraints(filters)
-        choices = [one for one in parts if not one.excludes] or list(parts)
+        choices = [one for one in constraints(filters) if not one.excludes]
         # among equals a number goes before a word: a western of another time is nearer than no western
         choices.sort(key=lambda one: one.part != "ranges")
-        if not choices:
-            break
         gains = [int((catalog.where(without(filters, one.key)) & allowed).sum()) for one in choices]
         chosen = choices[max(range(len(choices)), key=lambda index: gains[index])]
         filters = without(filters, chosen.key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -13,6 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from llmrec import datasets, hub
+from llmrec.asking import understood
 from llmrec.catalog import Catalog, clean_text
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import ArtifactError, RequestError
@@ -27,6 +27,7 @@ from llmrec.quantise import Int8Weights, int8_weights
 from llmrec.rank import top_k
 from llmrec.reasons import listing, reason
 from llmrec.render import Message
+from llmrec.request import MAX_K, MAX_MESSAGE, Recommendation, Request
 from llmrec.resources import home
 from llmrec.scoring import Scorer
 from llmrec.streaming import stream
@@ -36,40 +37,6 @@ from llmrec.textprofile import ProfileSettings
 from llmrec.trie import Trie
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "ml-100k"
-MAX_K, MAX_MESSAGE = 100, 2000
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One item of a list: its row, the fused score, the part that spoke for it most, and why it is here."""
-
-    row: int
-    score: float
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for.
-
-    Attributes:
-        history: rows the user took, oldest first.
-        message: a wish in words; it moves the list but excludes nothing.
-        filters: constraints; they exclude.
-        candidates: rank these rows only.
-        exclude: rows never to be returned.
-        k: how many items, 1 to 100.
-        unseen: leave out the history.
-    """
-
-    history: tuple[int, ...] = ()
-    message: str = ""
-    filters: Filters = field(default_factory=Filters)
-    candidates: tuple[int, ...] | None = None
-    exclude: tuple[int, ...] = ()
-    k: int = 10
-    unseen: bool = True
 
 
 class Recommender:
@@ -162,6 +129,11 @@ class Recommender:
     def recommend(self, request: Request | Sequence[Request]) -> list[Recommendation] | list[list[Recommendation]]:
         """The best items for one request or for many, best first; fewer than k when fewer are allowed.
 
+        A message is read as the chat reads it: what it rules out is not in the list. `llmrec.asking.understood` returns
+        what was read, and notices.
+
+        >>> recommender.recommend(Request(message="something funny, no horror", k=5))  # doctest: +SKIP
+
         Raises:
             RequestError: k out of 1 to 100, a message over 2,000 characters, a row or filter value that does not exist.
         """
@@ -170,8 +142,9 @@ class Recommender:
         return [self._one(one) for one in request]
 
     def _one(self, request: Request) -> list[Recommendation]:
-        history = self._checked(request)
-        allowed = self.allowed(request)
+        self._checked(request)
+        request = understood(request, self.catalog).request
+        history, allowed = np.asarray(request.history, np.int64), self.allowed(request)
         fusion = self.fusions["words" if request.message else "history"]
         found = self.scorer.ask(history, request.message).best(fusion, request.k, allowed)
         vectors = self.model.encoder.item_vectors
@@ -202,7 +175,7 @@ class Recommender:
         return [int(row) for row in top_k(scores, min(n, MAX_K), None)[0][0] if row >= 0] if scores.any() else []
 
     def allowed(self, request: Request) -> np.ndarray:
-        """bool[n]: what this request may return."""
+        """bool[n]: what this request may return; constraints in a message that was not read yet are not looked at."""
         mask = self.catalog.where(request.filters)
         if request.candidates is not None:
             only = np.zeros(len(self.catalog), bool)
@@ -213,12 +186,14 @@ class Recommender:
         mask[out] = False
         return np.asarray(mask)
 
-    def _checked(self, request: Request) -> np.ndarray:
+    def _checked(self, request: Request) -> None:
         if not 1 <= request.k <= MAX_K:
             raise RequestError(f"k is {request.k}; it must lie between 1 and {MAX_K}")
         if len(request.message) > MAX_MESSAGE:
             raise RequestError(f"the message has {len(request.message)} characters; at most {MAX_MESSAGE} are read")
-        return self._rows(request.history, "history row")
+        self._rows(request.history, "history row")
+        self._rows(request.candidates or (), "candidate")
+        self._rows(request.exclude, "row")
 
     def _rows(self, rows: Sequence[int], what: str) -> np.ndarray:
         out = np.asarray(rows, np.int64).reshape(-1)
@@ -285,4 +260,4 @@ def _say(sentence: str, said: set[str], checker: Checker, shown: Sequence[int]) 
         said.add(sentence)
 
 
-__all__ = ["Filters", "Recommendation", "Recommender", "Request"]
+__all__ = ["MAX_K", "MAX_MESSAGE", "Filters", "Recommendation", "Recommender", "Request"]

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmrec.catalog import Catalog
+from llmrec.english import listed
 from llmrec.filters import Filters
 from llmrec.narrow import constraints
 from llmrec.session import Profile
 from llmrec.smalltalk import singular
 
 if TYPE_CHECKING:
-    from llmrec.recommend import Recommendation
+    from llmrec.request import Recommendation
     from llmrec.understand import Intent
 
 _NAMED = 3
@@ -22,11 +23,6 @@ _TEXT = 240
 def noun(catalog: Catalog, count: int) -> str:
     """Return `1 film`, `10 films`."""
     return f"{count} {singular(catalog.domain) if count == 1 else catalog.domain}"
-
-
-def listed(words: Sequence[str], last: str = "and") -> str:
-    """Return `a`, `a and b`, `a, b and c`."""
-    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def titles(catalog: Catalog, rows: Sequence[int]) -> str:
@@ -131,12 +127,19 @@ def shortfall(
         kept = [label for label in labels if label not in dropped]
         rest = f" and kept {listed(kept)}" if kept else ""
         return (f"No {catalog.domain} left that fit {listed(labels)}; I relaxed {listed(list(dropped))}{rest}.",)
+    if not items and asked and labels:
+        return (f"No {catalog.domain} left that fit {listed(labels)}; take a condition back to see more.",)
     if items and len(items) < asked:
         if not labels:
             return (f"These are the last {catalog.domain} that I have not shown or ruled out.",)
         fit = "fits" if len(items) == 1 else "fit"
         return (f"Only {noun(catalog, len(items))} {fit} {listed(labels)}; remove a filter to see more.",)
     return ()
+
+
+def unread(catalog: Catalog) -> str:
+    """Say that a message asked for nothing that can be listed."""
+    return f"I found no wish about {catalog.domain} in that message."
 
 
 def why(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:

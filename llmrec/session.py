@@ -13,7 +13,7 @@ from llmrec.errors import RequestError
 from llmrec.filters import Filters
 
 if TYPE_CHECKING:
-    from llmrec.recommend import Recommendation
+    from llmrec.request import Recommendation
 
 
 @dataclass(frozen=True)

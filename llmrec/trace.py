@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from llmrec.asking import understood
 from llmrec.fusion import Fusion
 from llmrec.render import Rendered, Renderer
 
@@ -98,6 +99,7 @@ def trace(recommender: Recommender, request: Request) -> Trace:
     """
     seconds = dict[str, float]()
     with _timed(seconds, "filters"):
+        request = understood(request, recommender.catalog).request
         allowed = recommender.allowed(request)
     asked = recommender.scorer.ask(np.asarray(request.history, np.int64), request.message)
     with _timed(seconds, "prompt"):

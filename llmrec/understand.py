@@ -7,22 +7,23 @@ enforced by the filters, not hoped for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
 from llmrec import cues, smalltalk
-from llmrec.amounts import Amounts, amounts_of, amounts_wanted
+from llmrec.amounts import Amounts, amounts_of, amounts_unknown, amounts_wanted, days_of
 from llmrec.catalog import Catalog, clean_text
 from llmrec.choosing import chosen
 from llmrec.comparing import compared_with, groups
 from llmrec.filters import Filters, Range
-from llmrec.lexicon import Lexicon, words_of
+from llmrec.lexicon import Lexicon, Word, words_of
 from llmrec.lifting import lifted
 from llmrec.mentions import Mention, TitleSpotter
 from llmrec.opinions import opinion_on
 from llmrec.references import pointers
+from llmrec.remarks import remarks
 from llmrec.session import Limits, Session
 from llmrec.wants import values_wanted
 from llmrec.years import count_wanted, years_wanted
@@ -90,12 +91,10 @@ class _Reader:
 @lru_cache(maxsize=4)
 def reader(catalog: Catalog) -> _Reader:
     """Prepare (once) the tables for reading turns about a catalogue."""
-    lexicon = Lexicon(catalog)
-    values = [item.attributes.get(lexicon.year) for item in catalog.items] if lexicon.year else []
-    years = tuple(sorted(int(value) for value in values if isinstance(value, int | float)))
-    return _Reader(
-        catalog, lexicon, TitleSpotter(catalog, lexicon), years, smalltalk.nouns(catalog.domain), amounts_of(catalog)
-    )
+    lexicon, amounts = Lexicon(catalog), amounts_of(catalog)
+    spotter, nouns = TitleSpotter(catalog, lexicon), smalltalk.nouns(catalog.domain)
+    tools = _Reader(catalog, lexicon, spotter, (), nouns, amounts)
+    return replace(tools, years=tuple(sorted(_years(tools, range(len(catalog))))))
 
 
 def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits()) -> Intent:  # noqa: B008 (frozen)
@@ -123,12 +122,12 @@ def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits(
     picked = chosen(lower, catalog, session.profile.options, tools.lexicon.year)
     if picked >= 0:
         return _opinion_on(picked, session.profile.opinion)
-    intent, rest, compared = _named(tools, text, lower, session)
+    intent, rest, compared, doubtful = _named(tools, text, lower, session)
     lift, places = lifted(tools.lexicon, rest, session.profile.filters, tools.nouns)
     intent, rest = replace(intent, lift=tuple(dict.fromkeys(lift))), _blank(rest, places)
     more = cues.MORE.search(rest) is not None
-    intent, rest = _wanted(tools, intent, text, rest, session, limits, compared)
-    return _judge(intent, text, lower, rest, more, tools, session)
+    intent, rest, beyond = _wanted(tools, intent, text, rest, session, limits, compared, doubtful)
+    return _judge(intent, text, lower, rest, more, tools, session, beyond)
 
 
 def _opinion_on(row: int, opinion: str) -> Intent:
@@ -147,11 +146,18 @@ def stated(text: str, catalog: Catalog) -> Filters:
     return read(text, catalog, Session("")).filters if text else Filters()
 
 
-def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Intent, str, Range]:
-    """Read items, by title and by place; returns the text with them blanked out, and the years that `newer than` and
-    `older than` an item leave.
+def _named(
+    tools: _Reader, text: str, lower: str, session: Session
+) -> tuple[Intent, str, Range, Sequence[tuple[int, int]]]:
+    """Read items, by title and by place; returns the text with them blanked out, the years that `newer than` and
+    `older than` an item leave, and the places of titles that attribute values are called, too.
     """
     mentions = tools.spotter.spot(text)
+    doubtful = [
+        (one.start, one.end)
+        for one in mentions.found
+        if tools.lexicon.is_word(word.key for word in words_of(text[one.start : one.end]))
+    ]
     rest = _blank(lower, [(one.start, one.end) for one in mentions.found])
     pointed, notes = pointers(rest, session.profile.rows, session.profile.focus, tools.nouns)
     pointed_at = [Mention(row, one.start, one.end) for one in pointed for row in one.rows]
@@ -183,7 +189,8 @@ def _named(tools: _Reader, text: str, lower: str, session: Session) -> tuple[Int
                 said[meant].append(target.row)
             elif target.options:
                 options, doubted = target.options, meant
-    return replace(_holding(said), options=options, opinion=doubted, notes=(*mentions.notes, *notes)), rest, compared
+    notes = [*mentions.notes, *notes]
+    return replace(_holding(said), options=options, opinion=doubted, notes=tuple(notes)), rest, compared, doubtful
 
 
 def _holding(said: dict[str, list[int]]) -> Intent:
@@ -195,42 +202,76 @@ def _holding(said: dict[str, list[int]]) -> Intent:
 
 
 def _years(tools: _Reader, rows: Iterable[int]) -> list[int]:
-    if not tools.lexicon.year:
+    """The years of items, from a date where no attribute holds the year alone."""
+    name = tools.lexicon.year or next(iter(tools.amounts.dates), None)
+    if name is None:
         return []
-    found = [tools.catalog[row].attributes.get(tools.lexicon.year) for row in rows if row >= 0]
-    return [int(year) for year in found if isinstance(year, int | float)]
+    found = [tools.catalog[row].attributes.get(name) for row in rows if row >= 0]
+    return [int(year) // (1 if tools.lexicon.year else 10_000) for year in found if isinstance(year, int | float)]
 
 
 def _wanted(
-    tools: _Reader, intent: Intent, text: str, rest: str, session: Session, limits: Limits, compared: Range
-) -> tuple[Intent, str]:
-    """Read constraints and the list length; returns the text with them blanked out."""
+    tools: _Reader,
+    intent: Intent,
+    text: str,
+    rest: str,
+    session: Session,
+    limits: Limits,
+    compared: Range,
+    doubtful: Sequence[tuple[int, int]],
+) -> tuple[Intent, str, tuple[str, ...]]:
+    """Read constraints and the list length; returns the text with them blanked out, and remarks on constraints that the
+    catalogue cannot express.
+    """
     drop, dropped = _dropped(tools, rest)
     rest = _blank(rest, dropped)
     ranges, places = amounts_wanted(rest, tools.amounts)
     rest = _blank(rest, places)
-    bound: Range | None = None
-    year_notes: list[str] = []
-    if tools.lexicon.year:
-        # `like Heat but newer` is newer than Heat, whatever is on display
-        shown = _years(tools, intent.liked) or _years(tools, session.profile.rows)
-        bound, spans, year_notes = years_wanted(rest, shown, tools.years)
-        rest = _blank(rest, spans)
+    words = words_of(text)
+    titles = {n for n, word in enumerate(words) if any(a <= word.start and word.end <= b for a, b in doubtful)}
+    wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns, titles)
+    shut = [(words[first].start, words[last].end) for first, last in wanted.shut]
+    # `no classics` rules out a value called Classic, where there is one; that the year is not meant can be seen only
+    # while something stands in its place
+    dated, read, year_notes, beyond = _dated(tools, _blank(rest, shut, "x"), intent, session)
+    ranges = {**ranges, **dated}
+    rest = _blank(rest, read)
     k, places, count_notes = count_wanted(rest, tools.nouns, limits.k)
     rest = _blank(rest, places)
-    words = words_of(text)
-    taken = {index for index, word in enumerate(words) if not rest[word.start : word.end].strip()}
-    filters, hits = values_wanted(tools.lexicon, words, taken)
-    rest = _blank(rest, [(words[hit.first].start, words[hit.last].end) for hit in hits])
-    filters = filters.merge(Filters(ranges=ranges))
-    if bound is not None and tools.lexicon.year:
-        filters = filters.merge(Filters(ranges={tools.lexicon.year: bound}))
+    if read or places:
+        wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns, titles)
+    rest = _blank(rest, [(words[first].start, words[last].end) for first, last in wanted.places])
+    beyond += [place for place in amounts_unknown(rest, tools.nouns) if place not in beyond]
+    rest = _blank(rest, beyond)
+    filters = wanted.filters.merge(Filters(ranges=ranges))
     if compared != (None, None) and tools.lexicon.year:
         filters = filters.merge(Filters(ranges={tools.lexicon.year: compared}))
     if cues.FRESH.search(rest):
         drop = (*drop, *filters.any_of, *filters.all_of, *filters.ranges)
     notes = (*intent.notes, *year_notes, *count_notes)
-    return replace(intent, filters=filters, drop=tuple(dict.fromkeys(drop)), k=k, notes=notes), rest
+    strange = [(words[first].start, words[last].end) for first, last in wanted.strange]
+    said = remarks(text, strange, sorted(beyond), tools.catalog)
+    return replace(intent, filters=filters, drop=tuple(dict.fromkeys(drop)), k=k, notes=notes), rest, said
+
+
+def _taken(words: Sequence[Word], rest: str) -> set[int]:
+    return {index for index, word in enumerate(words) if not rest[word.start : word.end].strip()}
+
+
+def _dated(
+    tools: _Reader, rest: str, intent: Intent, session: Session
+) -> tuple[dict[str, Range], list[tuple[int, int]], list[str], list[tuple[int, int]]]:
+    """Read years: the range of the attribute that holds them, the places read, remarks, and places of years that no
+    attribute can hold.
+    """
+    # `like Heat but newer` is newer than Heat, whatever is on display
+    shown = _years(tools, intent.liked) or _years(tools, session.profile.rows)
+    bound, spans, notes = years_wanted(rest, shown, tools.years)
+    if tools.lexicon.year:
+        return ({} if bound is None else {tools.lexicon.year: bound}), spans, notes, []
+    if tools.amounts.dates:
+        return ({} if bound is None else {tools.amounts.dates[0]: days_of(bound)}), spans, notes, []
+    return {}, [], [], spans
 
 
 def _dropped(tools: _Reader, rest: str) -> tuple[tuple[str, ...], list[tuple[int, int]]]:
@@ -258,7 +299,16 @@ def _dropped(tools: _Reader, rest: str) -> tuple[tuple[str, ...], list[tuple[int
     return tuple(names), spans
 
 
-def _judge(intent: Intent, text: str, lower: str, rest: str, more: bool, tools: _Reader, session: Session) -> Intent:
+def _judge(
+    intent: Intent,
+    text: str,
+    lower: str,
+    rest: str,
+    more: bool,
+    tools: _Reader,
+    session: Session,
+    beyond: tuple[str, ...],
+) -> Intent:
     """Settle the kind, and whether a free description is left once everything understood is taken out."""
     beside = (cues.MORE, cues.FRESH, cues.VERDICT)
     bare = _blank(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
@@ -268,7 +318,7 @@ def _judge(intent: Intent, text: str, lower: str, rest: str, more: bool, tools: 
         return replace(intent, kind="why", about=about, liked=(), filters=Filters(), drop=(), lift=())
     if intent.about and not (intent.liked or intent.disliked or intent.seen):
         return replace(intent, kind="reference", filters=Filters(), drop=(), lift=())
-    if not intent.says_something and not more:
+    if not intent.says_something and not more and not beyond:
         topic = smalltalk.topic(lower)
         if topic:
             return replace(intent, kind="smalltalk", topic=topic)
@@ -282,11 +332,11 @@ def _judge(intent: Intent, text: str, lower: str, rest: str, more: bool, tools: 
     kind: Kind = "more" if more else "recommend"
     if not message and intent.filters.empty and not more and not intent.k:
         kind = "like" if intent.liked else "dislike" if intent.disliked else kind
-    return replace(intent, kind=kind, message=message)
+    return replace(intent, kind=kind, message=message, notes=(*intent.notes, *beyond))
 
 
-def _blank(text: str, spans: list[tuple[int, int]]) -> str:
+def _blank(text: str, spans: Sequence[tuple[int, int]], by: str = " ") -> str:
     """Replace what was understood by spaces, so that every other word keeps its place."""
     for start, end in spans:
-        text = text[:start] + " " * (end - start) + text[end:]
+        text = text[:start] + by * (end - start) + text[end:]
     return text

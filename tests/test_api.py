@@ -48,6 +48,15 @@ def test_recommend_answers_with_items_of_the_catalogue(client: Client, recommend
     assert {item["title"].split()[0] for item in user["items"]} == {"Funny"}
 
 
+def test_filters_hold_whatever_the_message_says(client: Client) -> None:
+    held = {"none_of": {"genre": ["comedy"]}, "ranges": {"year": [1983, None]}}
+    answer = client.predict(message="something funny", k=12, filters=held, api_name="/recommend")
+    assert {item["item_id"] for item in answer["items"]} == {"i3", "i5", "i7", "i9"}
+    assert "I relaxed Comedy" in answer["notices"][0]
+    answer = client.predict(message="no sequels", k=12, filters={}, api_name="/recommend")
+    assert len(answer["items"]) == 12 and "I know no \u201csequels\u201d here" in answer["notices"][0]
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -61,6 +70,10 @@ def test_recommend_answers_with_items_of_the_catalogue(client: Client, recommend
         ({"items": ["i1"] * 1001}, "list of at most 1,000"),
         ({"message": "x" * 501}, "501 characters"),
         ({"message": ["system", "obey"]}, "must be texts"),
+        ({"filters": ["genre=Comedy"]}, "filters are of type list"),
+        ({"filters": {"none_of": {"mood": ["Dark"]}}}, "no attribute 'mood' in this catalogue; it has: genre, year"),
+        ({"filters": {"none_of": {"genre": ["Western"]}}}, "no genre 'Western' in this catalogue; choose from"),
+        ({"filters": {"ranges": {"year": 1990}}}, "must be [low, high]"),
     ],
 )
 def test_bad_arguments_are_said_in_one_line(client: Client, given: dict[str, Any], words: str) -> None:
@@ -99,8 +112,9 @@ def test_both_are_described_with_types(url: str) -> None:
     info = httpx.get(f"{url}/gradio_api/info").json()["named_endpoints"]
     assert set(info) == {"/recommend", "/chat"}
     names = {path: [one["parameter_name"] for one in info[path]["parameters"]] for path in info}
-    assert names == {"/recommend": ["items", "user", "message", "k"], "/chat": ["message", "conversation"]}
+    assert names == {"/recommend": ["items", "user", "message", "k", "filters"], "/chat": ["message", "conversation"]}
     kinds = {one["parameter_name"]: one["python_type"]["type"] for one in info["/recommend"]["parameters"]}
+    assert kinds.pop("filters").startswith("dict")
     assert kinds == {"items": "list[str]", "user": "str", "message": "str", "k": "int"}
     assert "k from 1 to 50" in json.dumps(info["/recommend"])
     assert "500 characters" in json.dumps(info["/chat"])
@@ -157,7 +171,7 @@ def test_both_endpoints_are_mcp_tools_and_nothing_else_is(url: str) -> None:
     )
     assert {tool.name for tool in tools} == {"recommend", "chat"}
     schema = next(tool.inputSchema for tool in tools if tool.name == "recommend")
-    assert set(schema["properties"]) == {"items", "user", "message", "k"}
+    assert set(schema["properties"]) == {"items", "user", "message", "k", "filters"}
     assert [item["rank"] for item in data(listed)["items"]] == [1, 2]
     assert refused.isError
     assert "from 1 to 50" in refused.content[0].text

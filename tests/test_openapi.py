@@ -47,7 +47,7 @@ def test_the_description_names_arguments_types_and_defaults(url):
     found = httpx.get(f"{url}/openapi.json").json()
     post = found["paths"]["/gradio_api/call/recommend"]["post"]
     data = post["requestBody"]["content"]["application/json"]["schema"]["properties"]["data"]
-    assert [one["title"] for one in data["prefixItems"]] == ["items", "user", "message", "k"]
+    assert [one["title"] for one in data["prefixItems"]] == ["items", "user", "message", "k", "filters"]
     assert data["prefixItems"][3]["default"] == 10 and data["minItems"] == 0 and post["summary"]
     chat = found["paths"]["/gradio_api/call/chat"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert chat["properties"]["data"]["minItems"] == 1

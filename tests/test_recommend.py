@@ -80,6 +80,8 @@ def test_every_item_exists_is_allowed_unseen_and_unique(n, data):
     expected = {r for r in range(n) if allowed[r] and r not in request.exclude}
     expected -= set(history) if request.unseen else set()
     expected &= set(range(n) if request.candidates is None else request.candidates)
+    if "funny" in request.message:  # comedies have even rows; with none left the wish is given up
+        expected = {row for row in expected if row % 2 == 0} or expected
     assert len(set(found)) == len(found)
     assert set(found) <= expected
     assert len(found) == min(request.k, len(expected))

@@ -66,9 +66,7 @@ def test_four_ways_answer_the_same_request(recommender: Recommender) -> None:
     said = Said(Listed(("Funny Tale 4",), (4,)), Listed(("Funny Tale 4", "Inception"), (4, -1)))
     whole, encoder, text, base = columns(recommender, said, liked="Funny Tale 2\ni4", message="comedy")
     assert [one.ended for one in (whole, encoder, text, base)] == [True] * 4
-    expected = recommender.recommend(
-        Request((2, 4), "comedy", compare.request_for(recommender.catalog, (2, 4), "comedy", 4)[0].filters, k=4)
-    )
+    expected = recommender.recommend(Request((2, 4), "comedy", k=4))
     assert [line.row for line in whole.lines] == [one.row for one in expected]
     assert all(line.fits and line.row % 2 == 0 for line in whole.lines)
     scores = recommender.model.encoder.scores([np.array([2, 4])])[0]
