@@ -115,13 +115,14 @@ def test_an_unreadable_file_is_a_mistake_not_a_crash(
 def test_recommend_prints_json(
     fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["recommend", "--items", "Toy Story (1995)| f2 ", "--message", "a wish", "-k", "3", "--json"]
+    wish = "a slow film about trains, no sequels"
+    words = ["recommend", "--items", "Toy Story (1995)| f2 ", "--message", wish, "-k", "3", "--json"]
     code, out, _ = run(*words, monkeypatch=monkeypatch, capsys=capsys)
     items = json.loads(out)["items"]
     assert code == 0
     assert [item["rank"] for item in items] == [1, 2, 3]
     assert set(items[0]) == {"rank", "item_id", "title", "score", "source", "reason"}
-    assert (fake.requests[-1].history, fake.requests[-1].message) == ((0, 1), "a wish")
+    assert (fake.requests[-1].history, fake.requests[-1].message) == ((0, 1), "slow about trains")
 
 
 def test_recommend_prints_a_table(
