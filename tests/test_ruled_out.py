@@ -23,7 +23,7 @@ from llmrec.chat import Chat, Items, Limits, Notice, Token
 from llmrec.conditions import conditions, filters_of
 from llmrec.errors import RequestError
 from llmrec.filters import Filters
-from llmrec.fusion import Fusion, Listed
+from llmrec.fusion import FusedList, Fusion
 from llmrec.narrow import constraints
 from llmrec.recommend import Recommender, Request
 from llmrec.session import Session
@@ -59,9 +59,9 @@ class Stub:
         texts = [self.catalog.describe(row).casefold() for row in range(len(self.catalog))]
         scores = np.array([sum(word in text for word in message.casefold().split()) for text in texts], np.float32)
 
-        def best(fusion: Fusion, k: int, allowed: np.ndarray) -> Listed:
+        def best(fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
             rows = np.array([row for row in np.argsort(-scores, kind="stable") if allowed[row]][:k], np.int64)
-            return Listed(rows, scores[rows], {"words": scores[rows]}, fusion)
+            return FusedList(rows, scores[rows], {"words": scores[rows]}, fusion)
 
         return SimpleNamespace(best=best)
 
