@@ -179,8 +179,8 @@ def _events(mapping: TableMapping, tally: Tally, start: int = 0) -> Iterator[Eve
     """Interactions in file order; a list of items is one user's history, oldest first."""
     columns = mapping.interactions
     orders, clock = count(start), _Clock(columns.time)
-    unread = tally.unread["interactions"]
-    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, unread):
+    unread, every = tally.unread["interactions"], [columns.time] if columns.time else []
+    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, unread, every):
         weight = _weight(row, mapping, where, tally.kinds)
         if weight == 0:
             tally.dropped["event of weight 0"] += 1

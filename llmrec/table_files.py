@@ -44,6 +44,7 @@ def rows(
     ids: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
     unread: set[str] | None = None,
+    every: Sequence[str] = (),
 ) -> Iterator[Row]:
     """Yield (place for messages, column -> value) of every row of a table.
 
@@ -54,12 +55,14 @@ def rows(
         ids: those among them that hold ids, or lists of ids; every row must have them.
         options: column -> the option that names it, for messages.
         unread: gets the names of the other columns that the table has.
+        every: further ones that every row must have.
 
     Raises:
         DataError: no such file, an unknown form, a missing column, damage; names file and line where there are lines.
         RequestError: `hf:` without the `datasets` package, or offline.
     """
-    wanted = Wanted(tuple(dict.fromkeys(needed)), tuple(ids), options or {}, set() if unread is None else unread)
+    named, rest = options or {}, set() if unread is None else unread
+    wanted = Wanted(tuple(dict.fromkeys(needed)), tuple(ids), (*ids, *every), named, rest)
     if str(source).startswith("hf:"):
         yield from _from_hub(str(source), wanted)
         return
@@ -78,10 +81,19 @@ def rows(
 
 @dataclass(frozen=True)
 class Wanted:
-    """Columns that are read, those among them that hold ids, column -> the option that names it, and all others."""
+    """Columns that are read.
+
+    Attributes:
+        columns: all of them.
+        ids: those that hold ids.
+        every: those that every row must have.
+        options: column -> the option that names it.
+        unread: the others that the table has.
+    """
 
     columns: tuple[str, ...]
     ids: tuple[str, ...]
+    every: tuple[str, ...]
     options: Mapping[str, str]
     unread: set[str]
 
@@ -201,7 +213,7 @@ def _csv_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
 
 def _json_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
     for where, row in objects(path):
-        for name in wanted.ids:
+        for name in wanted.every:
             if name not in row:
                 raise wanted.missing(where, name, list(row))
         if len(wanted.unread) < _MOST_KEYS:
