@@ -193,12 +193,12 @@ def recommended(recommender: Recommender, request: Request) -> tuple[list[Recomm
 
 
 def find_item(catalog: Catalog, name: str) -> int:
-    """Return the row of an id, or else of a title; RequestError names the closest titles."""
+    """Return the row of an id, of a title, or of another form of an id; RequestError names the closest titles."""
     name = name.strip()[:_MOST_CHARS]
-    try:
-        return catalog.row(name)
-    except RequestError:
+    row = catalog.known(name)
+    if row is None or (catalog[row].id != name and catalog.exact(name) is not None):
         return catalog.find(name)
+    return row
 
 
 def item_rows(catalog: Catalog, items: Sequence[Recommendation]) -> list[dict[str, Any]]:

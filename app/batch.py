@@ -95,7 +95,7 @@ def run(recommender: Recommender, path: Path, limit: float = MOST_SECONDS) -> It
         [f"The first {MOST_ROWS} requests of the file; llmrec rank does them all."] if len(requests) > MOST_ROWS else []
     )
     requests = requests[:MOST_ROWS]
-    ids = Ids.of(recommender.catalog, recommender.interactions)
+    ids = Ids(recommender.catalog, recommender.interactions)
     answers: list[Answer] = []
     counts: Counter[str] = Counter()
     for row in requests:
@@ -124,7 +124,7 @@ def _answer(recommender: Recommender, ids: Ids, row: Row) -> tuple[Answer | None
 def _place(row: Row, ids: Ids, items: tuple[Recommendation, ...]) -> int | None:
     if row.target is None:
         return None
-    target = ids.items.get(row.target, -1)
+    target = ids.catalog.known(row.target)
     return next((place for place, item in enumerate(items, 1) if item.row == target), 0)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +13,22 @@ from llmrec.app.cli_print import Json, echo, print_values
 from llmrec.errors import RequestError
 from llmrec.locks import held
 
+if TYPE_CHECKING:
+    from llmrec.catalog import Catalog
+    from llmrec.datacheck import Finding
+    from llmrec.interactions import Interactions
+    from llmrec.joining import Rules
+    from llmrec.reading import Report
+    from llmrec.sources import Data
+
 data = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
 
 _TABLE = "Tables of your own"
+_EMPTY = "Word that means no value in a column of numbers, days or flags; may be given again."
+AcceptLoss = Annotated[
+    bool, typer.Option(help="Leave out interactions with unknown items, though they are over 5 % of all.")
+]
+ExactIds = Annotated[bool, typer.Option(help="Take ids as written: 1.0 and 1, 007 and 7 are different ones.")]
 _VALUE = "Column of ratings; kept with the data, training does not read it."
 _WEIGHT = "Weight of an event type, view=1: 0 leaves it out, any other is only kept with the data."
 
@@ -55,19 +69,27 @@ def prepare(
     value: Annotated[str | None, typer.Option(help=_VALUE, rich_help_panel=_TABLE)] = None,
     event: Annotated[str | None, typer.Option(help="Column of event types.", rich_help_panel=_TABLE)] = None,
     weight: Annotated[list[str] | None, typer.Option(help=_WEIGHT, rich_help_panel=_TABLE)] = None,
+    empty: Annotated[list[str] | None, typer.Option(help=_EMPTY, rich_help_panel=_TABLE)] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what would be left out.", rich_help_panel=_TABLE)] = False,
+    accept_loss: AcceptLoss = False,
+    exact_ids: ExactIds = False,
     as_json: Json = False,
 ) -> None:
     """Read data files into the one prepared form that all other verbs take."""
     item_columns = {
         "file": items, "id": item_id, "title": title, "text": text, "category": category, "number": number,
-        "date": date, "flag": flag, "separator": separator,
+        "date": date, "flag": flag, "separator": separator, "empty": empty or None,
     }  # fmt: skip
-    log_columns = {"file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event}
+    log_columns = {
+        "file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event,
+        "empty": empty or None,
+    }  # fmt: skip
     flags = {"domain": domain, "items": item_columns, "interactions": log_columns, "events": _weights(weight or [])}
     from llmrec import sources
+    from llmrec.joining import Rules
 
     sources.check_place(out)
+    rules = Rules(accept_loss, exact_ids)
     if source == "table":
         if path is not None:
             raise RequestError("--path is for other sources; a table source takes --items and --interactions")
@@ -75,17 +97,36 @@ def prepare(
         _no_table_flags(source, flags, mapping, strict)
         path = _files(source, path)
     with held(out, "preparing"):
-        catalog, log, report = sources.read(source, path) if path else _own_tables(flags, mapping, strict)
-        sources.save_data(out, catalog, log, report)
-    counts, dropped = dict(report.counts), dict(report.dropped)
-    print_values({"out": str(out), "counts": counts, "dropped": dropped, "notes": list(report.notes)}, as_json)
+        found = sources.read(source, path, rules) if path else _own_tables(flags, mapping, strict, rules)
+        sources.save_data(out, *found)
+    _print_report(out, *found, {}, as_json)
 
 
-def _own_tables(flags: Mapping[str, Any], mapping: Path | None, strict: bool) -> Any:
+def _own_tables(flags: Mapping[str, Any], mapping: Path | None, strict: bool, rules: Rules) -> Data:
     from llmrec.table import read_table
     from llmrec.table_mapping import load_mapping
 
-    return read_table(load_mapping(mapping, flags), strict)
+    return read_table(load_mapping(mapping, flags), strict, rules)
+
+
+def _print_report(
+    out: Path, catalog: Catalog, log: Interactions, report: Report, more: Mapping[str, int], as_json: bool
+) -> None:
+    """Say what was read, what was left out, and what `data check` finds in it."""
+    from llmrec.datacheck import examine
+
+    findings = examine(catalog, log, report.notes).findings
+    said = {"counts": {**report.counts, **more}, "dropped": dict(report.dropped), "notes": list(report.notes)}
+    if as_json:
+        print_values({"out": str(out), **said, "findings": [asdict(one) for one in findings]}, True)
+        return
+    print_values({"out": str(out), **said}, False)
+    _print_findings(findings)
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    for one in findings:
+        echo(f"{one.level}: {one.text} [{one.name}]")
 
 
 def _files(source: str, path: Path | None) -> Path:
@@ -134,26 +175,31 @@ def append(
     value: Annotated[str | None, typer.Option(help=_VALUE)] = None,
     event: Annotated[str | None, typer.Option(help="Column of event types.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help=_WEIGHT)] = None,
+    empty: Annotated[list[str] | None, typer.Option(help=_EMPTY)] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what would be left out.")] = False,
+    accept_loss: AcceptLoss = False,
+    exact_ids: ExactIds = False,
     as_json: Json = False,
 ) -> None:
     """Add new interactions to prepared data; the catalogue stays as it is."""
-    from llmrec import sources
-    from llmrec.datasets import open_data
+    from llmrec import datasets, sources
+    from llmrec.joining import Rules
+    from llmrec.reading import kept_notes
     from llmrec.table import append_table
     from llmrec.table_mapping import load_mapping
 
     sources.check_place(out)
-    columns = {"file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event}
+    columns = {
+        "file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event,
+        "empty": empty or None,
+    }  # fmt: skip
     meaning = load_mapping(mapping, {"interactions": columns, "events": _weights(weight or [])})
     with held(out, "appending to"):
-        catalog, known = open_data(directory)
-        _, log, report = append_table(catalog, known, meaning, strict)
+        catalog, known, before = sources.load_data(datasets.directory(directory))
+        _, log, report = append_table(catalog, known, meaning, strict, Rules(accept_loss, exact_ids))
+        report = replace(report, notes=kept_notes(before.notes, report.notes))
         sources.save_data(out, catalog, log, report)
-    counts = {**report.counts, "new": len(log) - len(known)}
-    print_values(
-        {"out": str(out), "counts": counts, "dropped": dict(report.dropped), "notes": list(report.notes)}, as_json
-    )
+    _print_report(out, catalog, log, report, {"new": len(log) - len(known)}, as_json)
 
 
 @data.command(epilog="Example: llmrec data check my-data")
@@ -163,17 +209,16 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Show sizes, duplicates, cold items, missing text, hints of leakage; exit code 1 when training is refused."""
+    from llmrec import datasets, sources
     from llmrec.datacheck import examine
-    from llmrec.datasets import open_data
 
-    found = examine(*open_data(directory))
-    findings = [{"level": one.level, "name": one.name, "text": one.text} for one in found.findings]
+    catalog, log, report = sources.load_data(datasets.directory(directory))
+    found = examine(catalog, log, report.notes)
     if as_json:
-        print_values({**found.numbers, "findings": findings}, True)
+        print_values({**found.numbers, "findings": [asdict(one) for one in found.findings]}, True)
     else:
         print_values(found.numbers, False)
-        for one in found.findings:
-            echo(f"{one.level}: {one.text} [{one.name}]")
+        _print_findings(found.findings)
     if found.errors or (strict and found.findings):
         raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ from llmrec.errors import RequestError
 if TYPE_CHECKING:
     from llmrec.catalog import Item
     from llmrec.siddrift import Drift
+    from llmrec.table import Tally
 
 Mapping = Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")]
 ItemId = Annotated[str | None, typer.Option(help="Column of ids (item_id).")]
@@ -38,6 +39,13 @@ def add(
     text: Text = None,
     category: Category = None,
     number: Number = None,
+    date: Annotated[str | None, typer.Option(help="Columns of days.")] = None,
+    flag: Annotated[str | None, typer.Option(help="Columns of true and false.")] = None,
+    separator: Annotated[str | None, typer.Option(help="Between words of a category in a text cell (|).")] = None,
+    empty: Annotated[
+        list[str] | None, typer.Option(help="Word that means no value in a column of numbers, days or flags.")
+    ] = None,
+    exact_ids: Annotated[bool, typer.Option(help="Take ids as written: 1.0 and 1 are different ones.")] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -49,9 +57,13 @@ def add(
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
     from llmrec.newitems import add_to_model
     from llmrec.recommend import SHIPPED
+    from llmrec.table import Tally, item_notes
 
-    found = _read(mapping, items, id=item_id, title=title, text=text, category=category, number=number)
-    print_values({"out": str(out), **add_to_model(model or SHIPPED, found, out, out_data, data)}, as_json)
+    tally = Tally()
+    columns = {"id": item_id, "title": title, "text": text, "category": category, "number": number, "date": date}
+    found = _read(mapping, items, tally, **columns, flag=flag, separator=separator, empty=empty or None)
+    done = add_to_model(model or SHIPPED, found, out, out_data, data, exact_ids=exact_ids)
+    print_values({"out": str(out), **done, "dropped": dict(tally.dropped), "notes": item_notes(tally)}, as_json)
 
 
 def drift(
@@ -95,10 +107,10 @@ def _told(found: Drift) -> Iterator[str]:
     yield "rebuild: yes, run llmrec train" if found.rebuild else "rebuild: no, llmrec items add will do"
 
 
-def _read(mapping: Path | None, file: str, **columns: str | None) -> list[Item]:
+def _read(mapping: Path | None, file: str, tally: Tally | None = None, **columns: str | list[str] | None) -> list[Item]:
     """The items of a table; flags win over the mapping."""
     from llmrec.table import read_items
     from llmrec.table_mapping import load_mapping
 
     given: dict[str, Any] = {"items": {"file": file, **columns}}
-    return read_items(load_mapping(mapping, given).items)
+    return read_items(load_mapping(mapping, given).items, tally)

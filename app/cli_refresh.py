@@ -47,9 +47,10 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Take items out of catalogue, log and model; no other item's semantic ID changes."""
-    from llmrec.datasets import open_data
+    from llmrec.datasets import directory
     from llmrec.pretrained import read_settings
     from llmrec.reading import lines
+    from llmrec.sources import load_data
     from llmrec.withdraw import withdraw
 
     named = [one.strip() for one in ids.split(",") if one.strip()]
@@ -58,5 +59,8 @@ def remove(
         raise RequestError("nothing to remove: give --ids or --file")
     if out_data.resolve() == out.resolve():
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
-    catalog, interactions = open_data(data if data is not None else str(read_settings(model)["data"]))
-    print_values({"out": str(out), **withdraw(model, catalog, interactions, named, out, out_data)}, as_json)
+    catalog, interactions, report = load_data(
+        directory(data if data is not None else str(read_settings(model)["data"]))
+    )
+    done = withdraw(model, catalog, interactions, named, out, out_data, report.notes)
+    print_values({"out": str(out), **done}, as_json)

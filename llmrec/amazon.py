@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmrec.catalog import ID_LIMIT, TITLE_LIMIT, Catalog, Item, Value, clean_text
+from llmrec.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
+from llmrec.ids import Forms
 from llmrec.interactions import Interactions
+from llmrec.joining import RULES, Rules, assemble
 from llmrec.plaintext import plain
-from llmrec.reading import Event, Report, assemble, is_file_of, objects, whole
+from llmrec.reading import Event, Report, identifier, is_file_of, objects, whole
 from llmrec.shelves import brand_of, category_names, stand_in, unread
 
 _ENDS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
@@ -36,7 +38,7 @@ class Product:
     unread: int  # fields of another type than they should have
 
 
-def read_amazon(path: Path) -> tuple[Catalog, Interactions, Report]:
+def read_amazon(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
     """Read one pair of files `X.json` (reviews) and `meta_X.json` (products).
 
     The catalogue holds the products that somebody reviewed: the metadata files list whole departments. A reviewed
@@ -44,6 +46,7 @@ def read_amazon(path: Path) -> tuple[Catalog, Interactions, Report]:
 
     Args:
         path: a directory with one pair, or the file of reviews with its metadata beside it.
+        rules: see `joining`.
 
     Raises:
         DataError: no such pair, or a line that is not what it should be; names file and line.
@@ -53,20 +56,25 @@ def read_amazon(path: Path) -> tuple[Catalog, Interactions, Report]:
     if not wanted:
         raise DataError(f"{reviews}: no reviews in it")
     found: dict[str, Product] = {}
-    others, again = 0, 0
+    others, again, renamed = 0, 0, 0
+    forms = Forms([] if rules.exact_ids else wanted)
     for product in _products(metadata):
         id = product.item.id
+        if id not in wanted and (meant := forms.meant(id)):
+            id, renamed = meant, renamed + 1
         others += id not in wanted
         again += id in found
         if id in wanted and id not in found:
-            found[id] = product
+            found[id] = replace(product, item=replace(product.item, id=id))
     if not found:
         missing = f"e.g. product {next(iter(wanted))[:60]!r} is missing"
         raise DataError(f"{metadata}: none of its products is in {reviews.name}; {missing}")
     items = [found[id].item if id in found else Item(id, f"Item {id}", "", {}) for id in wanted]
     notes = _notes(len(wanted) - len(found), list(found.values()))
+    if renamed:
+        notes = (*notes, f"{renamed} products have their id in another form than the reviews: read as theirs")
     dropped = {"product without a review": others, "repeated product": again}
-    return assemble(items, _events(reviews), "products", notes, dropped, str(reviews))
+    return assemble(items, _events(reviews), "products", notes, dropped, str(reviews), rules=rules)
 
 
 def _notes(missing: int, found: Sequence[Product]) -> tuple[str, ...]:
@@ -122,9 +130,9 @@ def _events(path: Path) -> Iterator[Event]:
 
 
 def _id(raw: object, where: str) -> str:
-    if not isinstance(raw, str) or not raw or clean_text(raw, ID_LIMIT) != raw:
-        raise DataError(f"{where}: {raw!r:.60} should be an id")
-    return raw
+    if not isinstance(raw, str):
+        raise DataError(f"{where}: {raw!r:.60} should be an id, in quotation marks")
+    return identifier(raw, f"{where}:")
 
 
 def _number(raw: object, where: str) -> int | float:

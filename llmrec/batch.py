@@ -130,7 +130,7 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
     catalog, interactions = open_data(data)
     expect_fingerprint(read_manifest(model, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
     survey = batch_input.survey(input)
-    ids = Ids.of(catalog, interactions)
+    ids = Ids(catalog, interactions)
     start, stop = batch_job.shard_bounds(survey.rows, settings.shard)
     counts: Counter[str] = Counter()
     for row in batch_input.rows(input, start, stop):

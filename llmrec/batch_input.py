@@ -3,7 +3,8 @@ r"""Requests of a batch, out of Parquet, CSV or JSON lines: streamed, checked ro
 A row has `request_id` and something to go by: `user_id` (a user of the model's data), `items` (ids that were taken,
 oldest first; an empty list is a newcomer), `message` (words) or `similar_to` (an item id: what is like it?). It may
 have `candidates` (ids: rank these alone, seen or not), `k`, and `target` (the id of what was taken next: for measuring,
-ranking never looks at it). Ids may be strings or whole numbers.
+ranking never looks at it). Ids may be strings or whole numbers; a whole number may be held by a float, as data frames
+do beside empty cells, as far as floats hold it exactly.
 
 In CSV every cell is text, ids too (`007` stays `007`), and an empty cell says nothing. A list stands in one cell with
 `|` between its ids; `|` alone is an empty list. In a list `\|` is a bar and `\\` a backslash that belong to an id.
@@ -26,11 +27,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmrec.columns import check_values
+from llmrec.columns import check_ids, check_values
 from llmrec.errors import DataError
+from llmrec.ids import is_rounded, written
 from llmrec.recommend import MAX_K, MAX_MESSAGE
 
 ONE_ID, MANY_IDS = ("user_id", "similar_to"), ("items", "candidates")
+ID_COLUMNS = (*ONE_ID, *MANY_IDS, "target")
 COLUMNS = ("request_id", *ONE_ID, *MANY_IDS, "message", "k", "target")
 TEXTS = ["request_id", *ONE_ID, "message", "target"]  # read as dictionaries: a long text said often is held once
 TO_GO_BY = ("user_id", "items", "message", "similar_to")
@@ -129,6 +132,7 @@ def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Ma
                 for piece in range(first, last, _PIECE):
                     part = batch.slice(piece, min(_PIECE, last - piece))
                     _check_lengths(path, part, at + piece)
+                    check_ids(path, part, ID_COLUMNS, at + piece)
                     for number, one in enumerate(part.to_pylist(), at + piece):
                         yield f"row {number + 1}", one
                 at += len(batch)
@@ -162,7 +166,7 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
         if name in MANY_IDS:
             listed = pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_null(of)
             fine, need = (
-                listed and (pa.types.is_null(of) or _is_id(of.value_type)),
+                listed and (pa.types.is_null(of) or _holds_ids(of.value_type)),
                 "a list of strings or whole numbers",
             )
         elif name == "k":
@@ -170,7 +174,8 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
         elif name == "message":
             fine, need = _is_text(of) or pa.types.is_null(of), "strings"
         else:
-            fine, need = _is_id(of), "strings or whole numbers"
+            fine = _holds_ids(of) if name in ID_COLUMNS else _is_id(of)
+            need = "strings or whole numbers"
         if not fine:
             raise DataError(f"{path}: column {name!r} is of type {found}; it must hold {need}")
 
@@ -181,6 +186,10 @@ def _is_text(of: pa.DataType) -> bool:
 
 def _is_id(of: pa.DataType) -> bool:
     return _is_text(of) or bool(pa.types.is_integer(of) or pa.types.is_null(of))
+
+
+def _holds_ids(of: pa.DataType) -> bool:
+    return _is_id(of) or bool(pa.types.is_floating(of))
 
 
 def _lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -313,6 +322,17 @@ def _id(value: Any) -> TypeGuard[str | int]:
     return isinstance(value, str | int) and not isinstance(value, bool) and -(2**63) <= _size(value) < 2**63
 
 
+def _exact(value: Any) -> bool:
+    """Whether a value is an id of an item or a user, as it was when it was written."""
+    whole = isinstance(value, float) and value.is_integer()
+    return (_id(value) or whole) and not is_rounded(value)
+
+
+def _why(value: Any) -> str:
+    """What a float does to an id, where it has done so."""
+    return ", not one that a float has rounded (at 2**53 and more)" if is_rounded(value) else ""
+
+
 def _size(value: str | int) -> int:
     return value if isinstance(value, int) else 0
 
@@ -323,20 +343,24 @@ def _short_enough(value: Any, name: str, where: str) -> None:
 
 
 def _one(value: Any, name: str, where: str) -> str | None:
-    if value is not None and not _id(value):
-        raise DataError(f"{where}: {name} is {_short(value)}; it must be a string or a whole number")
+    if value is None or value != value:  # not a number: an empty cell of a data frame
+        return None
+    if not _exact(value):
+        raise DataError(f"{where}: {name} is {_short(value)}; it must be a string or a whole number{_why(value)}")
     _short_enough(value, name, where)
-    return None if value is None else str(value)
+    return written(value)
 
 
 def _many(value: Any, name: str, where: str) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or not all(map(_id, value)):
-        raise DataError(f"{where}: {name} is {_short(value)}; it must be a list of strings or whole numbers")
+    odd = [one for one in value if not _exact(one)] if isinstance(value, list) else [value]
+    if odd:
+        what = f"it must be a list of strings or whole numbers{_why(odd[0])}"
+        raise DataError(f"{where}: {name} is {_short(value)}; {what}")
     if len(value) > MOST_IDS:
         raise DataError(f"{where}: {name} has {len(value):,} ids; a list has at most {MOST_IDS:,}")
-    return tuple(map(str, value))
+    return tuple(map(written, value))
 
 
 def _short(value: Any) -> str:

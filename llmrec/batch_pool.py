@@ -105,4 +105,4 @@ def ready(job: Job, loader: Loader) -> tuple[BatchRanker, Ids]:
     """
     recommender = loader(job.model, job.data)
     recommender.model.products = wanted_products(job.products)
-    return BatchRanker(recommender), Ids.of(recommender.catalog, recommender.interactions)
+    return BatchRanker(recommender), Ids(recommender.catalog, recommender.interactions)

@@ -8,9 +8,9 @@ only what can reach the list is scored (`bounded`). More cores are used by more 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -60,22 +60,19 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Ids:
-    """Where ids stand: user id -> number, item id -> row."""
+    """Where ids stand: items in the catalogue, users among the interactions."""
 
     catalog: Catalog
     interactions: Interactions
-    users: Mapping[str, int] = field(default_factory=dict)
-    items: Mapping[str, int] = field(default_factory=dict)
-
-    @staticmethod
-    def of(catalog: Catalog, interactions: Interactions) -> Ids:
-        """Index a catalogue and its users once."""
-        users = {user: number for number, user in enumerate(interactions.users)}
-        return Ids(catalog, interactions, users, {item.id: row for row, item in enumerate(catalog.items)})
 
     def rows(self, ids: tuple[str, ...]) -> list[int]:
         """Rows of those ids that are known, each once, in order."""
-        return list(dict.fromkeys(self.items[one] for one in ids if one in self.items))
+        found = (self.catalog.known(one) for one in ids)
+        return list(dict.fromkeys(row for row in found if row is not None))
+
+    def unknown(self, ids: tuple[str, ...]) -> int:
+        """How many of these item ids are not known."""
+        return sum(self.catalog.known(one) is None for one in ids)
 
 
 def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | None, Counter[str]]:
@@ -90,13 +87,13 @@ def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | No
     counts: Counter[str] = Counter()
     known = bool(row.message) or row.items == ()
     if row.user_id is not None:
-        number = ids.users.get(row.user_id)
+        number = ids.interactions.known(row.user_id)
         counts["unknown_users"] += number is None
         history += [] if number is None else ids.interactions.of(number).tolist()
         known |= number is not None
     named = (*(row.items or ()), *(() if row.similar_to is None else (row.similar_to,)))
-    counts["unknown_items"] += sum(one not in ids.items for one in named)
-    counts["unknown_candidates"] += sum(one not in ids.items for one in row.candidates or ())
+    counts["unknown_items"] += ids.unknown(named)
+    counts["unknown_candidates"] += ids.unknown(row.candidates or ())
     rows = ids.rows(named)
     candidates = None if row.candidates is None else tuple(ids.rows(row.candidates))
     if not (known or rows) or candidates == ():
@@ -112,11 +109,10 @@ def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | No
 def _refuse_unknown(row: Row, ids: Ids) -> None:
     similar = () if row.similar_to is None else (row.similar_to,)
     try:
-        if row.user_id is not None and row.user_id not in ids.users:
+        if row.user_id is not None:
             ids.interactions.number(row.user_id)
         for one in (*similar, *(row.items or ()), *(row.candidates or ())):
-            if one not in ids.items:
-                ids.catalog.row(one)
+            ids.catalog.row(one)
     except RequestError as error:
         raise RequestError(f"request {row.request_id!r}: {error}") from None
 

@@ -19,6 +19,7 @@ from rapidfuzz import fuzz, process
 from llmrec.artifacts import fingerprint_bytes
 from llmrec.errors import DataError, RequestError
 from llmrec.filters import AttributeTable, Filters, Mask, Value
+from llmrec.ids import Forms
 from llmrec.kinds import Kind, kind_of, number_words
 from llmrec.titles import TitleFinder
 
@@ -118,13 +119,22 @@ class Catalog:
         years = [_year(item) for item in self.items]
         return TitleFinder([i.title for i in self.items], years, [self.label(r) for r in range(len(self))])
 
+    @cached_property
+    def _forms(self) -> Forms:
+        return Forms(self._rows)
+
+    def known(self, id: str) -> int | None:
+        """Return the row of an external id as written, else of the only one that it is another form of; None else."""
+        row = self._rows.get(id)
+        return row if row is not None else self._rows.get(self._forms.meant(id) or "")
+
     def row(self, id: str) -> int:
-        """Return the row of an external id.
+        """Return the row of an external id, see `known`.
 
         Raises:
             RequestError: unknown id; names the three closest.
         """
-        row = self._rows.get(id)
+        row = self.known(id)
         if row is None:
             near = [str(match[0]) for match in process.extract(id, list(self._rows), scorer=fuzz.ratio, limit=3)]
             raise RequestError(f"no item {id!r} in this catalogue; the closest ids are {', '.join(map(repr, near))}")

@@ -74,6 +74,32 @@ def check_values(path: Path, metadata: pq.FileMetaData, groups: Iterable[int]) -
             raise DataError(f"{what}; at most {MOST_VALUES:,} are read: write smaller row groups")
 
 
+def check_ids(path: Path, batch: pa.RecordBatch, names: Iterable[str], at: int) -> None:
+    """Refuse ids in columns of floats that hold fewer digits than a Python float, which `ids.is_rounded` sees.
+
+    Args:
+        path: for messages.
+        batch: some rows.
+        names: columns of ids, or of lists of ids, as far as they are there.
+        at: how many rows stand before.
+
+    Raises:
+        DataError: an id that such a column does not hold exactly; names row and column.
+    """
+    for name in names:
+        column = batch.column(name) if name in batch.schema.names else pa.nulls(0)
+        listed = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+        of = column.type.value_type if listed else column.type
+        if not (pa.types.is_float16(of) or pa.types.is_float32(of)):
+            continue
+        exact = 2.0 ** (11 if pa.types.is_float16(of) else 24)
+        for row, cell in enumerate(column.to_pylist(), at + 1):
+            for one in cell if listed and cell else [cell]:
+                if isinstance(one, float) and abs(one) >= exact:
+                    why = f"is of type {of}, which holds whole numbers exactly only below {exact:.0f}"
+                    raise DataError(f"{path}, row {row}: {name} {one:.0f} {why}; store ids as text or whole numbers")
+
+
 def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with plain texts: a list is made of these many times faster than of dictionaries."""
     plain = {}

@@ -6,15 +6,18 @@ better than they are. Everything else is a number to look at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from llmrec.catalog import Catalog
+from llmrec.clocks import two_clocks
 from llmrec.errors import DataError
-from llmrec.interactions import Interactions, leave_one_out
+from llmrec.interactions import Interactions, id_order, leave_one_out
+from llmrec.reading import NO_TIME
 from llmrec.sources import check
 
 Level = Literal["error", "warning"]
@@ -22,6 +25,15 @@ Level = Literal["error", "warning"]
 _FEW_TARGETS = 100  # below this a 95 % interval of recall@10 is wider than most differences
 _MANY = 0.2
 _CORRELATED = 0.9
+_SORTED = 0.99  # of the steps of users from one interaction to the next; at least so many of them:
+_STEPS = 20
+_MARKS = (";", "|", ",", "/", "_")  # what may stand between words, the surest first
+_OFTEN = 0.5  # of an attribute's values that hold the mark, before it is taken for one
+_LONG = 0.2  # of them that it cuts in three or more: `Doe, John` is no list
+_UNLIKE = 0.3  # different values an item: tags, put together in one cell, rarely repeat; and of a mark that divides
+_UNIQUE = 0.9
+_MOST_PARTS = 0.5  # different parts a different value
+_MEANS = "sequence models and leave-one-out measures mean little"
 
 
 @dataclass(frozen=True)
@@ -46,11 +58,18 @@ class Examined:
         return tuple(one for one in self.findings if one.level == "error")
 
 
-def examine(catalog: Catalog, interactions: Interactions) -> Examined:
-    """Look at data as training will use it: everything but each user's last two interactions."""
+def examine(catalog: Catalog, interactions: Interactions, notes: Sequence[str] = ()) -> Examined:
+    """Look at data as training will use it: everything but each user's last two interactions.
+
+    Args:
+        catalog: the items.
+        interactions: with them.
+        notes: of the report that was saved with the data.
+    """
     numbers = check(catalog, interactions)
     numbers["kinds"] = {name: catalog.kind(name) for name in catalog.attribute_names}
-    found = [*_sizes(catalog, interactions, numbers), *_items(catalog, numbers), *_leaks(catalog, interactions)]
+    found = [*_sizes(catalog, interactions, numbers), *_times(catalog, interactions, numbers, notes)]
+    found += [*_items(catalog, numbers), *_words(catalog, numbers), *_leaks(catalog, interactions)]
     return Examined(numbers, tuple(sorted(found, key=lambda one: one.level != "error")))
 
 
@@ -81,11 +100,40 @@ def _sizes(catalog: Catalog, x: Interactions, numbers: dict[str, Any]) -> Iterat
     if few > _MANY * users:
         text = f"{few} of {users} users have fewer than 3 interactions: trained on, never measured"
         yield Finding("warning", "short-histories", text)
-    if len(x) > 1 and numbers["time_range"][0] == numbers["time_range"][1]:
-        yield Finding("warning", "no-order", "all interactions have the same time: the order of the files stands in")
+
+
+def _times(catalog: Catalog, x: Interactions, numbers: dict[str, Any], notes: Sequence[str]) -> Iterator[Finding]:
+    """Whether the order in which users took items is known."""
+    constant = len(x) > 1 and numbers["time_range"][0] == numbers["time_range"][1]
+    taken = f"the order of the rows is taken as time; unless they stand in the order of time, {_MEANS}"
+    if NO_TIME in notes:
+        yield Finding("warning", "no-time", f"there was no column of times: {taken}")
+    elif constant:
+        yield Finding("warning", "no-order", f"all interactions have the same time: {taken}")
     elif (ties := numbers["ties_in_time"]) > _MANY * len(x):
         text = f"{ties} of {len(x)} interactions have the time of the user's one before: their order is a guess"
         yield Finding("warning", "ties-in-time", text)
+    if (NO_TIME in notes or constant) and (by := _sorted_by(catalog, x)):
+        text = f"the rows of a user stand sorted by {by}, and that order is taken as time: {_MEANS}"
+        yield Finding("warning", "sorted-rows", f"{text}; give a column of times, or sort the table by it")
+    if found := two_clocks(x.time):
+        text = f"times around {found.low} and around {found.high} stand side by side, and do not count in one unit"
+        yield Finding("warning", "two-clocks", f"{text}: {_MEANS}; bring them to one unit and prepare the data again")
+
+
+def _sorted_by(catalog: Catalog, x: Interactions) -> str:
+    """What nearly every user's interactions are sorted by, up or down, in the order given; "" for nothing."""
+    texts = sorted(range(len(catalog)), key=lambda row: catalog[row].id)
+    numbers = sorted(range(len(catalog)), key=lambda row: id_order(catalog[row].id))
+    places = [np.arange(len(catalog)), np.argsort(texts), np.argsort(numbers)]
+    values: list[tuple[str, np.ndarray]] = [("value", x.value), *(("item", place[x.row]) for place in places)]
+    same = np.diff(x.user) == 0
+    for name, value in values:
+        steps = np.diff(value)[same]
+        moved = int((steps != 0).sum())
+        if moved >= _STEPS and max((steps > 0).sum(), (steps < 0).sum()) >= _SORTED * moved:
+            return name
+    return ""
 
 
 def _items(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
@@ -106,6 +154,38 @@ def _items(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
         if n > 1 and len(only := catalog.values(name)) == 1:
             text = f"attribute {name!r} is {only[0]!r} wherever it is given: no constraint can use it"
             yield Finding("warning", "constant-attribute", text)
+
+
+def _words(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
+    """Attributes of words whose values are so many that they look like lists that were not cut."""
+    for name in catalog.attribute_names:
+        cells = [value for item in catalog.items if isinstance(value := item.attributes.get(name), tuple)]
+        found = Counter(word for words in cells for word in words)
+        many = len(found)
+        if numbers["kinds"][name] != "category" or len(cells) < _STEPS or many < _UNLIKE * len(cells):
+            continue
+        said = f"attribute {name!r} has {many:,} different values on {len(cells):,} items, e.g. {next(iter(found))!r}"
+        if guess := _mark(found):
+            mark, parts = guess
+            right = f"give --separator {mark!r} (separator = {mark!r} under [items] of a mapping)"
+            lists = found and sum(word.startswith("[") for word in found) > _OFTEN * many
+            right += ", without brackets and quotation marks in the cells" if lists else ""
+            text = f"{said}: cut at {mark!r} they would be {parts:,}; prepare the data again and {right}"
+            yield Finding("warning", "uncut-values", text)
+        elif many >= _UNIQUE * found.total():
+            text = f"{said}: nearly every one is there once, so that no constraint on it finds more than an item"
+            yield Finding("warning", "unique-values", text)
+
+
+def _mark(values: Counter[str]) -> tuple[str, int] | None:
+    """What stands between the words of uncut lists, and how many different words there are; None for no lists."""
+    for mark in _MARKS:
+        cut = [value.split(mark) for value in values]
+        often, long = (sum(len(one) >= least for one in cut) for least in (2, 3))
+        parts = {part for one in cut for word in one if (part := word.strip(" '\"[]"))}
+        if often >= _OFTEN * len(cut) and long >= _LONG * len(cut) and len(parts) <= _MOST_PARTS * len(cut):
+            return mark, len(parts)
+    return None
 
 
 def _leaks(catalog: Catalog, x: Interactions) -> Iterator[Finding]:

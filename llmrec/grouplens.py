@@ -12,7 +12,8 @@ from pathlib import Path
 from llmrec.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
-from llmrec.reading import Event, Report, assemble, identifier, lines, number, whole
+from llmrec.joining import RULES, Rules, assemble
+from llmrec.reading import Event, Report, identifier, lines, number, whole
 from llmrec.titles import display_title, split_year
 
 _FORMS = (".csv", ".dat")
@@ -22,7 +23,7 @@ _MOVIES = ("movieId", "title", "genres")
 _NO_GENRE = "(no genres listed)"
 
 
-def read_movielens(path: Path) -> tuple[Catalog, Interactions, Report]:
+def read_movielens(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
     """Read a directory with `ratings` and `movies`, or one of the two files: films with `year` and `genre`.
 
     Lines of the `.dat` form that are not UTF-8 are Latin-1, as in MovieLens-1M. Where both forms lie side by side, a
@@ -35,7 +36,7 @@ def read_movielens(path: Path) -> tuple[Catalog, Interactions, Report]:
     films = list(_films(movies))
     untitled = sum(not titled for _, titled in films)
     notes = (f"{untitled} films have no title: named by their id",) if untitled else ()
-    return assemble([film for film, _ in films], _events(ratings), "films", notes, source=str(ratings))
+    return assemble([film for film, _ in films], _events(ratings), "films", notes, source=str(ratings), rules=rules)
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
@@ -91,7 +92,8 @@ def _events(path: Path) -> Iterator[Event]:
 def _films(path: Path) -> Iterator[tuple[Item, bool]]:
     """Films, and whether each has a title."""
     seen: dict[str, str] = {}
-    for where, (id, raw, genres) in _cells(path, _MOVIES):
+    for where, (written, raw, genres) in _cells(path, _MOVIES):
+        id = identifier(written, f"{where}: id")
         if id in seen:
             raise DataError(f"{where}: item id {id[:60]!r} occurs twice, first in {seen[id]}; ids must be unique")
         seen[id] = where.rpartition(", ")[2]
@@ -102,4 +104,4 @@ def _films(path: Path) -> Iterator[tuple[Item, bool]]:
         if year is not None:
             attributes["year"] = year
         shown = display_title(title)
-        yield Item(identifier(id, f"{where}: id"), shown or f"Film {id}", "", attributes), bool(shown)
+        yield Item(id, shown or f"Film {id}", "", attributes), bool(shown)

@@ -13,6 +13,7 @@ from rapidfuzz import fuzz, process
 
 from llmrec.artifacts import fingerprint_arrays, fingerprint_bytes
 from llmrec.errors import DataError, RequestError
+from llmrec.ids import Forms
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -52,7 +53,7 @@ class Interactions:
         lengths = {len(user_ids), len(rows), len(times), len(values)}
         if len(lengths) != 1:
             raise DataError(f"users, rows, times and values differ in length: {sorted(lengths)}")
-        users = tuple(sorted(set(user_ids), key=_id_order))
+        users = tuple(sorted(set(user_ids), key=id_order))
         numbers = {user: number for number, user in enumerate(users)}
         user = np.fromiter((numbers[u] for u in user_ids), np.int64, len(user_ids))
         row, time = np.asarray(rows, np.int64), np.asarray(times, np.int64)
@@ -87,13 +88,22 @@ class Interactions:
             raise RequestError(f"user number {user} does not exist; numbers run from 0 to {len(self.users) - 1}")
         return self.row[self.offsets[user] : self.offsets[user + 1]]
 
+    @cached_property
+    def _forms(self) -> Forms:
+        return Forms(self.users)
+
+    def known(self, user_id: str) -> int | None:
+        """Return the number of a user id as written, else of the only one that it is another form of; None else."""
+        number = self._numbers.get(user_id)
+        return number if number is not None else self._numbers.get(self._forms.meant(user_id) or "")
+
     def number(self, user_id: str) -> int:
-        """Return the number of an external user id.
+        """Return the number of an external user id, see `known`.
 
         Raises:
             RequestError: unknown id; names the three closest.
         """
-        found = self._numbers.get(user_id)
+        found = self.known(user_id)
         if found is not None:
             return found
         near = [str(match[0]) for match in process.extract(user_id, self.users, scorer=fuzz.ratio, limit=3)]
@@ -182,8 +192,8 @@ def _first(x: Interactions) -> Ints:
     return targets
 
 
-def _id_order(user_id: str) -> tuple[int, int, str, str]:
-    """Sort ids of digits by their number and before all others."""
+def id_order(user_id: str) -> tuple[int, int, str, str]:
+    """Return a key that sorts ids of digits by their number and before all others."""
     if user_id.isascii() and user_id.isdigit():
         digits = user_id.lstrip("0")
         return 0, len(digits), digits, user_id

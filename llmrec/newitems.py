@@ -23,18 +23,20 @@ from llmrec.artifacts import JSON, check_replaceable
 from llmrec.catalog import Catalog, Item
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RequestError
+from llmrec.ids import Forms
+from llmrec.joining import refuse_twins
 from llmrec.locks import held
 from llmrec.model import RecModel
 from llmrec.modeldir import read_parts, write_parts
 from llmrec.neighbours import ItemKNN
 from llmrec.pretrained import KIND, read_settings
-from llmrec.reading import Report
+from llmrec.reading import Report, kept_notes
 from llmrec.recommend import Recommender
 from llmrec.render import Renderer
 from llmrec.resources import home
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder, config_dict
-from llmrec.sources import check_place, save_data
+from llmrec.sources import check_place, load_data, save_data
 from llmrec.textcache import text_vectors
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab
@@ -46,19 +48,29 @@ RIDGE = 3.0  # of 1, 3, 10 and 30 the best on MovieLens-100k: see docs of `predi
 _ROWS_OF_ITEMS = re.compile(r"(?:nets\.\d+\.)?(item\.weight|bias)")
 
 
-def extended_catalog(catalog: Catalog, items: Sequence[Item]) -> Catalog:
+def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = False) -> Catalog:
     """The catalogue with new items behind the known ones, whose rows stay.
+
+    Args:
+        catalog: the known items.
+        items: the new ones.
+        exact_ids: an id that is only another form of a known one (`1.0` of `1`) is an id of its own.
 
     Raises:
         RequestError: no items, or an id that is there already.
-        DataError: an item that a catalogue cannot hold.
+        DataError: an item that a catalogue cannot hold, or two forms of one id.
     """
     if not items:
         raise RequestError("no items to add: the file holds none")
-    known = {item.id for item in catalog.items}
-    again = [item.id for item in items if item.id in known]
+    ids = [item.id for item in catalog.items]
+    known, forms = set(ids), Forms([] if exact_ids else ids)
+    again = [(one.id, same) for one in items for same in ((one.id,) if one.id in known else forms.of(one.id))[:1]]
     if again:
-        raise RequestError(f"item {again[0]!r} is in the catalogue already ({len(again)} of {len(items)} new ones are)")
+        (new, old), many = again[0], f"{len(again)} of {len(items)} new ones are"
+        written = f", as {old!r}; with --exact-ids these are two" if new != old else ""
+        raise RequestError(f"item {new!r} is in the catalogue already ({many}){written}")
+    if not exact_ids:
+        refuse_twins("item", dict.fromkeys(item.id for item in items))
     return Catalog([*catalog.items, *items], catalog.domain)
 
 
@@ -182,6 +194,7 @@ def add_to_model(
     out_data: Path,
     data: str | None = None,
     embedder: Embedder | None = None,
+    exact_ids: bool = False,
 ) -> dict[str, JSON]:
     """Write data and a model with new items; the data first, so that a model never names data that is not there.
 
@@ -192,6 +205,7 @@ def add_to_model(
         out_data: prepared data to write.
         data: prepared data of the model; its own when None.
         embedder: of the texts; MiniLM when None.
+        exact_ids: see `extended_catalog`.
 
     Returns:
         How many items were added, how many there are, and the semantic IDs of the new ones by id.
@@ -204,15 +218,22 @@ def add_to_model(
     check_replaceable(out, KIND)
     check_place(out_data)
     with held(out, _DOING), held(out_data, _DOING, "--out-data"):
-        return _add(model, items, out, out_data, data, embedder)
+        return _add(model, items, out, out_data, data, embedder, exact_ids)
 
 
 def _add(
-    model: Path, items: Sequence[Item], out: Path, out_data: Path, data: str | None, embedder: Embedder | None
+    model: Path,
+    items: Sequence[Item],
+    out: Path,
+    out_data: Path,
+    data: str | None,
+    embedder: Embedder | None,
+    exact_ids: bool,
 ) -> dict[str, JSON]:
-    old, interactions = datasets.open_data(data if data is not None else str(read_settings(model)["data"]))
+    place = datasets.directory(data if data is not None else str(read_settings(model)["data"]))
+    old, interactions, before = load_data(place)
     parts = read_parts(model, old)
-    catalog = extended_catalog(old, items)
+    catalog = extended_catalog(old, items, exact_ids)
     embedder = embedder or MiniLM.load()
     known = text_vectors(old, embedder, home() / "cache")
     fresh = _vectors(catalog, range(len(old), len(catalog)), embedder)
@@ -227,7 +248,7 @@ def _add(
         counts=_grown_counts(parts.counts, len(items)),
     )
     counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
-    save_data(out_data, catalog, interactions, Report(counts, {}, ("items were added",)))
+    save_data(out_data, catalog, interactions, Report(counts, {}, kept_notes(before.notes, ("items were added",))))
     event: dict[str, JSON] = {"what": "add", "items": len(items), "now": len(catalog)}
     write_parts(out, grown, catalog, datasets.short_name(out_data), event)
     paths = {catalog[row].id: [int(code) for code in ids.codes[row]] for row in range(len(old), len(catalog))}

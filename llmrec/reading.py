@@ -1,4 +1,4 @@
-"""What readers of data files share: bounded lines, strict numbers, a report of what was dropped."""
+"""What readers of data files share: bounded lines, strict ids and numbers, a report of what was dropped."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import gzip
 import json
 import re
 import zlib
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
-from llmrec.catalog import ID_LIMIT, Catalog, Item, clean_text
+from llmrec.catalog import ID_LIMIT, clean_text
 from llmrec.errors import DataError
-from llmrec.interactions import Interactions
+from llmrec.ids import EXACT, is_rounded, written
 
 LINE_LIMIT = 1 << 20  # bytes; a longer line is not a record but another kind of file
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -25,7 +24,7 @@ _NUMBER_LIMIT = 64
 FLOAT32_MAX = 3.4e38
 _TIME_LIMIT = 2**62  # the half of int64: differences of times fit, and so do orders that go on after the last time
 _COARSE = 10**6  # below it a number that counts steps may tell two of them apart by its fraction alone
-_KEPT_FOR_TRAINING = 3  # interactions; a user with fewer has no target, see `interactions.leave_one_out`
+NO_TIME = "no time column: the order of the rows stands in"  # a note that `datacheck` knows
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,11 @@ class Report:
     counts: Mapping[str, int]
     dropped: Mapping[str, int]
     notes: tuple[str, ...]
+
+
+def kept_notes(before: Sequence[str], notes: Sequence[str]) -> tuple[str, ...]:
+    """Notes on a change of data, behind those on the data before it that stay true."""
+    return (*(one for one in before if one == NO_TIME and one not in notes), *notes)
 
 
 class Event(NamedTuple):
@@ -132,14 +136,19 @@ def _literal(text: str) -> object:
         return None
 
 
-def identifier(text: str, what: str) -> str:
-    """Return an id as it stands.
+def identifier(value: object, what: str) -> str:
+    """Return an id as text: words without the blanks around them, or a whole number.
 
     Raises:
-        DataError: it is empty, longer than `ID_LIMIT`, or holds what does not print; begins with `what`.
+        DataError: it is empty, longer than `ID_LIMIT`, holds what does not print, or is a number that a float has
+            rounded; begins with `what`.
     """
+    if is_rounded(value):
+        why = f"was stored as a float, which rounds whole numbers from 2**53 = {EXACT} on: it may be another id"
+        raise DataError(f"{what} {value!r:.60} {why}; store ids as text or as whole numbers")
+    text = written(value)
     if not text or clean_text(text, ID_LIMIT) != text:
-        raise DataError(f"{what} {text[:60]!r} is empty, too long or does not print")
+        raise DataError(f"{what} {value!r:.60} is empty, too long or does not print")
     return text
 
 
@@ -174,109 +183,3 @@ def whole(text: str, where: str) -> int:
     if abs(value) > _TIME_LIMIT:
         raise DataError(f"{where}: {plain[:40]} is out of range for a time; it lies between -2**62 and 2**62")
     return value
-
-
-def assemble(
-    items: list[Item],
-    events: Iterable[Event],
-    domain: str,
-    notes: tuple[str, ...] = (),
-    dropped: Mapping[str, int] | None = None,
-    source: str = "",
-    known: int = 0,
-) -> tuple[Catalog, Interactions, Report]:
-    """Join items and events by the rules that all readers share; what they did is counted in the report.
-
-    Unknown items and exact repeats of user, item and time are dropped; the same user and item at another time is kept,
-    since people watch and buy things twice. Interactions out of order are sorted by time, ties in the order of the
-    file. A user with fewer than 3 interactions stays, is trained on, and has no target.
-
-    Args:
-        items: of the catalogue.
-        events: streamed; about 32 bytes are kept of each.
-        domain: a plural noun for the items.
-        notes: remarks of the reader.
-        dropped: what the reader itself left out; looked at when the events have been read.
-        source: where the events come from, for messages.
-        known: how many interactions were there before; there must be more.
-
-    Raises:
-        DataError: no items, or no interaction with any of them; names what was left out.
-    """
-    catalog = Catalog(items, domain)
-    log = _logged(catalog, events)
-    first = _first_of_each(log.columns)
-    repeated = len(log.value) - len(first)
-    lost = {"unknown item": log.unknown, "repeated user, item and time": repeated, **(dropped or {})}
-    lost = {name: n for name, n in lost.items() if n}
-    if len(first) <= known:
-        raise DataError((f"{source}: " if source else "") + _unusable(catalog, known, lost, log.strange))
-    who, what, when = (column[first] for column in log.columns)
-    interactions = Interactions.build([log.users[one] for one in who], what, when, log.value[first])
-    counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
-    return catalog, interactions, Report(counts, lost, (*notes, *_remarks(interactions, who, when)))
-
-
-class _Log(NamedTuple):
-    """Events as arrays: (user, row, time) int64[m] each, values float32[m]; and what had no row."""
-
-    users: list[str]
-    columns: list[np.ndarray]
-    value: np.ndarray
-    unknown: int
-    strange: str  # the first unknown item, "" for none
-
-
-def _logged(catalog: Catalog, events: Iterable[Event]) -> _Log:
-    rows = {item.id: row for row, item in enumerate(catalog.items)}
-    numbers: dict[str, int] = {}
-    user, row, time, value = array("q"), array("q"), array("q"), array("f")
-    unknown, strange = 0, ""
-    for event in events:
-        known = rows.get(event.item)
-        if known is None:
-            unknown, strange = unknown + 1, strange or event.item
-            continue
-        user.append(numbers.setdefault(event.user, len(numbers)))
-        row.append(known)
-        time.append(event.time)
-        value.append(event.value)
-    return _Log(list(numbers), [np.array(one) for one in (user, row, time)], np.array(value), unknown, strange)
-
-
-def _unusable(catalog: Catalog, known: int, lost: Mapping[str, int], strange: str) -> str:
-    """Why nothing can be used; `strange` is the first unknown item."""
-    what = f"no usable interactions with the {len(catalog)} {catalog.domain}"
-    said = [f"adds nothing to {known} interactions" if known else what]
-    said.append(f"left out: {counted(lost)}" if lost else "there are none in it")
-    if strange and len(catalog):
-        said.append(f"e.g. item {strange[:60]!r}; the items' ids look like {catalog[0].id[:60]!r}")
-    return "; ".join(said)
-
-
-def counted(lost: Mapping[str, int]) -> str:
-    """Numbers by name as words: `2 of unknown item, 1 of event of weight 0`."""
-    return ", ".join(f"{n} of {name}" for name, n in lost.items())
-
-
-def _first_of_each(columns: list[np.ndarray]) -> np.ndarray:
-    """Places, ascending, of the first of every distinct (user, row, time): int64[m]."""
-    if not len(columns[0]):
-        return np.zeros(0, np.int64)
-    order = np.lexsort(columns)  # stable: equals keep the order of the file
-    new = np.ones(len(order), bool)
-    new[1:] = np.any([np.diff(column[order]) != 0 for column in columns], axis=0)
-    return np.sort(order[new])
-
-
-def _remarks(x: Interactions, user: np.ndarray, time: np.ndarray) -> list[str]:
-    """What a person should know of the log, with numbers; `user` and `time` int64[m] in the order of the file."""
-    order = np.argsort(user, kind="stable")
-    backward = int(((np.diff(user[order]) == 0) & (np.diff(time[order]) < 0)).sum())
-    few = int((np.diff(x.offsets) < _KEPT_FOR_TRAINING).sum())
-    found = []
-    if backward:
-        found.append(f"{backward} interactions stood before an earlier one of the same user: sorted by time")
-    if few:
-        found.append(f"{few} users with fewer than {_KEPT_FOR_TRAINING} interactions: trained on, without a target")
-    return found

@@ -13,8 +13,9 @@ from pathlib import Path
 from llmrec.catalog import ID_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
+from llmrec.joining import RULES, Rules, assemble
 from llmrec.plaintext import plain
-from llmrec.reading import Event, Report, assemble, identifier, is_file_of, lines, number, whole
+from llmrec.reading import NO_TIME, Event, Report, identifier, is_file_of, lines, number, whole
 from llmrec.titles import display_title, split_year
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -44,11 +45,12 @@ class Fields:
     attributes: Mapping[str, tuple[str, str]]
 
 
-def read_recbole(path: Path) -> tuple[Catalog, Interactions, Report]:
+def read_recbole(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
     """Read any pair of atomic files; title, text, year and sequences are told by their column names.
 
     Args:
         path: a directory with one pair, or one of the two files; `.gz` is unpacked.
+        rules: see `joining`.
 
     Raises:
         DataError: names file and line.
@@ -59,10 +61,12 @@ def read_recbole(path: Path) -> tuple[Catalog, Interactions, Report]:
     notes = ["titles are the ids: no title column" if fields.title is None else f"titles from {fields.title}"]
     if fields.title is not None and (untitled := sum(one.title == one.id for one in items)):
         notes.append(f"{untitled} items have no title: called by their id")
-    return assemble(items, _events(inter), "items", tuple(notes), source=str(inter))
+    if "timestamp" not in header(inter):
+        notes.append(NO_TIME)
+    return assemble(items, _events(inter), "items", tuple(notes), source=str(inter), rules=rules)
 
 
-def read_ml_100k(path: Path) -> tuple[Catalog, Interactions, Report]:
+def read_ml_100k(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
     """Read MovieLens-100k in RecBole's form: films with `year` and `genre`.
 
     Raises:
@@ -71,7 +75,7 @@ def read_ml_100k(path: Path) -> tuple[Catalog, Interactions, Report]:
     inter, item = find_pair(path)
     genre = {"genre": ("class", "token_seq")}
     fields = Fields("movie_title", None, "release_year", genre)
-    return assemble(list(_items(item, fields, _film)), _events(inter), "films", source=str(inter))
+    return assemble(list(_items(item, fields, _film)), _events(inter), "films", source=str(inter), rules=rules)
 
 
 def read_items(path: Path) -> Iterator[Item]:
@@ -158,7 +162,7 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[Cells]:
 
 
 def _id(cells: Cells, column: str) -> str:
-    return identifier(cells.values[column].strip(), f"{cells.where}: {column}")
+    return identifier(cells.values[column], f"{cells.where}: {column}")
 
 
 def _events(path: Path) -> Iterator[Event]:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from llmrec.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.errors import DataError
+from llmrec.ids import Forms
 from llmrec.interactions import Interactions
+from llmrec.joining import RULES, Rules, assemble
 from llmrec.plaintext import plain
-from llmrec.reading import Event, Report, assemble, identifier, is_file_of, lines, objects
+from llmrec.reading import Event, Report, identifier, is_file_of, lines, objects
 from llmrec.recbole import read_items
 from llmrec.shelves import brand_of, category_names, shared_root, stand_in, tidied, unread
 
@@ -28,7 +30,7 @@ _SHOWN = 3  # ids named in a remark
 _GAPS = re.compile(r"[ \t]+")  # no other space divides: a CR or a form feed would join lines in silence
 
 
-def read_s3rec(path: Path) -> tuple[Catalog, Interactions, Report]:
+def read_s3rec(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
     """Read one set of sequences with its items.
 
     An id of the sequences without a record stays in the catalogue under the title `Item <id>`, and a record without a
@@ -38,6 +40,7 @@ def read_s3rec(path: Path) -> tuple[Catalog, Interactions, Report]:
 
     Args:
         path: the sequence file, or a directory that holds one.
+        rules: see `joining`.
 
     Raises:
         DataError: no or several sets, no items beside it, or a line that is not what it should be; names file and line.
@@ -45,18 +48,20 @@ def read_s3rec(path: Path) -> tuple[Catalog, Interactions, Report]:
     sequences, records = find_sequences(path)
     users, notes, dropped = _sequences(sequences)
     items, found = _items(records)
-    missing = dict.fromkeys(id for rows in users.values() for id in rows if id not in items)
-    if missing and not any(id in items for rows in users.values() for id in rows):
-        looks = f"e.g. item {next(iter(missing))[:60]!r}; the items' ids look like {next(iter(items))[:60]!r}"
+    forms = Forms([] if rules.exact_ids else list(items))
+    named = dict.fromkeys(id for rows in users.values() for id in rows)
+    missing = [id for id in named if id not in items and not forms.of(id)]
+    if missing and len(missing) == len(named):
+        looks = f"e.g. item {missing[0][:60]!r}; the items' ids look like {next(iter(items))[:60]!r}"
         raise DataError(f"{sequences}: none of its ids has a record in {records.name}; {looks}")
     for id in missing:
         items[id] = Item(id, f"Item {id}", "", {})
     if missing:
-        named = ", ".join(list(missing)[:_SHOWN])
-        found.append(f"{len(missing)} ids of the sequences have no text (such as {named}): kept, titled by their id")
+        shown = ", ".join(missing[:_SHOWN])
+        found.append(f"{len(missing)} ids of the sequences have no text (such as {shown}): kept, titled by their id")
     events = (Event(user, id, place, 1.0) for user, ids in users.items() for place, id in enumerate(ids))
     remarks = (*notes, *found, "the file has no times: the place in the line stands in")
-    return assemble(list(items.values()), events, "products", remarks, dropped, str(sequences))
+    return assemble(list(items.values()), events, "products", remarks, dropped, str(sequences), rules=rules)
 
 
 def find_sequences(path: Path) -> tuple[Path, Path]:
@@ -140,9 +145,9 @@ def _records(path: Path) -> Iterator[tuple[Item, bool, int]]:
     seen: dict[str, str] = {}
     for where, record in objects(path):
         raw = record.get("id")
-        if isinstance(raw, bool) or not isinstance(raw, int | str):
+        if isinstance(raw, bool) or not isinstance(raw, int | float | str):
             raise DataError(f"{where}: id {raw!r:.60} should be a number or a word")
-        id = identifier(str(raw), f"{where}: id")
+        id = identifier(raw, f"{where}: id")
         if id in seen:
             raise DataError(f"{where}: item id {id!r} occurs twice, first in {seen[id]}; ids must be unique")
         seen[id] = where.rpartition(", ")[2]

@@ -18,6 +18,7 @@ from llmrec.catalog import Catalog, Item, Value
 from llmrec.errors import ArtifactError, DataError
 from llmrec.grouplens import read_movielens
 from llmrec.interactions import Interactions
+from llmrec.joining import RULES, Rules
 from llmrec.reading import Report
 from llmrec.recbole import read_ml_100k, read_recbole
 from llmrec.s3rec import read_s3rec
@@ -26,7 +27,7 @@ __all__ = ["SOURCES", "Report", "check", "load_data", "read", "save_data"]
 
 Data = tuple[Catalog, Interactions, Report]
 
-SOURCES: Mapping[str, Callable[[Path], Data]] = {
+SOURCES: Mapping[str, Callable[[Path, Rules], Data]] = {
     "amazon": read_amazon,
     "ml-100k": read_ml_100k,
     "movielens": read_movielens,
@@ -41,7 +42,7 @@ _ITEM_BYTES, _INTERACTION_BYTES = 512, 128
 _LARGEST = 10**300  # a whole number that is still a float
 
 
-def read(source: str, path: Path) -> Data:
+def read(source: str, path: Path, rules: Rules = RULES) -> Data:
     """Read a data set in one of the known forms.
 
     Raises:
@@ -49,7 +50,7 @@ def read(source: str, path: Path) -> Data:
     """
     if source not in SOURCES:
         raise DataError(f"source {source!r} is unknown; choose from: {', '.join(sorted(SOURCES))}")
-    return SOURCES[source](Path(path))
+    return SOURCES[source](Path(path), rules)
 
 
 def check_place(path: Path) -> None:

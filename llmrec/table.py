@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from array import array
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 from llmrec.catalog import TEXT_LIMIT, TITLE_LIMIT, VALUE_LIMIT, Catalog, Item, Value, clean_text
+from llmrec.clocks import is_moment
 from llmrec.errors import DataError
 from llmrec.interactions import Interactions
+from llmrec.joining import RULES, Rules, assemble, counted
 from llmrec.kinds import flag_word
-from llmrec.reading import FLOAT32_MAX, Event, Report, assemble, counted
+from llmrec.reading import FLOAT32_MAX, NO_TIME, Event, Report, identifier
 from llmrec.table_files import rows
 from llmrec.table_mapping import EVENT_LIMIT, InteractionColumns, ItemColumns, TableMapping
-from llmrec.table_values import day_of, flag_of, id_of, moment_of, number_of, text_of, words_of
+from llmrec.table_values import Moment, day_of, flag_of, moment_of, number_of, text_of, words_of
 
 Data = tuple[Catalog, Interactions, Report]
-_CLOCK = 10**8  # seconds from 1970 to 1973
-_ALIKE = 0.25  # of a step of 1000: a factor of 5.6, more than what lies between 1980 and 2020 in seconds
+_Read = TypeVar("_Read")
+_WORD = 40  # characters of a cell that a message proposes to read as empty
 _CUT = (("titles", TITLE_LIMIT), ("texts", TEXT_LIMIT), ("words of a category", VALUE_LIMIT))
 
 
@@ -34,21 +33,26 @@ class Tally:
     Attributes:
         dropped: what was left out, by why.
         kinds: events by their type.
-        noted: what was kept by a rule: `untitled` items, cut `titles`, `texts` and `words of a category`, and
-            `fractions` of times.
+        noted: what was kept by a rule: `untitled` items, cut `titles`, `texts` and `words of a category`,
+            `fractions` of times; and how many `rows` of interactions there are, `listed` histories among them.
+        emptied: cells read as empty, by their word and column.
+        unread: columns of the two tables that nothing asks for.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
+    emptied: Counter[str] = field(default_factory=Counter)
+    unread: dict[str, set[str]] = field(default_factory=lambda: {"items": set(), "interactions": set()})
 
 
-def read_table(mapping: TableMapping, strict: bool = False) -> Data:
+def read_table(mapping: TableMapping, strict: bool = False, rules: Rules = RULES) -> Data:
     """Read both tables that a mapping names.
 
     Args:
         mapping: files and columns.
         strict: refuse what would otherwise be left out and counted: unknown items, repeats, events of weight 0.
+        rules: see `joining`.
 
     Raises:
         DataError: no file named, a missing column, a cell of the wrong kind, an id that occurs twice with different
@@ -60,7 +64,8 @@ def read_table(mapping: TableMapping, strict: bool = False) -> Data:
     tally = Tally()
     items = read_items(mapping.items, tally)
     events, file = _events(mapping, tally), mapping.interactions.file
-    catalog, interactions, report = assemble(items, events, mapping.domain, (), tally.dropped, file)
+    rules = replace(rules, accept_loss=True) if strict else rules  # which has its own words for any loss
+    catalog, interactions, report = assemble(items, events, mapping.domain, (), tally.dropped, file, rules=rules)
     return _checked(catalog, interactions, report, mapping, tally, strict)
 
 
@@ -76,8 +81,8 @@ def read_items(columns: ItemColumns, tally: Tally | None = None) -> list[Item]:
     """
     tally = tally or Tally()
     found: dict[str, tuple[Item, str]] = {}
-    for where, row in rows(columns.file, columns.columns):
-        item, titled = _item(row, columns, where)
+    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, tally.unread["items"]):
+        item, titled = _item(row, columns, where, tally.emptied)
         if item.id not in found:
             found[item.id] = item, where
             tally.noted["untitled"] += not titled
@@ -99,9 +104,9 @@ def _cut(item: Item) -> Iterator[str]:
                 yield name
 
 
-def _item(row: Mapping[str, Any], columns: ItemColumns, where: str) -> tuple[Item, bool]:
+def _item(row: Mapping[str, Any], columns: ItemColumns, where: str, emptied: Counter[str]) -> tuple[Item, bool]:
     """One item, and whether it has a title of its own."""
-    id = id_of(row.get(columns.id), where, columns.id)
+    id = identifier(row.get(columns.id), f"{where}: {columns.id}")
     title = text_of(row.get(columns.title), where, columns.title)
     if title and not clean_text(title, TITLE_LIMIT):
         raise DataError(
@@ -109,51 +114,91 @@ def _item(row: Mapping[str, Any], columns: ItemColumns, where: str) -> tuple[Ite
         )
     texts = (text_of(row.get(name), where, name) for name in columns.text)
     text = " ".join(one for one in texts if one)
-    return Item(id, title or id, text, attributes_of(row, columns, where)), bool(title)
+    return Item(id, title or id, text, _attributes(row, columns, where, emptied)), bool(title)
 
 
-def attributes_of(row: Mapping[str, Any], columns: ItemColumns, where: str) -> dict[str, Value]:
-    """The typed attributes of one row; an empty cell leaves its attribute out.
-
-    Raises:
-        DataError: a cell of the wrong kind; names `where`, column and cell.
-    """
+def _attributes(row: Mapping[str, Any], columns: ItemColumns, where: str, emptied: Counter[str]) -> dict[str, Value]:
+    """The typed attributes of one row; an empty cell leaves its attribute out."""
     found: dict[str, Value] = {}
+
+    def typed(read: Callable[[Any, str, str], _Read], column: str) -> _Read:
+        return _typed(read, row.get(column), where, column, columns.empty, emptied)
+
     for name, column in columns.category.items():
         if words := words_of(row.get(column), columns.separator, where, column):
             found[name] = words
     for name, column in columns.number.items():
-        if (amount := number_of(row.get(column), where, column)) is not None:
+        if (amount := typed(number_of, column)) is not None:
             found[name] = amount
     for name, column in columns.date.items():
-        if (day := day_of(row.get(column), where, column)) is not None:
+        if (day := typed(day_of, column)) is not None:
             found[name], found[f"{name}_year"] = day, day // 10_000
     for name, column in columns.flag.items():
-        if (on := flag_of(row.get(column), where, column)) is not None:
+        if (on := typed(flag_of, column)) is not None:
             found[name] = flag_word(name, on)
     return found
+
+
+def _typed(
+    read: Callable[[Any, str, str], _Read], cell: Any, where: str, column: str, empty: tuple[str, ...],
+    emptied: Counter[str],
+) -> _Read:  # fmt: skip
+    """What `read` makes of a cell, or of an empty one where the cell holds a word that means no value."""
+    word = cell.strip() if isinstance(cell, str) else ""
+    if empty and word.casefold() in empty:
+        emptied[f"{word!r} in {column}"] += 1
+        return read(None, where, column)
+    try:
+        return read(cell, where, column)
+    except DataError as error:
+        if not word or len(word) > _WORD:
+            raise
+        raise DataError(f"{error}; --empty {shlex.quote(word)} reads such cells as empty") from None
+
+
+class _Clock:
+    """Watches the times of a table for dates beside numbers that are no seconds since 1970."""
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+        self._first: dict[bool, tuple[str, Any]] = {}
+
+    def read(self, cell: Any, where: str) -> Moment:
+        """The moment of a cell."""
+        found = moment_of(cell, where, self._column)
+        if found.is_date or not is_moment(found.time):
+            self._first.setdefault(found.is_date, (where, cell))
+            if len(self._first) > 1:
+                place, other = self._first[not found.is_date]
+                said = f"{where}: {self._column} {cell!s:.60} stands beside {other!s:.60} ({place})"
+                raise DataError(f"{said}: dates and numbers in one column; write all of them in one way")
+        return found
 
 
 def _events(mapping: TableMapping, tally: Tally, start: int = 0) -> Iterator[Event]:
     """Interactions in file order; a list of items is one user's history, oldest first."""
     columns = mapping.interactions
-    orders = count(start)
-    for where, row in rows(columns.file, columns.columns):
+    orders, clock = count(start), _Clock(columns.time)
+    unread, every = tally.unread["interactions"], [columns.time] if columns.time else []
+    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, unread, every):
         weight = _weight(row, mapping, where, tally.kinds)
         if weight == 0:
             tally.dropped["event of weight 0"] += 1
             continue
-        user = id_of(row.get(columns.user), where, columns.user)
+        user = identifier(row.get(columns.user), f"{where}: {columns.user}")
+        tally.noted["listed"] += isinstance(row.get(columns.item), list)
+        tally.noted["rows"] += 1
         for item, time, value in _taken(row, columns, where):
-            moment, is_cut = moment_of(time, where, columns.time) if columns.time else (next(orders), False)
-            tally.noted["fractions"] += is_cut
-            rating = _rating(value, weight, where, columns.value)
-            yield Event(user, id_of(item, where, columns.item), moment, rating)
+            moment = clock.read(time, where) if columns.time else Moment(next(orders), False, False)
+            tally.noted["fractions"] += moment.is_cut
+            rating = _rating(value, weight, where, columns, tally.emptied)
+            yield Event(user, identifier(item, f"{where}: {columns.item}"), moment.time, rating)
 
 
-def _rating(value: Any, weight: float, where: str, column: str) -> float:
+def _rating(value: Any, weight: float, where: str, columns: InteractionColumns, emptied: Counter[str]) -> float:
     """The value of an interaction, 1 where the cell is empty, times the weight of its event."""
-    found = number_of(value, where, column)
+    column = columns.value
+    found = _typed(number_of, value, where, column, columns.empty, emptied)
     rating = 1.0 if found is None else float(found)
     if abs(weight * rating) > FLOAT32_MAX:
         raise DataError(f"{where}: {column} {rating:g} times the weight {weight:g} is out of range; give smaller ones")
@@ -191,14 +236,30 @@ def _taken(row: Mapping[str, Any], columns: InteractionColumns, where: str) -> I
     yield from zip(item, *beside, strict=True)
 
 
-def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
+def item_notes(tally: Tally) -> list[str]:
+    """What a person should know of how items were read, from what was counted; cells and columns that were left out
+    among it.
+    """
     found, noted = [], tally.noted
-    if not mapping.interactions.time:
-        found.append("no time column: the order of the rows stands in")
     if noted["untitled"]:
         found.append(f"{noted['untitled']} items without a title are called by their id")
     if cut := [f"{noted[name]} {name} to {limit:,}" for name, limit in _CUT if noted[name]]:
         found.append(f"cut, in characters: {', '.join(cut)}")
+    if tally.emptied:
+        words = ", ".join(f"{n} of {word}" for word, n in tally.emptied.most_common(20))
+        found.append(f"{tally.emptied.total()} cells were read as empty: {words}")
+    for part, names in tally.unread.items():
+        if names:
+            found.append(f"columns of {part} that are not read: {', '.join(sorted(names))[:300]}")
+    return found
+
+
+def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
+    found, noted = [], tally.noted
+    if not mapping.interactions.time:
+        lists = noted["listed"] == noted["rows"]
+        found.append("no time column: the order in the lists stands in" if lists else NO_TIME)
+    found += item_notes(tally)
     if noted["fractions"]:
         found.append(f"{noted['fractions']} times have a fraction, which is cut off")
     if tally.kinds:
@@ -218,33 +279,9 @@ def _checked(
     return catalog, log, Report(report.counts, report.dropped, (*report.notes, *_notes(mapping, tally)))
 
 
-def _watched(events: Iterable[Event], times: array[int]) -> Iterator[Event]:
-    """The events, their times kept beside."""
-    for event in events:
-        times.append(event.time)
-        yield event
-
-
-def _same_unit(new: np.ndarray, known: np.ndarray, where: str) -> None:
-    """Raise DataError where times int64 of both kinds are those of a clock, one of them in thousandths of the other's.
-
-    A date is read as seconds, and would come before all that is known in milliseconds.
-    """
-    if not len(new) or not len(known):
-        return
-    own, usual = (float(np.median(times)) for times in (new, known))
-    if min(own, usual) < _CLOCK:  # an order, not a clock
-        return
-    steps = math.log10(usual / own) / 3
-    if round(steps) and abs(steps - round(steps)) < _ALIKE:
-        what, factor = ("multiply" if steps > 0 else "divide"), 1000 ** abs(round(steps))
-        raise DataError(
-            f"{where}: times around {own:.0f}, those of the data are around {usual:.0f}, as seconds and milliseconds "
-            f"would be; bring them to one unit first: {what} the new ones by {factor:,}"
-        )
-
-
-def append_table(catalog: Catalog, known: Interactions, mapping: TableMapping, strict: bool = False) -> Data:
+def append_table(
+    catalog: Catalog, known: Interactions, mapping: TableMapping, strict: bool = False, rules: Rules = RULES
+) -> Data:
     """Add the interactions of a table to those that are known; the catalogue stays.
 
     Args:
@@ -252,6 +289,7 @@ def append_table(catalog: Catalog, known: Interactions, mapping: TableMapping, s
         known: interactions with them.
         mapping: file and columns of the interactions; its items are not looked at.
         strict: refuse what would otherwise be left out and counted.
+        rules: see `joining`.
 
     Raises:
         DataError: see `read_table`; also when the table adds nothing, or has its times in another unit.
@@ -262,10 +300,7 @@ def append_table(catalog: Catalog, known: Interactions, mapping: TableMapping, s
     ids = [item.id for item in catalog.items]
     log = zip(known.user.tolist(), known.row.tolist(), known.time.tolist(), known.value.tolist(), strict=True)
     earlier = (Event(known.users[user], ids[row], time, value) for user, row, time, value in log)
-    times = array("q")
-    events = chain(earlier, _watched(_events(mapping, tally, start=int(known.time.max(initial=-1)) + 1), times))
-    items = list(catalog.items)
-    _, interactions, report = assemble(items, events, catalog.domain, (), tally.dropped, file, len(known))
-    if mapping.interactions.time:
-        _same_unit(np.frombuffer(times, np.int64), known.time, file)
+    events = chain(earlier, _events(mapping, tally, start=int(known.time.max(initial=-1)) + 1))
+    rules, items = replace(rules, accept_loss=True) if strict else rules, list(catalog.items)
+    _, interactions, report = assemble(items, events, catalog.domain, (), tally.dropped, file, len(known), rules)
     return _checked(catalog, interactions, report, mapping, tally, strict)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import csv
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.columns import check_values
+from llmrec.columns import check_ids, check_values
 from llmrec.errors import DataError, RequestError
 from llmrec.reading import lines, objects
 from llmrec.resources import offline
@@ -27,6 +29,7 @@ _BATCH = 4096
 # A few hundred bytes of Parquet can stand for a list of millions: what is made into objects at a time is bounded.
 _PIECE, _MOST_BYTES = 64, 16 * 2**20
 _UNREADABLE = (OverflowError, LookupError, ValueError)  # an unknown time zone is a KeyError of pytz or of zoneinfo
+_MOST_KEYS = 100  # that are not read and still told
 _CELL_LIMIT = 1 << 20  # characters; csv's own limit of 131,072 is less than a line may have
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?", re.ASCII)
 _FORMS = {
@@ -35,19 +38,31 @@ _FORMS = {
 }  # fmt: skip
 
 
-def rows(source: str | Path, needed: Sequence[str]) -> Iterator[Row]:
+def rows(
+    source: str | Path,
+    needed: Sequence[str],
+    ids: Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+    unread: set[str] | None = None,
+    every: Sequence[str] = (),
+) -> Iterator[Row]:
     """Yield (place for messages, column -> value) of every row of a table.
 
     Args:
         source: a file, a directory of files of one form (read in order of their names; a directory made by
             `Dataset.save_to_disk` is one), or `hf:org/name[:config][@split]`, which needs the extra `datasets`.
         needed: columns that must be there; Parquet, Arrow and Hugging Face tables yield these alone.
+        ids: those among them that hold ids, or lists of ids; every row must have them.
+        options: column -> the option that names it, for messages.
+        unread: gets the names of the other columns that the table has.
+        every: further ones that every row must have.
 
     Raises:
         DataError: no such file, an unknown form, a missing column, damage; names file and line where there are lines.
         RequestError: `hf:` without the `datasets` package, or offline.
     """
-    wanted = list(dict.fromkeys(needed))
+    named, rest = options or {}, set() if unread is None else unread
+    wanted = Wanted(tuple(dict.fromkeys(needed)), tuple(ids), (*ids, *every), named, rest)
     if str(source).startswith("hf:"):
         yield from _from_hub(str(source), wanted)
         return
@@ -55,13 +70,44 @@ def rows(source: str | Path, needed: Sequence[str]) -> Iterator[Row]:
     where = ""
     for path in _parts(Path(source)):
         for where, row in _FORM_READERS[_form(path)](path, wanted):
-            seen.update(name for name in wanted if name in row)
+            seen.update(name for name in wanted.columns if name in row)
             yield where, row
     if not where:
         raise DataError(f"{source} holds no rows; a table needs at least one below its column names")
-    for name in wanted:  # JSON lines may leave a key out, but not every time
+    for name in wanted.columns:  # JSON lines may leave a key out, but not every time
         if name not in seen:
-            raise DataError(f"{source}: no line has a key {name!r}")
+            raise DataError(f"{source}: no line has a key {name!r}{wanted.hint(name)}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Columns that are read.
+
+    Attributes:
+        columns: all of them.
+        ids: those that hold ids.
+        every: those that every row must have.
+        options: column -> the option that names it.
+        unread: the others that the table has.
+    """
+
+    columns: tuple[str, ...]
+    ids: tuple[str, ...]
+    every: tuple[str, ...]
+    options: Mapping[str, str]
+    unread: set[str]
+
+    def see(self, found: Iterable[str]) -> None:
+        """Note which columns there are."""
+        self.unread.update(str(name) for name in found if name not in self.columns)
+
+    def hint(self, name: str) -> str:
+        """How to say which column is meant."""
+        return f"; say with {self.options[name]} which column it is" if name in self.options else ""
+
+    def missing(self, where: str, name: str, found: Sequence[str]) -> DataError:
+        """No such column among those found."""
+        return DataError(f"{where}: no column {name!r}; found: {', '.join(map(str, found))[:300]}{self.hint(name)}")
 
 
 def _form(path: Path) -> str:
@@ -95,63 +141,98 @@ def _parts(path: Path) -> list[Path]:
     return tables
 
 
-def _missing(where: str, name: str, found: Sequence[str]) -> DataError:
-    return DataError(f"{where}: no column {name!r}; found: {', '.join(map(str, found))[:300]}")
+class _Lines:
+    """Lines of a file, with a line end each; those of the record that is being read are held."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = lines(path)
+        self._number = 0
+        self.held: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self._number, text = next(self._lines)
+        self.held.append(text + "\n")
+        return self.held[-1]
+
+    @property
+    def first(self) -> int:
+        """Number of the first line that is held."""
+        return self._number - len(self.held) + 1
+
+    def opened(self, mark: str) -> int:
+        """Number of the line on which the last quoted cell of what is held begins."""
+        line, inside, begins, closed = 0, False, True, False
+        for number, text in enumerate(self.held):
+            for char in text:
+                was, quote = inside, char == '"'
+                if quote and (inside or begins or closed):  # a second one right behind stands for itself: still inside
+                    inside = not inside
+                    line = number if begins and inside else line
+                begins, closed = not inside and char == mark, quote and was and not inside
+        return self.first + line
 
 
-def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+def _csv_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
     """RFC 4180; a quoted cell may hold line breaks. The separator is the one that the header has most of."""
     csv.field_size_limit(_CELL_LIMIT)
-    texts = (text + "\n" for _, text in lines(path))
+    texts = _Lines(path)
     header = next(texts, "")
     mark = max("\t;|,", key=header.count) if any(one in header for one in "\t;|,") else ","
-    reader = csv.reader(_joined(header, texts), delimiter=mark, strict=True)
+    reader = csv.reader(chain([header], texts), delimiter=mark, strict=True)
     try:
         columns = [name.strip() for name in next(reader, [])]
         if len(set(columns)) != len(columns):
             twice = next(name for name in columns if columns.count(name) > 1)
             raise DataError(f"{path}, line 1: column {twice[:60]!r} is named twice")
-        for name in needed:
+        for name in wanted.columns:
             if name not in columns:
-                raise _missing(f"{path}, line 1", name, columns)
+                raise wanted.missing(f"{path}, line 1", name, columns)
+        wanted.see(columns)
+        texts.held.clear()
         for cells in reader:
-            where = f"{path}, line {reader.line_num}"
+            where, several = f"{path}, line {texts.first}", len(texts.held) > 1
+            texts.held.clear()
             if not cells:
                 continue
             if len(cells) != len(columns):
-                raise DataError(f"{where}: {len(cells)} cells where the header has {len(columns)}")
+                what = f"{len(cells)} cells where the header has {len(columns)}"
+                end = f" (up to line {reader.line_num}); is a quotation mark left open?" if several else ""
+                raise DataError(f"{where}: {what}{end}")
             yield where, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {_csv_words(error)}") from None
+        if "new-line character" in str(error):
+            why = "line ends are CR alone, or a CR stands in a cell without quotation marks; convert: tr '\\r' '\\n'"
+            raise DataError(f"{path}, line {reader.line_num}: {why}") from None
+        words = "the cell that begins here" if reader.line_num > texts.opened(mark) else "a cell"
+        why = f"{words} cannot be read ({error}); is a quotation mark left open?"
+        raise DataError(f"{path}, line {texts.opened(mark)}: {why}") from None
 
 
-def _csv_words(error: csv.Error) -> str:
-    if "new-line character" in str(error):
-        return "line ends are CR alone, or a CR stands in a cell without quotation marks; convert: tr '\\r' '\\n'"
-    return f"{error}; is a quotation mark left open?"
+def _json_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+    for where, row in objects(path):
+        for name in wanted.every:
+            if name not in row:
+                raise wanted.missing(where, name, list(row))
+        if len(wanted.unread) < _MOST_KEYS:
+            wanted.see(row)
+        yield where, row
 
 
-def _joined(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
-def _json_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
-    yield from objects(path)
-
-
-def _parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
-            _check(path, file.schema_arrow.names, needed)
+            _check(path, file.schema_arrow.names, wanted)
             check_values(path, file.metadata, range(file.metadata.num_row_groups))
-            batches = file.iter_batches(batch_size=_BATCH, columns=list(needed))
-            yield from _batch_rows(path, batches)
+            batches = file.iter_batches(batch_size=_BATCH, columns=list(wanted.columns))
+            yield from _batch_rows(path, batches, wanted.ids)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a whole Parquet file: {_line(error)}") from None
 
 
-def _arrow_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+def _arrow_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
     """An IPC stream, as `Dataset.save_to_disk` writes it, or an IPC file."""
     try:
         with pa.memory_map(str(path)) as source:
@@ -163,19 +244,22 @@ def _arrow_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
             else:
                 reader = pa.ipc.open_stream(source)
                 batches = iter(reader)
-            _check(path, reader.schema.names, needed)
-            yield from _batch_rows(path, (batch.select(list(needed)) for batch in batches))
+            _check(path, reader.schema.names, wanted)
+            yield from _batch_rows(path, (batch.select(list(wanted.columns)) for batch in batches), wanted.ids)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a whole Arrow file: {_line(error)}") from None
 
 
-def _check(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
-    for name in needed:
+def _check(path: Path, names: Sequence[str], wanted: Wanted) -> None:
+    for name in wanted.columns:
+        if name not in names:
+            raise wanted.missing(str(path), name, names)
         if names.count(name) != 1:
-            raise _missing(str(path), name, names) if name not in names else DataError(f"{path}: two columns {name!r}")
+            raise DataError(f"{path}: two columns {name!r}")
+    wanted.see(names)
 
 
-def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
+def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch], ids: Sequence[str]) -> Iterator[Row]:
     number = 0
     for batch in batches:
         for at in range(0, len(batch), _PIECE):
@@ -183,6 +267,7 @@ def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
             if part.nbytes > _MOST_BYTES:  # before objects are made of it, ten times as large
                 what = f"{path}, row {number + 1} and the {len(part) - 1} after it: {part.nbytes / 2**20:.0f} MB"
                 raise DataError(f"{what}; {_PIECE} rows may hold {_MOST_BYTES // 2**20} MB")
+            check_ids(path, part, ids, number)
             try:
                 found = part.to_pylist()
             except _UNREADABLE:
@@ -204,7 +289,7 @@ def _unreadable(path: Path, batch: pa.RecordBatch, before: int) -> DataError:
     return DataError(f"{path}: the rows after {before} cannot be read")
 
 
-def _from_hub(reference: str, needed: Sequence[str]) -> Iterator[Row]:
+def _from_hub(reference: str, wanted: Wanted) -> Iterator[Row]:
     match = _HUB.fullmatch(reference)
     if match is None:
         raise RequestError(f"{reference!r} should be hf:org/name, with :config and @split where they are needed")
@@ -218,10 +303,11 @@ def _from_hub(reference: str, needed: Sequence[str]) -> Iterator[Row]:
         table = datasets.load_dataset(match["name"], match["config"], split=match["split"] or "train", streaming=True)
         number = 0
         for number, row in enumerate(table, 1):
-            for name in needed if number == 1 else ():
+            for name in wanted.columns if number == 1 else ():
                 if name not in row:
-                    raise _missing(reference, name, list(row))
-            yield f"{reference}, row {number}", {name: row.get(name) for name in needed}
+                    raise wanted.missing(reference, name, list(row))
+            wanted.see(row if number == 1 else ())
+            yield f"{reference}, row {number}", {name: row.get(name) for name in wanted.columns}
     except DataError:
         raise
     except Exception as error:  # a data set of the Hub ends in whatever its reader and the network raise

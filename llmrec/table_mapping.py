@@ -5,9 +5,18 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from llmrec.errors import DataError
 
@@ -21,6 +30,17 @@ _RIGHT = {  # beginning of the name of an error of pydantic -> what would be rig
     "dict": "a table, name = value",
     "model": "a table of keys",
 }
+
+
+def _in_a_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _folded(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word.strip().casefold() for word in words)
+
+
+_Words = Annotated[tuple[str, ...], BeforeValidator(_in_a_list), AfterValidator(_folded)]
 
 
 class _Strict(BaseModel):
@@ -40,6 +60,7 @@ class ItemColumns(_Strict):
         date: attribute -> column of days; the year becomes an attribute of its own.
         flag: attribute -> column of true and false.
         separator: between the words of a category in a text cell; "" for none.
+        empty: words that mean no value in a column of numbers, days or flags, whatever their capitals.
     """
 
     file: str = ""
@@ -51,6 +72,7 @@ class ItemColumns(_Strict):
     date: dict[str, str] = Field(default_factory=dict)
     flag: dict[str, str] = Field(default_factory=dict)
     separator: str = "|"
+    empty: _Words = ()
 
     @field_validator("text", mode="before")
     @classmethod
@@ -79,6 +101,17 @@ class ItemColumns(_Strict):
         named = (column for kind in _NAMES for column in getattr(self, kind).values())
         return tuple(dict.fromkeys((self.id, self.title, *self.text, *named)))
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The columns of ids."""
+        return (self.id,)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Column -> the option that names it."""
+        named = {column: f"--{kind}" for kind in _NAMES for column in getattr(self, kind).values()}
+        return named | dict.fromkeys(self.text, "--text") | {self.title: "--title", self.id: "--item-id"}
+
 
 class InteractionColumns(_Strict):
     """Columns of the interaction table.
@@ -91,6 +124,7 @@ class InteractionColumns(_Strict):
         value: a rating, kept with the data to tell liked from disliked where that is asked for; training does not
             read it. "" for none: 1.
         event: what happened (view, like, buy); "" for none.
+        empty: words that mean no value in the column of values, whatever their capitals.
     """
 
     file: str = ""
@@ -99,11 +133,22 @@ class InteractionColumns(_Strict):
     time: str = ""
     value: str = ""
     event: str = ""
+    empty: _Words = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that are read."""
         return tuple(dict.fromkeys(one for one in (self.user, self.item, self.time, self.value, self.event) if one))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The columns of ids."""
+        return (self.user, self.item)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Column -> the option that names it."""
+        return {getattr(self, name): f"--{name}" for name in ("event", "value", "time", "item", "user")}
 
 
 class TableMapping(_Strict):

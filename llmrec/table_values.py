@@ -10,9 +10,8 @@ import datetime
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from llmrec.catalog import ID_LIMIT, clean_text
 from llmrec.errors import DataError
 from llmrec.kinds import date_number, is_date
 from llmrec.plaintext import plain
@@ -45,19 +44,6 @@ def text_of(value: Any, where: str, column: str) -> str:
         DataError: what is neither words nor a list of words.
     """
     return " ".join(one for one in (plain(str(v)) for v in _flat(value, where, column)) if one)
-
-
-def id_of(value: Any, where: str, column: str) -> str:
-    """Return an id as text: words, or a whole number.
-
-    Raises:
-        DataError: empty, too long, not printable, or neither words nor a whole number.
-    """
-    exact = value if isinstance(value, str) else _unfloated(value)
-    raw = str(exact).strip() if isinstance(exact, str | int) and not isinstance(exact, bool) else ""
-    if not raw or clean_text(raw, ID_LIMIT) != raw:
-        raise DataError(f"{where}: {column} {_shown(value)} is empty, too long or not an id")
-    return raw
 
 
 def number_of(value: Any, where: str, column: str) -> float | int | None:
@@ -110,8 +96,16 @@ def flag_of(value: Any, where: str, column: str) -> bool | None:
     raise DataError(f"{where}: {column} {_shown(value)} is not a flag; write true or false")
 
 
-def moment_of(value: Any, where: str, column: str) -> tuple[int, bool]:
-    """Return a moment as a whole number that grows, and whether a fraction of it was cut off.
+class Moment(NamedTuple):
+    """A moment as a whole number that grows; whether a fraction of it was cut off, and whether it was a date."""
+
+    time: int
+    is_cut: bool
+    is_date: bool
+
+
+def moment_of(value: Any, where: str, column: str) -> Moment:
+    """Return the moment of a cell.
 
     A count stays as it is, `2014` and `20140503` too; what `day_of` reads otherwise, with a time of day or without, is
     seconds since 1970, UTC.
@@ -120,12 +114,12 @@ def moment_of(value: Any, where: str, column: str) -> tuple[int, bool]:
         DataError: anything else, an empty cell too.
     """
     if (moment := _written(value)) is not None:
-        return _seconds(moment), moment.microsecond > 0
+        return Moment(_seconds(moment), moment.microsecond > 0, True)
     raw = str(value).strip() if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool) else ""
     if not _COUNT.fullmatch(raw):
         raise DataError(f"{where}: {column} {_shown(value)} is not a time; write 2014-05-03T10:00:00 or a whole number")
     found = whole(raw, f"{where}: {column}")
-    return found, not raw.lstrip("+-").isdigit() and not float(raw).is_integer()
+    return Moment(found, not raw.lstrip("+-").isdigit() and not float(raw).is_integer(), False)
 
 
 def _written(value: Any) -> datetime.datetime | None:

@@ -16,7 +16,7 @@ from llmrec.interactions import Interactions
 from llmrec.locks import held
 from llmrec.modeldir import kept_rows, read_parts, without_rows, write_parts
 from llmrec.pretrained import KIND, read_settings
-from llmrec.reading import Report
+from llmrec.reading import Report, kept_notes
 from llmrec.resources import home
 from llmrec.siddrift import Drift, sid_drift
 from llmrec.sources import check_place, save_data
@@ -26,9 +26,24 @@ _DOING = "removing items into"
 
 
 def withdraw(
-    model: Path, catalog: Catalog, interactions: Interactions, ids: Sequence[str], out: Path, out_data: Path
+    model: Path,
+    catalog: Catalog,
+    interactions: Interactions,
+    ids: Sequence[str],
+    out: Path,
+    out_data: Path,
+    notes: Sequence[str] = (),
 ) -> dict[str, int]:
     """Write data and a model without some items; the data first, so that a model never names data that is not there.
+
+    Args:
+        model: the model directory.
+        catalog: of its data.
+        interactions: of its data.
+        ids: of the items that go.
+        out: model directory to write.
+        out_data: prepared data to write.
+        notes: on its data.
 
     Returns:
         How many items and interactions went, and how many are left.
@@ -40,11 +55,17 @@ def withdraw(
     check_replaceable(out, KIND)
     check_place(out_data)
     with held(out, _DOING), held(out_data, _DOING, "--out-data"):
-        return _withdraw(model, catalog, interactions, ids, out, out_data)
+        return _withdraw(model, catalog, interactions, ids, out, out_data, notes)
 
 
 def _withdraw(
-    model: Path, catalog: Catalog, interactions: Interactions, ids: Sequence[str], out: Path, out_data: Path
+    model: Path,
+    catalog: Catalog,
+    interactions: Interactions,
+    ids: Sequence[str],
+    out: Path,
+    out_data: Path,
+    notes: Sequence[str],
 ) -> dict[str, int]:
     kept = kept_rows(catalog, ids)
     parts = without_rows(read_parts(model, catalog), kept)
@@ -58,7 +79,7 @@ def _withdraw(
     smaller = Catalog([catalog[int(row)] for row in kept], catalog.domain)
     counts = {"items": len(smaller), "users": len(log.users), "interactions": len(log)}
     gone = {"removed items": len(catalog) - len(kept), "their interactions": len(interactions) - len(log)}
-    save_data(out_data, smaller, log, Report(counts, gone, ("items were removed",)))
+    save_data(out_data, smaller, log, Report(counts, gone, kept_notes(notes, ("items were removed",))))
     event: dict[str, JSON] = {"what": "remove", "items": gone["removed items"], "left": len(smaller)}
     write_parts(out, parts, smaller, datasets.short_name(out_data), event)
     return {
@@ -80,8 +101,7 @@ def drift_of(model: Path, items: Sequence[Item], data: str | None = None, embedd
     shape = parts.manifest.meta.get("recipe", {}).get("semantic_ids", {})
     if not {"text_weight", "text_dims"} <= set(shape):
         raise RequestError(f"{model} does not say how its code book was made: text_weight and text_dims are missing")
-    known = {item.id for item in catalog.items}
-    new = Catalog([item for item in items if item.id not in known], catalog.domain)
+    new = Catalog([item for item in items if catalog.known(item.id) is None], catalog.domain)
     if not len(new):
         raise RequestError("every one of these items is in the catalogue already")
     embedder = embedder or MiniLM.load()

@@ -517,7 +517,7 @@ def bad_files(folder: Path):
     )
     yield "deep", folder / "deep.jsonl", b"[" * 100_000, "line 1 is not JSON"
     for name, types, words in (
-        ("numbers", {"items": pa.list_(pa.float64())}, "column 'items' is of type list<"),
+        ("lists", {"items": pa.list_(pa.bool_())}, "column 'items' is of type list<"),
         ("flags", {"k": pa.bool_()}, "column 'k' is of type bool"),
     ):
         yield name, parquet(folder / f"{name}.parquet", [{"request_id": 1, "items": None, "k": None}], **types), words

@@ -148,7 +148,7 @@ def test_refresh_and_append_on_the_command_line(world, tmp_path):
     log = "who,item,at\nu0,i5,900\nu0,i5,900\nnew,i1,901\nnew,i3,902\nnew,nothing,903\n"
     (tmp_path / "new.csv").write_text(log)
     words = ["data", "append", str(folder / "data"), "--interactions", str(tmp_path / "new.csv"), "--user", "who",
-             "--item", "item", "--time", "at", "--out", str(tmp_path / "data"), "--json"]  # fmt: skip
+             "--item", "item", "--time", "at", "--accept-loss", "--out", str(tmp_path / "data"), "--json"]  # fmt: skip
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.exception
     assert json.loads(result.output)["counts"]["new"] == 3

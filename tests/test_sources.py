@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from llmrec import reading, sources
 from llmrec.artifacts import read_manifest, writing
 from llmrec.errors import ArtifactError, DataError
+from llmrec.joining import Rules
 from llmrec.movielens import convert
 from llmrec.sources import check, load_data, read, save_data
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 ITEM = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
-GOOD_INTER = INTER + "7\t1\t5\t100\n7\t2\t3.5\t101.0\n7\t2\t4\t150\n7\t1\t5\t100\n8\t3\t1\t100\n8\t99\t1\t100\n"
+GOOD_INTER = INTER + "7\t1\t5\t100\n7\t2\t3.5\t101.0\n7\t2\t4\t150\n7\t1\t5\t100\n8\t3\t1\t100\n8\t3\t1\t100\n"
 GOOD_ITEM = (
     ITEM + "1\tToy Story\t1995\tAnimation Children's Comedy\n2\tUsual Suspects, The\t1995\tCrime Thriller\n"
     "3\tunkonwn\tunkonwn\tunknown\n4\tLand Before Time III (1995)\tV\tAnimation\n"
@@ -32,7 +33,7 @@ def pair(folder: Path, inter: str | bytes = GOOD_INTER, item: str | bytes = GOOD
 
 
 def test_movielens_fields_are_mapped(tmp_path):
-    catalog, x, report = read("ml-100k", pair(tmp_path))
+    catalog, x, report = read("ml-100k", pair(tmp_path, GOOD_INTER + "8\t99\t1\t100\n"), Rules(accept_loss=True))
     assert catalog.domain == "films"
     assert [catalog.label(row) for row in range(4)] == [
         "Toy Story (1995)",
@@ -44,7 +45,7 @@ def test_movielens_fields_are_mapped(tmp_path):
     assert dict(catalog[2].attributes) == {}
     assert x.users == ("7", "8") and x.of(0).tolist() == [0, 1, 1] and x.value.tolist() == [5, 3.5, 4, 1]
     assert report.counts == {"items": 4, "users": 2, "interactions": 4}
-    assert report.dropped == {"unknown item": 1, "repeated user, item and time": 1}
+    assert report.dropped == {"unknown item": 1, "repeated user, item and time": 2}
 
 
 def test_any_recbole_pair_is_read(tmp_path):
@@ -61,7 +62,8 @@ def test_any_recbole_pair_is_read(tmp_path):
     assert catalog.describe(0) == "Soft Soap (2001). Nivea. Skin Care, Soaps. price 9.5. Cleans."
     assert catalog[1].title == "b" and dict(catalog[1].attributes) == {}
     assert x.of(0).tolist() == [0, 1, 0] and x.value.tolist() == [1, 1, 1]
-    assert report.notes == ("titles from title", "1 items have no title: called by their id")
+    titles = ("titles from title", "1 items have no title: called by their id")
+    assert report.notes == (*titles, "no time column: the order of the rows stands in")
     assert read("recbole", tmp_path / "x.inter")[0].fingerprint == catalog.fingerprint
 
 

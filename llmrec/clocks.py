@@ -1,0 +1,73 @@
+"""Times of one log that do not count in one unit: seconds beside milliseconds, a date beside a step."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from llmrec.errors import DataError
+
+CLOCK = 10**8  # seconds from 1970 to 1973: smaller numbers count steps, or are days written 20140503
+# Between two neighbouring times: more than lies between 1973 and the end of this century in any one unit (41), less
+# than between seconds and milliseconds of any years from 1973 to now (55), and between 20140503 and its seconds (69).
+_GAP = 45.0
+_ALIKE = 0.25  # of a step of 1000
+
+
+class Clocks(NamedTuple):
+    """Two groups of times: the medians of the lower and of the upper one, and where the upper one begins."""
+
+    low: int
+    high: int
+    cut: int
+
+    @property
+    def factor(self) -> int:
+        """How many units of the upper clock are one of the lower, 0 where they are no powers of a thousand apart."""
+        steps = math.log10(self.high / self.low) / 3
+        return 1000 ** round(steps) if self.low >= CLOCK and abs(steps - round(steps)) < _ALIKE else 0
+
+
+def is_moment(time: int) -> bool:
+    """Whether a number can be seconds since 1970 of the years from 1973 to this century's end."""
+    return CLOCK <= time < _GAP * CLOCK
+
+
+def two_clocks(times: np.ndarray) -> Clocks | None:
+    """Return the two groups that times int64[m] fall into, None for one; zero and what is before it are in neither.
+
+    Two groups lie apart by a factor that no two moments of one clock have, and the upper one is a clock.
+    """
+    found = np.unique(times[times > 0])
+    wide = np.flatnonzero((found[1:] >= CLOCK) & (found[1:] >= _GAP * found[:-1]))
+    if not len(wide):
+        return None
+    low, high = found[: wide[0] + 1], found[wide[0] + 1 :]
+    return Clocks(int(low[len(low) // 2]), int(high[len(high) // 2]), int(high[0]))
+
+
+def refuse_two_clocks(times: np.ndarray, known: int, source: str) -> None:
+    """Refuse a log whose times cannot be compared.
+
+    Args:
+        times: int64[m].
+        known: how many of them, the first, were there before.
+        source: where the others come from, for the message.
+
+    Raises:
+        DataError: the times are those of two clocks; says how to bring them to one.
+    """
+    found = two_clocks(times)
+    if found is None:
+        return
+    before, new = (set((part[part > 0] >= found.cut).tolist()) for part in (times[:known], times[known:]))
+    own, other = (found.high, found.low) if new == {True} else (found.low, found.high)
+    apart = len(before) == len(new) == 1 and before != new
+    said = f"{source}: times around {own}, {'those of the data are' if apart else 'others are'} around {other}"
+    if not found.factor:
+        raise DataError(f"{said}: steps or days beside the seconds of a clock; write all of them in one way")
+    verb, which = "multiply" if own < other else "divide", "the new ones" if apart else f"those around {own}"
+    unit = "as seconds and milliseconds would be; bring them to one unit first"
+    raise DataError(f"{said}, {unit}: {verb} {which} by {found.factor:,}")
