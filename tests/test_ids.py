@@ -343,6 +343,11 @@ def test_requests_follow_the_same_rule(tmp_path, end):
     texts = [{"request_id": 1, "items": [" 1.0 ", "0007", "\uff11"]}]
     (row,) = requests(write(texts))
     assert resolve(row, ids, 5)[0].history == (0, 1)
+    (tmp_path / "r.csv").write_text("request_id,user_id,items\n1,01.0, 0007 |x\n2,1e+16,\n")
+    row, *_ = requests(tmp_path / "r.csv", 0, 1)
+    assert resolve(row, ids, 5, strict=True)[0].history == (0, 1, 2)
+    with pytest.raises(DataError, match=r"user_id is '1e\+16'.*2\*\*53"):
+        list(requests(tmp_path / "r.csv"))
     for name, cell in (("user_id", 2.0**53), ("items", [1.0, 2.0**60]), ("candidates", [2.0**60])):
         with pytest.raises(DataError, match=rf"{name} is .*2\*\*53"):
             list(requests(write([{"request_id": 1, "message": "x", name: cell}])))
