@@ -48,10 +48,13 @@ def add(
     if out_data.resolve() == out.resolve():
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
     from llmrec.newitems import add_to_model
+    from llmrec.progress import Screen
     from llmrec.recommend import SHIPPED
 
     found = _read(mapping, items, id=item_id, title=title, text=text, category=category, number=number)
-    print_values({"out": str(out), **add_to_model(model or SHIPPED, found, out, out_data, data)}, as_json)
+    with Screen() as say:
+        added = add_to_model(model or SHIPPED, found, out, out_data, data, say=say)
+    print_values({"out": str(out), **added}, as_json)
 
 
 def drift(

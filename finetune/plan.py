@@ -34,6 +34,7 @@ from llmrec.finetune.run import once
 from llmrec.finetune.sft import Stage
 from llmrec.finetune.stages import Inputs
 from llmrec.interactions import Interactions, leave_one_out
+from llmrec.progress import silent
 from llmrec.render import Renderer
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab
@@ -93,7 +94,7 @@ def plan(
     elsewhere: bool = False,
 ) -> dict[str, Any]:
     """The plan as plain values; see `dry_run`."""
-    inputs = Inputs(catalog, leave_one_out(interactions), recipe, work, lambda line: None)
+    inputs = Inputs(catalog, leave_one_out(interactions), recipe, work, silent)
     notes = _check(inputs, base, out, elsewhere)
     found = survey.look(inputs, base.files)
     body, shape = body_of(base.config), recipe.semantic_ids
