@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def _semantic_ids(of: Sizes) -> float:
         return 2.0 * of.items * settings.size * dims * settings.depth * _KMEANS
     config = RqVaeConfig()
     widths = (dims, *config.hidden, config.latent)
-    weights = 2 * sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    weights = 2 * sum(a * b for a, b in pairwise(widths))
     return 6.0 * of.items * config.epochs * (weights + settings.depth * settings.size * config.latent)
 
 
@@ -116,7 +117,8 @@ def _validation(of: Sizes) -> float:
         return 0.0
     users = min(schedule.validate_users, len(choosing_users(of.split)))
     read = _prompt(of) + BEAMS * (of.recipe.semantic_ids.depth - 1)
-    return schedule.tokens // schedule.validate_tokens * users * read * 2.0 * of.body.weights
+    times = max(1, schedule.tokens // schedule.validate_tokens)  # a shorter run validates at its end
+    return times * users * read * 2.0 * of.body.weights
 
 
 def _levels(of: Sizes) -> list[int]:

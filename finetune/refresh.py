@@ -98,7 +98,6 @@ def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float,
     say(f"{len(interactions)} interactions; validating on {len(users)} users")
     kept, before, after = refit(parts, split, len(catalog), users, epochs, rate, seed, say)
     cosine = moved(parts.encoder, kept, split)
-    say(f"neighbours: of {len(catalog)} items")
     settings = NeighbourSettings(**_recipe(parts).get("neighbours", {}))
     counts = item_counts(split.train, len(catalog))
     fresh = replace(

@@ -16,7 +16,7 @@ from llmrec.catalog import Catalog
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RecipeError
 from llmrec.finetune import preflight, stages
-from llmrec.finetune.bases import locate
+from llmrec.finetune.bases import locate, obtain
 from llmrec.finetune.card import model_card
 from llmrec.finetune.crossfit import out_of_fold
 from llmrec.finetune.engine import accelerator_for, check_gpu, is_first_process, load_for_training
@@ -38,7 +38,7 @@ from llmrec.scoring import Scorer
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
 from llmrec.trie import Trie, log_mass
-from llmrec.weights import BaseFiles, base_model
+from llmrec.weights import BaseFiles
 
 
 def run(
@@ -81,7 +81,7 @@ def run(
         )
         places = Places(Path(out_dir), work, trackers, datasets.short_name(data_dir), home() / "cache")
         with locked(places):
-            base = base_model(recipe.base)
+            base = obtain(recipe.base)
             say(f"loading {recipe.base}")
             loaded = load_for_training(base, recipe.engine)
             build(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)

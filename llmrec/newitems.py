@@ -208,11 +208,17 @@ def add_to_model(
     check_replaceable(out, KIND)
     check_place(out_data)
     with held(out, _DOING), held(out_data, _DOING, "--out-data"):
-        return _add(model, items, out, out_data, data, embedder)
+        return _add(model, items, out, out_data, data, embedder, say)
 
 
 def _add(
-    model: Path, items: Sequence[Item], out: Path, out_data: Path, data: str | None, embedder: Embedder | None
+    model: Path,
+    items: Sequence[Item],
+    out: Path,
+    out_data: Path,
+    data: str | None,
+    embedder: Embedder | None,
+    say: Say,
 ) -> dict[str, JSON]:
     old, interactions = datasets.open_data(data if data is not None else str(read_settings(model)["data"]))
     parts = read_parts(model, old)
