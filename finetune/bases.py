@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,9 @@ def obtain(name: str) -> BaseFiles:
     except WeightsError as error:
         if not _is_hub_id(name):
             raise
+        said = re.sub(r"<urlopen error |\[Errno -?\d+\] |>", "", str(error))  # what a person has no use for
         raise WeightsError(
-            f"{error}. Tried were the cache of this machine and {_endpoint()}. Try again with a network, set "
+            f"{said}. Tried were the cache of this machine and {_endpoint()}. Try again with a network, set "
             "HF_ENDPOINT to a mirror or log in with `hf auth login` where the model asks for that; or copy the model's "
             f"directory here and write its path as `base` in the recipe, or take base: {DEFAULT}, which is in a package"
         ) from None

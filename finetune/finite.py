@@ -29,10 +29,12 @@ class Watch:
 
     Attributes:
         scaled: a gradient scaler is in use: it skips steps whose gradients overflow, so only losses count.
+        processes: of the run; a gradient norm is that of all of them together.
         broken: what was wrong first, in words; "" while all is well.
     """
 
     scaled: bool = False
+    processes: int = 1
     broken: str = ""
     _waiting: list[tuple[torch.Tensor, str]] = field(default_factory=list)
 
@@ -47,7 +49,8 @@ class Watch:
         """Look at a gradient norm: at once on the host, later on a device. None is of an engine that keeps it."""
         if norm is None or self.scaled:
             return
-        self._waiting.append((norm.detach(), f"step {step}: the gradient norm is {{}}, of {_tasks(tally.sums)}"))
+        where = f"of {_tasks(tally.sums)}" if self.processes == 1 else f"in one of {self.processes} processes"
+        self._waiting.append((norm.detach(), f"step {step}: the gradient norm is {{}}, {where}"))
         if norm.device.type == "cpu":
             self.settle()
 

@@ -171,7 +171,7 @@ def train(
     _only(objective.model, stage.groups)
     wrapped, prepared = accelerator.prepare(objective, optimizer)
     wrapped.train()
-    watch = Watch(scaled=accelerator.scaler is not None)
+    watch = Watch(accelerator.scaler is not None, accelerator.num_processes)
     window, saved = Tally(), time.monotonic()
     start, before = saved, state.seconds
     while state.tokens < stage.until and not state.stopped:

@@ -19,7 +19,7 @@ from llmrec.finetune import preflight, stages
 from llmrec.finetune.bases import locate, obtain
 from llmrec.finetune.card import model_card
 from llmrec.finetune.crossfit import out_of_fold
-from llmrec.finetune.engine import accelerator_for, check_gpu, is_first_process, load_for_training
+from llmrec.finetune.engine import accelerator_for, check_gpu, is_first_process, lacks_gpu, load_for_training
 from llmrec.finetune.fusing import fit_fusions
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.run import fine_tune
@@ -71,6 +71,8 @@ def run(
         raise RecipeError(f"no embedder '{recipe.embedder}'; there is: {MiniLM.name}")
     work = Path(work) if work else Path(out_dir).with_name(Path(out_dir).name + ".work")
     with Screen(mute=not is_first_process()) as say:
+        if lacks := lacks_gpu(recipe.engine):
+            say(f"{lacks}: training on the processor, as asked")
         say(f"reading {data_dir}")
         catalog, interactions = datasets.open_data(data_dir)
         datacheck.refuse_errors(catalog, interactions)

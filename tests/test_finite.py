@@ -142,6 +142,9 @@ def test_a_norm_on_a_device_is_asked_for_when_the_next_step_has_waited():
     watch.settle()
     watch.settle()
     assert norm.asked == 1 and watch.broken == "step 3: the gradient norm is nan, of task next_item"
+    several = Watch(processes=2)
+    several.norm(torch.tensor(float("inf")), tally, 4)
+    assert several.broken == "step 4: the gradient norm is inf, in one of 2 processes"
 
 
 def test_a_gradient_scaler_may_skip_a_step_but_no_loss_may_be_infinite():
