@@ -14,7 +14,7 @@ import numpy as np
 
 from llmrec.finetune.cost import Body
 from llmrec.finetune.recipe import Recipe
-from llmrec.finetune.validate import BEAMS
+from llmrec.finetune.validate import BEAM_WIDTH
 from llmrec.fusion import PRIOR
 from llmrec.interactions import Split, choosing_users, fusing_users
 from llmrec.rqvae import RqVaeConfig
@@ -116,7 +116,7 @@ def _validation(of: Sizes) -> float:
     if not schedule.validate_tokens:
         return 0.0
     users = min(schedule.validate_users, len(choosing_users(of.split)))
-    read = _prompt(of) + BEAMS * (of.recipe.semantic_ids.depth - 1)
+    read = _prompt(of) + BEAM_WIDTH * (of.recipe.semantic_ids.depth - 1)
     times = max(1, schedule.tokens // schedule.validate_tokens)  # a shorter run validates at its end
     return times * users * read * 2.0 * of.body.weights
 
