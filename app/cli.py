@@ -74,6 +74,9 @@ def train(
         str | None, typer.Option(help="Log to this project of Weights & Biases, too.", metavar="PROJECT")
     ] = None,
     changes: Changes = None,
+    on_cpu: Annotated[
+        bool, typer.Option("--on-cpu", help="Train here without a GPU though the recipe is for one: far slower.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan; train nothing.")] = False,
     gpu: Annotated[str | None, typer.Option(help="Plan for this GPU instead of a table of them.")] = None,
     tflops: Annotated[float | None, typer.Option(help="Plan for a device with this dense peak in TFLOP/s.")] = None,
@@ -101,7 +104,17 @@ def train(
         return
     from llmrec.finetune.train import run
 
-    run(data, recipe, out, resume=resume, work=work, tensorboard=tensorboard, wandb=wandb, changes=changes or ())
+    run(
+        data,
+        recipe,
+        out,
+        resume=resume,
+        work=work,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        changes=changes or (),
+        on_cpu=on_cpu,
+    )
 
 
 @app.command(

@@ -56,13 +56,15 @@ def add(
     if out_data.resolve() == out.resolve():
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
     from llmrec.newitems import add_to_model
+    from llmrec.progress import Screen
     from llmrec.recommend import SHIPPED
     from llmrec.table import Tally, item_notes
 
     tally = Tally()
     columns = {"id": item_id, "title": title, "text": text, "category": category, "number": number, "date": date}
     found = _read(mapping, items, tally, **columns, flag=flag, separator=separator, empty=empty or None)
-    done = add_to_model(model or SHIPPED, found, out, out_data, data, exact_ids=exact_ids)
+    with Screen() as say:
+        done = add_to_model(model or SHIPPED, found, out, out_data, data, exact_ids=exact_ids, say=say)
     print_values({"out": str(out), **done, "dropped": dict(tally.dropped), "notes": item_notes(tally)}, as_json)
 
 

@@ -28,8 +28,10 @@ def refresh(
     """Fit encoder, neighbours and prior to new interactions; the language model stays. For every night."""
     from llmrec.finetune.refresh import MOVED
     from llmrec.finetune.refresh import refresh as run
+    from llmrec.progress import Screen
 
-    done = run(model, data, out, epochs, rate, seed, lambda line: echo(line, err=True))
+    with Screen() as say:
+        done = run(model, data, out, epochs, rate, seed, say)
     print_values({"out": str(out), **asdict(done)}, as_json)
     if done.rebuild:
         words = f"user vectors moved to a mean cosine of {done.user_cosine:.2f}, below {MOVED}"

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from llmrec.eval.accuracy_parts import PartsRanker
 from llmrec.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, fit
 from llmrec.interactions import Split, fusing_users
+from llmrec.progress import Say, counted, silent
 from llmrec.recommend import Recommender
+from llmrec.scoring import fixed_threads
 from llmrec.shortlist import drawn, shortlists, whole
 
 LEAST = 0.01  # a part with a smaller weight changes nothing that could be measured
 
 
-def without_each(recommender: Recommender, split: Split, seed: int) -> Iterator[PartsRanker]:
+def without_each(recommender: Recommender, split: Split, seed: int, say: Say = silent) -> Iterator[PartsRanker]:
     """Yield `hybrid, no <part>` for every part that has a weight, and for the familiarity that weights may lean on.
 
     The weights are fitted on the validation items that the model's own fusion was fitted on, never on test items.
+    `say` is told how far it is.
     """
     own, scorer = recommender.fusions["history"].weights, recommender.scorer
     used = [name for name in PRIOR if abs(own.get(name, 0.0)) >= LEAST]
@@ -26,12 +29,14 @@ def without_each(recommender: Recommender, split: Split, seed: int) -> Iterator[
         return
     histories, targets = [split.history(int(user), "valid") for user in users], split.valid[users]
     nothing = [""] * len(users)
-    of = (
-        whole(scorer.parts(histories), histories, targets)
-        if scorer.small
-        else shortlists(scorer, histories, nothing, targets, seed)
-    )
-    for left_out in used:
+    told = counted(histories, "the language model reads validation histories", say)
+    if scorer.small:
+        with fixed_threads(scorer.threads):
+            llm = scorer.llm(told, nothing)
+        of = whole(scorer.parts(histories, llm=llm), histories, targets)
+    else:
+        of = shortlists(scorer, told, nothing, targets, seed)
+    for left_out in counted(used, "fitting the fusion without each part", say):
         gone = LEANING if left_out == FAMILIARITY else [name for name in own if name.partition("*")[0] == left_out]
         prior = {name: pull for name, pull in {**PRIOR, **LEANING}.items() if name in own and name not in gone}
         weights = fit(of.parts, of.targets, of.allowed, prior, positive=POSITIVE)

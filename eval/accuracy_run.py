@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from llmrec.catalog import Catalog
 from llmrec.ease import LIMIT as EASE_LIMIT
@@ -32,13 +31,14 @@ from llmrec.eval.baselines_tuning import (
     tune_recent_popularity,
     tune_text_lookup,
 )
-from llmrec.eval.lists import sample, target_users
+from llmrec.eval.lists import Progress, sample, target_users
 from llmrec.eval.metrics import holm
 from llmrec.eval.protocol import Target, eval_command, provenance, write_per_user, write_result
-from llmrec.eval.requests import progress_bar, remembering
+from llmrec.eval.requests import remembering
 from llmrec.fusion import Fusion
 from llmrec.neighbours import item_counts
 from llmrec.packed import Products
+from llmrec.progress import Counter, Say, Screen
 from llmrec.rank import Ranker, Rows
 from llmrec.sequence import Kind
 
@@ -94,19 +94,18 @@ def run_accuracy(
         raise RequestError(f"ablations are of {ablations} users; take at least 1, or leave it out for all")
     wanted = chosen_baselines(baselines)
     started = time.monotonic()
-    console = Console(stderr=True)
-    subject = open_subject(model, data, split, products)
-    stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
-    tuned_on = _tuned_on(subject, limit)
-    log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}{_few(subject, tuned_on)}.jsonl", subject.name)
-    rankers, skipped = _baselines(subject, seed, log, out / "work", console, wanted, tuned_on)
-    users = target_users(subject.split, "test", limit, seed)
-    few = None if ablations is None else sample(users, ablations, seed)
-    ours = _ours(
-        subject, seed, users, few, out / "work", workers, partial(open_model, model, data, split, products), console
-    )
-    with progress_bar(console) as progress:
-        task = progress.add_task("ranking", total=None)
+    with Screen() as say:
+        say("loading the model")
+        subject = open_subject(model, data, split, products)
+        stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
+        tuned_on = _tuned_on(subject, limit)
+        log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}{_few(subject, tuned_on)}.jsonl", subject.name)
+        rankers, skipped = _baselines(subject, seed, log, out / "work", say, wanted, tuned_on)
+        users = target_users(subject.split, "test", limit, seed)
+        few = None if ablations is None else sample(users, ablations, seed)
+        opener = partial(open_model, model, data, split, products)
+        ours = _ours(subject, seed, users, few, out / "work", workers, opener, say)
+        say(f"ranking for {len(users)} users")
         measured = measure(
             rankers,
             subject.split,
@@ -114,9 +113,10 @@ def run_accuracy(
             limit=limit,
             seed=seed,
             vectors=subject.text,
-            progress=lambda _name, done, everyone: progress.update(task, completed=done, total=everyone),
+            progress=_told(say, "ranking"),
             ranked=ours,
         )
+        say("comparing the rows")
     measured.save(out, stem.removeprefix("accuracy-"))
     _save_lists(measured, subject.catalog, out, stem)
     table = tabulate(measured, _reference(subject, rankers), seed)
@@ -137,7 +137,7 @@ def _baselines(
     seed: int,
     log: TuningLog,
     work: Path,
-    console: Console,
+    say: Say,
     wanted: tuple[str, ...] | None,
     users: int,
 ) -> tuple[list[Ranker], dict[str, str]]:
@@ -147,7 +147,7 @@ def _baselines(
         RequestError: one was asked for by name that cannot be had here, or there is nothing to measure.
     """
     split, n = subject.split, len(subject.catalog)
-    how: dict[str, Any] = {"seed": seed, "users": users, "log": log}
+    how: dict[str, Any] = {"seed": seed, "users": users, "log": log, "say": say}
     encoders = dict.fromkeys((subject.reference, *BESIDE))
     makers: dict[str, Callable[[], Ranker]] = {
         "popularity": lambda: Popularity(item_counts(split.train, n)),
@@ -157,7 +157,7 @@ def _baselines(
         "ease": lambda: tune_ease(split, n, **how)[0],
         "als": lambda: tune_als(split, n, **how)[0],
         "bpr": lambda: tune_bpr(split, n, **how)[0],
-        **{kind: partial(_encoder, kind, subject, work, console, how) for kind in encoders},
+        **{kind: partial(_encoder, kind, subject, work, how) for kind in encoders},
     }
     skipped = _lacking(n)
     for name in wanted or ():
@@ -167,7 +167,7 @@ def _baselines(
     names = [name for name in makers if name in own or ((wanted is None or name in wanted) and name not in skipped)]
     if not names:
         raise RequestError(f"--baselines none leaves nothing to measure: {subject.missing}")
-    _announce(console, names, own, users)
+    _announce(say, names, own, users)
     if wanted is not None:
         skipped = {name: "not asked for" for name in BASELINES if name not in names}
     skipped |= {} if subject.recommender else dict.fromkeys(OURS, subject.missing)
@@ -202,18 +202,17 @@ def _lacking(n_items: int) -> dict[str, str]:
     return found
 
 
-def _announce(console: Console, names: Sequence[str], own: Sequence[str], users: int) -> None:
+def _announce(say: Say, names: Sequence[str], own: Sequence[str], users: int) -> None:
     """Say what will take time before it does."""
     tuned = [name for name in names if name not in (*own, "popularity")]
     if not tuned:
         return
     encoders = [name for name in tuned if name in BESIDE]
-    console.print(f"choosing settings of {', '.join(tuned)} on {users:,} validation users", highlight=False)
+    say(f"choosing settings of {', '.join(tuned)} on {users:,} validation users")
     if encoders:
-        console.print(
+        say(
             f"{' and '.join(encoders)}: encoders are trained on the whole train part for each setting, whatever "
-            "--limit says; --baselines chooses fewer rows, or none",
-            highlight=False,
+            "--limit says; --baselines chooses fewer rows, or none"
         )
 
 
@@ -242,7 +241,7 @@ def _ours(
     work: Path,
     workers: int,
     opener: Opener,
-    console: Console,
+    say: Say,
 ) -> Found:
     """Lists of the model's own rows: alone, fused, and fused without each of its parts."""
     if subject.recommender is None:
@@ -250,23 +249,33 @@ def _ours(
     recommender = remembering(subject.recommender)  # all these rows read a history once
     alone = Fusion({"llm": 1.0})
     fusions = {"llm": alone, BLIND: alone, "hybrid": recommender.fusions["history"]}
-    console.print("fitting the fusion again without each of its parts")
-    fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed)}
+    say("fitting the fusion again without each of its parts")
+    fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed, say)}
     costly = tuple(name for name, fusion in fusions.items() if fusion.weights.get("llm") and name != "hybrid")
     asked = Asking(fusions, users, seed, recommender.model.products, (BLIND,), few, costly)
-    with kept(asked, subject.path, work, subject.split) as folder, progress_bar(console) as progress:
-        task = progress.add_task("ranking with the model", total=None)
-        return rank_rows(
-            asked, recommender.scorer, subject.split, folder, workers, opener,
-            lambda _name, done, everyone: progress.update(task, completed=done, total=everyone),
-        )  # fmt: skip
+    with kept(asked, subject.path, work, subject.split) as folder:
+        say(f"ranking with the model for {len(users)} users")
+        told = _told(say, "ranking with the model")
+        return rank_rows(asked, recommender.scorer, subject.split, folder, workers, opener, told)
 
 
-def _encoder(kind: Kind, subject: Subject, work: Path, console: Console, how: Mapping[str, Any]) -> Ranker:
+def _encoder(kind: Kind, subject: Subject, work: Path, how: Mapping[str, Any]) -> Ranker:
     """An encoder as a row: the model's own stands for its kind, others are tuned."""
     if subject.encoder is not None and kind == subject.reference:
         return EncoderRanker(subject.encoder, kind)
-    return tune_encoder(kind, subject.split, len(subject.catalog), work=work, say=console.print, **how)[0]
+    return tune_encoder(kind, subject.split, len(subject.catalog), work=work, **how)[0]
+
+
+def _told(say: Say, what: str) -> Progress:
+    """A counter over users, made when the first of them are done."""
+    counters: list[Counter] = []
+
+    def tell(_name: str, done: int, everyone: int) -> None:
+        if not counters:
+            counters.append(Counter(say, what, everyone, unit="users"))
+        counters[0].at(done)
+
+    return tell
 
 
 def best_baseline(table: AccuracyTable) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from llmrec.errors import ArtifactError
 from llmrec.eval.baselines import EncoderRanker
 from llmrec.eval.baselines_tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
 from llmrec.interactions import Split
+from llmrec.progress import Say, silent
 from llmrec.sequence import EncoderConfig, Kind, SequenceEncoder, config_dict
 from llmrec.sequence_training import next_item_ndcg, train_encoder
-
-Say = Callable[[str], None]
 
 # Few values, for each trial trains an encoder: depth and dropout are what moves either most on small logs.
 ENCODER_GRID: Grid = {"layers": (2, 4), "dropout": (0.3, 0.5)}
@@ -42,7 +41,7 @@ def tune_encoder(
     log: TuningLog | None = None,
     work: Path | None = None,
     start: EncoderConfig | None = None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> tuple[EncoderRanker, list[Trial]]:
     """Search the grid of encoder settings, see `search`; every trial also stops at its best validation epoch.
 
@@ -67,7 +66,7 @@ def tune_encoder(
         return EncoderRanker(trained(split, n_items, config, seed, check, work, say), kind)
 
     inputs = json.dumps({"seed": seed, "start": config_dict(replace(start, kind=kind))}, sort_keys=True)
-    return search(kind, make, grid, check, log, inputs)
+    return search(kind, make, grid, check, log, inputs, say)
 
 
 def trained(
@@ -77,7 +76,7 @@ def trained(
     seed: int,
     check: Validation,
     work: Path | None = None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> SequenceEncoder:
     """An encoder at its best validation epoch, from `work` when the same one was trained before."""
     settings = {"config": config_dict(config), "kind": config.kind, "seed": seed, "check": check.fingerprint}

@@ -20,6 +20,7 @@ from llmrec.errors import RequestError
 from llmrec.eval.baselines_tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
 from llmrec.interactions import Interactions, Split
 from llmrec.neighbours import item_counts
+from llmrec.progress import Say, silent
 from llmrec.rank import Mask, Rows, Scores, top_k
 
 ALS_GRID: Grid = {"factors": (32, 64, 128), "regularization": (1.0, 3.0, 10.0), "alpha": (1.0, 4.0, 16.0)}
@@ -186,6 +187,7 @@ def tune_als(
     seed: int = 0,
     users: int = USERS,
     log: TuningLog | None = None,
+    say: Say = silent,
 ) -> tuple[ALS, list[Trial]]:
     """Search the grid of `ALS`'s arguments, see `search`; None for the one that suits the size of the catalogue."""
     _need()
@@ -194,7 +196,7 @@ def tune_als(
     def make(p: Params) -> ALS:
         return ALS(split.train, n_items, int(p["factors"]), p["regularization"], p["alpha"], seed)
 
-    return search("als", make, grid, Validation(split, n_items, seed, users), log, f"seed {seed}")
+    return search("als", make, grid, Validation(split, n_items, seed, users), log, f"seed {seed}", say)
 
 
 def tune_bpr(
@@ -204,6 +206,7 @@ def tune_bpr(
     seed: int = 0,
     users: int = USERS,
     log: TuningLog | None = None,
+    say: Say = silent,
 ) -> tuple[BPR, list[Trial]]:
     """Search the grid of `BPR`'s arguments, see `search`; None for the one that suits the size of the catalogue."""
     _need()
@@ -213,7 +216,7 @@ def tune_bpr(
         iterations, rate = int(p["iterations"]), p["learning_rate"]
         return BPR(split.train, n_items, int(p["factors"]), p["regularization"], iterations, rate, seed)
 
-    return search("bpr", make, grid, Validation(split, n_items, seed, users), log, f"seed {seed}")
+    return search("bpr", make, grid, Validation(split, n_items, seed, users), log, f"seed {seed}", say)
 
 
 def _need() -> None:

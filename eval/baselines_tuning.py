@@ -20,6 +20,7 @@ from llmrec.eval.baselines import EncoderRanker, ItemKNN, RecentPopularity, Scor
 from llmrec.eval.metrics import per_user, target_ranks
 from llmrec.interactions import Split
 from llmrec.neighbours import cooccurrence, item_counts, neighbour_matrix, regression_matrix
+from llmrec.progress import Say, counted, silent
 from llmrec.rank import Ranker, Rows, Scores, unseen
 
 Params = Mapping[str, float]
@@ -144,6 +145,7 @@ def search(
     check: Validation,
     log: TuningLog | None = None,
     inputs: str = "",
+    say: Say = silent,
 ) -> tuple[R, list[Trial]]:
     """The settings of a whole grid with the best validation NDCG@10; test targets play no part.
 
@@ -154,6 +156,7 @@ def search(
         check: the validation targets; the winner is not refitted on them.
         log: earlier trials; None starts anew.
         inputs: whatever else decides the outcome, such as a seed or a hash of vectors.
+        say: told how many combinations were tried.
 
     Returns:
         The best ranker (of equals the first tried) and every trial in order.
@@ -163,9 +166,10 @@ def search(
     """
     log = log or TuningLog()
     key = fingerprint_bytes(check.fingerprint.encode(), inputs.encode())[:16]
+    settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     trials = [
-        _trial(name, make, dict(zip(grid, values, strict=True)), check, log, key)
-        for values in itertools.product(*grid.values())
+        _trial(name, make, params, check, log, key)
+        for params in counted(settings, f"choosing settings of {name}", say, "tried")
     ]
     log.save()
     if not trials:
@@ -189,7 +193,13 @@ def _trial(
 
 
 def tune_item_knn(
-    split: Split, n_items: int, grid: Grid = KNN_GRID, seed: int = 0, users: int = USERS, log: TuningLog | None = None
+    split: Split,
+    n_items: int,
+    grid: Grid = KNN_GRID,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+    say: Say = silent,
 ) -> tuple[ItemKNN, list[Trial]]:
     """Search the grid of `ItemKNN`'s arguments, see `search`; `seed` picks the validation users."""
     counts = item_counts(split.train, n_items)
@@ -206,7 +216,7 @@ def tune_item_knn(
         matrix = similarity(int(p["window"]), p["shrink"], p["alpha"], int(p["neighbours"]))
         return ItemKNN.of(matrix, counts, p["decay"], int(p["recent"]))
 
-    return search("item-knn", make, grid, Validation(split, n_items, seed, users), log)
+    return search("item-knn", make, grid, Validation(split, n_items, seed, users), log, say=say)
 
 
 def tune_ease(
@@ -216,6 +226,7 @@ def tune_ease(
     seed: int = 0,
     users: int = USERS,
     log: TuningLog | None = None,
+    say: Say = silent,
 ) -> tuple[EncoderRanker, list[Trial]]:
     """As `tune_item_knn`, for neighbours by ridge regression over windows (`llmrec.ease`): the model's own kind."""
     grid = grid or (LARGE_EASE_GRID if n_items > LARGE else EASE_GRID)
@@ -229,7 +240,7 @@ def tune_ease(
         knn = ItemKNN.of(similarity(int(p["window"]), p["ridge"]), counts, 0.0, 50, p["fade"])
         return EncoderRanker(knn, "ease")
 
-    return search("ease", make, grid, Validation(split, n_items, seed, users), log)
+    return search("ease", make, grid, Validation(split, n_items, seed, users), log, say=say)
 
 
 def tune_text_lookup(
@@ -239,6 +250,7 @@ def tune_text_lookup(
     seed: int = 0,
     users: int = USERS,
     log: TuningLog | None = None,
+    say: Say = silent,
 ) -> tuple[TextLookup, list[Trial]]:
     """As `tune_item_knn`, for `TextLookup` over text vectors float32[n, d]."""
 
@@ -246,7 +258,7 @@ def tune_text_lookup(
         return TextLookup(vectors, int(p["recent"]), bool(p["whiten"]))
 
     check = Validation(split, len(vectors), seed, users)
-    return search("text-lookup", make, grid, check, log, fingerprint_arrays(vectors=vectors))
+    return search("text-lookup", make, grid, check, log, fingerprint_arrays(vectors=vectors), say)
 
 
 def tune_recent_popularity(
@@ -256,13 +268,14 @@ def tune_recent_popularity(
     seed: int = 0,
     users: int = USERS,
     log: TuningLog | None = None,
+    say: Say = silent,
 ) -> tuple[RecentPopularity, list[Trial]]:
     """As `tune_item_knn`, for `RecentPopularity`."""
 
     def make(p: Params) -> RecentPopularity:
         return RecentPopularity(split.train, n_items, p["half_life"])
 
-    return search("recent-popularity", make, grid, Validation(split, n_items, seed, users), log)
+    return search("recent-popularity", make, grid, Validation(split, n_items, seed, users), log, say=say)
 
 
 def _words(params: Params) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,7 @@ def locate(name: str) -> Base:
     Raises:
         WeightsError: nothing by that name, or a Hub id that is neither here, nor to be had, nor known.
     """
-    hub = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
-    if not hub:
+    if not _is_hub_id(name):
         files = base_model(name)
         return Base(name, *_small_files(files.dir, name), files)
     cached = _cached(name)
@@ -104,6 +104,35 @@ def locate(name: str) -> Base:
         )
     _, tokenizer = _small_files(base_model(DEFAULT).dir, DEFAULT)
     return Base(name, KNOWN[name], tokenizer, None, f"published sizes, and text cut by the tokenizer of {DEFAULT}")
+
+
+def obtain(name: str) -> BaseFiles:
+    """`weights.base_model` for a training run: what helps is said where a base model cannot be fetched.
+
+    Raises:
+        WeightsError: it is neither here nor to be had; names what was tried and what to do.
+    """
+    try:
+        return base_model(name)
+    except WeightsError as error:
+        if not _is_hub_id(name):
+            raise
+        said = re.sub(r"<urlopen error |\[Errno -?\d+\] |>", "", str(error))  # what a person has no use for
+        raise WeightsError(
+            f"{said}. Tried were the cache of this machine and {_endpoint()}. Try again with a network, set "
+            "HF_ENDPOINT to a mirror or log in with `hf auth login` where the model asks for that; or copy the model's "
+            f"directory here and write its path as `base` in the recipe, or take base: {DEFAULT}, which is in a package"
+        ) from None
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
 
 
 def check_body(config: Any) -> None:

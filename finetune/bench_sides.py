@@ -34,6 +34,7 @@ from llmrec.finetune.usual import Collator, Gate, target_rows, trainer, usual_mo
 from llmrec.finetune.varlen import packed_attention
 from llmrec.interactions import leave_one_out
 from llmrec.packed import Products
+from llmrec.progress import silent
 from llmrec.render import Renderer
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab
@@ -177,7 +178,7 @@ def usual_side(job: Job, turns: Any) -> None:
 
 def _inputs(job: Job) -> Inputs:
     catalog, interactions = datasets.open_data(job.data)
-    return Inputs(catalog, leave_one_out(interactions), job.recipe, Path("."), lambda line: None)
+    return Inputs(catalog, leave_one_out(interactions), job.recipe, Path("."), silent)
 
 
 def serve(line: Connection, side: str, job: Job) -> None:

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.artifacts import read_manifest, writing
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, TrainingError
+from llmrec.finetune.finite import check_weights
 from llmrec.finetune.sft import State
 from llmrec.model import RecModel
 
@@ -22,28 +23,36 @@ BEST = "training-best"
 def save(
     root: Path, model: RecModel, optimizer: torch.optim.Optimizer, state: State, fingerprints: Mapping[str, str]
 ) -> None:
-    """Write `root/step-N` all or nothing, then drop all but the newest two."""
+    """Write `root/step-N` all or nothing, then drop all but the newest two.
+
+    Raises:
+        TrainingError: weights or moments that are not finite; nothing is written.
+    """
     moments: dict[str, torch.Tensor] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             for name, value in optimizer.state[parameter].items():
                 moments[f"{len(moments):05d}.{name}"] = torch.as_tensor(value).clone().contiguous()
+    weights = {n: t.clone().contiguous() for n, t in model.added_state().items()}
+    check_weights(weights | moments, f"step {state.step} is not saved")
     path = root / f"step-{state.step:08d}"
     with writing(path, KIND, fingerprints, asdict(state), own_place=True) as directory:
-        save_file(
-            {n: t.clone().contiguous() for n, t in model.added_state().items()}, directory / "weights.safetensors"
-        )
+        save_file(weights, directory / "weights.safetensors")
         save_file(moments, directory / "optimizer.safetensors")
     for old in sorted(root.glob("step-*"))[:-2]:
         shutil.rmtree(old)
 
 
 def keep_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[str, str]) -> None:
-    """Write the present weights to `root/best`, all or nothing; what early stopping goes back to."""
+    """Write the present weights to `root/best`, all or nothing; what early stopping goes back to.
+
+    Raises:
+        TrainingError: weights that are not finite; nothing is written.
+    """
+    weights = {n: t.clone().contiguous() for n, t in model.added_state().items()}
+    check_weights(weights, f"step {state.step} is not kept as the best")
     with writing(root / "best", BEST, fingerprints, asdict(state), own_place=True) as directory:
-        save_file(
-            {n: t.clone().contiguous() for n, t in model.added_state().items()}, directory / "weights.safetensors"
-        )
+        save_file(weights, directory / "weights.safetensors")
 
 
 def load_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[str, str]) -> None:
@@ -57,6 +66,11 @@ def load_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[s
     if found != (dict(fingerprints), state.best_step):
         raise ArtifactError(f"{root / 'best'} belongs to another run: remove it and train with --no-resume")
     model.load_added(load_file(root / "best" / "weights.safetensors"))
+
+
+def newest(root: Path) -> str:
+    """Name of the newest checkpoint directory, "" when there is none."""
+    return max((path.name for path in root.glob("step-*")), default="")
 
 
 def resume(
@@ -76,8 +90,14 @@ def resume(
         if dict(manifest.fingerprints) != dict(fingerprints):
             notice(f"checkpoint {path.name} is passed over: it belongs to another recipe or other data")
             continue
-        model.load_added(load_file(path / "weights.safetensors"))
-        _load_moments(optimizer, load_file(path / "optimizer.safetensors"))
+        weights, moments = load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors")
+        try:
+            check_weights(weights | moments, "it was saved when training had failed")
+        except TrainingError as error:
+            notice(f"checkpoint {path.name} is passed over: {error}")
+            continue
+        model.load_added(weights)
+        _load_moments(optimizer, moments)
         return State(**manifest.meta)
     return State()
 

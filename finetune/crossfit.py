@@ -18,6 +18,7 @@ from llmrec.artifacts import fingerprint_arrays
 from llmrec.finetune import stages
 from llmrec.finetune.stages import Inputs, key
 from llmrec.interactions import choosing_users
+from llmrec.progress import counted
 from llmrec.sequence import SequenceEncoder, config_dict
 from llmrec.sequence_training import train_encoder
 
@@ -59,7 +60,7 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
             inputs.say(f"crossfit {number + 1} of {folds}: encoder without {int((fold == number).sum())} users")
             encoder = _fit(inputs, fold != number, text)
             turn = rotation(encoder.item_vectors, full.item_vectors, weight)
-            for user in np.flatnonzero(fold == number):
+            for user in counted(np.flatnonzero(fold == number), "crossfit: user vectors", inputs.say, "users"):
                 a, b = train.offsets[user], train.offsets[user + 1]
                 vectors[a:b] = encoder.trajectory(train.of(int(user))) @ turn
         return {"vectors": vectors}

@@ -12,8 +12,8 @@ from accelerate.utils import DistributedDataParallelKwargs, get_int_from_env
 
 from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import EngineSettings
-from llmrec.finetune.stages import Say
 from llmrec.finetune.trackers import NO_TRACKERS, Trackers
+from llmrec.progress import Say, silent
 from llmrec.weights import BaseFiles, load_base
 
 
@@ -32,9 +32,33 @@ def check_engine(engine: EngineSettings) -> None:
         raise RecipeError(f"engine.attention is flash_attention_2, which needs {lacks}; varlen runs everywhere")
 
 
-def accelerator_for(
-    engine: EngineSettings, say: Say = lambda line: None, trackers: Trackers = NO_TRACKERS
-) -> Accelerator:
+def gpu_here() -> bool:
+    """Whether torch has an accelerator on this machine: CUDA, ROCm, MPS, XPU."""
+    return torch.accelerator.is_available()
+
+
+def lacks_gpu(engine: EngineSettings) -> str:
+    """What this machine lacks for these settings, in words; "" when it lacks nothing."""
+    if not engine.for_gpu or gpu_here():
+        return ""
+    return f"this recipe is for a GPU ({', '.join(engine.for_gpu)}), and there is none here"
+
+
+def check_gpu(engine: EngineSettings, on_cpu: bool) -> None:
+    """Refuse a recipe that is for a GPU on a machine without one, unless it was asked for.
+
+    Raises:
+        RecipeError: says which settings are for a GPU, and what else can be done.
+    """
+    lacks = lacks_gpu(engine)
+    if lacks and not on_cpu:
+        raise RecipeError(
+            f"{lacks}: run it on a machine with a GPU (--dry-run --gpu L4 says what it takes there), take a recipe in "
+            "float32, or add --on-cpu to train here all the same, many times slower"
+        )
+
+
+def accelerator_for(engine: EngineSettings, say: Say = silent, trackers: Trackers = NO_TRACKERS) -> Accelerator:
     """One process, or this process's part of an `accelerate launch`; the device is accelerate's choice."""
     # not every pack has user vectors or words: their parameters are then without a gradient
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]

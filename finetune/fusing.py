@@ -12,6 +12,7 @@ from llmrec.finetune.stages import Inputs, key, stage
 from llmrec.finetune.wishes import wish
 from llmrec.fusion import LEANING, POSITIVE, PRIOR, WELL_KNOWN, Fusion, fit_or_keep
 from llmrec.interactions import fusing_users
+from llmrec.progress import counted
 from llmrec.scoring import Scorer, fixed_threads
 from llmrec.shortlist import Choices, drawn, shortlists, whole
 
@@ -33,7 +34,10 @@ def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict
     for kind, said in (("history", [""] * len(users)), ("words", asked)):
         of = _choices(inputs, scorer, kind, histories, said, targets)
         prior = {name: weight for name, weight in PRIOR.items() if name in of.parts}
-        fusions[kind], gains[kind] = fit_or_keep(of.parts, of.targets, of.allowed, prior, POSITIVE, LEANING)
+        inputs.say(f"fusion ({kind}): fitting {len(prior)} weights to {len(of.targets)} validation items")
+        fusions[kind], gains[kind] = fit_or_keep(
+            of.parts, of.targets, of.allowed, prior, POSITIVE, LEANING, say=inputs.say
+        )
         inputs.say(f"fusion ({kind}): {dict(fusions[kind].weights)}, {gains[kind]:+.4f} nats over the encoder alone")
     return fusions, gains
 
@@ -51,10 +55,11 @@ def _choices(
 
     def score() -> Mapping[str, np.ndarray]:
         inputs.say(f"fusion: the language model reads {len(histories)} validation histories ({kind})")
+        told = counted(histories, f"fusion ({kind}): the language model reads", inputs.say, "histories")
         with fixed_threads():
             if scorer.small:
-                return {"llm": scorer.llm(histories, said)}
-            of = shortlists(scorer, histories, said, targets, seed)
+                return {"llm": scorer.llm(told, said)}
+            of = shortlists(scorer, told, said, targets, seed)
         return {**of.parts, _ALLOWED: of.allowed}
 
     fingerprint = key(

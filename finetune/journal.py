@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmrec.finetune.sft import State
 from llmrec.finetune.trackers import Log
+from llmrec.progress import Say
 
 
 class Journal:
@@ -20,7 +21,7 @@ class Journal:
         log: takes the same values for trackers, or None.
     """
 
-    def __init__(self, path: Path, total: int, say: Callable[[str], None], log: Log | None = None) -> None:
+    def __init__(self, path: Path, total: int, say: Say, log: Log | None = None) -> None:
         self.path, self.total, self.say, self.log = path, total, say, log
 
     def resume(self, state: State) -> None:
@@ -40,10 +41,10 @@ class Journal:
         """Record and print the mean losses since the last call."""
         self._record(state, means)
         rate = state.tokens / max(state.seconds, 1e-9)
-        left = (self.total - state.tokens) / max(rate, 1e-9) / 60
+        left = max(0.0, self.total - state.tokens) / max(rate, 1e-9) / 60  # the last pack goes over the total
         kinds = "  ".join(f"{n} {v:.3f}" for n, v in means.items() if not n.startswith("task/"))
         tasks = " ".join(f"{n.removeprefix('task/')} {v:.2f}" for n, v in means.items() if n.startswith("task/"))
-        self.say(f"step {state.step}  {kinds}  | {tasks} |  {rate:.0f} tokens/s  {left:.0f} min left")
+        self.say(f"step {state.step}  {kinds}  | {tasks} |  {rate:.0f} tokens/s  {left:.0f} min left of fine-tuning")
 
     def validation(self, state: State, ndcg10: float) -> None:
         """Record and print a validation."""

@@ -27,14 +27,19 @@ from llmrec.finetune.cost import (
     total,
     training_bytes,
 )
-from llmrec.finetune.engine import check_engine
+from llmrec.finetune.engine import check_engine, lacks_gpu
 from llmrec.finetune.gpus import Gpu
+from llmrec.finetune.plan_stages import OF_THE_LANGUAGE_MODEL, REACHED, Sizes, operations
 from llmrec.finetune.recipe import Recipe, changes_of, load_recipe
 from llmrec.finetune.run import once
 from llmrec.finetune.sft import Stage
 from llmrec.finetune.stages import Inputs
 from llmrec.interactions import Interactions, leave_one_out
+from llmrec.packed import Products
+from llmrec.progress import silent
 from llmrec.render import Renderer
+from llmrec.resources import home
+from llmrec.textcache import missing
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab
 
@@ -93,7 +98,7 @@ def plan(
     elsewhere: bool = False,
 ) -> dict[str, Any]:
     """The plan as plain values; see `dry_run`."""
-    inputs = Inputs(catalog, leave_one_out(interactions), recipe, work, lambda line: None)
+    inputs = Inputs(catalog, leave_one_out(interactions), recipe, work, silent)
     notes = _check(inputs, base, out, elsewhere)
     found = survey.look(inputs, base.files)
     body, shape = body_of(base.config), recipe.semantic_ids
@@ -101,6 +106,11 @@ def plan(
     stages = [_stage(inputs, base, body, number) for number in range(len(recipe.schedule.stages()))]
     flops = {name: sum(stage["flops"][name] for stage in stages) for name in stages[0]["flops"]}
     memory = _memory(recipe, body, added)
+    there = {name for name, state in found.lines if state == survey.READY}
+    texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, home() / "cache")
+    counted = operations(Sizes(recipe, body, inputs.split, len(catalog), texts))
+    others = {name: 0.0 if name in there else count for name, count in counted.items()}
+    here = _here(recipe, body, flops, memory, others)
     return {
         **_facts(inputs, interactions, base, body),
         "code_book": {
@@ -114,8 +124,8 @@ def plan(
         "flops": flops["total"],
         "memory_gb": {name: round(value / 1e9, 3) for name, value in memory.items()},
         "disk_gb": {k: v / 1e9 for k, v in preflight.space_needed(recipe, base.config, *_counts(inputs)).items()},
-        "this_machine": _here(recipe, body, flops, memory),
-        "gpus": [_there(gpu, recipe, flops["total"], memory) for gpu in gpus],
+        "this_machine": here,
+        "gpus": [_there(gpu, recipe, flops["total"], memory, others, here) for gpu in gpus],
         "notes": notes + _small_packs(recipe, gpus),
     }
 
@@ -173,8 +183,8 @@ def _check(inputs: Inputs, base: Base, out: Path, elsewhere: bool) -> list[str]:
         notes.append(f"{base.id} is described by {base.stand_in}: counts may differ by some per cent")
     if recipe.schedule.tokens < recipe.schedule.validate_tokens:
         notes.append(once(recipe.schedule))
-    if recipe.engine.precision == "bfloat16" and not torch.cuda.is_available():
-        notes.append("bfloat16 is for GPUs: many processors multiply it far slower than float32")
+    if lacks_gpu(recipe.engine):
+        notes.append(f"{lacks_gpu(recipe.engine)}: llmrec train refuses it on this machine, unless --on-cpu is given")
     return notes
 
 
@@ -225,33 +235,52 @@ def _memory(recipe: Recipe, body: Body, added: Added) -> dict[str, int]:
     return training_bytes(body, recipe.model.lora_rank, added, recipe.traffic.pack_tokens, recipe.engine)
 
 
-def _here(recipe: Recipe, body: Body, flops: Mapping[str, float], memory: Mapping[str, int]) -> dict[str, Any]:
+def _here(
+    recipe: Recipe, body: Body, flops: Mapping[str, float], memory: Mapping[str, int], others: Mapping[str, float]
+) -> dict[str, Any]:
     """Time at the rates measured now. The program itself is what this process holds: the same libraries."""
-    tokens, products = min(recipe.traffic.pack_tokens, 1024), recipe.engine.format
+    tokens, low = min(recipe.traffic.pack_tokens, 1024), recipe.engine.precision == "bfloat16"
+    products: Products = "bfloat16" if low else recipe.engine.format
     rate = product_rate(body, tokens, _MEASURE)
     fast = product_rate(body, tokens, _MEASURE, products) if products != "float32" else rate
-    ideal = frozen(flops) / fast + (flops["total"] - frozen(flops)) / rate
+    ideal = frozen(flops) / fast + (flops["total"] - frozen(flops)) / (fast if low else rate)
     program = psutil.Process().memory_info().rss
+    hours = {name: count / (rate * REACHED[name]) / 3600 for name, count in others.items()}
+    hours["fine-tuning"] = ideal / CPU_EFFICIENCY[products] / 3600
+    peak, free = _OVERHEAD * (sum(memory.values()) + program) / 1e9, psutil.virtual_memory().available / 1e9
     return {
         "threads": torch.get_num_threads(),
         "products": products,
         "product_gflops": round(fast / 1e9, 1),
         "efficiency": CPU_EFFICIENCY[products],
-        "hours": ideal / CPU_EFFICIENCY[products] / 3600,
-        "peak_memory_gb": round(_OVERHEAD * (sum(memory.values()) + program) / 1e9, 2),
-        "memory_free_gb": round(psutil.virtual_memory().available / 1e9, 2),
+        "hours": sum(hours.values()),
+        "hours_by_stage": hours,
+        "peak_memory_gb": round(peak, 2),
+        "memory_free_gb": round(free, 2),
+        "lacks": lacks_gpu(recipe.engine),
+        "fits": peak <= free and not lacks_gpu(recipe.engine),
     }
 
 
-def _there(gpu: Gpu, recipe: Recipe, flops: float, memory: Mapping[str, int]) -> dict[str, Any]:
+def _there(
+    gpu: Gpu,
+    recipe: Recipe,
+    flops: float,
+    memory: Mapping[str, int],
+    others: Mapping[str, float],
+    here: Mapping[str, Any],
+) -> dict[str, Any]:
+    """On a GPU; the stages without the language model run on its processor, taken to be as fast as this one."""
     peak, kind = gpu.peak(recipe.engine.precision)
+    counted = flops + sum(count for name, count in others.items() if name in OF_THE_LANGUAGE_MODEL)
+    rest = sum(hours for name, hours in here["hours_by_stage"].items() if name not in OF_THE_LANGUAGE_MODEL)
     need = _OVERHEAD * (sum(memory.values()) + _CUDA_CONTEXT) / 1e9
     return {
         "name": gpu.name,
         "type": kind,
         "peak_tflops": peak,
         "efficiency": GPU_EFFICIENCY,
-        "hours": flops / (peak * 1e12 * GPU_EFFICIENCY) / 3600,
+        "hours": counted / (peak * 1e12 * GPU_EFFICIENCY) / 3600 + rest,
         "peak_memory_gb": round(need, 2),
         "vram_gb": gpu.vram,
         "fits": need <= gpu.vram,

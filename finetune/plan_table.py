@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from llmrec.progress import duration
+
 _PARTS = {
     "body": "body, forward and back to the inputs",
     "lora": "LoRA",
@@ -62,7 +64,10 @@ def _print_stage(out: Console, number: int, stage: Mapping[str, Any]) -> None:
 
 def _print_cost(out: Console, plan: Mapping[str, Any]) -> None:
     here = plan["this_machine"]
-    out.print(f"in all {plan['flops'] / 1e12:,.1f} TFLOP of fine-tuning; the other stages and validation come on top")
+    times = [(name, duration(hours * 3600)) for name, hours in here["hours_by_stage"].items()]
+    out.print(f"fine-tuning takes {plan['flops'] / 1e12:,.1f} TFLOP; all stages take on this machine, at most:")
+    out.print(_table(("stage", "time"), times, right=(1,)))
+    out.print()
     rows = [
         _machine("this machine", here["product_gflops"] / 1e3, here["products"], here, here["memory_free_gb"]),
         *(_machine(gpu["name"], gpu["peak_tflops"], gpu["type"], gpu, gpu["vram_gb"]) for gpu in plan["gpus"]),
@@ -82,18 +87,11 @@ def _machine(name: str, tflops: float, kind: str, cost: Mapping[str, Any], room:
         f"{tflops:.3g}",
         kind,
         f"{cost['efficiency']:.0%}",
-        duration(cost["hours"]),
+        duration(cost["hours"] * 3600),
         f"{need:.1f}",
         f"{room:.3g}",
-        "yes" if need <= room else "no",
+        "no GPU" if cost.get("lacks") else "yes" if cost["fits"] else "no",
     )
-
-
-def duration(hours: float) -> str:
-    """Hours as people say them."""
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Table:

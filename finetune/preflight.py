@@ -23,7 +23,7 @@ from llmrec.pretrained import KIND
 from llmrec.render import Renderer
 from llmrec.vocab import ItemVocab
 
-_TEXT_DIM = 384  # of the sentence encoder, only for the size of its artifact
+TEXT_DIM = 384  # of the sentence encoder, only for the size of its artifact
 _PROMPT = 64  # tokens around the items of a prompt: role markers and phrasing
 _MARGIN = 1.2
 
@@ -131,7 +131,7 @@ def space_needed(recipe: Recipe, config: Any, items: int, users: int) -> dict[st
     shape, traffic = recipe.semantic_ids, recipe.traffic
     added = added_parameters(body_of(config), recipe.model, shape.depth, shape.size, recipe.encoder.dim).total * 4
     encoder = 4 * (items + recipe.encoder.max_len) * (recipe.encoder.dim + 1)
-    stages = encoder + 4 * items * _TEXT_DIM + 8 * traffic.passages * traffic.passage_tokens
+    stages = encoder + 4 * items * TEXT_DIM + 8 * traffic.passages * traffic.passage_tokens
     scores = 2 * 4 * (users // 2) * items
     return {"work": 11 * added + stages + scores, "out": 2 * (added + encoder)}
 

@@ -124,6 +124,12 @@ class EngineSettings(_Strict):
     attention: Literal["varlen", "flash_attention_2"] = "varlen"
 
     @property
+    def for_gpu(self) -> tuple[str, ...]:
+        """The settings that are meant for a GPU, as a recipe writes them; none where any machine will do."""
+        named = {"precision": "bfloat16", "quantize": "4bit", "attention": "flash_attention_2"}
+        return tuple(f"engine.{name}: {value}" for name, value in named.items() if getattr(self, name) == value)
+
+    @property
     def format(self) -> Products:
         """The number format that `products` means on this machine."""
         return fast_products() if self.products == "auto" else self.products

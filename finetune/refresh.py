@@ -16,12 +16,13 @@ import numpy as np
 from llmrec import datasets
 from llmrec.artifacts import check_replaceable
 from llmrec.errors import RequestError, UserError
-from llmrec.finetune.stages import Say, validation
+from llmrec.finetune.stages import validation
 from llmrec.interactions import Interactions, Split, choosing_users, leave_one_out
 from llmrec.locks import held
 from llmrec.modeldir import Parts, read_parts, write_parts
 from llmrec.neighbours import NeighbourSettings, item_counts, neighbours_of
 from llmrec.pretrained import KIND
+from llmrec.progress import Say, silent
 from llmrec.sequence import SequenceEncoder
 from llmrec.sequence_training import train_encoder
 from llmrec.trie import log_mass
@@ -60,7 +61,7 @@ def refresh(
     epochs: int = 4,
     rate: float = 0.3,
     seed: int = 0,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> Refreshed:
     """Write a model directory with everything but the language model fitted to the interactions of `data`.
 
@@ -86,6 +87,7 @@ def refresh(
 
 
 def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float, seed: int, say: Say) -> Refreshed:
+    say(f"reading {data} and {model}")
     catalog, interactions = datasets.open_data(data)
     parts = read_parts(model, catalog)
     split = leave_one_out(interactions)

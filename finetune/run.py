@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from llmrec.artifacts import fingerprint_arrays
-from llmrec.errors import Interrupted
+from llmrec.errors import Interrupted, TrainingError
 from llmrec.finetune import checkpoints, stages
 from llmrec.finetune.build import Pack, stream
 from llmrec.finetune.engine import accelerator_for, checkpoint_activations
@@ -29,6 +29,7 @@ from llmrec.finetune.validate import Validation
 from llmrec.finetune.varlen import NAME, packed_attention
 from llmrec.finetune.world import World
 from llmrec.model import RecModel
+from llmrec.progress import Counter, counted
 from llmrec.templates import names, version
 from llmrec.trie import Trie
 from llmrec.weights import BaseFiles
@@ -59,6 +60,7 @@ def fine_tune(
 
     Raises:
         Interrupted: asked to stop; a checkpoint was written.
+        TrainingError: a loss that is not finite; the checkpoints before it are left as they are.
     """
     schedule = inputs.recipe.schedule
     accelerator = accelerator or accelerator_for(inputs.recipe.engine)
@@ -73,7 +75,11 @@ def fine_tune(
             inputs.say(f"fine-tuning: {once(schedule)}")
         log = trackers.start(accelerator, inputs.recipe.model_dump(mode="json"), inputs.work)
         journal = Journal(inputs.work / "metrics.jsonl", schedule.tokens, inputs.say, log)
-        _run(_Job(inputs, model, trie, base, optimizer, state, fingerprints, journal, accelerator, vectors))
+        try:
+            _run(_Job(inputs, model, trie, base, optimizer, state, fingerprints, journal, accelerator, vectors))
+        except TrainingError as error:
+            kept = checkpoints.newest(root)
+            raise TrainingError(f"{error} ({f'{kept} is kept' if kept else 'no checkpoint yet'})") from None
     if schedule.patience and state.best_step >= 0:
         inputs.say(f"fine-tuning: the weights of step {state.best_step} are kept (ndcg@10 {state.best:.4f})")
         checkpoints.load_best(root, model, state, fingerprints)
@@ -128,7 +134,13 @@ class _Job:
             if main:
                 self.journal.losses(now, means)
 
-        return Hooks(save=save, report=report, validate=validate, keep=keep, interrupted=interrupted)
+        schedule = self.inputs.recipe.schedule
+        counter = Counter(self.inputs.say, "fine-tuning", schedule.tokens, self.state.tokens, "tokens")
+
+        def stepped(now: State) -> None:
+            counter.at(min(now.tokens, schedule.tokens))
+
+        return Hooks(save=save, report=report, stepped=stepped, validate=validate, keep=keep, interrupted=interrupted)
 
 
 def _run(job: _Job) -> None:
@@ -188,11 +200,8 @@ def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, vectors: Sequen
 
         def sample() -> Mapping[str, np.ndarray]:
             count, length = traffic.passages, traffic.passage_tokens
-
-            def told(done: int) -> None:
-                inputs.say(f"replay: {done} of {count} passages sampled from the base model")
-
-            return {"ids": sample_base(model, count, length, inputs.recipe.seed, progress=told)}
+            inputs.say(f"replay: {count} passages of {length} tokens are sampled from the base model")
+            return {"ids": sample_base(model, count, length, inputs.recipe.seed, say=inputs.say)}
 
         fingerprint = key(
             base=base.sha256,
@@ -205,5 +214,6 @@ def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, vectors: Sequen
     train_part = inputs.split.train
     histories = [train_part.of(user) for user in range(len(train_part.users))]
     if vectors is None:
-        vectors = [model.encoder.trajectory(rows) for rows in histories]
+        seen = counted(histories, "user vectors", inputs.say, "users")
+        vectors = [model.encoder.trajectory(rows) for rows in seen]
     return World(inputs.catalog, histories, vectors, traffic.window, traffic.user_share, passages)

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from llmrec.errors import TrainingError
 from llmrec.finetune.build import Pack, Users
+from llmrec.finetune.finite import ADVICE, Watch
 from llmrec.finetune.objective import Objective, Tally
 from llmrec.model import RecModel
 
@@ -113,6 +115,7 @@ class Hooks:
     Attributes:
         save: writes a checkpoint; called every `save_seconds`, when interrupted and at the end.
         report: told the means of the losses every ten steps.
+        stepped: told of every step.
         validate: NDCG of the model as it is, or None for no validation; called with the state.
         keep: notes the present weights as the best so far.
         interrupted: asks, after every step, whether to save and stop.
@@ -121,6 +124,7 @@ class Hooks:
 
     save: Callable[[State], None]
     report: Callable[[State, dict[str, float]], None]
+    stepped: Callable[[State], None] = lambda state: None
     validate: Callable[[State], float] | None = None
     keep: Callable[[State], None] | None = None
     interrupted: Callable[[], bool] = lambda: False
@@ -158,41 +162,60 @@ def train(
 
     `stream` must already stand at pack `state.packs`. The loss of a step is the mean over the targets of all its packs,
     whatever the number of packs and processes, so neither changes the trajectory.
+
+    Raises:
+        TrainingError: the first loss or gradient norm that is not finite; nothing is saved after it.
     """
     accelerator = accelerator or Accelerator(cpu=objective.model.device.type == "cpu")
     stage = schedule.stages()[state.stage]
     _only(objective.model, stage.groups)
     wrapped, prepared = accelerator.prepare(objective, optimizer)
     wrapped.train()
+    watch = Watch(accelerator.scaler is not None, accelerator.num_processes)
     window, saved = Tally(), time.monotonic()
     start, before = saved, state.seconds
     while state.tokens < stage.until and not state.stopped:
         group = list(islice(stream, schedule.accumulate * accelerator.num_processes))
         factor = schedule.factor(state.tokens)
-        window.merge(_step(wrapped, prepared, group, factor, schedule.clip, accelerator))
+        window.merge(_step(wrapped, prepared, group, factor, schedule.clip, accelerator, watch, state.step + 1))
         done, tokens = state.tokens, sum(p.tokens for p in group)
         state.step, state.packs, state.tokens = state.step + 1, state.packs + len(group), done + tokens
         state.seconds = before + time.monotonic() - start
-        if schedule.validates(done, state.tokens):
+        due = schedule.validates(done, state.tokens)
+        late = time.monotonic() - saved > hooks.save_seconds
+        asked, broken = _any((hooks.interrupted(), bool(watch.broken)), accelerator)
+        if asked or due or late or state.tokens >= stage.until:
+            watch.settle()  # what is validated or saved must be known to be sound
+        if broken or watch.broken:
+            what = watch.broken or f"step {state.step}: another process has a loss that is not finite"
+            raise TrainingError(f"{what}; training stops; {ADVICE}")
+        hooks.stepped(state)
+        if due:
             _validate(objective, state, hooks, schedule.patience)
         finished = state.tokens >= stage.until or state.stopped
         if state.step % 10 == 0 or finished:
             hooks.report(state, window.means())
             window = Tally()
-        stop = _any(hooks.interrupted(), accelerator)
-        if stop or finished or time.monotonic() - saved > hooks.save_seconds:
+        if asked or finished or late:
             hooks.save(state)
             saved = time.monotonic()
-        if stop:
+        if asked:
             break
     objective.eval()
     return state
 
 
 def _step(
-    wrapped: Any, optimizer: Any, group: Sequence[Pack], factor: float, clip: float, accelerator: Accelerator
+    wrapped: Any,
+    optimizer: Any,
+    group: Sequence[Pack],
+    factor: float,
+    clip: float,
+    accelerator: Accelerator,
+    watch: Watch,
+    step: int,
 ) -> Tally:
-    """One optimizer step over this process's share of the packs."""
+    """One optimizer step over this process's share of the packs; none where this process sees that it is broken."""
     total = max(sum(p.targets for p in group), 1)
     own = group[accelerator.process_index :: accelerator.num_processes]
     tally = Tally()
@@ -202,10 +225,16 @@ def _step(
         with nullcontext() if last else accelerator.no_sync(wrapped):
             with accelerator.autocast():
                 loss, parts = wrapped(pack)
+            if not number:
+                watch.settle()  # the device has just been waited for, and its queue is empty
             # gradients are averaged over processes: the sum over all targets comes back by their number
             accelerator.backward(loss * (accelerator.num_processes / total))
         tally.merge(parts)
-    accelerator.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+    norm = accelerator.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+    watch.losses(tally, step)
+    watch.norm(norm, tally, step)
+    if watch.broken and accelerator.num_processes == 1:  # of several, all stop together: see `train`
+        return tally
     for g in optimizer.param_groups:
         g["lr"] = g["base"] * factor
     optimizer.step()
@@ -234,12 +263,13 @@ def _only(model: RecModel, groups: Sequence[str]) -> None:
         parameter.requires_grad_(group_of(name) in groups)
 
 
-def _any(flag: bool, accelerator: Accelerator) -> bool:
-    """True in every process as soon as it is true in one."""
+def _any(flags: tuple[bool, bool], accelerator: Accelerator) -> tuple[bool, bool]:
+    """Each flag: true in every process as soon as it is true in one."""
     if accelerator.num_processes == 1:
-        return flag
-    mine = torch.tensor([float(flag)], device=accelerator.device)
-    return bool(accelerator.reduce(mine, reduction="sum").item() > 0)
+        return flags
+    mine = torch.tensor([float(flag) for flag in flags], device=accelerator.device)
+    one, other = (accelerator.reduce(mine, reduction="sum") > 0).tolist()
+    return one, other
 
 
 __all__ = ["GROUPS", "Hooks", "Schedule", "Stage", "State", "group_of", "optimizer_for", "train"]

@@ -25,6 +25,7 @@ from llmrec.finetune.tasks import TASKS
 from llmrec.finetune.text import sample_base
 from llmrec.finetune.train import fresh_model
 from llmrec.interactions import Interactions, leave_one_out
+from llmrec.progress import silent
 from llmrec.render import Rendered, Renderer
 from llmrec.vocab import ItemVocab
 from llmrec.weights import load_base
@@ -104,7 +105,7 @@ def samples(
     work: Path | None,
 ) -> Shown:
     """`show_traffic` on loaded inputs."""
-    inputs = Inputs(catalog, leave_one_out(interactions), recipe, work or Path("."), lambda line: None)
+    inputs = Inputs(catalog, leave_one_out(interactions), recipe, work or Path("."), silent)
     check_data(recipe, catalog, inputs.split)
     check_base(recipe, base.config, base.tokenizer)
     found = survey.look(inputs, base.files) if work is not None else survey.Found(None, None, None, ())

@@ -12,29 +12,38 @@ import numpy as np
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
-from llmrec import rqvae
+from llmrec import rqvae, textcache
 from llmrec.artifacts import fingerprint_bytes, read_manifest, writing
 from llmrec.catalog import Catalog
 from llmrec.embed import Embedder
 from llmrec.errors import ArtifactError
 from llmrec.finetune.recipe import Recipe
 from llmrec.interactions import Split, choosing_users
+from llmrec.progress import Say
 from llmrec.semid import SemanticIds, fit, fuse
 from llmrec.sequence import SequenceEncoder, config_dict
 from llmrec.sequence_training import next_item_ndcg, train_encoder
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What every stage starts from."""
+    """What every stage starts from.
+
+    Attributes:
+        catalog: the items.
+        split: the interactions, cut.
+        recipe: all settings.
+        work: directory of the stages.
+        say: takes lines for the person who waits.
+        texts: directory of the text vectors that are shared between runs and models; None for none.
+    """
 
     catalog: Catalog
     split: Split
     recipe: Recipe
     work: Path
     say: Say
+    texts: Path | None = None
 
 
 def key(**parts: object) -> str:
@@ -101,7 +110,7 @@ def text_vectors(inputs: Inputs, embedder: Embedder) -> np.ndarray:
 
     def make() -> Mapping[str, np.ndarray]:
         inputs.say(f"text: {len(inputs.catalog)} descriptions through {embedder.name}")
-        return {"vectors": embedder.encode([inputs.catalog.describe(row) for row in range(len(inputs.catalog))])}
+        return {"vectors": textcache.text_vectors(inputs.catalog, embedder, inputs.texts, inputs.say)}
 
     fingerprint = key(catalog=inputs.catalog.fingerprint, embedder=embedder.name)
     return stage(inputs, "text", fingerprint, make)["vectors"]
@@ -114,7 +123,8 @@ def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> 
     def make() -> Mapping[str, np.ndarray]:
         fused = fuse(text, trained.item_vectors, settings.text_dims, settings.text_weight)
         make_ids = rqvae.fit if settings.method == "rqvae" else fit
-        ids = make_ids(fused, settings.depth, settings.size, inputs.recipe.seed)
+        inputs.say(f"semantic ids: {settings.depth} levels of {settings.size} codes for {len(fused)} items")
+        ids = make_ids(fused, settings.depth, settings.size, inputs.recipe.seed, say=inputs.say)
         inputs.say(f"semantic ids: {json.dumps(ids.statistics())}")
         return {"codes": ids.codes, "book": ids.book}
 

@@ -7,13 +7,12 @@ benchmarks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from transformers import DynamicCache
 
 from llmrec.model import RecModel
+from llmrec.progress import Counter, Say, silent
 from llmrec.render import Message, Text
 from llmrec.templates import load
 
@@ -25,13 +24,13 @@ def sample_base(
     length: int,
     seed: int,
     batch: int = 32,
-    progress: Callable[[int], None] = lambda done: None,
+    say: Say = silent,
 ) -> np.ndarray:
     """int64[count, length]: passages sampled at temperature 1.
 
     By turns a batch of plain documents, of chats from their first word on, and twice of answers to everyday
     instructions: what a chat answers is decided at its first words, of which a passage has few. Batches of `batch`
-    share the weights' trip through memory: 250 tokens a second against 13 one by one.
+    share the weights' trip through memory: 250 tokens a second against 13 one by one. `say` is told how far it is.
     """
     generator = torch.Generator().manual_seed(seed)
     chat = model.renderer.chat
@@ -39,14 +38,14 @@ def sample_base(
     plain = [known.get("<|endoftext|>", known.get("<bos>", chat.stop))]  # how documents began in pre-training
     talk = [*chat.begin, *chat.opening["user"]]
     asked = everyday(model, length)
+    counter = Counter(say, "replay: sampled from the base model", count * length, unit="tokens")
     done: list[np.ndarray] = []
     with model.base_only():
         for number, start in enumerate(range(0, count, batch)):
             size = min(batch, count - start)
             fixed = ([plain], [talk], None, None)[number % 4]
             starts = fixed * size if fixed else _drawn(asked, size, generator)
-            done.append(_sample(model, torch.tensor(starts), length, generator))
-            progress(start + size)
+            done.append(_sample(model, torch.tensor(starts), length, generator, counter))
     return np.concatenate(done)
 
 
@@ -67,13 +66,17 @@ def _drawn(asked: list[list[int]], size: int, generator: torch.Generator) -> lis
     return [alike[int(i)] for i in order]
 
 
-def _sample(model: RecModel, ids: torch.Tensor, length: int, generator: torch.Generator) -> np.ndarray:
+def _sample(
+    model: RecModel, ids: torch.Tensor, length: int, generator: torch.Generator, counter: Counter
+) -> np.ndarray:
     """int64[b, length]: ids int64[b, t] and what the model goes on with."""
     cache = DynamicCache(config=model.lm.config)
     new = ids
+    counter.add(ids.numel())
     while ids.shape[1] < length:
         hidden = model.hidden(model.words(new), past_key_values=cache, use_cache=True)
         p = torch.softmax(model.word_logits(hidden[:, -1]).float(), dim=-1)
         new = torch.multinomial(p, 1, generator=generator)
         ids = torch.cat([ids, new], dim=1)
+        counter.add(new.numel())
     return ids[:, :length].numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from llmrec import datacheck, datasets
 from llmrec.artifacts import check_replaceable
@@ -18,10 +16,10 @@ from llmrec.catalog import Catalog
 from llmrec.embed import Embedder, MiniLM
 from llmrec.errors import RecipeError
 from llmrec.finetune import preflight, stages
-from llmrec.finetune.bases import locate
+from llmrec.finetune.bases import locate, obtain
 from llmrec.finetune.card import model_card
 from llmrec.finetune.crossfit import out_of_fold
-from llmrec.finetune.engine import accelerator_for, is_first_process, load_for_training
+from llmrec.finetune.engine import accelerator_for, check_gpu, is_first_process, lacks_gpu, load_for_training
 from llmrec.finetune.fusing import fit_fusions
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.run import fine_tune
@@ -34,11 +32,13 @@ from llmrec.model import RecModel
 from llmrec.neighbours import item_counts, neighbours_of
 from llmrec.numerics import whitening
 from llmrec.pretrained import KIND, Pretrained, save_pretrained
+from llmrec.progress import Say, Screen
+from llmrec.resources import home
 from llmrec.scoring import Scorer
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder
 from llmrec.trie import Trie, log_mass
-from llmrec.weights import BaseFiles, base_model
+from llmrec.weights import BaseFiles
 
 
 def run(
@@ -50,40 +50,43 @@ def run(
     tensorboard: Path | None = None,
     wandb: str | None = None,
     changes: Sequence[str] = (),
+    on_cpu: bool = False,
 ) -> None:
     """Train a model directory from prepared data. Without `resume`, earlier fine-tuning checkpoints are ignored.
 
-    `changes` are `key=value` texts that win over the recipe; `tensorboard` and `wandb` are those of `Trackers`.
+    `changes` are `key=value` texts that win over the recipe; `tensorboard` and `wandb` are those of `Trackers`;
+    `on_cpu` goes on where the recipe is for a GPU and this machine has none.
 
     Raises:
         UserError: anything wrong with data, recipe, weights or artifacts, before any training starts.
+        TrainingError: a loss that is not finite; what was saved before it is kept.
         Interrupted: asked to stop; what was done is kept.
     """
     recipe = load_recipe(recipe_path, changes)
+    check_gpu(recipe.engine, on_cpu)
     trackers = Trackers(tensorboard, wandb, Path(out_dir).resolve().name)
     trackers.check()
     check_replaceable(Path(out_dir), KIND)
-    catalog, interactions = datasets.open_data(data_dir)
-    datacheck.refuse_errors(catalog, interactions)
-    work = Path(work) if work else Path(out_dir).with_name(Path(out_dir).name + ".work")
-    found = locate(recipe.base)
-    preflight.check(recipe, catalog, leave_one_out(interactions), found.config, found.tokenizer, Path(out_dir), work)
-    console = Console(stderr=True)
-    start = time.monotonic()
-    main = is_first_process()
-
-    def say(line: str) -> None:
-        if main:
-            console.print(f"[{time.monotonic() - start:6.0f} s] {line}", highlight=False, markup=False)
-
     if recipe.embedder != MiniLM.name:
         raise RecipeError(f"no embedder '{recipe.embedder}'; there is: {MiniLM.name}")
-    name = datasets.short_name(data_dir)
-    places = Places(Path(out_dir), work, trackers, name)
-    with locked(places):
-        base = base_model(recipe.base)
-        loaded = load_for_training(base, recipe.engine)
-        build(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)
+    work = Path(work) if work else Path(out_dir).with_name(Path(out_dir).name + ".work")
+    with Screen(mute=not is_first_process()) as say:
+        if lacks := lacks_gpu(recipe.engine):
+            say(f"{lacks}: training on the processor, as asked")
+        say(f"reading {data_dir}")
+        catalog, interactions = datasets.open_data(data_dir)
+        datacheck.refuse_errors(catalog, interactions)
+        say(f"looking for {recipe.base}")
+        found = locate(recipe.base)
+        preflight.check(
+            recipe, catalog, leave_one_out(interactions), found.config, found.tokenizer, Path(out_dir), work
+        )
+        places = Places(Path(out_dir), work, trackers, datasets.short_name(data_dir), home() / "cache")
+        with locked(places):
+            base = obtain(recipe.base)
+            say(f"loading {recipe.base}")
+            loaded = load_for_training(base, recipe.engine)
+            build(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,14 @@ class Places:
         work: stages and training checkpoints.
         trackers: where metrics go beside `work`.
         data: the name or directory of the data, kept in the model.
+        texts: directory of the text vectors that are shared between runs and models; None for none.
     """
 
     out: Path
     work: Path
     trackers: Trackers = NO_TRACKERS
     data: str = ""
+    texts: Path | None = None
 
 
 @contextmanager
@@ -125,7 +130,7 @@ def build(
     loaded_base: tuple[Any, Any],
     embedder: Embedder,
     places: Places,
-    say: stages.Say,
+    say: Say,
     resume: bool = True,
 ) -> Pretrained:
     """All stages on loaded inputs; the language model and embedder are arguments so that tests bring tiny ones.
@@ -133,7 +138,7 @@ def build(
     Of several processes all fine-tune together; the other stages are made by the first one and read by the rest.
     """
     split = leave_one_out(interactions)
-    inputs = Inputs(catalog, split, recipe, places.work, say)
+    inputs = Inputs(catalog, split, recipe, places.work, say, places.texts)
     accelerator = accelerator_for(recipe.engine, say, places.trackers)
     with accelerator.main_process_first():
         text = stages.text_vectors(inputs, embedder)
@@ -146,6 +151,7 @@ def build(
     model = fresh_model(recipe, loaded_base, ids, trained)
     trie = Trie(ids.codes, ids.size, prior)
     state = fine_tune(inputs, model, trie, base, resume, places.trackers, accelerator, vectors)
+    say(f"neighbours: of {len(catalog)} items")
     neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
     window, likeness = recipe.traffic.window, recipe.profile
     scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, window, likeness=likeness, counts=counts)
@@ -164,6 +170,7 @@ def build(
     settings = {"window": window, "embedder": recipe.embedder, "data": places.data, **profile}
     result = Pretrained(model, prior, counts, neighbours, weights, settings, meta)
     if accelerator.is_main_process:
+        say(f"saving {places.out}")
         save_pretrained(places.out, result, catalog, base, model_card(result, catalog, base))
         say(f"saved {places.out}")
     accelerator.wait_for_everyone()  # a process that leaves early pulls the others down with it

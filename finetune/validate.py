@@ -9,6 +9,7 @@ from llmrec.finetune.stages import Inputs
 from llmrec.finetune.varlen import packed_attention
 from llmrec.interactions import choosing_users
 from llmrec.model import RecModel
+from llmrec.progress import counted
 from llmrec.render import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
 from llmrec.trie import Trie
@@ -27,13 +28,15 @@ class Validation:
         self.model, self.trie, self.n = model, trie, len(inputs.catalog)
         self.targets = inputs.split.valid[sample]
         self.histories = [inputs.split.history(int(u), "valid") for u in sample]
+        self.say = inputs.say
         self.window, self.domain = inputs.recipe.traffic.window, inputs.catalog.domain
 
     def __call__(self) -> float:
         """Full ranking through the project's own decoder."""
         gains = []
+        told = counted(self.histories, "validation", self.say, "users")
         with packed_attention(self.model, "sdpa"):
-            for history, target in zip(self.histories, self.targets, strict=True):
+            for history, target in zip(told, self.targets, strict=True):
                 allowed = np.ones(self.n, bool)
                 allowed[history] = False
                 (found,) = items(self.model, self.trie, [self._prompt(history)], 10, BEAM_WIDTH, [allowed])

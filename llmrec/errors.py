@@ -17,6 +17,10 @@ class RecipeError(UserError):
     """A training recipe holds an unknown key or a value outside its range."""
 
 
+class TrainingError(UserError):
+    """Training left the finite numbers; it says where, and what may help."""
+
+
 class WeightsError(UserError):
     """Base weights or a data set cannot be found, fetched or verified."""
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmrec.progress import Counter, Say, silent
 from llmrec.rank import RankedList
 
 # Where the weights of a model's parts start and are pulled to.
@@ -173,18 +174,21 @@ def fit_or_keep(
     positive: Sequence[str] = (),
     more: Mapping[str, float] | None = None,
     folds: int = 5,
+    say: Say = silent,
 ) -> tuple[Fusion, float]:
     """`fit`, kept only when it also helps on targets that it did not see; otherwise `prior` as it stands.
 
     With `more`, further weights and what they are pulled to, these are fitted beside those of `prior` where that helps
     unseen targets further, by more than the standard error of the difference (Breiman et al., 1984).
 
-    Returns the fusion and its gain over `prior` in nats a target, cross-validated over `folds`.
+    Returns the fusion and its gain over `prior` in nats a target, cross-validated over `folds`. `say` is told how far
+    it is.
     """
-    gains = _gains(parts, targets, allowed, prior, prior, positive, folds)
+    counter = Counter(say, "fusion: fitting weights", folds * (2 if more else 1) + 1, unit="fits")
+    gains = _gains(parts, targets, allowed, prior, prior, positive, folds, counter)
     chosen = dict(prior)
     if more:
-        further = _gains(parts, targets, allowed, prior, {**prior, **more}, positive, folds)
+        further = _gains(parts, targets, allowed, prior, {**prior, **more}, positive, folds, counter)
         # without them the prior itself is served where a fit does not help
         served = gains if _mean(gains) > 0 else np.zeros_like(gains)
         if _surely_above(further, served):
@@ -208,11 +212,13 @@ def _gains(
     prior: Mapping[str, float],
     positive: Sequence[str],
     folds: int,
+    counter: Counter,
 ) -> np.ndarray:
     """float64[b]: nats of each target above the weights `before`, from weights of `prior` fitted on other folds."""
     place = np.arange(len(targets)) % folds
     gains = np.zeros(len(targets))
     for fold in range(folds):
+        counter.add()
         seen, left = place != fold, place == fold
         if not seen.any() or not left.any():
             continue

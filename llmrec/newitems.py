@@ -30,6 +30,7 @@ from llmrec.model import RecModel
 from llmrec.modeldir import read_parts, write_parts
 from llmrec.neighbours import ItemKNN
 from llmrec.pretrained import KIND, read_settings
+from llmrec.progress import Say, to_stderr
 from llmrec.reading import Report, kept_notes
 from llmrec.recommend import Recommender
 from llmrec.render import Renderer
@@ -37,7 +38,7 @@ from llmrec.resources import home
 from llmrec.semid import SemanticIds
 from llmrec.sequence import SequenceEncoder, config_dict
 from llmrec.sources import check_place, load_data, save_data
-from llmrec.textcache import text_vectors
+from llmrec.textcache import text_vectors, vectors_of
 from llmrec.trie import Trie
 from llmrec.vocab import ItemVocab
 
@@ -162,7 +163,8 @@ def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
         raise RequestError("new items are known by their text alone, and this recommender has no embedder to read it")
     catalog = extended_catalog(recommender.catalog, items)
     n = len(recommender.catalog)
-    fresh = _vectors(catalog, range(n, len(catalog)), scorer.embedder)
+    new = [catalog.describe(row) for row in range(n, len(catalog))]
+    fresh = np.asarray(scorer.embedder.encode(new), np.float32)
     ids = recommender.model.vocab.ids.extend(predicted_places(recommender.model.vocab.ids, scorer.text, fresh))
     lent = lenders(scorer.text, fresh)
     model = _with_items(recommender.model, ids, grown_encoder(recommender.model.encoder, lent))
@@ -195,6 +197,7 @@ def add_to_model(
     data: str | None = None,
     embedder: Embedder | None = None,
     exact_ids: bool = False,
+    say: Say = to_stderr,
 ) -> dict[str, JSON]:
     """Write data and a model with new items; the data first, so that a model never names data that is not there.
 
@@ -206,6 +209,7 @@ def add_to_model(
         data: prepared data of the model; its own when None.
         embedder: of the texts; MiniLM when None.
         exact_ids: see `extended_catalog`.
+        say: told what takes long.
 
     Returns:
         How many items were added, how many there are, and the semantic IDs of the new ones by id.
@@ -218,7 +222,7 @@ def add_to_model(
     check_replaceable(out, KIND)
     check_place(out_data)
     with held(out, _DOING), held(out_data, _DOING, "--out-data"):
-        return _add(model, items, out, out_data, data, embedder, exact_ids)
+        return _add(model, items, out, out_data, data, embedder, exact_ids, say)
 
 
 def _add(
@@ -229,14 +233,16 @@ def _add(
     data: str | None,
     embedder: Embedder | None,
     exact_ids: bool,
+    say: Say,
 ) -> dict[str, JSON]:
     place = datasets.directory(data if data is not None else str(read_settings(model)["data"]))
     old, interactions, before = load_data(place)
     parts = read_parts(model, old)
     catalog = extended_catalog(old, items, exact_ids)
     embedder = embedder or MiniLM.load()
-    known = text_vectors(old, embedder, home() / "cache")
-    fresh = _vectors(catalog, range(len(old), len(catalog)), embedder)
+    known = text_vectors(old, embedder, home() / "cache", say)
+    new = [catalog.describe(row) for row in range(len(old), len(catalog))]
+    fresh = vectors_of(new, embedder, home() / "cache", say)
     ids = parts.ids.extend(predicted_places(parts.ids, known, fresh))
     lent = lenders(known, fresh)
     grown = replace(
@@ -253,7 +259,3 @@ def _add(
     write_parts(out, grown, catalog, datasets.short_name(out_data), event)
     paths = {catalog[row].id: [int(code) for code in ids.codes[row]] for row in range(len(old), len(catalog))}
     return {"added_items": len(items), "items": len(catalog), "semantic_ids": paths}
-
-
-def _vectors(catalog: Catalog, rows: Sequence[int] | range, embedder: Embedder) -> np.ndarray:
-    return np.asarray(embedder.encode([catalog.describe(row) for row in rows]), np.float32)

@@ -11,6 +11,7 @@ new items are placed, and embeddings begin, from there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from llmrec.errors import TrainingError
+from llmrec.progress import Say, counted, silent
 from llmrec.semid import SemanticIds, centroids, place
 
 
@@ -92,13 +95,16 @@ class RqVae(nn.Module):
         return functional.mse_loss(back, x) + loss, back, torch.stack(codes, dim=1)
 
 
-def fit(vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None) -> SemanticIds:
-    """Unique codes for float[n, d]; same seed, same codes on the same machine.
+def fit(
+    vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
+) -> SemanticIds:
+    """Unique codes for float[n, d]; same seed, same codes on the same machine. `say` is told how far it is.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
+        TrainingError: a loss that is not finite.
     """
-    return placed(vectors, quantise(vectors, depth, size, seed, config), seed)
+    return placed(vectors, quantise(vectors, depth, size, seed, config, say), seed)
 
 
 def placed(vectors: np.ndarray, found: Quantised, seed: int) -> SemanticIds:
@@ -112,8 +118,14 @@ def placed(vectors: np.ndarray, found: Quantised, seed: int) -> SemanticIds:
     return SemanticIds(codes, book_of(vectors, codes, size, seed))
 
 
-def quantise(vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None) -> Quantised:
-    """Train on float[n, d]; latent vectors and books."""
+def quantise(
+    vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
+) -> Quantised:
+    """Train on float[n, d]; latent vectors and books.
+
+    Raises:
+        TrainingError: a loss that is not finite.
+    """
     config = config or RqVaeConfig()
     x = torch.from_numpy(np.asarray(vectors, np.float32))
     x = (x - x.mean(dim=0)) / x.std().clamp(min=1e-6)
@@ -122,11 +134,13 @@ def quantise(vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVa
         model = RqVae(x.shape[1], depth, size, config)
         _start_books(model, x, seed)
         optimizer = torch.optim.Adam(model.parameters(), config.lr)
-        for _ in range(config.epochs):
-            _epoch(model, x, optimizer, config)
+        for number in counted(range(config.epochs), "semantic ids: RQ-VAE", say, "epochs"):
+            _epoch(model, x, optimizer, config, number + 1)
     with torch.no_grad():
         latent = model.encoder(x).double().numpy()
         back = model(x, config.commitment)[1]
+        if not np.isfinite(latent).all():
+            raise _left_the_numbers(config.epochs, "a weight")
         error = float(((back - x) ** 2).sum() / (x**2).sum().clamp(min=1e-12))
     return Quantised(latent, model.book.detach().double().numpy(), error)
 
@@ -167,16 +181,25 @@ def _start_books(model: RqVae, x: torch.Tensor, seed: int) -> None:
         left = left - book[torch.cdist(left, book).argmin(dim=1)]
 
 
-def _epoch(model: RqVae, x: torch.Tensor, optimizer: torch.optim.Optimizer, config: RqVaeConfig) -> None:
+def _epoch(model: RqVae, x: torch.Tensor, optimizer: torch.optim.Optimizer, config: RqVaeConfig, number: int) -> None:
     used = torch.zeros(model.book.shape[:2], dtype=torch.bool)
     for some in torch.randperm(len(x)).split(config.batch):
         loss, _, codes = model(x[some], config.commitment)
+        if not math.isfinite(loss.item()):
+            raise _left_the_numbers(number, "the loss")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         for level, code in enumerate(codes.T):
             used[level, code] = True
     _revive(model, x, used)
+
+
+def _left_the_numbers(epoch: int, what: str) -> TrainingError:
+    return TrainingError(
+        f"RQ-VAE epoch {epoch}: {what} is not finite; training stops and no semantic IDs are kept. "
+        "A lower learning rate (RqVaeConfig.lr) may help, and semantic_ids.method kmeans needs no training"
+    )
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ score moves by 5e-7. More cores are used by more processes, not by more threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,7 +161,7 @@ class Scorer:
         """int64[n]: `counts`, or what the trie's masses were made of."""
         return counts_of(self.trie.masses) if self.counts is None else self.counts
 
-    def llm(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> np.ndarray:
+    def llm(self, histories: Iterable[np.ndarray], messages: Iterable[str]) -> np.ndarray:
         """The language model's log-probability of every item; items outside the beams lie below the worst in them."""
         n = len(self.text)
         lines = []

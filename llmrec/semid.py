@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from llmrec.artifacts import fingerprint_arrays
 from llmrec.errors import DataError
 from llmrec.numerics import whitening
+from llmrec.progress import Say, counted, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +101,21 @@ def _whiten(x: np.ndarray, dims: int) -> np.ndarray:
     return np.asarray((x - x.mean(axis=0)) @ whitening(x, dims))
 
 
-def fit(vectors: np.ndarray, depth: int, size: int, seed: int) -> SemanticIds:
-    """Residual k-means over float[n, d]; same seed, same codes.
+def fit(vectors: np.ndarray, depth: int, size: int, seed: int, say: Say = silent) -> SemanticIds:
+    """Residual k-means over float[n, d]; same seed, same codes. `say` is told how far it is.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
     """
-    return SemanticIds(*place(vectors, depth, size, lambda level, left: centroids(left, size, seed + level)))
+    return SemanticIds(*place(vectors, depth, size, lambda level, left: centroids(left, size, seed + level), say))
 
 
 def place(
-    vectors: np.ndarray, depth: int, size: int, book_of: Callable[[int, np.ndarray], np.ndarray]
+    vectors: np.ndarray,
+    depth: int,
+    size: int,
+    book_of: Callable[[int, np.ndarray], np.ndarray],
+    say: Say = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Walk all items float[n, d] down together: codes int32[n, depth], unique, and the book float32[depth, size, d].
 
@@ -128,7 +133,7 @@ def place(
     for level in range(depth):
         book[level] = book_of(level, residual)
         capacity = size ** (depth - level - 1)
-        for parent in np.unique(group):
+        for parent in counted(np.unique(group), f"semantic ids: level {level + 1} of {depth}", say, "nodes"):
             members = np.flatnonzero(group == parent)
             codes[members, level] = _assign(residual[members], book[level], capacity)
         residual -= book[level][codes[:, level]]

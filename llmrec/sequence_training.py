@@ -6,6 +6,7 @@ the cost: see `softmax`. Over more than 100,000 items it is taken over a sample,
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmrec.errors import RecipeError
+from llmrec.errors import RecipeError, TrainingError
 from llmrec.interactions import Interactions
 from llmrec.numerics import whitening
+from llmrec.progress import Counter, Say, silent
 from llmrec.sequence import EncoderConfig, EncoderNet, SequenceEncoder, Towers
 from llmrec.softmax import cross_entropy, sampled_cross_entropy
 
@@ -67,7 +69,7 @@ def train_encoder(
     config: EncoderConfig,
     seed: int,
     validate: Callable[[SequenceEncoder], float] | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Say = silent,
     text: np.ndarray | None = None,
     start: SequenceEncoder | None = None,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
@@ -79,7 +81,7 @@ def train_encoder(
         config: settings.
         seed: of weights, dropout, order and samples.
         validate: value of an encoder, larger is better.
-        progress: told every validation.
+        progress: told every validation, and how far an epoch is where one takes long.
         text: float32[n_items, e], vectors of the items' texts; needed where `config.text_dims` is above 0.
         start: go on from this encoder's weights instead of random ones; its sizes must be those of `config`.
 
@@ -88,6 +90,7 @@ def train_encoder(
 
     Raises:
         RecipeError: text_dims without text vectors.
+        TrainingError: a loss or a gradient that is not finite; nothing is returned that was trained on it.
     """
     if not config.towers:
         return _train_one(train, n_items, config, seed, validate, progress, text, start)
@@ -107,7 +110,7 @@ def _train_one(
     config: EncoderConfig,
     seed: int,
     validate: Callable[[SequenceEncoder], float] | None,
-    progress: Callable[[str], None],
+    progress: Say,
     text: np.ndarray | None,
     start: SequenceEncoder | None,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
@@ -122,9 +125,10 @@ def _train_one(
     histories = [train.of(user) for user in range(len(train.users))]
     log: list[dict[str, float]] = []
     best, best_encoder, best_epoch = -np.inf, None, 0
+    counter = Counter(progress, f"encoder {config.kind}", config.epochs)
     for epoch in range(1, config.epochs + 1):
         began = time.monotonic()
-        loss = fit.epoch(_batches(windows(histories, config.max_len, rng), config.batch, n_items, rng))
+        loss = fit.epoch(_batches(windows(histories, config.max_len, rng), config.batch, n_items, rng), epoch, counter)
         log.append({"epoch": epoch, "loss": loss, "seconds": time.monotonic() - began})
         if validate is not None and epoch % config.evaluate_every == 0:
             now = fit.encoder()
@@ -198,21 +202,36 @@ class _Fit:
         weight = torch.from_numpy(counts.astype(np.float64) ** 0.75 + 1.0)
         self.draw, self.log_q = weight / weight.sum(), (weight / weight.sum()).log().float()
 
-    def epoch(self, batches: Sequence[Batch]) -> float:
-        """One pass; the mean cross-entropy in nats over all targets."""
+    def epoch(self, batches: Sequence[Batch], number: int, counter: Counter) -> float:
+        """One pass, the `number`-th; the mean cross-entropy in nats over all targets.
+
+        Raises:
+            TrainingError: a loss or a gradient that is not finite; the weights are those of the step before.
+        """
         self.net.train()
         total, count = 0.0, 0
-        for inputs, targets in batches:
+        for step, (inputs, targets) in enumerate(batches, 1):
             keep = targets != self.net.n_items
             loss = self._loss(inputs, keep, targets[keep])
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            norm = float(nn.utils.clip_grad_norm_(self.parameters, 1.0))
+            value = float(loss.detach())
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                raise self._left_the_numbers(value, norm, f"epoch {number}, step {step} of {len(batches)}")
             self.optimizer.step()
             self._average()
-            total += float(loss.detach()) * int(keep.sum())
+            total += value * int(keep.sum())
             count += int(keep.sum())
+            counter.at(number - 1 + step / len(batches), f"epoch {number} of {self.net.config.epochs} at most")
         return total / max(count, 1)
+
+    def _left_the_numbers(self, loss: float, norm: float, where: str) -> TrainingError:
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
+        return TrainingError(
+            f"encoder {self.net.config.kind}, {where}: {what}; training stops and nothing of this encoder is kept. "
+            f"A lower learning rate may help: encoder.lr is {self.net.config.lr:g}"
+        )
 
     def _loss(self, inputs: torch.Tensor, keep: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         table, n = self._table(), self.net.n_items
@@ -246,6 +265,11 @@ class _Fit:
         state = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
         if (table := self._table()) is not None:
             state["item.weight"] = table.clone()
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+            raise TrainingError(
+                f"encoder {self.net.config.kind}: a weight is not finite; training stops and nothing of this encoder "
+                f"is kept. A lower learning rate may help: encoder.lr is {self.net.config.lr:g}"
+            )
         torch._foreach_copy_([p.detach() for p in self.parameters], now)
         copy = deepcopy(self.net)  # a new one would draw random numbers, and training with validation differ
         copy.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ of Amazon Beauty such weights gave NDCG@10 .072, less than the encoder alone wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ def whole(parts: Mapping[str, np.ndarray], histories: Sequence[np.ndarray], targ
 
 
 def shortlists(
-    scorer: Scorer, histories: Sequence[np.ndarray], said: Sequence[str], targets: np.ndarray, seed: int
+    scorer: Scorer, histories: Iterable[np.ndarray], said: Iterable[str], targets: np.ndarray, seed: int
 ) -> Choices:
     """A shortlist for every request, its target in the first column."""
     rng = np.random.default_rng([seed, 13])

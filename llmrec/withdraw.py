@@ -106,5 +106,5 @@ def drift_of(model: Path, items: Sequence[Item], data: str | None = None, embedd
         raise RequestError("every one of these items is in the catalogue already")
     embedder = embedder or MiniLM.load()
     vectors = text_vectors(catalog, embedder, home() / "cache")
-    fresh = np.asarray(embedder.encode([new.describe(row) for row in range(len(new))]), np.float32)
+    fresh = text_vectors(new, embedder, home() / "cache")
     return sid_drift(vectors, fresh, parts.ids, float(shape["text_weight"]), int(shape["text_dims"]))

@@ -150,7 +150,7 @@ def test_train_and_eval_pass_their_arguments_on(
         sys.modules, "llmrec.finetune.train", SimpleNamespace(run=lambda *a, **k: asked.append((*a, k)))
     )
     monkeypatch.setitem(sys.modules, "llmrec.eval.run", SimpleNamespace(run=lambda *a: asked.append(a)))
-    given = ("--no-resume", "--wandb", "films", "--set", "a.b=1", "--set", "c=x")
+    given = ("--no-resume", "--on-cpu", "--wandb", "films", "--set", "a.b=1", "--set", "c=x")
     run("train", "ml-100k", "--recipe", "smoke", "--out", "m", *given, monkeypatch=monkeypatch, capsys=capsys)
     given = ("--out", "o", "--limit", "5", "--ablations", "3", "--beside", "b", "--baselines", "ease,bpr")
     run("eval", *given, monkeypatch=monkeypatch, capsys=capsys)
@@ -159,7 +159,14 @@ def test_train_and_eval_pass_their_arguments_on(
             "ml-100k",
             "smoke",
             Path("m"),
-            {"resume": False, "work": None, "tensorboard": None, "wandb": "films", "changes": ["a.b=1", "c=x"]},
+            {
+                "resume": False,
+                "work": None,
+                "tensorboard": None,
+                "wandb": "films",
+                "changes": ["a.b=1", "c=x"],
+                "on_cpu": True,
+            },
         ),
         ("accuracy", None, None, Path("o"), 5, None, "loo", 1, "float32", 3, Path("b"), "ease,bpr"),
     ]

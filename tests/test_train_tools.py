@@ -19,10 +19,11 @@ from llmrec.errors import ArtifactError, DataError, RecipeError, RequestError, U
 from llmrec.eval.form import check_result
 from llmrec.eval.write import publish
 from llmrec.finetune import bench, bench_sides, checkpoints, cost, gpus, plan, preflight, show, stages, survey, usual
-from llmrec.finetune.bases import KNOWN, Base, check_body, locate
+from llmrec.finetune.bases import KNOWN, Base, check_body, locate, obtain
 from llmrec.finetune.build import Document, pack, packs, round_of
+from llmrec.finetune.engine import check_gpu
 from llmrec.finetune.objective import Objective
-from llmrec.finetune.plan_table import duration, print_plan
+from llmrec.finetune.plan_table import print_plan
 from llmrec.finetune.recipe import RECIPES, load_recipe
 from llmrec.finetune.run import fingerprints_of
 from llmrec.finetune.sft import State, optimizer_for
@@ -288,7 +289,11 @@ def test_a_plan_adds_up(tmp_path, no_clock):
         assert stage["steps"] * stage["tokens_per_step"] == pytest.approx(stage["tokens"], rel=0.02)
         assert stage["flops"]["total"] == pytest.approx(sum(v for n, v in stage["flops"].items() if n != "total"))
     here = made["this_machine"]
-    assert here["hours"] == pytest.approx(made["flops"] / (1e11 * plan.CPU_EFFICIENCY["float32"]) / 3600)
+    hours = here["hours_by_stage"]
+    assert hours["fine-tuning"] == pytest.approx(made["flops"] / (1e11 * plan.CPU_EFFICIENCY["float32"]) / 3600)
+    named = {"text", "encoder", "semantic_ids", "replay", "fine-tuning", "validation", "fusion", "fusion weights"}
+    assert set(hours) == named and all(spent > 0 for spent in hours.values())
+    assert here["hours"] == pytest.approx(sum(hours.values())) and here["fits"] and here["lacks"] == ""
     assert [gpu["name"] for gpu in made["gpus"]] == list(gpus.GPUS) and all(gpu["fits"] for gpu in made["gpus"])
     assert made["code_book"]["fingerprint"] is None and made["work"]["encoder"] == survey.MISSING
     json.dumps(made)
@@ -334,6 +339,65 @@ def test_what_only_this_machine_lacks_is_a_note_in_a_plan_for_another(tmp_path, 
     assert any(note.startswith("not on this machine: engine.quantize") for note in notes)
 
 
+def test_a_stage_that_is_there_costs_nothing_and_folds_cost_as_many_encoders(tmp_path, no_clock):
+    a_work_directory(tmp_path / "w")
+    arguments = (make_catalog(), make_interactions(), toy_base(), tmp_path / "m")
+    before, after = (plan.plan(toy_recipe(), *arguments, tmp_path / work) for work in ("none", "w"))
+    hours = [made["this_machine"]["hours_by_stage"] for made in (before, after)]
+    for stage in ("text", "encoder", "semantic_ids"):
+        assert hours[0][stage] > hours[1][stage] == 0
+    assert hours[0]["fusion"] == hours[1]["fusion"] > 0
+    folded = plan.plan(changed(traffic={"folds": 4}), *arguments, tmp_path / "none")["this_machine"]["hours_by_stage"]
+    assert folded["crossfit"] == pytest.approx(3 * folded["encoder"])
+
+
+def on_gpu(monkeypatch, there):
+    monkeypatch.setattr("llmrec.finetune.engine.gpu_here", lambda: there)
+
+
+@pytest.mark.parametrize(
+    "engine", [{"precision": "bfloat16"}, {"quantize": "4bit"}, {"attention": "flash_attention_2"}]
+)
+def test_a_recipe_for_a_gpu_says_so_on_a_machine_without_one(engine, monkeypatch):
+    settings = changed(engine=engine).engine
+    ((name, value),) = engine.items()
+    on_gpu(monkeypatch, False)
+    with pytest.raises(RecipeError, match=rf"is for a GPU \(engine.{name}: {value}\), and there is none.*--on-cpu"):
+        check_gpu(settings, on_cpu=False)
+    check_gpu(settings, on_cpu=True)
+    check_gpu(toy_recipe().engine, on_cpu=False)
+    on_gpu(monkeypatch, True)
+    check_gpu(settings, on_cpu=False)
+
+
+def test_a_plan_of_a_recipe_for_a_gpu_does_not_fit_here(tmp_path, no_clock, monkeypatch):
+    on_gpu(monkeypatch, False)
+    recipe = changed(engine={"precision": "bfloat16"})
+    arguments = (recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w")
+    made = plan.plan(*arguments, gpus.gpu_named("L4", None, None))
+    assert not made["this_machine"]["fits"] and "engine.precision: bfloat16" in made["this_machine"]["lacks"]
+    assert any("--on-cpu" in note for note in made["notes"]) and made["gpus"][0]["fits"]
+    assert made["this_machine"]["products"] == "bfloat16"
+    console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
+    print_plan(made, console)
+    (line,) = [line for line in console.export_text().splitlines() if line.startswith("this machine")]
+    assert line.endswith("no GPU") or "no GPU" in line
+
+
+def test_a_base_that_cannot_be_fetched_says_what_was_tried_and_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("LLMREC_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(WeightsError) as error:
+        obtain("no/such-model")
+    said = str(error.value)
+    for words in ("'no/such-model'", "the cache of this machine", "HF_ENDPOINT", "`base`", "smollm2-135m-instruct"):
+        assert words in said
+    assert "urlopen" not in said and "\n" not in said
+    with pytest.raises(WeightsError, match="no base model 'nothing'") as error:
+        obtain("nothing")
+    assert "Tried" not in str(error.value)
+
+
 def test_gpus_by_name_and_by_number():
     assert gpus.gpu_named("rtx 4090", None, None)[0].vram == 24
     (own,) = gpus.gpu_named(None, 100.0, 12.0)
@@ -346,7 +410,6 @@ def test_gpus_by_name_and_by_number():
     ):
         with pytest.raises(RequestError, match=words):
             gpus.gpu_named(*given)
-    assert (duration(0.001), duration(0.5), duration(7.25)) == ("4 s", "30 min", "7.2 h")
 
 
 def test_a_base_that_is_nowhere_is_described_where_it_is_known(monkeypatch, tmp_path):
@@ -551,6 +614,10 @@ def command(words, monkeypatch, capsys):
         ("data show-traffic --task replay -n 0", "-n is 0"),
         ("data show-traffic --task replay --work /no/such", "'/no/such'"),
         ("train ml-100k --recipe smoke --out m --gpu L4", "belong to --dry-run"),
+        (
+            "train /no/such --recipe gpu-qwen3 --out m",
+            "is for a GPU (engine.precision: bfloat16), and there is none here",
+        ),
         ("train ml-100k --recipe smoke --out m --dry-run --gpu K80", "no GPU 'K80'"),
         ("train ml-100k --recipe smoke --out m --dry-run --tflops 3", "go together"),
         ("bench --train --model m", "--model belongs to decoding"),
