@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec.errors import RequestError
+from llmrec.inner import inner
 
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
@@ -22,7 +23,8 @@ Mask = npt.NDArray[np.bool_]
 class Ranker(Protocol):
     """Anything that orders the catalogue for a user; the hybrid and every baseline obey it.
 
-    The result is deterministic and the same for a user alone as for the user in a batch.
+    The result is deterministic and the same for a user alone as for the user in a batch. On another kind of processor
+    scores may differ in their last bits, and items of nearly equal scores may change places.
     """
 
     @property
@@ -167,6 +169,5 @@ def _mmr(scores: Scores, vectors: Scores, k: int, weight: float) -> Rows:
         worth = (1.0 - weight) * relevance - (weight * nearest if picks else 0.0)
         worth[picks] = -np.inf
         picks.append(int(np.argmax(worth)))
-        # einsum, not @: its sums do not depend on how many threads the BLAS has.
-        nearest = np.maximum(nearest, np.einsum("nd,d->n", vectors, vectors[picks[-1]]))
+        nearest = np.maximum(nearest, inner(vectors[picks[-1]][None], vectors)[0])
     return np.asarray(picks, dtype=np.int64)

@@ -18,6 +18,7 @@ import torch
 from llmrec import bounded, decode
 from llmrec.embed import Embedder
 from llmrec.fusion import Fusion, Listed, familiarity, leaning, log_softmax, spread
+from llmrec.inner import inner
 from llmrec.model import RecModel
 from llmrec.neighbours import ItemKNN
 from llmrec.rank import Mask, top_k
@@ -203,7 +204,9 @@ class Scorer:
         out = np.zeros((len(messages), len(self.text)), np.float32)
         said = [i for i, message in enumerate(messages) if message]
         if said and self.embedder is not None:
-            found = self.embedder.encode([messages[i] for i in said]) @ self.text.T
+            with fixed_threads(self.threads):  # a search asks for words alone
+                vectors = self.embedder.encode([messages[i] for i in said])
+            found = inner(vectors, self.text)
             out[said] = np.maximum(found, np.quantile(found, UNLIKE, axis=1, keepdims=True))
         return log_softmax(out, TEXT_TEMPERATURE)
 
