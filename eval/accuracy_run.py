@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from llmrec import ease
 from llmrec.catalog import Catalog
-from llmrec.ease import LIMIT as EASE_LIMIT
 from llmrec.errors import RequestError
 from llmrec.eval import baselines_factors
 from llmrec.eval.accuracy import MAIN, AccuracyTable, Measured, measure, tabulate
@@ -124,13 +124,22 @@ def _baselines(
         tune_recent_popularity(split, n, seed=seed, log=log)[0],
         tune_text_lookup(split, subject.text, seed=seed, log=log)[0],
         tune_item_knn(split, n, seed=seed, log=log)[0],
-        *([tune_ease(split, n, seed=seed, log=log)[0]] if n <= EASE_LIMIT else []),
     ]
-    skipped = {} if baselines_factors.installed() else dict.fromkeys(("als", "bpr"), baselines_factors.ABSENT)
-    if not skipped:
+    skipped: dict[str, str] = {}
+    if why := ease.lacking(n):
+        skipped["ease"] = f"not measured: {why}"
+    else:
+        rows.append(tune_ease(split, n, seed=seed, log=log)[0])
+    if baselines_factors.installed():
         rows += [tune_als(split, n, seed=seed, log=log)[0], tune_bpr(split, n, seed=seed, log=log)[0]]
+    else:
+        skipped |= dict.fromkeys(("als", "bpr"), baselines_factors.ABSENT)
     rows += _encoders(subject, seed, log, work, console)
-    return rows, skipped if subject.recommender else skipped | dict.fromkeys(OURS, subject.missing)
+    if not subject.recommender:
+        skipped |= dict.fromkeys(OURS, subject.missing)
+    for name, reason in skipped.items():
+        console.print(f"{name}: {reason}", highlight=False, markup=False)
+    return rows, skipped
 
 
 def _ours(
