@@ -93,7 +93,7 @@ class RqVae(nn.Module):
 
 
 def fit(vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None) -> SemanticIds:
-    """Unique codes for float[n, d]; same seed, same codes on the same machine.
+    """Unique codes for float[n, d]; same seed, same codes on the same kind of machine.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.

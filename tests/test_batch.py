@@ -147,6 +147,7 @@ def test_similar_items_are_alike(ranked):
     assert {row["source"] for row in rows} <= {"encoder", "neighbours", "profile"}
 
 
+@pytest.mark.kernels
 def test_the_same_bytes_whatever_the_form_and_the_parts(model, runner, tmp_path):
     requests = many(30)
     rank(model, runner, lines(tmp_path / "in.jsonl", requests), tmp_path / "whole.parquet")
@@ -167,6 +168,7 @@ def test_rows_of_the_output_are_grouped_alike_however_they_were_ranked(model, ru
     assert [sizes.row_group(g).num_rows for g in range(sizes.num_row_groups)][:-1] == [50] * (sizes.num_row_groups - 1)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("form", [lines, parquet])
 def test_shards_one_after_the_other_are_the_whole(model, runner, tmp_path, form):
     source = form(tmp_path / ("in.jsonl" if form is lines else "in.parquet"), many(23))
@@ -420,6 +422,7 @@ def test_on_the_command_line_an_error_is_one_line_and_digits_are_plain(model, tm
     assert isinstance(digits.exception, RequestError) and "i/n" in str(digits.exception)
 
 
+@pytest.mark.kernels
 def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tmp_path):
     if fast_products() != "bfloat16" or not can_pack():
         pytest.skip("this processor does not multiply bfloat16 matrices")

@@ -141,6 +141,7 @@ def test_beams_refuse_what_cannot_be(width, k, size):
         bounded.beams(bounded.Reading(model, trie, prompt_of(model)), width, k, np.ones(size, bool))
 
 
+@pytest.mark.kernels
 @pytest.mark.skipif(not can_pack(), reason="without oneDNN's products the last bits depend on what shares a pass")
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(SIZES)), st.data())
