@@ -193,7 +193,7 @@ class SequenceEncoder:
 
     def scores(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """float32[b, n]: unnormalised log-probabilities of every item as the next one, the same in any batch."""
-        return inner(self.encode(histories), self.item_vectors) + self.bias
+        return np.asarray(inner(self.encode(histories), self.item_vectors) + self.bias)
 
     def state(self) -> dict[str, np.ndarray]:
         """Named float32 arrays for safetensors."""
