@@ -1,7 +1,7 @@
 """Rankers that a recommender has to beat: popularity, item neighbours, text similarity, the bare encoder.
 
 All obey `llmrec.rank.Ranker` and are fitted on the train part alone; none of them removes seen items. For
-one user and for a batch, and with one thread or many, they give the same bytes.
+one user and for a batch, and with one thread or many, they give the same bytes on one kind of machine.
 """
 
 import math
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec.errors import RequestError
+from llmrec.inner import inner
 from llmrec.interactions import Interactions
 from llmrec.neighbours import ItemKNN, item_counts
 from llmrec.rank import Mask, Rows, Scores, top_k
@@ -80,9 +81,8 @@ class TextLookup:
         scores = np.zeros((len(histories), len(self.vectors)), dtype=np.float32)
         for line, history in zip(scores, histories, strict=True):
             if len(history):
-                query = unit(self.vectors[history[-self.recent :]].mean(axis=0, keepdims=True))[0]
-                # einsum and one user at a time: a BLAS product's bytes depend on batch size and threads.
-                np.einsum("nd,d->n", self.vectors, query, out=line)
+                query = unit(self.vectors[history[-self.recent :]].mean(axis=0, keepdims=True))
+                line[:] = inner(query, self.vectors)[0]
         return scores
 
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from llmrec.errors import RequestError
 from llmrec.eval.baselines_tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
+from llmrec.inner import inner
 from llmrec.interactions import Interactions, Split
 from llmrec.neighbours import item_counts
 from llmrec.progress import Say, silent
@@ -80,7 +81,7 @@ class ALS:
         items = np.asarray(self._model.item_factors)
         with threadpool_limits(1, "blas"):
             users = self._model.recalculate_user(np.arange(len(histories)), once(histories, len(items)))
-        return products(users, items)
+        return inner(users, items)
 
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """See `llmrec.rank.Ranker.rank`."""
@@ -129,7 +130,7 @@ class BPR:
     def scores(self, histories: Sequence[Rows]) -> Scores:
         """Inner products with the whole catalogue plus biases: float32[b, n]; biases alone for an empty history."""
         users = [self._user(np.unique(np.asarray(history, np.int64))) for history in histories]
-        return products(np.stack(users) if users else np.zeros((0, self._items.shape[1]), np.float32), self._items)
+        return inner(np.stack(users) if users else np.zeros((0, self._items.shape[1]), np.float32), self._items)
 
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """See `llmrec.rank.Ranker.rank`."""
@@ -170,14 +171,6 @@ def once(histories: Sequence[Rows], n_items: int) -> sparse.csr_matrix:
     ends = np.concatenate([[0], np.cumsum([len(one) for one in rows])]).astype(np.int32)
     indices = np.concatenate([np.zeros(0, np.int64), *rows]).astype(np.int32)
     return sparse.csr_matrix((np.ones(len(indices), np.float32), indices, ends), (len(rows), n_items))
-
-
-def products(users: Scores, items: Scores) -> Scores:
-    """Inner products float32[b, n], one user at a time: a BLAS product's bytes depend on batch size and threads."""
-    scores = np.zeros((len(users), len(items)), np.float32)
-    for line, user in zip(scores, users, strict=True):
-        np.einsum("nd,d->n", items, user, out=line)
-    return scores
 
 
 def tune_als(

@@ -20,6 +20,7 @@ from llmrec.errors import DataError
 from llmrec.eval.lists import target_users
 from llmrec.eval.metrics import bootstrap_ci, per_user, ranks_of
 from llmrec.eval.requests import ask, progress_bar, remembering
+from llmrec.inner import inner
 from llmrec.interactions import Split, leave_one_out
 from llmrec.neighbours import item_counts
 from llmrec.rank import Rows, Scores, top_k
@@ -153,7 +154,10 @@ def _answers(recommender: Recommender, common: Scores, case: Case, kind: str, fi
     if embedder is None:
         raise DataError("this model reads no words: there is no embedder to look texts up with")
     out = {}
-    for name, scores in ((LOOKUP, embedder.encode([sentence]) @ recommender.scorer.text.T), (POPULAR, common[None])):
+    for name, scores in (
+        (LOOKUP, inner(embedder.encode([sentence]), recommender.scorer.text)),
+        (POPULAR, common[None]),
+    ):
         rows, values = top_k(scores, K + 1, free)
         out[name] = Answer(rows[0], values[0])
     candidates = tuple(int(row) for row in np.flatnonzero(free)) if filtered else None

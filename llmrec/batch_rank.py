@@ -22,6 +22,7 @@ from llmrec.batch_input import Row
 from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
 from llmrec.fusion import FusedList, leaning
+from llmrec.inner import inner
 from llmrec.interactions import Interactions
 from llmrec.numerics import log_softmax
 from llmrec.rank import top_k
@@ -159,7 +160,7 @@ def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
     """
     vectors = scorer.model.encoder.item_vectors
     norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
-    cosine = np.einsum("nd,d->n", vectors, vectors[row]) / (norms * norms[row])
+    cosine = inner(vectors[row : row + 1], vectors)[0] / (norms * norms[row])
     history = [np.array([row], np.int64)]
     parts = {
         "encoder": log_softmax(cosine[None], TEXT_TEMPERATURE),

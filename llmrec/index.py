@@ -8,14 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from llmrec.errors import DataError, RequestError
+from llmrec.inner import inner
 
 Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
-# every product has this many query rows, padded with zeros: the bits of a score then do not depend on the
-# batch
-_BLOCK = 32
 _SPARE = 4  # the inverted file is asked for this many times k before rescoring
 _NARROW = 0.05  # a filter that leaves less than this share is searched exactly: lists would be nearly empty
 
@@ -47,12 +45,7 @@ class ItemIndex:
 
     def scores(self, queries: Vectors) -> Vectors:
         """Return float32[b, n] inner products of float32[b, d] with every item."""
-        queries = self._checked(queries)
-        result = np.empty((len(queries), len(self)), np.float32)
-        for start in range(0, len(queries), _BLOCK):
-            block = queries[start : start + _BLOCK]
-            result[start : start + _BLOCK] = self._block(block)
-        return result
+        return inner(self._checked(queries), self._vectors)
 
     def search(self, queries: Vectors, k: int, allowed: Mask | None = None) -> tuple[Rows, Vectors]:
         """Return the k best rows and scores per query, best first, ties by row.
@@ -71,15 +64,13 @@ class ItemIndex:
         masks = self._masks(allowed, len(queries))
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
-        for start in range(0, len(queries), _BLOCK):
-            block = queries[start : start + _BLOCK]
-            exact = self._block(block) if self._lists is None else None
-            for place in range(len(block)):
-                mask = None if masks is None else masks[start + place]
-                line = exact[place] if exact is not None else self._near(block[place], k, mask)
-                found = _best(line, k, mask)
-                rows[start + place, : len(found)] = found
-                scores[start + place, : len(found)] = line[found]
+        for place in range(len(queries)):
+            mask = None if masks is None else masks[place]
+            query = queries[place : place + 1]
+            line = inner(query, self._vectors)[0] if self._lists is None else self._near(query, k, mask)
+            found = _best(line, k, mask)
+            rows[place, : len(found)] = found
+            scores[place, : len(found)] = line[found]
         return rows, scores
 
     def _checked(self, queries: Vectors) -> Vectors:
@@ -94,14 +85,8 @@ class ItemIndex:
             raise RequestError(f"allowed has shape {allowed.shape}; give ({len(self)},) or ({b}, {len(self)})")
         return np.broadcast_to(allowed.astype(bool, copy=False), (b, len(self)))
 
-    def _block(self, block: Vectors) -> Vectors:
-        padded = np.zeros((_BLOCK, self.dim), np.float32)
-        padded[: len(block)] = block
-        product: Vectors = padded @ self._vectors.T
-        return product[: len(block)]
-
     def _near(self, query: Vectors, k: int, mask: Mask | None) -> Vectors:
-        """Return float32[n] scores: exact for the candidates of the inverted file, -inf elsewhere."""
+        """Return float32[n] scores of float32[1, d]: exact for the inverted file's candidates, -inf elsewhere."""
         n = len(self)
         share = n if mask is None else int(mask.sum())
         wanted = min(share, _SPARE * k)
@@ -111,7 +96,7 @@ class ItemIndex:
             found = self._candidates(query, wanted, mask)
             if len(found) >= min(k, share):
                 candidates = found
-        line[candidates] = np.einsum("nd,d->n", self._vectors[candidates], query)
+        line[candidates] = inner(query, self._vectors[candidates])[0]
         return line
 
     def _candidates(self, query: Vectors, wanted: int, mask: Mask | None) -> Rows:
@@ -119,7 +104,7 @@ class ItemIndex:
         options = faiss.SearchParametersIVF(nprobe=self._lists.nprobe)
         if mask is not None:
             options.sel = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        _, found = self._lists.search(query[None], wanted, params=options)
+        _, found = self._lists.search(query, wanted, params=options)
         rows: Rows = found[0][found[0] >= 0].astype(np.int64)
         return rows
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec.artifacts import JSON, read_manifest, writing
 from llmrec.errors import ArtifactError, DataError, RequestError
+from llmrec.inner import inner
 
 KIND = "item-index"
 _CHUNK = 2**17  # vectors handled at a time
@@ -181,7 +182,7 @@ class DiskIndex:
         for line, query in enumerate(queries):
             near = np.concatenate([one[line] for one in found])
             near = np.sort(near[(near >= 0) & (near < self.n)])
-            exact = np.einsum("nd,d->n", self._vectors[near], query)
+            exact = inner(query[None], self._vectors[near])[0]
             order = np.argsort(-exact, kind="stable")[:k]
             rows[line, : len(order)], scores[line, : len(order)] = near[order], exact[order]
         return rows, scores

@@ -8,6 +8,7 @@ import numpy as np
 
 from llmrec.catalog import Catalog
 from llmrec.filters import Filters
+from llmrec.inner import inner
 from llmrec.kinds import number_words
 
 
@@ -86,4 +87,4 @@ def listing(catalog: Catalog, rows: Sequence[int]) -> str:
 
 def _cosine(many: np.ndarray, one: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(many, axis=1) * max(float(np.linalg.norm(one)), 1e-9)
-    return np.asarray(many @ one / np.maximum(norms, 1e-9))
+    return np.asarray(inner(one[None], many)[0] / np.maximum(norms, 1e-9))

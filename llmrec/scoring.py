@@ -20,6 +20,7 @@ from llmrec.candidates import score
 from llmrec.decode import BEAM_WIDTH, beam_search, items
 from llmrec.embed import Embedder
 from llmrec.fusion import FusedList, Fusion, familiarity, leaning, spread
+from llmrec.inner import inner
 from llmrec.model import RecModel
 from llmrec.neighbours import ItemKNN
 from llmrec.numerics import log_softmax
@@ -206,7 +207,9 @@ class Scorer:
         out = np.zeros((len(messages), len(self.text)), np.float32)
         said = [i for i, message in enumerate(messages) if message]
         if said and self.embedder is not None:
-            found = self.embedder.encode([messages[i] for i in said]) @ self.text.T
+            with fixed_threads(self.threads):  # a search asks for words alone
+                vectors = self.embedder.encode([messages[i] for i in said])
+            found = inner(vectors, self.text)
             out[said] = np.maximum(found, np.quantile(found, UNLIKE, axis=1, keepdims=True))
         return log_softmax(out, TEXT_TEMPERATURE)
 

@@ -20,6 +20,7 @@ from llmrec.bsarec import FrequencyFilter
 from llmrec.encoder_config import KINDS, EncoderConfig, Kind, Tower, config_dict
 from llmrec.errors import DataError
 from llmrec.hstu import HSTUBlock
+from llmrec.inner import inner
 
 __all__ = ["KINDS", "EncoderConfig", "EncoderNet", "Kind", "SequenceEncoder", "Tower", "config_dict", "network"]
 
@@ -192,11 +193,7 @@ class SequenceEncoder:
 
     def scores(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """float32[b, n]: unnormalised log-probabilities of every item as the next one, the same in any batch."""
-        items, users = self.item_vectors.T, self.encode(histories)
-        out = np.empty((len(users), items.shape[1]), np.float32)
-        for i in range(len(users)):  # one product a history, as in `encode`
-            out[i] = users[i : i + 1] @ items + self.bias
-        return out
+        return np.asarray(inner(self.encode(histories), self.item_vectors) + self.bias)
 
     def state(self) -> dict[str, np.ndarray]:
         """Named float32 arrays for safetensors."""

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from llmrec.inner import inner
 from llmrec.numerics import log_softmax
 from llmrec.rank import Rows, Scores
 
@@ -69,7 +70,7 @@ class TextProfile:
     def log_probability(self, histories: Sequence[Rows]) -> Scores:
         """float32[b, n]; an empty history is even."""
         queries = np.stack([self._query(history) for history in histories]) if len(histories) else self.vectors[:0]
-        return log_softmax(queries.astype(np.float32) @ self.vectors.T, self.settings.temperature)
+        return log_softmax(inner(queries.astype(np.float32), self.vectors), self.settings.temperature)
 
     def _query(self, history: Rows) -> np.ndarray:
         recent = np.asarray(history, np.int64)[-self.settings.last :]

@@ -11,7 +11,7 @@ from llmrec.errors import RequestError
 from llmrec.eval import baselines_factors
 from llmrec.eval.baselines import EncoderRanker, ItemKNN
 from llmrec.eval.baselines_encoders import trained, tune_encoder
-from llmrec.eval.baselines_factors import ALS, BPR, products, taken, tune_als, tune_bpr
+from llmrec.eval.baselines_factors import ALS, BPR, taken, tune_als, tune_bpr
 from llmrec.eval.baselines_tuning import TuningLog, Validation, search, tune_item_knn
 from llmrec.interactions import leave_one_out
 from llmrec.sequence import EncoderConfig
@@ -119,12 +119,6 @@ def test_a_damaged_encoder_is_trained_again(tmp_path):
     again = trained(SPLIT, 12, TINY, 0, check, tmp_path, said.append)
     assert any("trained again" in line for line in said)
     assert all((a == again.state()[name]).all() for name, a in first.state().items())
-
-
-def test_products_are_inner_products():
-    rng = np.random.default_rng(0)
-    users, items = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(7, 4)).astype(np.float32)
-    np.testing.assert_allclose(products(users, items), users @ items.T, rtol=1e-5)
 
 
 def test_taken_counts_an_item_once():
