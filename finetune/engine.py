@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, get_int_from_env
 
-from llmrec.errors import RecipeError
+from llmrec.errors import RecipeError, RequestError
 from llmrec.finetune.recipe import EngineSettings
 from llmrec.finetune.trackers import NO_TRACKERS, Trackers
+from llmrec.packed import wanted_products
 from llmrec.progress import Say, silent
 from llmrec.weights import BaseFiles, load_base
 
@@ -21,7 +22,8 @@ def check_engine(engine: EngineSettings) -> None:
     """Refuse settings that this machine cannot carry out, before any work.
 
     Raises:
-        RecipeError: 4-bit weights without bitsandbytes or a GPU, FlashAttention without its package or a GPU.
+        RecipeError: 4-bit weights without bitsandbytes or a GPU, FlashAttention without its package or a GPU, products
+            in a format that the processor does not multiply.
     """
     gpu = torch.cuda.is_available()
     if engine.quantize == "4bit" and not (gpu and find_spec("bitsandbytes")):
@@ -30,6 +32,11 @@ def check_engine(engine: EngineSettings) -> None:
     if engine.attention == "flash_attention_2" and not (gpu and find_spec("flash_attn")):
         lacks = "a CUDA device" if not gpu else "the package flash-attn"
         raise RecipeError(f"engine.attention is flash_attention_2, which needs {lacks}; varlen runs everywhere")
+    if not gpu_here():
+        try:
+            wanted_products(engine.products)
+        except RequestError as error:
+            raise RecipeError(f"engine.products is {engine.products}: {error}") from None
 
 
 def gpu_here() -> bool:

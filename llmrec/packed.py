@@ -29,6 +29,7 @@ from llmrec.errors import RequestError
 Products = Literal["float32", "bfloat16"]  # number format of products with frozen matrices
 
 _ROWS = 256  # the number of rows that oneDNN is told to expect: this layout was the fastest for 1 to 1024 rows alike
+_REFUSED = "this processor does not multiply bfloat16 matrices; use float32, or auto for what it can"
 _EVERY = 4093  # of a weight's entries one in so many is looked at to tell whether it has changed
 
 
@@ -68,14 +69,16 @@ _LOCK = threading.Lock()
 
 
 def fast_products() -> Products:
-    """The faster number format for matrix products here, by what the processor says of itself.
+    """The faster number format for matrix products here, by what the processor says of itself and by trying it.
 
     With bfloat16 instructions (AVX512-BF16, AMX) 434 against 184 GFLOP/s on two cores; without them bfloat16 is eight
-    times slower than float32. Not measured: a busy moment must not decide what comes out.
+    times slower than float32. Not measured: a busy moment must not decide what comes out. The trial is for what the
+    processor cannot know: a build of torch, or a person (`ONEDNN_MAX_CPU_ISA`), may keep oneDNN from its instructions.
     """
     ask = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 and later
     has: dict[str, object] = ask()
-    return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
+    said = has.get("avx512_bf16") or has.get("amx_bf16")
+    return "bfloat16" if said and can_pack("bfloat16") else "float32"
 
 
 def wanted_products(name: str) -> Products:
@@ -90,8 +93,8 @@ def wanted_products(name: str) -> Products:
         return "float32"
     if name != "bfloat16":
         raise RequestError(f"no products in '{name}'; there are: float32, bfloat16, auto")
-    if fast_products() != "bfloat16" or not can_pack():
-        raise RequestError("this processor does not multiply bfloat16 matrices; use float32, or auto for what it can")
+    if fast_products() != "bfloat16":
+        raise RequestError(_REFUSED)
     return "bfloat16"
 
 
@@ -102,6 +105,9 @@ def packed_body(lm: Any, body: LeanBody, products: Products = "float32") -> Lean
         lm: the causal language model whose layers `body` holds.
         body: as `body.lean_body` makes it.
         products: number format of the products; a body that cannot be packed keeps its own.
+
+    Raises:
+        RequestError: this processor does not multiply in that format.
     """
     # the scale of the norm before a matrix is a scale of its columns: one pass less
     scales = [s for y in body.layers for s in (y.before_attention.scale, None, y.before_mlp.scale, None)]
@@ -134,12 +140,18 @@ def _known(
     scales: Sequence[torch.Tensor | None],
     products: Products = "float32",
 ) -> tuple[Packed, ...] | None:
-    """The packed form of an owner's matrices, made where it is missing or stale; None where they cannot be packed."""
+    """The packed form of an owner's matrices, made where it is missing or stale; None where they cannot be packed.
+
+    Raises:
+        RequestError: they could be packed, but not in this number format.
+    """
     dense = [p for p in projections if isinstance(p, Dense) and _plain(p)]
     if len(dense) < len(projections) or not can_pack():
         with _LOCK:
             _KNOWN.pop(owner, None)
         return None
+    if not can_pack(products):
+        raise RequestError(_REFUSED)
     sample = _sample(dense, scales)
     with _LOCK:
         of_owner = _KNOWN.setdefault(owner, {})
@@ -177,13 +189,17 @@ def pack(dense: Dense, scale: torch.Tensor | None = None, products: Products = "
 
 
 @cache
-def can_pack() -> bool:
-    """Whether this build of torch has the kernels, tried once on a small matrix: they are not a public interface."""
+def can_pack(products: Products = "float32") -> bool:
+    """Whether weights can be packed and multiplied in this number format here, tried once on a small matrix.
+
+    The kernels are no public interface of torch, and oneDNN has them for some processors only: nothing that a library
+    says of itself is as good as trying.
+    """
     if not torch.backends.mkldnn.is_available():
         return False
     weight, x = torch.arange(96.0).reshape(8, 12) / 96, torch.arange(24.0).reshape(2, 12) / 24
     try:
-        (y,) = pack(Dense((weight,), (None,)))(x)
+        (y,) = pack(Dense((weight,), (None,)), products=products)(x)
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
-    return bool(torch.allclose(y, x @ weight.T, atol=1e-5))
+    return bool(torch.allclose(y, x @ weight.T, atol=1e-5 if products == "float32" else 0.05))

@@ -30,6 +30,7 @@ def test_products_with_and_without_bias_are_those_of_the_plain_matrices():
         assert [y.shape for y in pack(dense)(x[:0])] == [(0, 5), (0, 3)]
 
 
+@pytest.mark.kernels
 @needs_kernels
 def test_products_in_bfloat16_are_those_of_the_plain_matrices_but_for_rounding():
     torch.manual_seed(0)
@@ -43,6 +44,7 @@ def test_products_in_bfloat16_are_those_of_the_plain_matrices_but_for_rounding()
             torch.testing.assert_close(found, expected, atol=0.15, rtol=0.02)
 
 
+@pytest.mark.kernels
 @needs_kernels
 def test_a_row_has_the_same_bits_beside_any_neighbours_and_on_any_number_of_threads():
     torch.manual_seed(0)
@@ -80,7 +82,7 @@ def test_merged_weights_are_packed_once_and_again_after_they_changed():
 
 
 def test_without_the_kernels_the_plain_matrices_are_used(monkeypatch):
-    monkeypatch.setattr(packed, "can_pack", lambda: False)
+    monkeypatch.setattr(packed, "can_pack", lambda *products: False)
     model = make_bundle(LEAN["llama"], merge=True)
     assert all(isinstance(p, Dense) for p in body_of(model.lm).projections())
 
@@ -93,12 +95,13 @@ def test_the_packed_word_head_gives_the_models_own_logits():
         torch.testing.assert_close(found, model.word_logits(hidden), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.kernels
 def test_a_number_format_is_taken_by_name_or_refused(monkeypatch):
     assert wanted_products("float32") == "float32"
     for fast in ("float32", "bfloat16"):
         monkeypatch.setattr(packed, "fast_products", lambda fast=fast: fast)
         assert wanted_products("auto") == fast
-    assert wanted_products("bfloat16") == "bfloat16" or not can_pack()
+    assert wanted_products("bfloat16") == "bfloat16"
     monkeypatch.setattr(packed, "fast_products", lambda: "float32")
     with pytest.raises(RequestError, match="does not multiply bfloat16"):
         wanted_products("bfloat16")
@@ -106,6 +109,31 @@ def test_a_number_format_is_taken_by_name_or_refused(monkeypatch):
         wanted_products("int4")
 
 
+@needs_kernels
+def test_what_the_processor_says_is_tried_before_it_is_believed(monkeypatch):
+    """As where `ONEDNN_MAX_CPU_ISA` keeps oneDNN from instructions that the processor has."""
+    original = packed.pack
+
+    def refused(dense, scale=None, products="float32"):
+        if products == "bfloat16":
+            raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support")
+        return original(dense, scale, products)
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(packed, "pack", refused)
+    model = make_bundle(LEAN["llama"], merge=True)
+    can_pack.cache_clear()
+    try:
+        assert can_pack() and not can_pack("bfloat16")
+        assert fast_products() == wanted_products("auto") == "float32"
+        for ask in (lambda: wanted_products("bfloat16"), lambda: body_of(model.lm, "bfloat16")):
+            with pytest.raises(RequestError, match="does not multiply bfloat16"):
+                ask()
+    finally:
+        can_pack.cache_clear()
+
+
+@pytest.mark.kernels
 @needs_kernels
 def test_both_formats_are_kept_and_neither_outlives_its_weights():
     if fast_products() != "bfloat16":
