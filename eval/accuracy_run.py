@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from llmrec import ease
 from llmrec.catalog import Catalog
-from llmrec.ease import LIMIT as EASE_LIMIT
 from llmrec.errors import RequestError
 from llmrec.eval import baselines_factors
 from llmrec.eval.accuracy import MAIN, AccuracyTable, Measured, measure, tabulate
@@ -168,7 +168,10 @@ def _baselines(
     if not names:
         raise RequestError(f"--baselines none leaves nothing to measure: {subject.missing}")
     _announce(say, names, own, users)
-    if wanted is not None:
+    if wanted is None:
+        for name, why in skipped.items():
+            say(f"{name}: {why}")
+    else:
         skipped = {name: "not asked for" for name in BASELINES if name not in names}
     skipped |= {} if subject.recommender else dict.fromkeys(OURS, subject.missing)
     return [makers[name]() for name in names], skipped
@@ -197,8 +200,8 @@ def chosen_baselines(words: str | None) -> tuple[str, ...] | None:
 def _lacking(n_items: int) -> dict[str, str]:
     """Baselines that cannot be had here, and why."""
     found = {} if baselines_factors.installed() else dict.fromkeys(("als", "bpr"), baselines_factors.ABSENT)
-    if n_items > EASE_LIMIT:
-        found["ease"] = f"a matrix of {n_items} x {n_items} items is too large; up to {EASE_LIMIT:,} it is computed"
+    if why := ease.lacking(n_items):
+        found["ease"] = f"not measured: {why}"
     return found
 
 

@@ -164,6 +164,7 @@ def _check(inputs: Inputs, base: Base, out: Path, elsewhere: bool) -> list[str]:
     recipe, notes = inputs.recipe, []
     try:
         check_engine(recipe.engine)
+        preflight.check_neighbours(recipe, inputs.catalog)
     except RecipeError as error:
         if not elsewhere:
             raise

@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from llmrec import ease
 from llmrec.artifacts import check_replaceable, expect_fingerprint, read_manifest
 from llmrec.catalog import Catalog
 from llmrec.errors import ArtifactError, DataError, RecipeError
@@ -35,10 +36,21 @@ def check(recipe: Recipe, catalog: Catalog, split: Split, config: Any, tokenizer
         UserError: the first thing that would stop the run later.
     """
     check_engine(recipe.engine)
+    check_neighbours(recipe, catalog)
     check_data(recipe, catalog, split)
     check_base(recipe, config, tokenizer)
     check_directories(recipe, catalog, out, work)
     check_space(space_needed(recipe, config, len(catalog), len(split.valid)), out, work)
+
+
+def check_neighbours(recipe: Recipe, catalog: Catalog) -> None:
+    """Refuse neighbours that this machine cannot compute.
+
+    Raises:
+        RecipeError: ridge regression over more items than there is memory for.
+    """
+    if recipe.neighbours.ridge:
+        ease.check(len(catalog))
 
 
 def check_data(recipe: Recipe, catalog: Catalog, split: Split) -> None:

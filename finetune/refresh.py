@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec import datasets
+from llmrec import datasets, ease
 from llmrec.artifacts import check_replaceable
 from llmrec.errors import RequestError, UserError
 from llmrec.finetune.stages import validation
@@ -77,6 +77,7 @@ def refresh(
     Raises:
         ArtifactError: another catalogue (run `items add` or `items remove` first), a damaged directory, or another
             process is writing `out`.
+        RecipeError: more items than there is memory for, where neighbours are by ridge regression.
         RequestError: settings out of range, or data in which no user has a validation item.
     """
     if epochs < 0 or not 0.0 < rate <= 1.0:
@@ -96,9 +97,11 @@ def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float,
     if not len(users):
         raise RequestError("no user has a validation item that the model was not trained on: nothing can be compared")
     say(f"{len(interactions)} interactions; validating on {len(users)} users")
+    settings = NeighbourSettings(**_recipe(parts).get("neighbours", {}))
+    if settings.ridge:
+        ease.check(len(catalog))
     kept, before, after = refit(parts, split, len(catalog), users, epochs, rate, seed, say)
     cosine = moved(parts.encoder, kept, split)
-    settings = NeighbourSettings(**_recipe(parts).get("neighbours", {}))
     counts = item_counts(split.train, len(catalog))
     fresh = replace(
         parts,

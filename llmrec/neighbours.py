@@ -19,6 +19,7 @@ from llmrec.errors import DataError, RequestError
 from llmrec.interactions import Interactions
 from llmrec.rank import Mask, Rows, Scores, top_k
 
+_LINES = 128  # of a dense matrix that are cut to their largest at a time
 _MOST_DECAY, _MOST_RECENT, _MOST_VALUE = 100.0, 1 << 31, 1e12  # far beyond what any data or search would give
 
 
@@ -236,8 +237,15 @@ def neighbour_matrix(
 def regression_matrix(
     train: Interactions, n_items: int, window: int, ridge: float, neighbours: int
 ) -> sparse.csr_array:
-    """Weights of `ease`, each row cut to its largest: csr float32[n, n]. Arguments as in `ItemKNN`."""
-    return largest(sparse.csr_array(regression(window_products(train, n_items, window), ridge)), neighbours)
+    """Weights of `ease`, each row cut to its largest: csr float32[n, n]. Arguments as in `ItemKNN`.
+
+    Raises:
+        RecipeError: a catalogue that is too large for the memory here, see `ease.check`.
+    """
+    weights = regression(window_products(train, n_items, window), ridge)
+    # some lines at a time: half of all weights are above 0, and as a sparse matrix they would take as much again
+    lines = [weights[start : start + _LINES] for start in range(0, max(n_items, 1), _LINES)]
+    return sparse.csr_array(sparse.vstack([largest(sparse.csr_array(some), neighbours) for some in lines]))
 
 
 def largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:

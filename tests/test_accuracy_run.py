@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
+from llmrec import ease
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.eval import accuracy_run, accuracy_subject, baselines_factors, protocol, run
 from llmrec.eval.accuracy_ablation import without_each
@@ -256,6 +257,16 @@ def test_a_baseline_that_cannot_be_had_here_is_refused_by_name(world, tmp_path, 
         run_accuracy(None, None, tmp_path, split="time", baselines="none")
     table = run_accuracy(None, None, tmp_path, split="time", baselines="popularity,item-knn")
     assert set(table.estimates) == {"popularity", "item-knn"} and table.reference == "item-knn"
+
+
+def test_ease_is_left_out_with_the_reason_where_memory_does_not_hold_it(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(ease.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
+    table = run_accuracy(None, None, tmp_path, limit=5)
+    assert "ease" not in table.estimates and "item-knn" in table.estimates
+    value = json.loads((tmp_path / "accuracy-toy.json").read_text())
+    assert value["protocol"]["rows_left_out"]["ease"].startswith(
+        "not measured: neighbours by ridge regression of 12 items"
+    )
 
 
 def test_parts_are_made_once_a_history_and_not_kept_for_ever(recommender):

@@ -1,16 +1,18 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 from ranker_contract import RankerContract, toy_world
 from threadpoolctl import threadpool_limits
 
-from llmrec.ease import window_products
+from llmrec import ease
+from llmrec.ease import regression, window_products
 from llmrec.errors import RecipeError, RequestError
 from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, RecentPopularity, TextLookup, item_counts
 from llmrec.eval.baselines_tuning import tune_item_knn, tune_recent_popularity, tune_text_lookup
 from llmrec.interactions import Interactions, leave_one_out
-from llmrec.neighbours import cooccurrence, neighbour_matrix
+from llmrec.neighbours import cooccurrence, neighbour_matrix, regression_matrix
 
 TOY = toy_world()
 
@@ -154,6 +156,25 @@ def test_regression_neighbours_solve_ridge_regression_over_sliding_windows():
     assert ItemKNN(walk(*sequences), 9, window=window, ridge=ridge, neighbours=2).similarity.nnz <= 18
 
 
+def test_regression_neighbours_of_many_items_take_one_matrix():
+    rng = np.random.default_rng(5)
+    n = 1100  # more than are mirrored, and than are cut, at a time
+    train = walk(*[rng.choice(n, 30, replace=False).tolist() for _ in range(200)])
+    tracemalloc.start()
+    matrix = regression_matrix(train, n, 5, 2.0, 50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 8 * n**2 < peak < 1.8 * 8 * n**2 < ease.bytes_needed(n)
+    products = window_products(train, n, 5)
+    inverse = np.linalg.inv(products + 2.0 * np.eye(n))
+    expected = np.maximum(inverse / -np.diag(inverse), 0.0)
+    np.fill_diagonal(expected, 0.0)
+    found = matrix.toarray()
+    assert ((found > 0).sum(axis=1) <= 50).all()
+    assert np.allclose(np.where(found > 0, expected, 0.0), found, atol=1e-6)
+    assert np.allclose(np.sort(found, axis=1)[:, -50:], np.sort(expected, axis=1)[:, -50:], atol=1e-6)
+
+
 def test_fade_is_kept_with_the_neighbours_and_old_files_have_none():
     knn = ItemKNN(walk([0, 1], [2, 3], [0, 1]), 4, shrink=0.0, decay=0.0, fade=0.5)
     assert knn.scores([np.array([0, 2])])[0, [1, 3]] == pytest.approx([0.5, 1.0])
@@ -165,6 +186,8 @@ def test_fade_is_kept_with_the_neighbours_and_old_files_have_none():
 def test_regression_refuses_what_no_machine_here_holds():
     with pytest.raises(RecipeError, match="at most 20,000 items, not 20,001"):
         window_products(TOY.train, 20_001, 5)
+    with pytest.raises(RecipeError, match=r"ridge 1e-300 is too small"):
+        regression(np.ones((3, 3)), 1e-300)
     with pytest.raises(RecipeError, match=r"ridge -1\.0"):
         ItemKNN(TOY.train, 12, ridge=-1.0)
 
@@ -222,6 +245,7 @@ def test_whitening_gives_every_direction_one_variance():
     assert np.allclose(white.T @ white / 500, np.eye(5), atol=1e-2)
 
 
+@pytest.mark.kernels
 def test_bytes_do_not_depend_on_batch_or_threads():
     rng = np.random.default_rng(2)
     vectors = rng.normal(size=(3000, 96)).astype(np.float32)

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from llmrec import ease, packed
 from llmrec.app import cli
 from llmrec.errors import ArtifactError, DataError, RecipeError, RequestError, UserError, WeightsError
 from llmrec.eval.form import check_result
@@ -212,6 +213,41 @@ def test_settings_that_cannot_work_are_one_line(tmp_path, sections, error, words
     with pytest.raises(error) as caught:
         check(tmp_path, changed(**sections))
     assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "work").exists()
+
+
+def no_bfloat16(monkeypatch):
+    """A processor that says it has the instructions, and products that cannot be had of it."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(packed, "can_pack", lambda products="float32": products == "float32")
+
+
+def test_products_that_cannot_be_had_are_known_before_the_start(tmp_path, monkeypatch):
+    no_bfloat16(monkeypatch)
+    with pytest.raises(RecipeError, match=r"engine\.products is bfloat16: this processor does not multiply") as caught:
+        check(tmp_path, changed(engine={"products": "bfloat16"}))
+    assert "\n" not in str(caught.value) and not (tmp_path / "work").exists()
+    auto = changed(engine={"products": "auto"})
+    check(tmp_path, auto)
+    assert auto.engine.format == "float32"
+
+
+@pytest.mark.parametrize(
+    "verb", ["eval --suite accuracy --out results", "rank --input none.jsonl --output out.parquet"]
+)
+def test_products_that_cannot_be_had_are_one_line_and_exit_code_2(verb, monkeypatch, capsys):
+    no_bfloat16(monkeypatch)
+    code, out, err = command([*verb.split(), "--products", "bfloat16"], monkeypatch, capsys)
+    assert (code, out) == (2, "") and "does not multiply bfloat16 matrices" in err and err.strip().count("\n") == 0
+
+
+def test_neighbours_that_do_not_fit_into_memory_are_known_before_the_start(tmp_path, monkeypatch):
+    recipe = toy_recipe()
+    ridge = recipe.model_copy(update={"neighbours": replace(recipe.neighbours, ridge=10.0)})
+    monkeypatch.setattr(ease.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
+    check(tmp_path, recipe)
+    with pytest.raises(RecipeError, match=r"of 12 items need 0\.1 GB of memory; 0\.0 GB are free: leave .*ridge at 0"):
+        check(tmp_path, ridge)
     assert not (tmp_path / "work").exists()
 
 
