@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check faults faults-rank audit lock mutations reliability soak soak-shipped train eval bench docs wheel-check browser-speed clean
+.PHONY: chat test check kernels faults faults-rank audit lock mutations reliability soak soak-shipped train eval bench docs wheel-check browser-speed clean
 
 .venv/.runtime: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -26,6 +26,9 @@ check: .venv/.dev  ## style, types and the direction of imports
 
 test: check  ## the whole suite, hermetic, under five minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+kernels: .venv/.dev  ## promises of equal bits on every OpenBLAS kernel, with 1, 2 and 4 threads; some minutes
+	$(BIN)/python tests/kernels.py
 
 faults: .venv/.dev  ## twenty kills -9 at random moments of training; the result must be the same bytes
 	LLMREC_TEST_KILLS=20 $(BIN)/python -m pytest tests/test_training.py -k kill_9

@@ -63,7 +63,7 @@ PROMISES: Mapping[int, Claim] = {
         ),
     ),
     5: Claim(
-        "semantic IDs are unique, reproducible and stable",
+        "semantic IDs are unique, stable, and the same again on one kind of machine",
         (
             "test_semid.py::test_same_seed_same_bytes_other_seed_still_unique",
             "test_semid.py::test_codes_are_unique_whatever_the_vectors",
@@ -232,10 +232,11 @@ PROMISES: Mapping[int, Claim] = {
         ),
     ),
     22: Claim(
-        "the same bytes whatever the batch, the shards or the threads",
+        "the same bytes on one kind of machine, whatever the batch, the shards or the threads",
         (
             "test_recommend.py::test_one_and_many_give_the_same_bytes",
             "test_recommend.py::test_the_thread_count_changes_no_byte",
+            "test_inner.py::test_a_score_has_the_same_bits_alone_in_any_batch_and_with_any_threads",
             "test_batch.py::test_the_same_bytes_whatever_the_form_and_the_parts",
             "test_batch.py::test_shards_one_after_the_other_are_the_whole",
             "test_training.py::test_training_twice_gives_the_same_bytes",

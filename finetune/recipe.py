@@ -111,7 +111,8 @@ class EngineSettings(_Strict):
         precision: float32, or bfloat16 for devices whose fast type that is.
         products: number format of the products with frozen weights while training in float32 on a CPU, and of all
             products while the fusion is fitted; "auto" takes bfloat16 where the processor multiplies faster in it. The
-            run is the same bytes on the same machine.
+            run is the same bytes on the same kind of machine. A format that it cannot multiply in is refused at the
+            start.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
         quantize: "4bit" loads the base as NF4 through bitsandbytes (QLoRA); none otherwise.
         attention: "varlen" is ours and runs everywhere; "flash_attention_2" where that package is installed.

@@ -38,7 +38,8 @@ class RankedList:
 class Ranker(Protocol):
     """Anything that orders the catalogue for a user; the hybrid and every baseline obey it.
 
-    The result is deterministic and the same for a user alone as for the user in a batch.
+    The result is deterministic and the same for a user alone as for the user in a batch. On another kind of processor
+    scores may differ in their last bits, and items of nearly equal scores may change places.
     """
 
     @property

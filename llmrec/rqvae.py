@@ -98,7 +98,7 @@ class RqVae(nn.Module):
 def fit(
     vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
 ) -> SemanticIds:
-    """Unique codes for float[n, d]; same seed, same codes on the same machine. `say` is told how far it is.
+    """Unique codes for float[n, d]; same seed, same codes on the same kind of machine. `say` is told how far it is.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.

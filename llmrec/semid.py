@@ -102,7 +102,7 @@ def _whiten(x: np.ndarray, dims: int) -> np.ndarray:
 
 
 def fit(vectors: np.ndarray, depth: int, size: int, seed: int, say: Say = silent) -> SemanticIds:
-    """Residual k-means over float[n, d]; same seed, same codes. `say` is told how far it is.
+    """Residual k-means over float[n, d]; same seed, same codes on one kind of machine. `say` is told how far it is.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
@@ -151,7 +151,10 @@ def nearest(vectors: np.ndarray, book: np.ndarray) -> np.ndarray:
 
 
 def centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """float64[size, d]. One thread: parallel sums change the last bits, and the codes must be reproducible."""
+    """float64[size, d]. One thread: parallel sums change the last bits, and the codes must be those of the last time.
+
+    On another kind of processor they may be others: its kernels sum in another order, whatever the threads.
+    """
     from sklearn.cluster import KMeans  # a second of start-up that only training needs; before its threads are limited
 
     distinct = len(np.unique(x, axis=0))

@@ -118,6 +118,7 @@ class RankerContract:
         rows, _ = ranker.rank(HISTORIES, N_ITEMS)
         assert all(set(history.tolist()) <= set(line) for history, line in zip(HISTORIES, rows.tolist(), strict=True))
 
+    @pytest.mark.kernels
     def test_a_batch_gives_the_bytes_of_single_calls(self, ranker):
         rows, scores = ranker.rank(HISTORIES, 7)
         for i, history in enumerate(HISTORIES):
@@ -125,6 +126,7 @@ class RankerContract:
             assert alone_rows.tobytes() == rows[i].tobytes()
             assert alone_scores.tobytes() == scores[i].tobytes()
 
+    @pytest.mark.kernels
     def test_the_same_question_gets_the_same_bytes(self, ranker):
         first, second, third = ranker.rank(HISTORIES, 7), ranker.rank(HISTORIES, 7), self.make(toy_world())
         assert first[0].tobytes() == second[0].tobytes() and first[1].tobytes() == second[1].tobytes()

@@ -183,6 +183,7 @@ def test_similar_items_are_alike(ranked):
     assert {row["source"] for row in rows} <= {"encoder", "neighbours", "profile"}
 
 
+@pytest.mark.kernels
 def test_the_same_bytes_whatever_the_form_and_the_parts(model, runner, tmp_path):
     requests = many(30)
     rank(model, runner, lines(tmp_path / "in.jsonl", requests), tmp_path / "whole.parquet")
@@ -303,6 +304,7 @@ def test_a_row_of_csv_is_bounded(tmp_path, monkeypatch):
             list(batch_input.rows(long))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("form", [lines, parquet, in_csv])
 def test_shards_one_after_the_other_are_the_whole(model, runner, tmp_path, form):
     source = form(tmp_path / ENDS[form], many(23))
@@ -578,6 +580,7 @@ def test_on_the_command_line_an_error_is_one_line_and_digits_are_plain(model, tm
     assert isinstance(digits.exception, RequestError) and "i/n" in str(digits.exception)
 
 
+@pytest.mark.kernels
 def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tmp_path):
     if fast_products() != "bfloat16" or not can_pack():
         pytest.skip("this processor does not multiply bfloat16 matrices")

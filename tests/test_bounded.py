@@ -146,6 +146,7 @@ def test_beams_refuse_what_cannot_be(width, k):
         search_together([state], [decode.beam_search(state, width, k)])
 
 
+@pytest.mark.kernels
 @pytest.mark.skipif(not can_pack(), reason="without oneDNN's products the last bits depend on what shares a pass")
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(SIZES)), st.data())

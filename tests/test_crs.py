@@ -113,6 +113,7 @@ def test_the_latest_dialogues_are_cut_off(corpus):
     assert max(one.when for one in earlier) < min(one.when for one in later)
 
 
+@pytest.mark.kernels
 def test_nothing_from_the_asked_turn_on_is_looked_at(corpus, vectors, tmp_path):
     cases = cases_of(corpus.test[:6])
     changed = []

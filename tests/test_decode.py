@@ -64,6 +64,7 @@ def test_keeping_all_beams_equals_brute_force(world):
         np.testing.assert_allclose(np.exp(exact).sum(), 1.0, atol=1e-4)  # a distribution over the catalogue
 
 
+@pytest.mark.kernels
 def test_alone_and_in_any_batch_are_equal(world):
     model, trie, n = world
     prompts = prompts_of(model, np.random.default_rng(1), n)

@@ -41,6 +41,7 @@ def test_a_vector_is_the_normalised_mean_of_the_last_states(parts):
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
 
 
+@pytest.mark.kernels
 def test_a_vector_does_not_depend_on_its_neighbours(parts):
     embedder = MiniLM(*parts)
     whole = embedder.encode(TEXTS)
@@ -58,6 +59,7 @@ def test_edges(parts):
     assert (embedder.dim, embedder.name) == (32, "minilm-l6-v2")
 
 
+@pytest.mark.kernels
 def test_load_from_a_directory_without_network(parts, tmp_path, monkeypatch):
     model, tokenizer = parts
     model.save_pretrained(tmp_path / "enc")

@@ -26,6 +26,7 @@ def whole_numbers(seed, *shape):
     return np.random.default_rng(seed).integers(-2, 3, shape).astype(np.float32)
 
 
+@pytest.mark.kernels
 @settings(max_examples=150, deadline=None)
 @given(
     st.integers(0, 10**6),
@@ -45,6 +46,7 @@ def test_exact_search_is_brute_force_with_ties_by_row(seed, n, b, k, mask):
     np.testing.assert_array_equal(scores, np.where(rows < 0, -np.inf, expected))
 
 
+@pytest.mark.kernels
 def test_a_query_scores_the_same_alone_and_in_any_batch():
     rng = np.random.default_rng(0)
     vectors, queries = (

@@ -64,6 +64,7 @@ def test_filters_and_padding(path):
         assert sorted(line[:3]) == [5, 17, 4000] and (line[3:] == -1).all() and np.isneginf(found[3:]).all()
 
 
+@pytest.mark.kernels
 def test_the_same_bytes_twice_and_small_catalogues(tmp_path):
     for n in (1, 3, 50, 300):
         small = clustered(n)

@@ -44,6 +44,7 @@ def world(tmp_path_factory):
     return folder, model
 
 
+@pytest.mark.kernels
 def test_a_refresh_fits_everything_but_the_language_model(world, tmp_path):
     folder, model = world
     out = tmp_path / "model"

@@ -48,6 +48,7 @@ def world(tmp_path_factory):
     return folder, model
 
 
+@pytest.mark.kernels
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(2, 40), m=st.integers(1, 12), shape=st.sampled_from([(2, 8), (3, 4), (1, 64)]),

@@ -63,6 +63,7 @@ def test_segments_end_where_turns_end_and_are_never_short():
     assert cuts(np.array([1]), closing, 32) == [1]
 
 
+@pytest.mark.kernels
 def test_a_conversation_goes_on_without_being_read_again(monkeypatch):
     prefixes = PrefixCache()
     counting = Counting(monkeypatch)
@@ -83,6 +84,7 @@ def test_a_conversation_goes_on_without_being_read_again(monkeypatch):
     assert counting.rows == without - len(two.ids)  # the very same prompt: beams alone
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("limit", [1, 40_000, 10**9])
 def test_no_bit_depends_on_what_was_asked_before(limit):
     prefixes = PrefixCache(limit)
@@ -96,6 +98,7 @@ def test_no_bit_depends_on_what_was_asked_before(limit):
         decode.items(MODEL, TRIE, [prompts[j] for j in rng.integers(0, len(prompts), 3)], 8, prefixes=prefixes)
 
 
+@pytest.mark.kernels
 def test_equal_words_with_another_user_vector_share_nothing():
     prefixes = PrefixCache()
     one = conversation("the same words in every way, all of them", user=0.5)
@@ -131,6 +134,7 @@ def test_one_cache_a_model():
         decode.items(other, TRIE, [conversation("hello")], 3, prefixes=prefixes)
 
 
+@pytest.mark.kernels
 def test_many_threads_get_their_own_answers():
     prefixes = PrefixCache(200_000)
     prompts = [conversation("x" * i, "y" * 40, "z" * 20, user=float(i)) for i in range(1, 9)]

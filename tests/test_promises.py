@@ -65,6 +65,17 @@ def test_the_variables_of_a_claim_are_read_by_its_tests(name: str, claim: Claim)
         assert any(variable in file for file in files), f"{name}: nothing reads {variable}"
 
 
+@pytest.mark.parametrize(
+    "number", [number for number, claim in PROMISES.items() if "one kind of machine" in claim.words]
+)
+def test_promises_of_equal_bits_are_tried_on_every_kernel(number: int) -> None:
+    """`make kernels` runs what is marked."""
+    for test in PROMISES[number].tests:
+        file, _, name = test.partition("::")
+        marks = [ast.unparse(one) for one in functions(HERE / file)[name].decorator_list]
+        assert "pytest.mark.kernels" in marks, f"promise {number}: {test} is not run on other kernels"
+
+
 def test_a_test_that_states_nothing_is_seen() -> None:
     tree = ast.parse("def helper(): pass\ndef test_a(): helper()\ndef test_b(): assert helper()")
     found = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -22,6 +22,7 @@ def tastes(n=64, groups=4, seed=0):
     return rng.normal(size=(groups, 6))[np.arange(n) % groups] * 4 + rng.normal(size=(n, 6)) * 0.2
 
 
+@pytest.mark.kernels
 def test_same_seed_same_codes_and_alike_items_share_the_first_one():
     x = tastes()
     ids, again = rqvae.fit(x, 2, 16, 0, QUICK), rqvae.fit(x, 2, 16, 0, QUICK)

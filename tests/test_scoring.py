@@ -26,6 +26,7 @@ def test_the_half_that_is_least_like_a_message_is_equally_unlike_it():
     assert np.array_equal(np.argsort(-found[above], kind="stable"), np.argsort(-likeness[above], kind="stable"))
 
 
+@pytest.mark.kernels
 def test_of_an_item_far_from_a_message_the_text_can_change_without_a_trace():
     scorer = WORLDS[500].scorer
     likeness = (scorer.embedder.encode(["a funny tale"]) @ scorer.text.T)[0]
@@ -41,6 +42,7 @@ def test_no_message_is_even():
     assert np.unique(make_recommender().scorer.words([""])).size == 1
 
 
+@pytest.mark.kernels
 def test_without_the_user_vector_only_the_language_model_reads_another_prompt():
     scorer, history = make_recommender().scorer, np.array([2, 4], np.int64)
     without = replace(scorer, user_vector=False)
@@ -49,6 +51,7 @@ def test_without_the_user_vector_only_the_language_model_reads_another_prompt():
     assert {name for name in one if not np.array_equal(one[name], other[name])} == {"llm"}
 
 
+@pytest.mark.kernels
 @needs_bfloat16
 def test_products_in_bfloat16_give_nearly_the_same_scores():
     exact, rounded = make_recommender(), make_recommender()

@@ -14,6 +14,7 @@ def two_tastes(n=40, seed=0):
     return centre + rng.normal(size=(n, 5)) * 0.3
 
 
+@pytest.mark.kernels
 def test_same_seed_same_bytes_other_seed_still_unique():
     x = two_tastes()
     a, b = fit(x, 2, 8, 0), fit(x, 2, 8, 0)
@@ -28,6 +29,7 @@ def test_alike_items_share_the_first_code():
     assert not even & odd
 
 
+@pytest.mark.kernels
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 64), st.sampled_from([(1, 64), (2, 8), (3, 4)]), st.integers(0, 5), st.booleans())
 def test_codes_are_unique_whatever_the_vectors(n, shape, seed, constant):
@@ -47,6 +49,7 @@ def test_a_full_tree_holds_every_item_and_refuses_one_more():
         fit(np.zeros((17, 3)), 2, 4, 0)
 
 
+@pytest.mark.kernels
 def test_adding_items_changes_no_existing_code_and_stays_unique():
     x = two_tastes(30)
     ids = fit(x, 2, 8, 0)
