@@ -168,7 +168,10 @@ def _baselines(
     if not names:
         raise RequestError(f"--baselines none leaves nothing to measure: {subject.missing}")
     _announce(say, names, own, users)
-    if wanted is not None:
+    if wanted is None:
+        for name, why in skipped.items():
+            say(f"{name}: {why}")
+    else:
         skipped = {name: "not asked for" for name in BASELINES if name not in names}
     skipped |= {} if subject.recommender else dict.fromkeys(OURS, subject.missing)
     return [makers[name]() for name in names], skipped

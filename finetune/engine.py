@@ -32,7 +32,7 @@ def check_engine(engine: EngineSettings) -> None:
     if engine.attention == "flash_attention_2" and not (gpu and find_spec("flash_attn")):
         lacks = "a CUDA device" if not gpu else "the package flash-attn"
         raise RecipeError(f"engine.attention is flash_attention_2, which needs {lacks}; varlen runs everywhere")
-    if not gpu:
+    if not gpu_here():
         try:
             wanted_products(engine.products)
         except RequestError as error:

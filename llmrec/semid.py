@@ -102,9 +102,7 @@ def _whiten(x: np.ndarray, dims: int) -> np.ndarray:
 
 
 def fit(vectors: np.ndarray, depth: int, size: int, seed: int, say: Say = silent) -> SemanticIds:
-    """Residual k-means over float[n, d]; same seed, same codes on the same kind of machine.
-
-    `say` is told how far it is.
+    """Residual k-means over float[n, d]; same seed, same codes on one kind of machine. `say` is told how far it is.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.

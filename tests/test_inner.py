@@ -9,7 +9,6 @@ from threadpoolctl import threadpool_limits
 
 from llmrec.index import ItemIndex
 from llmrec.inner import inner
-from llmrec.rank import diversify
 from llmrec.textprofile import ProfileSettings, TextProfile
 
 
@@ -50,9 +49,6 @@ SCORERS = {
     "profile, whitened": WHITE.log_probability,
     "encoder": ENCODER.scores,
     "index": lambda histories: INDEX.scores(np.stack([TEXT[history].mean(axis=0) for history in histories])),
-    "diversity": lambda histories: diversify(
-        np.stack([np.arange(60)] * len(histories)), np.zeros((len(histories), 60), np.float32), TEXT[:60], 60, 0.5
-    )[0],
 }
 
 
