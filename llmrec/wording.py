@@ -10,6 +10,11 @@ from dataclasses import dataclass
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _FIRST = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _SINGULAR = {
     "people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
     "mice": "mouse", "geese": "goose", "quizzes": "quiz", "lenses": "lens", "gases": "gas", "buses": "bus",
@@ -21,22 +26,32 @@ _SINGULAR = {
     "fuses": "fuse", "muses": "muse",
 }  # fmt: skip
 # Plurals in -ies whose singular ends in -ie.
-_IE = frozenset(
-    "movies cookies selfies zombies brownies smoothies hoodies rookies calories pies ties newbies indies hippies "
-    "collies prairies genies birdies goalies groupies hankies junkies oldies goodies talkies veggies".split()  # noqa: SIM905
+_IE = _words(
+    """
+    movies cookies selfies zombies brownies smoothies hoodies rookies calories pies ties newbies indies hippies
+    collies prairies genies birdies goalies groupies hankies junkies oldies goodies talkies veggies
+    """
 )
-_SAME = frozenset(
-    "series species news anime manga sheep fish deer aircraft politics graphics mathematics economics physics "
-    "electronics cosmetics athletics gymnastics robotics sports arts jeans shorts trousers tennis chess "
-    "headquarters means".split()  # noqa: SIM905
+_SAME = _words(
+    """
+    series species news anime manga sheep fish deer aircraft politics graphics mathematics economics physics
+    electronics cosmetics athletics gymnastics robotics sports arts jeans shorts trousers tennis chess headquarters
+    means
+    """
 )
 # What is not counted; one of it is a piece.
-_MASS = frozenset("music software clothing furniture jewellery jewelry equipment art literature poetry".split())  # noqa: SIM905
+_MASS = _words(
+    """
+    music software clothing furniture jewellery jewelry equipment art literature poetry
+    """
+)
 
 # Names of letters that begin with a vowel.
 _VOWEL_LETTERS = frozenset("aefhilmnorsx")
-_SPELT = frozenset(
-    "rpg fps mmo mmorpg rts nes suv faq sos led hiv lgbt lgbtq ngo html hd hdr mp3 sf usb usa uk us ufo eu ai ar".split()  # noqa: SIM905
+_SPELT = _words(
+    """
+    rpg fps mmo mmorpg rts nes suv faq sos led hiv lgbt lgbtq ngo html hd hdr mp3 sf usb usa uk us ufo eu ai ar
+    """
 )
 _SILENT_H = ("hour", "honest", "honour", "honor", "heir")
 # Vowels that begin with a consonant: `you` and `won`.
@@ -47,17 +62,17 @@ _YOU = (
 _NOT_YOU = ("unid", "unim", "unin")
 
 # Languages, nations and days are names: they keep their capital.
-_NAMES = frozenset(
+_NAMES = _words(
     """
     african american anglo arab arabic argentine asian australian austrian belgian bengali bollywood brazilian british
     bulgarian canadian cantonese celtic chilean chinese christian christmas christmastime colombian croatian cuban
     czech danish dutch easter egyptian english estonian european filipino finnish french gaelic german greek halloween
     hanukkah hebrew hindi hindu hollywood hungarian icelandic indian indonesian iranian iraqi irish islamic israeli
     italian jamaican japanese jewish kenyan korean kurdish latin latino lebanese lithuanian malay mandarin mexican
-    mongolian moroccan muslim nigerian nordic norwegian persian peruvian polish portuguese romanian russian
+    mongolian moroccan muslim nigerian nordic norwegian persian peruvian portuguese romanian russian
     scandinavian scottish serbian shakespearean slavic slovak spanish swedish swiss taiwanese tamil telugu thai
     thanksgiving turkish ukrainian urdu victorian vietnamese welsh yiddish
-    """.split()
+    """
 )
 # Attributes whose values are names.
 _NAMED = re.compile(
@@ -68,12 +83,12 @@ _NAMED = re.compile(
 )
 
 # Kinds that one work of them is called by: "a comedy", where "an action" would be no English.
-_KINDS = frozenset(
+_KINDS = _words(
     """
     adventure animation anthology biography blockbuster comedy cookbook documentary drama epic fantasy film-noir game
-    memoir musical mystery novel opera parody platformer prequel puzzle remake romance satire sequel shooter simulation
-    simulator spoof thriller tragedy western whodunit rpg fps mmo mmorpg rts moba
-    """.split()
+    memoir musical mystery novel opera parody platformer prequel puzzle remake romance satire sequel shooter
+    simulation simulator spoof thriller tragedy western whodunit rpg fps mmo mmorpg rts moba
+    """
 )
 
 
@@ -100,17 +115,15 @@ _PLAY = Verbs("play", "plays", "played", "played")
 _HEAR = Verbs("listen to", "listens to", "listened to", "heard")
 _TRY = Verbs("try", "tries", "tried", "tried")
 _BY_NOUN = {
-    **dict.fromkeys("film movie show series video documentary anime episode cartoon play clip".split(), _WATCH),  # noqa: SIM905
-    **dict.fromkeys(
-        "book novel story comic manga article paper poem magazine essay news text fanfic "
-        "literature poetry biography memoir".split(),  # noqa: SIM905
-        _READ,
-    ),
-    **dict.fromkeys("game videogame".split(), _PLAY),  # noqa: SIM905
-    **dict.fromkeys(
-        "song track album music podcast audiobook record playlist artist band symphony single".split(),  # noqa: SIM905
-        _HEAR,
-    ),
+    noun: kind
+    for kind, nouns in {
+        _WATCH: "film movie show series video documentary anime episode cartoon play clip",
+        _READ: "book novel story comic manga article paper poem magazine essay news text fanfic literature poetry "
+        "biography memoir",
+        _PLAY: "game videogame",
+        _HEAR: "song track album music podcast audiobook record playlist artist band symphony single",
+    }.items()
+    for noun in nouns.split()
 }
 # Verbs of one kind of item, in every form in which a phrase may have them.
 _FORMS = {
@@ -242,7 +255,7 @@ def wished(values: Sequence[str], domain: str, bare: bool = False) -> str:
 
     With `bare` the noun is left out where the last value says what the thing is: `a comedy`, but `an action film`.
     """
-    words = _before_noun(values, domain)
+    words = before_noun(values, domain)
     if bare and words and words[-1].rpartition(" ")[2].casefold() in _KINDS:
         return an(" ".join(words))
     return an(" ".join([*words, singular(domain)]))
@@ -250,10 +263,10 @@ def wished(values: Sequence[str], domain: str, bare: bool = False) -> str:
 
 def described(values: Sequence[str], domain: str, most: int) -> str:
     """Return at most `most` values joined before the noun, with an article: `an action and RPG game`."""
-    return an(f"{listed(_before_noun(values, domain)[:most])} {singular(domain)}".strip())
+    return an(f"{listed(before_noun(values, domain)[:most])} {singular(domain)}".strip())
 
 
-def _before_noun(values: Iterable[str], domain: str) -> list[str]:
+def before_noun(values: Iterable[str], domain: str) -> list[str]:
     """Different values as they stand before the noun: `Board games` lends it its own, `comedies` are one comedy."""
     endings = [f" {noun.casefold()}" for noun in (domain, singular(domain))]
     words = []

@@ -56,9 +56,7 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
     found["kept chat"] = [one.reason for one in recommender.recommend(chat.request(kept)[0])]
     asked = compare.asked(recommender, Limits(), "", USER, "", 5)[0]
     found["compare"] = [one.reason for one in compare.hybrid(recommender, asked)]
-    answer, _ = batch._answer(
-        recommender, Ids.of(recommender.catalog, recommender.interactions), ROW
-    )
+    answer, _ = batch._answer(recommender, Ids.of(recommender.catalog, recommender.interactions), ROW)
     found["batch"] = [one.reason for one in answer.items]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: recommender))
