@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -246,7 +245,7 @@ def grounded_sentences(pieces: Iterator[str], checker: Checker, shown: Sequence[
     text, said = "", set[str]()
     for piece in pieces:
         text += piece
-        while match := re.search(r"(?<=[.!?])\s+(?=[A-Z\"'])", text):
+        while match := checker.end_of_sentence(text, shown):
             sentence, text = text[: match.start()], text[match.end() :]
             yield from _say(sentence, said, checker, shown)
     if text.rstrip().endswith((".", "!", "?")):
