@@ -112,6 +112,7 @@ class Checker:
         if _DENIAL.search(sentence):
             return False
         allowed = set(shown)
+        sentence = sentence.replace(_MASK, " ")
         masked, place, about = "", 0, list[set[int]]()
         for start, end, named in self._named(sentence, allowed):
             rows = named & allowed
@@ -175,14 +176,13 @@ class Checker:
 
         While the text may still go on as such a title (`Hot Shots! P`) there is none yet.
         """
-        low = text.casefold()
         inner = [
             (title[: gap.start()], title[gap.end() :])
             for title in {self.catalog[row].title.casefold() for row in shown}
             for gap in _TITLE_BREAK.finditer(title)
         ]
         for gap in _BREAK.finditer(text):
-            said, next_ = low[: gap.start()], low[gap.end() :]
+            said, next_ = text[: gap.start()].casefold(), text[gap.end() :].casefold()
             if not any(said.endswith(a) and (next_.startswith(b) or b.startswith(next_)) for a, b in inner):
                 return gap
         return None
