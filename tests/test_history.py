@@ -12,7 +12,7 @@ from toy_recommender import make_recommender
 from typer.testing import CliRunner
 
 from llmrec.app import archive, batch, compare
-from llmrec.app.api import request_for
+from llmrec.app.api import recommended
 from llmrec.app.cli import app
 from llmrec.batch_input import Row
 from llmrec.batch_rank import Ids, resolve
@@ -48,7 +48,7 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
     found = {}
     history = recommender.history_of(USER)
     found["python"] = [one.reason for one in recommender.recommend(Request(history, k=5))]
-    found["stated"] = [one.reason for one in recommender.recommend(request_for(recommender.catalog, history, "", 5)[0])]
+    found["said"] = [one.reason for one in recommended(recommender, Request(history, "no horror", k=5))[0]]
     chat, session = Chat(recommender, Limits(reply_tokens=1)), Session("one")
     chat.become(session, USER)
     found["chat"] = [one.reason for one in chat.picks(session).items]
@@ -56,7 +56,7 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
     found["kept chat"] = [one.reason for one in recommender.recommend(chat.request(kept)[0])]
     asked = compare.asked(recommender, Limits(), "", USER, "", 5)[0]
     found["compare"] = [one.reason for one in compare.hybrid(recommender, asked)]
-    answer, _ = batch._answer(recommender, Ids.of(recommender.catalog, recommender.interactions), ROW)
+    answer, _ = batch._answer(recommender, Ids(recommender.catalog, recommender.interactions), ROW)
     found["batch"] = [one.reason for one in answer.items]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: recommender))
@@ -135,6 +135,6 @@ def test_a_history_is_its_rows_with_opinions(rows, gone, later):
 
 
 def test_a_request_of_a_file_keeps_opinions(rated):
-    ids = Ids.of(rated.catalog, rated.interactions)
+    ids = Ids(rated.catalog, rated.interactions)
     task, _ = resolve(ROW, ids, 5)
     assert task.history.disliked == {*rated.history_of(USER)[:2]}
