@@ -16,6 +16,7 @@ from llmrec.catalog import Catalog, clean_text
 from llmrec.chat import Items, Notice, Token
 from llmrec.conditions import filters_of
 from llmrec.errors import RequestError, UserError
+from llmrec.interactions import History
 from llmrec.narrow import constraints
 from llmrec.request import Request
 from llmrec.session import Session
@@ -48,19 +49,17 @@ class Api:
         self, items: object, user: object, message: object, k: object, filters: object = None
     ) -> dict[str, Any]:
         """Recommend for titles or ids, for a known user, or for both; see the endpoint's description."""
-        history: list[int] = []
         if not isinstance(user, str) or not isinstance(message, str):
             raise RequestError("user and message must be texts; leave them empty for none")
         wish = checked(self._chat, Session("api"), message)
         count = self._k(k)
-        if user:
-            history += self._chat.recommender.history_of(user[:_USER_CHARS])
+        known = History(self._chat.recommender.history_of(user[:_USER_CHARS]) if user else ())
         if not isinstance(items, list) or len(items) > _MOST_ITEMS or not all(isinstance(one, str) for one in items):
             raise RequestError("items must be a list of at most 1,000 titles or ids")
         catalog = self._chat.catalog
-        history += [find_item(catalog, one) for one in items]
+        history = known.then([find_item(catalog, one) for one in items])
         held = filters_of(filters, catalog)
-        asked = Request(tuple(dict.fromkeys(history)), clean_text(wish, len(wish)), held, k=count)
+        asked = Request(history, clean_text(wish, len(wish)), held, k=count)
         found, notices = recommended(self._chat.recommender, asked)
         return {"items": item_rows(catalog, found), "notices": notices}
 

@@ -189,7 +189,7 @@ def _profile_in(plain: dict[str, Any], chat: Chat) -> Profile:
     values = {name: _frozen(value) for name, value in plain.items() if name in known}
     parts = {name: {key: _frozen(value) for key, value in part.items()} for name, part in plain["filters"].items()}
     user = str(plain["user"])
-    history = tuple(chat.recommender.history_of(user)) if user else ()
+    history = chat.recommender.history_of(user) if user else ()
     shown = tuple(Recommendation(*item) for item in plain["shown"])
     return Profile(**{**values, "history": history, "filters": Filters(**parts), "shown": shown})
 

@@ -20,10 +20,11 @@ from llmrec.catalog import clean_text
 from llmrec.english import FILLER, SMALL
 from llmrec.errors import UserError
 from llmrec.grounding import Checker
-from llmrec.reasons import listing, singular, tags
+from llmrec.reasons import listing, tags
 from llmrec.recommend import grounded_sentences
 from llmrec.render import Text
 from llmrec.templates import Slot, fill, load
+from llmrec.wording import singular
 
 if TYPE_CHECKING:
     from llmrec.catalog import Catalog

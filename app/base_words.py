@@ -11,6 +11,7 @@ from llmrec.freelist import MOST, Listed, look_up, titles_of
 from llmrec.quantise import Int8Weights, int8_weights
 from llmrec.render import Message, Text
 from llmrec.streaming import stream
+from llmrec.wording import singular
 
 if TYPE_CHECKING:
     from llmrec.model import RecModel
@@ -60,7 +61,8 @@ class BaseWords:
         """The user's message: what is known, the wish, and the form of the answer."""
         catalog = self._recommender.catalog
         known = "; ".join(catalog.label(row) for row in history[-_HISTORY:])
-        parts = [f"I liked these {catalog.domain}: {known}." if known else "", message[:_CHARS]]
+        these = f"these {catalog.domain}" if len(history) > 1 else f"this {singular(catalog.domain)}"
+        parts = [f"I liked {these}: {known}." if known else "", message[:_CHARS]]
         ask = f"List the titles of {MOST} {catalog.domain}, numbered, one a line, nothing else."
         return "\n".join(part for part in (*parts, ask) if part)
 

@@ -142,14 +142,15 @@ def recommend(
         raise RequestError(f"-k is {k}; it must lie between 1 and 100")
     from llmrec.app.api import find_item, item_rows, recommended
     from llmrec.conditions import conditions
+    from llmrec.interactions import History
     from llmrec.recommend import Recommender, Request
 
     recommender = Recommender.from_pretrained(model)
     catalog = recommender.catalog
     named = [find_item(catalog, one) for one in (items or "").split("|") if one.strip()]
-    known = recommender.history_of(user) if user else ()
+    known = recommender.history_of(user) if user else History()
     filters = conditions(where or (), exclude or (), catalog)
-    found, notices = recommended(recommender, Request(tuple(dict.fromkeys((*known, *named))), message, filters, k=k))
+    found, notices = recommended(recommender, Request(known.then(named), message, filters, k=k))
     for notice in notices:
         echo(f"note: {notice}", err=True)
     rows = item_rows(catalog, found)

@@ -15,6 +15,7 @@ from llmrec.app.base_words import BaseWords
 from llmrec.asking import understood
 from llmrec.catalog import clean_text
 from llmrec.errors import RequestError, UserError
+from llmrec.interactions import History
 from llmrec.numerics import log_softmax
 from llmrec.rank import top_k
 from llmrec.request import Request
@@ -72,11 +73,12 @@ def asked(
         raise RequestError(f"{len(titles)} titles; name at most {MOST_TITLES}, one a line")
     if isinstance(k, bool) or not isinstance(k, int | float) or not 1 <= k <= MOST_K or k != int(k):
         raise RequestError(f"the length is {str(k)[:20]}; use a whole number from 1 to {MOST_K}")
-    history = [*(recommender.history_of(user) if user else ()), *(find_item(recommender.catalog, t) for t in titles)]
+    known = History(recommender.history_of(user) if user else ())
+    history = known.then(find_item(recommender.catalog, title) for title in titles)
     wish = clean_text(message, limits.message_chars)
     if not history and not wish:
         raise RequestError("nothing to go by: name something that was liked, choose a visitor, or say what you want")
-    request = Request(tuple(dict.fromkeys(history)), wish, k=int(k))
+    request = Request(history, wish, k=int(k))
     return request, list(understood(request, recommender.catalog).notices)
 
 

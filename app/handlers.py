@@ -21,11 +21,12 @@ from llmrec.resources import home
 from llmrec.session import Profile
 from llmrec.trace import trace
 from llmrec.understand import reader
+from llmrec.wording import verbs
 
 _FRAME = 0.12  # seconds between two redraws while words come in
 _USERS = 2_000
 _LONGEST_ACT = 60_000
-_NOTES = {"like": "Noted, you like", "dislike": "Out it goes:", "seen": "Noted as seen:", "forget": "Taken back:"}
+_NOTES = {"like": "Noted, you like", "dislike": "Out it goes:", "seen": "Noted as {done}:", "forget": "Taken back:"}
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Handlers:
             row, opinion = self._row(number), "like" if verb == "add" else verb
             self._record(visit, row, opinion)
             self.chat.judge(visit, row, opinion)
-            note = f"{_NOTES[opinion]} {self.catalog.label(row)}."
+            note = f"{_NOTES[opinion].format(done=verbs(self.catalog.domain).done)} {self.catalog.label(row)}."
         elif verb == "unfilter":
             gone = [one for one in constraints(visit.profile.filters) if present_side.code(one.key) == number]
             for one in gone:

@@ -14,6 +14,7 @@ from llmrec.app.present_cover import cover
 from llmrec.catalog import Catalog, Value, clean_text
 from llmrec.sentences import noun
 from llmrec.session import Session
+from llmrec.wording import different, known_it
 
 if TYPE_CHECKING:
     from llmrec.recommend import Recommendation
@@ -93,7 +94,7 @@ def card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
     acts = (
         button("act", f"like:{item.row}", "Like", "act like", label_)
         + button("act", f"dislike:{item.row}", "Not for me", "act dislike", label_)
-        + button("act", f"seen:{item.row}", "Seen it", "act seen", label_)
+        + button("act", f"seen:{item.row}", known_it(catalog.domain), "act seen", label_)
         + button("ask", f"more:{item.row}", "More like this", "act more", label_)
     )
     return (
@@ -184,7 +185,7 @@ def _words(attributes: Mapping[str, Value]) -> list[str]:
     values = list(attributes.values())
     several = [word for value in values if isinstance(value, tuple) for word in value]
     single = [value for value in values if isinstance(value, str)]
-    return (several + single)[:_CHIPS]
+    return different(several + single)[:_CHIPS]
 
 
 def _short(words: str, limit: int = _CHIP_CHARS) -> str:

@@ -9,6 +9,7 @@ from llmrec.app.present import button, field, hint, label
 from llmrec.catalog import Catalog
 from llmrec.narrow import constraints
 from llmrec.session import Profile
+from llmrec.wording import counted, verbs
 
 _LATEST = 3
 _MOST = 40
@@ -18,12 +19,17 @@ def profile(catalog: Catalog, known: Profile) -> str:
     """Return the profile: constraints first, then opinions, then what the log says of a user who is played."""
     active = [(f"unfilter:{code(one.key)}", one.label) for one in constraints(known.filters)]
     wish = [("unwish:0", known.wish if len(known.wish) <= 60 else f"{known.wish[:59]}\N{HORIZONTAL ELLIPSIS}")]
+    seen = verbs(catalog.domain).done.capitalize()
     parts = [
         _pills("Constraints", active, "Remove"),
         _pills("In your words", wish if known.wish else [], "Forget"),
         *(
             _pills(name, [(f"forget:{row}", label(catalog, row)) for row in rows[-_MOST:]], "Take back")
-            for name, rows in (("Liked", known.liked), ("Not for me", known.disliked), ("Seen", known.seen))
+            for name, rows in (
+                ("Liked", known.liked),
+                ("Not for me", known.disliked),
+                (seen, known.seen),
+            )
         ),
         _log(catalog, known),
     ]
@@ -55,5 +61,5 @@ def _log(catalog: Catalog, known: Profile) -> str:
     if not known.user:
         return ""
     latest = ", ".join(catalog.label(row) for row in reversed(known.history[-_LATEST:]))
-    words = f"{len(known.history):,} {catalog.domain} in the log; the latest: {latest}"
+    words = f"{counted(len(known.history), catalog.domain)} in the log; the latest: {latest}"
     return f'<h3 class="sub">{field(f"User {known.user}")}</h3><div class="log">{field(words)}</div>'

@@ -41,7 +41,10 @@ def like(w: Writer, act: str) -> Step | None:
     """One to three titles with approval."""
     rows = _others(w, 1 if act == "like_title" else 1 + int(w.rng.integers(3)))
     titles, slipped = _titles(w, rows)
-    slots = {"title" if act == "like_title" else "titles": titles}
+    one, nouns = len(rows) == 1, w.world.nouns
+    slots = {"title" if act == "like_title" else "titles": titles, "are": "is" if one else "are"}
+    slots |= {"it": "it", "those": "it"} if one else {"it": "them", "those": "those"}
+    slots["things_are"] = f"{nouns.thing} is" if one else f"{nouns.things} are"
     return w.say(act, Step(act, "", opinion="like", rows=tuple(rows), slipped=slipped), **slots)
 
 

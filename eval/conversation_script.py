@@ -20,6 +20,7 @@ from llmrec.eval.conversation_words import ASIDE, ENDINGS, LAST, PAIRS, PLACES, 
 from llmrec.eval.grounding_requests import Constraint
 from llmrec.eval.rewording import Nouns
 from llmrec.titles import title_key
+from llmrec.wording import an, fits, lowered
 
 MISSPELT = 0.3  # share of long titles typed with a slip
 DATED = 0.25  # share of titles typed with their year
@@ -132,12 +133,12 @@ class Writer:
         """A wording of an act, its slots filled, in the visitor's own manner of typing."""
         said = wordings(act)
         there = [i for i in range(len(said)) if put_aside(act, i) == (self.aside and act in ASIDE)]
+        there = [i for i in there if fits(said[i], self.world.nouns.things)]
         usable = [i for i in there if all(f"{{{s}}}" not in said[i] or s in slots for s in _SLOTS)]
         wording = int(usable[int(self.rng.integers(len(usable)))])
         text = self.world.nouns.fill(said[wording], **{**dict.fromkeys(_SLOTS, ""), **slots})
-        return replace(
-            meant, act=act, wording=wording, text=self.manner(" ".join(text.split()), said[wording][0] != "{")
-        )
+        own = said[wording][0] != "{" or said[wording].startswith("{a_thing}")
+        return replace(meant, act=act, wording=wording, text=self.manner(" ".join(text.split()), own))
 
     def manner(self, text: str, own: bool = True) -> str:
         """Case, politeness and marks as people type them; `own` unless the text begins with what a slot holds."""
@@ -173,9 +174,8 @@ class Writer:
     def tagged(self, value: str) -> dict[str, str]:
         """Slots for a value: `tagged` and `tag`."""
         other = self.chance(OTHER_WORDS)
-        word = value.casefold()
-        article = "an" if word[0] in "aeiou" else "a"
-        return {"tagged": self.world.nouns.of_value(value, other), "tag": word, "a_tag": f"{article} {word}"}
+        word = lowered(value)
+        return {"tagged": self.world.nouns.of_value(value, other), "tag": word, "a_tag": an(word)}
 
     def place(self, position: int) -> str:
         """A position in words."""

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Slots: {things} {thing} the catalogue's noun; {tagged} things of a value (`comedies`, `scary films`), {tag} itself;
-# {years} a range of years that follows a noun; {title} {titles} names; {place} a position on the list; {n} a number.
+# Slots: {things} {thing} {a_thing} the catalogue's noun; {tagged} things of a value (`comedies`, `scary films`),
+# {tag} itself; {are} {it} {those} {things_are} agree with {titles}; {years} a range of years that follows a noun;
+# {title} {titles} names; {place} a position on the list; {n} a number.
 WORDINGS: Mapping[str, tuple[str, ...]] = {
     # openings
     "empty": (
         "Recommend me something.", "What should I {verb} tonight?", "I have no idea what I want.",
-        "Any {thing} suggestions?", "Could you help me pick a {thing}?", "I'm bored, what do you suggest?",
+        "Any {thing} suggestions?", "Could you help me pick {a_thing}?", "I'm bored, what do you suggest?",
         "Got anything good?", "I'd like a recommendation.", "Can't decide what to {verb}.",
         "Help me out, I need something to {verb}.", "No clue, you choose.", "What would you put on?",
     ),
     "like": (
-        "I really liked {titles}.", "I'm a big fan of {titles}.", "{titles} - I enjoyed those a lot.",
-        "My favourite {things} are {titles}.", "I recently watched {titles} and loved it.",
+        "I really liked {titles}.", "I'm a big fan of {titles}.", "{titles} - I enjoyed {those} a lot.",
+        "My favourite {things_are} {titles}.", "I recently watched {titles} and loved {it}.",
         "Things like {titles} are exactly my taste.", "I adore {titles}, what else could I {verb}?",
         "Loved {titles}. More in that vein, please.", "I was blown away by {titles}.", "{titles}: right up my alley.",
         "I could {verb} {titles} over and over.", "I'm really into {titles}.",
@@ -33,10 +34,10 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
         "I'm craving {tagged} {years}.", "It's a night for {tagged}, so what is there?",
     ),
     "like_but": (
-        "Something like {title} but {but}.", "A {thing} similar to {title}, only {but}.",
+        "Something like {title} but {but}.", "{a_thing} similar to {title}, only {but}.",
         "{title} was great. Is there something of the sort, but {but}?",
         "I want {things} in the style of {title}, but {but}.", "Along the lines of {title}, but {but} please.",
-        "Do you know a {thing} that resembles {title} but is {but}?",
+        "Do you know {a_thing} that resembles {title} but is {but}?",
         "If I enjoyed {title}, what is there that's alike but {but}?", "Think {title}, but {but}.",
     ),
     "dislike": (
@@ -197,7 +198,7 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
 
 ASIDE: Mapping[str, tuple[str, ...]] = {
     "empty": ("Any tips for tonight?", "Give me an idea of what to {verb}."),
-    "like": ("I can't stop thinking about {titles}.", "{titles} is among the best I know."),
+    "like": ("I can't stop thinking about {titles}.", "{titles} {are} among the best I know."),
     "want": ("Are there {tagged} {years} worth my time?", "My friends ask for {tagged}."),
     "like_but": ("I'd go for another {title}, but {but}.", "{title} is the benchmark, but {but}."),
     "dislike": ("I gave {title} one star.", "{title} drove me mad."),

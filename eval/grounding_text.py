@@ -105,7 +105,11 @@ class TextCheck:
             return False
         telling = [key for key in keys[place : place + size] if key not in _COMMON]
         if any(len(a.group()) > 3 and _END.search(text[a.end() : b.start() + 1]) for a, b in pairwise(span)):
-            return False  # over the end of a sentence; after `Dr.` or `L.A.` there is none
+            # over the end of a sentence, unless the title has its mark there; after `Dr.` or `L.A.` there is none
+            said = text[span[0].start() : span[-1].end()].casefold()
+            rows = self._titles[tuple(keys[place : place + size])]
+            if not any(said in self.catalog[row].title.casefold() for row in rows):
+                return False
         capital = all(one.group()[0].isupper() or one.group()[0].isdigit() for one in (span[0], span[-1]))
         if len(telling) > 1 and (capital or size > 3):
             return True

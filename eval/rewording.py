@@ -13,19 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.catalog import Catalog
-from llmrec.smalltalk import singular
+from llmrec.wording import an, before_noun, lowered, singular, verbs
 
-# Slots: {thing} {things} the catalogue's noun, {verb} what one does with it, {wish} attributes, {titles} a list.
+# Slots: {thing} {a_thing} {things} the catalogue's noun, {verb} what one does with it, {wish} attributes,
+# {titles} a list.
 PHRASINGS: Mapping[str, tuple[str, ...]] = {
     "next": (
         "What should I {verb} next?",
-        "Recommend me a {thing}.",
+        "Recommend me {a_thing}.",
         "Any suggestions for my next {thing}?",
         "I need something to {verb} tonight.",
         "Pick some {things} for me based on what I know already.",
         "Which {things} would suit my taste?",
         "Could you find me something I'd enjoy?",
-        "I've run out of ideas. Help me choose a {thing}.",
+        "I've run out of ideas. Help me choose {a_thing}.",
         "Surprise me with something good.",
         "Got any tips on what to {verb}?",
         "Show me {things} that match my profile.",
@@ -120,9 +121,6 @@ OTHERS: Mapping[str, str] = {
     "western": "cowboy {things}",
 }
 _DECADES = ["twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties"]
-_VERBS: Mapping[str, str] = {
-    "films": "watch", "movies": "watch", "shows": "watch", "books": "read", "games": "play", "songs": "listen to",
-}  # fmt: skip
 # Only pairs that may stand for each other in every phrasing above.
 _SAME: Mapping[str, str] = {
     "film": "movie", "films": "movies", "watch": "see", "recommend": "suggest", "suggest": "recommend",
@@ -154,7 +152,7 @@ class Nouns:
     def of(catalog: Catalog) -> Nouns:
         """From the catalogue's domain."""
         domain = catalog.domain
-        return Nouns(singular(domain), domain, _VERBS.get(domain.casefold(), "try"))
+        return Nouns(singular(domain), domain, verbs(domain).do)
 
     @property
     def other(self) -> Nouns:
@@ -163,7 +161,8 @@ class Nouns:
 
     def fill(self, phrase: str, **slots: str) -> str:
         """Put words into a phrasing; what it begins with gets a capital."""
-        text = phrase.format(thing=self.thing, things=self.things, verb=self.verb, **slots)
+        nouns = {"thing": self.thing, "a_thing": an(self.thing), "things": self.things}
+        text = phrase.format(**nouns, verb=self.verb, **slots)
         return text[:1].upper() + text[1:]
 
     def of_value(self, value: str, other: bool = False) -> str:
@@ -171,7 +170,7 @@ class Nouns:
         key = value.casefold()
         if other and key in OTHERS:
             return OTHERS[key].format(things=self.things)
-        return NOUNS.get(key, f"{key} {self.things}")
+        return NOUNS.get(key) or " ".join([*before_noun([lowered(value)], self.things), self.things])
 
 
 def decade(start: int, other: bool = False) -> str:

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 
 from llmrec.catalog import Catalog
-from llmrec.english import listed
 from llmrec.eval import rewording
 from llmrec.eval.metrics import Rows
 from llmrec.eval.rewording import Nouns
 from llmrec.interactions import Split
 from llmrec.titles import title_key
+from llmrec.wording import listed
 
 Kind = Literal["next", "candidates", "attributes", "named"]
 Group = Literal["order", "paraphrase", "noise", "irrelevant"]

@@ -15,7 +15,6 @@ import numpy as np
 from rich.console import Console
 
 from llmrec.catalog import Catalog
-from llmrec.english import listed
 from llmrec.errors import DataError
 from llmrec.eval.lists import target_users
 from llmrec.eval.metrics import bootstrap_ci, per_user, ranks_of
@@ -25,6 +24,7 @@ from llmrec.interactions import Split, leave_one_out
 from llmrec.neighbours import item_counts
 from llmrec.rank import Rows, Scores, top_k
 from llmrec.recommend import Recommender
+from llmrec.wording import fits, listed
 
 Span = tuple[float, float, float]  # value, low, high
 FILMS = 5  # what the sentence is written from
@@ -122,9 +122,14 @@ def visitors(catalog: Catalog, split: Split, limit: int | None, seed: int) -> li
     return cases
 
 
+def _fitting(phrases: Sequence[str], catalog: Catalog) -> list[str]:
+    """The wordings whose verbs are those of the catalogue's kind of item."""
+    return [phrase for phrase in phrases if fits(phrase, catalog.domain)]
+
+
 def by_titles(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
     """The sentence that names the films."""
-    return str(rng.choice(BY_TITLE)).format(titles=listed([catalog.label(row) for row in films]))
+    return str(rng.choice(_fitting(BY_TITLE, catalog))).format(titles=listed([catalog.label(row) for row in films]))
 
 
 def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
@@ -139,7 +144,7 @@ def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) 
     tags = [word.casefold() for word, _ in Counter(words).most_common(3)] or [catalog.domain]
     years = [year for row in films if isinstance(year := catalog[row].attributes.get("year"), int)]
     span = " to ".join(str(year) for year in sorted({min(years), max(years)})) if years else "any time"
-    return str(rng.choice(BY_FIELDS)).format(tags=f"{listed(tags)} {catalog.domain}", years=span)
+    return str(rng.choice(_fitting(BY_FIELDS, catalog))).format(tags=f"{listed(tags)} {catalog.domain}", years=span)
 
 
 def _answers(recommender: Recommender, common: Scores, case: Case, kind: str, filtered: bool) -> dict[str, Answer]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from llmrec.catalog import Catalog
 from llmrec.pretrained import Pretrained
+from llmrec.resources import RESOURCES
 from llmrec.weights import BaseFiles
 
 
 def model_card(loaded: Pretrained, catalog: Catalog, base: BaseFiles) -> str:
-    """Markdown: what it is, what it belongs to, how it was trained, where its limits are."""
+    """Markdown: what it is, what it belongs to, how it was trained, where its limits are.
+
+    Under which licence the model is passed on is for its publisher to state: the card names only the licences of the
+    base model and the data, as far as they are known.
+    """
     meta, model = loaded.meta, loaded.model
     added = sum(p.numel() for p in model.added_state().values())
+    data = Path(str(loaded.settings["data"])).name  # no path of this machine
     weights = "\n".join(f"- {kind}: {json.dumps(dict(f.weights))}" for kind, f in loaded.fusions.items())
     return f"""---
-license: apache-2.0
 base_model: {base.id}
 tags: [recommendation, semantic-ids, lora]
 ---
@@ -33,6 +39,12 @@ Fusion weights, fitted on validation items of users that chose no other setting:
 
 {weights}
 
+## Licences
+- base model `{base.id}`: {_licence(base.id)}
+- data `{data}`: {_licence(data)}
+
+No licence of the added parameters is stated here.
+
 ## Limits
 Knows this catalogue only. Recommendations follow the train part of the interactions, with their popularity bias. The
 words come from a small language model: items are certain to exist, sentences are not certain to be wise.
@@ -42,3 +54,8 @@ words come from a small language model: items are certain to exist, sentences ar
 {json.dumps(meta["recipe"], indent=1)}
 ```
 """
+
+
+def _licence(name: str) -> str:
+    known = RESOURCES.get(name)
+    return known.licence if known else "not stated"

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from llmrec.catalog import Catalog
-from llmrec.english import listed
 from llmrec.finetune.wishes import wish
-from llmrec.finetune.world import Example, World, pick, say, slice_of
-from llmrec.reasons import describe, listing, singular, tags
+from llmrec.finetune.world import Example, World, done_with, excluded, fitting, liked, pick, say, slice_of
+from llmrec.reasons import describe, listing, spoken_tags, tags
 from llmrec.render import ItemRef, Message, UserRef
 from llmrec.templates import Slot, fill, load
+
+_BY_YEAR = ("newer", "older")
 
 
 def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
@@ -28,13 +29,14 @@ def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
     for rows, vectors, t in slice_of(world, rng, 6):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
         slots: dict[str, Slot] = {
-            "liked": listed(names) or f"a {singular(world.catalog.domain)}",
+            **liked(names),
+            **done_with(world.catalog.domain),
             "wish": wish(world.catalog, int(rows[t]), rng)[0],
         }
         first = fill(pick(opening.user, rng), slots)
         if rng.random() < 0.5:
             first = (UserRef(vectors[t - 1]), *first)
-        messages = _clarification(rng) if rng.random() < 1 / 6 else []
+        messages = _clarification(world.catalog.domain, rng) if rng.random() < 1 / 6 else []
         messages += [Message("user", first), _suggest(world, int(rows[t]), rng)]
         for turn in range(1, min(int(rng.integers(1, 5)), len(rows) - t)):
             messages.append(_critique(world.catalog, int(rows[t + turn - 1]), int(rows[t + turn]), rng))
@@ -55,10 +57,10 @@ def _suggest(world: World, row: int, rng: np.random.Generator) -> Message:
     return Message("assistant", fill(pick(load("conversation").assistant, rng), answer, loss=True))
 
 
-def _clarification(rng: np.random.Generator) -> list[Message]:
+def _clarification(domain: str, rng: np.random.Generator) -> list[Message]:
     """Nothing to go by, and one question back."""
     template = load("clarification")
-    asked = Message("user", fill(pick(template.user, rng), {}))
+    asked = Message("user", fill(pick(template.user, rng), done_with(domain)))
     return [asked, Message("assistant", fill(pick(template.assistant, rng), {}, loss=True))]
 
 
@@ -66,12 +68,24 @@ def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generato
     """What somebody says who was shown one item and takes the other: what is true of the two, else a wish."""
     more = _more(catalog, shown, wanted)
     if more and rng.random() < 0.25:
-        slots: dict[str, Slot] = {"more": pick(more, rng), "title": catalog[shown].title}
+        said = pick(more, rng)
+        year = said in _BY_YEAR
+        slots: dict[str, Slot] = {
+            "title": catalog[shown].title,
+            "more": said if year else f"with {said}",
+            "which": f"that is {said}" if year else f"with {said}",
+        }
         return Message("user", fill(pick(load("comparison").user, rng), slots))
-    gone = [tag for tag in tags(catalog, shown) if tag not in tags(catalog, wanted)]
+    gone = _absent(catalog, shown, wanted)
     if gone and rng.random() < 0.4:
-        return Message("user", fill(pick(load("exclusion").user, rng), {"tag": pick(gone, rng).lower()}))
-    return Message("user", fill(pick(load("critique").user, rng), {"wish": wish(catalog, wanted, rng)[0]}))
+        return Message("user", fill(pick(load("exclusion").user, rng), excluded(pick(gone, rng))))
+    asked = pick(load("critique").user, rng)
+    return Message("user", fill(asked, {"wish": wish(catalog, wanted, rng)[0]} | done_with(catalog.domain)))
+
+
+def _absent(catalog: Catalog, row: int, other: int) -> list[str]:
+    """The tags of an item that another one has not, as they stand inside a sentence."""
+    return [words for tag, words in spoken_tags(catalog, row).items() if tag not in tags(catalog, other)]
 
 
 def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
@@ -80,9 +94,9 @@ def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
         next((v for v in catalog[row].attributes.values() if isinstance(v, int) and 1000 <= v <= 2999), None)
         for row in (shown, wanted)
     )
-    out = [f"more {tag.lower()}" for tag in tags(catalog, wanted) if tag not in tags(catalog, shown)]
+    out = [f"more {words}" for words in _absent(catalog, wanted, shown)]
     if a is not None and b is not None and a != b:
-        out.append("newer" if b > a else "older")
+        out.append(_BY_YEAR[0] if b > a else _BY_YEAR[1])
     return out
 
 
@@ -92,14 +106,14 @@ def explanation(world: World, rng: np.random.Generator) -> Iterator[Example]:
     for rows, _, t in slice_of(world, rng, 2):
         row = int(rows[t])
         own = set(tags(world.catalog, row))
-        liked = max(rows[max(0, t - 10) : t], key=lambda r: len(own & set(tags(world.catalog, int(r)))))
+        own_best = max(rows[max(0, t - 10) : t], key=lambda r: len(own & set(tags(world.catalog, int(r)))))
         slots: dict[str, Slot] = {
             "item": ItemRef(row),
             "title": world.catalog.label(row),
             "description": describe(world.catalog, row),
-            "liked": world.catalog.label(int(liked)),
-            "liked_description": describe(world.catalog, int(liked)),
-        }
+            "liked": world.catalog.label(int(own_best)),
+            "liked_description": describe(world.catalog, int(own_best)),
+        } | done_with(world.catalog.domain)
         yield [
             Message("user", fill(pick(template.user, rng), slots)),
             Message("assistant", fill(pick(template.assistant, rng), slots, loss=True)),
@@ -113,6 +127,7 @@ def talk(world: World, rng: np.random.Generator) -> Iterator[Example]:
     answered each of them with "I do not have ...".
     """
     template = load("talk")
+    answers = fitting(template.assistant, world.catalog.domain)
     most = min(5, int((world.weight > 0).sum()))
     while True:
         count = int(rng.integers(2, most + 1)) if most > 2 else most
@@ -129,7 +144,7 @@ def talk(world: World, rng: np.random.Generator) -> Iterator[Example]:
         yield [
             _frame(world),
             Message("user", fill(template.user[0], slots)),
-            Message("assistant", fill(pick(template.assistant, rng), answer, loss=True)),
+            Message("assistant", fill(pick(answers, rng), answer, loss=True)),
         ]
 
 
@@ -137,15 +152,15 @@ def _said(world: World, row: int, rng: np.random.Generator) -> str:
     """What somebody may have said who is shown this item first: a wish, a critique, liked titles."""
     kind = str(rng.choice(["attribute", "liked", "critique", "exclusion"], p=[0.5, 0.25, 0.15, 0.1]))
     other = int(rng.choice(len(world.catalog), p=world.weight))
-    absent = [tag for tag in tags(world.catalog, other) if tag not in tags(world.catalog, row)]
+    absent, domain = _absent(world.catalog, other, row), world.catalog.domain
     if kind == "exclusion" and absent:
-        return pick(load(kind).user, rng).format(tag=pick(absent, rng).lower())
+        return pick(load(kind).user, rng).format(**excluded(pick(absent, rng)))
     if kind == "liked":
         others = rng.choice(len(world.catalog), int(rng.integers(1, 4)), p=world.weight)
-        liked = [world.name(int(r), rng) for r in dict.fromkeys(others)]
-        return pick(load(kind).user, rng).format(liked=listed(liked))
+        names = [world.name(int(r), rng) for r in dict.fromkeys(others)]
+        return pick(load(kind).user, rng).format(**liked(names), **done_with(domain))
     asked = load("critique" if kind == "critique" else "attribute")
-    return say(pick(asked.user, rng), wish(world.catalog, row, rng)[0])
+    return say(pick(asked.user, rng), wish(world.catalog, row, rng)[0], domain)
 
 
 def refusal(world: World, rng: np.random.Generator) -> Iterator[Example]:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from llmrec.english import listed
 from llmrec.finetune import dialogues
 from llmrec.finetune.wishes import wish
-from llmrec.finetune.world import Example, World, ask, pick, say, slice_of
+from llmrec.finetune.world import Example, World, ask, done_with, fitting, liked, pick, say, slice_of
 from llmrec.reasons import describe
 from llmrec.render import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.templates import Slot, fill, load
+from llmrec.wording import sentence
 
 
 def next_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
@@ -26,7 +26,7 @@ def next_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
 
     One pass trains all positions: a row for each target would read every item `window` times.
     """
-    template = load("next_item")
+    phrases = fitting(load("next_item").user, world.catalog.domain)
     while True:
         for user in rng.permutation(len(world.histories)):
             rows, vectors = world.histories[user], world.vectors[user]
@@ -40,7 +40,7 @@ def next_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
                     parts.append(ItemRef(int(rows[t]), loss=t > start))
                     if t < stop and rng.random() < world.user_share:
                         parts.append(UserRef(vectors[t]))
-                phrase = pick(template.user, rng)
+                phrase = pick(phrases, rng)
                 slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": tuple(parts)}
                 yield [Message("user", fill(phrase, slots), open=True)]
                 start, stop = stop, stop + world.window
@@ -51,6 +51,7 @@ def user_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
     template = load("user_item")
     for rows, vectors, t in slice_of(world, rng, 2):
         slots: dict[str, Slot] = {"domain": world.catalog.domain, "user": UserRef(vectors[t - 1])}
+        slots |= done_with(world.catalog.domain)
         target = ItemRef(int(rows[t]), loss=True)
         yield [Message("user", (*fill(pick(template.user, rng), slots), target), open=True)]
 
@@ -64,7 +65,7 @@ def wish_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
             "domain": world.catalog.domain,
             "history": tuple(ItemRef(int(r)) for r in rows[start:t]),
             "user": (UserRef(vectors[t - 1]),) if rng.random() < 0.8 else (),
-            "message": say(pick(phrases, rng), wish(world.catalog, int(rows[t]), rng)[0]),
+            "message": say(pick(phrases, rng), wish(world.catalog, int(rows[t]), rng)[0], world.catalog.domain),
         }
         yield ask(pick(template.user, rng), slots, int(rows[t]))
 
@@ -74,7 +75,7 @@ def attribute_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
     template = load("attribute")
     while True:
         row = int(rng.choice(len(world.catalog), p=world.weight))
-        message = say(pick(template.user, rng), wish(world.catalog, row, rng)[0])
+        message = say(pick(template.user, rng), wish(world.catalog, row, rng)[0], world.catalog.domain)
         yield ask("{message}", {"message": message}, row)
 
 
@@ -83,7 +84,7 @@ def liked_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
     template = load("liked")
     for rows, _, t in slice_of(world, rng, 2):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 6))) : t]]
-        yield ask(pick(template.user, rng), {"liked": listed(names)}, int(rows[t]))
+        yield ask(pick(template.user, rng), liked(names) | done_with(world.catalog.domain), int(rows[t]))
 
 
 def search_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
@@ -124,7 +125,7 @@ def item_title(world: World, rng: np.random.Generator) -> Iterator[Example]:
     while True:
         for row in rng.permutation(len(world.catalog)):
             fields = describe(world.catalog, int(row))
-            answer = {"title": world.catalog.label(int(row)), "fields": fields[:1].upper() + fields[1:] + "."}
+            answer = {"title": sentence(world.catalog.label(int(row))), "fields": fields[:1].upper() + fields[1:] + "."}
             question = fill(pick(template.user, rng), {"item": ItemRef(int(row))})
             yield [
                 Message("user", question),

@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from llmrec.finetune.world import World, pick
+from llmrec.finetune.world import World, fitting, pick
 from llmrec.model import ATTENTION_AND_MLP, ModelConfig
 from llmrec.render import ItemRef, Message, Renderer
 from llmrec.templates import Slot, fill, load
@@ -43,7 +43,7 @@ def target_rows(world: World, renderer: Renderer, count: int, seed: int, window:
     long = np.flatnonzero([len(rows) >= 2 for rows in world.histories])
     sizes = np.array([len(world.histories[user]) - 1 for user in long.tolist()])
     users = rng.choice(long, count, p=sizes / sizes.sum())  # every target of the train part is as likely
-    phrases = load("next_item").user
+    phrases = fitting(load("next_item").user, world.catalog.domain)
     rows = []
     for user in users.tolist():
         history = world.histories[user]

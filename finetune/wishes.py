@@ -6,7 +6,8 @@ import numpy as np
 
 from llmrec.catalog import Catalog
 from llmrec.filters import Filters
-from llmrec.reasons import article, singular
+from llmrec.reasons import fields_of
+from llmrec.wording import spoken, wished
 
 _DECADE = ("from the {decade}s", "of the {decade}s", "made in the {decade}s", "from the {short}s")
 
@@ -14,19 +15,16 @@ _DECADE = ("from the {decade}s", "of the {decade}s", "made in the {decade}s", "f
 def wish(catalog: Catalog, row: int, rng: np.random.Generator) -> tuple[str, Filters]:
     """A wish that this item fulfils, and the filters that say the same; one or two of its fields."""
     fields = catalog[row].attributes
-    noun = singular(catalog.domain)
-    tags = [(name, value) for name, values in fields.items() if isinstance(values, tuple) for value in values]
+    tags = fields_of(catalog, row)
     years = [(name, int(v)) for name, v in fields.items() if isinstance(v, int) and 1000 <= v <= 2999]
     if not tags and not years:
-        return f"{article(noun)} {noun}", Filters()
+        return wished((), catalog.domain), Filters()
     use_tags = bool(tags) and (not years or rng.random() < 0.85)
     count = min(len(tags), 1 + int(rng.random() < 0.35)) if use_tags else 0
     chosen = [tags[i] for i in rng.permutation(len(tags))[:count]]
     use_year = bool(years) and (not chosen or rng.random() < 0.45)
-    words = " ".join(value.lower() for _, value in chosen)
-    text = f"{article(words)} {words} {noun}" if words else f"{article(noun)} {noun}"
-    if words and rng.random() < 0.3:
-        text = f"{article(words)} {words}"
+    bare = bool(chosen) and rng.random() < 0.3
+    text = wished([spoken(name, value) for name, value in chosen], catalog.domain, bare)
     all_of: dict[str, tuple[str, ...]] = {}
     for name, value in chosen:
         all_of[name] = (*all_of.get(name, ()), value)

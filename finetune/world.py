@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from llmrec.catalog import Catalog
 from llmrec.render import ItemRef, Message, Rendered
 from llmrec.templates import Slot, fill
+from llmrec.wording import fits, is_plural, listed, verbs
 
 Example = list[Message] | Rendered
 
@@ -53,9 +54,34 @@ def pick(options: Sequence[str], rng: np.random.Generator) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def say(phrase: str, wished: str) -> str:
+def fitting(phrases: Sequence[str], domain: str) -> tuple[str, ...]:
+    """The phrasings that speak of the catalogue's kind of item: nobody has `seen` a book."""
+    return tuple(phrase for phrase in phrases if fits(phrase, domain))
+
+
+def done_with(domain: str) -> dict[str, Slot]:
+    """Slots for what one does with the catalogue's items: do, does, did, done."""
+    return {**asdict(verbs(domain))}
+
+
+def liked(names: Sequence[str]) -> dict[str, Slot]:
+    """Slots for titles that are liked, and for the words whose number they set."""
+    one = len(names) == 1
+    return {
+        "liked": listed(names),
+        "were": "was" if one else "were",
+        "my_favourites": "My favourite is" if one else "My favourites are",
+    }
+
+
+def excluded(tag: str) -> dict[str, Slot]:
+    """Slots for a tag of which there should be less."""
+    return {"tag": tag, "less": "Fewer" if is_plural(tag) else "Less"}
+
+
+def say(phrase: str, wished: str, domain: str) -> str:
     """A wish as a sentence."""
-    sentence = phrase.format(wish=wished)
+    sentence = phrase.format(wish=wished, **done_with(domain))
     return sentence[:1].upper() + sentence[1:]
 
 

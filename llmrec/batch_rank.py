@@ -23,7 +23,7 @@ from llmrec.catalog import Catalog
 from llmrec.errors import RequestError
 from llmrec.fusion import FusedList, leaning
 from llmrec.inner import inner
-from llmrec.interactions import Interactions
+from llmrec.interactions import History, Interactions
 from llmrec.numerics import log_softmax
 from llmrec.rank import top_k
 from llmrec.recommend import Recommender
@@ -84,13 +84,13 @@ def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | No
     """
     if strict:
         _refuse_unknown(row, ids)
-    history: list[int] = []
+    history = History()
     counts: Counter[str] = Counter()
     known = bool(row.message) or row.items == ()
     if row.user_id is not None:
         number = ids.interactions.known(row.user_id)
         counts["unknown_users"] += number is None
-        history += [] if number is None else ids.interactions.of(number).tolist()
+        history = history if number is None else ids.interactions.history(number)
         known |= number is not None
     named = (*(row.items or ()), *(() if row.similar_to is None else (row.similar_to,)))
     counts["unknown_items"] += ids.unknown(named)
@@ -104,7 +104,7 @@ def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | No
         return None, counts
     if row.similar_to is not None:
         return Task((), rows[0], candidates, "", row.k or k), counts
-    return Task(tuple(dict.fromkeys([*history, *rows])), None, candidates, row.message, row.k or k), counts
+    return Task(history.then(rows), None, candidates, row.message, row.k or k), counts
 
 
 def _refuse_unknown(row: Row, ids: Ids) -> None:

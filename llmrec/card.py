@@ -16,6 +16,8 @@ from llmrec.errors import DataError
 START, END = "<!-- results: filled from eval/results -->", "<!-- end of results -->"
 _OURS = "hybrid"  # the Hub files one number under a task, a data set and a metric
 _FILLED = ("model-index", "model_name", "eval_results")
+# of the protocol: which part of which data was measured, and on whom
+_SAMPLE = ("split", "part", "users", "users_sampled", "candidates", "seen_filtered")
 _SHOWN = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
 # names of base models that are fetched by name, as the Hub calls them
 _HUB_NAMES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -74,7 +76,8 @@ def _section(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         lines += ["Nothing has been measured and published for this model yet.", ""]
     for result in results:
-        lines += [f"### {result['suite']}", "", *_rows(result), *_targets(result), _source(result), ""]
+        lines += [f"### {_cell(result['suite'])} on {_cell(result['dataset'])}", "", _measured(result), ""]
+        lines += [*_rows(result), *_targets(result), _source(result), ""]
     return "\n".join([*lines, END, ""])
 
 
@@ -88,8 +91,33 @@ def _rows(result: Mapping[str, Any]) -> list[str]:
     for row in result["rows"]:
         if any(name in row["metrics"] for name in shown):
             values = " | ".join(_estimate(row["metrics"].get(name)) for name in shown)
-            lines.append(f"| {_cell(row['name'])} | {values} |")
+            lines.append(f"| {_cell(row['name'])}{_fewer(result, row['name'])} | {values} |")
     return [*lines, ""]
+
+
+def _measured(result: Mapping[str, Any]) -> str:
+    """The data and the sample that a table's numbers are of."""
+    said = [f"{name.replace('_', ' ')} {_cell(value)}" for name, value in _sample(result).items()]
+    return f"Measured on {_cell(result['dataset'])}: {'; '.join([*said, _number(result)])}."
+
+
+def _sample(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the protocol says of data and sample, as far as it is a word, a number or yes or no."""
+    protocol = result.get("protocol")
+    found = {name: protocol.get(name) for name in _SAMPLE} if isinstance(protocol, Mapping) else {}
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+
+
+def _number(result: Mapping[str, Any]) -> str:
+    return f"n = {result['provenance']['n']}"
+
+
+def _fewer(result: Mapping[str, Any], row: str) -> str:
+    """How many users a row was measured on, when these are fewer than the table's."""
+    protocol = result.get("protocol")
+    if not isinstance(protocol, Mapping) or row not in (protocol.get("rows_of_the_sample") or ()):
+        return ""
+    return f" ({_cell(protocol.get('users_sampled'))} users)"
 
 
 def _targets(result: Mapping[str, Any]) -> list[str]:
@@ -102,7 +130,7 @@ def _targets(result: Mapping[str, Any]) -> list[str]:
 
 def _source(result: Mapping[str, Any]) -> str:
     made = result["provenance"]
-    return f"n = {made['n']}, commit `{str(made['commit'])[:12]}`, `{_cell(made['command'])}`"
+    return f"{_number(result)}, commit `{str(made['commit'])[:12]}`, `{_cell(made['command'])}`"
 
 
 def _estimate(value: Mapping[str, Any] | None) -> str:
@@ -119,14 +147,15 @@ def _cell(text: object) -> str:
 
 def _evals(result: Mapping[str, Any]) -> list[EvalResult]:
     """What the Hub shows beside the card: the model's own rows, not the baselines'."""
-    name, suite = str(result["dataset"]), str(result["suite"])
+    name, suite, sample = str(result["dataset"]), str(result["suite"]), _sample(result)
     return [
         EvalResult(
             task_type="recommendation",
             task_name=suite,
             dataset_type=name,
             dataset_name=name,
-            dataset_config=suite,
+            dataset_split=None if sample.get("part") is None else str(sample["part"]),
+            dataset_args={**sample, "n": result["provenance"]["n"]},
             metric_type=metric,
             metric_value=float(row["metrics"][metric]["mean"]),
         )

@@ -140,7 +140,7 @@ class Chat:
 
     def become(self, session: Session, user: str) -> None:
         """Start afresh as a user of the log, or as a new visitor for ''; RequestError for an unknown user."""
-        session.become(user, tuple(self.recommender.history_of(user)) if user else ())
+        session.become(user, self.recommender.history_of(user) if user else ())
 
     def judge(self, session: Session, row: int, opinion: str) -> None:
         """Record `like`, `dislike`, `seen` or `forget` at once; a disliked row leaves the list on display."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -232,8 +230,3 @@ FOREIGN = _words(
     ik wil een het niet graag iets zonder grappige zoek voor van
     """
 )
-
-
-def listed(words: Sequence[str], last: str = "and") -> str:
-    """Return `a`, `a and b`, `a, b and c`."""
-    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -1,8 +1,9 @@
 """Is a sentence backed by the catalogue? Used on everything the language model says before a person sees it.
 
-A sentence may name titles only of shown items, and tag values and years only when they belong to every shown item that
-its clause names, or to any of them when it names none. It may not deny having what is on display. The check is by
-program and strict: a sentence that fails is dropped, not repaired.
+A sentence may name titles only of shown items. Tag values and years must belong to the title that they stand beside
+(`Alien (1979), a horror film`, `Alien is a horror film`); elsewhere to every shown item that their clause names, or to
+any of them when it names none. It may not deny having what is on display. The check is by program and strict: a
+sentence that fails is dropped, not repaired.
 """
 
 from __future__ import annotations
@@ -26,12 +27,23 @@ _DENIAL = re.compile(
     r"|\bi (?:am|'m) (?:\w+ )?(?:sorry|afraid|unable)\b",
     re.IGNORECASE,
 )
-_LABEL_YEAR = re.compile(r"\(\d{4}\)")
-_LABEL = re.compile(r"([A-Z][^.!?()]*?)\s*\((\d{4})\)")
+_DATED = re.compile(r"\s*\((\d{4})\)")
+_LAST_MARKS = re.compile(r"[!?).'\u2026]*")  # of a title, behind its last word
+_LAST_MARKS_DATED = re.compile(r"[!?).'\u2026]*\s*\((\d{4})\)")
+_LABEL = re.compile(r"[A-Z][^.!?()]*?\s*\(\d{4}\)")
+_BREAK = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
+_TITLE_BREAK = re.compile(r"(?<=[.!?])\s+")
+_MASK = "\0"
+# Titles that share what is said of them, and words that speak of the title before them alone.
+_JOINED = re.compile(r"\s*(?:,|,?\s*(?:and|or|&)|,?\s*and both)\s*")
+_BESIDE = re.compile(r"\s*[,:\u2013-]\s*(?:which (?:is|are)\b|being\b|an?\b|the\b|both\b)")
+_IS = re.compile(r"\s*(?:is|are)\b")
+_NEW_CLAUSE = re.compile(r",\s*(?:and|or|so)\s*$")
+_SHORT = 3  # letters of a word that is no title by its capital alone
 
 
 def _norm(text: str) -> str:
-    return " ".join(_WORDS.findall(text.lower()))
+    return " ".join(_WORDS.findall(text.lower().replace("\u2019", "'")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +54,11 @@ class Checker:
 
     @cached_property
     def _titles(self) -> dict[str, set[int]]:
-        """Normalised titles of two words or more (one-word titles are ordinary words too often) to their rows."""
+        """Normalised titles to their rows."""
         out: dict[str, set[int]] = {}
         for row, item in enumerate(self.catalog.items):
             name = _norm(item.title)
-            if name.count(" "):
+            if name:
                 out.setdefault(name, set()).add(row)
         return out
 
@@ -58,54 +70,119 @@ class Checker:
     def _tags(self) -> dict[str, str]:
         return {_norm(tag): tag for row in range(len(self.catalog)) for tag in tags(self.catalog, row)}
 
+    @cached_property
+    def _tag_words(self) -> re.Pattern[str]:
+        forms = sorted(map(re.escape, filter(None, self._tags)), key=len, reverse=True)
+        return re.compile(rf"\b({'|'.join(forms)})s?\b" if forms else r"(?!)")
+
     def titles_in(self, text: str) -> list[set[int]]:
-        """Catalogue titles (of two words or more) that the text contains, the longest at each place, as rows."""
-        words = _norm(text).split()
+        """Catalogue titles that the text contains, the longest at each place, as rows.
+
+        One-word titles are ordinary words too often: they count with a capital inside a sentence, or quoted.
+        """
+        return [rows for _, _, rows in self._named(text, set())]
+
+    def _named(self, text: str, shown: set[int]) -> list[tuple[int, int, set[int]]]:
+        """Titles at text[start:end] with their rows; those of shown items count however they are written."""
+        text = text.replace("\u2019", "'")
+        words = list(_WORDS.finditer(text))
+        keys = [word[0].lower() for word in words]
         found, i = [], 0
         while i < len(words):
-            for size in range(min(self._longest, len(words) - i), 1, -1):
-                rows = self._titles.get(" ".join(words[i : i + size]))
-                if rows:
-                    found.append(rows)
+            for size in range(min(self._longest, len(words) - i), 0, -1):
+                rows = self._titles.get(" ".join(keys[i : i + size]), set())
+                start, end = words[i].start(), words[i + size - 1].end()
+                if rows and (size > 1 or rows & shown or self._proper(text, start, end)):
+                    found.append((start, end, rows))
                     i += size - 1
                     break
             i += 1
         return found
 
+    def _proper(self, text: str, start: int, end: int) -> bool:
+        """True for a word whose capital or quotation marks make it a title."""
+        word, before = text[start:end], text[:start].rstrip()
+        if before.endswith(('"', "\u201c")) and re.match(r"[.!?,]*[\"\u201d]", text[end:]):
+            return True
+        inside = bool(before) and before[-1] not in '.!?:"'
+        return inside and word[0].isupper() and len(word) > _SHORT and word.lower() not in self._tags
+
     def grounded(self, sentence: str, shown: Sequence[int]) -> bool:
         """True when every title, tag and year in the sentence belongs to a shown item."""
-        allowed = set(shown)
-        names = {_norm(self.catalog[row].title) for row in shown}
-        for title, year in _LABEL.findall(sentence):
-            low = _norm(title)
-            if not any(
-                low.endswith(name) and str(self.catalog[r].attributes.get("year", year)) == year
-                for r in shown
-                for name in [_norm(self.catalog[r].title)]
-                if name
-            ):
-                return False
-        rest = _norm(sentence)
-        for name in sorted(names, key=len, reverse=True):  # a shown title may contain another title, or a tag
-            rest = re.sub(rf"\b{re.escape(name)}\b", "|", rest) if name else rest
-        if any(not rows & allowed for part in rest.split("|") for rows in self.titles_in(part)):
-            return False
         if _DENIAL.search(sentence):
             return False
-        return all(self._true_of(clause, shown) for clause in _CLAUSE.split(sentence))
+        allowed = set(shown)
+        sentence = sentence.replace(_MASK, " ")
+        masked, place, about = "", 0, list[set[int]]()
+        for start, end, named in self._named(sentence, allowed):
+            rows = named & allowed
+            dated, bare = _LAST_MARKS_DATED.match(sentence, end), _LAST_MARKS.match(sentence, end)
+            if dated:
+                rows = {row for row in rows if str(self.catalog[row].attributes.get("year", dated[1])) == dated[1]}
+            if not rows:
+                return False
+            masked += sentence[place:start] + _MASK
+            place = dated.end() if dated else bare.end() if bare else end
+            about.append(rows)
+        masked += sentence[place:]
+        if _LABEL.search(masked):
+            return False  # a year in parentheses follows a title, and this one is not shown
+        for clause in _CLAUSE.split(masked):
+            count = clause.count(_MASK)
+            if not self._true_of(clause, about[:count], shown):
+                return False
+            about = about[count:]
+        return True
 
-    def _true_of(self, clause: str, shown: Sequence[int]) -> bool:
-        """True when every tag and year of a clause belongs to all items that it names; to any shown one if none."""
-        rest = _norm(_LABEL_YEAR.sub(" ", clause))
-        named: list[int] = []
-        for row in sorted(shown, key=lambda row: -len(self.catalog[row].title)):
-            name = _norm(self.catalog[row].title)
-            rest, count = re.subn(rf"\b{re.escape(name)}\b", "|", rest) if name else (rest, 0)
-            named += [row] * bool(count)
-        own = [{_norm(tag) for tag in tags(self.catalog, row)} for row in named or shown]
-        years = [{str(self.catalog[row].attributes.get("year"))} for row in named or shown]
-        join = set.intersection if named else set.union
-        held, dated = (join(*sets) if sets else set() for sets in (own, years))
-        if any(tag not in held and re.search(rf"\b{re.escape(tag)}s?\b", rest) for tag in self._tags):
+    def _true_of(self, clause: str, about: Sequence[set[int]], shown: Sequence[int]) -> bool:
+        """True when every tag and year of a clause belongs to what it is said of.
+
+        Args:
+            clause: with a mask for every title.
+            about: the rows that each mask may stand for.
+            shown: what a clause without a title speaks of, any of it.
+        """
+        first, *after = clause.split(_MASK)
+        if not about:
+            return self._claims(first) <= set[str]().union(*map(self._fields, shown))
+        fields = [set[str]().union(*map(self._fields, rows)) for rows in about]
+        everything = set.intersection(*fields)
+        if not self._claims(first) <= everything:
             return False
-        return all(year in dated for year in _YEAR.findall(rest))
+        group: list[set[str]] = []
+        before = first
+        for place, words in enumerate(after):
+            group.append(fields[place])
+            if _JOINED.fullmatch(words) and place + 1 < len(after):
+                continue
+            begins = len(group) == place + 1 or _NEW_CLAUSE.search(before)
+            own = _BESIDE.match(words) or (_IS.match(words) and begins)
+            if not self._claims(words) <= (set.intersection(*group) if own else everything):
+                return False
+            group, before = [], words
+        return True
+
+    def _fields(self, row: int) -> set[str]:
+        """What may be said of an item: its tags and its year."""
+        return {_norm(tag) for tag in tags(self.catalog, row)} | {str(self.catalog[row].attributes.get("year"))}
+
+    def _claims(self, text: str) -> set[str]:
+        """Tags and years in words."""
+        words = _norm(_DATED.sub(" ", text))
+        return {*self._tag_words.findall(words), *_YEAR.findall(words)}
+
+    def end_of_sentence(self, text: str, shown: Sequence[int]) -> re.Match[str] | None:
+        """Return the gap behind the first sentence of a text; what looks like an end inside a shown title is none.
+
+        While the text may still go on as such a title (`Hot Shots! P`) there is none yet.
+        """
+        inner = [
+            (title[: gap.start()], title[gap.end() :])
+            for title in {self.catalog[row].title.casefold() for row in shown}
+            for gap in _TITLE_BREAK.finditer(title)
+        ]
+        for gap in _BREAK.finditer(text):
+            said, next_ = text[: gap.start()].casefold(), text[gap.end() :].casefold()
+            if not any(said.endswith(a) and (next_.startswith(b) or b.startswith(next_)) for a, b in inner):
+                return gap
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -18,6 +18,34 @@ from llmrec.ids import Forms
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Part = Literal["valid", "test"]
+
+_STEPS = 21  # a scale has at most so many different values; what has more is an amount
+_LIKED = 0.7  # of the highest value: four and five of five stars
+
+
+class History(tuple[int, ...]):
+    """Rows that somebody took, oldest first, and which of them were not liked.
+
+    It is a plain tuple to all that ranks; opinions count only for what is said of a list.
+
+    Args:
+        rows: as they were taken; a History keeps its opinions.
+        disliked: rows that were not liked; those of `rows` when left out.
+    """
+
+    disliked: frozenset[int]
+
+    def __new__(cls, rows: Iterable[int] = (), disliked: Iterable[int] | None = None) -> History:
+        """Make the tuple; what is disliked but not in it is left out."""
+        made = super().__new__(cls, rows)
+        gone = getattr(rows, "disliked", ()) if disliked is None else disliked
+        made.disliked = frozenset(gone) & frozenset(made)
+        return made
+
+    def then(self, rows: Iterable[int]) -> History:
+        """Return each row once, with more rows that are liked at the end."""
+        liked = tuple(rows)
+        return History(dict.fromkeys((*self, *liked)), self.disliked - {*liked})
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +124,30 @@ class Interactions:
         """Return the number of a user id as written, else of the only one that it is another form of; None else."""
         number = self._numbers.get(user_id)
         return number if number is not None else self._numbers.get(self._forms.meant(user_id) or "")
+
+    @cached_property
+    def liked_from(self) -> float:
+        """The value from which on an interaction says that the item was liked; -inf when values do not tell.
+
+        Few different values are a scale, whatever its length: the upper end of it is liked. One value, or more than a
+        scale has, tell nothing: everything that was taken counts as liked.
+        """
+        values = np.unique(self.value)
+        if not 1 < len(values) <= _STEPS:
+            return -np.inf
+        highest = float(values[-1])
+        return _LIKED * highest if highest > 0 else highest
+
+    def disliked(self, user: int) -> frozenset[int]:
+        """Return the rows of a user number whose latest value says that they were not liked."""
+        rows = self.of(user).tolist()  # refuses a number that does not exist
+        values = self.value[self.offsets[user] : self.offsets[user + 1]]
+        latest = dict(zip(rows, values.tolist(), strict=True))
+        return frozenset(row for row, value in latest.items() if value < self.liked_from)
+
+    def history(self, user: int) -> History:
+        """Return what a user number took, oldest first, and which of it was not liked."""
+        return History(self.of(user).tolist(), self.disliked(user))
 
     def number(self, user_id: str) -> int:
         """Return the number of an external user id, see `known`.

@@ -13,13 +13,13 @@ from llmrec.lexicon import Lexicon, Word, words_of
 from llmrec.lookup import Lookup, few
 from llmrec.opinions import cue_before, judged
 from llmrec.slips import SlipFinder
-from llmrec.titles import title_key
+from llmrec.titles import PLAIN_ARTICLES, title_key
+from llmrec.titles import names as names_of
 
 _NEAR = 80  # characters before a name in which words of taste are looked for
 _BEING = frozenset(["am", "are", "be", "been", "being", "got", "is", "was", "were"])
 _OPENERS = frozenset(["also", "and", "because", "but", "oh", "so", "that", "well"])
 _SHORTENED = frozenset(["dr", "mr", "mrs", "ms", "st", "vs", "jr"])
-_HALVES = re.compile(r"^([^()]+?) \(([^()]+)\)$")
 _QUOTED = re.compile(r"[\"\u201c\u201d\u00ab\u00bb]([^\"\u201c\u201d\u00ab\u00bb]{1,120})[\"\u201c\u201d\u00ab\u00bb]")
 _YEAR_AFTER = re.compile(r"^(?:[.!?]?\s*\(\s*(\d{4})\s*\)|\s*,?\s*(?:from|of)?\s*((?:18|19|20)\d{2})\b)")
 
@@ -201,9 +201,9 @@ def _names(title: str) -> dict[tuple[str, ...], int]:
     """What a title is called, with a rank: whole 0, either half of `Il Postino (The Postman)` 2, its head 4;
     without its article one more.
     """
-    halves = _HALVES.match(title)
+    parts = names_of(title)
     head = re.split(r":|\s+-\s+", title, maxsplit=1)[0]
-    called = [(title, 0), *((half, 2) for half in (halves.groups() if halves else ()) if len(title_key(half)) > 2)]
+    called = [(title, 0), *((part, 2) for part in parts if part != title and len(title_key(part)) > 2)]
     if len(title_key(head).split()) > 1:
         called.append((head, 4))
     names: dict[tuple[str, ...], int] = {}
@@ -213,7 +213,7 @@ def _names(title: str) -> dict[tuple[str, ...], int]:
             names.setdefault(tuple(keys), rank)
             # word by word, as a sentence is read: there `Part II` keeps its `part`
             names.setdefault(tuple(word.key for word in words_of(one)), rank)
-        if len(keys) > 1 and keys[0] in {"the", "a", "an"}:
+        if len(keys) > 1 and keys[0] in PLAIN_ARTICLES:
             names.setdefault(tuple(keys[1:]), rank + 1)  # `Fear` goes before `The Fear`
     return names
 

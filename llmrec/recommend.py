@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -20,7 +19,7 @@ from llmrec.filters import Filters
 from llmrec.fitting import in_one_line
 from llmrec.fusion import Fusion
 from llmrec.grounding import Checker
-from llmrec.interactions import Interactions
+from llmrec.interactions import History, Interactions
 from llmrec.prefix import PrefixCache
 from llmrec.pretrained import load_pretrained
 from llmrec.quantise import Int8Weights, int8_weights
@@ -114,13 +113,13 @@ class Recommender:
         """External ids of the known users."""
         return self.interactions.users
 
-    def history_of(self, user_id: str) -> tuple[int, ...]:
-        """Rows of a known user, oldest first.
+    def history_of(self, user_id: str) -> History:
+        """Rows of a known user, oldest first, and which of them the log says were not liked.
 
         Raises:
             RequestError: for an unknown user, with the closest ids.
         """
-        return tuple(int(r) for r in self.interactions.of(self.interactions.number(user_id)))
+        return self.interactions.history(self.interactions.number(user_id))
 
     @overload
     def recommend(self, request: Request) -> list[Recommendation]: ...
@@ -246,7 +245,7 @@ def grounded_sentences(pieces: Iterator[str], checker: Checker, shown: Sequence[
     text, said = "", set[str]()
     for piece in pieces:
         text += piece
-        while match := re.search(r"(?<=[.!?])\s+(?=[A-Z\"'])", text):
+        while match := checker.end_of_sentence(text, shown):
             sentence, text = text[: match.start()], text[match.end() :]
             yield from _say(sentence, said, checker, shown)
     if text.rstrip().endswith((".", "!", "?")):

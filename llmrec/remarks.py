@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmrec.catalog import Catalog
-from llmrec.english import listed
+from llmrec.wording import listed
 
 _MOST, _LONGEST = 3, 40
 

@@ -24,7 +24,7 @@ class Request:
     """What is asked for.
 
     Attributes:
-        history: rows the user took, oldest first.
+        history: rows the user took, oldest first; reasons name none of those that a `History` says were not liked.
         message: what the user says, read as the chat reads it (`llmrec.asking`): constraints in it become filters,
             titles in it enter the history or are left out, and the rest of it moves the list.
         filters: constraints; they always hold, whatever the message says.

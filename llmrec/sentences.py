@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmrec.catalog import Catalog
-from llmrec.english import listed
 from llmrec.filters import Filters
+from llmrec.kinds import number_words
 from llmrec.narrow import constraints
 from llmrec.session import Profile
-from llmrec.smalltalk import singular
+from llmrec.wording import an, counted, different, listed, sentence, singular
 
 if TYPE_CHECKING:
     from llmrec.request import Recommendation
@@ -22,7 +22,7 @@ _TEXT = 240
 
 def noun(catalog: Catalog, count: int) -> str:
     """Return `1 film`, `10 films`."""
-    return f"{count} {singular(catalog.domain) if count == 1 else catalog.domain}"
+    return counted(count, catalog.domain)
 
 
 def titles(catalog: Catalog, rows: Sequence[int]) -> str:
@@ -35,10 +35,10 @@ def titles(catalog: Catalog, rows: Sequence[int]) -> str:
 
 def question(catalog: Catalog, main: Sequence[str]) -> str:
     """Ask the one clarifying question, with examples from the catalogue."""
-    one = singular(catalog.domain)
+    one = an(singular(catalog.domain))
     if main:
-        return f"What are you in the mood for? Name a {one} you liked, or say for instance {listed(main, 'or')}."
-    return f"What are you looking for? Name a {one} you liked, or describe what you want."
+        return f"What are you in the mood for? Name {one} you liked, or say for instance {listed(main, 'or')}."
+    return f"What are you looking for? Name {one} you liked, or describe what you want."
 
 
 def aside(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
@@ -93,17 +93,18 @@ def lead(
         return " ".join([*noted, f"I have no {catalog.domain} left to show for this."])
     if profile.blank:
         ask = "" if profile.asked else f"{question(catalog, main)} "
+        some = counted(len(items), catalog.domain, "popular")
         return " ".join(
             [
                 *noted,
-                f"{ask}{'Until then, here' if ask else 'Here'} {_are(len(items))} {_popular(catalog, len(items))}.",
+                f"{ask}{'Until then, here' if ask else 'Here'} {_are(len(items))} {some}.",
             ]
         )
     return " ".join([*noted, _what(catalog, profile, intent, len(items), used)])
 
 
 def _what(catalog: Catalog, profile: Profile, intent: Intent, count: int, used: Filters) -> str:
-    other = f"{count} other {noun(catalog, count).partition(' ')[2]}" if intent.kind == "more" else noun(catalog, count)
+    other = counted(count, catalog.domain, "other" if intent.kind == "more" else "")
     labels = [one.label for one in constraints(used)]
     matching = f" ({', '.join(labels)})" if labels else ""
     opinions = [row for row in profile.liked if row not in intent.liked] + list(intent.liked)
@@ -131,7 +132,12 @@ def shortfall(
         return (f"No {catalog.domain} left that fit {listed(labels)}; take a condition back to see more.",)
     if items and len(items) < asked:
         if not labels:
-            return (f"These are the last {catalog.domain} that I have not shown or ruled out.",)
+            last = (
+                f"This is the last {singular(catalog.domain)}"
+                if len(items) == 1
+                else f"These are the last {catalog.domain}"
+            )
+            return (f"{last} that I have not shown or ruled out.",)
         fit = "fits" if len(items) == 1 else "fit"
         return (f"Only {noun(catalog, len(items))} {fit} {listed(labels)}; remove a filter to see more.",)
     return ()
@@ -149,7 +155,7 @@ def why(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
         verb = "is" if len(rows) == 1 else "are"
         return f"{titles(catalog, rows)} {verb} not on the list, so there is no reason to give."
     return "\n".join(
-        f"{catalog.label(item.row)}: {_sentence(item.reason or _fields(catalog, item.row))}" for item in wanted
+        f"{catalog.label(item.row)}: {sentence(item.reason or _fields(catalog, item.row))}" for item in wanted
     )
 
 
@@ -161,28 +167,21 @@ def about(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
         cut = f"{text[:_TEXT].rstrip()}\N{HORIZONTAL ELLIPSIS}" if len(text) > _TEXT else text
         more = f" {cut}" if text else ""
         reason = next((item.reason for item in profile.shown if item.row == row and item.reason), "")
-        because = f" On the list because: {_sentence(reason)}" if reason else ""
-        lines.append(f"{catalog.label(row)}: {_sentence(_fields(catalog, row))}{more}{because}")
+        because = f" On the list because: {sentence(reason)}" if reason else ""
+        lines.append(f"{catalog.label(row)}: {sentence(_fields(catalog, row))}{more}{because}")
     return "\n".join([*lines, "That is what the catalogue says; I add nothing to it."])
 
 
 def _fields(catalog: Catalog, row: int) -> str:
     parts = []
     for name, value in catalog[row].attributes.items():
+        said = name.replace("_", " ")
         if isinstance(value, tuple):
-            parts.append(f"{name} {listed(value)}")
+            parts.append(f"{said} {listed(different(value))}")
         elif name != "year":
-            parts.append(f"{name} {value}")
+            parts.append(f"{said} {value if isinstance(value, str) else number_words(value)}")
     return "; ".join(parts) or f"one of the {catalog.domain} here"
-
-
-def _sentence(words: str) -> str:
-    return words if words.endswith((".", "!", "?", "\u2026")) else f"{words}."
 
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
-
-
-def _popular(catalog: Catalog, count: int) -> str:
-    return f"{count} popular {singular(catalog.domain) if count == 1 else catalog.domain}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmrec.errors import RequestError
 from llmrec.filters import Filters
+from llmrec.interactions import History
 
 if TYPE_CHECKING:
     from llmrec.request import Recommendation
@@ -79,10 +80,13 @@ class Profile:
         return tuple(item.row for item in self.shown)
 
     @property
-    def known(self) -> tuple[int, ...]:
-        """Rows that say something about taste, oldest first, without what was disliked."""
+    def known(self) -> History:
+        """Rows that say something about taste, oldest first, without what was disliked here; the log's opinions stay
+        with them unless they are liked now.
+        """
         gone = set(self.disliked)
-        return tuple(row for row in dict.fromkeys((*self.history, *self.seen, *self.liked)) if row not in gone)
+        known = dict.fromkeys((*self.history, *self.seen, *self.liked))
+        return History([row for row in known if row not in gone], History(self.history).disliked - {*self.liked})
 
     @property
     def hidden(self) -> tuple[int, ...]:

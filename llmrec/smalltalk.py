@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 from llmrec.english import FILLER, FOREIGN, SMALL_BETWEEN
+from llmrec.wording import singular
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?;\n]+(?:\s+|$)")
@@ -99,15 +100,6 @@ def nouns(domain: str) -> str:
     if words & {"film", "movie"}:
         words |= {"film", "films", "movie", "movies", "flick", "flicks"}
     return "|".join(sorted(map(re.escape, words), key=lambda word: (-len(word), word)))
-
-
-def singular(domain: str) -> str:
-    """Return the singular of a plural noun: films -> film, stories -> story, movies -> movie."""
-    if domain.endswith("ies") and len(domain) > 4 and domain.casefold() not in {"movies", "cookies", "selfies"}:
-        return f"{domain[:-3]}y"
-    if domain.endswith(("ches", "shes", "sses", "xes")):
-        return domain[:-2]
-    return domain[:-1] if domain.endswith("s") and not domain.endswith("ss") else domain
 
 
 def content(rest: str, noun: str) -> list[str]:

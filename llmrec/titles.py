@@ -11,12 +11,23 @@ from rapidfuzz import fuzz, process
 
 from llmrec.errors import RequestError
 
-_ARTICLES = "The|A|An|Le|La|Les|L'|Un|Une|Il|Lo|I|Gli|El|Los|Las|Der|Die|Das|Den|Det|De|Het|O|Os|Uma"
+# English, French, Italian, Spanish, German, Scandinavian, Dutch, Portuguese, Hungarian
+_ARTICLES = (
+    "The|A|An|Le|La|Les|L'|L\u2019|Un|Une|Il|Lo|I|Gli|Uno|Una|El|Los|Las|Unos|Unas|Der|Die|Das|Den|Dem|Ein|Eine|Einen"
+    "|Einer|En|Et|Ett|Det|De|Het|Een|O|Os|As|Um|Uma|Az"
+)
+# Those that are no English words: the others begin too many titles that have no article (`Die Hard`, `As Good as ...`).
+_WORDS_TOO = ("as", "de", "dem", "den", "det", "die", "en", "et", "i", "l'", "l\u2019", "o", "um")
+PLAIN_ARTICLES = frozenset(_ARTICLES.lower().split("|")).difference(_WORDS_TOO)
 _SUFFIX = re.compile(rf"^(?P<title>[^()]+), (?P<article>{_ARTICLES})$", re.IGNORECASE)
-_SEGMENTS = re.compile(r"^(?P<main>[^()]+?) \((?P<other>[^()]+)\)$")
+_OTHER = re.compile(r"^(?P<main>.*[^\s(]) \((?P<other>[^()]+)\)$")
+_AKA = re.compile(r"^(?:a\.k\.a\.?|aka|also known as)\s+", re.IGNORECASE)
+_NEXT_AKA = re.compile(r"\s*[,;/]?\s+(?=(?:a\.k\.a\.?|aka|also known as)\s)", re.IGNORECASE)
 _YEAR = re.compile(r"^(?P<title>.+?)\s*\(\s*(?P<year>\d{4})\s*\)\s*$", re.DOTALL)
 _BARE_YEAR = re.compile(r"^(?P<title>.+?),?\s+(?P<year>(?:19|20)\d{2})\s*$", re.DOTALL)
-_LEADING = re.compile(r"^(?:the|a|an|il|le|la|les|das|der|el) (?=.)")
+_LEADING = re.compile(rf"^(?:{'|'.join(sorted(PLAIN_ARTICLES))}) (?=.)")
+_ANY_LEADING = re.compile(rf"^(?:{_ARTICLES.lower()}) (?=.)")
+_ELIDED = re.compile("^L['\u2019](?=.)", re.IGNORECASE)
 _PART = re.compile(r"\bpart (?=\d+\b)")
 _ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
 _HEAD = re.compile(r"\s+or:|:|\s+-\s+")
@@ -28,11 +39,39 @@ _SHORT = 8
 
 
 def display_title(title: str) -> str:
-    """Turn `Usual Suspects, The` into `The Usual Suspects`, also inside `Postino, Il (Postman, The)`."""
-    segments = _SEGMENTS.match(title)
-    if segments:
-        return f"{_article_first(segments['main'])} ({_article_first(segments['other'])})"
-    return _article_first(title)
+    """Turn `Usual Suspects, The` into `The Usual Suspects`, also inside `Postino, Il (Postman, The)`; of any number of
+    parts, `(a.k.a. ...)` among them.
+    """
+    main, others = _parted(title)
+    shown = [_article_first(main)]
+    for other in others:
+        shown.append("(" + ", ".join(f"{aka}{_article_first(name)}" for aka, name in _known_as(other)) + ")")
+    return " ".join(shown)
+
+
+def names(title: str) -> tuple[str, ...]:
+    """Return all that a title is called: `Seven (a.k.a. Se7en)` is `Seven` and `Se7en`."""
+    main, others = _parted(title)
+    called = [main, *(name for other in others for _, name in _known_as(other))]
+    return tuple(dict.fromkeys(_article_first(name) for name in called))
+
+
+def _parted(title: str) -> tuple[str, list[str]]:
+    """The name before the parentheses at the end, and what each of them holds."""
+    others: list[str] = []
+    while match := _OTHER.match(title):
+        title = match["main"]
+        others.insert(0, match["other"])
+    return title, others
+
+
+def _known_as(other: str) -> list[tuple[str, str]]:
+    """The names in a parenthesis, each with its `a.k.a.` or nothing."""
+    found = []
+    for part in _NEXT_AKA.split(other):
+        aka = _AKA.match(part)
+        found.append((aka[0], part[aka.end() :]) if aka else ("", part))
+    return found
 
 
 def split_year(title: str) -> tuple[str, int | None]:
@@ -61,7 +100,7 @@ class TitleFinder:
     def __init__(self, titles: Sequence[str], years: Sequence[int | None], labels: Sequence[str]) -> None:
         self._titles, self._years, self._labels = titles, years, labels
         self._keys = [title_key(title) for title in titles]
-        self._stages = (_table(map(_full, titles)), _table(map(_parts, titles)), _table(map(_heads, titles)))
+        self._stages = tuple(_table(map(keys, titles)) for keys in (_full, _parts, _heads, _bare))
 
     def find(self, title: str) -> int:
         """Return the row; exact beats part-of-title beats misspelt.
@@ -144,20 +183,30 @@ def _article_first(title: str) -> str:
     match = _SUFFIX.match(title)
     if not match:
         return title
-    gap = "" if match["article"].endswith("'") else " "
+    gap = "" if match["article"].endswith(("'", "\u2019")) else " "
     return f"{match['article']}{gap}{match['title']}"
 
 
 def _full(title: str) -> list[str]:
-    """The whole title, with and without its English article."""
+    """The whole title, with and without its article."""
     key = title_key(display_title(title.strip()))
     return list(dict.fromkeys([key, _LEADING.sub("", key)]))
 
 
 def _parts(title: str) -> list[str]:
-    """Either name of `Il Postino (The Postman)`."""
-    segments = _SEGMENTS.match(title)
-    return [*_full(segments["main"]), *_full(segments["other"])] if segments else []
+    """Any name of `Il Postino (The Postman)`."""
+    called = names(title)
+    return [key for name in called for key in _full(name)] if len(called) > 1 else []
+
+
+def _bare(title: str) -> list[str]:
+    """Any name of a title without what may be an article: `Welle` of `The Wave (Die Welle)`.
+
+    Where there is one name only, an article that is an English word, too, is taken for that: `Hard` is not `Die Hard`.
+    """
+    called = names(title)
+    bare = [title_key(_ELIDED.sub("", name)) for name in called]
+    return [_ANY_LEADING.sub("", key) for key in bare] if len(called) > 1 else bare
 
 
 def _heads(title: str) -> list[str]:

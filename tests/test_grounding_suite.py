@@ -256,3 +256,16 @@ def test_the_toy_catalogue_gives_demands():
     split = leave_one_out(make_recommender().interactions)
     found = grounding_requests.draw(make_catalog(N), split, target_users(split, "test", 6, 0), 1, 0)
     assert found and all(one.fits > 0 for one in found)
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Hot Shots! Part Deux", "Once Upon a Time... When We Were Colored", "Shall We Dance? Again", "A Night. The Day"],
+)
+def test_a_mark_inside_a_title_does_not_cut_it_in_two(title):
+    catalog = Catalog([*FILMS.items, Item("marked", title, "", {"year": 1993})], "films")
+    check, row = TextCheck(catalog), len(FILMS)
+    told = f"goes with {title} (1993), both Comedy"
+    assert check.findings(told, [0], [row]).off_list == ()
+    assert check.findings(told, [0]).off_list == (title,)
+    assert check.findings("I like the Alien. Heat is on.", [ROW["Alien"], ROW["Heat"]]).off_list == ()

@@ -18,6 +18,7 @@ from llmrec.app.cli import app
 from llmrec.artifacts import MANIFEST, fingerprint_bytes, read_manifest, sha256_file
 from llmrec.card import END, START, fill_card, load_results
 from llmrec.errors import ArtifactError, DataError, RequestError
+from llmrec.finetune.card import model_card
 from llmrec.recommend import Recommender, Request
 
 RESULT = {
@@ -223,6 +224,50 @@ def test_the_card_of_the_shipped_model_names_its_base_as_the_hub_does():
         "---\nlicense: apache-2.0\nbase_model: smollm2-135m-instruct\n---\n# A model\n\n## Limits\nMany.\n", []
     )
     assert ModelCard(card).data.to_dict()["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+MEASURED = {
+    "split": "leave-one-out", "part": "test", "users": 943, "users_sampled": 300, "candidates": "all 12 items",
+    "seen_filtered": True, "rows_of_the_sample": ["item|knn\n`x`<b>"], "p": {"x": 1},
+}  # fmt: skip
+
+
+def test_numbers_of_a_card_say_their_data_and_sample(model):
+    result = {**RESULT, "protocol": MEASURED}
+    card = fill_card((model / "README.md").read_text(), [result])
+    assert "### accuracy on data\n" in card
+    told = "split leave-one-out; part test; users 943; users sampled 300; candidates all 12 items; seen filtered True"
+    assert f"Measured on data: {told}; n = 943." in card
+    assert "item knn  x  b  (300 users) |" in card and "| hybrid | 0.2259" in card
+    (one,) = ModelCard(card).data.to_dict()["model-index"][0]["results"]
+    assert one["dataset"]["name"] == one["dataset"]["type"] == "data" and one["dataset"]["split"] == "test"
+    sample = {name: value for name, value in MEASURED.items() if name not in ("rows_of_the_sample", "p")}
+    assert one["dataset"]["args"] == {**sample, "n": 943} and "config" not in one["dataset"]
+    assert fill_card(card, [result]) == card
+    words = fill_card((model / "README.md").read_text(), [{**RESULT, "protocol": "in words"}])
+    assert "Measured on data: n = 943." in words
+
+
+@pytest.mark.parametrize(
+    ("base", "data", "stated"),
+    [
+        ("org/unknown", "/my/shop", ["org/unknown`: not stated", "data `shop`: not stated"]),
+        ("smollm2-135m-instruct", "shop", ["smollm2-135m-instruct`: Apache-2.0", "shop`: not stated"]),
+        ("smollm2-135m-instruct", "ml-100k", ["`: Apache-2.0", "ml-100k`: GroupLens: research use"]),
+    ],
+)
+def test_a_card_claims_no_licence_that_nobody_stated(model, base, data, stated):
+    world = recommender(model)
+    loaded = types.SimpleNamespace(
+        meta={"tokens": 1, "steps": 1, "seconds": 60, "recipe": {}}, model=world.model, fusions=world.fusions,
+        settings={"data": data},
+    )  # fmt: skip
+    card = model_card(loaded, world.catalog, types.SimpleNamespace(id=base, sha256="a" * 64))
+    filled = fill_card(card, [])
+    assert not any("license" in ModelCard(one).data.to_dict() for one in (card, filled))
+    assert all(one in card for one in stated) and "/my/" not in card
+    own = card.replace("---\n", "---\nlicense: mit\n", 1)
+    assert ModelCard(fill_card(own, [])).data.to_dict()["license"] == "mit", "what somebody stated stays"
 
 
 def test_only_results_about_the_models_data_count(model, tmp_path):

@@ -7,13 +7,13 @@ import pytest
 from conftest import make_catalog, make_interactions, make_model
 
 from llmrec.catalog import Catalog, Item
-from llmrec.english import listed
 from llmrec.finetune import dialogues
 from llmrec.finetune.tasks import TASKS, TEXT_TASKS
 from llmrec.finetune.world import World
 from llmrec.interactions import leave_one_out
 from llmrec.reasons import describe, tags
 from llmrec.render import ItemRef, Text, UserRef
+from llmrec.wording import listed
 
 
 @pytest.fixture(scope="module")
