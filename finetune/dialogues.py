@@ -113,7 +113,8 @@ def explanation(world: World, rng: np.random.Generator) -> Iterator[Example]:
             "description": describe(world.catalog, row),
             "liked": world.catalog.label(int(own_best)),
             "liked_description": describe(world.catalog, int(own_best)),
-        } | done_with(world.catalog.domain)
+            **done_with(world.catalog.domain),
+        }
         yield [
             Message("user", fill(pick(template.user, rng), slots)),
             Message("assistant", fill(pick(template.assistant, rng), slots, loss=True)),
