@@ -452,6 +452,7 @@ def test_two_endpoints_are_public_and_documented(served: Served) -> None:
         "user",
         "message",
         "k",
+        "filters",
     ]
     assert "Recommend from the catalogue" in info["named_endpoints"]["/recommend"]["description"]
 

@@ -22,6 +22,7 @@ from conftest import make_catalog, make_interactions
 from fakes import FakeRecommender, films
 from toy_files import recommender, saved
 
+from llmrec import textcache
 from llmrec.app import archive
 from llmrec.app.feedback import Feedback, reactions
 from llmrec.app.limits import Sessions
@@ -242,9 +243,9 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     monkeypatch.setenv("LLMREC_HOME", str(home))
     if name == "a damaged entry":
         recommender(model)
-        entries = list((home / "cache").glob("*/manifest.json"))
-        assert entries, "nothing was kept: the test has nothing to damage"
-        entries[0].unlink()
+        kept = home / "cache" / textcache.FILE
+        assert kept.stat().st_size > 1000, "nothing was kept: the test has nothing to damage"
+        kept.write_bytes(b"no database" + kept.read_bytes()[11:])
     assert recommender(model).recommend(asked) == expected
     assert len(archive.server_key(home / "conversations.key")) == 32
     record_property("runs", 1)

@@ -161,13 +161,13 @@ def training(world, monkeypatch):
     """Starts a training, and notes whether it came as far as its base model."""
     reached: list[str] = []
 
-    def base_model(name: str) -> None:
+    def obtain(name: str) -> None:
         reached.append(name)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "locate", lambda name: SimpleNamespace(config=None, tokenizer=None))
     monkeypatch.setattr(train.preflight, "check", lambda *given: None)
-    monkeypatch.setattr(train, "base_model", base_model)
+    monkeypatch.setattr(train, "obtain", obtain)
 
     def start(out: Path, work: Path) -> list[str]:
         reached.clear()

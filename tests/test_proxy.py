@@ -269,7 +269,7 @@ def an_event_is_streamed(at: Proxied, client: httpx.Client) -> None:
 
 
 def the_endpoints_answer(client: httpx.Client) -> None:
-    called = client.post("/gradio_api/call/recommend", json={"data": [["Alien"], "", "", 3]})
+    called = client.post("/gradio_api/call/recommend", json={"data": [["Alien"], "", "", 3, None]})
     answer = client.get(f"/gradio_api/call/recommend/{called.json()['event_id']}")
     assert "event: complete" in answer.text
     assert "Aliens" in answer.text

@@ -93,7 +93,7 @@ def through_python(recommender: Recommender, message: str) -> tuple[int, ...]:
 
 def through_batch(recommender: Recommender, message: str) -> tuple[int, ...]:
     row = app_batch.Row(0, 1, None, None, None, None, message, 100)
-    task, _ = resolve(row, Ids.of(recommender.catalog, recommender.interactions), 10)
+    task, _ = resolve(row, Ids(recommender.catalog, recommender.interactions), 10)
     assert task is not None
     return tuple(one.row for one in BatchRanker(recommender).answer(task))
 

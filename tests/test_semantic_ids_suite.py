@@ -34,7 +34,8 @@ def test_both_ways_are_measured_on_the_models_own_vectors(recommender, tmp_path,
     (target,) = value["targets"]
     assert target["name"] == "kmeans_collisions"
     assert target["value"] == pytest.approx(rows[0].metrics["collisions"].mean, abs=1e-6)
-    assert "residual k-means" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "k-means" in shown and "rq-vae" in shown and "collisions" in shown
 
 
 def test_what_is_quantised_is_text_beside_item_vectors(recommender):

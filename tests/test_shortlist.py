@@ -100,7 +100,7 @@ def test_lists_with_leaning_weights_are_the_best_of_the_whole_catalogue(scorer):
     assert found.rows.tolist() == np.argsort(-score, kind="stable")[:4].tolist()
     np.testing.assert_allclose(found.scores, score[found.rows], atol=2e-4)
     assert found.sources(scorer.trie.n)[0] in ("encoder", "llm", "profile")
-    sums = sum(fusion.weights[name] * share for name, share in found.shares.items())
+    sums = sum(fusion.weights[name] * share for name, share in found.parts.items())
     np.testing.assert_allclose(sums, found.scores, atol=2e-4)
 
 

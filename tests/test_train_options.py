@@ -95,7 +95,7 @@ def test_settings_are_in_the_plan_and_in_what_is_trained(tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(train_module, "locate", lambda name: SimpleNamespace(config=None, tokenizer=None))
     monkeypatch.setattr(train_module.preflight, "check", lambda *given: None)
-    monkeypatch.setattr(train_module, "base_model", lambda name: None)
+    monkeypatch.setattr(train_module, "obtain", lambda name: None)
     monkeypatch.setattr(train_module, "load_for_training", lambda *given: None)
     monkeypatch.setattr(train_module.MiniLM, "load", lambda: None)
     monkeypatch.setattr(train_module, "build", lambda *given: trained.append(given))
@@ -141,7 +141,7 @@ def test_recipes_are_listed_and_shown(tmp_path):
 )
 def test_a_wish_for_a_tracker_without_it_is_one_clear_line(wanted, words, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_available_trackers", [])
-    monkeypatch.setattr(train_module, "load_recipe", lambda *given: None)
+    monkeypatch.setattr(train_module, "datasets", None)  # it is known before any data is opened
     with pytest.raises(RecipeError, match=words):
         train_module.run("no-data", "smoke", tmp_path / "out", **wanted)
     assert not list(tmp_path.iterdir())

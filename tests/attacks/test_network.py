@@ -59,7 +59,7 @@ def test_a_served_conversation_reaches_for_nothing_and_logs_no_word(
         named = {one["api_name"]: one for one in dependencies if one.get("api_visibility") == "public"}
         for message in (SENTENCE, "no horror", SENTENCE * 100):
             events(url, "anna", named["chat"], [message, ""])
-        assert events(url, "anna", named["recommend"], [["i1"], "", SENTENCE, 5])[-1]["success"]
+        assert events(url, "anna", named["recommend"], [["i1"], "", SENTENCE, 5, None])[-1]["success"]
         for dependency in dependencies:
             if len(dependency["inputs"]) == 1:
                 events(url, "anna", dependency, [SENTENCE])
@@ -142,7 +142,7 @@ def test_a_failure_is_told_by_its_kind_and_place_alone(
     with running(Broken(films())) as url:
         dependencies = httpx.get(f"{url}/config").json()["dependencies"]
         recommend = next(one for one in dependencies if one.get("api_name") == "recommend")
-        last = events(url, "jane", recommend, [[], "", MARK, 5])[-1]
+        last = events(url, "jane", recommend, [[], "", MARK, 5, None])[-1]
     assert not last["success"]
     assert last["output"]["error"].startswith("that did not work")
     assert "an event failed: KeyError < attacks/test_network.py:" in caplog.text
