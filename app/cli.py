@@ -148,7 +148,7 @@ def recommend(
     recommender = Recommender.from_pretrained(model)
     catalog = recommender.catalog
     named = [find_item(catalog, one) for one in (items or "").split("|") if one.strip()]
-    known = recommender.history_of(user) if user else History()
+    known = History(recommender.history_of(user) if user else ())
     filters = conditions(where or (), exclude or (), catalog)
     found, notices = recommended(recommender, Request(known.then(named), message, filters, k=k))
     for notice in notices:
