@@ -44,6 +44,24 @@ _ORDINARY = frozenset(word.replace("'", "") for word in FILLER) | NEGATIONS | TU
 _ORDINARY |= frozenset(word for pair in NEGATION_PAIRS for word in pair.split())
 _MODEST = frozenset(["arent", "fewer", "isnt", "less", "not"])  # `not too long, with robots`
 _PAST = frozenset(["couldnt", "detested", "didnt", "disliked", "hated", "loathed", "wasnt"])
+_DEGREES = frozenset(
+    [
+        "all",
+        "completely",
+        "entirely",
+        "exactly",
+        "fully",
+        "overly",
+        "quite",
+        "really",
+        "so",
+        "that",
+        "too",
+        "totally",
+        "very",
+    ]
+)
+_FEELINGS = ("im not", "i am not", "i was not", "i wasnt", "were not", "we are not", "we arent")
 _CALLS = frozenset(["give", "i", "id", "im", "maybe", "please", "recommend", "show"])
 
 
@@ -107,10 +125,19 @@ def values_wanted(lexicon: Lexicon, words: list[Word], taken: set[int], nouns: s
     filters = Filters().merge(_asked(words, wanted)).merge(Filters(none_of=none_of))
     out = [things[index] for index in sorted(negative)]
     shut = [(thing.first, thing.last) for thing in out if thing.hit]
-    # what follows `didn't` is a verb
-    nouns_out = [one for one in out if not one.hit and not (one.first and words[one.first - 1].key in HELPING)]
-    strange = [(_whole(words, thing.first, taken), thing.last) for thing in nouns_out]
+    # what follows `didn't` is a verb, what follows `I'm not` says how somebody feels
+    unknown = [one for one in out if not one.hit and not (one.first and words[one.first - 1].key in HELPING)]
+    unknown = [one for one in unknown if not _about_the_speaker(words, one.first)]
+    strange = [(_whole(words, thing.first, taken), thing.last) for thing in unknown]
     return Wanted(filters, (*places, *openers, *verdicts), tuple(shut), tuple(strange))
+
+
+def _about_the_speaker(words: list[Word], place: int) -> bool:
+    """True for `convinced` in `I'm not really convinced`, and for `impressed` in `I wasn't impressed`."""
+    before = [word.key for word in words[:place]]
+    while before and before[-1] in _DEGREES:
+        before.pop()
+    return " ".join(before[-3:]).endswith(_FEELINGS)
 
 
 def _whole(words: list[Word], first: int, taken: set[int]) -> int:

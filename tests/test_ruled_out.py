@@ -275,6 +275,14 @@ def test_what_no_value_is_called_is_said_and_not_wished_for(text: str, wish: str
 
 @pytest.mark.parametrize(
     "text",
+    ["I'm not convinced, go on.", "I am not sure", "I'm not really hungry", "we're not impressed", "I wasn't amused"],
+)
+def test_how_the_visitor_feels_is_no_word_that_the_catalogue_lacks(text: str) -> None:
+    assert not any("cannot leave that out" in notice for notice in understood(Request(message=text), GAMES).notices)
+
+
+@pytest.mark.parametrize(
+    "text",
     ["robots under 10 dollars", "robots released after 2015", "robots for $5 or less", "robots from the nineties",
      "robots, at most 90 minutes", "robots below 3 euros"],
 )  # fmt: skip
