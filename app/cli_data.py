@@ -136,9 +136,9 @@ def _files(source: str, path: Path | None) -> Path:
     if source not in SOURCES:
         raise RequestError(f"source {source!r} is unknown; choose from: {', '.join(sorted([*SOURCES, 'table']))}")
     if path is None and source == "ml-100k":
-        from llmrec.fetch import fetch
+        from llmrec.datasets import raw_files
 
-        path = fetch(source)
+        path = raw_files()
     if path is None:
         raise RequestError(f"--path is missing: say where the {source} files are")
     if not path.exists():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmrec.catalog import Catalog
 from llmrec.errors import DataError
 from llmrec.fetch import fetch, locked
 from llmrec.interactions import Interactions
+from llmrec.movielens import convert
+from llmrec.recbole import read_ml_100k
 from llmrec.resources import home
 from llmrec.sources import load_data, read, save_data
 
@@ -32,11 +35,23 @@ def directory(name_or_path: str | Path, progress: bool = True) -> Path:
             f"no prepared data '{name}'; give a directory made by `llmrec data prepare`, or {', '.join(KNOWN)}"
         )
     if not prepared.is_dir():
-        files = fetch(name, progress)
+        files = raw_files(progress)
         with locked(f"prepare-{name}"):
             if not prepared.is_dir():
                 save_data(prepared, *read(name, files))
     return prepared
+
+
+def raw_files(progress: bool = True) -> Path:
+    """The files of MovieLens-100k, fetched when they are not there yet."""
+    return fetch("ml-100k", progress, convert_movielens)
+
+
+def convert_movielens(archive: Path, directory: Path) -> Mapping[str, str]:
+    """Write what GroupLens publishes as atomic files; the fingerprints of what they hold."""
+    convert(archive, directory)
+    catalog, interactions, _ = read_ml_100k(directory)
+    return {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint}
 
 
 def open_data(name_or_path: str | Path, progress: bool = True) -> tuple[Catalog, Interactions]:

