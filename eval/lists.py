@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from llmrec.data.interactions import Split
 from llmrec.errors import RequestError
 from llmrec.eval.metrics import ranks_of
-from llmrec.interactions import Split
-from llmrec.rank import Mask, Ranker, Rows, Scores, unseen
+from llmrec.ranker import Mask, Ranker, Rows, Scores, unseen
 
 Part = Literal["valid", "test"]
 Progress = Callable[[str, int, int], None]

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 import llmrec
-from llmrec.artifacts import write_bytes_atomic
 from llmrec.eval.form import TARGETS, check_result
 from llmrec.eval.metrics import bootstrap_ci
+from llmrec.storage.artifacts import write_bytes_atomic
 
 __all__ = [
     "TARGETS",

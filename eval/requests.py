@@ -13,14 +13,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from llmrec.chat import Chat, Items, Limits, Notice, Token
+from llmrec.checkpoint.pretrained import load_pretrained
+from llmrec.data.interactions import Split, leave_one_out
+from llmrec.dialogue.chat import Chat, Items, Limits, Notice, Token
 from llmrec.errors import ArtifactError
-from llmrec.interactions import Split, leave_one_out
-from llmrec.model import RecModel
-from llmrec.pretrained import load_pretrained
-from llmrec.recommend import SHIPPED, Recommendation, Recommender, Request
-from llmrec.scoring import Asked, Scorer
-from llmrec.session import Profile, Session
+from llmrec.lm.model import RecModel
+from llmrec.nlu.state import Profile, Session
+from llmrec.ranking.scorer import Asked, Scorer
+from llmrec.recommender import SHIPPED, Recommendation, Recommender, Request
 
 SECONDS = 600.0  # what is said must not depend on how quick the machine is; tokens stay limited
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from llmrec.artifacts import fingerprint_bytes, read_manifest
+from llmrec.checkpoint.pretrained import KIND, read_settings
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.eval.accuracy_run import SPLITS, chosen_baselines
+from llmrec.eval.accuracy.run import SPLITS, chosen_baselines
 from llmrec.eval.protocol import is_current, stamp
-from llmrec.eval.report import run_report
-from llmrec.packed import Products, wanted_products
-from llmrec.pretrained import KIND, read_settings
-from llmrec.recommend import SHIPPED
+from llmrec.eval.report.build import run_report
+from llmrec.lm.runtime.onednn import Products, wanted_products
+from llmrec.recommender import SHIPPED
+from llmrec.storage.artifacts import fingerprint_bytes, read_manifest
 
 ALL = "all"
 REPORT = "report"
@@ -58,7 +58,7 @@ class Job:
 
 
 def _accuracy(job: Job) -> None:
-    from llmrec.eval.accuracy_run import run_accuracy
+    from llmrec.eval.accuracy.run import run_accuracy
 
     run_accuracy(
         job.model,
@@ -74,36 +74,36 @@ def _accuracy(job: Job) -> None:
 
 
 def _stability(job: Job) -> None:
-    from llmrec.eval.stability import run_stability
+    from llmrec.eval.stability.suite import run_stability
 
     run_stability(job.model, job.data, job.out, job.limit)
 
 
 def _retention(job: Job) -> None:
-    from llmrec.eval.retention import run_retention
+    from llmrec.eval.retention.suite import run_retention
 
     run_retention(job.model, job.data, job.data_dir, job.out, job.limit)
 
 
 def _grounding(job: Job) -> None:
-    from llmrec.eval.grounding import run_grounding
+    from llmrec.eval.grounding.suite import run_grounding
 
     run_grounding(job.model, job.data, job.out, job.limit)
 
 
 def _conversation(job: Job) -> None:
-    from llmrec.eval.conversation import run_conversation
+    from llmrec.eval.conversation.suite import run_conversation
 
     run_conversation(job.model, job.data, job.out, job.limit)
 
 
 def _semantic_ids(job: Job) -> None:
     if job.beside is None:
-        from llmrec.eval.semantic_ids import run_semantic_ids
+        from llmrec.eval.semantic_ids.suite import run_semantic_ids
 
         run_semantic_ids(job.model, job.data, job.out, job.limit)
     else:
-        from llmrec.eval.semantic_ids_trained import run_trained
+        from llmrec.eval.semantic_ids.trained import run_trained
 
         run_trained(job.model, job.beside, job.data, job.out, job.limit, job.products)
 
@@ -176,11 +176,11 @@ def run(
     elif suite == SEMANTIC_IDS:
         _semantic_ids(job)
     elif suite in DIALOGUES:
-        from llmrec.eval.crs import run_crs
+        from llmrec.eval.crs.suite import run_crs
 
         run_crs(suite, job.data_dir, job.out, job.limit)
     elif suite == RELIABILITY:
-        from llmrec.eval.reliability import attack
+        from llmrec.eval.reliability.suite import attack
 
         attack(job.model, job.out, job.limit)
     elif suite == REPORT:

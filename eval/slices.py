@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrec.rank import Mask, Rows
+from llmrec.ranker import Mask, Rows
 
 COLD = 5  # a target with fewer train interactions than this is cold
 

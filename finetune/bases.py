@@ -11,11 +11,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
 
 from llmrec.errors import WeightsError
-from llmrec.fetch import quiet
-from llmrec.model import RecModel
-from llmrec.network import reachable
-from llmrec.resources import offline
-from llmrec.weights import DEFAULT, BaseFiles, base_model
+from llmrec.lm.base_models import DEFAULT, BaseFiles, base_model
+from llmrec.lm.model import RecModel
+from llmrec.storage.download import quiet
+from llmrec.storage.network import reachable
+from llmrec.storage.registry import offline
 
 _SMOL: dict[str, Any] = {
     "vocab_size": 49152,

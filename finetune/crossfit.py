@@ -14,13 +14,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from llmrec.artifacts import fingerprint_arrays
+from llmrec.data.interactions import choosing_users
+from llmrec.encoders.sequential import SequenceEncoder, config_dict
+from llmrec.encoders.training import train_encoder
 from llmrec.finetune import stages
 from llmrec.finetune.stages import Inputs, key
-from llmrec.interactions import choosing_users
 from llmrec.progress import counted
-from llmrec.sequence import SequenceEncoder, config_dict
-from llmrec.sequence_training import train_encoder
+from llmrec.storage.artifacts import fingerprint_arrays
 
 
 def folds_of(users: int, folds: int, seed: int) -> np.ndarray:

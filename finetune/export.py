@@ -19,14 +19,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmrec import datasets, hub
-from llmrec.artifacts import JSON, writing
-from llmrec.catalog import Catalog
+from llmrec.checkpoint import hub
+from llmrec.checkpoint.pretrained import load_pretrained
+from llmrec.data import prepared
+from llmrec.data.catalog import Catalog
 from llmrec.errors import RequestError
-from llmrec.fetch import quiet
-from llmrec.locks import held
-from llmrec.model import RecModel
-from llmrec.pretrained import load_pretrained
+from llmrec.lm.model import RecModel
+from llmrec.storage.artifacts import JSON, writing
+from llmrec.storage.download import quiet
+from llmrec.storage.locks import held
 
 KIND = "plain-model"
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -54,7 +55,7 @@ def export(
     if precision not in PRECISIONS:
         raise RequestError(f"--precision {precision!r} should be one of {', '.join(PRECISIONS)}")
     path = hub.find(model)
-    catalog, _ = datasets.open_data(data if data is not None else hub.data_of(path))
+    catalog, _ = prepared.open_data(data if data is not None else hub.data_of(path))
     loaded = load_pretrained(path, catalog)
     plain = plain_model(loaded.model, items).to(getattr(torch, precision))
     vocab = loaded.model.vocab

@@ -9,16 +9,16 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from llmrec.encoder_config import EncoderConfig
+from llmrec.encoders.config import EncoderConfig
+from llmrec.encoders.item_knn import NeighbourSettings
+from llmrec.encoders.text_similarity import ProfileSettings
 from llmrec.errors import RecipeError
+from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.recipe_changes import applied, parsed
 from llmrec.finetune.recipe_files import RECIPES, names
-from llmrec.finetune.sft import Schedule
-from llmrec.finetune.tasks import TASKS
-from llmrec.model import ModelConfig
-from llmrec.neighbours import NeighbourSettings
-from llmrec.packed import Products, fast_products
-from llmrec.textprofile import ProfileSettings
+from llmrec.finetune.train.loop import Schedule
+from llmrec.lm.model import ModelConfig
+from llmrec.lm.runtime.onednn import Products, fast_products
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("tokens", 1, 1e15),

@@ -13,19 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from llmrec import datasets, ease
-from llmrec.artifacts import check_replaceable
+from llmrec.checkpoint.parts import Parts, read_parts, write_parts
+from llmrec.checkpoint.pretrained import KIND
+from llmrec.data import prepared
+from llmrec.data.interactions import Interactions, Split, choosing_users, leave_one_out
+from llmrec.encoders import ease
+from llmrec.encoders.item_knn import NeighbourSettings, item_counts, neighbours_of
+from llmrec.encoders.sequential import SequenceEncoder
+from llmrec.encoders.training import train_encoder
 from llmrec.errors import RequestError, UserError
 from llmrec.finetune.stages import validation
-from llmrec.interactions import Interactions, Split, choosing_users, leave_one_out
-from llmrec.locks import held
-from llmrec.modeldir import Parts, read_parts, write_parts
-from llmrec.neighbours import NeighbourSettings, item_counts, neighbours_of
-from llmrec.pretrained import KIND
 from llmrec.progress import Say, silent
-from llmrec.sequence import SequenceEncoder
-from llmrec.sequence_training import train_encoder
-from llmrec.trie import log_mass
+from llmrec.semantic_ids.trie import log_mass
+from llmrec.storage.artifacts import check_replaceable
+from llmrec.storage.locks import held
 
 MOVED = 0.8  # mean cosine of user vectors below which the adapter should be trained again
 _SAMPLE = 2000
@@ -89,7 +90,7 @@ def refresh(
 
 def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float, seed: int, say: Say) -> Refreshed:
     say(f"reading {data} and {model}")
-    catalog, interactions = datasets.open_data(data)
+    catalog, interactions = prepared.open_data(data)
     parts = read_parts(model, catalog)
     split = leave_one_out(interactions)
     former = _former(parts, catalog.fingerprint)
@@ -113,7 +114,7 @@ def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float,
     new_users = None if former is None else len(set(interactions.users) - set(former.users))
     done = Refreshed(len(interactions), new_users, before, after, kept is not parts.encoder, cosine, cosine < MOVED)
     event = {"what": "refresh", "train_fingerprint": split.train.fingerprint, **asdict(done)}
-    write_parts(out, fresh, catalog, datasets.short_name(data), event)
+    write_parts(out, fresh, catalog, prepared.short_name(data), event)
     return done
 
 
@@ -161,7 +162,7 @@ def refit(
 def _former(parts: Parts, catalog: str) -> Interactions | None:
     """The interactions that the model was trained on; None where they cannot be found any more."""
     try:
-        known, interactions = datasets.open_data(str(parts.config["settings"]["data"]))
+        known, interactions = prepared.open_data(str(parts.config["settings"]["data"]))
     except UserError:
         return None
     trained = parts.manifest.meta.get("train_fingerprint")

@@ -12,17 +12,18 @@ import numpy as np
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
-from llmrec import rqvae, textcache
-from llmrec.artifacts import fingerprint_bytes, read_manifest, writing
-from llmrec.catalog import Catalog
-from llmrec.embed import Embedder
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Split, choosing_users
+from llmrec.encoders import text_cache
+from llmrec.encoders.sequential import SequenceEncoder, config_dict
+from llmrec.encoders.text import Embedder
+from llmrec.encoders.training import next_item_ndcg, train_encoder
 from llmrec.errors import ArtifactError
 from llmrec.finetune.recipe import Recipe
-from llmrec.interactions import Split, choosing_users
 from llmrec.progress import Say
-from llmrec.semid import SemanticIds, fit, fuse
-from llmrec.sequence import SequenceEncoder, config_dict
-from llmrec.sequence_training import next_item_ndcg, train_encoder
+from llmrec.semantic_ids import rqvae
+from llmrec.semantic_ids.residual_kmeans import SemanticIds, fit, fuse
+from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, writing
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,7 @@ def text_vectors(inputs: Inputs, embedder: Embedder) -> np.ndarray:
 
     def make() -> Mapping[str, np.ndarray]:
         inputs.say(f"text: {len(inputs.catalog)} descriptions through {embedder.name}")
-        return {"vectors": textcache.text_vectors(inputs.catalog, embedder, inputs.texts, inputs.say)}
+        return {"vectors": text_cache.text_vectors(inputs.catalog, embedder, inputs.texts, inputs.say)}
 
     fingerprint = key(catalog=inputs.catalog.fingerprint, embedder=embedder.name)
     return stage(inputs, "text", fingerprint, make)["vectors"]

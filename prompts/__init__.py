@@ -1,1 +1,1 @@
-"""Prompt templates as data: YAML files, one a purpose, read by `llmrec.templates`."""
+"""Prompt templates as data: YAML files, one a purpose, read by `llmrec.lm.prompts`."""

@@ -17,22 +17,24 @@ BIN = Path(sys.executable).parent
 
 _LOCAL = "read from a directory or a pinned file that was verified by hash; local_files_only, no remote code"
 WAIVED: Mapping[tuple[str, str], str] = {
-    ("app/ui.py", "B106"): "what the browser keeps is sealed with the key of the server; this only names the store",
+    ("app/web/ui.py", "B106"): "what the browser keeps is sealed with the key of the server; this only names the store",
     ("eval/protocol.py", "B404"): "git is asked for the commit, with fixed arguments and without a shell",
     ("eval/protocol.py", "B603"): "git is asked for the commit, with fixed arguments and without a shell",
     ("eval/protocol.py", "B607"): "git is taken from PATH, as the person who runs the command would",
-    ("eval/reliability.py", "B314"): "the report was written a moment before by the pytest that was started here",
-    ("eval/reliability.py", "B405"): "the report was written a moment before by the pytest that was started here",
-    ("eval/reliability.py", "B404"): "pytest is started on the project's own tests, without a shell",
-    ("eval/reliability.py", "B603"): "pytest is started on the project's own tests, without a shell",
+    ("eval/reliability/suite.py", "B314"): "the report was written a moment before by the pytest that was started here",
+    ("eval/reliability/suite.py", "B405"): "the report was written a moment before by the pytest that was started here",
+    ("eval/reliability/suite.py", "B404"): "pytest is started on the project's own tests, without a shell",
+    ("eval/reliability/suite.py", "B603"): "pytest is started on the project's own tests, without a shell",
     ("finetune/bases.py", "B615"): _LOCAL,
-    ("llmrec/embed.py", "B615"): _LOCAL,
-    ("llmrec/fetch.py", "B310"): "addresses are constants of the project that begin with https",
-    ("llmrec/fetch.py", "B404"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
-    ("llmrec/fetch.py", "B603"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
-    ("llmrec/fetch.py", "B615"): "every file is checked against a pinned sha256 before it is used",
-    ("llmrec/table_files.py", "B615"): "a data set that the person names, streamed as data; no code of it is run",
-    ("llmrec/weights.py", "B615"): _LOCAL,
+    ("llmrec/encoders/text.py", "B615"): _LOCAL,
+    ("llmrec/storage/download.py", "B404"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
+    ("llmrec/storage/download.py", "B603"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
+    ("llmrec/storage/download.py", "B615"): "every file is checked against a pinned sha256 before it is used",
+    (
+        "llmrec/data/readers/table_files.py",
+        "B615",
+    ): "a data set that the person names, streamed as data; no code of it is run",
+    ("llmrec/lm/base_models.py", "B615"): _LOCAL,
 }
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from browser_world import browsing, served
 from PIL import Image
 
-from llmrec.app.settings import load
-from llmrec.recommend import Recommender
+from llmrec.app.server.settings import load
+from llmrec.recommender import Recommender
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDE, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}

@@ -16,9 +16,9 @@ from typing import Any
 
 from browser_world import browsing, served
 
-from llmrec.app.settings import load
+from llmrec.app.server.settings import load
 from llmrec.eval.write import publish
-from llmrec.recommend import Recommender
+from llmrec.recommender import Recommender
 
 CARD_SECONDS, WORD_SECONDS = 2.0, 3.0
 OUT = Path(__file__).resolve().parent.parent / "eval" / "results" / "browser-speed.json"

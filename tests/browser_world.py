@@ -17,14 +17,14 @@ import uvicorn
 from conftest import HashEmbedder, make_interactions, make_model
 from fakes import films
 
-from llmrec.app.server import configured, create
-from llmrec.app.settings import Settings
-from llmrec.catalog import Catalog
-from llmrec.fusion import Fusion
-from llmrec.neighbours import NeighbourSettings, neighbours_of
-from llmrec.recommend import Recommender
-from llmrec.scoring import Scorer
-from llmrec.trie import Trie
+from llmrec.app.server.serve import configured, create
+from llmrec.app.server.settings import Settings
+from llmrec.data.catalog import Catalog
+from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.ranking.fusion import Fusion
+from llmrec.ranking.scorer import Scorer
+from llmrec.recommender import Recommender
+from llmrec.semantic_ids.trie import Trie
 
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
 

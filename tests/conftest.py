@@ -19,11 +19,11 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from llmrec.catalog import Catalog, Item
-from llmrec.interactions import Interactions
-from llmrec.model import ModelConfig, RecModel
-from llmrec.semid import SemanticIds, fit
-from llmrec.sequence import SASRec, SASRecConfig, SequenceEncoder
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.interactions import Interactions
+from llmrec.encoders.sequential import SASRec, SASRecConfig, SequenceEncoder
+from llmrec.lm.model import ModelConfig, RecModel
+from llmrec.semantic_ids.residual_kmeans import SemanticIds, fit
 
 os.environ.setdefault("LLMREC_FEEDBACK", "off")  # no test may write where a person's feedback lies
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmrec.sequence import SequenceEncoder
+from llmrec.encoders.sequential import SequenceEncoder
 
 
 def check_causal(encoder: SequenceEncoder, n: int = 12) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 
-from llmrec.catalog import Catalog, Item
-from llmrec.recommend import Recommendation, Request
+from llmrec.data.catalog import Catalog, Item
+from llmrec.recommender import Recommendation, Request
 
 _FILMS = """\
 Toy Story|1995|Animation,Children's,Comedy

@@ -15,7 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from llmrec.model import ModelConfig, RecModel
+from llmrec.lm.model import ModelConfig, RecModel
 
 SIZES = dict(
     hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,

@@ -45,10 +45,10 @@ class Seen:
 def serve(port: int, model: str) -> None:
     """The server process: the toy model, or a saved one."""
     sys.path.insert(0, str(HERE))
-    from llmrec.app.server import create
-    from llmrec.app.server import serve as run
-    from llmrec.app.settings import listen, load
-    from llmrec.recommend import Recommender
+    from llmrec.app.server.serve import create
+    from llmrec.app.server.serve import serve as run
+    from llmrec.app.server.settings import listen, load
+    from llmrec.recommender import Recommender
 
     if model:
         recommender = Recommender.from_pretrained(model)

@@ -30,7 +30,7 @@ MUTATIONS = (
     Mutation(
         1,
         "items that were excluded come back",
-        "llmrec/recommend.py",
+        "llmrec/recommender.py",
         "        mask[out] = False\n",
         "",
         "tests/test_recommend.py::test_every_item_exists_is_allowed_unseen_and_unique",
@@ -38,7 +38,7 @@ MUTATIONS = (
     Mutation(
         2,
         "text is encoded with the control tokens",
-        "llmrec/render.py",
+        "llmrec/lm/rendering.py",
         'data["added_tokens"], data["post_processor"] = [], None',
         'data["post_processor"] = None',
         "tests/test_render.py::test_typed_text_never_becomes_a_control_or_item_token",
@@ -46,7 +46,7 @@ MUTATIONS = (
     Mutation(
         3,
         "conversations are believed without their seal",
-        "app/archive.py",
+        "app/web/archive.py",
         "if len(raw) < 32 or not hmac.compare_digest(raw[:32], _tag(raw[32:], key)):",
         "if len(raw) < 32:",
         "tests/attacks/test_forgery.py::test_kept_conversations_that_were_edited_are_not_believed",
@@ -54,7 +54,7 @@ MUTATIONS = (
     Mutation(
         3,
         "a key of any length is taken",
-        "app/archive.py",
+        "app/web/archive.py",
         "return key if len(key) == _KEY_BYTES else None",
         "return key if path.exists() else None",
         "tests/attacks/test_forgery.py::test_an_empty_key_seals_nothing",
@@ -62,7 +62,7 @@ MUTATIONS = (
     Mutation(
         4,
         "the prior of the trie is left out",
-        "llmrec/trie_reading.py",
+        "llmrec/decoding/trie_scoring.py",
         "logits.gather(1, codes) + prior",
         "logits.gather(1, codes)",
         "tests/test_decode.py::test_keeping_all_beams_equals_brute_force",
@@ -70,7 +70,7 @@ MUTATIONS = (
     Mutation(
         9,
         "a file is written in place",
-        "llmrec/swap.py",
+        "llmrec/storage/atomic.py",
         'temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"\n    try:\n'
         '        with temporary.open("xb")',
         'temporary = path\n    try:\n        with temporary.open("wb")',
@@ -79,7 +79,7 @@ MUTATIONS = (
     Mutation(
         10,
         "fingerprints are not compared",
-        "llmrec/artifacts.py",
+        "llmrec/storage/artifacts.py",
         "if expected != actual:",
         "if False:",
         "tests/test_artifacts.py::test_wrong_pairs_name_both_fingerprints",
@@ -87,7 +87,7 @@ MUTATIONS = (
     Mutation(
         11,
         "pickles are let in",
-        "llmrec/artifacts.py",
+        "llmrec/storage/artifacts.py",
         "pkl|pickle|pt|pth|bin|",
         "",
         "tests/attacks/test_model_dirs.py::test_files_that_could_run_code_are_refused_at_the_public_door",
@@ -95,15 +95,15 @@ MUTATIONS = (
     Mutation(
         11,
         "what parsers raise goes through",
-        "llmrec/pretrained.py",
-        "    with fitting.in_one_line(Path(path)):\n        return",
+        "llmrec/checkpoint/pretrained.py",
+        "    with validation.in_one_line(Path(path)):\n        return",
         "    if True:\n        return",
         "tests/attacks/test_model_dirs.py::test_a_hostile_model_directory_is_one_clear_error_and_runs_nothing",
     ),
     Mutation(
         11,
         "interactions may name any row",
-        "llmrec/sources.py",
+        "llmrec/data/sources.py",
         "    if len(outside):",
         "    if False:",
         "tests/attacks/test_data_dirs.py::test_hostile_prepared_data_is_one_clear_error",
@@ -111,7 +111,7 @@ MUTATIONS = (
     Mutation(
         11,
         "parts of any number of items are put together",
-        "llmrec/fitting.py",
+        "llmrec/checkpoint/validation.py",
         "        if size != n:",
         "        if False:",
         "tests/attacks/test_model_parts.py::test_parts_that_do_not_fit_are_one_clear_error",
@@ -119,7 +119,7 @@ MUTATIONS = (
     Mutation(
         12,
         "lines may be of any length",
-        "llmrec/reading.py",
+        "llmrec/data/readers/common.py",
         "if len(raw) > LINE_LIMIT:",
         "if False:",
         "tests/test_sources.py::test_lines_are_bounded",
@@ -127,7 +127,7 @@ MUTATIONS = (
     Mutation(
         13,
         "the page may run scripts from anywhere",
-        "app/limits.py",
+        "app/server/limits.py",
         "script-src 'self' 'nonce-{nonce}'",
         "script-src * 'unsafe-inline'",
         "tests/test_app.py::test_the_page_comes_with_strict_headers",
@@ -135,7 +135,7 @@ MUTATIONS = (
     Mutation(
         14,
         "what lies far from a wish is told apart by its text",
-        "llmrec/scoring.py",
+        "llmrec/ranking/scorer.py",
         "out[said] = np.maximum(found, np.quantile(found, UNLIKE, axis=1, keepdims=True))",
         "out[said] = found",
         "tests/test_scoring.py::test_of_an_item_far_from_a_message_the_text_can_change_without_a_trace",
@@ -143,7 +143,7 @@ MUTATIONS = (
     Mutation(
         15,
         "sentences are not checked",
-        "llmrec/recommend.py",
+        "llmrec/recommender.py",
         "if sentence and sentence not in said and checker.grounded(sentence, shown):",
         "if sentence and sentence not in said:",
         "tests/test_recommend.py::test_unbacked_sentences_are_left_out",
@@ -151,7 +151,7 @@ MUTATIONS = (
     Mutation(
         16,
         "a body may take for ever",
-        "app/limits.py",
+        "app/server/limits.py",
         "await asyncio.wait_for(_body(receive, self._body_bytes), BODY_SECONDS)",
         "await _body(receive, self._body_bytes)",
         "tests/attacks/test_bounds.py::test_a_body_that_does_not_come_is_given_up",
@@ -159,7 +159,7 @@ MUTATIONS = (
     Mutation(
         16,
         "conversations never end",
-        "llmrec/chat.py",
+        "llmrec/dialogue/chat.py",
         "if len(session.turns) >= self.limits.turns:",
         "if False:",
         "tests/attacks/test_bounds.py::test_what_is_too_large_is_refused_in_fifty_milliseconds",
@@ -167,7 +167,7 @@ MUTATIONS = (
     Mutation(
         17,
         "the queue has no end",
-        "app/wiring.py",
+        "app/web/wiring.py",
         "max_size=services.settings.queue",
         "max_size=None",
         "tests/attacks/test_flood.py::test_fifty_clients_are_answered_or_refused_and_never_mixed",
@@ -175,7 +175,7 @@ MUTATIONS = (
     Mutation(
         17,
         "visitors are never forgotten",
-        "app/limits.py",
+        "app/server/limits.py",
         "            if not session.busy:\n                del",
         "            if False:\n                del",
         "tests/test_app.py::test_sessions_are_bounded_and_ids_checked",
@@ -183,7 +183,7 @@ MUTATIONS = (
     Mutation(
         18,
         "all visitors share one session",
-        "app/limits.py",
+        "app/server/limits.py",
         'key = (user or "", id)',
         'key = ("", "")',
         "tests/attacks/test_flood.py::test_fifty_clients_are_answered_or_refused_and_never_mixed",
@@ -191,7 +191,7 @@ MUTATIONS = (
     Mutation(
         19,
         "no password is asked for",
-        "app/settings.py",
+        "app/server/settings.py",
         "if not self.local and self.password is None:",
         "if False:",
         "tests/test_app.py::test_exposed_means_authenticated",
@@ -199,7 +199,7 @@ MUTATIONS = (
     Mutation(
         20,
         "what failed is logged with its message",
-        "llmrec/chat.py",
+        "llmrec/dialogue/chat.py",
         '_log.warning("no words: %s", type(error).__name__)',
         '_log.warning("no words: %s", error)',
         "tests/test_chat.py::test_without_words_the_list_stands_and_no_text_is_logged",
@@ -215,7 +215,7 @@ MUTATIONS = (
     Mutation(
         23,
         "a failing language model ends the turn",
-        "llmrec/chat.py",
+        "llmrec/dialogue/chat.py",
         "        except Exception as error:\n            # the type only",
         "        except UserError as error:\n            # the type only",
         "tests/test_chat.py::test_without_words_the_list_stands_and_no_text_is_logged",
@@ -223,7 +223,7 @@ MUTATIONS = (
     Mutation(
         23,
         "a damaged cache ends the start",
-        "llmrec/textcache.py",
+        "llmrec/encoders/text_cache.py",
         "except sqlite3.DatabaseError:  # damaged",
         "except KeyError:  # damaged",
         "tests/test_faults.py::test_a_cache_that_cannot_be_written_costs_time_only",

@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.joining import RULES, Rules
-from llmrec.reading import Report
-from llmrec.sources import Data, read
-from llmrec.table import read_table
-from llmrec.table_mapping import load_mapping
+from llmrec.data.readers.common import Report
+from llmrec.data.readers.joining import RULES, Rules
+from llmrec.data.readers.table import read_table
+from llmrec.data.readers.table_mapping import load_mapping
+from llmrec.data.sources import Data, read
 
 Log = Sequence[tuple[object, object, object]]  # user, item, time
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from llmrec.data.interactions import Interactions
 from llmrec.errors import RequestError
-from llmrec.interactions import Interactions
-from llmrec.rank import Ranker, unseen
+from llmrec.ranker import Ranker, unseen
 
 N_ITEMS = 12
 TASTE_A, TASTE_B = np.arange(6), np.arange(6, 12)

@@ -8,15 +8,15 @@ import pytest
 from ranker_contract import toy_world
 from rich.console import Console
 
+from llmrec.data.interactions import Interactions, by_time, leave_one_out
 from llmrec.errors import RequestError
-from llmrec.eval.accuracy import conditions, evaluate, measure, tabulate
-from llmrec.eval.accuracy_table import print_table
-from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, item_counts
+from llmrec.eval.accuracy.suite import conditions, evaluate, measure, tabulate
+from llmrec.eval.accuracy.table import print_table
+from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN, Popularity, item_counts
 from llmrec.eval.lists import Condition, everything, not_seen, rank_each, target_users
 from llmrec.eval.metrics import paired_ps
 from llmrec.eval.protocol import provenance, write_result
-from llmrec.interactions import Interactions, by_time, leave_one_out
-from llmrec.rank import top_k, unseen
+from llmrec.ranker import top_k, unseen
 
 N = 60
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from toy_ranking import load, make_world
 
-from llmrec.eval import accuracy_pool, protocol
-from llmrec.eval.accuracy_pool import Asking, kept, rank_rows
+from llmrec.data.interactions import leave_one_out
+from llmrec.eval import protocol
+from llmrec.eval.accuracy import pool
+from llmrec.eval.accuracy.pool import Asking, kept, rank_rows
 from llmrec.eval.lists import target_users
 from llmrec.eval.requests import remembering
-from llmrec.fusion import Fusion
-from llmrec.interactions import leave_one_out
+from llmrec.ranking.fusion import Fusion
 
 FUSIONS = {"llm": Fusion({"llm": 1.0}), "hybrid": Fusion({"encoder": 1.0, "llm": 0.7, "neighbours": 0.5})}
 
@@ -30,7 +31,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(accuracy_pool, "STRETCH", 5)
+    monkeypatch.setattr(pool, "STRETCH", 5)
 
 
 def test_two_processes_rank_what_one_ranks_and_files_are_read_again(world, short, tmp_path, monkeypatch):
@@ -49,8 +50,8 @@ def test_two_processes_rank_what_one_ranks_and_files_are_read_again(world, short
             np.testing.assert_array_equal(lists.targets, split.test[asked.users])
     (tmp_path / "two" / "00001.npz").unlink()
     ranked = []
-    usual = accuracy_pool.rank_each
-    monkeypatch.setattr(accuracy_pool, "rank_each", lambda *a: ranked.append(a[5]) or usual(*a))
+    usual = pool.rank_each
+    monkeypatch.setattr(pool, "rank_each", lambda *a: ranked.append(a[5]) or usual(*a))
     again = rank_rows(asked, recommender.scorer, split, tmp_path / "two", 1, opener)
     assert [users.tolist() for users in ranked] == [asked.users[5:10].tolist()]
     np.testing.assert_array_equal(again["hybrid"][""].rows, one["hybrid"][""].rows)
@@ -106,13 +107,13 @@ def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path,
 def test_a_stretch_leaves_nothing_behind(world, tmp_path, monkeypatch):
     _, recommender, split, opener = world
     made = []
-    usual = accuracy_pool.RememberingScorer.of
+    usual = pool.RememberingScorer.of
 
     def remembered(scorer):
         made.append(usual(scorer))
         return made[-1]
 
-    monkeypatch.setattr(accuracy_pool.RememberingScorer, "of", staticmethod(remembered))
+    monkeypatch.setattr(pool.RememberingScorer, "of", staticmethod(remembered))
     asked = Asking(FUSIONS, target_users(split, "test"), 0, blind=("llm",))
     rank_rows(asked, recommender.scorer, split, tmp_path / "one", 1, opener)
     assert made and not any(one.memory for one in made)

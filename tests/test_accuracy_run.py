@@ -8,26 +8,29 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
-from llmrec import ease
+from llmrec.data.interactions import Interactions, by_time, leave_one_out
+from llmrec.encoders import ease
+from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.sequential import EncoderConfig
 from llmrec.errors import ArtifactError, DataError, RequestError
-from llmrec.eval import accuracy_run, accuracy_subject, baselines_factors, protocol, run
-from llmrec.eval.accuracy_ablation import without_each
-from llmrec.eval.accuracy_parts import PartsRanker
-from llmrec.eval.accuracy_run import run_accuracy
-from llmrec.eval.accuracy_subject import global_time
+from llmrec.eval import protocol, run
+from llmrec.eval.accuracy import run as accuracy_run
+from llmrec.eval.accuracy import subject as accuracy_subject
+from llmrec.eval.accuracy.ablation import without_each
+from llmrec.eval.accuracy.parts import PartsRanker
+from llmrec.eval.accuracy.run import run_accuracy
+from llmrec.eval.accuracy.subject import global_time
+from llmrec.eval.baselines import factorisation
 from llmrec.eval.protocol import Row, is_current, provenance, stamp, write_result
 from llmrec.eval.requests import RememberingScorer
-from llmrec.fusion import Fusion
-from llmrec.interactions import Interactions, by_time, leave_one_out
-from llmrec.neighbours import NeighbourSettings, neighbours_of
-from llmrec.recommend import Recommender
-from llmrec.scoring import Scorer
-from llmrec.sequence import EncoderConfig
-from llmrec.trie import Trie
+from llmrec.ranking.fusion import Fusion
+from llmrec.ranking.scorer import Scorer
+from llmrec.recommender import Recommender
+from llmrec.semantic_ids.trie import Trie
 
 N = 12
 BASELINES = {"popularity", "recent-popularity", "text-lookup", "item-knn", "ease", "sasrec", "hstu"}
-FACTORS = {"als", "bpr"} if baselines_factors.installed() else set()
+FACTORS = {"als", "bpr"} if factorisation.installed() else set()
 
 
 def make_recommender(interactions):
@@ -118,14 +121,14 @@ def test_rows_that_only_say_what_a_part_earns_may_be_of_a_sample(world, tmp_path
 
 def test_a_second_run_tries_nothing_again_and_says_the_same(world, tmp_path, monkeypatch):
     first = run_accuracy(None, None, tmp_path)
-    monkeypatch.setattr("llmrec.eval.baselines_encoders.train_encoder", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("llmrec.eval.baselines.encoders.train_encoder", lambda *a, **k: pytest.fail("trained again"))
     again = run_accuracy(None, None, tmp_path)
     assert first.estimates == again.estimates and first.pairs == again.pairs
 
 
 def test_a_split_by_time_has_no_row_of_a_model_trained_on_another(world, tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(accuracy_subject.datasets, "open_data", lambda name: (world.catalog, spread()))
+    monkeypatch.setattr(accuracy_subject.prepared, "open_data", lambda name: (world.catalog, spread()))
     monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
     monkeypatch.setattr(accuracy_subject.MiniLM, "load", staticmethod(HashEmbedder))
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
@@ -146,7 +149,7 @@ def test_a_split_by_time_has_all_rows_of_a_model_trained_on_it(world, tmp_path, 
     mine.model_card["train_fingerprint"] = global_time(x).train.fingerprint
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda model, data: mine))
     monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(accuracy_subject.datasets, "open_data", lambda name: (mine.catalog, x))
+    monkeypatch.setattr(accuracy_subject.prepared, "open_data", lambda name: (mine.catalog, x))
     monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=mine.model_card))
     assert {"llm", "hybrid"} <= set(run_accuracy(None, None, tmp_path, limit=3, split="time").estimates)
 
@@ -180,7 +183,7 @@ def test_a_model_of_another_split_and_a_split_that_is_none_are_refused(world, tm
 
 
 def test_rows_that_need_a_missing_package_are_left_out_with_the_reason(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(baselines_factors, "installed", lambda: False)
+    monkeypatch.setattr(factorisation, "installed", lambda: False)
     table = run_accuracy(None, None, tmp_path, limit=5)
     assert not {"als", "bpr"} & set(table.estimates)
     value = json.loads((tmp_path / "accuracy-toy.json").read_text())
@@ -246,11 +249,11 @@ def test_baselines_that_are_none_are_named(words, named, tmp_path):
 
 
 def test_a_baseline_that_cannot_be_had_here_is_refused_by_name(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(baselines_factors, "installed", lambda: False)
+    monkeypatch.setattr(factorisation, "installed", lambda: False)
     with pytest.raises(RequestError, match=r"--baselines names als, which cannot be measured here: .*implicit"):
         run_accuracy(None, None, tmp_path, baselines="popularity,als")
     monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(accuracy_subject.datasets, "open_data", lambda name: (world.catalog, spread()))
+    monkeypatch.setattr(accuracy_subject.prepared, "open_data", lambda name: (world.catalog, spread()))
     monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
     monkeypatch.setattr(accuracy_subject.MiniLM, "load", staticmethod(HashEmbedder))
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))

@@ -7,20 +7,20 @@ import pytest
 from conftest import make_interactions
 from ranker_contract import RankerContract
 
+from llmrec.data.interactions import leave_one_out
+from llmrec.encoders.sequential import EncoderConfig
+from llmrec.encoders.training import train_encoder
 from llmrec.errors import RequestError
-from llmrec.eval import baselines_factors
-from llmrec.eval.baselines import EncoderRanker, ItemKNN
-from llmrec.eval.baselines_encoders import trained, tune_encoder
-from llmrec.eval.baselines_factors import ALS, BPR, taken, tune_als, tune_bpr
-from llmrec.eval.baselines_tuning import TuningLog, Validation, search, tune_item_knn
-from llmrec.interactions import leave_one_out
-from llmrec.sequence import EncoderConfig
-from llmrec.sequence_training import train_encoder
+from llmrec.eval.baselines import factorisation
+from llmrec.eval.baselines.encoders import trained, tune_encoder
+from llmrec.eval.baselines.factorisation import ALS, BPR, taken, tune_als, tune_bpr
+from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN
+from llmrec.eval.baselines.tuning import TuningLog, Validation, search, tune_item_knn
 
 SPLIT = leave_one_out(make_interactions())
 SMALL = {"window": (0, 1), "shrink": (0.0,), "alpha": (0.5,), "neighbours": (12,), "decay": (0.0, 2.0), "recent": (5,)}
 TINY = EncoderConfig(dim=8, layers=1, heads=2, dropout=0.0, max_len=10, epochs=4, batch=16, lr=0.02)
-needs_implicit = pytest.mark.skipif(not baselines_factors.installed(), reason="the package implicit is not installed")
+needs_implicit = pytest.mark.skipif(not factorisation.installed(), reason="the package implicit is not installed")
 
 
 @needs_implicit
@@ -149,7 +149,7 @@ def test_an_empty_history_is_scored_by_nothing_or_by_the_biases():
 
 
 def test_what_is_missing_is_said(monkeypatch):
-    monkeypatch.setattr(baselines_factors, "installed", lambda: False)
+    monkeypatch.setattr(factorisation, "installed", lambda: False)
     for tune in (tune_als, tune_bpr):
         with pytest.raises(RequestError, match=r"implicit is not installed \(pip install 'llmrec\[baselines\]'\)"):
             tune(SPLIT, 12)

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from llmrec.app import allocator
+from llmrec.app.server import allocator
 
 COUNT = """
 import ctypes, sys, threading
-from llmrec.app import allocator
+from llmrec.app.server import allocator
 if sys.argv[1] == "bound" and not allocator.bound_arenas():
     sys.exit(3)
 libc, wall = ctypes.CDLL(None), threading.Barrier(12)

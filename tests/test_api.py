@@ -15,9 +15,9 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from toy_recommender import free_port, make_recommender, serving
 
-from llmrec.app.server import create
-from llmrec.app.settings import load
-from llmrec.recommend import Recommender
+from llmrec.app.server.serve import create
+from llmrec.app.server.settings import load
+from llmrec.recommender import Recommender
 
 
 @pytest.fixture(scope="module")

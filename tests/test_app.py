@@ -16,15 +16,15 @@ from fakes import FakeRecommender, films
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from llmrec.app import settings as settings_module
-from llmrec.app.api import Api
-from llmrec.app.handlers import Handlers, View
-from llmrec.app.limits import Sessions, Visit
-from llmrec.app.present import CARDS
-from llmrec.app.server import create
-from llmrec.app.services import Services
-from llmrec.app.settings import Settings, is_loopback, load
-from llmrec.chat import Chat, Limits
+from llmrec.app.api.endpoints import Api
+from llmrec.app.server import settings as settings_module
+from llmrec.app.server.limits import Sessions, Visit
+from llmrec.app.server.serve import create
+from llmrec.app.server.services import Services
+from llmrec.app.server.settings import Settings, is_loopback, load
+from llmrec.app.web.handlers import Handlers, View
+from llmrec.app.web.html.cards import CARDS
+from llmrec.dialogue.chat import Chat, Limits
 from llmrec.errors import RequestError, UserError
 
 CATALOG = films()
@@ -531,7 +531,7 @@ def test_with_a_password_nothing_is_open() -> None:
 
 
 def test_the_queue_is_bounded_and_cannot_be_passed_by() -> None:
-    from llmrec.app.wiring import build
+    from llmrec.app.web.wiring import build
 
     blocks = build(services(FakeRecommender(CATALOG), load(concurrency=2, queue=32)))
     assert blocks._queue.max_size == 32

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from fakes import FakeRecommender, films
 
-from llmrec.app import archive
-from llmrec.app.limits import Visit
-from llmrec.chat import Chat
+from llmrec.app.server.limits import Visit
+from llmrec.app.web import archive
+from llmrec.dialogue.chat import Chat
 from llmrec.errors import RequestError
-from llmrec.session import Profile
+from llmrec.nlu.state import Profile
 
 KEY = b"k" * 32
 

@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from toy_artifact import neighbours, save, word_of
 
-from llmrec import artifacts
-from llmrec.artifacts import (
-    expect_fingerprint,
-    fingerprint_arrays,
-    fingerprint_bytes,
-    read_manifest,
-    writing,
-)
 from llmrec.errors import ArtifactError
+from llmrec.storage import artifacts
+from llmrec.storage.artifacts import expect_fingerprint, fingerprint_arrays, fingerprint_bytes, read_manifest, writing
 
 
 def test_round_trip(tmp_path):
@@ -190,7 +184,7 @@ def test_loading_a_hostile_directory_opens_and_imports_nothing(tmp_path):
     script = f"""
         import sys
         from pathlib import Path
-        from llmrec.artifacts import read_manifest
+        from llmrec.storage.artifacts import read_manifest
         from llmrec.errors import ArtifactError
         def hook(event, args):
             if event == "import" or event.startswith(("subprocess", "os.exec", "pickle", "socket")):

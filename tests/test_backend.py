@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from fakes import FakeRecommender, films
 
-from llmrec.app.backend import NameChecker, RemoteWords, cut, prompt, without_thoughts, writer
-from llmrec.app.remote import Away, Endpoint, stream
-from llmrec.app.settings import load
-from llmrec.chat import Chat, Items, Notice, Token
-from llmrec.recommend import Recommendation
+from llmrec.app.llm_backend.backend import NameChecker, RemoteWords, cut, prompt, without_thoughts, writer
+from llmrec.app.llm_backend.stream import Away, Endpoint, stream
+from llmrec.app.server.settings import load
+from llmrec.dialogue.chat import Chat, Items, Notice, Token
+from llmrec.recommender import Recommendation
 
 CATALOG = films()
 LOCAL = "They fit well."

@@ -6,13 +6,13 @@ import pytest
 from ranker_contract import RankerContract, toy_world
 from threadpoolctl import threadpool_limits
 
-from llmrec import ease
-from llmrec.ease import regression, window_products
+from llmrec.data.interactions import Interactions, leave_one_out
+from llmrec.encoders import ease
+from llmrec.encoders.ease import regression, window_products
+from llmrec.encoders.item_knn import cooccurrence, neighbour_matrix, regression_matrix
 from llmrec.errors import RecipeError, RequestError
-from llmrec.eval.baselines import EncoderRanker, ItemKNN, Popularity, RecentPopularity, TextLookup, item_counts
-from llmrec.eval.baselines_tuning import tune_item_knn, tune_recent_popularity, tune_text_lookup
-from llmrec.interactions import Interactions, leave_one_out
-from llmrec.neighbours import cooccurrence, neighbour_matrix, regression_matrix
+from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN, Popularity, RecentPopularity, TextLookup, item_counts
+from llmrec.eval.baselines.tuning import tune_item_knn, tune_recent_popularity, tune_text_lookup
 
 TOY = toy_world()
 
@@ -237,7 +237,7 @@ def test_text_lookup_by_hand():
 def test_whitening_gives_every_direction_one_variance():
     rng = np.random.default_rng(1)
     vectors = (rng.normal(size=(500, 6)) * [5, 1, 1, 0.2, 3, 0] + 7).astype(np.float32)
-    from llmrec.eval.baselines import whitened
+    from llmrec.eval.baselines.rankers import whitened
 
     white = whitened(vectors)
     assert white.shape == (500, 5)

@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from toy_ranking import load, make_world
 
-from llmrec import batch_input, batch_output, batch_pool, packed
-from llmrec.batch import Settings, rank_file
+from llmrec.batch import answers as batch_output
+from llmrec.batch import pool
+from llmrec.batch import requests as batch_input
+from llmrec.batch.rank_file import Settings, rank_file
 from llmrec.errors import ArtifactError, DataError, RequestError
-from llmrec.packed import can_pack, fast_products
-from llmrec.recommend import Request
+from llmrec.lm.runtime import onednn
+from llmrec.lm.runtime.onednn import can_pack, fast_products
+from llmrec.recommender import Request
 
 REQUESTS = [
     {"request_id": "user", "user_id": "u3"},
@@ -42,7 +45,7 @@ def recommender(model):
 
 @pytest.fixture(scope="module")
 def runner(recommender):
-    return partial(batch_pool.run, workers=1, loader=lambda model, data: recommender)
+    return partial(pool.run, workers=1, loader=lambda model, data: recommender)
 
 
 def lines(path: Path, requests) -> Path:
@@ -163,7 +166,7 @@ def test_answers_are_those_of_the_recommender(ranked, recommender):
 
 
 def batch_rank_filters(recommender, message):
-    from llmrec.understand import stated
+    from llmrec.nlu.parser import stated
 
     return stated(message, recommender.catalog)
 
@@ -247,7 +250,7 @@ def test_hostile_ids_are_neither_changed_nor_split(model, form, tmp_path):
     assert [row.items for row in batch_input.rows(source)] == [(one, "i0") for one in odd]
     for end in (".csv", ".jsonl", ".parquet"):
         target = tmp_path / f"out{end}"
-        report = rank_file(source, target, Settings(model=model), partial(batch_pool.run, workers=1, loader=load))
+        report = rank_file(source, target, Settings(model=model), partial(pool.run, workers=1, loader=load))
         assert [row["request_id"] for row in read_answers(target)] == odd
         assert report.formulas == (4 if end == ".csv" else 0)  # -5 is a number
         again = rank_file(source, target, Settings(model=model), refuse)
@@ -373,9 +376,9 @@ def test_parts_of_another_job_are_refused_and_discarded_on_demand(model, runner,
 def test_data_of_another_model_is_refused_before_anything_is_written(model, runner, tmp_path):
     from conftest import make_catalog
 
-    from llmrec.interactions import Interactions
-    from llmrec.reading import Report
-    from llmrec.sources import save_data
+    from llmrec.data.interactions import Interactions
+    from llmrec.data.readers.common import Report
+    from llmrec.data.sources import save_data
 
     log = Interactions.build(["u1", "u1"], [0, 1], [1, 2], [1.0, 1.0])
     save_data(tmp_path / "other", make_catalog(9), log, Report({}, {}, ()))
@@ -570,7 +573,7 @@ def test_rows_are_read_from_anywhere(tmp_path, monkeypatch, at_a_time):
 def test_on_the_command_line_an_error_is_one_line_and_digits_are_plain(model, tmp_path):
     from typer.testing import CliRunner
 
-    from llmrec.app.cli import app
+    from llmrec.app.cli.main import app
 
     source = lines(tmp_path / "in.jsonl", [{"request_id": 1, "items": "i1"}])
     where = ["--input", str(source), "--output", str(tmp_path / "out.parquet"), "--model", str(model)]
@@ -585,7 +588,7 @@ def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tm
     if fast_products() != "bfloat16" or not can_pack():
         pytest.skip("this processor does not multiply bfloat16 matrices")
     source = lines(tmp_path / "requests.jsonl", many(24))
-    run = partial(batch_pool.run, workers=1, loader=load)
+    run = partial(pool.run, workers=1, loader=load)
     found = {}
     for name, part in (("float32", None), ("bfloat16", None), ("auto", 5)):
         output = tmp_path / f"{name}.parquet"
@@ -600,7 +603,7 @@ def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tm
 
 
 def test_products_that_cannot_be_are_refused_before_anything_is_read(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "fast_products", lambda: "float32")
+    monkeypatch.setattr(onednn, "fast_products", lambda: "float32")
     for name, words in (("bfloat16", "does not multiply bfloat16"), ("int4", "no products in 'int4'")):
         with pytest.raises(RequestError, match=words):
             rank_file(tmp_path / "none.jsonl", tmp_path / "out.parquet", Settings(model, products=name))

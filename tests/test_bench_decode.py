@@ -9,11 +9,11 @@ from conftest import make_model
 from families import GENERIC, LEAN, make_bundle
 
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.eval import bench_decode, bench_decode_models, bench_decode_parts, bench_decode_text
-from llmrec.eval.bench_decode_models import load_merged, plain_copy, random_prompts, synthetic_pair
+from llmrec.eval.bench import decode, decode_models, decode_parts, decode_text
+from llmrec.eval.bench.decode_models import load_merged, plain_copy, random_prompts, synthetic_pair
 from llmrec.eval.form import check_result
-from llmrec.fallback import body_of
-from llmrec.trie import Trie
+from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.semantic_ids.trie import Trie
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_the_copy_shares_its_weights_and_computes_the_same(merged):
 
 def test_even_masses_leave_the_logits_alone():
     codes = np.unique(np.random.default_rng(0).integers(0, 5, (40, 3)), axis=0)
-    trie = Trie(codes, 5, bench_decode_models.even_masses(codes))
+    trie = Trie(codes, 5, decode_models.even_masses(codes))
     for level in range(3):
         for node in range(1 if level == 0 else trie.nodes(level - 1)):
             prior = trie.priors(level, trie.children(level, np.array([node])))
@@ -71,11 +71,11 @@ def test_even_masses_leave_the_logits_alone():
 def test_operations_are_those_of_the_layers(pair):
     prompts = random_prompts(pair.bundle, 2, 20, seed=1)
     matrices = 32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64
-    assert bench_decode_models.linear_parameters(pair.lm) == 2 * matrices
+    assert decode_models.linear_parameters(pair.lm) == 2 * matrices
     keys, attention = 2 * 32 * 16, 4 * 32
     need = 2 * matrices * 20 + attention * 210 + 2 * keys * 20 + 2 * matrices + attention * 20
     need += 2 * 32 * 6 * (1 + 4 + 4) + 2 * 4 * (2 * matrices + attention * 21) + 2 * 4 * (2 * matrices + attention * 22)
-    assert bench_decode_parts.operations(pair, prompts, 4) == 2 * need
+    assert decode_parts.operations(pair, prompts, 4) == 2 * need
 
 
 def test_peaks_of_memory_are_of_what_lives_at_a_time():
@@ -83,54 +83,54 @@ def test_peaks_of_memory_are_of_what_lives_at_a_time():
         for _ in range(3):
             torch.zeros(1000, 256)
 
-    assert 1_024_000 <= bench_decode_parts.peak_bytes(call) < 1_100_000
+    assert 1_024_000 <= decode_parts.peak_bytes(call) < 1_100_000
 
 
 def test_beams_take_little_memory_beside_the_prompt(pair):
-    assert bench_decode_parts.memory_ratio(pair, random_prompts(pair.bundle, 1, 400, seed=1), 12) < 1.3
+    assert decode_parts.memory_ratio(pair, random_prompts(pair.bundle, 1, 400, seed=1), 12) < 1.3
 
 
 def test_masking_steps_are_timed_on_real_tries():
-    codes = bench_decode_parts.random_paths(5000, 0)
+    codes = decode_parts.random_paths(5000, 0)
     assert len(np.unique(codes, axis=0)) == 5000
-    found = bench_decode_parts.mask_time(5000, repeats=3)
+    found = decode_parts.mask_time(5000, repeats=3)
     assert found.items == 5000 and found.step > 0 and found.build > 0
 
 
 def test_words_are_compared_on_the_same_questions(merged):
-    speed = bench_decode_text.text_speed(merged, plain_copy(merged.lm), tokens=6, repeats=1)
+    speed = decode_text.text_speed(merged, plain_copy(merged.lm), tokens=6, repeats=1)
     assert speed.same_words == 1.0 and speed.reference > 0 and speed.float32 > 0
 
 
 def test_perplexity_in_eight_bits(merged, tmp_path):
-    if body_of(merged.lm) is None or bench_decode_text.int8_weights(merged) is None:
+    if body_of(merged.lm) is None or decode_text.int8_weights(merged) is None:
         pytest.skip("no vectorised int8 kernel on this CPU")
     text = tmp_path / "text.txt"
     text.write_text("some words of a text that goes on and on\n" * 60)
-    assert bench_decode_text.perplexity_ratio(merged, text, blocks=2) == pytest.approx(1.0, abs=0.05)
+    assert decode_text.perplexity_ratio(merged, text, blocks=2) == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.fixture
 def small(monkeypatch, merged):
-    monkeypatch.setattr(bench_decode, "load_merged", lambda _: (merged, "toy"))
-    monkeypatch.setattr(bench_decode, "synthetic_pair", lambda m, s: synthetic_pair(m, s, items=60, depth=3, size=6))
-    monkeypatch.setattr(bench_decode, "REPEATS", 1)
-    monkeypatch.setattr(bench_decode, "USERS", (1, 16))
-    monkeypatch.setattr(bench_decode.parts, "product_rate", lambda: 1e11)
-    monkeypatch.setattr(bench_decode.parts, "MASK_ITEMS", (100, 1000))
+    monkeypatch.setattr(decode, "load_merged", lambda _: (merged, "toy"))
+    monkeypatch.setattr(decode, "synthetic_pair", lambda m, s: synthetic_pair(m, s, items=60, depth=3, size=6))
+    monkeypatch.setattr(decode, "REPEATS", 1)
+    monkeypatch.setattr(decode, "USERS", (1, 16))
+    monkeypatch.setattr(decode.parts, "product_rate", lambda: 1e11)
+    monkeypatch.setattr(decode.parts, "MASK_ITEMS", (100, 1000))
 
 
 def test_quick_ends_with_its_one_number(small, tmp_path, capsys):
-    bench_decode.run(None, tmp_path, quick=True)
+    decode.run(None, tmp_path, quick=True)
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert float(last.removeprefix("decode_speedup_vs_generate: ")) > 0
     assert not list(tmp_path.iterdir())
 
 
 def test_the_whole_bench_writes_the_one_form_and_a_picture(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_decode, "LENGTHS", (16, 256))
-    monkeypatch.setattr(bench_decode, "BEAMS", (10, 50))
-    bench_decode.run(None, tmp_path)
+    monkeypatch.setattr(decode, "LENGTHS", (16, 256))
+    monkeypatch.setattr(decode, "BEAMS", (10, 50))
+    decode.run(None, tmp_path)
     result = json.loads((tmp_path / "bench-decode.json").read_text())
     check_result(result, "bench-decode")
     rows = {row["name"]: row["metrics"] for row in result["rows"]}

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from toy_ranking import load, make_world
 
-from llmrec import decode, trie_reading
-from llmrec.batch_rank import Task
+from llmrec.batch.ranker import Task
+from llmrec.decoding import beam_search, trie_scoring
 from llmrec.errors import DataError
-from llmrec.eval import bench_rank, bench_rank_scale
-from llmrec.eval.bench_rank_generate import generate_side
-from llmrec.eval.bench_rank_page import BEGIN, END, page
+from llmrec.eval.bench import rank, rank_scale
+from llmrec.eval.bench.rank_generate import generate_side
+from llmrec.eval.bench.rank_page import BEGIN, END, page
 from llmrec.eval.form import check_result
-from llmrec.fusion import spread
-from llmrec.rank import top_k, unseen
+from llmrec.ranker import top_k, unseen
+from llmrec.ranking.fusion import spread
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_generate_makes_the_lists_of_as_many_beams(recommender):
     assert len(side.children[()][0]) == len(set(recommender.model.vocab.ids.codes[:, 0]))
     for task, found in zip(tasks, side.lists(tasks, 4), strict=True):
         history = np.array(task.history)
-        (beams,) = decode.items(recommender.model, scorer.trie, [scorer.prompt(history)], 4, 4)
+        (beams,) = beam_search.items(recommender.model, scorer.trie, [scorer.prompt(history)], 4, 4)
         parts = scorer.parts([history], llm=spread(beams.rows, beams.scores, n)[None])
         rows, _ = top_k(recommender.fusions["history"].combine(parts), task.k, unseen([history], n))
         assert rows[0].tolist() == found
@@ -42,26 +42,26 @@ def test_generate_makes_the_lists_of_as_many_beams(recommender):
 
 def test_rates_leave_out_warming_up_and_the_end():
     log = [(0.0, 0), (10.0, 4), (11.0, 8), (12.0, 12), (13.0, 16), (20.0, 20)]
-    assert bench_rank.steady(log, 4) == pytest.approx(4.0)
-    assert bench_rank.steady([(0.0, 0), (2.0, 4)], 4) == pytest.approx(2.0)
+    assert rank.steady(log, 4) == pytest.approx(4.0)
+    assert rank.steady([(0.0, 0), (2.0, 4)], 4) == pytest.approx(2.0)
 
 
 def test_growth_is_measured_on_the_layers_of_the_model(recommender, monkeypatch):
-    monkeypatch.setattr(bench_rank_scale, "REQUESTS", 2)
-    monkeypatch.setattr(bench_rank_scale, "QUERIES", 20)
-    values = bench_rank_scale.ranking(recommender, 2000, 0) | bench_rank_scale.index(2000, 0)
+    monkeypatch.setattr(rank_scale, "REQUESTS", 2)
+    monkeypatch.setattr(rank_scale, "QUERIES", 20)
+    values = rank_scale.ranking(recommender, 2000, 0) | rank_scale.index(2000, 0)
     assert 0 < values["recall100_1_of_64"][0] <= values["recall100_1_of_16"][0] <= 1
-    assert values["all_tokens"][0] >= trie_reading.PASS["float32"]
+    assert values["all_tokens"][0] >= trie_scoring.PASS["float32"]
 
 
 def test_the_whole_bench_writes_the_one_form(model, tmp_path, monkeypatch, capsys):
-    small = bench_rank.Sizes(users=12, few=8, reference=2, memory=2, catalogues=())
-    monkeypatch.setattr(bench_rank, "FULL", small)
-    monkeypatch.setattr(bench_rank, "BEAMS", (2, 3, 4))
-    monkeypatch.setattr(bench_rank, "TARGET_BEAMS", 4)
-    monkeypatch.setattr(bench_rank, "find_spec", lambda name: None)  # Ray has its own tests
-    monkeypatch.setattr(bench_rank.os, "cpu_count", lambda: 1)
-    bench_rank.run(model, tmp_path / "out", loader=load)
+    small = rank.Sizes(users=12, few=8, reference=2, memory=2, catalogues=())
+    monkeypatch.setattr(rank, "FULL", small)
+    monkeypatch.setattr(rank, "BEAMS", (2, 3, 4))
+    monkeypatch.setattr(rank, "TARGET_BEAMS", 4)
+    monkeypatch.setattr(rank, "find_spec", lambda name: None)  # Ray has its own tests
+    monkeypatch.setattr(rank.os, "cpu_count", lambda: 1)
+    rank.run(model, tmp_path / "out", loader=load)
     result = json.loads((tmp_path / "out" / "bench-rank.json").read_text())
     check_result(result, "bench-rank")
     targets = {one["name"]: one["value"] for one in result["targets"]}

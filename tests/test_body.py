@@ -4,9 +4,9 @@ import pytest
 import torch
 from families import GENERIC, LEAN, make_bundle
 
-from llmrec.attention import KeyValues, Part
-from llmrec.body import LeanBody, is_lean
-from llmrec.fallback import GenericBody, body_of
+from llmrec.lm.runtime.hf_backend import GenericBody, body_of
+from llmrec.lm.runtime.kv_cache import KeyValues, Part
+from llmrec.lm.runtime.transformer import LeanBody, is_lean
 
 ALL = LEAN | GENERIC
 

@@ -6,15 +6,15 @@ from conftest import make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec import decode
-from llmrec.bounded import best, branch_and_bound
+from llmrec.decoding import beam_search
+from llmrec.decoding.exact_search import best, branch_and_bound
+from llmrec.decoding.trie_scoring import DecodeState, search_together
 from llmrec.errors import RequestError
-from llmrec.fusion import spread
-from llmrec.packed import can_pack
-from llmrec.rank import top_k
-from llmrec.render import ItemRef, Message, Text
-from llmrec.trie import Trie
-from llmrec.trie_reading import DecodeState, search_together
+from llmrec.lm.rendering import ItemRef, Message, Text
+from llmrec.lm.runtime.onednn import can_pack
+from llmrec.ranker import top_k
+from llmrec.ranking.fusion import spread
+from llmrec.semantic_ids.trie import Trie
 
 # items -> depth, codes: many children, few children, chains of only children, one level
 SIZES = {1: (1, 2), 12: (2, 4), 60: (3, 5), 120: (3, 8), 300: (4, 7), 40: (1, 40)}
@@ -36,7 +36,7 @@ def prompt_of(model, rows=(0,), words="next"):
 
 
 def everything(model, trie, prompt, rest, weight, k, allowed):
-    found = decode.items(model, trie, [prompt], trie.n, None)[0]
+    found = beam_search.items(model, trie, [prompt], trie.n, None)[0]
     llm = spread(found.rows, found.scores, trie.n)
     rows, scores = top_k((rest + weight * llm.astype(np.float64))[None].astype(np.float32), k, allowed)
     kept = rows[0] >= 0
@@ -131,8 +131,8 @@ def test_beams_on_a_state_are_those_of_decoding(n, data):
     state = DecodeState(model, trie, prompt)
     if data.draw(st.booleans()):  # what was read before changes nothing
         best(state, rng.normal(size=n), 0.5, 5, np.ones(n, bool))
-    (found,) = search_together([state], [decode.beam_search(state, width, k, trie.narrow(allowed))])
-    expected = decode.items(model, trie, [prompt], k, width, [allowed])[0]
+    (found,) = search_together([state], [beam_search.beam_search(state, width, k, trie.narrow(allowed))])
+    expected = beam_search.items(model, trie, [prompt], k, width, [allowed])[0]
     np.testing.assert_allclose(found.parts["llm"], expected.scores, atol=2e-4)
     for mine, theirs, score in zip(found.rows, expected.rows, expected.scores, strict=True):
         assert mine == theirs or np.isclose(expected.scores, score, atol=2e-4).sum() > 1
@@ -143,7 +143,7 @@ def test_beams_refuse_what_cannot_be(width, k):
     model, trie = WORLDS[12]
     state = DecodeState(model, trie, prompt_of(model))
     with pytest.raises(RequestError, match=f"k={k}, beam_width={width}"):
-        search_together([state], [decode.beam_search(state, width, k)])
+        search_together([state], [beam_search.beam_search(state, width, k)])
 
 
 @pytest.mark.kernels
@@ -158,7 +158,7 @@ def test_searches_side_by_side_find_the_bits_that_each_finds_alone(n, data):
 
     def steps(i, state):
         if i == 3:
-            return decode.beam_search(state, 4, 6, trie.narrow(allowed[i]))
+            return beam_search.beam_search(state, 4, 6, trie.narrow(allowed[i]))
         return branch_and_bound(state, rest[i], 0.7, 6, allowed[i])
 
     single = [DecodeState(model, trie, prompt) for prompt in prompts]

@@ -13,8 +13,8 @@ from browser_world import Spoken, World, browsing, chromium, served, toy, watch
 from fakes import FakeRecommender, films
 from payloads import HOSTILE
 
-from llmrec.app.settings import load
-from llmrec.catalog import Catalog, Item
+from llmrec.app.server.settings import load
+from llmrec.data.catalog import Catalog, Item
 
 if chromium() is None:
     pytest.skip("no chromium on this machine: install Debian's package of that name", allow_module_level=True)

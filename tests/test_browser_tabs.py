@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from browser_world import World, browsing, chromium, served, toy, watch
 
-from llmrec.app.settings import load
+from llmrec.app.server.settings import load
 
 if chromium() is None:
     pytest.skip("no chromium on this machine: install Debian's package of that name", allow_module_level=True)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.catalog import Catalog, Filters, Item, clean_text
+from llmrec.data.catalog import Catalog, Filters, Item, clean_text
+from llmrec.data.titles import display_title, split_year, title_key
 from llmrec.errors import DataError, RequestError
-from llmrec.titles import display_title, split_year, title_key
 
 
 def film(id: str, title: str, year: int | None, *genres: str, text: str = "") -> Item:

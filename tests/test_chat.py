@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from fakes import FakeRecommender, films
 
-from llmrec.catalog import Catalog, Item
-from llmrec.chat import Chat, Done, Event, Items, Limits, Notice, Profile, Session, Token
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.constraints import constraints, relax, without
+from llmrec.data.filters import Filters
+from llmrec.dialogue.chat import Chat, Done, Event, Items, Limits, Notice, Profile, Session, Token
 from llmrec.errors import RequestError
-from llmrec.filters import Filters
-from llmrec.narrow import constraints, relax, without
-from llmrec.recommend import Recommendation, Request
+from llmrec.recommender import Recommendation, Request
 
 CATALOG = films()
 

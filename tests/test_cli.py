@@ -13,8 +13,8 @@ import pytest
 from fakes import FakeRecommender, films
 from typer.testing import CliRunner
 
-from llmrec import resources
-from llmrec.app import cli, doctor
+from llmrec.app.cli import doctor, main
+from llmrec.storage import registry
 
 VERBS = ["data prepare", "data check", "train", "recommend", "rank", "eval", "chat", "doctor"]
 
@@ -24,7 +24,7 @@ def run(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     monkeypatch.setattr(sys, "argv", ["llmrec", *words])
     code = 0
     try:
-        cli.main()
+        main.main()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     out, err = capsys.readouterr()
@@ -35,13 +35,13 @@ def run(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRecommender:
     made = FakeRecommender(films())
     stand_in = SimpleNamespace(from_pretrained=lambda model: made)
-    monkeypatch.setattr("llmrec.recommend.Recommender", stand_in, raising=False)
+    monkeypatch.setattr("llmrec.recommender.Recommender", stand_in, raising=False)
     return made
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
-    result = CliRunner().invoke(cli.app, [*verb.split(), "--help"])
+    result = CliRunner().invoke(main.app, [*verb.split(), "--help"])
     assert result.exit_code == 0
     assert f"Example: llmrec {verb}" in " ".join(result.output.split())
 
@@ -56,12 +56,12 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
     ],
 )
 def test_help_names_the_columns_that_are_looked_for(verb: str, defaults: tuple[str, ...]) -> None:
-    output = "".join(CliRunner().invoke(cli.app, [*verb.split(), "--help"]).output.split())
+    output = "".join(CliRunner().invoke(main.app, [*verb.split(), "--help"]).output.split())
     assert all(f"({name})." in output for name in defaults), output
 
 
 def test_only_verbs_that_do_something_are_there() -> None:
-    output = CliRunner().invoke(cli.app, ["--help"]).output
+    output = CliRunner().invoke(main.app, ["--help"]).output
     for verb in ("train", "recommend", "rank", "eval", "bench", "chat", "doctor", "data"):
         assert verb in output
 
@@ -107,7 +107,7 @@ def test_an_unreadable_file_is_a_mistake_not_a_crash(
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "/secret")
 
-    monkeypatch.setattr("llmrec.datasets.directory", denied)
+    monkeypatch.setattr("llmrec.data.prepared.directory", denied)
     code, _, err = run("data", "check", "x", monkeypatch=monkeypatch, capsys=capsys)
     assert (code, err) == (2, "error: Permission denied: /secret\n")
 
@@ -147,7 +147,7 @@ def test_train_and_eval_pass_their_arguments_on(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setitem(
-        sys.modules, "llmrec.finetune.train", SimpleNamespace(run=lambda *a, **k: asked.append((*a, k)))
+        sys.modules, "llmrec.finetune.pipeline", SimpleNamespace(run=lambda *a, **k: asked.append((*a, k)))
     )
     monkeypatch.setitem(sys.modules, "llmrec.eval.run", SimpleNamespace(run=lambda *a: asked.append(a)))
     given = ("--no-resume", "--on-cpu", "--wandb", "films", "--set", "a.b=1", "--set", "c=x")
@@ -184,7 +184,7 @@ def test_doctor_says_what_to_do(
     assert code == 1
     assert all(line.startswith(("OK", "MISSING")) for line in lines)
     missing = [line for line in lines if line.startswith("MISSING")]
-    assert len(missing) == 1 + len(resources.RESOURCES)
+    assert len(missing) == 1 + len(registry.RESOURCES)
     assert all(" -> " in line for line in missing)
     _, out, _ = run("doctor", "--json", monkeypatch=monkeypatch, capsys=capsys)
     assert {"ok", "name", "found", "advice"} == set(json.loads(out)["findings"][0])
@@ -192,25 +192,25 @@ def test_doctor_says_what_to_do(
 
 def test_doctor_is_content_when_all_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
-    for name in resources.RESOURCES:
+    for name in registry.RESOURCES:
         (tmp_path / "files" / name).mkdir(parents=True)
         (tmp_path / "files" / name / "manifest.json").touch()
     monkeypatch.setattr(doctor, "_SHIPPED", tmp_path)
     findings = {one.name: one for one in doctor.examine()}
     assert findings["checkpoint"].ok
-    assert all(findings[name].ok for name in resources.RESOURCES)
+    assert all(findings[name].ok for name in registry.RESOURCES)
     assert doctor._numbers("2.13.0+cpu") > doctor._numbers("2.10")
 
 
 def test_doctor_looks_where_the_recommender_does() -> None:
-    from llmrec import recommend
+    from llmrec import recommender
 
-    assert doctor._SHIPPED == recommend.SHIPPED
+    assert doctor._SHIPPED == recommender.SHIPPED
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from llmrec.app import cli; "
+        "import sys; import llmrec.app.cli.main; "
         "print([name for name in ('torch', 'transformers', 'gradio', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run(
@@ -233,8 +233,8 @@ def test_chat_serves_the_loaded_model_on_loopback(
         served.append((made, *listener.getsockname()))
         listener.close()
 
-    monkeypatch.setattr("llmrec.app.server.create", lambda model, settings: model)
-    monkeypatch.setattr("llmrec.app.server.serve", serve)
+    monkeypatch.setattr("llmrec.app.server.serve.create", lambda model, settings: model)
+    monkeypatch.setattr("llmrec.app.server.serve.serve", serve)
     code, _, err = run("chat", "--port", str(port), monkeypatch=monkeypatch, capsys=capsys)
     assert code == 0
     assert served == [(fake, "127.0.0.1", port)]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from llmrec.app import cli, cli_print
+from llmrec.app.cli import main as cli, printing as cli_print
 
 name = sys.argv[1]
 cli.app.command("table")(lambda: cli_print.print_table([{"title": name}], ("title",)))
@@ -99,7 +99,7 @@ def test_every_verb_replaces_what_the_console_lacks(encoding: str, shown: str, f
 
 @pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1", "utf-8"])
 def test_json_is_escaped_only_where_the_console_lacks_a_character(encoding: str, folder: Path) -> None:
-    done = run(encoding, [sys.executable, "-m", "llmrec.app.cli", *PREPARE, "--out", NAME, "--json"], folder)
+    done = run(encoding, [sys.executable, "-m", "llmrec.app.cli.main", *PREPARE, "--out", NAME, "--json"], folder)
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["out"] == NAME
     assert done.stdout.isascii() == (encoding != "utf-8")

@@ -11,22 +11,22 @@ from fakes import FakeRecommender, films
 from rich.console import Console
 from test_stability import make_recommender
 
-from llmrec import templates
-from llmrec.eval import conversation
-from llmrec.eval.conversation_dialogues import LATER, OPENINGS, TURNS, write_all
-from llmrec.eval.conversation_judge import judge
-from llmrec.eval.conversation_play import Answer, Turn, play
-from llmrec.eval.conversation_script import Dialogue, World, Writer
-from llmrec.eval.conversation_state import State, Step
-from llmrec.eval.conversation_words import ASIDE, WORDINGS, put_aside, wordings
+from llmrec.data.filters import Filters
+from llmrec.data.interactions import Interactions, leave_one_out
+from llmrec.eval.conversation import suite
+from llmrec.eval.conversation.dialogues import LATER, OPENINGS, TURNS, write_all
+from llmrec.eval.conversation.judge import judge
+from llmrec.eval.conversation.play import Answer, Turn, play
+from llmrec.eval.conversation.script import Dialogue, World, Writer
+from llmrec.eval.conversation.state import State, Step
+from llmrec.eval.conversation.wordings import ASIDE, WORDINGS, put_aside, wordings
 from llmrec.eval.form import check_result
-from llmrec.eval.grounding_requests import Constraint
-from llmrec.eval.grounding_text import TextCheck
-from llmrec.eval.report import run_report
-from llmrec.filters import Filters
-from llmrec.interactions import Interactions, leave_one_out
-from llmrec.recommend import Recommender
-from llmrec.session import Profile
+from llmrec.eval.grounding.requests import Constraint
+from llmrec.eval.grounding.text import TextCheck
+from llmrec.eval.report.build import run_report
+from llmrec.lm import prompts
+from llmrec.nlu.state import Profile
+from llmrec.recommender import Recommender
 
 FILMS = films()
 ROW = {item.title: row for row, item in enumerate(FILMS.items)}
@@ -52,7 +52,7 @@ def plain(phrase):
 
 
 def test_every_act_has_wordings_of_its_own_and_none_is_trained_on():
-    trained = {plain(one) for name in templates.names() for one in templates.load(name).user} - {"_"}
+    trained = {plain(one) for name in prompts.names() for one in prompts.load(name).user} - {"_"}
     said = [(act, plain(one)) for act in WORDINGS for one in wordings(act)]
     bare = {("which", "_")}  # a year alone, which is no template's
     assert not {(act, one) for act, one in said if one in trained} - bare
@@ -197,24 +197,24 @@ def of_all(recommender, dialogues):
     played = []
     for one in dialogues:
         for place, turn in enumerate(play(recommender, one, -1)):
-            played.append(conversation.Played(one, place, turn, tuple(judge(TextCheck(recommender.catalog), turn))))
+            played.append(suite.Played(one, place, turn, tuple(judge(TextCheck(recommender.catalog), turn))))
     return played
 
 
 def test_the_chat_keeps_what_was_said_and_a_deaf_one_does_not(dialogues, monkeypatch):
     played = of_all(FakeRecommender(FILMS, words=()), dialogues)
-    told = conversation.targets(played, {})
+    told = suite.targets(played, {})
     assert told["excluded_shown_again"] == 0.0
     assert told["dialogue_constraints"] >= 0.95 and told["references_resolved"] >= 0.95
-    assert conversation._share(played, "crashed") == 0.0
+    assert suite._share(played, "crashed") == 0.0
 
     def deaf(text, *args):
-        from llmrec.understand import Intent
+        from llmrec.nlu.parser import Intent
 
         return Intent("recommend")
 
-    monkeypatch.setattr("llmrec.chat.read", deaf)
-    deaf_told = conversation.targets(of_all(FakeRecommender(FILMS, words=()), dialogues), {})
+    monkeypatch.setattr("llmrec.dialogue.chat.read", deaf)
+    deaf_told = suite.targets(of_all(FakeRecommender(FILMS, words=()), dialogues), {})
     assert deaf_told["dialogue_constraints"] < 0.5 and deaf_told["references_resolved"] == 0.0
     assert deaf_told["excluded_shown_again"] > 20
 
@@ -228,7 +228,7 @@ def test_a_crash_is_a_verdict_and_spoils_the_dialogue():
     broken.recommend = fails
     played = of_all(broken, [Dialogue(0, -1, (), (Step("want", "comedies", add=(COMEDY,)),))])
     assert played[0].value("crashed") == 1.0
-    assert conversation.targets(played, {})["dialogue_constraints"] == 0.0
+    assert suite.targets(played, {})["dialogue_constraints"] == 0.0
 
 
 def test_a_title_is_misspelt_only_where_no_other_is_near():
@@ -244,10 +244,8 @@ def test_the_suite_writes_a_result_in_the_form(monkeypatch, tmp_path):
     said = "Funny Tale 2 is a comedy film."
     monkeypatch.setattr(loaded, "talk", lambda *_, **__: iter([said]), raising=False)
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: loaded))
-    monkeypatch.setattr(
-        conversation, "_words_only", lambda *_: ({"words only": {"over_text_lookup": (2.0, 1.0, 3.0)}}, "so")
-    )
-    conversation.run_conversation(None, None, tmp_path, 8)
+    monkeypatch.setattr(suite, "_words_only", lambda *_: ({"words only": {"over_text_lookup": (2.0, 1.0, 3.0)}}, "so"))
+    suite.run_conversation(None, None, tmp_path, 8)
     value = json.loads((tmp_path / "conversation-toy.json").read_text())
     check_result(value, "conversation-ml-100k")
     told = {one["name"]: one["value"] for one in value["targets"]}

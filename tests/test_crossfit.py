@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_interactions
 
+from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.finetune import stages
 from llmrec.finetune.crossfit import folds_of, out_of_fold, rotation
 from llmrec.finetune.recipe import load_recipe
 from llmrec.finetune.stages import Inputs
-from llmrec.interactions import Interactions, leave_one_out
 
 FOLDS = 3
 

@@ -11,13 +11,13 @@ from conftest import HashEmbedder
 from rich.console import Console
 
 from llmrec.errors import DataError, RequestError
-from llmrec.eval.crs import OURS, estimates, measure, over_dialogues, run_crs, targets
-from llmrec.eval.crs_data import RECOMMENDER, SEEKER, Dialogue, Turn, allowed, cases_of, latest, merged, tastes
-from llmrec.eval.crs_inspired import read_inspired
-from llmrec.eval.crs_net import NetSettings, train_nets
-from llmrec.eval.crs_parts import NEW, learn, parts_of
-from llmrec.eval.crs_redial import read_redial
-from llmrec.eval.crs_vectors import context_text, embed_corpus
+from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Dialogue, Turn, allowed, cases_of, latest, merged, tastes
+from llmrec.eval.crs.inspired import read_inspired
+from llmrec.eval.crs.network import NetSettings, train_nets
+from llmrec.eval.crs.parts import NEW, learn, parts_of
+from llmrec.eval.crs.redial import read_redial
+from llmrec.eval.crs.suite import OURS, estimates, measure, over_dialogues, run_crs, targets
+from llmrec.eval.crs.vectors import context_text, embed_corpus
 from llmrec.eval.form import check_result
 
 FILMS = {str(100 + i): {"name": f"{'Funny' if i % 2 == 0 else 'Scary'} Tale {i} ({1980 + i})",
@@ -179,7 +179,7 @@ def test_repeated_targets_are_apart(corpus):
 
 
 def test_the_command_writes_a_checked_result(tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.eval.crs.MiniLM.load", staticmethod(HashEmbedder))
+    monkeypatch.setattr("llmrec.eval.crs.suite.MiniLM.load", staticmethod(HashEmbedder))
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
     data = write_redial(tmp_path / "redial")
     run_crs("redial", data, tmp_path / "out", limit=20, settings=replace(SMALL, epochs=1))

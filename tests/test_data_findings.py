@@ -12,13 +12,13 @@ from own_data import prepared
 from toy_files import saved
 from typer.testing import CliRunner
 
-from llmrec.app.cli import app
-from llmrec.catalog import Catalog, Item
-from llmrec.datacheck import examine
+from llmrec.app.cli.main import app
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.interactions import Interactions
+from llmrec.data.readers.table_files import rows
+from llmrec.data.sources import load_data
+from llmrec.data.validation import examine
 from llmrec.errors import DataError
-from llmrec.interactions import Interactions
-from llmrec.sources import load_data
-from llmrec.table_files import rows
 
 
 def run(*words):
@@ -126,7 +126,7 @@ def test_times_and_lists_in_order_are_no_findings_and_recbole_without_times_is(t
         assert not {"no-time", "no-order", "sorted-rows", "two-clocks"} & names, form
     path = tmp_path / "recbole" / "x.inter"
     path.write_text("\n".join(line.rpartition("\t")[0] for line in path.read_text().splitlines()) + "\n")
-    from llmrec.sources import read
+    from llmrec.data.sources import read
 
     data = read("recbole", tmp_path / "recbole")
     assert "no-time" in {one.name for one in examine(*data[:2], data[2].notes).findings}
@@ -210,8 +210,8 @@ def test_columns_that_nothing_reads_are_named(tmp_path):
     for form in ("csv", "jsonl", "parquet", "arrow"):
         *_, report = prepared(form, tmp_path / form, ["a"], [("u", "a", 1)])
         assert not any("not read" in note for note in report.notes)
-        from llmrec.table import read_table
-        from llmrec.table_mapping import load_mapping
+        from llmrec.data.readers.table import read_table
+        from llmrec.data.readers.table_mapping import load_mapping
 
         flags = {"items": {"file": str(tmp_path / form / f"i.{form}"), "title": "item_id"},
                  "interactions": {"file": str(tmp_path / form / f"l.{form}")}}  # fmt: skip
@@ -257,7 +257,7 @@ def model(tmp_path_factory):
 
 def test_added_items_say_what_was_left_out(model, tmp_path, monkeypatch):
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("llmrec.newitems.MiniLM.load", staticmethod(HashEmbedder))
+    monkeypatch.setattr("llmrec.lifecycle.add_items.MiniLM.load", staticmethod(HashEmbedder))
     path = tmp_path / "new.csv"
     path.write_text(
         f"item_id,title,genre,year,maker\nn0,A,Comedy;Drama,TBA,x\nn0,A,Comedy;Drama,TBA,x\nn1,,{'w' * 101},1993,y\n"

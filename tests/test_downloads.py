@@ -20,14 +20,15 @@ from huggingface_hub import constants, file_download
 from test_fetch import CONTENT, PIP, no_pip, register, toy, visible  # noqa: F401 (toy is a fixture)
 from toy_files import saved
 
-from llmrec import fetch as fetching
-from llmrec import hub, network
-from llmrec.artifacts import read_manifest
-from llmrec.datasets import convert_movielens
+from llmrec.checkpoint import hub
+from llmrec.data.prepared import convert_movielens
 from llmrec.errors import ArtifactError, WeightsError
-from llmrec.fetch import fetch
-from llmrec.resources import home
-from llmrec.weights import base_model
+from llmrec.lm.base_models import base_model
+from llmrec.storage import download as fetching
+from llmrec.storage import network
+from llmrec.storage.artifacts import read_manifest
+from llmrec.storage.download import fetch
+from llmrec.storage.registry import home
 
 COMMIT = "c" * 40
 LOGIN = b"\n<!DOCTYPE html><html><title>Guest network</title>please log in</html>"

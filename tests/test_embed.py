@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from llmrec.embed import MiniLM
+from llmrec.encoders.text import MiniLM
 from llmrec.errors import WeightsError
 
 WORDS = ["a", "film", "about", "toys", "and", "war", "in", "space", "old", "new", "funny", "sad"]

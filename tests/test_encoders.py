@@ -8,13 +8,13 @@ import pytest
 import torch
 from conftest import HashEmbedder, make_catalog, make_interactions
 
-from llmrec import sequence_training
-from llmrec.bsarec import FrequencyFilter, lowpass
+from llmrec.data.interactions import leave_one_out
+from llmrec.encoders import training
+from llmrec.encoders.bsarec import FrequencyFilter, lowpass
+from llmrec.encoders.sequential import KINDS, EncoderConfig, SequenceEncoder, Tower, config_dict, network
+from llmrec.encoders.training import next_item_ndcg, text_part, train_encoder
 from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import Recipe
-from llmrec.interactions import leave_one_out
-from llmrec.sequence import KINDS, EncoderConfig, SequenceEncoder, Tower, config_dict, network
-from llmrec.sequence_training import next_item_ndcg, text_part, train_encoder
 
 CONFIG = EncoderConfig(dim=16, layers=2, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01)
 LATER = [
@@ -111,12 +111,12 @@ def test_text_that_is_not_there_is_named_and_small_text_is_taken_whole():
 def test_a_large_catalogue_is_sampled_without_being_asked(monkeypatch):
     train = leave_one_out(make_interactions()).train
     seen = []
-    inner = sequence_training.sampled_cross_entropy
-    monkeypatch.setattr(sequence_training, "sampled_cross_entropy", lambda *a: seen.append(len(a[4])) or inner(*a))
+    inner = training.sampled_cross_entropy
+    monkeypatch.setattr(training, "sampled_cross_entropy", lambda *a: seen.append(len(a[4])) or inner(*a))
     train_encoder(train, 12, replace(CONFIG, epochs=1), 0)
     assert not seen
-    monkeypatch.setattr(sequence_training, "FULL_LIMIT", 11)
-    monkeypatch.setattr(sequence_training, "SAMPLE", 5)
+    monkeypatch.setattr(training, "FULL_LIMIT", 11)
+    monkeypatch.setattr(training, "SAMPLE", 5)
     train_encoder(train, 12, replace(CONFIG, epochs=1), 0)
     assert set(seen) == {5}
 

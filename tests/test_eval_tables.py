@@ -8,23 +8,20 @@ import pytest
 from conftest import make_interactions
 from rich.console import Console
 
-from llmrec.eval import (
-    accuracy_table,
-    crs,
-    grounding,
-    retention_table,
-    semantic_ids,
-    semantic_ids_trained,
-    stability_table,
-    tables,
-    write,
-)
-from llmrec.eval.accuracy import evaluate
-from llmrec.eval.baselines import Popularity
+from llmrec.data.interactions import leave_one_out
+from llmrec.encoders.item_knn import item_counts
+from llmrec.eval import tables, write
+from llmrec.eval.accuracy import table as accuracy_table
+from llmrec.eval.accuracy.suite import evaluate
+from llmrec.eval.baselines.rankers import Popularity
+from llmrec.eval.crs import suite as crs
+from llmrec.eval.grounding import suite as grounding
 from llmrec.eval.protocol import Estimate, Row
-from llmrec.eval.retention_table import Compared
-from llmrec.interactions import leave_one_out
-from llmrec.neighbours import item_counts
+from llmrec.eval.retention import table as retention_table
+from llmrec.eval.retention.table import Compared
+from llmrec.eval.semantic_ids import suite as semantic_ids
+from llmrec.eval.semantic_ids import trained
+from llmrec.eval.stability import table as stability_table
 
 NAMES = ("popularity", "llm, no user vector", "hybrid, no neighbours", "hybrid of a name that is longer than most are")
 
@@ -96,9 +93,9 @@ def codes(console):
 
 
 def two_models(console):
-    found = rows(semantic_ids_trained.METRICS)
-    semantic_ids_trained._print(found, console)
-    yield from (f"{row.metrics[m].mean:.4f} (-0.1234 to 0.9876)" for row in found for m in semantic_ids_trained.METRICS)
+    found = rows(trained.METRICS)
+    trained._print(found, console)
+    yield from (f"{row.metrics[m].mean:.4f} (-0.1234 to 0.9876)" for row in found for m in trained.METRICS)
 
 
 def published(console):

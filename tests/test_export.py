@@ -12,16 +12,16 @@ from toy_files import saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
-from llmrec import datasets
-from llmrec.app.cli import app
-from llmrec.artifacts import read_manifest
+from llmrec.app.cli.main import app
+from llmrec.checkpoint.pretrained import load_pretrained
+from llmrec.data import prepared
 from llmrec.errors import RequestError
-from llmrec.finetune import export_traffic as traffic
 from llmrec.finetune.bases import Base
+from llmrec.finetune.data import traffic_table as traffic
+from llmrec.finetune.data.preview import samples
 from llmrec.finetune.export import KIND, export, plain_model
 from llmrec.finetune.recipe import load_recipe
-from llmrec.finetune.show import samples
-from llmrec.pretrained import load_pretrained
+from llmrec.storage.artifacts import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def served(path):
 
 
 def ours(files):
-    catalog, _ = datasets.open_data(files[1])
+    catalog, _ = prepared.open_data(files[1])
     return load_pretrained(files[0], catalog).model
 
 
@@ -134,7 +134,7 @@ def test_traffic_is_what_training_reads_with_each_tasks_share(recipe):
 
 def test_both_forms_hold_the_same_rows(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(traffic, "load_recipe", lambda name: recipe)
-    monkeypatch.setattr(traffic.datasets, "open_data", lambda name: (make_catalog(), make_interactions()))
+    monkeypatch.setattr(traffic.prepared, "open_data", lambda name: (make_catalog(), make_interactions()))
     monkeypatch.setattr(traffic, "locate", lambda name: toy_base())
     found = {}
     for name in ("t.jsonl", "t.parquet"):

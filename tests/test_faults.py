@@ -22,17 +22,17 @@ from conftest import make_catalog, make_interactions
 from fakes import FakeRecommender, films
 from toy_files import recommender, saved
 
-from llmrec import textcache
-from llmrec.app import archive
-from llmrec.app.feedback import Feedback, reactions
-from llmrec.app.limits import Sessions
-from llmrec.artifacts import read_manifest
-from llmrec.chat import Chat, Done, Items
-from llmrec.pretrained import KIND, load_pretrained, save_pretrained
-from llmrec.reading import Report
-from llmrec.recommend import Request
-from llmrec.sources import load_data, save_data
-from llmrec.weights import base_model
+from llmrec.app.server.feedback import Feedback, reactions
+from llmrec.app.server.limits import Sessions
+from llmrec.app.web import archive
+from llmrec.checkpoint.pretrained import KIND, load_pretrained, save_pretrained
+from llmrec.data.readers.common import Report
+from llmrec.data.sources import load_data, save_data
+from llmrec.dialogue.chat import Chat, Done, Items
+from llmrec.encoders import text_cache
+from llmrec.lm.base_models import base_model
+from llmrec.recommender import Request
+from llmrec.storage.artifacts import read_manifest
 
 KILLS = int(os.environ.get("LLMREC_TEST_FAULTS", "3"))
 REPORT = Report({}, {}, ())
@@ -243,7 +243,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     monkeypatch.setenv("LLMREC_HOME", str(home))
     if name == "a damaged entry":
         recommender(model)
-        kept = home / "cache" / textcache.FILE
+        kept = home / "cache" / text_cache.FILE
         assert kept.stat().st_size > 1000, "nothing was kept: the test has nothing to damage"
         kept.write_bytes(b"no database" + kept.read_bytes()[11:])
     assert recommender(model).recommend(asked) == expected

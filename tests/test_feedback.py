@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from fakes import FakeRecommender, films
 
-from llmrec.app import cli
-from llmrec.app.feedback import Feedback, Reaction, open_feedback, reactions
-from llmrec.app.handlers import Handlers
-from llmrec.app.limits import Sessions
-from llmrec.app.preferences import pairs
-from llmrec.app.services import Services
-from llmrec.app.settings import load
-from llmrec.chat import Chat
+from llmrec.app.cli import main
+from llmrec.app.server.feedback import Feedback, Reaction, open_feedback, reactions
+from llmrec.app.server.limits import Sessions
+from llmrec.app.server.preferences import pairs
+from llmrec.app.server.services import Services
+from llmrec.app.server.settings import load
+from llmrec.app.web.handlers import Handlers
+from llmrec.dialogue.chat import Chat
 from llmrec.errors import RequestError, UserError
 
 SHOWN = ("f1", "f2", "f3", "f4")
@@ -209,7 +209,7 @@ def test_prompts_say_what_was_known() -> None:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["llmrec", "feedback", *words])
     try:
-        cli.main()
+        main.main()
         code = 0
     except SystemExit as stop:
         code = int(stop.code or 0)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from llmrec import fetch as fetching
-from llmrec import resources
-from llmrec.datasets import convert_movielens
+from llmrec.data.prepared import convert_movielens
 from llmrec.errors import WeightsError
-from llmrec.fetch import fetch
-from llmrec.network import SourceError
-from llmrec.resources import RESOURCES, Resource, home
+from llmrec.storage import download as fetching
+from llmrec.storage import registry
+from llmrec.storage.download import fetch
+from llmrec.storage.network import SourceError
+from llmrec.storage.registry import RESOURCES, Resource, home
 
 CONTENT = {"a.txt": b"weights", "sub.json": b"{}"}
 
@@ -205,12 +205,12 @@ def test_home_follows_the_environment(monkeypatch):
     assert home() == Path.home() / ".cache" / "llmrec"
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.delenv("LLMREC_OFFLINE", raising=False)
-    assert not resources.offline()
+    assert not registry.offline()
 
 
 def test_a_lock_is_freed_when_its_holder_dies(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
-    script = "import os; from llmrec.fetch import locked\nwith locked('x'): os._exit(9)"
+    script = "import os; from llmrec.storage.download import locked\nwith locked('x'): os._exit(9)"
     subprocess.run([sys.executable, "-c", script], env={**os.environ}, check=False)
     with fetching.locked("x"):
         pass

@@ -12,22 +12,22 @@ import pytest
 import torch
 from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, make_model, make_tokenizer
 
-from llmrec.artifacts import read_manifest
+from llmrec.data.interactions import Interactions, choosing_users, fusing_users, leave_one_out
 from llmrec.errors import ArtifactError, RecipeError
-from llmrec.eval.language_chat import own_instructions
-from llmrec.finetune import checkpoints
-from llmrec.finetune.build import stream
+from llmrec.eval.retention.chat import own_instructions
+from llmrec.finetune.data.context import World
+from llmrec.finetune.data.packing import stream
+from llmrec.finetune.data.replay import everyday, sample_base
+from llmrec.finetune.data.tasks import TASKS
+from llmrec.finetune.pipeline import Places, build
 from llmrec.finetune.recipe import EngineSettings, Recipe, load_recipe
-from llmrec.finetune.sft import State, optimizer_for
-from llmrec.finetune.tasks import TASKS
-from llmrec.finetune.text import everyday, sample_base
-from llmrec.finetune.train import Places, build
-from llmrec.finetune.world import World
-from llmrec.interactions import Interactions, choosing_users, fusing_users, leave_one_out
-from llmrec.render import Rendered
-from llmrec.templates import load
-from llmrec.trie import Trie
-from llmrec.weights import BaseFiles
+from llmrec.finetune.train import checkpoints
+from llmrec.finetune.train.loop import State, optimizer_for
+from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.prompts import load
+from llmrec.lm.rendering import Rendered
+from llmrec.semantic_ids.trie import Trie
+from llmrec.storage.artifacts import read_manifest
 
 BASE = BaseFiles("toy", Path("."), "0" * 64)
 
@@ -59,7 +59,7 @@ def world_of(model, interactions=None) -> World:
 
 
 def test_the_language_model_alone_learns_the_known_successor(trained):
-    from llmrec.scoring import Scorer
+    from llmrec.ranking.scorer import Scorer
 
     model = trained[1].model
     ids = model.vocab.ids
@@ -79,7 +79,7 @@ def test_the_language_model_alone_learns_the_known_successor(trained):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_fusion_is_fitted_on_merged_weights_that_are_taken_out_again(trained, monkeypatch, fails):
-    from llmrec.finetune import train
+    from llmrec.finetune import pipeline
 
     model, seen = trained[1].model, []
     scorer = SimpleNamespace(model=model)
@@ -92,9 +92,9 @@ def test_the_fusion_is_fitted_on_merged_weights_that_are_taken_out_again(trained
             raise KeyboardInterrupt
         return {}, {}
 
-    monkeypatch.setattr(train, "fit_fusions", fit)
+    monkeypatch.setattr(pipeline, "fit_fusions", fit)
     with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
-        train._fuse(inputs, scorer)
+        pipeline._fuse(inputs, scorer)
     assert seen == [("bfloat16", True)] and model.products == "float32"
     for layer, before in zip(model.lora_layers(), held, strict=True):
         assert not layer.merged
@@ -103,7 +103,7 @@ def test_the_fusion_is_fitted_on_merged_weights_that_are_taken_out_again(trained
 
 
 def test_every_added_parameter_moved_and_the_base_did_not(trained):
-    from llmrec.finetune.train import fresh_model
+    from llmrec.finetune.pipeline import fresh_model
 
     tokenizer = make_tokenizer()
     model = trained[1].model
@@ -191,7 +191,7 @@ def test_a_torn_newest_checkpoint_is_passed_over_with_a_message(tmp_path):
 
 def test_a_saved_model_loads_and_wrong_pairs_refuse(trained, tmp_path, monkeypatch):
     """Promises 9 and 10: another catalogue, base, template set, code book, or one flipped byte."""
-    import llmrec.pretrained as module
+    import llmrec.checkpoint.pretrained as module
 
     out, result = trained
     tokenizer = make_tokenizer()
@@ -208,7 +208,7 @@ def test_a_saved_model_loads_and_wrong_pairs_refuse(trained, tmp_path, monkeypat
         module.load_pretrained(out / "model", make_catalog())
     monkeypatch.setattr(module, "base_model", lambda name, progress=True: BASE)
     with monkeypatch.context() as patch:
-        patch.setattr(module.templates, "version", lambda: "f" * 64)
+        patch.setattr(module.prompts, "version", lambda: "f" * 64)
         with pytest.raises(ArtifactError, match="another set of prompt templates"):
             module.load_pretrained(out / "model", make_catalog())
     other = make_tokenizer()

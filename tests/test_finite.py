@@ -10,21 +10,22 @@ import torch
 from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, make_model, make_tokenizer
 from safetensors.torch import load_file
 
-from llmrec import rqvae
+from llmrec.data.interactions import leave_one_out
+from llmrec.encoders.sequential import EncoderConfig
+from llmrec.encoders.training import train_encoder
 from llmrec.errors import TrainingError, UserError
-from llmrec.finetune import checkpoints, stages
-from llmrec.finetune import run as run_module
-from llmrec.finetune import train as train_module
-from llmrec.finetune.finite import Watch
-from llmrec.finetune.objective import Tally
+from llmrec.finetune import pipeline as train_module
+from llmrec.finetune import stages
+from llmrec.finetune.pipeline import Places, build
 from llmrec.finetune.recipe import load_recipe
-from llmrec.finetune.sft import State, optimizer_for
 from llmrec.finetune.stages import Inputs
-from llmrec.finetune.train import Places, build
-from llmrec.interactions import leave_one_out
-from llmrec.sequence import EncoderConfig
-from llmrec.sequence_training import train_encoder
-from llmrec.weights import BaseFiles
+from llmrec.finetune.train import checkpoints
+from llmrec.finetune.train import fine_tune as run_module
+from llmrec.finetune.train.finite import Watch
+from llmrec.finetune.train.loop import State, optimizer_for
+from llmrec.finetune.train.objective import Tally
+from llmrec.lm.base_models import BaseFiles
+from llmrec.semantic_ids import rqvae
 
 BASE = BaseFiles("toy", Path("."), "0" * 64)
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from llmrec.fusion import (
+from llmrec.numerics import log_softmax
+from llmrec.ranking.fusion import (
     FLOOR,
     LEANING,
     POSITIVE,
@@ -14,7 +15,6 @@ from llmrec.fusion import (
     leaning,
     spread,
 )
-from llmrec.numerics import log_softmax
 
 
 def world(seed=0, b=400, n=30):
@@ -151,7 +151,7 @@ def test_weights_by_familiarity_are_weighed_against_what_would_be_served_without
     parts, targets, allowed = leaning_world(0.0, b=30)
     noise = np.random.default_rng(0).normal(scale=0.1, size=30)
     gains = lambda *given: noise + (further if "profile*novelty" in given[4] else plain)  # noqa: E731
-    monkeypatch.setattr("llmrec.fusion._gains", gains)
+    monkeypatch.setattr("llmrec.ranking.fusion._gains", gains)
     prior = {"encoder": 0.5, "profile": 0.0}
     fusion, gain = fit_or_keep(parts, targets, allowed, prior, POSITIVE, LEANING)
     assert ("profile*novelty" in fusion.weights) == taken

@@ -3,10 +3,10 @@
 import pytest
 from conftest import make_catalog
 
-from llmrec.catalog import Catalog, Item
-from llmrec.grounding import Checker
-from llmrec.reasons import describe
-from llmrec.recommend import grounded_sentences
+from llmrec.data.catalog import Catalog, Item
+from llmrec.ranking.explanations import describe
+from llmrec.ranking.grounding import Checker
+from llmrec.recommender import grounded_sentences
 
 CHECKER = Checker(make_catalog())
 SHOWN = [0, 2, 1]  # Funny Tale 0 (1990) and 2 (1992), comedies; Scary Tale 1 (1981), horror

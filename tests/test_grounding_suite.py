@@ -9,16 +9,17 @@ from conftest import make_catalog, make_model
 from fakes import films
 from test_stability import N, make_recommender
 
-from llmrec.catalog import Catalog, Item
-from llmrec.eval import grounding, grounding_base, grounding_requests, grounding_values
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.eval.form import check_result
-from llmrec.eval.grounding_requests import Constraint, Demand
-from llmrec.eval.grounding_text import TextCheck
+from llmrec.eval.grounding import base_model, requests, suite
+from llmrec.eval.grounding import values as grounding_values
+from llmrec.eval.grounding.requests import Constraint, Demand
+from llmrec.eval.grounding.text import TextCheck
 from llmrec.eval.lists import target_users
 from llmrec.eval.requests import Reply
-from llmrec.interactions import Interactions, leave_one_out
-from llmrec.recommend import Recommendation, Recommender
-from llmrec.session import Profile
+from llmrec.nlu.state import Profile
+from llmrec.recommender import Recommendation, Recommender
 
 FILMS = films()
 ROW = {item.title: row for row, item in enumerate(FILMS.items)}
@@ -37,7 +38,7 @@ SPLIT = a_split(FILMS)
 
 
 def demands(level, seed=0, catalog=FILMS, split=SPLIT):
-    return grounding_requests.draw(catalog, split, target_users(split, "test"), level, seed)
+    return requests.draw(catalog, split, target_users(split, "test"), level, seed)
 
 
 def reply(rows=(), facts="", words="", reasons=None):
@@ -56,7 +57,7 @@ def test_a_constraint_is_checked_on_the_catalogues_fields():
     assert Constraint("tag", "brand", "Acme").holds(Item("y", "Y", "", {"brand": "Acme"}))
 
 
-@pytest.mark.parametrize("level", grounding_requests.LEVELS)
+@pytest.mark.parametrize("level", requests.LEVELS)
 def test_every_demand_can_be_met_and_says_what_it_demands(level):
     found = demands(level)
     assert found == demands(level) != demands(level, seed=1)
@@ -194,49 +195,49 @@ def test_words_are_measured_when_there_are_some():
 def test_the_base_models_titles_are_read_and_looked_up():
     lines = ['1. "The Godfather" (1972)', "2) **Toy Story** - by Pixar", "- Blade Runer", "4. Sharknado (2013)"]
     text = "\n".join(["Sure!", *lines, "5. Toy Story"])
-    titles = grounding_base.titles_of(text)
+    titles = base_model.titles_of(text)
     assert titles == ("The Godfather (1972)", "Toy Story", "Blade Runer", "Sharknado (2013)")
-    rows = grounding_base.look_up(FILMS, titles).rows
+    rows = base_model.look_up(FILMS, titles).rows
     assert rows == (ROW["The Godfather"], ROW["Toy Story"], ROW["Blade Runner"], -1)
-    assert grounding_base.look_up(FILMS, ("Godfather", "Heat (1950)", "Sabrina (1995)")).rows == (
+    assert base_model.look_up(FILMS, ("Godfather", "Heat (1950)", "Sabrina (1995)")).rows == (
         ROW["The Godfather"], -1, max(r for r, i in enumerate(FILMS.items) if i.title == "Sabrina"),
     )  # fmt: skip
-    assert grounding_base.titles_of("I cannot help with that.") == ()
+    assert base_model.titles_of("I cannot help with that.") == ()
 
 
 def test_what_does_not_exist_satisfies_nothing():
     demand = Demand(7, (ROW["Aladdin"],), "", (COMEDY,))
-    listed = grounding_base.Listed(("Toy Story", "Aladdin", "X", "Y"), (ROW["Toy Story"], ROW["Aladdin"], -1, -1))
+    listed = base_model.Listed(("Toy Story", "Aladdin", "X", "Y"), (ROW["Toy Story"], ROW["Aladdin"], -1, -1))
     values = {one.metric: one.value for one in grounding_values.base_values(FILMS, 1, demand, listed)}
     assert values["satisfied"] == 0.25 and values["exists"] == 0.5 and values["known"] == 0.25
-    nothing = grounding_values.base_values(FILMS, 1, demand, grounding_base.Listed((), ()))
+    nothing = grounding_values.base_values(FILMS, 1, demand, base_model.Listed((), ()))
     assert {one.metric: one.value for one in nothing}["satisfied"] == 0.0
 
 
 def test_targets_are_means_over_requests_and_a_count():
     def value(level, metric, number, user=0):
-        return grounding.Value("chat", level, user, metric, number)
+        return suite.Value("chat", level, user, metric, number)
 
     values = [
         value(1, "satisfied", 1.0), value(1, "satisfied", 0.5, 1), value(2, "satisfied", 0.0), value(1, "exists", 1.0),
         value(1, "off_list_titles", 2.0), value(2, "off_list_titles", 1.0),
     ]  # fmt: skip
-    told = {one.name: one.value for one in grounding.targets(values)}
+    told = {one.name: one.value for one in suite.targets(values)}
     assert told["constraints1"] == 0.75 and told["constraints2"] == 0.0 and told["constraints3"] is None
     assert told["existing_share"] == 1.0 and told["off_list_titles"] == 3.0
-    names = [row.name for row in grounding.estimates(values, 0)]
+    names = [row.name for row in suite.estimates(values, 0)]
     assert names == ["chat", "chat, 1", "chat, 2"]
 
 
 def test_the_suite_writes_a_result_in_the_form(monkeypatch, tmp_path):
     loaded = make_recommender()
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: loaded))
-    monkeypatch.setattr(grounding, "open_base", lambda *_: make_model(N))
-    monkeypatch.setattr(grounding_base, "TOKENS", 4)
+    monkeypatch.setattr(suite, "open_base", lambda *_: make_model(N))
+    monkeypatch.setattr(base_model, "TOKENS", 4)
     said = "Funny Tale 2 is a comedy film."
     monkeypatch.setattr(loaded, "talk", lambda *_, **__: iter([said]), raising=False)
-    monkeypatch.setattr(grounding, "open_measured", lambda *_: (loaded, leave_one_out(loaded.interactions)))
-    grounding.run_grounding(None, None, tmp_path, 6)
+    monkeypatch.setattr(suite, "open_measured", lambda *_: (loaded, leave_one_out(loaded.interactions)))
+    suite.run_grounding(None, None, tmp_path, 6)
     value = json.loads((tmp_path / "grounding-toy.json").read_text())
     check_result(value, "grounding-ml-100k")
     rows = {row["name"]: row["metrics"] for row in value["rows"]}
@@ -254,7 +255,7 @@ def test_the_suite_writes_a_result_in_the_form(monkeypatch, tmp_path):
 
 def test_the_toy_catalogue_gives_demands():
     split = leave_one_out(make_recommender().interactions)
-    found = grounding_requests.draw(make_catalog(N), split, target_users(split, "test", 6, 0), 1, 0)
+    found = requests.draw(make_catalog(N), split, target_users(split, "test", 6, 0), 1, 0)
     assert found and all(one.fits > 0 for one in found)
 
 

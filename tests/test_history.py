@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from toy_recommender import make_recommender
 from typer.testing import CliRunner
 
-from llmrec.app import archive, batch, compare
-from llmrec.app.api import recommended
-from llmrec.app.cli import app
-from llmrec.batch_input import Row
-from llmrec.batch_rank import Ids, resolve
-from llmrec.chat import Chat
-from llmrec.interactions import History, Interactions
-from llmrec.recommend import Recommender, Request
-from llmrec.session import Limits, Session
+from llmrec.app.api.endpoints import recommended
+from llmrec.app.cli.main import app
+from llmrec.app.web import archive, batch_files, compare
+from llmrec.batch.ranker import Ids, resolve
+from llmrec.batch.requests import Row
+from llmrec.data.interactions import History, Interactions
+from llmrec.dialogue.chat import Chat
+from llmrec.nlu.state import Limits, Session
+from llmrec.recommender import Recommender, Request
 
 USER = "u3"
 ROW = Row(1, "r", USER, None, None, None, "", 5)
@@ -56,7 +56,7 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
     found["kept chat"] = [one.reason for one in recommender.recommend(chat.request(kept)[0])]
     asked = compare.asked(recommender, Limits(), "", USER, "", 5)[0]
     found["compare"] = [one.reason for one in compare.hybrid(recommender, asked)]
-    answer, _ = batch._answer(recommender, Ids(recommender.catalog, recommender.interactions), ROW)
+    answer, _ = batch_files._answer(recommender, Ids(recommender.catalog, recommender.interactions), ROW)
     found["batch"] = [one.reason for one in answer.items]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: recommender))

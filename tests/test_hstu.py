@@ -5,12 +5,12 @@ from conftest import make_interactions
 from encoder_checks import check_causal
 from torch.nn import functional as F
 
+from llmrec.data.interactions import leave_one_out
+from llmrec.encoders.hstu import HSTUBlock
+from llmrec.encoders.sequential import EncoderConfig, EncoderNet, SequenceEncoder, config_dict
+from llmrec.encoders.training import train_encoder
 from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import Recipe
-from llmrec.hstu import HSTUBlock
-from llmrec.interactions import leave_one_out
-from llmrec.sequence import EncoderConfig, EncoderNet, SequenceEncoder, config_dict
-from llmrec.sequence_training import train_encoder
 
 CONFIG = EncoderConfig(
     dim=16, layers=2, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01, kind="hstu"

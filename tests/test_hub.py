@@ -13,13 +13,13 @@ from huggingface_hub.errors import HfHubHTTPError
 from toy_files import recommender, saved
 from typer.testing import CliRunner
 
-from llmrec import hub
-from llmrec.app.cli import app
-from llmrec.artifacts import MANIFEST, fingerprint_bytes, read_manifest, sha256_file
-from llmrec.card import END, START, fill_card, load_results
+from llmrec.app.cli.main import app
+from llmrec.checkpoint import hub
+from llmrec.checkpoint.card import END, START, fill_card, load_results
 from llmrec.errors import ArtifactError, DataError, RequestError
-from llmrec.finetune.card import model_card
-from llmrec.recommend import Recommender, Request
+from llmrec.finetune.model_card import model_card
+from llmrec.recommender import Recommender, Request
+from llmrec.storage.artifacts import MANIFEST, fingerprint_bytes, read_manifest, sha256_file
 
 RESULT = {
     "suite": "accuracy", "dataset": "data", "protocol": {},

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from own_data import KEEPS_UNKNOWN, TABLES, UNTIMED, WRITERS, prepared, read_back, said, table
 
-from llmrec.app.api import find_item
-from llmrec.batch_input import rows as requests
-from llmrec.batch_rank import Ids, resolve
-from llmrec.catalog import Catalog, Item
+from llmrec.app.api.endpoints import find_item
+from llmrec.batch.ranker import Ids, resolve
+from llmrec.batch.requests import rows as requests
+from llmrec.checkpoint.parts import kept_rows
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.ids import Forms, form, is_rounded, twins, written
+from llmrec.data.interactions import Interactions
+from llmrec.data.readers.joining import Rules
+from llmrec.data.readers.table import append_table, read_table
+from llmrec.data.readers.table_mapping import load_mapping
 from llmrec.errors import DataError, RequestError
-from llmrec.ids import Forms, form, is_rounded, twins, written
-from llmrec.interactions import Interactions
-from llmrec.joining import Rules
-from llmrec.modeldir import kept_rows
-from llmrec.newitems import extended_catalog
-from llmrec.table import append_table, read_table
-from llmrec.table_mapping import load_mapping
+from llmrec.lifecycle.add_items import extended_catalog
 
 FULL = str.maketrans("0123456789", "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19")
 OTHER_FORMS = {

@@ -1,8 +1,10 @@
 """finetune, app and eval stand on the library and do not know each other; text and markup have one way in and out."""
 
 import ast
+import os
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from source_tree import ROOT, lay_out
@@ -10,7 +12,7 @@ from source_tree import ROOT, lay_out
 TOPS = ("finetune", "app", "eval")
 FILES = sorted(p for folder in ("llmrec", *TOPS) for p in (ROOT / folder).rglob("*.py"))
 NAMES = {path: path.relative_to(ROOT).as_posix() for path in FILES}
-TO_IDS = ("llmrec/render.py", "llmrec/embed.py")  # MiniLM's ids never meet the language model's
+TO_IDS = ("llmrec/lm/rendering.py", "llmrec/encoders/text.py")  # MiniLM's ids never meet the language model's
 
 
 def imported(path):
@@ -62,7 +64,8 @@ def test_nothing_unpickles_or_evaluates():
 def test_the_checkers_see_every_module(tmp_path):
     """What mypy and import-linter read is what is installed: each module under the name that it is imported by."""
     package = lay_out(tmp_path)
-    seen = {path.resolve() for top in (package, *(package / top for top in TOPS)) for path in top.rglob("*.py")}
+    walked = os.walk(package, followlinks=True)
+    seen = {Path(folder, name).resolve() for folder, _, names in walked for name in names}
     assert set(FILES) <= seen
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert settings["mypy"]["mypy_path"] == "build/tree" and settings["mypy"]["packages"] == ["llmrec"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import DataError, RequestError
-from llmrec.index import ItemIndex
+from llmrec.ranking.item_index import ItemIndex
 
 
 def brute(vectors, queries, k, allowed=None):

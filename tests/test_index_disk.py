@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from llmrec.artifacts import MANIFEST
 from llmrec.errors import ArtifactError, DataError, RequestError
-from llmrec.index import ItemIndex
-from llmrec.index_disk import DiskIndex, Layout, build, recall
+from llmrec.eval.bench.disk_index import DiskIndex, Layout, build, recall
+from llmrec.ranking.item_index import ItemIndex
+from llmrec.storage.artifacts import MANIFEST
 
 
 def clustered(n, dim=16, seed=0):

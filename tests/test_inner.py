@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from llmrec.index import ItemIndex
-from llmrec.inner import inner
-from llmrec.textprofile import ProfileSettings, TextProfile
+from llmrec.encoders.text_similarity import ProfileSettings, TextProfile
+from llmrec.inner_product import inner
+from llmrec.ranking.item_index import ItemIndex
 
 
 def normal(seed, *shape):

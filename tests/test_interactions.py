@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec.data.interactions import Interactions, by_time, leave_one_out
 from llmrec.errors import DataError, RequestError
-from llmrec.interactions import Interactions, by_time, leave_one_out
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["u1", "u2", "u10", "x"]), st.integers(0, 9), st.integers(0, 20)),

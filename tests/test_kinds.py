@@ -5,12 +5,12 @@ import datetime
 import numpy as np
 import pytest
 
-from llmrec.amounts import amounts_of, amounts_wanted
-from llmrec.catalog import Catalog, Item
-from llmrec.filters import Filters
-from llmrec.kinds import date_number, flag_word, is_date, kind_of, number_words
-from llmrec.narrow import constraints
-from llmrec.understand import stated
+from llmrec.data.attribute_types import date_number, flag_word, is_date, kind_of, number_words
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.constraints import constraints
+from llmrec.data.filters import Filters
+from llmrec.nlu.amounts import amounts_of, amounts_wanted
+from llmrec.nlu.parser import stated
 
 PRICES = (5.0, 19.99, 20.0, 25.5, 80.0, 1250.0)
 DAYS = ("2009-12-31", "2012-02-29", "2012-03-01", "2012-03-31", "2013-05-04", "2014-01-01")

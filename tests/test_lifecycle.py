@@ -10,23 +10,23 @@ from conftest import HashEmbedder, make_catalog, make_interactions
 from toy_files import recommender, saved
 from typer.testing import CliRunner
 
-from llmrec.app.cli import app
-from llmrec.artifacts import read_manifest
-from llmrec.catalog import Catalog
-from llmrec.encoder_config import EncoderConfig, Tower, config_dict
+from llmrec.app.cli.main import app
+from llmrec.checkpoint.parts import read_parts, without_rows
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions, choosing_users, leave_one_out
+from llmrec.data.readers.table import append_table, read_items
+from llmrec.data.readers.table_mapping import load_mapping
+from llmrec.data.sources import load_data, save_data
+from llmrec.encoders.config import EncoderConfig, Tower, config_dict
+from llmrec.encoders.item_knn import item_counts
+from llmrec.encoders.sequential import SequenceEncoder, network
 from llmrec.errors import ArtifactError, DataError, RequestError, UserError
 from llmrec.finetune.refresh import moved, refit, refresh
-from llmrec.interactions import Interactions, choosing_users, leave_one_out
-from llmrec.modeldir import read_parts, without_rows
-from llmrec.neighbours import item_counts
-from llmrec.recommend import Filters, Request
-from llmrec.semid import fit, fuse
-from llmrec.sequence import SequenceEncoder, network
-from llmrec.siddrift import sid_drift
-from llmrec.sources import load_data, save_data
-from llmrec.table import append_table, read_items
-from llmrec.table_mapping import load_mapping
-from llmrec.withdraw import drift_of, withdraw
+from llmrec.lifecycle.remove_items import drift_of, withdraw
+from llmrec.recommender import Filters, Request
+from llmrec.semantic_ids.drift import sid_drift
+from llmrec.semantic_ids.residual_kmeans import fit, fuse
+from llmrec.storage.artifacts import read_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -290,7 +290,7 @@ def test_new_items_like_the_known_ones_are_seldom_a_reason():
 
 
 def test_drift_is_told_in_words(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.withdraw.MiniLM.load", HashEmbedder)
+    monkeypatch.setattr("llmrec.lifecycle.remove_items.MiniLM.load", HashEmbedder)
     for count, code in ((3, 0), (20, 1)):
         rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(count))
         (tmp_path / "new.csv").write_text("item_id,title\n" + rows)
@@ -306,7 +306,7 @@ def test_drift_is_told_in_words(world, tmp_path, monkeypatch):
 
 def test_drift_on_files_exits_with_1_when_the_code_book_should_be_made_again(world, tmp_path, monkeypatch):
     _, model = world
-    monkeypatch.setattr("llmrec.withdraw.MiniLM.load", HashEmbedder)
+    monkeypatch.setattr("llmrec.lifecycle.remove_items.MiniLM.load", HashEmbedder)
     rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(20))
     (tmp_path / "new.csv").write_text("item_id,title\ni0,Funny Tale 0\n" + rows)
     result = CliRunner().invoke(
@@ -326,7 +326,7 @@ def test_drift_on_files_exits_with_1_when_the_code_book_should_be_made_again(wor
 
 
 def test_the_parts_of_two_catalogues_are_never_mixed(world, tmp_path):
-    from llmrec.modeldir import write_parts
+    from llmrec.checkpoint.parts import write_parts
 
     parts = read_parts(world[1])
     smaller = Catalog(make_catalog().items[:-1], "films")

@@ -12,22 +12,22 @@ from types import SimpleNamespace
 import pytest
 from toy_files import saved
 
-from llmrec import locks
-from llmrec.batch import Settings, rank_file
-from llmrec.catalog import Item
+from llmrec.batch.rank_file import Settings, rank_file
+from llmrec.data.catalog import Item
+from llmrec.data.sources import load_data
 from llmrec.errors import ArtifactError
-from llmrec.finetune import train
+from llmrec.finetune import pipeline
 from llmrec.finetune.export import export
 from llmrec.finetune.refresh import refresh
-from llmrec.locks import held
-from llmrec.newitems import add_to_model
-from llmrec.sources import load_data
-from llmrec.withdraw import withdraw
+from llmrec.lifecycle.add_items import add_to_model
+from llmrec.lifecycle.remove_items import withdraw
+from llmrec.storage import locks
+from llmrec.storage.locks import held
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from llmrec.locks import held
+from llmrec.storage.locks import held
 
 with held(Path(sys.argv[1]), "training into"):
     print("held", flush=True)
@@ -116,7 +116,7 @@ def verbs(world, out: Path, other: Path):
     """(name, option, place, what writes to it) of everything that writes a model, data or ranked items."""
     from typer.testing import CliRunner
 
-    from llmrec.app.cli import app
+    from llmrec.app.cli.main import app
 
     model, data = world
     catalog, log, _ = load_data(data)
@@ -165,14 +165,14 @@ def training(world, monkeypatch):
         reached.append(name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "locate", lambda name: SimpleNamespace(config=None, tokenizer=None))
-    monkeypatch.setattr(train.preflight, "check", lambda *given: None)
-    monkeypatch.setattr(train, "obtain", obtain)
+    monkeypatch.setattr(pipeline, "locate", lambda name: SimpleNamespace(config=None, tokenizer=None))
+    monkeypatch.setattr(pipeline.preflight, "check", lambda *given: None)
+    monkeypatch.setattr(pipeline, "obtain", obtain)
 
     def start(out: Path, work: Path) -> list[str]:
         reached.clear()
         with suppress(KeyboardInterrupt):
-            train.run(world[1], "smoke", out, work=work)
+            pipeline.run(world[1], "smoke", out, work=work)
         return list(reached)
 
     return start

@@ -7,7 +7,7 @@ from sklearn.metrics import ndcg_score
 
 from llmrec.eval import metrics
 from llmrec.eval.metrics import KS, per_user, ranks_of, target_ranks
-from llmrec.rank import top_k
+from llmrec.ranker import top_k
 
 CASES = 1000
 

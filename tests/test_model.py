@@ -4,7 +4,7 @@ import torch
 from conftest import make_encoder, make_ids, make_lm, make_model, make_tokenizer
 
 from llmrec.errors import WeightsError
-from llmrec.model import ModelConfig, RecModel
+from llmrec.lm.model import ModelConfig, RecModel
 from llmrec.numerics import whitening
 
 

@@ -11,14 +11,14 @@ from safetensors.numpy import load_file
 from toy_files import recommender, saved
 from typer.testing import CliRunner
 
-from llmrec.app.cli import app
-from llmrec.artifacts import read_manifest
-from llmrec.catalog import Item
+from llmrec.app.cli.main import app
+from llmrec.checkpoint.parts import read_parts
+from llmrec.checkpoint.validation import of_items
+from llmrec.data.catalog import Item
+from llmrec.data.sources import load_data
+from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
 from llmrec.errors import DataError, RequestError
-from llmrec.fitting import of_items
-from llmrec.modeldir import read_parts
-from llmrec.neighbours import NeighbourSettings, neighbours_of
-from llmrec.newitems import (
+from llmrec.lifecycle.add_items import (
     add_items,
     add_to_model,
     extended_catalog,
@@ -27,9 +27,9 @@ from llmrec.newitems import (
     lenders,
     predicted_places,
 )
-from llmrec.recommend import Filters, Request
-from llmrec.semid import SemanticIds, fit
-from llmrec.sources import load_data
+from llmrec.recommender import Filters, Request
+from llmrec.semantic_ids.residual_kmeans import SemanticIds, fit
+from llmrec.storage.artifacts import read_manifest
 
 FUNNY = Item("n0", "Funny Tale 99", "", {"genre": ("Comedy",), "year": 1993})
 SCARY = Item("n1", "Scary Tale 98", "", {"genre": ("Horror",), "year": 1985})
@@ -190,7 +190,7 @@ def test_wrong_items_are_refused():
 
 
 def test_the_command_adds_a_table(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.newitems.MiniLM.load", staticmethod(HashEmbedder))
+    monkeypatch.setattr("llmrec.lifecycle.add_items.MiniLM.load", staticmethod(HashEmbedder))
     (tmp_path / "new.csv").write_text("item_id,title,genre,year\nn0,Funny Tale 99,Comedy,1993\nn1,Odd One,,\n")
     line = ["items", "add", "--model", str(world[1]), "--items", str(tmp_path / "new.csv"), "--category", "genre",
             "--number", "year", "--out", str(tmp_path / "grown"), "--json"]  # fmt: skip
@@ -211,7 +211,7 @@ def test_the_command_adds_a_table(world, tmp_path, monkeypatch):
     ],
 )
 def test_a_bad_table_is_one_line_and_writes_nothing(world, tmp_path, monkeypatch, content, says):
-    monkeypatch.setattr("llmrec.newitems.MiniLM.load", staticmethod(HashEmbedder))
+    monkeypatch.setattr("llmrec.lifecycle.add_items.MiniLM.load", staticmethod(HashEmbedder))
     (tmp_path / "new.csv").write_text(content)
     line = [
         "items",

@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 from toy_recommender import free_port, make_recommender, serving
 
-from llmrec.app.server import create
-from llmrec.app.settings import load
+from llmrec.app.server.serve import create
+from llmrec.app.server.settings import load
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import pytest
 import torch
 from families import LEAN, make_bundle
 
-from llmrec import packed
-from llmrec.attention import KeyValues, Part
-from llmrec.body import Dense, lean_body
 from llmrec.errors import RequestError
-from llmrec.fallback import body_of
-from llmrec.packed import Packed, can_pack, fast_products, pack, packed_head, wanted_products
+from llmrec.lm.runtime import onednn
+from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.lm.runtime.kv_cache import KeyValues, Part
+from llmrec.lm.runtime.onednn import Packed, can_pack, fast_products, pack, packed_head, wanted_products
+from llmrec.lm.runtime.transformer import Dense, lean_body
 
 needs_kernels = pytest.mark.skipif(not can_pack(), reason="this build of torch has no oneDNN kernels for linear layers")
 
@@ -82,7 +82,7 @@ def test_merged_weights_are_packed_once_and_again_after_they_changed():
 
 
 def test_without_the_kernels_the_plain_matrices_are_used(monkeypatch):
-    monkeypatch.setattr(packed, "can_pack", lambda *products: False)
+    monkeypatch.setattr(onednn, "can_pack", lambda *products: False)
     model = make_bundle(LEAN["llama"], merge=True)
     assert all(isinstance(p, Dense) for p in body_of(model.lm).projections())
 
@@ -99,10 +99,10 @@ def test_the_packed_word_head_gives_the_models_own_logits():
 def test_a_number_format_is_taken_by_name_or_refused(monkeypatch):
     assert wanted_products("float32") == "float32"
     for fast in ("float32", "bfloat16"):
-        monkeypatch.setattr(packed, "fast_products", lambda fast=fast: fast)
+        monkeypatch.setattr(onednn, "fast_products", lambda fast=fast: fast)
         assert wanted_products("auto") == fast
     assert wanted_products("bfloat16") == "bfloat16"
-    monkeypatch.setattr(packed, "fast_products", lambda: "float32")
+    monkeypatch.setattr(onednn, "fast_products", lambda: "float32")
     with pytest.raises(RequestError, match="does not multiply bfloat16"):
         wanted_products("bfloat16")
     with pytest.raises(RequestError, match="no products in 'int4'"):
@@ -112,7 +112,7 @@ def test_a_number_format_is_taken_by_name_or_refused(monkeypatch):
 @needs_kernels
 def test_what_the_processor_says_is_tried_before_it_is_believed(monkeypatch):
     """As where `ONEDNN_MAX_CPU_ISA` keeps oneDNN from instructions that the processor has."""
-    original = packed.pack
+    original = onednn.pack
 
     def refused(dense, scale=None, products="float32"):
         if products == "bfloat16":
@@ -120,7 +120,7 @@ def test_what_the_processor_says_is_tried_before_it_is_believed(monkeypatch):
         return original(dense, scale, products)
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    monkeypatch.setattr(packed, "pack", refused)
+    monkeypatch.setattr(onednn, "pack", refused)
     model = make_bundle(LEAN["llama"], merge=True)
     can_pack.cache_clear()
     try:

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from test_cli import fake, run  # noqa: F401 (fake is a fixture)
 
-from llmrec import fetch
-from llmrec.app import doctor, places
-from llmrec.app.settings import load
+from llmrec.app.cli import doctor
+from llmrec.app.server import places
+from llmrec.app.server.settings import load
 from llmrec.errors import UserError
-from llmrec.resources import home
+from llmrec.storage import download
+from llmrec.storage.registry import home
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ def test_the_chat_names_the_place_and_tells_no_address(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("llmrec.app.server.serve", lambda *given: pytest.fail("it was served"))
+    monkeypatch.setattr("llmrec.app.server.serve.serve", lambda *given: pytest.fail("it was served"))
     target = spoil(place, how, tmp_path, monkeypatch)
     code, _, error = run("chat", monkeypatch=monkeypatch, capsys=capsys)
     assert code == 2
@@ -122,7 +123,7 @@ def test_an_address_is_told_only_when_the_page_is_made(
     def create(*given: object) -> None:
         raise OSError(28, "No space left on device", "/full")
 
-    monkeypatch.setattr("llmrec.app.server.create", create)
+    monkeypatch.setattr("llmrec.app.server.serve.create", create)
     code, _, error = run("chat", monkeypatch=monkeypatch, capsys=capsys)
     assert code == 2
     assert "http://" not in error
@@ -133,7 +134,7 @@ def test_an_address_is_told_only_when_the_page_is_made(
 def test_a_fetch_into_such_a_home_names_it(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = spoil("LLMREC_HOME", how, tmp_path, monkeypatch)
     with pytest.raises(UserError, match="set LLMREC_HOME") as error:
-        fetch.fetch("ml-100k", progress=False)
+        download.fetch("ml-100k", progress=False)
     assert str(target) in str(error.value)
 
 
@@ -154,7 +155,7 @@ def test_folders_of_another_user_are_noticed(tmp_path: Path) -> None:
     (theirs / "feedback.sqlite").write_bytes(b"")
     code = (
         "import os, pathlib, sys, tempfile\n"
-        "from llmrec.app.places import file_problem, problem\n"
+        "from llmrec.app.server.places import file_problem, problem\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "os.chdir('/')\n"
         "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from fakes import films
@@ -12,13 +11,13 @@ from hypothesis import strategies as st
 from payloads import HOSTILE
 from source_tree import ROOT
 
-from llmrec.app import present, present_side, present_trace
-from llmrec.catalog import Catalog, Item
-from llmrec.filters import Filters
-from llmrec.recommend import Recommendation
-from llmrec.session import Profile, Session, Turn
-from llmrec.trace import Line, Piece, Trace
-from llmrec.trace import Path as Decoded
+from llmrec.app.web.html import cards, side_panel, trace
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.filters import Filters
+from llmrec.dialogue.trace import Line, Piece, Trace
+from llmrec.dialogue.trace import Path as Decoded
+from llmrec.nlu.state import Profile, Session, Turn
+from llmrec.recommender import Recommendation
 
 PAYLOADS = HOSTILE
 TAGS = {"div", "span", "h1", "h2", "h3", "ol", "li", "button", "svg", "circle", "rect", "polygon", "path", "text"}
@@ -71,10 +70,10 @@ def harmless(html: str) -> None:
 def test_nothing_from_outside_becomes_markup(payload: str) -> None:
     catalog = Catalog([Item("1", payload, payload, {"genre": (payload[:90], "Comedy"), "year": 1990})], payload[:40])
     item = Recommendation(0, 1.0, "llm", payload)
-    card = present.card(catalog, item, "year")
+    card = cards.card(catalog, item, "year")
     shapes = [(tag, attributes) for tag, attributes in tags(card).seen]
     ordinary = Catalog([Item("1", "Plain", "", {"genre": ("A", "Comedy"), "year": 1990})])
-    plain = present.card(ordinary, replace(item, reason="Why"), "year")
+    plain = cards.card(ordinary, replace(item, reason="Why"), "year")
     drawn = {"svg", "circle", "rect", "polygon", "path", "text"}
     kinds = [[tag for tag, _ in seen if tag not in drawn] for seen in (shapes, tags(plain).seen)]
     assert kinds[0] == kinds[1]
@@ -83,38 +82,38 @@ def test_nothing_from_outside_becomes_markup(payload: str) -> None:
     session.profile = Profile(user=payload, shown=(item,), liked=(0,), filters=wish, wish=payload)
     for html in (
         card,
-        present.rest(catalog, [item], 21),
-        present.heading(catalog, session),
-        present.masthead(catalog),
-        present.welcome(catalog),
-        present.heading(catalog, session, payload),
-        present.suggestions([("say:0", payload)]),
-        present.exported(payload),
-        present_side.profile(catalog, session.profile),
-        present_side.found(catalog, [0], True),
-        present_trace.drawer(catalog, TRACE, [(payload, 1.0)]),
-        present.hint(payload),
-        *(message["content"] for message in present.messages(session, payload, payload)),
+        cards.rest(catalog, [item], 21),
+        cards.heading(catalog, session),
+        cards.masthead(catalog),
+        cards.welcome(catalog),
+        cards.heading(catalog, session, payload),
+        cards.suggestions([("say:0", payload)]),
+        cards.exported(payload),
+        side_panel.profile(catalog, session.profile),
+        side_panel.found(catalog, [0], True),
+        trace.drawer(catalog, TRACE, [(payload, 1.0)]),
+        cards.hint(payload),
+        *(message["content"] for message in cards.messages(session, payload, payload)),
     ):
         harmless(html)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_markdown_finds_nothing_to_read_in_a_field(payload: str) -> None:
-    shown = re.sub(r"&(?:#\d+|amp|lt|gt);", "", present.field(payload))
+    shown = re.sub(r"&(?:#\d+|amp|lt|gt);", "", cards.field(payload))
     assert not set(shown) & set("\\`*_{}[]()#+-.!|~$<>&\"':=/")
 
 
 @given(st.text(st.characters(exclude_characters="\r\x00", exclude_categories=["Cs"]), max_size=100))
 def test_escaping_loses_no_word(raw: str) -> None:
-    assert tags(present.text(raw)).words == raw
-    harmless(present.text(raw))
-    harmless(present.field(raw))
+    assert tags(cards.text(raw)).words == raw
+    harmless(cards.text(raw))
+    harmless(cards.field(raw))
 
 
 def test_a_card_shows_title_year_chips_and_reason() -> None:
     catalog = films()
-    words = tags(present.card(catalog, Recommendation(0, 1.0, "llm", "Because of you"), "year")).words
+    words = tags(cards.card(catalog, Recommendation(0, 1.0, "llm", "Because of you"), "year")).words
     for part in (
         "Toy Story",
         "1995",
@@ -129,15 +128,15 @@ def test_a_card_shows_title_year_chips_and_reason() -> None:
 
 
 def test_covers_differ_between_works_of_one_title_and_stay_the_same() -> None:
-    assert present.cover("Sabrina", "Sabrina (1954)") != present.cover("Sabrina", "Sabrina (1995)")
-    assert present.cover("Sabrina", "Sabrina (1954)") == present.cover("Sabrina", "Sabrina (1954)")
-    assert "LK" in present.cover("The Lion King", "x")
-    assert tags(present.cover("!!!", "!!!")).words == ""
+    assert cards.cover("Sabrina", "Sabrina (1954)") != cards.cover("Sabrina", "Sabrina (1995)")
+    assert cards.cover("Sabrina", "Sabrina (1954)") == cards.cover("Sabrina", "Sabrina (1954)")
+    assert "LK" in cards.cover("The Lion King", "x")
+    assert tags(cards.cover("!!!", "!!!")).words == ""
 
 
 def test_every_cover_class_is_in_the_style_sheet() -> None:
-    css = Path(present.__file__).with_name("theme.css").read_text(encoding="utf-8")
-    drawn = "".join(present.cover("x", str(row)) for row in range(2000))
+    css = (ROOT / "app" / "web" / "theme.css").read_text(encoding="utf-8")
+    drawn = "".join(cards.cover("x", str(row)) for row in range(2000))
     used = {name for names in re.findall(r'class="([^"]+)"', drawn) for name in names.split()}
     assert len(used) == 24 + len({"cover", "initials", "ink", "faint", "line"})
     for name in used:
@@ -145,7 +144,7 @@ def test_every_cover_class_is_in_the_style_sheet() -> None:
 
 
 def test_the_style_sheet_loads_nothing() -> None:
-    css = Path(present.__file__).with_name("theme.css").read_text(encoding="utf-8")
+    css = (ROOT / "app" / "web" / "theme.css").read_text(encoding="utf-8")
     assert "url(" not in css
     assert "@import" not in css
     assert "http" not in css
@@ -156,18 +155,18 @@ def test_markup_is_made_in_present_only() -> None:
     assert len(files) > 20
     tag = re.compile(r"</?(?:div|span|b|p|br|img|a)\b")
     found = {path.relative_to(ROOT).as_posix() for path in files if tag.search(path.read_text(encoding="utf-8"))}
-    assert "app/present.py" in found
-    assert all(name == "app/present.py" or name.startswith("app/present_") for name in found)
+    assert "app/web/html/cards.py" in found
+    assert all(name.startswith("app/web/html/") for name in found)
 
 
 def test_a_button_value_holds_nothing_from_outside() -> None:
     for value in ("like:<b>", 'like:1" onclick="x', "like", "Like:1", "like:1 2", ""):
         with pytest.raises(ValueError, match="button value"):
-            present.button("act", value, "x", "act")
+            cards.button("act", value, "x", "act")
 
 
 def test_long_values_are_cut() -> None:
     long = "x" * 300
     catalog = Catalog([Item("1", long, "", {"genre": ("y" * 90,)})])
-    assert len(present.label(catalog, 0)) <= 48
-    assert "y" * 41 not in tags(present.card(catalog, Recommendation(0, 1.0, "llm", ""), None)).words
+    assert len(cards.label(catalog, 0)) <= 48
+    assert "y" * 41 not in tags(cards.card(catalog, Recommendation(0, 1.0, "llm", ""), None)).words

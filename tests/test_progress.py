@@ -11,16 +11,18 @@ import pytest
 from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, make_tokenizer
 from rich.console import Console
 
-from llmrec import progress, semid, textcache
-from llmrec.catalog import Catalog, Item
-from llmrec.eval.baselines_tuning import tune_item_knn
-from llmrec.finetune.journal import Journal
+from llmrec import progress
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.interactions import leave_one_out
+from llmrec.encoders import text_cache
+from llmrec.eval.baselines.tuning import tune_item_knn
+from llmrec.finetune.pipeline import Places, build
 from llmrec.finetune.recipe import load_recipe
-from llmrec.finetune.sft import State
-from llmrec.finetune.train import Places, build
-from llmrec.interactions import leave_one_out
+from llmrec.finetune.train.journal import Journal
+from llmrec.finetune.train.loop import State
+from llmrec.lm.base_models import BaseFiles
 from llmrec.progress import Counter, Screen, Step, counted, duration
-from llmrec.weights import BaseFiles
+from llmrec.semantic_ids import residual_kmeans
 
 LEFT = re.compile(r", (\d+(?:\.\d)?) (s|min|h) left$")
 SECONDS = {"s": 1, "min": 60, "h": 3600}
@@ -209,7 +211,7 @@ def test_choosing_settings_reports_every_trial(monkeypatch):
 def test_codes_do_not_depend_on_who_listens(monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.0)
     x, said = np.random.default_rng(0).normal(size=(30, 4)), []
-    assert (semid.fit(x, 2, 8, 0, said.append).codes == semid.fit(x, 2, 8, 0).codes).all() and said
+    assert (residual_kmeans.fit(x, 2, 8, 0, said.append).codes == residual_kmeans.fit(x, 2, 8, 0).codes).all() and said
 
 
 # text vectors
@@ -228,7 +230,7 @@ class Counting(HashEmbedder):
 
 def embedded(catalog, cache):
     embedder = Counting()
-    vectors = textcache.text_vectors(catalog, embedder, cache, progress.silent)
+    vectors = text_cache.text_vectors(catalog, embedder, cache, progress.silent)
     return vectors, embedder.texts
 
 
@@ -244,19 +246,19 @@ def test_training_left_its_text_vectors_for_the_first_use_and_for_new_items(told
     assert embedded(grown, cache)[1] == []
     other = Counting()
     other.name = "another"
-    textcache.text_vectors(grown, other, cache, progress.silent)
+    text_cache.text_vectors(grown, other, cache, progress.silent)
     assert len(other.texts) == 13, "the vectors of one encoder are not those of another"
 
 
 def test_a_text_that_stands_twice_is_embedded_once(tmp_path):
     embedder = Counting()
-    vectors = textcache.vectors_of(["a b", "c", "a b"], embedder, tmp_path, progress.silent)
+    vectors = text_cache.vectors_of(["a b", "c", "a b"], embedder, tmp_path, progress.silent)
     assert sorted(embedder.texts) == ["a b", "c"] and (vectors[0] == vectors[2]).all()
-    assert textcache.vectors_of([], embedder, tmp_path, progress.silent).shape == (0, 16)
+    assert text_cache.vectors_of([], embedder, tmp_path, progress.silent).shape == (0, 16)
 
 
 def test_embedding_that_was_interrupted_goes_on_where_it_stood(tmp_path, monkeypatch):
-    monkeypatch.setattr(textcache, "_CHUNK", 5)
+    monkeypatch.setattr(text_cache, "_CHUNK", 5)
 
     class Tired(Counting):
         def encode(self, texts):
@@ -265,7 +267,7 @@ def test_embedding_that_was_interrupted_goes_on_where_it_stood(tmp_path, monkeyp
             return super().encode(texts)
 
     with pytest.raises(KeyboardInterrupt):
-        textcache.text_vectors(make_catalog(), Tired(), tmp_path, progress.silent)
+        text_cache.text_vectors(make_catalog(), Tired(), tmp_path, progress.silent)
     vectors, asked = embedded(make_catalog(), tmp_path)
     assert len(asked) == 7
     assert np.array_equal(vectors, HashEmbedder().encode([make_catalog().describe(row) for row in range(12)]))
@@ -273,7 +275,7 @@ def test_embedding_that_was_interrupted_goes_on_where_it_stood(tmp_path, monkeyp
 
 def test_a_damaged_cache_is_begun_anew_and_one_damaged_vector_is_made_again(tmp_path):
     want, _ = embedded(make_catalog(), tmp_path)
-    file = tmp_path / textcache.FILE
+    file = tmp_path / text_cache.FILE
     with sqlite3.connect(file) as database:
         (key, vector) = database.execute("SELECT key, vector FROM vectors LIMIT 1").fetchone()
         database.execute("UPDATE vectors SET vector = ? WHERE key = ?", (b"\x01" + vector[1:], key))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mutation_list import MUTATIONS, Mutation
 
-from llmrec.eval.faults import FAULTS
-from llmrec.eval.promises import PROMISES, Claim
+from llmrec.eval.reliability.faults import FAULTS
+from llmrec.eval.reliability.promises import PROMISES, Claim
 
 HERE = Path(__file__).parent
 CLAIMS = [*((f"promise {number}", claim) for number, claim in PROMISES.items()), *FAULTS.items()]

@@ -23,7 +23,7 @@ from browser_world import FLAGS, World, chromium, served
 from fakes import FakeRecommender, films
 from gradio_client import Client
 
-from llmrec.app.settings import load
+from llmrec.app.server.settings import load
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
 NAME, PASSWORD = "rec.example.org", "correct horse"

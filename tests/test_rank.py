@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ranker_contract import RankerContract
 
 from llmrec.errors import RequestError
-from llmrec.rank import top_k, unseen
+from llmrec.ranker import top_k, unseen
 
 
 class TestTopK(RankerContract):

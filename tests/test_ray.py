@@ -10,8 +10,9 @@ from test_batch import lines, many
 from test_batch_faults import KILLS
 from toy_ranking import load, make_world
 
-from llmrec import batch_pool, ray_rank
-from llmrec.batch import Settings, rank_file
+from llmrec.batch import pool
+from llmrec.batch import ray as ray_rank
+from llmrec.batch.rank_file import Settings, rank_file
 from llmrec.errors import RequestError
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'llmrec[ray]'")
@@ -43,7 +44,7 @@ def test_two_actors_make_the_bytes_of_one_process_and_a_dead_one_is_replaced(clu
     model = make_world(tmp_path / "world")
     source = lines(tmp_path / "in.jsonl", many(12))
     settings = Settings(model=model, part=2)
-    rank_file(source, tmp_path / "one.parquet", settings, partial(batch_pool.run, workers=1, loader=load))
+    rank_file(source, tmp_path / "one.parquet", settings, partial(pool.run, workers=1, loader=load))
     loader = DiesOnce(tmp_path / "mark")
     told = []
     report = rank_file(

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from llmrec.app.cli import app
-from llmrec.recommend import SHIPPED
-from llmrec.resources import home
+from llmrec.app.cli.main import app
+from llmrec.recommender import SHIPPED
+from llmrec.storage.registry import home
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_every_make_target_exists(target):
 @needs_weights
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("llmrec recommend")])
 def test_recommend_commands_run_as_written(line):
-    words = [sys.executable, "-m", "llmrec.app.cli", *shlex.split(line)[1:]]
+    words = [sys.executable, "-m", "llmrec.app.cli.main", *shlex.split(line)[1:]]
     words += [] if "--json" in words else ["--json"]
     done = subprocess.run(words, capture_output=True, text=True, env=OFFLINE, timeout=120)
     assert done.returncode == 0, done.stderr

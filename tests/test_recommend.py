@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
+from llmrec.data.filters import Filters
+from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
 from llmrec.errors import RequestError
-from llmrec.filters import Filters
-from llmrec.fusion import Fusion
-from llmrec.neighbours import NeighbourSettings, neighbours_of
-from llmrec.recommend import Recommender, Request, grounded_sentences
-from llmrec.scoring import Scorer
-from llmrec.trie import Trie
+from llmrec.ranking.fusion import Fusion
+from llmrec.ranking.scorer import Scorer
+from llmrec.recommender import Recommender, Request, grounded_sentences
+from llmrec.semantic_ids.trie import Trie
 
 SIZES = {1: (1, 2), 5: (2, 3), 12: (2, 4), 120: (3, 5), 500: (2, 23)}
 
@@ -197,7 +197,8 @@ def test_importing_the_library_opens_no_socket():
         "import socket\n"
         "def refuse(*a, **k): raise SystemExit('a socket was opened')\n"
         "socket.socket.connect = refuse\n"
-        "import llmrec.recommend, llmrec.chat, llmrec.finetune.train, llmrec.eval.run, llmrec.app.cli\n"
+        "import llmrec.recommender, llmrec.dialogue.chat, llmrec.finetune.pipeline\n"
+        "import llmrec.eval.run, llmrec.app.cli.main\n"
     )
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=Path.home())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from llmrec.errors import RequestError
-from llmrec.eval import reliability
 from llmrec.eval.form import check_result
-from llmrec.eval.promises import Claim
+from llmrec.eval.reliability import suite
+from llmrec.eval.reliability.promises import Claim
 
 TOY = """
 import os
@@ -48,13 +48,13 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_toy.py").write_text(TOY)
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
-    monkeypatch.setattr(reliability, "TESTS", tmp_path / "tests")
-    monkeypatch.setattr(reliability, "PROMISES", {
+    monkeypatch.setattr(suite, "TESTS", tmp_path / "tests")
+    monkeypatch.setattr(suite, "PROMISES", {
         1: Claim("holds", ("test_toy.py::test_holds", "test_toy.py::test_three", "test_toy.py::test_examples")),
         2: Claim("is not shown here", ("test_toy.py::test_skipped",)),
         3: Claim("has no such test", ("test_toy.py::test_gone",)),
     })  # fmt: skip
-    monkeypatch.setattr(reliability, "FAULTS", {
+    monkeypatch.setattr(suite, "FAULTS", {
         "a kill": Claim("breaks when tried often", ("test_toy.py::test_breaks",), {"LLMREC_TEST_TOY": "20"}),
         "another": Claim("holds", ("test_toy.py::test_holds",)),
     })  # fmt: skip
@@ -64,8 +64,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_cases_violations_and_losses_are_counted(toy: Path) -> None:
     load = toy / "load.json"
     load.write_text(json.dumps({"load_seconds_p95": 0.25}))
-    reliability.PROMISES.pop(3)  # type: ignore[attr-defined]
-    reliability.run_reliability(toy / "out", {"load": load}, {"median_rise_wishes": 0.0})
+    suite.PROMISES.pop(3)  # type: ignore[attr-defined]
+    suite.run_reliability(toy / "out", {"load": load}, {"median_rise_wishes": 0.0})
     found = json.loads((toy / "out" / "reliability.json").read_text())
     check_result(found, "reliability")
     rows = {row["name"]: {name: one["mean"] for name, one in row["metrics"].items()} for row in found["rows"]}
@@ -86,11 +86,11 @@ def test_cases_violations_and_losses_are_counted(toy: Path) -> None:
 
 def test_a_test_that_is_gone_is_an_error_and_no_success(toy: Path) -> None:
     with pytest.raises(RequestError, match="test_gone"):
-        reliability.run_reliability(toy / "out")
+        suite.run_reliability(toy / "out")
     assert not (toy / "out").exists()
 
 
 def test_without_the_projects_tests_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reliability, "TESTS", tmp_path / "nowhere")
+    monkeypatch.setattr(suite, "TESTS", tmp_path / "nowhere")
     with pytest.raises(RequestError, match="in a checkout"):
-        reliability.run_reliability(tmp_path)
+        suite.run_reliability(tmp_path)

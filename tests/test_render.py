@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import RequestError
-from llmrec.render import ItemRef, Message, Text, UserRef
+from llmrec.lm.rendering import ItemRef, Message, Text, UserRef
 
 PIECES = [
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|im_", "start|>", "<|item_0_1|>", "<|item_1_3|>", "system",

@@ -9,13 +9,14 @@ import pytest
 from rich.console import Console
 
 from llmrec.errors import DataError, RequestError
-from llmrec.eval import protocol, report_plots
-from llmrec.eval.language_chat import own_instructions
+from llmrec.eval import protocol
 from llmrec.eval.protocol import Estimate, Row, Target, provenance, stamp, write_per_user, write_result
-from llmrec.eval.report import COMMANDS, run_report
-from llmrec.eval.report_data import check_together, load, one_table
-from llmrec.eval.report_page import Section, Table, html, markdown
-from llmrec.eval.retention_store import Measured, Sample, save
+from llmrec.eval.report import plots
+from llmrec.eval.report.build import COMMANDS, run_report
+from llmrec.eval.report.page import Section, Table, html, markdown
+from llmrec.eval.report.results import check_together, load, one_table
+from llmrec.eval.retention.chat import own_instructions
+from llmrec.eval.retention.store import Measured, Sample, save
 
 QUIET = Console(quiet=True)
 EVIL = '<img src=x onerror=alert(1)>|`$x$`[a](javascript:1)\n<script>alert("x")</script>'
@@ -268,5 +269,5 @@ def test_a_file_that_is_no_result_is_named(results):
 def test_without_matplotlib_the_extra_is_named(results, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(RequestError, match=r"llmrec\[eval\]"):
-        report_plots.lines(results / "x.svg", {"a": [(0.0, 1.0)]}, "x", "y")
+        plots.lines(results / "x.svg", {"a": [(0.0, 1.0)]}, "x", "y")
     assert not (results / "x.svg").exists()

@@ -13,20 +13,22 @@ import torch
 from conftest import make_catalog, make_model
 
 from llmrec.errors import DataError, RequestError
-from llmrec.eval import language, language_branches, language_tasks
 from llmrec.eval.form import check_result
-from llmrec.eval.language import block_nll, document_start, text_blocks, wikitext_nll
-from llmrec.eval.language_branches import Branches, branches, score
-from llmrec.eval.language_chat import Instruction, judge, own_instructions, read_ifeval
-from llmrec.eval.language_checks import CHECKS, follows
-from llmrec.eval.language_generate import Reply, replies
-from llmrec.eval.language_tasks import IFEVAL, TASKS, WIKITEXT, sample
-from llmrec.eval.retention import _write, measure, run_retention
-from llmrec.eval.retention_jobs import ready, text_length
-from llmrec.eval.retention_store import Measured, Sample, find, save
-from llmrec.eval.retention_table import compare, perplexity, targets
-from llmrec.grounding import Checker
-from llmrec.render import Message, Text
+from llmrec.eval.retention import branches as language_branches
+from llmrec.eval.retention import likelihood
+from llmrec.eval.retention import tasks as language_tasks
+from llmrec.eval.retention.branches import Branches, branches, score
+from llmrec.eval.retention.chat import Instruction, judge, own_instructions, read_ifeval
+from llmrec.eval.retention.checks import CHECKS, follows
+from llmrec.eval.retention.generate import Reply, replies
+from llmrec.eval.retention.jobs import ready, text_length
+from llmrec.eval.retention.likelihood import block_nll, document_start, text_blocks, wikitext_nll
+from llmrec.eval.retention.store import Measured, Sample, find, save
+from llmrec.eval.retention.suite import _write, measure, run_retention
+from llmrec.eval.retention.table import compare, perplexity, targets
+from llmrec.eval.retention.tasks import IFEVAL, TASKS, WIKITEXT, sample
+from llmrec.lm.rendering import Message, Text
+from llmrec.ranking.grounding import Checker
 
 # The published files, where a developer has them; see the sources in language_tasks for where they come from.
 BENCHMARKS = os.environ.get("LLMREC_BENCHMARKS")
@@ -395,8 +397,8 @@ def test_values_are_found_for_the_same_sample_only(tmp_path):
 
 @pytest.fixture
 def jobs(folder, monkeypatch):
-    monkeypatch.setattr("llmrec.eval.language_chat.OWN_TOKENS", 4)
-    monkeypatch.setattr("llmrec.eval.language_chat.IFEVAL_TOKENS", 4)
+    monkeypatch.setattr("llmrec.eval.retention.chat.OWN_TOKENS", 4)
+    monkeypatch.setattr("llmrec.eval.retention.chat.IFEVAL_TOKENS", 4)
     return lambda model: ready(model, folder, Checker(make_catalog()), 2, 0)
 
 
@@ -453,5 +455,5 @@ def test_the_published_files_have_their_published_counts():
     assert {groups.count(name) for name in groups} == {2}
     assert len(set(groups)) == 67
     assert len(read_ifeval(IFEVAL.find(root)[0])) > 300
-    text = language.read_text(WIKITEXT.find(root)[0])
+    text = likelihood.read_text(WIKITEXT.find(root)[0])
     assert len(text.split()) + text.count("\n") == 245_569

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec import rqvae, semid
 from llmrec.errors import DataError
-from llmrec.rqvae import RqVaeConfig
-from llmrec.semid import SemanticIds
-from llmrec.semid_check import diagnose
+from llmrec.semantic_ids import residual_kmeans, rqvae
+from llmrec.semantic_ids.diagnostics import diagnose
+from llmrec.semantic_ids.residual_kmeans import SemanticIds
+from llmrec.semantic_ids.rqvae import RqVaeConfig
 
 QUICK = RqVaeConfig(hidden=(16,), latent=4, epochs=40, batch=32, lr=5e-3)
 
@@ -44,7 +44,7 @@ def test_training_gives_back_more_and_uses_all_codes():
     x = tastes(256, 16)
     before, after = (rqvae.quantise(x, 2, 16, 0, replace(QUICK, epochs=epochs)) for epochs in (0, 200))
     assert after.error < 0.25 < before.error
-    used = np.unique(semid.nearest(after.latent, after.book)[:, 0])
+    used = np.unique(residual_kmeans.nearest(after.latent, after.book)[:, 0])
     assert len(used) == 16
 
 
@@ -84,6 +84,6 @@ def test_numbers_of_codes_counted_by_hand():
 
 
 def test_two_levels_have_no_waist_and_one_item_no_neighbours():
-    ids = semid.fit(np.ones((1, 3)), 2, 4, 0)
+    ids = residual_kmeans.fit(np.ones((1, 3)), 2, 4, 0)
     found = diagnose(ids, np.ones((1, 3)), ids.codes)
     assert found.hourglass is None and found.kept_together == 1.0 and found.collisions == 0.0

@@ -13,21 +13,21 @@ import pytest
 from conftest import make_interactions
 from typer.testing import CliRunner
 
-from llmrec.app import batch as app_batch
-from llmrec.app.api import Api
-from llmrec.app.cli import app
-from llmrec.asking import understood
-from llmrec.batch_rank import BatchRanker, Ids, resolve
-from llmrec.catalog import Catalog, Item
-from llmrec.chat import Chat, Items, Limits, Notice, Token
-from llmrec.conditions import conditions, filters_of
+from llmrec.app.api.endpoints import Api
+from llmrec.app.cli.main import app
+from llmrec.app.web import batch_files as app_batch
+from llmrec.batch.ranker import BatchRanker, Ids, resolve
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.conditions import conditions, filters_of
+from llmrec.data.constraints import constraints
+from llmrec.data.filters import Filters
+from llmrec.dialogue.chat import Chat, Items, Limits, Notice, Token
+from llmrec.dialogue.understanding import understood
 from llmrec.errors import RequestError
-from llmrec.filters import Filters
-from llmrec.fusion import FusedList, Fusion
-from llmrec.narrow import constraints
-from llmrec.recommend import Recommender, Request
-from llmrec.session import Session
-from llmrec.understand import read
+from llmrec.nlu.parser import read
+from llmrec.nlu.state import Session
+from llmrec.ranking.fusion import FusedList, Fusion
+from llmrec.recommender import Recommender, Request
 
 SAID = (
     "no {}", "not {}", "without {}", "nothing with {}", "except {}", "anything but {}", "I hate {}", "no games with {}",

@@ -7,8 +7,8 @@ import pytest
 from test_recommend import WORLDS
 from toy_recommender import make_recommender
 
-from llmrec.fusion import Fusion
-from llmrec.packed import can_pack, fast_products
+from llmrec.lm.runtime.onednn import can_pack, fast_products
+from llmrec.ranking.fusion import Fusion
 
 needs_bfloat16 = pytest.mark.skipif(
     not can_pack() or fast_products() != "bfloat16", reason="this processor does not multiply bfloat16 matrices"

@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 from toy_recommender import make_recommender
 
-from llmrec.eval import semantic_ids
-from llmrec.interactions import leave_one_out
-from llmrec.rqvae import RqVaeConfig
+from llmrec.data.interactions import leave_one_out
+from llmrec.eval.semantic_ids import suite
+from llmrec.semantic_ids.rqvae import RqVaeConfig
 
 
 @pytest.fixture
 def recommender(monkeypatch):
     made = make_recommender()
     made.model_card["recipe"] = {"semantic_ids": {"text_dims": 8, "text_weight": 0.5}}
-    monkeypatch.setattr(semantic_ids, "open_measured", lambda *_: (made, leave_one_out(made.interactions)))
-    usual = semantic_ids.rqvae.quantise
+    monkeypatch.setattr(suite, "open_measured", lambda *_: (made, leave_one_out(made.interactions)))
+    usual = suite.rqvae.quantise
     few = RqVaeConfig(hidden=(8,), latent=4, epochs=2)
-    monkeypatch.setattr(semantic_ids.rqvae, "quantise", lambda *given: usual(*given, few))
+    monkeypatch.setattr(suite.rqvae, "quantise", lambda *given: usual(*given, few))
     return made
 
 
 def test_both_ways_are_measured_on_the_models_own_vectors(recommender, tmp_path, capsys):
-    rows = semantic_ids.run_semantic_ids(None, None, tmp_path, seeds=2)
+    rows = suite.run_semantic_ids(None, None, tmp_path, seeds=2)
     assert [row.name for row in rows] == ["residual k-means", "rq-vae"]
     value = json.loads((tmp_path / "semantic-ids-data.json").read_text())
     for row in value["rows"]:
@@ -39,13 +39,13 @@ def test_both_ways_are_measured_on_the_models_own_vectors(recommender, tmp_path,
 
 
 def test_what_is_quantised_is_text_beside_item_vectors(recommender):
-    vectors, shape = semantic_ids.fused(recommender)
+    vectors, shape = suite.fused(recommender)
     dims = recommender.model.encoder.item_vectors.shape[1]
     assert vectors.shape == (12, 8 + dims) and shape == (
         recommender.model.vocab.ids.depth,
         recommender.model.vocab.ids.size,
     )
-    for name, made in (("k", semantic_ids.by_kmeans), ("r", semantic_ids.by_rqvae)):
+    for name, made in (("k", suite.by_kmeans), ("r", suite.by_rqvae)):
         codes, nearest = made(vectors, 3, 4, 0)
         assert nearest.shape == codes.codes.shape, name
         assert len(np.unique(codes.codes, axis=0)) == 12

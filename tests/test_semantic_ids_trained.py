@@ -9,11 +9,11 @@ from conftest import make_catalog
 from toy_recommender import make_recommender
 from typer.testing import CliRunner
 
-from llmrec.app.cli import app
+from llmrec.app.cli.main import app
+from llmrec.data.interactions import fusing_users, leave_one_out
 from llmrec.errors import ArtifactError
-from llmrec.eval import semantic_ids_trained as trained
-from llmrec.fusion import Fusion
-from llmrec.interactions import fusing_users, leave_one_out
+from llmrec.eval.semantic_ids import trained as trained
+from llmrec.ranking.fusion import Fusion
 
 
 def a_model(method, depth=2, lr=0.1, weights=None):

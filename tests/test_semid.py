@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from llmrec.errors import DataError
 from llmrec.numerics import whitening
-from llmrec.semid import fit, fuse
+from llmrec.semantic_ids.residual_kmeans import fit, fuse
 
 
 def two_tastes(n=40, seed=0):

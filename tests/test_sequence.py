@@ -5,11 +5,11 @@ from encoder_checks import check_causal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec.data.interactions import leave_one_out
+from llmrec.encoders.sequential import SASRecConfig, SequenceEncoder, config_dict
+from llmrec.encoders.training import train_encoder as train_sasrec
+from llmrec.encoders.training import windows
 from llmrec.errors import RecipeError
-from llmrec.interactions import leave_one_out
-from llmrec.sequence import SASRecConfig, SequenceEncoder, config_dict
-from llmrec.sequence_training import train_encoder as train_sasrec
-from llmrec.sequence_training import windows
 
 CONFIG = SASRecConfig(dim=16, layers=1, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01)
 

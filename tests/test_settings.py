@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.app import cli
-from llmrec.app.settings import CONFIG, Settings, assigned, limits_of, listen, load
+from llmrec.app.cli import main
+from llmrec.app.server.settings import CONFIG, Settings, assigned, limits_of, listen, load
 from llmrec.errors import UserError
 
 
@@ -246,7 +246,7 @@ def test_mistakes_end_the_command_at_once(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["llmrec", "chat", *words])
     with pytest.raises(SystemExit) as stop:
-        cli.main()
+        main.main()
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert named in error

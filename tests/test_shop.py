@@ -10,12 +10,12 @@ from conftest import HashEmbedder
 from toy_files import base_directory
 from typer.testing import CliRunner
 
-from llmrec.app.api import item_rows
-from llmrec.app.cli import app
-from llmrec.chat import Chat, Items, Notice, Token
-from llmrec.embed import MiniLM
+from llmrec.app.api.endpoints import item_rows
+from llmrec.app.cli.main import app
+from llmrec.dialogue.chat import Chat, Items, Notice, Token
+from llmrec.encoders.text import MiniLM
 from llmrec.finetune import recipe as recipes
-from llmrec.recommend import Recommender, Request
+from llmrec.recommender import Recommender, Request
 
 GAMES, PLAYERS = 600, 60
 KNOWN = ("Co-op", "Shooter", "VR", "Zombies", "RPG", "Indie", "Puzzle", "Open World")

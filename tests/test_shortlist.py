@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from test_recommend import recommender  # noqa: F401  (a fixture)
 
-from llmrec import scoring, shortlist
-from llmrec.fusion import PRIOR, Fusion, fit
-from llmrec.scoring import Scorer
-from llmrec.shortlist import drawn, shortlists, whole
+from llmrec.ranking import fusion_candidates
+from llmrec.ranking import scorer as scoring
+from llmrec.ranking.fusion import PRIOR, Fusion, fit
+from llmrec.ranking.fusion_candidates import drawn, shortlists, whole
+from llmrec.ranking.scorer import Scorer
 
 
 @pytest.fixture
@@ -35,8 +36,8 @@ def asked(scorer, seed=0, users=12):
 
 
 def test_a_shortlist_holds_the_target_the_first_of_each_part_and_exact_scores(scorer, monkeypatch):
-    monkeypatch.setattr(shortlist, "EACH", 2)
-    monkeypatch.setattr(shortlist, "EVEN", 1)
+    monkeypatch.setattr(fusion_candidates, "EACH", 2)
+    monkeypatch.setattr(fusion_candidates, "EVEN", 1)
     histories, said, targets = asked(scorer)
     of = shortlists(scorer, histories, said, targets, 0)
     full = scorer.parts(histories)
@@ -53,7 +54,7 @@ def test_a_shortlist_holds_the_target_the_first_of_each_part_and_exact_scores(sc
 
 
 def test_a_shortlist_of_everything_is_the_whole_catalogue(scorer, monkeypatch):
-    monkeypatch.setattr(shortlist, "EVEN", scorer.trie.n)
+    monkeypatch.setattr(fusion_candidates, "EVEN", scorer.trie.n)
     histories, said, targets = asked(scorer)
     few, all_ = shortlists(scorer, histories, said, targets, 0), whole(scorer.parts(histories), histories, targets)
     prior = {name: weight for name, weight in PRIOR.items() if name in all_.parts}
@@ -63,8 +64,8 @@ def test_a_shortlist_of_everything_is_the_whole_catalogue(scorer, monkeypatch):
 
 
 def test_the_sum_over_a_shortlist_is_on_average_that_over_the_catalogue(scorer, monkeypatch):
-    monkeypatch.setattr(shortlist, "EACH", 1)
-    monkeypatch.setattr(shortlist, "EVEN", 2)
+    monkeypatch.setattr(fusion_candidates, "EACH", 1)
+    monkeypatch.setattr(fusion_candidates, "EVEN", 2)
     monkeypatch.setattr(Scorer, "llm_of", lambda self, history, message, rows: np.zeros(len(rows), np.float32))
     (history, *_), _, (target, *_) = asked(scorer)
     fusion = Fusion({"encoder": 0.6, "neighbours": 0.3, "popularity": -0.2})
@@ -78,7 +79,7 @@ def test_the_sum_over_a_shortlist_is_on_average_that_over_the_catalogue(scorer, 
 
 
 def test_of_a_large_catalogue_some_users_are_drawn_and_of_a_small_one_all(scorer, monkeypatch):
-    monkeypatch.setattr(shortlist, "USERS", 5)
+    monkeypatch.setattr(fusion_candidates, "USERS", 5)
     users = np.arange(40)
     assert drawn(users, scorer, 0).tolist() == users.tolist()
 

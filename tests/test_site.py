@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from llmrec.app.settings import load
-from llmrec.app.site import Refusal, Site
+from llmrec.app.server.settings import load
+from llmrec.app.server.site import Refusal, Site
 
 PUBLIC = ("https://rec.example.org", "https://films.example.org:8443")
 PROXY, AWAY = ("127.0.0.1", 5), ("203.0.113.9", 5)

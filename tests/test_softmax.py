@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llmrec import softmax
-from llmrec.softmax import cross_entropy, sampled_cross_entropy
+from llmrec.encoders import losses as softmax
+from llmrec.encoders.losses import cross_entropy, sampled_cross_entropy
 
 
 def parts(users=50, items=200, dim=8, seed=0, double=True):

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llmrec import reading, sources
-from llmrec.artifacts import read_manifest, writing
+from llmrec.data import sources
+from llmrec.data.readers import common
+from llmrec.data.readers.joining import Rules
+from llmrec.data.readers.movielens_100k import convert
+from llmrec.data.sources import check, load_data, read, save_data
 from llmrec.errors import ArtifactError, DataError
-from llmrec.joining import Rules
-from llmrec.movielens import convert
-from llmrec.sources import check, load_data, read, save_data
+from llmrec.storage.artifacts import read_manifest, writing
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 ITEM = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
@@ -107,7 +108,7 @@ def test_bad_files_name_file_and_line(tmp_path, inter, item, message):
 
 
 def test_lines_are_bounded(tmp_path):
-    folder = pair(tmp_path, INTER + "7\t1\t5\t1" + " " * reading.LINE_LIMIT + "\n")
+    folder = pair(tmp_path, INTER + "7\t1\t5\t1" + " " * common.LINE_LIMIT + "\n")
     with pytest.raises(DataError, match="line 2: longer than"):
         read("ml-100k", folder)
 
@@ -269,14 +270,14 @@ def test_the_published_archive_amounts_to_the_same_data(tmp_path):
 
 def test_numbers_are_strict():
     for good, value in [("1", 1.0), (" -2.5e1 ", -25.0), (".5", 0.5), ("3.", 3.0)]:
-        assert reading.number(good, "here") == value
+        assert common.number(good, "here") == value
     for bad in ["", "nan", "inf", "1_0", "0x1", "١", "1e999", "1" * 70, "--1"]:
         with pytest.raises(DataError, match="here"):
-            reading.number(bad, "here")
-    assert reading.whole(str(2**62), "here") == 2**62 and reading.whole("1588888888.75", "here") == 1588888888
+            common.number(bad, "here")
+    assert common.whole(str(2**62), "here") == 2**62 and common.whole("1588888888.75", "here") == 1588888888
     for bad in [str(2**62 + 1), str(-(2**62) - 1), "1e30"]:
         with pytest.raises(DataError, match="out of range for a time"):
-            reading.whole(bad, "here")
+            common.whole(bad, "here")
     for bad in ["0.5", "-3.25", "999999.5"]:
         with pytest.raises(DataError, match=r"here: .* is not a whole number.*order"):
-            reading.whole(bad, "here")
+            common.whole(bad, "here")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.datacheck import examine
+from llmrec.data.readers.markup import plain
+from llmrec.data.sources import check, read, save_data
+from llmrec.data.validation import examine
 from llmrec.errors import ArtifactError, DataError
-from llmrec.plaintext import plain
-from llmrec.sources import check, read, save_data
 
 TABLE = "item_id:token\ttitle:token_seq\tbrand:token\tcategories:token_seq\n"
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmrec.data.interactions import leave_one_out
+from llmrec.data.readers.joining import Rules
+from llmrec.data.sources import check, load_data, read, save_data
 from llmrec.errors import DataError
-from llmrec.interactions import leave_one_out
-from llmrec.joining import Rules
-from llmrec.sources import check, load_data, read, save_data
 
 SEQUENCES = "1 10 20 30\n2 20 10\n\n3 30 30 40 50\n"
 ITEMS = [

@@ -10,19 +10,22 @@ import pytest
 import torch
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
-from llmrec import scoring, templates
-from llmrec.chat import Profile
+from llmrec.data.interactions import leave_one_out
+from llmrec.dialogue.chat import Profile
+from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
 from llmrec.errors import ArtifactError
-from llmrec.eval import requests, rewording, stability, stability_base, stability_cases
+from llmrec.eval import requests
 from llmrec.eval.form import check_result
 from llmrec.eval.lists import target_users
-from llmrec.eval.stability_metrics import agreement, kendall_tau, overlap, quarters, rbo, spread, spread_ci, top1_flip
-from llmrec.fusion import Fusion
-from llmrec.interactions import leave_one_out
-from llmrec.neighbours import NeighbourSettings, neighbours_of
-from llmrec.recommend import Recommender
-from llmrec.scoring import Scorer
-from llmrec.trie import Trie
+from llmrec.eval.stability import base_model, rewording, suite
+from llmrec.eval.stability import cases as stability_cases
+from llmrec.eval.stability.metrics import agreement, kendall_tau, overlap, quarters, rbo, spread, spread_ci, top1_flip
+from llmrec.lm import prompts
+from llmrec.ranking import scorer as scoring
+from llmrec.ranking.fusion import Fusion
+from llmrec.ranking.scorer import Scorer
+from llmrec.recommender import Recommender
+from llmrec.semantic_ids.trie import Trie
 
 N = 12
 
@@ -119,7 +122,7 @@ def test_quarters_of_a_listing():
 
 
 def test_there_are_enough_phrasings_and_none_is_trained_on():
-    trained = {plain(one) for name in templates.names() for one in templates.load(name).user}
+    trained = {plain(one) for name in prompts.names() for one in prompts.load(name).user}
     for phrasings in rewording.PHRASINGS.values():
         assert len({plain(one) for one in phrasings}) == len(phrasings) >= 13
         assert not trained & {plain(one) for one in phrasings if one != "{wish}"}
@@ -234,9 +237,9 @@ def test_letters_and_titles_equal_plain_scoring(recommender, cases):
     model, catalog = recommender.model, recommender.catalog
     case = of_kind(cases, "candidates")
     variant = stability_cases.variants(catalog, case, 0)[0]
-    messages = stability_base.prompt(catalog, case, variant)
+    messages = base_model.prompt(catalog, case, variant)
     titles = [catalog[row].title for row in variant.candidates]
-    letters, means = stability_base.scores(model, messages, titles)
+    letters, means = base_model.scores(model, messages, titles)
     start = model.renderer.render(messages).ids.tolist()
     for place, title in enumerate(titles):
         for words, got, per in (("ABCDEFGH"[place], letters[place], 1), (title, means[place], None)):
@@ -251,13 +254,13 @@ def test_letters_and_titles_equal_plain_scoring(recommender, cases):
 def test_the_prompt_lists_the_candidates_in_the_variants_order(recommender, cases):
     case = of_kind(cases, "candidates")
     variant = stability_cases.variants(recommender.catalog, case, 0)[-1]
-    text = stability_base.prompt(recommender.catalog, case, variant)[0].parts[0].text
+    text = base_model.prompt(recommender.catalog, case, variant)[0].parts[0].text
     places = [text.index(f". {recommender.catalog[row].title}\n") for row in variant.candidates]
     assert places == sorted(places) and variant.text in text
 
 
 def ranked(system, user, group, variant, rows, place=0, slot=-1, kind="candidates"):
-    return stability.Ranked(system, kind, user, group, variant, "", tuple(rows), place, slot)
+    return suite.Ranked(system, kind, user, group, variant, "", tuple(rows), place, slot)
 
 
 def test_values_and_targets_of_known_answers():
@@ -268,10 +271,10 @@ def test_values_and_targets_of_known_answers():
         ranked("hybrid", 0, "noise", "lower-case", [1, 2], 0),
         ranked("hybrid", 0, "irrelevant", "aside-1", [], -1),
     ]
-    values = stability.measured(lines)
-    rows = stability.estimates(lines, values, 0)
+    values = suite.measured(lines)
+    rows = suite.estimates(lines, values, 0)
     assert [row.name for row in rows] == ["hybrid", "hybrid candidates"]
-    told = {one.name: one.value for one in stability.targets(rows)}
+    told = {one.name: one.value for one in suite.targets(rows)}
     assert told["order_kendall_tau"] == 1.0 and told["order_top1_flip"] == 0.0
     assert told["paraphrase_overlap10"] == 1.0 and told["paraphrase_top1_flip"] == 1.0
     assert told["noise_overlap10"] == 0.5  # one of the two disturbed requests got no list
@@ -285,7 +288,7 @@ def test_values_and_targets_of_known_answers():
 
 
 def test_candidates_in_another_order_change_nothing(recommender, cases):
-    answer = stability.hybrid(recommender)
+    answer = suite.hybrid(recommender)
     case = of_kind(cases, "candidates")
     orders = [one for one in stability_cases.variants(recommender.catalog, case, 0) if one.group == "order"]
     assert len({answer(case, one)["hybrid"] for one in orders}) == 1
@@ -294,9 +297,9 @@ def test_candidates_in_another_order_change_nothing(recommender, cases):
 def test_the_suite_writes_a_result_in_the_form(monkeypatch, tmp_path, capsys):
     loaded = make_recommender()
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: loaded))
-    monkeypatch.setattr(stability, "open_base", lambda *_: make_model(N))
-    monkeypatch.setattr(stability, "BASE_USERS", 1)
-    stability.run_stability(None, None, tmp_path, 3)
+    monkeypatch.setattr(suite, "open_base", lambda *_: make_model(N))
+    monkeypatch.setattr(suite, "BASE_USERS", 1)
+    suite.run_stability(None, None, tmp_path, 3)
     value = json.loads((tmp_path / "stability-toy.json").read_text())
     check_result(value, "stability-ml-100k")
     rows = {row["name"]: row["metrics"] for row in value["rows"]}
@@ -316,7 +319,7 @@ def test_a_model_of_another_split_is_refused(monkeypatch, tmp_path):
     loaded.model_card["train_fingerprint"] = "f" * 64
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: loaded))
     with pytest.raises(ArtifactError, match="trained on the train part ffff"):
-        stability.run_stability(None, None, tmp_path)
+        suite.run_stability(None, None, tmp_path)
 
 
 def test_cases_leave_out_what_cannot_be_answered(recommender, split):

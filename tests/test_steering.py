@@ -9,16 +9,16 @@ import pytest
 from fakes import FakeRecommender, films
 from test_chat import say
 
-from llmrec.chat import Chat, Done, Items, Notice, Token
-from llmrec.eval.grounding_text import TextCheck
-from llmrec.filters import Filters
-from llmrec.lexicon import Lexicon
-from llmrec.lifting import lifted
-from llmrec.narrow import release
-from llmrec.recommend import Recommendation
-from llmrec.session import Profile, Session
-from llmrec.slips import SlipFinder
-from llmrec.understand import Intent, read
+from llmrec.data.constraints import release
+from llmrec.data.filters import Filters
+from llmrec.dialogue.chat import Chat, Done, Items, Notice, Token
+from llmrec.eval.grounding.text import TextCheck
+from llmrec.nlu.lexicon import Lexicon
+from llmrec.nlu.parser import Intent, read
+from llmrec.nlu.retractions import lifted
+from llmrec.nlu.state import Profile, Session
+from llmrec.nlu.typos import SlipFinder
+from llmrec.recommender import Recommendation
 
 CATALOG = films()
 LIST = ("Alien", "Back to the Future", "Schindler's List", "Heat", "Blade Runner")  # 1979 1985 1993 1995 1982

@@ -10,14 +10,14 @@ import torch
 from conftest import make_model
 from families import GENERIC, LEAN, make_bundle
 
-from llmrec.attention import KeyValues, Part
-from llmrec.body import Dense
+from llmrec.decoding.text_generation import _Text, hold_back, stream
 from llmrec.errors import RequestError
-from llmrec.fallback import body_of
-from llmrec.prefix import PrefixCache
-from llmrec.quantise import int8_weights, pack
-from llmrec.render import Message, Text
-from llmrec.streaming import _Text, hold_back, stream
+from llmrec.lm.rendering import Message, Text
+from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.lm.runtime.int8 import int8_weights, pack
+from llmrec.lm.runtime.kv_cache import KeyValues, Part
+from llmrec.lm.runtime.prefix_cache import PrefixCache
+from llmrec.lm.runtime.transformer import Dense
 
 ALL = LEAN | GENERIC
 eight_bits = pytest.mark.skipif(
@@ -133,8 +133,8 @@ def test_where_eight_bits_cannot_help_there_are_none(monkeypatch):
     "LLMREC_WIKITEXT2" not in os.environ, reason="LLMREC_WIKITEXT2 does not name a WikiText-2 text file"
 )
 def test_perplexity_in_eight_bits_is_within_two_per_cent():
-    from llmrec.eval.bench_decode_text import perplexity_ratio
-    from llmrec.recommend import Recommender
+    from llmrec.eval.bench.decode_text import perplexity_ratio
+    from llmrec.recommender import Recommender
 
     model = Recommender.from_pretrained().model
     assert perplexity_ratio(model, Path(os.environ["LLMREC_WIKITEXT2"]), blocks=4) < 1.02

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from toy_artifact import neighbours, save, word_of
 
-from llmrec import artifacts, swap
-from llmrec.artifacts import write_bytes_atomic, write_json_atomic, writing
+from llmrec.storage import artifacts, atomic
+from llmrec.storage.artifacts import write_bytes_atomic, write_json_atomic, writing
 
 EXCHANGE = pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "aside"])
 
 
 def without_exchange(monkeypatch, exchange: bool) -> None:
     if not exchange:
-        monkeypatch.setattr(swap, "_exchange", lambda first, second: False)
+        monkeypatch.setattr(atomic, "_exchange", lambda first, second: False)
 
 
 def trap(monkeypatch, at: int, act) -> list[str]:
@@ -36,7 +36,7 @@ def trap(monkeypatch, at: int, act) -> list[str]:
 
         monkeypatch.setattr(owner, name, wrapped)
 
-    for owner, name in [(os, "fsync"), (os, "rename"), (os, "replace"), (swap, "_exchange"), (swap, "_put")]:
+    for owner, name in [(os, "fsync"), (os, "rename"), (os, "replace"), (atomic, "_exchange"), (atomic, "_put")]:
         wrap(owner, name)
     for owner, name in [
         (Path, "mkdir"),

@@ -14,17 +14,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from llmrec import table_files
-from llmrec.app.cli import app
-from llmrec.catalog import Catalog, Item
-from llmrec.datacheck import examine, refuse_errors
+from llmrec.app.cli.main import app
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.interactions import Interactions
+from llmrec.data.readers import table_files
+from llmrec.data.readers.joining import Rules
+from llmrec.data.readers.table import read_items, read_table
+from llmrec.data.readers.table_files import rows
+from llmrec.data.readers.table_mapping import ItemColumns, TableMapping, load_mapping
+from llmrec.data.sources import load_data
+from llmrec.data.validation import examine, refuse_errors
 from llmrec.errors import DataError, RequestError, UserError
-from llmrec.interactions import Interactions
-from llmrec.joining import Rules
-from llmrec.sources import load_data
-from llmrec.table import read_items, read_table
-from llmrec.table_files import rows
-from llmrec.table_mapping import ItemColumns, TableMapping, load_mapping
 
 ITEMS = [
     {"asin": "a", "name": "Duck, yellow", "about": "Squeaks.\nFloats.", "brand": "Tub", "tags": "bath|toy",
@@ -355,7 +355,7 @@ def test_a_moment_that_python_cannot_hold_names_row_and_column(tmp_path, kind, c
 
 
 def test_an_event_name_that_cannot_be_written_does_no_harm(tmp_path):
-    from llmrec.sources import save_data
+    from llmrec.data.sources import save_data
 
     data = own(tmp_path, THING, '{"user_id": "u", "item_id": "1", "what": "buy\\ud83d"}\n', event="what")
     assert "events: buy 1" in data[2].notes
@@ -502,8 +502,8 @@ def test_clean_data_has_the_findings_that_it_deserves():
 
 
 def test_what_cannot_be_trained_on_is_refused_and_exits_with_1(tmp_path):
-    from llmrec.reading import Report
-    from llmrec.sources import save_data
+    from llmrec.data.readers.common import Report
+    from llmrec.data.sources import save_data
 
     short = world(length=2)
     assert {one.name for one in examine(*short).errors} == {"no-targets"}
@@ -537,6 +537,6 @@ def test_mapping_defaults_are_the_common_names():
 
 @pytest.mark.parametrize("entity", ["&#" + "9" * 5000 + ";", "&#x" + "f" * 6000, "&#99999999;"])
 def test_an_entity_that_is_no_character_is_none(entity: str) -> None:
-    from llmrec.plaintext import plain
+    from llmrec.data.readers.markup import plain
 
     assert plain(f"Soap {entity} bar &amp; &#233;") == "Soap \ufffd bar & é"

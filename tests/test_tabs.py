@@ -18,16 +18,17 @@ import pytest
 from conftest import make_catalog, make_model
 from toy_recommender import make_recommender
 
-from llmrec.app import batch, compare, model_view, present_tabs, tab_batch, tab_compare, tab_model
-from llmrec.app.base_words import BaseWords, base_of
-from llmrec.app.limits import Sessions
-from llmrec.app.services import Services
-from llmrec.app.settings import load
-from llmrec.catalog import Catalog, Item
-from llmrec.chat import Chat
+from llmrec.app.server.limits import Sessions
+from llmrec.app.server.services import Services
+from llmrec.app.server.settings import load
+from llmrec.app.web import batch_files, compare, model_view, tab_batch, tab_compare, tab_model
+from llmrec.app.web.base_model_list import BaseWords, base_of
+from llmrec.app.web.html import tabs
+from llmrec.data.catalog import Catalog, Item
+from llmrec.dialogue.chat import Chat
 from llmrec.errors import DataError, RequestError, WeightsError
-from llmrec.freelist import Listed
-from llmrec.recommend import Recommender, Request
+from llmrec.nlu.title_lists import Listed
+from llmrec.recommender import Recommender, Request
 
 HOSTILE = "<img src=x onerror=alert(1)>**[a](javascript:alert(1))** <script>x</script>"
 
@@ -83,7 +84,7 @@ def test_a_base_model_that_is_not_there_costs_its_column_only(recommender: Recom
     assert found[3].note == "no such weights"
     assert found[3].ended
     assert all(found[place].lines for place in range(3))
-    assert "no such weights" in present_tabs.columns(found, [])
+    assert "no such weights" in tabs.columns(found, [])
 
 
 @pytest.mark.parametrize(
@@ -182,8 +183,8 @@ def folder_of(tmp_path: Path) -> Path:
 
 def test_only_plain_files_of_the_folder_can_be_chosen(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
-    assert batch.listed(folder) == ["a.jsonl", "b.parquet", "c.csv"]
-    assert batch.chosen(folder, "a.jsonl") == folder / "a.jsonl"
+    assert batch_files.listed(folder) == ["a.jsonl", "b.parquet", "c.csv"]
+    assert batch_files.chosen(folder, "a.jsonl") == folder / "a.jsonl"
     hostile = (
         "../secret.jsonl", "link.jsonl", "sub/../a.jsonl", "./a.jsonl", str(tmp_path / "secret.jsonl"), "a.jsonl\x00",
         "/etc/passwd", "", ".", "..", ".hidden.jsonl", "notes.txt", "empty.jsonl", "sub", "sub.jsonl", "A.JSONL",
@@ -191,15 +192,15 @@ def test_only_plain_files_of_the_folder_can_be_chosen(tmp_path: Path) -> None:
     )  # fmt: skip
     for name in hostile:
         with pytest.raises(RequestError, match="none of the files listed"):
-            batch.chosen(folder, name)
-    assert batch.listed(None) == batch.listed(tmp_path / "gone") == []
+            batch_files.chosen(folder, name)
+    assert batch_files.listed(None) == batch_files.listed(tmp_path / "gone") == []
     with pytest.raises(RequestError, match="batch_dir"):
-        batch.chosen(None, "a.jsonl")
+        batch_files.chosen(None, "a.jsonl")
 
 
 def test_a_file_is_ranked_as_the_page_would_and_measured(recommender: Recommender, tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
-    *_, outcome = batch.run(recommender, folder / "a.jsonl")
+    *_, outcome = batch_files.run(recommender, folder / "a.jsonl")
     assert outcome.ended
     assert [answer.row.request_id for answer in outcome.answers] == [1, 3, 4]
     assert outcome.counts == {"unknown_users": 1, "unknown_candidates": 1, "skipped_requests": 1}
@@ -209,13 +210,15 @@ def test_a_file_is_ranked_as_the_page_would_and_measured(recommender: Recommende
     assert (first.place, second.place, third.place) == (place, 0, None)
     assert all(one.row % 2 for one in second.items)
     assert {one.row for one in third.items} == {5, 7}
-    found = batch.measures(outcome, 12)
+    found = batch_files.measures(outcome, 12)
     assert found["requests with a target"] == 2
     assert found["recall@10"] == 0.5
     assert found["ndcg@10"] == pytest.approx(1 / math.log2(place + 1) / 2)
     assert found["mrr@10"] == pytest.approx(1 / place / 2)
-    assert sum(count for _, count in batch.places(outcome)) == 2
-    assert sum(count for _, count in batch.sources(outcome)) == sum(len(answer.items) for answer in outcome.answers)
+    assert sum(count for _, count in batch_files.places(outcome)) == 2
+    assert sum(count for _, count in batch_files.sources(outcome)) == sum(
+        len(answer.items) for answer in outcome.answers
+    )
 
 
 def test_a_batch_is_bounded_in_rows_and_time(
@@ -223,20 +226,20 @@ def test_a_batch_is_bounded_in_rows_and_time(
 ) -> None:
     path = tmp_path / "many.jsonl"
     path.write_text("".join(json.dumps({"request_id": n, "items": ["i1"], "k": 1}) + "\n" for n in range(9)))
-    monkeypatch.setattr(batch, "MOST_ROWS", 5)
-    *_, outcome = batch.run(recommender, path)
+    monkeypatch.setattr(batch_files, "MOST_ROWS", 5)
+    *_, outcome = batch_files.run(recommender, path)
     assert (len(outcome.answers), outcome.total) == (5, 5)
     assert "first 5 requests" in outcome.notes[0]
-    *_, cut = batch.run(recommender, path, limit=0.0)
+    *_, cut = batch_files.run(recommender, path, limit=0.0)
     assert len(cut.answers) == 1
     assert any("Ended after" in note for note in cut.notes)
 
 
 def test_without_targets_nothing_is_claimed(recommender: Recommender, tmp_path: Path) -> None:
-    *_, outcome = batch.run(recommender, folder_of(tmp_path) / "b.parquet")
-    assert not any("@" in name for name in batch.measures(outcome, 12))
-    assert batch.places(outcome) == []
-    assert present_tabs.bars("x", []) == ""
+    *_, outcome = batch_files.run(recommender, folder_of(tmp_path) / "b.parquet")
+    assert not any("@" in name for name in batch_files.measures(outcome, 12))
+    assert batch_files.places(outcome) == []
+    assert tabs.bars("x", []) == ""
 
 
 def test_the_batch_tab_shows_lists_and_keeps_paths_to_itself(recommender: Recommender, tmp_path: Path) -> None:
@@ -270,7 +273,7 @@ def test_the_map_has_every_item_once_and_the_same_everywhere(recommender: Recomm
     assert values.sum() == pytest.approx(spread, rel=1e-4)
     scale = np.ptp((vectors - vectors.mean(axis=0)) @ np.linalg.svd(vectors - vectors.mean(axis=0))[2][0])
     assert np.var(xs) * scale**2 == pytest.approx(values[0], rel=1e-3)
-    html = present_tabs.sid_map(recommender.catalog, points, 12)
+    html = tabs.sid_map(recommender.catalog, points, 12)
     assert html.count("<circle") == 12
     assert "Funny Tale 4 &#40;1994&#41;" in html
 
@@ -279,7 +282,7 @@ def test_large_maps_are_thinned_out(recommender: Recommender, monkeypatch: pytes
     monkeypatch.setattr(model_view, "MOST_POINTS", 5)
     points = model_view.sid_map(recommender.model.vocab.ids)
     assert 4 <= len(points) <= 5
-    assert "of 12 are drawn" in present_tabs.sid_map(recommender.catalog, points, 12)
+    assert "of 12 are drawn" in tabs.sid_map(recommender.catalog, points, 12)
 
 
 def test_groups_say_what_a_code_means(recommender: Recommender) -> None:
@@ -314,7 +317,7 @@ def test_curves_are_read_from_the_journal_of_training(tmp_path: Path) -> None:
     (kl,) = model_view.curves(model).values()
     assert len(kl) <= 401
     assert (kl[0], kl[-1]) == ((0, 0), (4999, 4999 % 7))
-    html = present_tabs.curves({"kl": kl})
+    html = tabs.curves({"kl": kl})
     assert html.count("<line") == len(kl) - 1
     assert not re.search(r'(?:x|y)[12]="(?:nan|inf|-)', html)
 
@@ -337,7 +340,7 @@ def test_result_files_become_tables_and_others_are_named(tmp_path: Path) -> None
     assert found[0].rows[0][1] == ((0.2, 0.1, 0.3),)
     assert found[0].targets == (("hybrid_over_x", 1.25), ("later", None))
     assert [line.split()[0] for line in wrong] == ["broken.json", "other.json"]
-    html = present_tabs.results(found, wrong)
+    html = tabs.results(found, wrong)
     for words in ("0&#46;2", "0&#46;1 to 0&#46;3", "1&#46;25", "not measured", "abcdef123456"):
         assert words in html, words
     assert model_view.results(tmp_path / "gone") == ([], [])
@@ -378,16 +381,16 @@ def hostile_catalog() -> Catalog:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda c: present_tabs.columns([compare.Column(HOSTILE, HOSTILE, (compare.Line(HOSTILE, -1, False, HOSTILE),),
+        lambda c: tabs.columns([compare.Column(HOSTILE, HOSTILE, (compare.Line(HOSTILE, -1, False, HOSTILE),),
                                                        1.0, True, HOSTILE)], [HOSTILE]),
-        lambda c: present_tabs.sid_map(c, [model_view.Point(0, 0, 0.5, 0.5)], 12),
-        lambda c: present_tabs.groups(c, [model_view.Group(0, 1, ((HOSTILE, 1.0),), (0, 1))]),
-        lambda c: present_tabs.facts([(HOSTILE, HOSTILE)]),
-        lambda c: present_tabs.curves({HOSTILE: [(0.0, 1.0), (1.0, 2.0)]}),
-        lambda c: present_tabs.bars(HOSTILE, [(HOSTILE, 3)]),
-        lambda c: present_tabs.measures({HOSTILE: 1.0}),
-        lambda c: present_tabs.wrong(HOSTILE),
-        lambda c: present_tabs.results([model_view._result(HOSTILE, result(dataset=HOSTILE))], [HOSTILE]),
+        lambda c: tabs.sid_map(c, [model_view.Point(0, 0, 0.5, 0.5)], 12),
+        lambda c: tabs.groups(c, [model_view.Group(0, 1, ((HOSTILE, 1.0),), (0, 1))]),
+        lambda c: tabs.facts([(HOSTILE, HOSTILE)]),
+        lambda c: tabs.curves({HOSTILE: [(0.0, 1.0), (1.0, 2.0)]}),
+        lambda c: tabs.bars(HOSTILE, [(HOSTILE, 3)]),
+        lambda c: tabs.measures({HOSTILE: 1.0}),
+        lambda c: tabs.wrong(HOSTILE),
+        lambda c: tabs.results([model_view._result(HOSTILE, result(dataset=HOSTILE))], [HOSTILE]),
     ],
 )  # fmt: skip
 def test_hostile_text_stays_text(draw: Callable[[Catalog], str]) -> None:
@@ -404,9 +407,9 @@ def test_hostile_text_stays_text(draw: Callable[[Catalog], str]) -> None:
 def test_a_batch_list_is_escaped_too(recommender: Recommender, tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"request_id": HOSTILE, "message": HOSTILE, "target": "i1"}) + "\n")
-    (row,) = batch.rows(path)
-    answer = batch.Answer(row, tuple(recommender.recommend(Request((2,), k=2))), 0)
-    html = present_tabs.batch(hostile_catalog(), batch.Outcome((answer,), 1, 0.1, ended=True), {}, "")
+    (row,) = batch_files.rows(path)
+    answer = batch_files.Answer(row, tuple(recommender.recommend(Request((2,), k=2))), 0)
+    html = tabs.batch(hostile_catalog(), batch_files.Outcome((answer,), 1, 0.1, ended=True), {}, "")
     assert "<img" not in html
     assert "<script" not in html
     assert "not listed" in html
@@ -416,4 +419,4 @@ def test_a_file_with_a_bad_row_is_refused_before_anything_is_ranked(recommender:
     path = tmp_path / "x.jsonl"
     path.write_text('{"request_id": 1, "items": []}\n{"request_id": 2, "items": [], "target": [1]}\n')
     with pytest.raises(DataError, match="target is"):
-        list(batch.run(recommender, path))
+        list(batch_files.run(recommender, path))

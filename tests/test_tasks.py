@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from conftest import make_catalog, make_interactions, make_model
 
-from llmrec.catalog import Catalog, Item
-from llmrec.finetune import dialogues
-from llmrec.finetune.tasks import TASKS, TEXT_TASKS
-from llmrec.finetune.world import World
-from llmrec.interactions import leave_one_out
-from llmrec.reasons import describe, tags
-from llmrec.render import ItemRef, Text, UserRef
-from llmrec.wording import listed
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.interactions import leave_one_out
+from llmrec.finetune.data import dialogues
+from llmrec.finetune.data.context import World
+from llmrec.finetune.data.tasks import TASKS, TEXT_TASKS
+from llmrec.lm.rendering import ItemRef, Text, UserRef
+from llmrec.nlu.wording import listed
+from llmrec.ranking.explanations import describe, tags
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@ import string
 import pytest
 
 from llmrec.errors import RecipeError
-from llmrec.render import ItemRef, Text
-from llmrec.templates import SERVED, fill, load, names, version
+from llmrec.lm.prompts import SERVED, fill, load, names, version
+from llmrec.lm.rendering import ItemRef, Text
 
 
 def test_every_template_loads_with_plain_slots_and_several_phrasings():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmrec.textprofile import ProfileSettings, TextProfile, whitened
+from llmrec.encoders.text_similarity import ProfileSettings, TextProfile, whitened
 
 
 def texts(n=200, d=12, seed=0):

@@ -13,10 +13,10 @@ OURS = ("OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
 # the command's module, then the library, a verb's numbers, and a process that ranks: each loads its OpenMP anew
 ENTER = """
 import sys
-import llmrec.app.cli
+import llmrec.app.cli.main
 assert "torch" not in sys.modules and "numpy" not in sys.modules
-from llmrec.batch_pool import processes
-from llmrec.packed import can_pack
+from llmrec.batch.pool import processes
+from llmrec.lm.runtime.onednn import can_pack
 can_pack()
 with processes(1) as pool:
     pool.submit(can_pack).result()
@@ -45,11 +45,12 @@ def test_the_settings_stand_before_anything_can_read_them_and_yield_to_a_persons
 
 def test_every_way_in_passes_the_settings():
     tree = ast.parse((ROOT / "llmrec" / "__init__.py").read_text("utf-8"))
-    imported = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert [alias.name for node in imported for alias in node.names] == ["os"], "nothing else before the settings"
+    imported = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    named = {getattr(node, "module", None) or node.names[0].name for node in imported}
+    assert named == {"os", "importlib", "typing"}, "nothing that loads a library comes before the settings"
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
     assert scripts and all(target.startswith("llmrec.") for target in scripts.values())
     for folder in ("llmrec", "app", "eval", "finetune"):
-        for path in (ROOT / folder).glob("*.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             for given in re.findall(r"\benv=([^,)]+)", path.read_text("utf-8")):
                 assert "os.environ" in given, f"{path.name}: a process that is started with env={given}"

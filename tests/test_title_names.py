@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.catalog import Catalog, Item
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.titles import display_title, names
 from llmrec.errors import RequestError
-from llmrec.lexicon import Lexicon
-from llmrec.mentions import TitleSpotter
-from llmrec.titles import display_title, names
+from llmrec.nlu.lexicon import Lexicon
+from llmrec.nlu.mentions import TitleSpotter
 
 # raw title -> as it is shown, and every name it goes by
 TITLES = {

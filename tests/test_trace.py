@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from test_recommend import make_recommender
 
-from llmrec.filters import Filters
-from llmrec.recommend import Request
-from llmrec.trace import trace
+from llmrec.data.filters import Filters
+from llmrec.dialogue.trace import trace
+from llmrec.recommender import Request
 
 REQUESTS = [
     Request(),

@@ -15,21 +15,22 @@ from conftest import make_model
 from test_training import QUIET, trie_of, world_of
 from typer.testing import CliRunner
 
-from llmrec.app.cli import app
+from llmrec.app.cli.main import app
 from llmrec.errors import RecipeError
-from llmrec.finetune import recipe_changes, run
-from llmrec.finetune import train as train_module
-from llmrec.finetune.build import stream
-from llmrec.finetune.engine import accelerator_for
-from llmrec.finetune.fused import fused_lora
-from llmrec.finetune.journal import Journal
-from llmrec.finetune.objective import Objective
+from llmrec.finetune import pipeline as train_module
+from llmrec.finetune import recipe_changes
+from llmrec.finetune.data.packing import stream
+from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.recipe import EngineSettings, Recipe, load_recipe
 from llmrec.finetune.recipe_files import RECIPES, names, purposes
-from llmrec.finetune.sft import Schedule, State, optimizer_for, train
-from llmrec.finetune.tasks import TASKS
-from llmrec.finetune.trackers import NO_TRACKERS, Trackers
-from llmrec.finetune.varlen import packed_attention
+from llmrec.finetune.train import fine_tune
+from llmrec.finetune.train.engine import accelerator_for
+from llmrec.finetune.train.fused_lora import fused_lora
+from llmrec.finetune.train.journal import Journal
+from llmrec.finetune.train.loop import Schedule, State, optimizer_for, train
+from llmrec.finetune.train.objective import Objective
+from llmrec.finetune.train.packed_attention import packed_attention
+from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
 
 KEYS = dict(recipe_changes._keys(Recipe.model_json_schema(), Recipe.model_json_schema()["$defs"]))
 
@@ -104,8 +105,8 @@ def test_settings_are_in_the_plan_and_in_what_is_trained(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.exception
     assert trained[0][2] == load_recipe("smoke", ["schedule.tokens=1234"])  # kept in the model
     asked = {}
-    monkeypatch.setattr("llmrec.finetune.plan.plan", lambda recipe, *given: asked.update(recipe=recipe) or {})
-    monkeypatch.setattr("llmrec.finetune.plan.locate", lambda name: None)
+    monkeypatch.setattr("llmrec.finetune.plan.dry_run.plan", lambda recipe, *given: asked.update(recipe=recipe) or {})
+    monkeypatch.setattr("llmrec.finetune.plan.dry_run.locate", lambda name: None)
     planned = CliRunner().invoke(app, [*words, "--dry-run", "--json"])
     assert json.loads(planned.stdout) == {"recipe": {"name": "smoke", "set": {"schedule.tokens": "1234"}}}
     assert asked["recipe"].schedule.tokens == 1234
@@ -141,7 +142,7 @@ def test_recipes_are_listed_and_shown(tmp_path):
 )
 def test_a_wish_for_a_tracker_without_it_is_one_clear_line(wanted, words, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_available_trackers", [])
-    monkeypatch.setattr(train_module, "datasets", None)  # it is known before any data is opened
+    monkeypatch.setattr(train_module, "prepared", None)  # it is known before any data is opened
     with pytest.raises(RecipeError, match=words):
         train_module.run("no-data", "smoke", tmp_path / "out", **wanted)
     assert not list(tmp_path.iterdir())
@@ -234,5 +235,5 @@ def test_a_short_run_is_validated_once_at_its_end(every, tokens, at):
 
 
 def test_a_short_run_says_that_it_is_validated_at_its_end():
-    said = run.once(Schedule(tokens=120_000, validate_tokens=400_000))
+    said = fine_tune.once(Schedule(tokens=120_000, validate_tokens=400_000))
     assert said == ("schedule.tokens 120,000 is less than schedule.validate_tokens 400,000: validated once, at the end")

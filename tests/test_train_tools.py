@@ -14,31 +14,36 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from llmrec import ease, packed
-from llmrec.app import cli
+from llmrec.app.cli import main
+from llmrec.data.interactions import leave_one_out
+from llmrec.data.readers.common import Report
+from llmrec.data.sources import save_data
+from llmrec.encoders import ease
 from llmrec.errors import ArtifactError, DataError, RecipeError, RequestError, UserError, WeightsError
 from llmrec.eval.form import check_result
 from llmrec.eval.write import publish
-from llmrec.finetune import bench, bench_sides, checkpoints, cost, gpus, plan, preflight, show, stages, survey, usual
+from llmrec.finetune import stages
 from llmrec.finetune.bases import KNOWN, Base, check_body, locate, obtain
-from llmrec.finetune.build import Document, pack, packs, round_of
-from llmrec.finetune.engine import check_gpu
-from llmrec.finetune.objective import Objective
-from llmrec.finetune.plan_table import print_plan
+from llmrec.finetune.bench import run, sides, trainer_baseline
+from llmrec.finetune.data import preview
+from llmrec.finetune.data.packing import Document, pack, packs, round_of
+from llmrec.finetune.data.tasks import TASKS
+from llmrec.finetune.plan import cost, dry_run, gpus, preflight, survey
+from llmrec.finetune.plan.tables import print_plan
 from llmrec.finetune.recipe import RECIPES, load_recipe
-from llmrec.finetune.run import fingerprints_of
-from llmrec.finetune.sft import State, optimizer_for
 from llmrec.finetune.stages import Inputs
-from llmrec.finetune.tasks import TASKS
-from llmrec.finetune.varlen import packed_attention
-from llmrec.finetune.words import CHUNK
-from llmrec.interactions import leave_one_out
-from llmrec.reading import Report
-from llmrec.render import Renderer
-from llmrec.sources import save_data
-from llmrec.trie import Trie
-from llmrec.vocab import ItemVocab
-from llmrec.weights import BaseFiles
+from llmrec.finetune.train import checkpoints
+from llmrec.finetune.train.engine import check_gpu
+from llmrec.finetune.train.fine_tune import fingerprints_of
+from llmrec.finetune.train.linear_cross_entropy import CHUNK
+from llmrec.finetune.train.loop import State, optimizer_for
+from llmrec.finetune.train.objective import Objective
+from llmrec.finetune.train.packed_attention import packed_attention
+from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.item_tokens import ItemVocab
+from llmrec.lm.rendering import Renderer
+from llmrec.lm.runtime import onednn
+from llmrec.semantic_ids.trie import Trie
 
 
 def inputs_of(work, recipe=None, interactions=None, catalog=None):
@@ -219,7 +224,7 @@ def test_settings_that_cannot_work_are_one_line(tmp_path, sections, error, words
 def no_bfloat16(monkeypatch):
     """A processor that says it has the instructions, and products that cannot be had of it."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    monkeypatch.setattr(packed, "can_pack", lambda products="float32": products == "float32")
+    monkeypatch.setattr(onednn, "can_pack", lambda products="float32": products == "float32")
 
 
 def test_products_that_cannot_be_had_are_known_before_the_start(tmp_path, monkeypatch):
@@ -309,14 +314,14 @@ def test_a_full_disk_is_known_before_the_start(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_clock(monkeypatch):
-    monkeypatch.setattr(plan, "product_rate", lambda *args: 1e11)
+    monkeypatch.setattr(dry_run, "product_rate", lambda *args: 1e11)
 
 
 def test_a_plan_adds_up(tmp_path, no_clock):
     recipe = toy_recipe()
     recipe = recipe.model_copy(update={"schedule": replace(recipe.schedule, adapter_share=0.25)})
     table = gpus.gpu_named(None, None, None)
-    made = plan.plan(recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w", table)
+    made = dry_run.plan(recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w", table)
     first, second = made["fine_tuning"]
     assert first["tokens"] + second["tokens"] == recipe.schedule.tokens
     assert (first["trains"], second["trains"]) == (["lora", "items"], ["adapter"])
@@ -326,7 +331,7 @@ def test_a_plan_adds_up(tmp_path, no_clock):
         assert stage["flops"]["total"] == pytest.approx(sum(v for n, v in stage["flops"].items() if n != "total"))
     here = made["this_machine"]
     hours = here["hours_by_stage"]
-    assert hours["fine-tuning"] == pytest.approx(made["flops"] / (1e11 * plan.CPU_EFFICIENCY["float32"]) / 3600)
+    assert hours["fine-tuning"] == pytest.approx(made["flops"] / (1e11 * dry_run.CPU_EFFICIENCY["float32"]) / 3600)
     named = {"text", "encoder", "semantic_ids", "replay", "fine-tuning", "validation", "fusion", "fusion weights"}
     assert set(hours) == named and all(spent > 0 for spent in hours.values())
     assert here["hours"] == pytest.approx(sum(hours.values())) and here["fits"] and here["lacks"] == ""
@@ -344,7 +349,7 @@ def test_a_plan_adds_up(tmp_path, no_clock):
 def test_steps_are_those_of_the_stream(tmp_path, no_clock):
     """The plan's count against a walk through the real traffic."""
     recipe, base = toy_recipe(), toy_base()
-    made = plan.plan(recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w")
+    made = dry_run.plan(recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w")
     ids = survey.provisional_ids(12, 2, 4, 1, 0)
     renderer = Renderer(base.tokenizer, ItemVocab(len(base.tokenizer), ids), 1, recipe.encoder.dim)
     world = survey.sketch(inputs_of("."), recipe.encoder.dim)
@@ -359,7 +364,7 @@ def test_every_shipped_recipe_can_be_planned(name, tmp_path, no_clock):
     known = recipe.base if recipe.base in KNOWN else "HuggingFaceTB/SmolLM2-135M-Instruct"
     base = Base(known, KNOWN[known], make_tokenizer(), None, "published sizes")
     one = gpus.gpu_named("l4", None, None)
-    made = plan.plan(
+    made = dry_run.plan(
         recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w", one, elsewhere=True
     )
     assert made["gpus"][0]["fits"] and made["flops"] > 0
@@ -370,25 +375,27 @@ def test_what_only_this_machine_lacks_is_a_note_in_a_plan_for_another(tmp_path, 
     recipe = changed(engine={"quantize": "4bit", "precision": "bfloat16"})
     arguments = (recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w")
     with pytest.raises(RecipeError, match="4bit"):
-        plan.plan(*arguments)
-    notes = plan.plan(*arguments, elsewhere=True)["notes"]
+        dry_run.plan(*arguments)
+    notes = dry_run.plan(*arguments, elsewhere=True)["notes"]
     assert any(note.startswith("not on this machine: engine.quantize") for note in notes)
 
 
 def test_a_stage_that_is_there_costs_nothing_and_folds_cost_as_many_encoders(tmp_path, no_clock):
     a_work_directory(tmp_path / "w")
     arguments = (make_catalog(), make_interactions(), toy_base(), tmp_path / "m")
-    before, after = (plan.plan(toy_recipe(), *arguments, tmp_path / work) for work in ("none", "w"))
+    before, after = (dry_run.plan(toy_recipe(), *arguments, tmp_path / work) for work in ("none", "w"))
     hours = [made["this_machine"]["hours_by_stage"] for made in (before, after)]
     for stage in ("text", "encoder", "semantic_ids"):
         assert hours[0][stage] > hours[1][stage] == 0
     assert hours[0]["fusion"] == hours[1]["fusion"] > 0
-    folded = plan.plan(changed(traffic={"folds": 4}), *arguments, tmp_path / "none")["this_machine"]["hours_by_stage"]
+    folded = dry_run.plan(changed(traffic={"folds": 4}), *arguments, tmp_path / "none")["this_machine"][
+        "hours_by_stage"
+    ]
     assert folded["crossfit"] == pytest.approx(3 * folded["encoder"])
 
 
 def on_gpu(monkeypatch, there):
-    monkeypatch.setattr("llmrec.finetune.engine.gpu_here", lambda: there)
+    monkeypatch.setattr("llmrec.finetune.train.engine.gpu_here", lambda: there)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +417,7 @@ def test_a_plan_of_a_recipe_for_a_gpu_does_not_fit_here(tmp_path, no_clock, monk
     on_gpu(monkeypatch, False)
     recipe = changed(engine={"precision": "bfloat16"})
     arguments = (recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w")
-    made = plan.plan(*arguments, gpus.gpu_named("L4", None, None))
+    made = dry_run.plan(*arguments, gpus.gpu_named("L4", None, None))
     assert not made["this_machine"]["fits"] and "engine.precision: bfloat16" in made["this_machine"]["lacks"]
     assert any("--on-cpu" in note for note in made["notes"]) and made["gpus"][0]["fits"]
     assert made["this_machine"]["products"] == "bfloat16"
@@ -468,7 +475,7 @@ def test_a_base_that_is_nowhere_is_described_where_it_is_known(monkeypatch, tmp_
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_samples_show_what_is_trained_on(task, toy):
     recipe = load_recipe(toy / "recipe.yaml")
-    shown = show.samples(task, 2, recipe, make_catalog(), make_interactions(), locate(recipe.base), 0, None)
+    shown = preview.samples(task, 2, recipe, make_catalog(), make_interactions(), locate(recipe.base), 0, None)
     assert len(shown.samples) == 2 and "provisional" in shown.provisional
     for sample in shown.samples:
         values = sample.values()
@@ -486,7 +493,9 @@ def test_samples_show_what_is_trained_on(task, toy):
 def test_samples_with_the_codes_of_a_run(tmp_path, toy):
     _, _, ids = a_work_directory(tmp_path / "work")
     base = locate(load_recipe(toy / "recipe.yaml").base)
-    shown = show.samples("title_item", 1, toy_recipe(), make_catalog(), make_interactions(), base, 0, tmp_path / "work")
+    shown = preview.samples(
+        "title_item", 1, toy_recipe(), make_catalog(), make_interactions(), base, 0, tmp_path / "work"
+    )
     assert shown.provisional == ""
     path = [i - 259 for i in shown.samples[0].rendered.ids if 259 <= i < 267]
     assert path in (ids.codes + np.array([0, 4])).tolist()
@@ -494,9 +503,9 @@ def test_samples_with_the_codes_of_a_run(tmp_path, toy):
 
 def test_the_marks_are_seen_without_colour(toy):
     recipe = load_recipe(toy / "recipe.yaml")
-    shown = show.samples("item_title", 1, recipe, make_catalog(), make_interactions(), locate(recipe.base), 0, None)
+    shown = preview.samples("item_title", 1, recipe, make_catalog(), make_interactions(), locate(recipe.base), 0, None)
     console = Console(record=True, width=500, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
-    show.print_shown(shown, console)
+    preview.print_shown(shown, console)
     text = console.export_text()
     assert "Tale" in text[text.rindex("⟦") :] and "note: item codes are provisional" in text
 
@@ -506,12 +515,12 @@ def test_the_marks_are_seen_without_colour(toy):
 
 def test_the_usual_way_has_one_row_a_target():
     model = make_model()
-    rows = usual.target_rows(survey.sketch(inputs_of("."), 8), model.renderer, 9, 0, window=2)
-    collator = usual.Collator(0, 2)
+    rows = trainer_baseline.target_rows(survey.sketch(inputs_of("."), 8), model.renderer, 9, 0, window=2)
+    collator = trainer_baseline.Collator(0, 2)
     batch = collator(rows)
-    assert (batch["labels"] != usual.IGNORED).sum(dim=1).tolist() == [2] * 9
+    assert (batch["labels"] != trainer_baseline.IGNORED).sum(dim=1).tolist() == [2] * 9
     assert collator.counts == [(int(batch["attention_mask"].sum()), 9)]
-    at = batch["labels"] != usual.IGNORED
+    at = batch["labels"] != trainer_baseline.IGNORED
     assert (batch["labels"][at] == batch["input_ids"][at]).all()
     assert (batch["attention_mask"].sum(dim=1).numpy() == [len(row.ids) for row in rows]).all()
 
@@ -524,7 +533,7 @@ def usual_pair():
         if "lora_B" in name:
             torch.nn.init.zeros_(parameter)
     torch.nn.init.ones_(model.item_scale)
-    other = usual.usual_model(make_lm(len(tokenizer)), model.vocab, model.config)
+    other = trainer_baseline.usual_model(make_lm(len(tokenizer)), model.vocab, model.config)
     for name, parameter in other.named_parameters():
         if "trainable_tokens_delta" in name:
             with torch.no_grad():
@@ -535,8 +544,8 @@ def usual_pair():
 def test_the_usual_loss_is_ours_but_for_what_the_softmax_is_over():
     """The same rows, the same weights: its logits, taken over the codes of the level, give our loss."""
     model, other = usual_pair()
-    rows = usual.target_rows(survey.sketch(inputs_of("."), 8), model.renderer, 6, 0)
-    batch = usual.Collator(0, 2)(rows)
+    rows = trainer_baseline.target_rows(survey.sketch(inputs_of("."), 8), model.renderer, 6, 0)
+    batch = trainer_baseline.Collator(0, 2)(rows)
     with torch.no_grad():
         logits = other(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     trie = Trie(model.vocab.ids.codes, 4)
@@ -575,12 +584,12 @@ class Told:
 
 
 def test_both_sides_train_step_by_step(toy, monkeypatch):
-    job = bench_sides.Job(load_recipe(toy / "recipe.yaml"), str(toy / "data"), 2, 0, 1)
+    job = sides.Job(load_recipe(toy / "recipe.yaml"), str(toy / "data"), 2, 0, 1)
     ours, theirs, kept = Told(), Told(), []
-    real = bench_sides.trainer
-    monkeypatch.setattr(bench_sides, "trainer", lambda model, *rest: kept.append(model) or real(model, *rest))
-    bench_sides.engine_side(job, ours, {"next_item": 1.0})
-    bench_sides.usual_side(job, theirs)
+    real = sides.trainer
+    monkeypatch.setattr(sides, "trainer", lambda model, *rest: kept.append(model) or real(model, *rest))
+    sides.engine_side(job, ours, {"next_item": 1.0})
+    sides.usual_side(job, theirs)
     for told in (ours, theirs):
         assert (told.waits, len(told.steps)) == (2, 2)
         assert all(step.seconds > 0 and step.tokens > 0 and step.targets > 0 for step in told.steps)
@@ -592,13 +601,13 @@ def test_both_sides_train_step_by_step(toy, monkeypatch):
 
 
 def test_a_summary_is_a_result_file(tmp_path):
-    steps = [bench_sides.Step(s, 1000, 100, 4e9, 3e9) for s in (1.0, 2.0, 3.0)]
-    slow = [bench_sides.Step(s, 500, 10) for s in (2.0, 4.0, 6.0)]
+    steps = [sides.Step(s, 1000, 100, 4e9, 3e9) for s in (1.0, 2.0, 3.0)]
+    slow = [sides.Step(s, 500, 10) for s in (2.0, 4.0, 6.0)]
     taken = {
-        bench.ENGINE: bench.Taken(steps, [0.5, 1.0, 1.5], [4e9] * 3, 10**9, 2 * 10**9),
-        bench.USUAL: bench.Taken(slow, [0.0] * 3, [4e9] * 3, 10**9, 4 * 10**9),
+        run.ENGINE: run.Taken(steps, [0.5, 1.0, 1.5], [4e9] * 3, 10**9, 2 * 10**9),
+        run.USUAL: run.Taken(slow, [0.0] * 3, [4e9] * 3, 10**9, 4 * 10**9),
     }
-    rows, targets = bench.summarise(taken, 0)
+    rows, targets = run.summarise(taken, 0)
     assert targets == pytest.approx(
         {"targets_per_s_ratio": 20.0, "tokens_per_s_ratio": 4.0, "peak_memory_ratio": 0.5, "floor_ratio": 2.0}
     )
@@ -610,7 +619,7 @@ def test_a_summary_is_a_result_file(tmp_path):
 
 
 def test_the_bench_runs_its_sides_as_processes(toy):
-    found = bench.run(toy / "recipe.yaml", str(toy / "data"), quick=True)
+    found = run.run(toy / "recipe.yaml", str(toy / "data"), quick=True)
     assert set(found.targets) == {"targets_per_s_ratio", "tokens_per_s_ratio", "peak_memory_ratio", "floor_ratio"}
     assert all(value > 0 for value in found.targets.values())
     for side in ("engine", "usual"):
@@ -623,10 +632,10 @@ def test_a_side_that_cannot_start_says_why(toy, tmp_path):
     text = yaml.safe_load((toy / "recipe.yaml").read_text())
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({**text, "semantic_ids": {"depth": 1, "size": 2}}))
     line = SimpleNamespace(sent=[], send=lambda value: line.sent.append(value))
-    bench_sides.serve(line, bench.USUAL, bench_sides.Job(load_recipe(tmp_path / "r.yaml"), str(toy / "data"), 1, 0, 1))
+    sides.serve(line, run.USUAL, sides.Job(load_recipe(tmp_path / "r.yaml"), str(toy / "data"), 1, 0, 1))
     assert isinstance(line.sent[0], UserError)
     with pytest.raises(DataError, match="hold 2 items"):
-        bench._receive(SimpleNamespace(recv=lambda: line.sent[0]), "usual")
+        run._receive(SimpleNamespace(recv=lambda: line.sent[0]), "usual")
 
 
 # the command line
@@ -636,7 +645,7 @@ def command(words, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["llmrec", *words])
     code = 0
     try:
-        cli.main()
+        main.main()
     except SystemExit as stop:
         code = stop.code
     out, err = capsys.readouterr()
@@ -665,7 +674,7 @@ def test_mistakes_are_one_line_and_exit_code_2(words, named, monkeypatch, capsys
 
 
 def test_verbs_print_json(toy, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "product_rate", lambda *args: 1e11)
+    monkeypatch.setattr(dry_run, "product_rate", lambda *args: 1e11)
     given = ["--recipe", str(toy / "recipe.yaml")]
     words = ["data", "show-traffic", "--task", "wish_item", "-n", "1", "--data", str(toy / "data"), *given, "--json"]
     code, out, _ = command(words, monkeypatch, capsys)
@@ -679,8 +688,8 @@ def test_bench_writes_its_file(tmp_path, monkeypatch, capsys):
     rows = {"engine": {"tokens_per_s": (2.0, 1.0, 3.0)}}
     targets = {"targets_per_s_ratio": 9.0, "tokens_per_s_ratio": 2.0, "peak_memory_ratio": 0.5, "floor_ratio": 1.4}
     asked = []
-    found = bench.Measured(rows, targets, {"a": "b"}, 6, 1.0)
-    monkeypatch.setattr(bench, "run", lambda **how: asked.append(how) or found)
+    found = run.Measured(rows, targets, {"a": "b"}, 6, 1.0)
+    monkeypatch.setattr(run, "run", lambda **how: asked.append(how) or found)
     words = ["bench", "--train", "--quick", "--seed", "3", "--out", str(tmp_path)]
     code, out, _ = command(words, monkeypatch, capsys)
     assert code == 0 and asked == [{"quick": True, "seed": 3}] and "tokens_per_s_ratio: 2" in out

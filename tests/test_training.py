@@ -16,27 +16,27 @@ import torch
 from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, make_model, make_tokenizer
 from torch.nn import functional as F
 
-from llmrec import packed
+from llmrec.data.interactions import leave_one_out
 from llmrec.errors import ArtifactError, Interrupted, RecipeError
-from llmrec.finetune import checkpoints
-from llmrec.finetune import run as run_module
-from llmrec.finetune.build import Document, pack, packs, round_of, stream
-from llmrec.finetune.engine import checkpoint_activations
-from llmrec.finetune.fused import fused_lora
-from llmrec.finetune.interrupts import polite
-from llmrec.finetune.journal import Journal
-from llmrec.finetune.objective import Objective
+from llmrec.finetune.data.context import World
+from llmrec.finetune.data.packing import Document, pack, packs, round_of, stream
+from llmrec.finetune.data.tasks import TASKS
+from llmrec.finetune.pipeline import Places, build
 from llmrec.finetune.recipe import EngineSettings, load_recipe
-from llmrec.finetune.sft import Hooks, Schedule, State, optimizer_for, train
-from llmrec.finetune.tasks import TASKS
-from llmrec.finetune.train import Places, build
-from llmrec.finetune.varlen import packed_attention
-from llmrec.finetune.words import word_loss
-from llmrec.finetune.world import World
-from llmrec.interactions import leave_one_out
-from llmrec.packed import fast_products
-from llmrec.trie import Trie
-from llmrec.weights import BaseFiles
+from llmrec.finetune.train import checkpoints
+from llmrec.finetune.train import fine_tune as run_module
+from llmrec.finetune.train.engine import checkpoint_activations
+from llmrec.finetune.train.fused_lora import fused_lora
+from llmrec.finetune.train.interrupts import polite
+from llmrec.finetune.train.journal import Journal
+from llmrec.finetune.train.linear_cross_entropy import word_loss
+from llmrec.finetune.train.loop import Hooks, Schedule, State, optimizer_for, train
+from llmrec.finetune.train.objective import Objective
+from llmrec.finetune.train.packed_attention import packed_attention
+from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.runtime import onednn
+from llmrec.lm.runtime.onednn import fast_products
+from llmrec.semantic_ids.trie import Trie
 
 BASE = BaseFiles("toy", Path("."), "0" * 64)
 SHARES = {name: 1.0 for name in TASKS}
@@ -473,5 +473,5 @@ def test_bfloat16_products_keep_the_direction_of_every_gradient():
 def test_the_number_format_is_what_the_processor_says_not_what_a_moment_shows(monkeypatch):
     for has, want in (({}, "float32"), ({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has, raising=False)
-        monkeypatch.setattr(packed, "can_pack", lambda products="float32": True)
+        monkeypatch.setattr(onednn, "can_pack", lambda products="float32": True)
         assert fast_products() == want

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import DataError
-from llmrec.trie import Trie
+from llmrec.semantic_ids.trie import Trie
 
 
 def paths(trie, allowed=None):

@@ -15,12 +15,12 @@ from toy_files import base_directory
 from toy_recommender import free_port
 from typer.testing import CliRunner
 
-from llmrec import hub
-from llmrec.app.cli import app
-from llmrec.chat import Chat, Items
-from llmrec.embed import MiniLM
+from llmrec.app.cli.main import app
+from llmrec.checkpoint import hub
+from llmrec.data.sources import load_data
+from llmrec.dialogue.chat import Chat, Items
+from llmrec.encoders.text import MiniLM
 from llmrec.finetune import recipe as recipes
-from llmrec.sources import load_data
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tutorial.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
@@ -101,9 +101,9 @@ def test_the_commands_of_the_tutorial_run_in_order(here, monkeypatch, number):
     if not line.startswith("llmrec "):
         subprocess.run(["bash", "-c", line], check=True)
         return
-    monkeypatch.setattr("llmrec.app.server.create", lambda recommender, settings: recommender)
-    monkeypatch.setattr("llmrec.app.server.serve", talk)
-    monkeypatch.setattr("llmrec.hub.push_to_hub", pushed)
+    monkeypatch.setattr("llmrec.app.server.serve.create", lambda recommender, settings: recommender)
+    monkeypatch.setattr("llmrec.app.server.serve.serve", talk)
+    monkeypatch.setattr("llmrec.checkpoint.hub.push_to_hub", pushed)
     words = shlex.split(line)[1:]
     if words[0] == "chat":
         words += ["--port", str(free_port())]

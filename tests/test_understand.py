@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz import process
 
-from llmrec.catalog import Catalog, Item
-from llmrec.filters import Filters
-from llmrec.recommend import Recommendation
-from llmrec.session import Session
-from llmrec.understand import Intent, read
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.filters import Filters
+from llmrec.nlu.parser import Intent, read
+from llmrec.nlu.state import Session
+from llmrec.recommender import Recommendation
 
 CATALOG = films()
 
@@ -380,7 +380,7 @@ def test_long_hostile_text_is_read_quickly() -> None:
 
 
 class Counted:
-    """Stands for `rapidfuzz.process` in `llmrec.titles`, and counts the scans of all titles."""
+    """Stands for `rapidfuzz.process` in `llmrec.data.titles`, and counts the scans of all titles."""
 
     def __init__(self) -> None:
         self.scans = 0
@@ -418,7 +418,7 @@ def test_a_message_full_of_unknown_names_costs_a_few_look_ups(name: str, monkeyp
     catalog, counted = many_films(), Counted()
     assert len(catalog) == 1_700
     read("hello", catalog, Session("s"))
-    monkeypatch.setattr("llmrec.titles.process", counted)
+    monkeypatch.setattr("llmrec.data.titles.process", counted)
     started = time.process_time()
     intent = read(FLOODS[name][:2_000], catalog, Session("s"))
     assert counted.scans <= 4 * 8  # a phrase costs four

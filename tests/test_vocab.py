@@ -3,7 +3,7 @@ import pytest
 from conftest import make_ids
 
 from llmrec.errors import RequestError
-from llmrec.vocab import ItemVocab
+from llmrec.lm.item_tokens import ItemVocab
 
 
 def test_rows_and_tokens_are_a_bijection():

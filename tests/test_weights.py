@@ -11,10 +11,10 @@ from gguf import GGUFWriter
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from llmrec import weights
 from llmrec.errors import WeightsError
-from llmrec.resources import RESOURCES, Resource
-from llmrec.weights import base_model, load_base
+from llmrec.lm import base_models
+from llmrec.lm.base_models import base_model, load_base
+from llmrec.storage.registry import RESOURCES, Resource
 
 
 def sha(data: bytes) -> str:
@@ -91,7 +91,7 @@ def test_a_gguf_becomes_a_plain_directory_once(gguf, tmp_path, monkeypatch):
     assert (
         tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False) == "<|im_start|>hi<|im_end|>"
     )
-    monkeypatch.setattr(weights, "_convert", lambda *a: pytest.fail("converted twice"))
+    monkeypatch.setattr(base_models, "_convert", lambda *a: pytest.fail("converted twice"))
     assert base_model(str(gguf), progress=False) == files
 
 
@@ -107,11 +107,11 @@ def test_a_damaged_conversion_is_made_again(gguf, tmp_path, monkeypatch):
 def test_a_resource_is_converted_and_then_needs_no_gguf(gguf, tmp_path, monkeypatch):
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
     resource = Resource("toy-lm", {"tiny.gguf": sha(gguf.read_bytes())}, "MIT", "toy==1", "0" * 64, "toy")
-    monkeypatch.setattr(weights, "RESOURCES", {**RESOURCES, "toy-lm": resource})
-    monkeypatch.setattr(weights, "fetch", lambda name, progress: gguf.parent)
+    monkeypatch.setattr(base_models, "RESOURCES", {**RESOURCES, "toy-lm": resource})
+    monkeypatch.setattr(base_models, "fetch", lambda name, progress: gguf.parent)
     files = base_model("toy-lm", progress=False)
     assert files.id == "toy-lm" and files.sha256 == resource.files["tiny.gguf"]
-    monkeypatch.setattr(weights, "fetch", lambda *a: pytest.fail("fetched again"))
+    monkeypatch.setattr(base_models, "fetch", lambda *a: pytest.fail("fetched again"))
     assert base_model("toy-lm", progress=False) == files
     with pytest.raises(WeightsError, match="'ml-100k' is not a language model"):
         base_model("ml-100k")
@@ -144,6 +144,6 @@ def test_unknown_names_and_the_hub(monkeypatch):
     monkeypatch.delenv("LLMREC_OFFLINE", raising=False)
     with pytest.raises(WeightsError, match="no base model 'nothing'; give smollm2-135m-instruct, a directory"):
         base_model("nothing")
-    monkeypatch.setattr(weights, "reachable", refuse)
+    monkeypatch.setattr(base_models, "reachable", refuse)
     with pytest.raises(WeightsError, match=r"'org/model': the Hub did not give it: .*unreachable"):
         base_model("org/model", progress=False)

@@ -8,18 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec import sentences, wording
-from llmrec.app import present
-from llmrec.catalog import Catalog, Item
-from llmrec.eval import conversation_words, rewording
-from llmrec.filters import Filters
-from llmrec.finetune.tasks import TASKS
-from llmrec.finetune.world import World
-from llmrec.reasons import describe, reason
-from llmrec.recommend import Recommendation
-from llmrec.render import Text
-from llmrec.session import Profile
-from llmrec.templates import load
+from llmrec.app.web.html import cards
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.filters import Filters
+from llmrec.dialogue import responses
+from llmrec.eval.conversation import wordings
+from llmrec.eval.stability import rewording
+from llmrec.finetune.data.context import World
+from llmrec.finetune.data.tasks import TASKS
+from llmrec.lm.prompts import load
+from llmrec.lm.rendering import Text
+from llmrec.nlu import wording
+from llmrec.nlu.state import Profile
+from llmrec.ranking.explanations import describe, reason
+from llmrec.recommender import Recommendation
 
 # Written by hand: what a dictionary says.
 SINGULARS = {
@@ -149,18 +151,18 @@ def traffic(made: World) -> list[str]:
 def shown(made: World) -> list[str]:
     """What the program writes itself, about one item and about several."""
     catalog, profile = made.catalog, Profile(shown=(Recommendation(0, 1.0, "llm", ""),), asked=True)
-    said = [sentences.question(catalog, main) for main in ((), ("comedy", "war"))]
-    said += [sentences.aside("smalltalk", topic, catalog, ()) for topic in ("greeting", "about", "help", "reset")]
-    said += [sentences.noun(catalog, count) for count in (1, 2)]
+    said = [responses.question(catalog, main) for main in ((), ("comedy", "war"))]
+    said += [responses.aside("smalltalk", topic, catalog, ()) for topic in ("greeting", "about", "help", "reset")]
+    said += [responses.noun(catalog, count) for count in (1, 2)]
     for count in (1, 3):
         items = [Recommendation(row, 1.0, "llm", "") for row in range(count)]
-        said += sentences.shortfall(catalog, profile, items, (), 10)
-    said += [sentences.why(catalog, profile, ()), sentences.about(catalog, profile, (0, 29))]
+        said += responses.shortfall(catalog, profile, items, (), 10)
+    said += [responses.why(catalog, profile, ()), responses.about(catalog, profile, (0, 29))]
     said += [describe(catalog, row) for row in range(30)]
     vectors = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     filters = Filters(all_of={"genre": VALUES[:6]}, ranges={"year": (1980, 2010)})
     said += [reason(catalog, row, tuple(range(5)), vectors, "action french", filters) for row in range(30)]
-    said.append(present.card(catalog, Recommendation(0, 1.0, "llm", ""), "year"))
+    said.append(cards.card(catalog, Recommendation(0, 1.0, "llm", ""), "year"))
     return said
 
 
@@ -213,15 +215,15 @@ def test_a_reason_has_three_tags_at_most_and_none_twice():
 ])  # fmt: skip
 def test_the_button_says_what_one_has_done(domain, words):
     catalog = Catalog([Item("1", "One", "", {})], domain)
-    assert words in present.card(catalog, Recommendation(0, 1.0, "llm", ""), None)
+    assert words in cards.card(catalog, Recommendation(0, 1.0, "llm", ""), None)
 
 
 def test_phrases_with_verbs_of_films_are_of_films_only():
     phrases = [*load("talk").assistant, *load("next_item").user]
     assert sum(not wording.fits(one, "films") for one in phrases) == 1  # "These are the films I took"
     assert not any("seen" in one for one in phrases if wording.fits(one, "books"))
-    for act in conversation_words.WORDINGS:
-        said = conversation_words.wordings(act)
+    for act in wordings.WORDINGS:
+        said = wordings.wordings(act)
         assert all(wording.fits(one, "films") for one in said), "the films of the suite lose a wording"
         assert all(any(wording.fits(one, domain) for one in said) for domain in DOMAINS), act
 

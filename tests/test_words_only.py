@@ -5,10 +5,10 @@ import pytest
 from conftest import HashEmbedder, make_catalog
 from toy_recommender import make_recommender
 
+from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.errors import DataError
-from llmrec.eval import words_only
-from llmrec.eval.words_only import KINDS, LOOKUP, OURS, by_fields, by_titles, visitors
-from llmrec.interactions import Interactions, leave_one_out
+from llmrec.eval.conversation import words_only
+from llmrec.eval.conversation.words_only import KINDS, LOOKUP, OURS, by_fields, by_titles, visitors
 
 
 class Always:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from llmrec.artifacts import read_manifest, writing
+from llmrec.storage.artifacts import read_manifest, writing
 
 
 def save(path: Path, word: str) -> None:

@@ -4,18 +4,18 @@ from pathlib import Path
 
 from conftest import HashEmbedder, make_catalog, make_encoder, make_ids, make_interactions, make_lm, make_tokenizer
 
-from llmrec.catalog import Catalog
-from llmrec.finetune.card import model_card
-from llmrec.fusion import Fusion
-from llmrec.interactions import Interactions, leave_one_out
-from llmrec.model import ModelConfig, RecModel
-from llmrec.neighbours import NeighbourSettings, item_counts, neighbours_of
-from llmrec.pretrained import Pretrained, save_pretrained
-from llmrec.reading import Report
-from llmrec.recommend import Recommender
-from llmrec.sources import save_data
-from llmrec.trie import log_mass
-from llmrec.weights import base_model, load_base
+from llmrec.checkpoint.pretrained import Pretrained, save_pretrained
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions, leave_one_out
+from llmrec.data.readers.common import Report
+from llmrec.data.sources import save_data
+from llmrec.encoders.item_knn import NeighbourSettings, item_counts, neighbours_of
+from llmrec.finetune.model_card import model_card
+from llmrec.lm.base_models import base_model, load_base
+from llmrec.lm.model import ModelConfig, RecModel
+from llmrec.ranking.fusion import Fusion
+from llmrec.recommender import Recommender
+from llmrec.semantic_ids.trie import log_mass
 
 WEIGHTS = {"encoder": 1.0, "llm": 0.5, "neighbours": 0.3, "profile": 0.2, "popularity": 0.1}
 

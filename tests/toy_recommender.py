@@ -10,11 +10,11 @@ import uvicorn
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 from fastapi import FastAPI
 
-from llmrec.fusion import Fusion
-from llmrec.neighbours import NeighbourSettings, neighbours_of
-from llmrec.recommend import Recommender
-from llmrec.scoring import Scorer
-from llmrec.trie import Trie
+from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.ranking.fusion import Fusion
+from llmrec.ranking.scorer import Scorer
+from llmrec.recommender import Recommender
+from llmrec.semantic_ids.trie import Trie
 
 WEIGHTS = {"encoder": 1.0, "llm": 0.7, "profile": 0.2, "neighbours": 0.5}
 

@@ -15,15 +15,15 @@ from accelerate.utils import DistributedDataParallelKwargs
 from conftest import make_catalog, make_interactions, make_model
 from safetensors.torch import save_file
 
-from llmrec.finetune.build import stream
-from llmrec.finetune.fused import fused_lora
-from llmrec.finetune.objective import Objective
-from llmrec.finetune.sft import Hooks, Schedule, State, optimizer_for, train
-from llmrec.finetune.tasks import TASKS
-from llmrec.finetune.varlen import packed_attention
-from llmrec.finetune.world import World
-from llmrec.interactions import leave_one_out
-from llmrec.trie import Trie
+from llmrec.data.interactions import leave_one_out
+from llmrec.finetune.data.context import World
+from llmrec.finetune.data.packing import stream
+from llmrec.finetune.data.tasks import TASKS
+from llmrec.finetune.train.fused_lora import fused_lora
+from llmrec.finetune.train.loop import Hooks, Schedule, State, optimizer_for, train
+from llmrec.finetune.train.objective import Objective
+from llmrec.finetune.train.packed_attention import packed_attention
+from llmrec.semantic_ids.trie import Trie
 
 PACKS = 12
 

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 from toy_recommender import free_port, serving
 
-from llmrec.app.server import create
-from llmrec.app.settings import load
+from llmrec.app.server.serve import create
+from llmrec.app.server.settings import load
 
 
 @contextmanager

@@ -13,15 +13,15 @@ from fakes import FakeRecommender, films
 from served import raw, running
 from toy_recommender import make_recommender
 
-from llmrec.app import limits as limits_module
-from llmrec.app.api import Api
-from llmrec.app.handlers import Handlers
-from llmrec.app.limits import Sessions, Visit
-from llmrec.app.services import Services
-from llmrec.app.settings import load
-from llmrec.chat import Chat, Limits
+from llmrec.app.api.endpoints import Api
+from llmrec.app.server import limits as limits_module
+from llmrec.app.server.limits import Sessions, Visit
+from llmrec.app.server.services import Services
+from llmrec.app.server.settings import load
+from llmrec.app.web.handlers import Handlers
+from llmrec.dialogue.chat import Chat, Limits
 from llmrec.errors import RequestError
-from llmrec.session import Turn
+from llmrec.nlu.state import Turn
 
 AT_ONCE = 0.05
 

@@ -15,12 +15,12 @@ import psutil
 from fakes import FakeRecommender, films
 from served import events, running
 
-from llmrec.app.handlers import Handlers
-from llmrec.app.limits import Sessions
-from llmrec.app.services import Services
-from llmrec.app.settings import load
-from llmrec.chat import Chat, Limits
-from llmrec.recommend import Recommendation, Request
+from llmrec.app.server.limits import Sessions
+from llmrec.app.server.services import Services
+from llmrec.app.server.settings import load
+from llmrec.app.web.handlers import Handlers
+from llmrec.dialogue.chat import Chat, Limits
+from llmrec.recommender import Recommendation, Request
 
 CLIENTS, QUEUE = 50, 8
 GENRES = ("comedy", "horror", "drama", "romance", "thriller")

@@ -13,9 +13,9 @@ import pytest
 from fakes import FakeRecommender, films
 from served import events, running
 
-from llmrec.app import archive
-from llmrec.app.limits import Visit
-from llmrec.chat import Chat
+from llmrec.app.server.limits import Visit
+from llmrec.app.web import archive
+from llmrec.dialogue.chat import Chat
 from llmrec.errors import RequestError
 
 MARK = "zqforgedzq"

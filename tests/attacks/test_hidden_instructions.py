@@ -14,7 +14,7 @@ from test_recommend import WORLDS
 from toy_recommender import make_recommender
 
 from llmrec.errors import RequestError
-from llmrec.eval.hidden_instructions import ORDERS, movement, neutral, of_model
+from llmrec.eval.reliability.hidden_instructions import ORDERS, movement, neutral, of_model
 
 WISHES = ("something funny", "a scary tale", "horror of the eighties", "a comedy for the evening")
 

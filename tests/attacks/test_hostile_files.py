@@ -15,22 +15,22 @@ from fakes import FakeRecommender, films
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrec import batch_input
-from llmrec.app import archive
-from llmrec.app.feedback import Feedback, reactions
-from llmrec.app.limits import Visit
-from llmrec.app.settings import load as load_settings
-from llmrec.artifacts import read_manifest
-from llmrec.chat import Chat
+from llmrec.app.server.feedback import Feedback, reactions
+from llmrec.app.server.limits import Visit
+from llmrec.app.server.settings import load as load_settings
+from llmrec.app.web import archive
+from llmrec.batch import requests
+from llmrec.dialogue.chat import Chat
 from llmrec.errors import DataError, UserError
-from llmrec.eval import report_data
+from llmrec.eval.report import results
 from llmrec.finetune.recipe import load_recipe
+from llmrec.storage.artifacts import read_manifest
 
 CHAT = Chat(FakeRecommender(films()))  # type: ignore[arg-type]
 
 
 def _requests(path: Path) -> None:
-    list(batch_input.rows(path))
+    list(requests.rows(path))
 
 
 def _import(path: Path) -> None:
@@ -84,7 +84,7 @@ def _(path: Path) -> None:
     sqlite3.connect(path).close()
 
 
-@reader("accuracy-ml-100k.json", lambda path: report_data.load(path.parent))
+@reader("accuracy-ml-100k.json", lambda path: results.load(path.parent))
 def _(path: Path) -> None:
     path.write_text(json.dumps({"suite": "accuracy", "dataset": "x", "protocol": "y", "rows": [], "targets": []}))
 
@@ -202,7 +202,7 @@ def small_file_that_unpacks_large(path: Path, what: str) -> None:
 def test_a_small_file_of_requests_that_unpacks_large_is_refused_while_it_is_small(what: str, tmp_path: Path) -> None:
     import resource
 
-    from llmrec.batch_input import survey
+    from llmrec.batch.requests import survey
 
     small_file_that_unpacks_large(tmp_path / "bomb.parquet", what)
     assert (tmp_path / "bomb.parquet").stat().st_size < 100_000
@@ -218,8 +218,8 @@ def test_a_small_table_that_unpacks_large_is_refused_while_it_is_small(tmp_path:
 
     import numpy as np
 
-    from llmrec.table import read_items
-    from llmrec.table_mapping import load_mapping
+    from llmrec.data.readers.table import read_items
+    from llmrec.data.readers.table_mapping import load_mapping
 
     words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(5_000_000, np.int8)), pa.array(["Comedy"]))
     cells = pa.ListArray.from_arrays(pa.array([0, 5_000_000], pa.int32()), words)

@@ -12,14 +12,14 @@ from hostile_world import MARKERS, catalog_of, over, watched
 from payloads import HOSTILE
 from toy_recommender import make_recommender
 
-from llmrec.app import archive
-from llmrec.app.api import Api
-from llmrec.app.limits import Sessions, Visit
-from llmrec.app.services import Services
-from llmrec.app.settings import load
-from llmrec.chat import Chat, Items, Limits
+from llmrec.app.api.endpoints import Api
+from llmrec.app.server.limits import Sessions, Visit
+from llmrec.app.server.services import Services
+from llmrec.app.server.settings import load
+from llmrec.app.web import archive
+from llmrec.dialogue.chat import Chat, Items, Limits
 from llmrec.errors import RequestError
-from llmrec.recommend import Recommender, Request
+from llmrec.recommender import Recommender, Request
 
 LIMITS = Limits(reply_tokens=2, turns=1000)
 KEY = b"k" * 32

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from toy_files import recommender, saved
 
-from llmrec import artifacts
 from llmrec.errors import UserError
+from llmrec.storage import artifacts
 
 
 class Watcher:

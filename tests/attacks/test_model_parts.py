@@ -18,9 +18,9 @@ from safetensors.numpy import load_file, save_file
 from test_model_dirs import config, reseal, tensors
 from toy_files import recommender, saved
 
+from llmrec.checkpoint.parts import read_parts
 from llmrec.errors import ArtifactError
-from llmrec.modeldir import read_parts
-from llmrec.semid import SemanticIds
+from llmrec.semantic_ids.residual_kmeans import SemanticIds
 
 
 @pytest.fixture(scope="module")

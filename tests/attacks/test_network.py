@@ -18,7 +18,7 @@ from fakes import FakeRecommender, films
 from served import events, running
 from toy_recommender import make_recommender
 
-from llmrec.recommend import Recommendation, Request
+from llmrec.recommender import Recommendation, Request
 
 SENTENCE = "my sister zqMagdalenazq adores funny tales"
 

@@ -10,8 +10,8 @@ import pytest
 from fakes import FakeRecommender, films
 from served import raw, running
 
-from llmrec import hub
-from llmrec.app.limits import Sessions
+from llmrec.app.server.limits import Sessions
+from llmrec.checkpoint import hub
 from llmrec.errors import RequestError, UserError
 
 SECRET = "zqsecretzq"

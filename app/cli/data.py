@@ -1,0 +1,246 @@
+"""`llmrec data`: prepare and check data, look at what training makes of it, and take it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmrec.app.cli.printing import Json, echo, print_values
+from llmrec.errors import RequestError
+from llmrec.storage.locks import held
+
+if TYPE_CHECKING:
+    from llmrec.data.catalog import Catalog
+    from llmrec.data.interactions import Interactions
+    from llmrec.data.readers.common import Report
+    from llmrec.data.readers.joining import Rules
+    from llmrec.data.sources import Data
+    from llmrec.data.validation import Finding
+
+data = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
+
+_TABLE = "Tables of your own"
+_EMPTY = "Word that means no value in a column of numbers, days or flags; may be given again."
+AcceptLoss = Annotated[
+    bool, typer.Option(help="Leave out interactions with unknown items, though they are over 5 % of all.")
+]
+ExactIds = Annotated[bool, typer.Option(help="Take ids as written: 1.0 and 1, 007 and 7 are different ones.")]
+_VALUE = "Column of ratings; kept with the data, training does not read it."
+_WEIGHT = "Weight of an event type, view=1: 0 leaves it out, any other is only kept with the data."
+
+
+@data.command(epilog="Example: llmrec data prepare --source recbole --path my-files --out my-data")
+def prepare(
+    source: Annotated[str, typer.Option(help="ml-100k, movielens, amazon, s3rec, recbole or table (your own).")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    path: Annotated[Path | None, typer.Option(help="Where the files are; ml-100k is fetched when left out.")] = None,
+    items: Annotated[
+        str | None,
+        typer.Option(help="CSV, JSONL, Parquet, a directory of them, or hf:org/name@split.", rich_help_panel=_TABLE),
+    ] = None,
+    interactions: Annotated[str | None, typer.Option(help="In the same forms.", rich_help_panel=_TABLE)] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="TOML file that says all of this; flags win.", rich_help_panel=_TABLE)
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Plural noun for the items.", rich_help_panel=_TABLE)] = None,
+    item_id: Annotated[
+        str | None, typer.Option(help="Column of item ids (item_id).", rich_help_panel=_TABLE, show_default=False)
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Column of titles (title).", rich_help_panel=_TABLE)] = None,
+    text: Annotated[str | None, typer.Option(help="Columns of description, a,b.", rich_help_panel=_TABLE)] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Columns of words, a,b or name=column.", rich_help_panel=_TABLE)
+    ] = None,
+    number: Annotated[str | None, typer.Option(help="Columns of numbers.", rich_help_panel=_TABLE)] = None,
+    date: Annotated[str | None, typer.Option(help="Columns of days.", rich_help_panel=_TABLE)] = None,
+    flag: Annotated[str | None, typer.Option(help="Columns of true and false.", rich_help_panel=_TABLE)] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between words of a category in a text cell (|).", rich_help_panel=_TABLE)
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids (user_id).", rich_help_panel=_TABLE)] = None,
+    item: Annotated[
+        str | None, typer.Option(help="Column of item ids, or lists of them (item_id).", rich_help_panel=_TABLE)
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Column of times.", rich_help_panel=_TABLE)] = None,
+    value: Annotated[str | None, typer.Option(help=_VALUE, rich_help_panel=_TABLE)] = None,
+    event: Annotated[str | None, typer.Option(help="Column of event types.", rich_help_panel=_TABLE)] = None,
+    weight: Annotated[list[str] | None, typer.Option(help=_WEIGHT, rich_help_panel=_TABLE)] = None,
+    empty: Annotated[list[str] | None, typer.Option(help=_EMPTY, rich_help_panel=_TABLE)] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse what would be left out.", rich_help_panel=_TABLE)] = False,
+    accept_loss: AcceptLoss = False,
+    exact_ids: ExactIds = False,
+    as_json: Json = False,
+) -> None:
+    """Read data files into the one prepared form that all other verbs take."""
+    item_columns = {
+        "file": items, "id": item_id, "title": title, "text": text, "category": category, "number": number,
+        "date": date, "flag": flag, "separator": separator, "empty": empty or None,
+    }  # fmt: skip
+    log_columns = {
+        "file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event,
+        "empty": empty or None,
+    }  # fmt: skip
+    flags = {"domain": domain, "items": item_columns, "interactions": log_columns, "events": _weights(weight or [])}
+    from llmrec.data import sources
+    from llmrec.data.readers.joining import Rules
+
+    sources.check_place(out)
+    rules = Rules(accept_loss, exact_ids)
+    if source == "table":
+        if path is not None:
+            raise RequestError("--path is for other sources; a table source takes --items and --interactions")
+    else:
+        _no_table_flags(source, flags, mapping, strict)
+        path = _files(source, path)
+    with held(out, "preparing"):
+        found = sources.read(source, path, rules) if path else _own_tables(flags, mapping, strict, rules)
+        sources.save_data(out, *found)
+    _print_report(out, *found, {}, as_json)
+
+
+def _own_tables(flags: Mapping[str, Any], mapping: Path | None, strict: bool, rules: Rules) -> Data:
+    from llmrec.data.readers.table import read_table
+    from llmrec.data.readers.table_mapping import load_mapping
+
+    return read_table(load_mapping(mapping, flags), strict, rules)
+
+
+def _print_report(
+    out: Path, catalog: Catalog, log: Interactions, report: Report, more: Mapping[str, int], as_json: bool
+) -> None:
+    """Say what was read, what was left out, and what `data check` finds in it."""
+    from llmrec.data.validation import examine
+
+    findings = examine(catalog, log, report.notes).findings
+    said = {"counts": {**report.counts, **more}, "dropped": dict(report.dropped), "notes": list(report.notes)}
+    if as_json:
+        print_values({"out": str(out), **said, "findings": [asdict(one) for one in findings]}, True)
+        return
+    print_values({"out": str(out), **said}, False)
+    _print_findings(findings)
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    for one in findings:
+        echo(f"{one.level}: {one.text} [{one.name}]")
+
+
+def _files(source: str, path: Path | None) -> Path:
+    """Where the files of a known source are."""
+    from llmrec.data.sources import SOURCES
+
+    if source not in SOURCES:
+        raise RequestError(f"source {source!r} is unknown; choose from: {', '.join(sorted([*SOURCES, 'table']))}")
+    if path is None and source == "ml-100k":
+        from llmrec.data.prepared import raw_files
+
+        path = raw_files()
+    if path is None:
+        raise RequestError(f"--path is missing: say where the {source} files are")
+    if not path.exists():
+        raise RequestError(f"no file or directory {str(path)!r}; --path is where the {source} files are")
+    return path
+
+
+def _no_table_flags(source: str, flags: Mapping[str, Any], mapping: Path | None, strict: bool) -> None:
+    inner = (value for part in flags.values() for value in (part.values() if isinstance(part, Mapping) else [part]))
+    if mapping is not None or strict or any(value is not None for value in inner):
+        raise RequestError(f"column options belong to --source table; the columns of {source} are known")
+
+
+def _weights(pairs: list[str]) -> dict[str, float]:
+    found = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise RequestError(f"--weight {pair!r} should be an event type and a number, e.g. buy=3") from None
+    return found
+
+
+@data.command(epilog="Example: llmrec data append my-data --interactions new.csv --time at --out my-data-2")
+def append(
+    directory: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
+    out: Annotated[Path, typer.Option(help="Directory to write; DATA itself is replaced in one step.")],
+    interactions: Annotated[str | None, typer.Option(help="Table of new interactions.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what its columns mean; flags win.")] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids (user_id).")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of item ids (item_id).")] = None,
+    time: Annotated[str | None, typer.Option(help="Column of times.")] = None,
+    value: Annotated[str | None, typer.Option(help=_VALUE)] = None,
+    event: Annotated[str | None, typer.Option(help="Column of event types.")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help=_WEIGHT)] = None,
+    empty: Annotated[list[str] | None, typer.Option(help=_EMPTY)] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse what would be left out.")] = False,
+    accept_loss: AcceptLoss = False,
+    exact_ids: ExactIds = False,
+    as_json: Json = False,
+) -> None:
+    """Add new interactions to prepared data; the catalogue stays as it is."""
+    from llmrec.data import prepared as datasets
+    from llmrec.data import sources
+    from llmrec.data.readers.common import kept_notes
+    from llmrec.data.readers.joining import Rules
+    from llmrec.data.readers.table import append_table
+    from llmrec.data.readers.table_mapping import load_mapping
+
+    sources.check_place(out)
+    columns = {
+        "file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event,
+        "empty": empty or None,
+    }  # fmt: skip
+    meaning = load_mapping(mapping, {"interactions": columns, "events": _weights(weight or [])})
+    with held(out, "appending to"):
+        catalog, known, before = sources.load_data(datasets.directory(directory))
+        _, log, report = append_table(catalog, known, meaning, strict, Rules(accept_loss, exact_ids))
+        report = replace(report, notes=kept_notes(before.notes, report.notes))
+        sources.save_data(out, catalog, log, report)
+    _print_report(out, catalog, log, report, {"new": len(log) - len(known)}, as_json)
+
+
+@data.command(epilog="Example: llmrec data check my-data")
+def check(
+    directory: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
+    strict: Annotated[bool, typer.Option(help="Exit with code 1 for warnings, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show sizes, duplicates, cold items, missing text, hints of leakage; exit code 1 when training is refused."""
+    from llmrec.data import prepared as datasets
+    from llmrec.data import sources
+    from llmrec.data.validation import examine
+
+    catalog, log, report = sources.load_data(datasets.directory(directory))
+    found = examine(catalog, log, report.notes)
+    if as_json:
+        print_values({**found.numbers, "findings": [asdict(one) for one in found.findings]}, True)
+    else:
+        print_values(found.numbers, False)
+        _print_findings(found.findings)
+    if found.errors or (strict and found.findings):
+        raise typer.Exit(1)
+
+
+@data.command(name="show-traffic", epilog="Example: llmrec data show-traffic --task wish_item -n 2")
+def show_traffic(
+    task: Annotated[str, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")],
+    n: Annotated[int, typer.Option("-n", help="How many samples.")] = 3,
+    directory: Annotated[str, typer.Option("--data", help="Prepared data, or ml-100k.")] = "ml-100k",
+    recipe: Annotated[str, typer.Option(help="YAML file, or the name of a shipped recipe.")] = "ml-100k",
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    work: Annotated[Path | None, typer.Option(help="Stages of a run, for its own item codes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a training task gives the model to read, and which tokens of it are trained on."""
+    from llmrec.finetune.data.preview import print_shown, show_traffic
+
+    shown = show_traffic(task, n, directory, recipe, seed, work)
+    if as_json:
+        samples = [one.values() for one in shown.samples]
+        print_values({"task": shown.task, "provisional": shown.provisional, "samples": samples}, True)
+    else:
+        print_shown(shown)

@@ -1,0 +1,300 @@
+"""The `llmrec` command. Heavy imports wait inside the verbs, so that help and mistakes answer at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrec.app.cli.data import data
+from llmrec.app.cli.export import card, export, export_traffic, push
+from llmrec.app.cli.feedback import feedback
+from llmrec.app.cli.items import add, drift
+from llmrec.app.cli.printing import Json, echo, print_table, print_values, replace_unknown_characters
+from llmrec.app.cli.rank import rank
+from llmrec.app.cli.recipe import Changes
+from llmrec.app.cli.recipe import recipe as recipes
+from llmrec.app.cli.refresh import items, refresh
+from llmrec.errors import Interrupted, RequestError, UserError
+
+MISUSE = 2
+
+app = typer.Typer(
+    name="llmrec",
+    help="A conversational recommender that cannot name an item which does not exist.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data, name="data")
+app.command(epilog="Example: llmrec rank --input requests.jsonl --output ranked.parquet")(rank)
+app.add_typer(items, name="items")
+app.add_typer(recipes, name="recipe")
+items.command(epilog="Example: llmrec items drift --model my-model --items new.csv --category genre")(drift)
+items.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
+app.command(epilog="Example: llmrec refresh --model my-model --data new-data --out my-model")(refresh)
+app.add_typer(feedback, name="feedback")
+data.command(epilog="Example: llmrec data export-traffic --tokens 10000 --out traffic.parquet")(export_traffic)
+app.command(epilog="Example: llmrec export --items --out plain-model")(export)
+app.command(epilog="Example: llmrec push my-org/my-model --model my-model --results results")(push)
+app.command(epilog="Example: llmrec card --results eval/results --out README.md")(card)
+
+Model = Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")]
+
+
+def main() -> None:
+    """Run the command: a mistake of the person's is one line on stderr and exit code 2."""
+    replace_unknown_characters()
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except Interrupted as stopped:
+        echo(str(stopped), err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command(epilog="Example: llmrec train ml-100k --recipe smoke --out my-model")
+def train(
+    data: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
+    recipe: Annotated[
+        str, typer.Option(help="YAML file, or a shipped recipe: ml-100k, amazon-5core, gpu-qwen3, smoke.")
+    ],
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    work: Annotated[Path | None, typer.Option(help="Where stages and checkpoints go; beside --out if unset.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from earlier checkpoints of the same run.")] = True,
+    tensorboard: Annotated[Path | None, typer.Option(help="Write TensorBoard events to this directory, too.")] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="Log to this project of Weights & Biases, too.", metavar="PROJECT")
+    ] = None,
+    changes: Changes = None,
+    on_cpu: Annotated[
+        bool, typer.Option("--on-cpu", help="Train here without a GPU though the recipe is for one: far slower.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan; train nothing.")] = False,
+    gpu: Annotated[str | None, typer.Option(help="Plan for this GPU instead of a table of them.")] = None,
+    tflops: Annotated[float | None, typer.Option(help="Plan for a device with this dense peak in TFLOP/s.")] = None,
+    vram: Annotated[float | None, typer.Option(help="Its memory in GB.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model: all stages, each skipped when its result is already there. Ctrl-C saves and ends."""
+    if not dry_run and (gpu or tflops or vram or as_json):
+        raise RequestError("--gpu, --tflops, --vram and --json belong to --dry-run: training runs on this machine")
+    if dry_run:
+        from llmrec.finetune.train.trackers import Trackers
+
+        Trackers(tensorboard, wandb).check()
+        from llmrec.finetune.plan.dry_run import dry_run as plan
+        from llmrec.finetune.plan.gpus import gpu_named
+        from llmrec.finetune.plan.tables import print_plan
+
+        laid_out = plan(
+            data, recipe, out, work, gpu_named(gpu, tflops, vram), elsewhere=bool(gpu or tflops), changes=changes or ()
+        )
+        if as_json:
+            print_values(laid_out, True)
+        else:
+            print_plan(laid_out)
+        return
+    from llmrec.finetune.pipeline import run
+
+    run(
+        data,
+        recipe,
+        out,
+        resume=resume,
+        work=work,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        changes=changes or (),
+        on_cpu=on_cpu,
+    )
+
+
+@app.command(
+    epilog='Example: llmrec recommend --items "Toy Story (1995)" --message "no horror" --where genre=Comedy -k 5'
+)
+def recommend(
+    user: Annotated[str | None, typer.Option(help="Id of a user of the data.")] = None,
+    items: Annotated[str | None, typer.Option(help="Titles or ids that were liked, with | between them.")] = None,
+    message: Annotated[str, typer.Option(help="A wish in words, read as in the chat.")] = "",
+    where: Annotated[
+        list[str] | None, typer.Option(help="genre=Comedy, tags!=Zombies, 'year>=1990' or 'year<=1999'; repeatable.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="tags=Zombies; repeatable.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many, 1 to 100.")] = 10,
+    model: Model = None,
+    as_json: Json = False,
+) -> None:
+    """Recommend for a user of the data, for items that were liked, for a wish in words, or for all of these.
+
+    What the message rules out, and what --where and --exclude say, always holds.
+    """
+    if not (user or items or message or where or exclude):
+        raise RequestError("nothing to go by: give --user, --items, --message, --where or --exclude")
+    if not 1 <= k <= 100:
+        raise RequestError(f"-k is {k}; it must lie between 1 and 100")
+    from llmrec.app.api.endpoints import find_item, item_rows, recommended
+    from llmrec.data.conditions import conditions
+    from llmrec.data.interactions import History
+    from llmrec.recommender import Recommender, Request
+
+    recommender = Recommender.from_pretrained(model)
+    catalog = recommender.catalog
+    named = [find_item(catalog, one) for one in (items or "").split("|") if one.strip()]
+    known = History(recommender.history_of(user) if user else ())
+    filters = conditions(where or (), exclude or (), catalog)
+    found, notices = recommended(recommender, Request(known.then(named), message, filters, k=k))
+    for notice in notices:
+        echo(f"note: {notice}", err=True)
+    rows = item_rows(catalog, found)
+    if as_json:
+        print_values({"items": rows}, True)
+    else:
+        print_table(rows, ("rank", "title", "reason"))
+
+
+@app.command(name="eval", epilog="Example: llmrec eval --suite accuracy --limit 100 --out results")
+def evaluate(
+    out: Annotated[Path, typer.Option(help="Directory for the result file.")],
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="accuracy, stability, retention, grounding, conversation, semantic-ids, reliability, report or all."
+        ),
+    ] = "accuracy",
+    model: Model = None,
+    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure, and tune baselines on, this many users; all: a like share."),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Files of the language benchmarks, for retention.")] = None,
+    split: Annotated[str, typer.Option(help="How accuracy holds items out: loo (last of each user) or time.")] = "loo",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes of accuracy that rank, each with a model of its own (4 GB).")
+    ] = 1,
+    products: Annotated[
+        str,
+        typer.Option(
+            help="Matrix products of accuracy and semantic-ids: float32, bfloat16, or auto for the faster here."
+        ),
+    ] = "float32",
+    ablations: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Users, drawn by seed, for accuracy's rows that say what a part earns; all if left out."
+        ),
+    ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(help="Another model, for semantic-ids: which of both ranks validation items better."),
+    ] = None,
+    baselines: Annotated[
+        str | None, typer.Option(help="Rows of accuracy beside the model's: a,b or none; all if left out.")
+    ] = None,
+) -> None:
+    """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
+    from llmrec.eval.run import run
+
+    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside, baselines)
+
+
+@app.command(epilog="Example: llmrec bench --quick --out results")
+def bench(
+    out: Annotated[Path, typer.Option(help="Directory for the result file.")] = Path("results"),
+    quick: Annotated[bool, typer.Option(help="Fewer repeats: under a minute.")] = False,
+    of_training: Annotated[bool, typer.Option("--train", help="Measure training instead of decoding.")] = False,
+    of_ranking: Annotated[bool, typer.Option("--rank", help="Measure the ranking of files instead.")] = False,
+    seed: Annotated[int, typer.Option(help="Of data and order.")] = 0,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Files of the language benchmarks: the perplexity of eight bits, too.")
+    ] = None,
+    model: Model = None,
+) -> None:
+    """Measure decoding, training or ranking beside the usual way on the same model, in one run."""
+    if of_training and of_ranking:
+        raise RequestError("--train and --rank are two benchmarks; give one of them")
+    if of_ranking:
+        from llmrec.eval.bench import rank as bench_rank
+
+        bench_rank.run(model=model, out=out, quick=quick, seed=seed)
+        return
+    if not of_training:
+        from llmrec.eval.bench.decode import run
+
+        run(model=model, out=out, quick=quick, seed=seed, data_dir=data_dir)
+        return
+    if model is not None:
+        raise RequestError("--model belongs to decoding; --train starts from the base model of a recipe")
+    from llmrec.eval.write import publish
+    from llmrec.finetune.bench import run as training
+
+    found = training.run(quick=quick, seed=seed)
+    command = f"llmrec bench --train{' --quick' if quick else ''} --seed {seed} --out {out}"
+    path = out / "bench-train.json"
+    publish(path, "ml-100k", found.protocol, found.rows, found.targets, seed, command, found.seconds, found.steps)
+
+
+@app.command(epilog="Example: llmrec chat --port 8080 --set queue=8")
+def chat(
+    model: Model = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind [default: 127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port [default: 7860].")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings; LLMREC_CONFIG names one, too.")] = None,
+    mcp: Annotated[bool | None, typer.Option("--mcp", help="Offer the two endpoints as MCP tools.")] = None,
+    batch_dir: Annotated[Path | None, typer.Option(help="The folder whose files the Batch tab may read.")] = None,
+    others: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value.")] = None,
+) -> None:
+    """Serve the page and its API. Any host but this machine needs a password in LLMREC_PASSWORD.
+
+    A setting is taken from the command line, else from LLMREC_<NAME>, else from the file: docs/settings.md.
+    """
+    from llmrec.app.server.places import check
+    from llmrec.app.server.settings import assigned, listen, load
+
+    named = {"host": host, "port": port, "model": model, "mcp": mcp, "batch_dir": batch_dir}
+    given = {key: one for key, one in named.items() if one is not None}
+    settings = load(config, **{**assigned(others or []), **given})
+    # before the model loads: a taken port, or a place that cannot be written, should be known at once
+    listener = listen(settings)
+    check(settings)
+    from llmrec.app.server.serve import create, serve
+    from llmrec.recommender import Recommender
+
+    echo("loading the model", err=True)
+    recommender = Recommender.from_pretrained(settings.model)
+    application = create(recommender, settings)  # what fails here fails before an address is told
+    echo(f"llmrec is at {' and '.join(settings.addresses)} (Ctrl+C ends it)", err=True)
+    serve(application, listener)
+
+
+@app.command(epilog="Example: llmrec doctor")
+def doctor(as_json: Json = False) -> None:
+    """Check what this machine has and lacks; exit code 1 when something is missing."""
+    from llmrec.app.cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print_values({"findings": [vars(one) for one in findings]}, True)
+    else:
+        for one in findings:
+            advice = f" -> {one.advice}" if one.advice else ""
+            echo(f"{'OK     ' if one.ok else 'MISSING'} {one.name}: {one.found}{advice}")
+    if not all(one.ok for one in findings):
+        raise typer.Exit(1)
+
+
+def _fail(message: str) -> None:
+    echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(MISUSE)
+
+
+if __name__ == "__main__":
+    main()

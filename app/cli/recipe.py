@@ -1,0 +1,48 @@
+"""`llmrec recipe`: which recipes are shipped, and every setting of one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmrec.app.cli.printing import Json, echo, print_json
+
+recipe = typer.Typer(help="Look at training recipes.", no_args_is_help=True)
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: key=value, such as schedule.tokens=120000.")
+]
+
+
+@recipe.command(name="list", epilog="Example: llmrec recipe list")
+def list_recipes(as_json: Json = False) -> None:
+    """Name the shipped recipes, each with a line of what it is for."""
+    from llmrec.finetune.recipe_files import purposes
+
+    found = purposes()
+    if as_json:
+        print_json({"recipes": [{"name": name, "purpose": purpose} for name, purpose in found.items()]})
+        return
+    for name, purpose in found.items():
+        echo(f"{name}: {purpose}")
+
+
+@recipe.command(epilog="Example: llmrec recipe show smoke --set schedule.tokens=120000")
+def show(
+    name: Annotated[str, typer.Argument(help="A shipped recipe, or a YAML file.", metavar="NAME")],
+    changes: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Print every setting of a recipe, those that it leaves at their defaults too; the YAML is a recipe itself."""
+    import yaml
+
+    from llmrec.finetune.recipe import load_recipe, recipe_path
+    from llmrec.finetune.recipe_files import purpose
+
+    settings = load_recipe(name, changes or ()).model_dump(mode="json")
+    what = purpose(recipe_path(name).read_text(encoding="utf-8"))
+    if as_json:
+        print_json({"name": name, "purpose": what, "recipe": settings})
+        return
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    echo((f"# {what}\n" if what else "") + text.rstrip("\n"))

@@ -1,0 +1,68 @@
+"""`llmrec refresh` and `llmrec items`: what happens to a model while its catalogue and its log go on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrec.app.cli.printing import Json, echo, print_values
+from llmrec.errors import RequestError
+
+items = typer.Typer(help="Items that come and go.", no_args_is_help=True)
+
+Model = Annotated[Path, typer.Option(help="Model directory.")]
+
+
+def refresh(
+    model: Model,
+    data: Annotated[str, typer.Option(help="Prepared data with the new interactions.")],
+    out: Annotated[Path, typer.Option(help="Where to write; the model directory itself is replaced in one step.")],
+    epochs: Annotated[int, typer.Option(help="Most passes of the encoder over the train part; 0 leaves it.")] = 4,
+    rate: Annotated[float, typer.Option(help="Learning rate as a share of the recipe's.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Of order and dropout.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit encoder, neighbours and prior to new interactions; the language model stays. For every night."""
+    from llmrec.finetune.refresh import MOVED
+    from llmrec.finetune.refresh import refresh as run
+    from llmrec.progress import Screen
+
+    with Screen() as say:
+        done = run(model, data, out, epochs, rate, seed, say)
+    print_values({"out": str(out), **asdict(done)}, as_json)
+    if done.rebuild:
+        words = f"user vectors moved to a mean cosine of {done.user_cosine:.2f}, below {MOVED}"
+        echo(f"note: {words}: run llmrec train, so that the language model reads them again", err=True)
+
+
+@items.command(epilog="Example: llmrec items remove --model my-model --ids 17,42 --out less --out-data my-data-less")
+def remove(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    out_data: Annotated[Path, typer.Option(help="Prepared data to write; the model refers to it.")],
+    ids: Annotated[str, typer.Option(help="Item ids with commas between them.")] = "",
+    file: Annotated[Path | None, typer.Option(help="Text file with an id a line.")] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take items out of catalogue, log and model; no other item's semantic ID changes."""
+    from llmrec.checkpoint.pretrained import read_settings
+    from llmrec.data.prepared import directory
+    from llmrec.data.readers.common import lines
+    from llmrec.data.sources import load_data
+    from llmrec.lifecycle.remove_items import withdraw
+
+    named = [one.strip() for one in ids.split(",") if one.strip()]
+    named += [text.strip() for _, text in (lines(file) if file else ()) if text.strip()]
+    if not named:
+        raise RequestError("nothing to remove: give --ids or --file")
+    if out_data.resolve() == out.resolve():
+        raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
+    catalog, interactions, report = load_data(
+        directory(data if data is not None else str(read_settings(model)["data"]))
+    )
+    done = withdraw(model, catalog, interactions, named, out, out_data, report.notes)
+    print_values({"out": str(out), **done}, as_json)

@@ -1,0 +1,1 @@
+"""Words from another language model server."""

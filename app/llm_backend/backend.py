@@ -1,0 +1,188 @@
+"""Words from an OpenAI-compatible server (vLLM, llama.cpp, Ollama); items are never asked of it.
+
+It is told the last message and the first items of a list that is already made. Nothing it answers is believed: bytes,
+time and form are bounded, each sentence is checked against the catalogue, and where nothing is left the local model
+writes, with a notice.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmrec.app.llm_backend.stream import Away, Endpoint, stream
+from llmrec.app.server.settings import Settings
+from llmrec.data.catalog import clean_text
+from llmrec.errors import UserError
+from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.rendering import Text
+from llmrec.nlu.english import FILLER, SMALL
+from llmrec.nlu.wording import singular
+from llmrec.ranking.explanations import listing, tags
+from llmrec.ranking.grounding import Checker
+from llmrec.recommender import grounded_sentences
+
+if TYPE_CHECKING:
+    from llmrec.data.catalog import Catalog
+    from llmrec.dialogue.chat import Talk
+    from llmrec.recommender import Recommendation, Recommender
+
+_PAUSE = 30.0  # seconds for which a server that failed is not asked again
+_NAMED = 3  # items that it is told of, as the local model is
+_CHARS = 8  # characters a token, at most: what is longer is cut
+_SENTENCE = 600
+_CAPITAL = re.compile(r"[^\W\d_a-z][\w'\u2019-]*")
+_QUOTED = re.compile(r"[\"\u201c\u201e*_](?P<said>[^\"\u201c\u201d\u201e*_]{2,}?)[\"\u201d\u201c*_]")
+_WORD = re.compile(r"[^\W_]+")
+# after these a capitalised first word is a subject: "Inception is ...", which no word list knows
+_VERBS = frozenset(
+    ("is", "was", "has", "had", "will", "would", "tells", "follows", "stars", "features", "offers", "and", "or", "by")
+)
+_ALWAYS = frozenset({"i", "i'm", "i'd", "i'll", "i've", "ok"})
+_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
+_OPEN_THOUGHT = "<think>"
+
+
+@dataclass(frozen=True, eq=False)
+class NameChecker(Checker):
+    """`Checker`, and no name besides: a larger model knows titles that this catalogue has never heard of."""
+
+    def grounded(self, sentence: str, shown: Sequence[int]) -> bool:
+        """True when the catalogue backs the sentence, and every name and quotation in it is a shown item's own."""
+        return super().grounded(sentence, shown) and not self.strangers(sentence, shown)
+
+    def strangers(self, sentence: str, shown: Sequence[int]) -> list[str]:
+        """Capitalised words and quotations that are no part of a shown item's label or attributes."""
+        own = _words(self.catalog.domain) | _words(singular(self.catalog.domain))
+        for row in shown:
+            own |= _words(self.catalog.label(row)) | {word for tag in tags(self.catalog, row) for word in _words(tag)}
+        quoted = [match["said"] for match in _QUOTED.finditer(sentence) if not _words(match["said"]) <= own]
+        return quoted + [word for word in _names(sentence) if not _words(word) <= own]
+
+
+class RemoteWords:
+    """Writes through the server, and through the local model when that fails; one for the whole application.
+
+    Args:
+        recommender: writes when the server does not.
+        endpoint: where the server is and what bounds its answers.
+    """
+
+    def __init__(self, recommender: Recommender, endpoint: Endpoint) -> None:
+        self._local, self._endpoint = recommender, endpoint
+        self._checker = NameChecker(recommender.catalog)
+        self._until = 0.0
+        self._why = ""
+
+    def talk(
+        self,
+        dialogue: Sequence[tuple[str, str]],
+        shown: Sequence[Recommendation],
+        max_tokens: int,
+        stop: threading.Event | None = None,
+    ) -> Iterator[str]:
+        """Words about the shown items, a sentence at a time.
+
+        Raises:
+            UserError: after the words, when the local model wrote them or the server broke off; the notice to show.
+        """
+        stop = stop or threading.Event()
+        said = False
+        try:
+            for sentence in self._remote(dialogue, shown, max_tokens, stop):
+                said = True
+                yield sentence
+            why = "the other model said nothing about this list that the catalogue backs"
+        except Away as error:
+            why = str(error)
+            if said:
+                raise UserError(f"The rest is missing: {why}.") from None
+        if said or stop.is_set():
+            return
+        yield from self._local.talk(dialogue, shown, max_tokens, stop)
+        raise UserError(f"The local model wrote this: {why}.")
+
+    def _remote(
+        self, dialogue: Sequence[tuple[str, str]], shown: Sequence[Recommendation], most: int, stop: threading.Event
+    ) -> Iterator[str]:
+        if time.monotonic() < self._until:
+            raise Away(self._why)
+        rows = [item.row for item in shown]
+        asked = next((text for role, text in reversed(dialogue) if role == "user"), "")
+        messages = prompt(self._local.catalog, asked, rows[:_NAMED])
+        try:
+            pieces = cut(without_thoughts(stream(self._endpoint, messages, most, stop)), most * _CHARS)
+            for sentence in grounded_sentences(pieces, self._checker, rows):
+                yield f"{' ' if sentence[:1] == ' ' else ''}{clean_text(sentence, _SENTENCE)}"
+        except Away as error:
+            self._until, self._why = time.monotonic() + _PAUSE, str(error)
+            raise
+
+
+def writer(recommender: Recommender, settings: Settings) -> Talk | None:
+    """What writes the words under these settings; None for the recommender itself."""
+    if not settings.backend_url:
+        return None
+    key = settings.backend_key.get_secret_value() if settings.backend_key else ""
+    endpoint = Endpoint(
+        settings.backend_url, settings.backend_model, key, settings.backend_seconds, settings.backend_bytes
+    )
+    return RemoteWords(recommender, endpoint).talk
+
+
+def prompt(catalog: Catalog, asked: str, rows: Sequence[int]) -> list[dict[str, str]]:
+    """The messages for the server: what the local model is given, with nothing in it that reads as a control token."""
+    slots: dict[str, Slot] = {"domain": catalog.domain, "message": asked, "shown": listing(catalog, rows)}
+    return [
+        {"role": role, "content": _plain(fill(load(name).user[0], slots))}
+        for role, name in (("system", "system"), ("user", "talk"))
+    ]
+
+
+def without_thoughts(pieces: Iterator[str]) -> Iterator[str]:
+    """Leave out a first `<think>...</think>`, which reasoning models send as if it were part of the answer."""
+    text, speaking = "", False
+    for piece in pieces:
+        text = piece if speaking else text + piece
+        start = text.lstrip()
+        if not speaking and start[: len(_OPEN_THOUGHT)] == _OPEN_THOUGHT[: len(start)] and "</think>" not in text:
+            continue
+        yield text if speaking else _THOUGHT.sub("", text, count=1) if start.startswith(_OPEN_THOUGHT) else text
+        speaking = True
+
+
+def cut(pieces: Iterator[str], most: int) -> Iterator[str]:
+    """End after `most` characters, whatever a server was asked for."""
+    for piece in pieces:
+        yield piece[:most]
+        most -= len(piece)
+        if most <= 0:
+            return
+
+
+def _plain(parts: Sequence[object]) -> str:
+    text = "".join(part.text for part in parts if isinstance(part, Text))
+    # chat templates of other models have other control tokens: <|im_end|>, <s>, <start_of_turn>, [INST]
+    return re.sub(r"\[(?=/?[A-Z_]+\])", "(", text.replace("<", "\u2039"))
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word.casefold() for word in _WORD.findall(text.replace("'s", "").replace("\u2019s", "")))
+
+
+def _names(sentence: str) -> Iterator[str]:
+    """Capitalised words that are not so merely because a sentence begins with them."""
+    for match in _CAPITAL.finditer(sentence):
+        word = match.group()
+        if word.replace("\u2019", "'").casefold() in _ALWAYS:
+            continue
+        before, after = sentence[: match.start()].rstrip(), sentence[match.end() :].split()
+        first = not before or before.endswith((".", "!", "?", ":", "\u2014"))
+        follows = after[0].strip(".,;:!?") if after else ""
+        subject = follows.casefold() in _VERBS or follows[:1].isupper() or word.endswith(("'s", "\u2019s"))
+        if not first or (subject and word.casefold() not in FILLER | SMALL):
+            yield word

@@ -1,0 +1,1 @@
+"""The server: settings, bounds, remembered visitors, feedback."""

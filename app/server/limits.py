@@ -1,0 +1,281 @@
+"""Bounds that hold whatever the page does: who is remembered, how large a request is, what may be loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmrec.app.server.site import Refusal, Site
+from llmrec.errors import RequestError
+from llmrec.nlu.state import Session
+
+if TYPE_CHECKING:
+    from llmrec.dialogue.chat import Chat
+    from llmrec.recommender import Request
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+BODY_SECONDS = 30.0  # in which a request's body must have come; 64 kB take less on any line
+
+# What the page and the two endpoints need of Gradio's routes. Upload, files, proxy, recordings, run history,
+# direct calls past the queue and the monitoring pages answer 404.
+_PATHS = re.compile(
+    r"/(?:|page\.js|openapi\.json|config/?|login/?|logout|theme\.css|robots\.txt|favicon\.ico|manifest\.json"
+    r"|assets/[\w./-]+|static/[\w./-]+"
+    r"|gradio_api/(?:info/?|user/?|token/?|login_check/?|app_id/?|startup-events|theme\.css|queue/join|queue/data|cancel|reset/?"
+    r"|heartbeat/[\w-]+|call/(?:recommend|chat)(?:/[\w-]+)?))"
+)
+_MCP = re.compile(r"/gradio_api/mcp/?")  # one transport, streamable HTTP; its older siblings stay shut
+_POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+)
+
+
+@dataclass
+class Visit(Session):
+    """A visitor's session with what the page knows beside the conversation.
+
+    Attributes:
+        keep: whether the visitor's browser keeps the conversation.
+        words: whether the visitor's words may be recorded with reactions.
+        asked: the request that the list on display answers.
+        tried: rows that the last message was answered with before it was tried again.
+        seconds: by name, how long the last reply took to its first item, its first word and its end.
+    """
+
+    keep: bool = False
+    words: bool = False
+    asked: Request | None = None
+    tried: tuple[int, ...] = ()
+    seconds: tuple[tuple[str, float], ...] = ()
+
+
+def checked(chat: Chat, session: Session, message: object) -> str:
+    """Return the message when it is text within bounds; RequestError says what is wrong otherwise."""
+    if not isinstance(message, str):
+        raise RequestError(f"the message is of type {type(message).__name__}; send text")
+    refusal = chat.refusal(session, message)
+    if refusal:
+        raise RequestError(refusal)
+    return message
+
+
+class Sessions:
+    """The visitors remembered, by opaque id; the longest idle go first when there are too many.
+
+    Args:
+        capacity: most sessions kept.
+        idle_seconds: after which an idle session is forgotten.
+    """
+
+    def __init__(self, capacity: int, idle_seconds: float) -> None:
+        self._capacity, self._idle = capacity, idle_seconds
+        self._kept: OrderedDict[tuple[str, str], Visit] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, id: str | None, user: str | None = None) -> Visit:
+        """Return the session of a visitor, new when unknown; with log-ins, ids of different users never meet.
+
+        Raises:
+            RequestError: the id is not one that Gradio hands out.
+        """
+        if not isinstance(id, str) or not _ID.fullmatch(id):
+            raise RequestError("the request carries no usable session id; reload the page")
+        key = (user or "", id)
+        with self._lock:
+            session = self._kept.pop(key, None) or Visit(id)
+            session.touched = time.monotonic()
+            self._kept[key] = session
+            self._forget()
+            return session
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        for key, session in list(self._kept.items()):
+            idle = now - session.touched > self._idle
+            if not idle and len(self._kept) <= self._capacity:
+                break
+            if not session.busy:
+                del self._kept[key]
+
+
+class Guard:
+    """ASGI middleware around everything: known paths, small bodies, known names and origins, strict headers.
+
+    Args:
+        app: what is guarded.
+        body_bytes: largest request body; a larger one gets 413.
+        site: the names that this server answers to, and where it lies.
+        mcp: whether the endpoints are offered as MCP tools, too.
+    """
+
+    def __init__(self, app: ASGIApp, body_bytes: int, site: Site, mcp: bool = False) -> None:
+        self._app, self._body_bytes, self._site, self._mcp = app, body_bytes, site, mcp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or answer it here."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no web sockets here
+        nonce = secrets.token_urlsafe(16)
+        root = self._site.root
+        if root and scope["path"] == root:  # the page's own addresses are relative to what ends in a slash
+            await _Answer(send, nonce).redirect(f"{root}/", scope["query_string"])
+            return
+        received = self._site.received(scope)
+        if isinstance(received, Refusal):
+            await _Answer(send, nonce).refuse(received.status, received.detail)
+            return
+        scope, path = received, received["path"].removeprefix(root)
+        answer = _Answer(send, nonce, page=path in {"/", "/login", "/login/"}, secure=scope["scheme"] == "https")
+        refused = self._refused(scope, path)
+        body = b""
+        if not refused and scope["method"] not in {"GET", "HEAD"}:
+            try:
+                read = await asyncio.wait_for(_body(receive, self._body_bytes), BODY_SECONDS)
+            except TimeoutError:
+                refused = (408, f"The request did not come within {BODY_SECONDS:g} seconds.")
+            else:
+                if read is None:
+                    refused = (413, f"The request is larger than {self._body_bytes:,} bytes.")
+                else:
+                    body = read
+        if refused:
+            await answer.refuse(*refused)
+            return
+        await self._app(answer.plain(scope), _replay(body, receive), answer.send)
+
+    def _refused(self, scope: Scope, path: str) -> tuple[int, str] | None:
+        known = _PATHS.fullmatch(path) or (self._mcp and _MCP.fullmatch(path))
+        if not known or ".." in path:
+            return 404, "Not found."
+        length = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"content-length"), "0")
+        if not (length.isascii() and length.isdigit()) or int(length) > self._body_bytes:
+            return 413, f"The request is larger than {self._body_bytes:,} bytes."
+        return None
+
+
+class _Answer:
+    """Adds the headers; on the page, marks the server's own inline scripts as the only ones that may run.
+
+    Over https, cookies are marked as not to be sent over plain http.
+    """
+
+    def __init__(self, send: Send, nonce: str, page: bool = False, secure: bool = False) -> None:
+        self._send, self._nonce, self._page, self._secure = send, nonce, page, secure
+        self._start: Message | None = None
+        self._html = b""
+
+    def plain(self, scope: Scope) -> Scope:
+        """Ask for the page uncompressed, since its scripts are marked on the way out."""
+        if not self._page:
+            return scope
+        return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
+
+    async def send(self, message: Message) -> None:
+        """Forward one ASGI message."""
+        if message["type"] == "http.response.start":
+            theirs = [self._sealed(pair) for pair in _without_ours(message.get("headers", ()))]
+            message = {**message, "headers": [*theirs, *self._ours()]}
+            self._page = self._page and _is_html(message)
+            if self._page:
+                self._start = message
+                return
+        elif self._page and message["type"] == "http.response.body":
+            self._html += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._send_page()
+            return
+        await self._send(message)
+
+    async def refuse(self, status: int, detail: str) -> None:
+        """Answer with an error and nothing else."""
+        body = json.dumps({"detail": detail}).encode()
+        kind = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": [*kind, *self._ours()]})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def redirect(self, path: str, query: bytes) -> None:
+        """Send the client to another path of this server."""
+        location = path.encode() + (b"?" + query if query else b"")
+        head = [(b"location", location), (b"content-length", b"0"), *self._ours()]
+        await self._send({"type": "http.response.start", "status": 308, "headers": head})
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def _sealed(self, pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        open_cookie = pair[0].lower() == b"set-cookie" and not re.search(rb";\s*secure\b", pair[1], re.IGNORECASE)
+        return (pair[0], pair[1] + b"; Secure") if self._secure and open_cookie else pair
+
+    async def _send_page(self) -> None:
+        # Gradio escapes "<" inside its inline JSON, so every "<script" here is one that its template wrote
+        html = self._html.replace(b"<script", b'<script nonce="' + self._nonce.encode() + b'"')
+        html = html.replace(
+            b'href="/manifest.json"', b'href="manifest.json"'
+        )  # below a path, too, the page is all there is
+        start: Message = self._start or {"type": "http.response.start", "status": 200, "headers": []}
+        headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+        await self._send({**start, "headers": [*headers, (b"content-length", str(len(html)).encode())]})
+        await self._send({"type": "http.response.body", "body": html})
+
+    def _ours(self) -> list[tuple[bytes, bytes]]:
+        return [(b"content-security-policy", _POLICY.format(nonce=self._nonce).encode()), *_HEADERS]
+
+
+def _without_ours(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    ours = {b"content-security-policy", *(name for name, _ in _HEADERS)}
+    return [pair for pair in headers if pair[0].lower() not in ours]
+
+
+def _is_html(start: Message) -> bool:
+    return any(name.lower() == b"content-type" and b"text/html" in value for name, value in start["headers"])
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """Read a request body of at most `limit` bytes; None when it is larger."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return body
+        body += bytes(message.get("body", b""))
+        if len(body) > limit:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Hand the body on once, then whatever the connection says (that the client has gone, for instance)."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,94 @@
+"""Where the server is found: names that it answers to, origins whose pages may call it, the path that it lies below.
+
+A request is answered only under a known name (against DNS rebinding), and refused when a page of another origin sent it
+(against cross-site requests). What a proxy says in headers is believed only from this machine, and only as far as it
+names one of the public origins; it goes no further than here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.types import Scope
+
+from llmrec.app.server.settings import Settings, is_loopback
+
+_PORT = re.compile(r":\d+$")
+# Gradio would make the addresses of its page of these, whoever sent them
+_FORWARDED = re.compile(rb"x-forwarded-.*|forwarded|x-real-ip|x-original-.*|x-gradio-server")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is not answered: an HTTP status and a sentence."""
+
+    status: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """The names, origins and path of one server.
+
+    Attributes:
+        names: host names without a port that are answered to besides the public ones; empty for any.
+        origins: public origins, `scheme://host[:port]` as browsers write them.
+        root: the path that everything lies below, without a slash at its end; "" for the top.
+    """
+
+    names: frozenset[str]
+    origins: tuple[str, ...] = ()
+    root: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Site:
+        """The site that the settings describe."""
+        known = {"127.0.0.1", "localhost", "[::1]", settings.host.casefold()}
+        anywhere = not settings.local and not settings.public_origins
+        return cls(frozenset() if anywhere else frozenset(known), settings.public_origins, settings.root_path)
+
+    def received(self, scope: Scope) -> Scope | Refusal:
+        """The request as the application may see it: under the address that the visitor sees, and nothing of a proxy's.
+
+        Its `path` is whole; `root_path` is the part of it that belongs to the site.
+        """
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        address = self._address(scope, headers)
+        if address is None:
+            return Refusal(421, "This server does not answer to that name.")
+        origin = headers.get("origin")
+        if origin and not self._own(origin, address):
+            return Refusal(403, "Requests from other sites are not accepted.")
+        if self.root and not scope["path"].startswith(f"{self.root}/"):
+            return Refusal(404, f"Not found: all lies below {self.root}/, and a proxy passes paths on unchanged.")
+        scheme, _, host = address.partition("://")
+        plain = [pair for pair in scope["headers"] if pair[0] != b"host" and not _FORWARDED.fullmatch(pair[0])]
+        plain.append((b"host", host.encode("latin-1")))
+        return {**scope, "headers": plain, "scheme": scheme, "root_path": self.root}
+
+    def _address(self, scope: Scope, headers: dict[str, str]) -> str | None:
+        """`scheme://host[:port]` that the visitor sees; None for a name that is not answered to."""
+        host, forwarded = headers.get("host", ""), headers.get("x-forwarded-host")
+        public = self._public(host)
+        if public is None and forwarded and self.origins and is_loopback((scope.get("client") or ("",))[0]):
+            return self._public(forwarded.partition(",")[0].strip())  # of a proxy that puts its own name for the host
+        if public is not None:
+            return public
+        return f"http://{host}" if not self.names or _bare(host) in self.names else None
+
+    def _public(self, host: str) -> str | None:
+        """The public origin of a host: with the same port where there is one, else with the same name."""
+        named = [origin for origin in self.origins if urlsplit(origin).hostname == _bare(host).strip("[]")]
+        return next((origin for origin in named if urlsplit(origin).netloc == host.casefold()), next(iter(named), None))
+
+    def _own(self, origin: str, address: str) -> bool:
+        if origin.casefold() in self.origins:
+            return True
+        # under no public address: a page of this server, whichever scheme a program before it speaks
+        return address not in self.origins and origin.partition("://")[2] == address.partition("://")[2]
+
+
+def _bare(host: str) -> str:
+    return _PORT.sub("", host).casefold()

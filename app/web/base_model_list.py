@@ -1,0 +1,93 @@
+"""The base model as published, asked in plain words for a list: what a language model does without item tokens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from llmrec.decoding.text_generation import stream
+from llmrec.errors import WeightsError
+from llmrec.lm.rendering import Message, Text
+from llmrec.lm.runtime.int8 import Int8Weights, int8_weights
+from llmrec.nlu.title_lists import MOST, Listed, look_up, titles_of
+from llmrec.nlu.wording import singular
+
+if TYPE_CHECKING:
+    from llmrec.lm.model import RecModel
+    from llmrec.recommender import Recommender
+
+TOKENS, SECONDS = 160, 20.0
+_HISTORY = 10  # latest items that the prompt names
+_CHARS = 500
+
+
+class BaseWords:
+    """A second copy of the base model, loaded when it is first asked, since the served one has LoRA folded in.
+
+    Args:
+        recommender: whose base it is, and whose catalogue titles are looked up in.
+        load: gives the bundle with LoRA that does nothing; by the model's own record when not given.
+    """
+
+    def __init__(self, recommender: Recommender, load: Callable[[], RecModel] | None = None) -> None:
+        self._recommender = recommender
+        self._load = load or (lambda: base_of(recommender))
+        self._lock = threading.Lock()
+        self._loaded: tuple[RecModel, Int8Weights | None] | None = None
+
+    def listed(self, history: Sequence[int], message: str, stop: threading.Event | None = None) -> Iterator[Listed]:
+        """The list so far, after every line that the model finishes; the last is what it ended with.
+
+        Raises:
+            WeightsError: the base model cannot be found.
+        """
+        model, weights = self._ready()
+        prompt = model.renderer.render(
+            [
+                Message("user", (Text(self.prompt(history, message)),)),
+                Message("assistant", (), open=True),
+            ]
+        )
+        catalog, text, lines = self._recommender.catalog, "", 0
+        for piece in stream(model, prompt, TOKENS, SECONDS, stop, weights=weights):
+            text += piece
+            if text.count("\n") > lines:
+                lines = text.count("\n")
+                yield look_up(catalog, titles_of(text.rpartition("\n")[0]))
+        yield look_up(catalog, titles_of(text))
+
+    def prompt(self, history: Sequence[int], message: str) -> str:
+        """The user's message: what is known, the wish, and the form of the answer."""
+        catalog = self._recommender.catalog
+        known = "; ".join(catalog.label(row) for row in history[-_HISTORY:])
+        these = f"these {catalog.domain}" if len(history) > 1 else f"this {singular(catalog.domain)}"
+        parts = [f"I liked {these}: {known}." if known else "", message[:_CHARS]]
+        ask = f"List the titles of {MOST} {catalog.domain}, numbered, one a line, nothing else."
+        return "\n".join(part for part in (*parts, ask) if part)
+
+    def _ready(self) -> tuple[RecModel, Int8Weights | None]:
+        with self._lock:
+            if self._loaded is None:
+                model = self._load()
+                model.merge()
+                self._loaded = model, int8_weights(model)
+            return self._loaded
+
+
+def base_of(recommender: Recommender) -> RecModel:
+    """The base model of a recommender in the same bundle, LoRA fresh and thus without effect.
+
+    Raises:
+        WeightsError: the model's record names no base, or it cannot be found.
+    """
+    from llmrec.lm.base_models import base_model, load_base
+    from llmrec.lm.model import RecModel
+
+    recipe = recommender.model_card.get("recipe")
+    name = recipe.get("base") if isinstance(recipe, dict) else None
+    if not isinstance(name, str):
+        raise WeightsError("the model's record does not say which base model it was trained from")
+    lm, tokenizer = load_base(base_model(name, progress=False))
+    own = recommender.model
+    return RecModel(lm, tokenizer, own.vocab.ids, own.encoder, own.config)

@@ -1,0 +1,169 @@
+"""Files of requests in one folder of the server, ranked and measured for the page; `llmrec rank` does it at any size.
+
+Nothing is uploaded and no path is taken from a browser: a name counts only when the folder, read at that moment, has a
+plain file of that name. Links are passed over, as they may lead out of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmrec.batch.ranker import Ids, resolve
+from llmrec.batch.requests import KINDS, Row, rows
+from llmrec.errors import RequestError
+
+if TYPE_CHECKING:
+    from llmrec.recommender import Recommendation, Recommender
+
+MOST_FILES, MOST_BYTES, MOST_ROWS, MOST_SECONDS = 200, 20 * 2**20, 200, 120.0
+K = 10
+_TELL = 0.5  # seconds between two reports of progress
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One request with its list; `place` is the target's, from 1, 0 outside the list, None without a target."""
+
+    row: Row
+    items: tuple[Recommendation, ...]
+    place: int | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done so far.
+
+    Attributes:
+        answers: in the order of the file.
+        total: requests that will be ranked.
+        seconds: since the start.
+        counts: unknown ids and requests skipped for them, by name.
+        notes: what was left out, and why.
+        ended: whether that is all.
+    """
+
+    answers: tuple[Answer, ...]
+    total: int
+    seconds: float
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: tuple[str, ...] = ()
+    ended: bool = False
+
+
+def listed(folder: Path | None) -> list[str]:
+    """Names of the files that may be chosen, sorted; none without a folder."""
+    if folder is None or not folder.is_dir():
+        return []
+    found = (entry for entry in folder.iterdir() if entry.suffix.lower() in KINDS and entry.name[0] != ".")
+    plain = (entry for entry in found if entry.is_file() and not entry.is_symlink())
+    return sorted(entry.name for entry in plain if 0 < entry.stat().st_size <= MOST_BYTES)[:MOST_FILES]
+
+
+def chosen(folder: Path | None, name: object) -> Path:
+    """The file of that name in the folder.
+
+    Raises:
+        RequestError: the folder has no such file; whatever else the name might lead to is not looked at.
+    """
+    if folder is None:
+        raise RequestError("no folder of request files is set on this server; batch_dir names one")
+    if not isinstance(name, str) or name not in listed(folder):
+        raise RequestError(f"{str(name)[:60]!r} is none of the files listed; choose one of them")
+    return folder / name
+
+
+def run(recommender: Recommender, path: Path, limit: float = MOST_SECONDS) -> Iterator[Outcome]:
+    """Rank a file's first requests; tells how far it is twice a second, and at the end.
+
+    Args:
+        recommender: ranks each as the page would.
+        path: of `chosen`.
+        limit: seconds after which it ends with what there is.
+
+    Raises:
+        DataError: not a file of requests; names the place.
+    """
+    started, told = time.monotonic(), 0.0
+    requests = list(rows(path, 0, MOST_ROWS + 1))
+    notes = (
+        [f"The first {MOST_ROWS} requests of the file; llmrec rank does them all."] if len(requests) > MOST_ROWS else []
+    )
+    requests = requests[:MOST_ROWS]
+    ids = Ids(recommender.catalog, recommender.interactions)
+    answers: list[Answer] = []
+    counts: Counter[str] = Counter()
+    for row in requests:
+        answer, found = _answer(recommender, ids, row)
+        counts += found
+        answers += [answer] if answer else []
+        now = time.monotonic() - started
+        if now > limit:
+            notes.append(f"Ended after {limit:g} seconds.")
+            break
+        if now - told > _TELL:
+            told = now
+            yield Outcome(tuple(answers), len(requests), now, counts)
+    seconds = time.monotonic() - started
+    yield Outcome(tuple(answers), len(requests), seconds, counts, tuple(notes), ended=True)
+
+
+def _answer(recommender: Recommender, ids: Ids, row: Row) -> tuple[Answer | None, Counter[str]]:
+    task, counts = resolve(row, ids, K)
+    if task is None:
+        return None, counts
+    items = tuple(recommender.recommend(task.request))
+    return Answer(row, items, _place(row, ids, items)), counts
+
+
+def _place(row: Row, ids: Ids, items: tuple[Recommendation, ...]) -> int | None:
+    if row.target is None:
+        return None
+    target = ids.catalog.known(row.target)
+    return next((place for place, item in enumerate(items, 1) if item.row == target), 0)
+
+
+def measures(outcome: Outcome, items: int) -> dict[str, float]:
+    """What can be said of the lists: sizes and pace, and with targets recall, NDCG and MRR within the lists.
+
+    Args:
+        outcome: a finished one.
+        items: size of the catalogue.
+    """
+    answers = outcome.answers
+    shown = {item.row for answer in answers for item in answer.items}
+    out = {
+        "requests": float(len(answers)),
+        "requests a second": len(answers) / max(outcome.seconds, 1e-9),
+        "share of the catalogue shown": len(shown) / max(items, 1),
+    }
+    places = [answer.place for answer in answers if answer.place is not None]
+    if places:
+        within = [place for place in places if 0 < place <= K]
+        out |= {
+            "requests with a target": float(len(places)),
+            f"recall@{K}": len(within) / len(places),
+            f"ndcg@{K}": sum(1 / math.log2(place + 1) for place in within) / len(places),
+            f"mrr@{K}": sum(1 / place for place in within) / len(places),
+        }
+    return out
+
+
+def places(outcome: Outcome) -> list[tuple[str, int]]:
+    """How many targets stood where, for a plot; empty without targets."""
+    found = Counter(answer.place for answer in outcome.answers if answer.place is not None)
+    if not found:
+        return []
+    spans = [(str(place), [place]) for place in range(1, 6)] + [("6 to 10", [*range(6, 11)])]
+    beyond = [place for place in found if place > K]
+    return [(name, sum(found[p] for p in span)) for name, span in [*spans, ("later", beyond), ("not listed", [0])]]
+
+
+def sources(outcome: Outcome) -> list[tuple[str, int]]:
+    """How many items each part of the score spoke for most, for a plot."""
+    return Counter(item.source for answer in outcome.answers for item in answer.items).most_common()

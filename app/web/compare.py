@@ -1,0 +1,156 @@
+"""One request answered four ways: by the whole, by its encoder, by text look-up, and by the base model in words."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmrec.app.api.endpoints import find_item
+from llmrec.app.web.base_model_list import BaseWords
+from llmrec.data.catalog import clean_text
+from llmrec.data.interactions import History
+from llmrec.data.requests import Request
+from llmrec.dialogue.understanding import understood
+from llmrec.errors import RequestError, UserError
+from llmrec.numerics import log_softmax
+from llmrec.ranker import top_k
+
+if TYPE_CHECKING:
+    from llmrec.nlu.state import Limits
+    from llmrec.recommender import Recommender
+
+MOST_TITLES, MOST_K = 50, 20
+
+
+@dataclass(frozen=True)
+class Line:
+    """One place of a list.
+
+    Attributes:
+        title: as the catalogue has it, or as the base model wrote it.
+        row: in the catalogue, -1 for a title that is not there.
+        fits: whether it satisfies what the message states.
+        reason: why it is there, when its way gives reasons.
+    """
+
+    title: str
+    row: int
+    fits: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way of answering: its name, what it goes by, its list, the seconds it took; `ended` when that is all."""
+
+    name: str
+    how: str
+    lines: tuple[Line, ...] = ()
+    seconds: float = 0.0
+    ended: bool = False
+    note: str = ""
+
+
+def asked(
+    recommender: Recommender, limits: Limits, liked: object, user: object, message: object, k: object
+) -> tuple[Request, list[str]]:
+    """The request that the form means, its message as it was typed, and notices; everything is checked again.
+
+    Raises:
+        RequestError: wrong types, too much, an unknown title or user, or nothing at all to go by.
+    """
+    if not isinstance(liked, str) or not isinstance(message, str) or not isinstance(user, str | None):
+        raise RequestError("titles, visitor and message must be texts")
+    if len(message) > limits.message_chars:
+        raise RequestError(f"the message has {len(message):,} characters; at most {limits.message_chars:,} are read")
+    titles = [line for line in liked.splitlines() if line.strip()]
+    if len(titles) > MOST_TITLES:
+        raise RequestError(f"{len(titles)} titles; name at most {MOST_TITLES}, one a line")
+    if isinstance(k, bool) or not isinstance(k, int | float) or not 1 <= k <= MOST_K or k != int(k):
+        raise RequestError(f"the length is {str(k)[:20]}; use a whole number from 1 to {MOST_K}")
+    known = History(recommender.history_of(user) if user else ())
+    history = known.then(find_item(recommender.catalog, title) for title in titles)
+    wish = clean_text(message, limits.message_chars)
+    if not history and not wish:
+        raise RequestError("nothing to go by: name something that was liked, choose a visitor, or say what you want")
+    request = Request(history, wish, k=int(k))
+    return request, list(understood(request, recommender.catalog).notices)
+
+
+def compare(
+    recommender: Recommender, request: Request, base: BaseWords, stop: threading.Event | None = None
+) -> Iterator[tuple[Column, ...]]:
+    """The four columns, again and again as they fill."""
+    columns = [
+        Column("Hybrid", "the language model's item tokens, the encoder, neighbours and text, fused"),
+        Column("Encoder alone", "what was taken in which order; it does not hear words"),
+        Column("Text look-up", "likeness of descriptions to the message, or to what was liked"),
+        Column("Base model in words", "the language model as published, asked to list titles"),
+    ]
+    yield tuple(columns)
+    for place, way in enumerate((hybrid, encoder, text)):
+        started = time.monotonic()
+        lines = way(recommender, request)
+        columns[place] = replace(columns[place], lines=lines, seconds=time.monotonic() - started, ended=True)
+        yield tuple(columns)
+    yield from _in_words(recommender, request, base, stop, columns)
+
+
+def hybrid(recommender: Recommender, request: Request) -> tuple[Line, ...]:
+    """The list that the page and the endpoints give."""
+    fits = _fits(recommender, request)
+    return tuple(
+        Line(recommender.catalog.label(one.row), one.row, bool(fits[one.row]), one.reason)
+        for one in recommender.recommend(request)
+    )
+
+
+def encoder(recommender: Recommender, request: Request) -> tuple[Line, ...]:
+    """The encoder's best unseen items; constraints do not reach it."""
+    scores = recommender.model.encoder.scores([np.asarray(request.history, np.int64)])
+    return _best(recommender, request, log_softmax(scores))
+
+
+def text(recommender: Recommender, request: Request) -> tuple[Line, ...]:
+    """The unseen items whose text is most alike to the message, or without one to the latest liked items' text."""
+    scorer = recommender.scorer
+    if request.message:
+        return _best(recommender, request, scorer.words([request.message]))
+    return _best(recommender, request, scorer.profile([np.asarray(request.history, np.int64)]))
+
+
+def _fits(recommender: Recommender, request: Request) -> np.ndarray:
+    """bool[n]: what satisfies the constraints that the message states."""
+    return recommender.catalog.where(understood(request, recommender.catalog).request.filters)
+
+
+def _best(recommender: Recommender, request: Request, scores: np.ndarray) -> tuple[Line, ...]:
+    allowed = np.ones(len(recommender.catalog), bool)
+    allowed[list(request.history)] = False
+    rows, _ = top_k(scores, request.k, allowed)
+    fits = _fits(recommender, request)
+    return tuple(Line(recommender.catalog.label(int(r)), int(r), bool(fits[r])) for r in rows[0] if r >= 0)
+
+
+def _in_words(
+    recommender: Recommender, request: Request, base: BaseWords, stop: threading.Event | None, columns: list[Column]
+) -> Iterator[tuple[Column, ...]]:
+    started = time.monotonic()
+    catalog, fits, note = recommender.catalog, _fits(recommender, request), ""
+    try:
+        for listed in base.listed(request.history, request.message, stop):
+            lines = tuple(
+                Line(catalog.label(row) if row >= 0 else clean_text(title, 120), row, row < 0 or bool(fits[row]))
+                for title, row in zip(listed.titles, listed.rows, strict=True)
+            )
+            columns[3] = replace(columns[3], lines=lines, seconds=time.monotonic() - started)
+            yield tuple(columns)
+    except UserError as error:
+        note = str(error)
+    columns[3] = replace(columns[3], seconds=time.monotonic() - started, ended=True, note=note)
+    yield tuple(columns)

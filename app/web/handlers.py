@@ -1,0 +1,285 @@
+"""What the page and the endpoints do, without Gradio: a request comes in as plain values, a View goes out.
+
+Nothing that a browser sends is believed: the conversation lives in the server's session, buttons send a verb and a
+number that is looked up there, and every bound is checked again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from llmrec.app.server.limits import Visit, checked
+from llmrec.app.server.services import Services
+from llmrec.app.web import archive
+from llmrec.app.web import suggestions as suggest
+from llmrec.app.web.html import cards as present
+from llmrec.app.web.html import side_panel
+from llmrec.app.web.html import trace as present_trace
+from llmrec.data.catalog import Catalog, clean_text
+from llmrec.data.constraints import constraints
+from llmrec.dialogue.chat import Chat, Done, Items, Notice, Token
+from llmrec.dialogue.trace import trace
+from llmrec.errors import RequestError
+from llmrec.nlu.parser import reader
+from llmrec.nlu.state import Profile
+from llmrec.nlu.wording import verbs
+from llmrec.storage.registry import home
+
+_FRAME = 0.12  # seconds between two redraws while words come in
+_USERS = 2_000
+_LONGEST_ACT = 60_000
+_NOTES = {"like": "Noted, you like", "dislike": "Out it goes:", "seen": "Noted as {done}:", "forget": "Taken back:"}
+
+
+@dataclass(frozen=True)
+class View:
+    """The page as it should look; `words_only` when nothing but the last message changed.
+
+    Attributes:
+        messages: for the chat window.
+        heading: HTML above the list.
+        cards: HTML of the list.
+        offers: HTML of the chips with what to say next.
+        profile: HTML of the side panel.
+        writing: whether a reply is being written.
+        beside: whether another event writes a reply meanwhile, whose part of the page is to be left alone.
+        kept: the sealed conversation for the visitor's browser, or None when it is not to be kept.
+    """
+
+    messages: list[dict[str, str]]
+    heading: str = ""
+    cards: str = ""
+    offers: str = ""
+    profile: str = ""
+    writing: bool = False
+    words_only: bool = False
+    beside: bool = False
+    kept: str | None = None
+
+
+class Handlers:
+    """The actions of one served recommender."""
+
+    def __init__(self, services: Services) -> None:
+        self.services, self.sessions = services, services.sessions
+        self.chat: Chat = services.chat
+        self.catalog: Catalog = services.chat.catalog
+        self._tools = reader(self.catalog)
+        self._key = archive.server_key(home() / "conversations.key")
+
+    def view(self, visit: Visit, note: str = "") -> View:
+        """Return the whole page for a session at rest; `note` says what has just been done."""
+        return replace(self._view(visit, present.messages(visit), writing=False, note=note), beside=visit.busy)
+
+    def start(self, visit: Visit, kept: object = None) -> View:
+        """Fill an empty page: with the conversation that the visitor's browser kept, else with popular items."""
+        note = ""
+        if isinstance(kept, dict) and kept.get("keep") is True and not visit.turns:
+            visit.keep = True
+            try:
+                archive.restore(visit, str(kept.get("sealed", "")), self.chat, self._key)
+            except RequestError as error:
+                note = f"Nothing was restored: {error}."
+        if not visit.profile.shown and not visit.turns:
+            self._list(visit)
+        return self.view(visit, note)
+
+    def say(self, visit: Visit, message: object) -> Iterator[View]:
+        """Answer a message.
+
+        Raises:
+            RequestError: the message exceeds a bound, or another reply is being written.
+        """
+        asked = checked(self.chat, visit, message)
+        if visit.busy:
+            raise RequestError("the last reply is still being written; press Stop first")
+        shown = clean_text(asked, self.chat.limits.message_chars)
+        done, seconds, visit.tried = len(visit.turns), dict[str, float](), ()
+        reply, started = "", time.monotonic()
+        drawn = started
+        yield self._view(visit, present.messages(visit, shown, ""), writing=True)
+        for event in self.chat.turn(visit, asked):
+            now = time.monotonic()
+            if isinstance(event, Items):
+                visit.asked = self.chat.request(visit.profile)[0]
+                seconds["list"] = now - started
+                yield self._view(visit, present.messages(visit, shown, reply), writing=True)
+            elif isinstance(event, Token):
+                reply += event.text
+                first = "first word" not in seconds
+                seconds.setdefault("first word", now - started)
+                if first or now - drawn > _FRAME:
+                    drawn = now
+                    yield View(present.messages(visit, shown, reply), writing=True, words_only=True)
+            elif isinstance(event, Notice) and len(visit.turns) == done:
+                raise RequestError(event.text)
+            elif isinstance(event, Done):
+                visit.seconds = (*seconds.items(), ("whole reply", now - started))
+                # a message that leaves no turn, as "undo that" does, is answered above the list
+                aside = reply if len(visit.turns) <= done else ""
+                yield self._view(visit, present.messages(visit), writing=False, note=aside)
+
+    def ask(self, visit: Visit, sent: object) -> Iterator[View]:
+        """Answer a button that speaks for the visitor: a suggestion, or `more like this` on a card."""
+        verb, number = _verb(sent)
+        if verb == "more":
+            row = self._row(number)
+            self._record(visit, row, "more")
+            yield from self.say(visit, f"More like {self.catalog.label(row)}")
+        elif verb == "say":
+            offered = {side_panel.code(text): text for text in self.suggestions(visit)}
+            if number not in offered:
+                raise RequestError("that suggestion is no longer offered")
+            yield from self.say(visit, offered[number])
+        else:
+            raise RequestError("the page knows no such button; reload it")
+
+    def act(self, visit: Visit, sent: object) -> View:
+        """Do what a button of a card or of the side panel says, and list anew."""
+        verb, number = _verb(sent)
+        if verb == "import":
+            note = archive.load(visit, number, self.chat, self._key)
+            return self.view(visit, note or "The conversation was restored.")
+        if verb in {"like", "dislike", "seen", "forget", "add"}:
+            row, opinion = self._row(number), "like" if verb == "add" else verb
+            self._record(visit, row, opinion)
+            self.chat.judge(visit, row, opinion)
+            note = f"{_NOTES[opinion].format(done=verbs(self.catalog.domain).done)} {self.catalog.label(row)}."
+        elif verb == "unfilter":
+            gone = [one for one in constraints(visit.profile.filters) if side_panel.code(one.key) == number]
+            for one in gone:
+                self.chat.unfilter(visit, one.key)
+            note = f"Taken away: {gone[0].label}." if gone else ""
+        elif verb == "unwish":
+            visit.profile, note = replace(visit.profile, wish=""), "Your words were forgotten."
+        else:
+            raise RequestError("the page knows no such button; reload it")
+        self._list(visit)
+        return self.view(visit, note)
+
+    def clear(self, visit: Visit) -> View:
+        """Forget the conversation."""
+        visit.clear()
+        return self.start(visit)
+
+    def undo(self, visit: Visit) -> tuple[str, View]:
+        """Take back the last turn; returns what was typed."""
+        asked = visit.undo()
+        visit.asked, visit.seconds = None, ()
+        return asked, self.start(visit)
+
+    def retry(self, visit: Visit) -> Iterator[View]:
+        """Answer the last message again, with a list that has none of the items it had.
+
+        Raises:
+            RequestError: everything else is ruled out, so that only the same list could come.
+        """
+        if not visit.turns or visit.busy:
+            return
+        before, rows = visit.turns[-1].before, visit.profile.rows
+        tried = visit.tried
+        if rows and rows != before.rows:
+            tried = tuple(dict.fromkeys((*tried, *rows)))
+            now, later = visit.profile, _without(visit.profile, tried)
+            if self.chat.request(later)[1] != self.chat.request(now)[1] or not self._left(later):
+                raise RequestError("nothing else fits; take a constraint away for another list")
+        shown, asked = visit.profile.shown, visit.undo()
+        # the old list stays on display until there is another
+        visit.profile = replace(_without(before, tried), shown=shown)
+        done = len(visit.turns)
+        try:
+            yield from self.say(visit, asked)
+        finally:
+            visit.tried = tried
+            if len(visit.turns) > done:  # undo goes back to before the first try
+                visit.turns[-1] = replace(visit.turns[-1], before=before)
+
+    def rewind(self, visit: Visit, message: object) -> str:
+        """Go back to before the turn that a chat message belongs to; returns what was typed then."""
+        if not isinstance(message, int) or isinstance(message, bool):
+            raise RequestError(f"message number {str(message)[:20]!r} is not a whole number")
+        return visit.rewind(message // 2)
+
+    def search(self, typed: object) -> str:
+        """Return HTML of the items whose title fits what was typed."""
+        words = clean_text(typed, 100) if isinstance(typed, str) else ""
+        return side_panel.found(self.catalog, self.chat.search(words), bool(words.strip()))
+
+    def users(self) -> list[tuple[str, str]]:
+        """Return (label, id) of the visitors one can play; the first is a new one."""
+        known = sorted(self.chat.recommender.users, key=lambda one: (len(one), one))[:_USERS]
+        return [("New visitor", ""), *((f"User {one}", one) for one in known)]
+
+    def become(self, visit: Visit, user: object) -> View:
+        """Start afresh as another visitor."""
+        self.chat.become(visit, user if isinstance(user, str) else "")
+        return self.start(visit)
+
+    def keep(self, visit: Visit, on: object) -> View:
+        """Keep the conversation in the visitor's browser from now on, or no longer."""
+        visit.keep = on is True
+        return self.view(visit)
+
+    def share(self, visit: Visit, on: object) -> None:
+        """Let the visitor's words be recorded with reactions from now on, or no longer."""
+        visit.words = on is True
+
+    def export(self, visit: Visit) -> str:
+        """Return HTML that holds the conversation as JSON."""
+        return present.exported(archive.export(visit, self.chat, self._key))
+
+    def explain(self, visit: Visit) -> str:
+        """Return HTML that says how the list on display was made."""
+        request = visit.asked or self.chat.request(visit.profile)[0]
+        return present_trace.drawer(self.catalog, trace(self.chat.recommender, request), visit.seconds)
+
+    def suggestions(self, visit: Visit) -> tuple[str, ...]:
+        """Return a few texts worth sending next."""
+        return suggest.suggestions(self.catalog, self._tools.lexicon, self._tools.years, visit)
+
+    def _list(self, visit: Visit) -> None:
+        visit.asked, visit.seconds = self.chat.request(visit.profile)[0], ()
+        self.chat.picks(visit)
+
+    def _left(self, profile: Profile) -> bool:
+        request = self.chat.request(profile)[0]
+        mask = self.catalog.where(request.filters).copy()
+        mask[list(request.exclude)] = False
+        return bool(mask.any())
+
+    def _row(self, number: str) -> int:
+        if not (number.isascii() and number.isdecimal() and len(number) <= 12 and int(number) < len(self.catalog)):
+            raise RequestError("that is no item of this catalogue")
+        return int(number)
+
+    def _record(self, visit: Visit, row: int, reaction: str) -> None:
+        if self.services.feedback is not None:
+            words = visit.turns[-1].user if visit.words and visit.turns else None
+            shown = [self.catalog[one].id for one in visit.profile.rows]
+            self.services.feedback.react(visit.id, self.catalog[row].id, reaction, shown, words)
+
+    def _view(self, visit: Visit, messages: list[dict[str, str]], writing: bool, note: str = "") -> View:
+        offers = () if writing else self.suggestions(visit)
+        return View(
+            messages=messages,
+            heading=present.heading(self.catalog, visit, note),
+            cards=present.cards(self.catalog, visit.profile.shown, self._tools.lexicon.year),
+            offers=present.suggestions([(f"say:{side_panel.code(text)}", text) for text in offers]),
+            profile=side_panel.profile(self.catalog, visit.profile),
+            writing=writing,
+            kept=archive.seal(visit, self.chat, self._key) if visit.keep and not writing else None,
+        )
+
+
+def _without(profile: Profile, rows: tuple[int, ...]) -> Profile:
+    return replace(profile, passed=tuple(dict.fromkeys((*profile.passed, *rows))))
+
+
+def _verb(sent: object) -> tuple[str, str]:
+    """Split what a button sent, `verb:argument`; the page adds `#` and a counter, so that no two are alike."""
+    if not isinstance(sent, str) or len(sent) > _LONGEST_ACT or ":" not in sent:
+        raise RequestError("the page knows no such button; reload it")
+    verb, _, argument = sent.partition(":")
+    return verb, argument if verb == "import" else argument.partition("#")[0]

@@ -1,0 +1,1 @@
+"""The only modules that write HTML; everything from outside is escaped here."""

@@ -1,0 +1,192 @@
+"""The places that make HTML are this file and its neighbours `present_*`. All that comes from the catalogue, the model
+or a visitor is escaped here. Escaped text is safe in HTML and says nothing in Markdown either; attributes hold words
+and numbers of these files only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Literal
+
+from llmrec.app.web.html.covers import cover
+from llmrec.data.catalog import Catalog, Value, clean_text
+from llmrec.dialogue.responses import noun
+from llmrec.nlu.state import Session
+from llmrec.nlu.wording import different, known_it
+
+if TYPE_CHECKING:
+    from llmrec.recommender import Recommendation
+
+CARDS = 20
+_CHIPS = 4
+_CHIP_CHARS = 40
+_LABEL_CHARS = 48
+_MARKDOWN = {ord(char): f"&#{ord(char)};" for char in "\\`*_{}[]()#+-.!|~$:=@/\"'"}
+_VALUE = re.compile(r"[a-z]+:[a-z0-9]+")
+_SOURCES = {
+    "llm": "language model",
+    "encoder": "your taste",
+    "neighbours": "often liked together",
+    "profile": "alike",
+    "words": "your words",
+    "popularity": "well known",
+}
+
+
+def text(raw: str) -> str:
+    """Escape for a place that shows HTML but no Markdown: messages, toasts."""
+    return escape(raw, quote=False)
+
+
+def field(raw: str) -> str:
+    """Escape for a place that shows Markdown: one line, with every mark that Markdown knows as an entity."""
+    return escape(clean_text(raw, 4_000), quote=False).translate(_MARKDOWN)
+
+
+def button(wire: Literal["act", "ask"], value: str, words: str, style: str, about: str = "") -> str:
+    """Return a button that sends `value` over a wire of the page; `about` is read by screen readers only.
+
+    Raises:
+        ValueError: a value that is not a verb and a number: nothing from outside may stand in an attribute.
+    """
+    if not _VALUE.fullmatch(value):
+        raise ValueError(f"button value {value!r} is not verb:argument")
+    more = f'<span class="hid"> {field(about)}</span>' if about else ""
+    return f'<button type="button" name="{wire}" value="{value}" class="{style}">{field(words)}{more}</button>'
+
+
+def messages(session: Session, asked: str = "", reply: str | None = None) -> list[dict[str, str]]:
+    """Return the conversation for the chat window, from the server's session.
+
+    Args:
+        session: whose finished turns come first.
+        asked: a message that is being answered.
+        reply: what was answered to it so far; empty shows that the program is at work.
+    """
+    shown = []
+    for turn in session.turns:
+        shown += [_message("user", text(turn.user)), _message("assistant", _reply(turn.reply, turn.notices))]
+    if reply is not None:
+        waiting = '<span class="waiting" role="status">Looking\N{HORIZONTAL ELLIPSIS}</span>'
+        shown += [_message("user", text(asked)), _message("assistant", text(reply) or waiting)]
+    return shown
+
+
+def cards(catalog: Catalog, items: Sequence[Recommendation], year: str | None) -> str:
+    """Return the list: a card for each of the first `CARDS` items, the others as numbered lines."""
+    if not items:
+        return ""
+    shown = "".join(card(catalog, item, year) for item in items[:CARDS])
+    return f'<ol class="cards">{shown}</ol>{rest(catalog, items[CARDS:], CARDS + 1)}'
+
+
+def card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
+    """Return one item of the list: cover, title, year, chips, why it is here, and what can be done with it."""
+    entry, label_ = catalog[item.row], catalog.label(item.row)
+    dated = entry.attributes.get(year) if year else None
+    when = f'<span class="year">{field(str(dated))}</span>' if dated is not None else ""
+    chips = "".join(f'<span class="chip">{field(_short(word))}</span>' for word in _words(entry.attributes))
+    spoke = _SOURCES.get(item.source, "")
+    source = f'<span class="source">{field(spoke)}</span>' if spoke else ""
+    why = f'<div class="why">{source}{field(item.reason)}</div>' if item.reason or source else ""
+    acts = (
+        button("act", f"like:{item.row}", "Like", "act like", label_)
+        + button("act", f"dislike:{item.row}", "Not for me", "act dislike", label_)
+        + button("act", f"seen:{item.row}", known_it(catalog.domain), "act seen", label_)
+        + button("ask", f"more:{item.row}", "More like this", "act more", label_)
+    )
+    return (
+        f'<li class="card">{cover(entry.title, label_)}<div class="about"><div class="name">'
+        f'<span class="title">{field(entry.title)}</span>{when}</div>'
+        f'<div class="chips">{chips}</div>{why}<div class="acts">{acts}</div></div></li>'
+    )
+
+
+def rest(catalog: Catalog, items: Sequence[Recommendation], first: int) -> str:
+    """Return the items beyond the cards as a numbered list that starts at `first`; empty without any."""
+    if not items:
+        return ""
+    rows = "".join(
+        f'<div class="more-item"><span class="place">{place}</span><span>{field(catalog.label(item.row))}</span></div>'
+        for place, item in enumerate(items, start=first)
+    )
+    return f'<div class="more-items">{rows}</div>'
+
+
+def heading(catalog: Catalog, session: Session, note: str = "") -> str:
+    """Return the lines above the cards; `note` says what an act has just changed."""
+    profile = session.profile
+    count = noun(catalog, len(profile.shown))
+    if not profile.shown:
+        what, how = "Nothing to show", f"Ask for {catalog.domain} in your own words, or take a constraint away."
+    elif profile.blank:
+        what, how = "Popular now", "Like a few, or say what you are in the mood for."
+    elif session.turns or not profile.user:
+        what, how = "Your list", f"{count}, best first"
+    else:
+        what, how = f"For user {profile.user}", f"{count}, best first"
+    return (
+        f'<h2 class="heading">{field(what)}</h2>'
+        f'<div class="sub" role="status">{field(note) + " " if note else ""}{field(how)}</div>'
+    )
+
+
+def suggestions(values: Sequence[tuple[str, str]]) -> str:
+    """Return the chips that offer what to say next: (value, words) each."""
+    return f'<div class="offers">{"".join(button("ask", value, words, "offer") for value, words in values)}</div>'
+
+
+def masthead(catalog: Catalog) -> str:
+    """Return the top of the page."""
+    return (
+        '<div class="masthead"><h1 class="brand">llmrec</h1>'
+        f'<span class="sub">{len(catalog):,} {field(catalog.domain)}, and nothing that is not among them</span>'
+        '<button type="button" name="page" value="theme" class="plain theme">Light or dark</button></div>'
+    )
+
+
+def welcome(catalog: Catalog) -> str:
+    """Return what stands in the empty chat window."""
+    return (
+        '<div class="welcome"><div class="hello">What are you in the mood for?</div>'
+        f'<div class="sub">Name {field(catalog.domain)} you liked, say what you want and what you do not. '
+        "The list follows every word.</div></div>"
+    )
+
+
+def hint(words: str) -> str:
+    """Return a muted line."""
+    return f'<div class="sub">{field(words)}</div>'
+
+
+def exported(json_text: str) -> str:
+    """Return an exported conversation where the page's script finds it, to offer it as a file."""
+    return f'<pre class="exported">{escape(json_text, quote=False).translate(_MARKDOWN)}</pre>'
+
+
+def label(catalog: Catalog, row: int) -> str:
+    """Return a short title for a button; nothing is escaped."""
+    return _short(catalog.label(row), _LABEL_CHARS)
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _reply(reply: str, notices: Sequence[str]) -> str:
+    asides = "".join(f'<span class="notice">{text(notice)}</span>' for notice in notices)
+    return f"{text(reply)}{asides}"
+
+
+def _words(attributes: Mapping[str, Value]) -> list[str]:
+    """The first few words among an item's attributes, those with several values first."""
+    values = list(attributes.values())
+    several = [word for value in values if isinstance(value, tuple) for word in value]
+    single = [value for value in values if isinstance(value, str)]
+    return different(several + single)[:_CHIPS]
+
+
+def _short(words: str, limit: int = _CHIP_CHARS) -> str:
+    return words if len(words) <= limit else f"{words[: limit - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"

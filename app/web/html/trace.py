@@ -1,0 +1,119 @@
+"""HTML of the drawer that says how a list was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmrec.app.web.html.cards import field, label
+from llmrec.data.catalog import Catalog
+from llmrec.dialogue.trace import Piece, Trace
+
+_NAMES = {
+    "llm": "language model",
+    "encoder": "encoder",
+    "neighbours": "neighbours",
+    "profile": "text profile",
+    "words": "your words",
+    "popularity": "popularity",
+    "encoder*familiarity": "encoder, known items",
+    "profile*novelty": "text profile, new items",
+}
+
+
+def drawer(catalog: Catalog, made: Trace, seconds: Sequence[tuple[str, float]]) -> str:
+    """Return the whole story of a list.
+
+    Args:
+        catalog: the items.
+        made: the trace of its request.
+        seconds: how long the reply took, by name; empty when the list came without a reply.
+    """
+    return (
+        '<div class="trace">'
+        + _section("What may be shown", _funnel(catalog, made))
+        + _section("What the language model read", _prompt(catalog, made.prompt))
+        + _section("What it decoded", _decoded(catalog, made))
+        + _section("Look-up scores and fusion", _fusion(catalog, made))
+        + _section("Time", _times(made, seconds))
+        + "</div>"
+    )
+
+
+def _section(name: str, inside: str) -> str:
+    return f'<h3 class="step">{field(name)}</h3>{inside}'
+
+
+def _funnel(catalog: Catalog, made: Trace) -> str:
+    words = (
+        f"{made.catalogue:,} {catalog.domain} in the catalogue, {made.allowed:,} left by constraints and by what you "
+        f"know, {len(made.lines)} shown."
+    )
+    return f'<div class="sub">{field(words)}</div>'
+
+
+def _prompt(catalog: Catalog, pieces: Sequence[Piece]) -> str:
+    total = sum(piece.tokens for piece in pieces)
+    shown = "".join(_piece(catalog, piece) for piece in pieces)
+    what = (
+        f"{total} tokens. Framed: items as semantic IDs, and you as soft tokens from the encoder; the rest are words."
+    )
+    return f'<div class="sub">{field(what)}</div><div class="prompt">{shown}</div>'
+
+
+def _piece(catalog: Catalog, piece: Piece) -> str:
+    if piece.kind == "words":
+        return f'<span class="words">{field(piece.text)}</span> '
+    if piece.kind == "item":
+        return (
+            f'<span class="ref">{field(label(catalog, piece.row))} <span class="sid">{field(piece.text)}</span></span> '
+        )
+    name = f"you, {piece.tokens} soft tokens" if piece.kind == "user" else "\N{MIDDLE DOT}"
+    return f'<span class="ref {piece.kind}">{field(name)}</span> '
+
+
+def _decoded(catalog: Catalog, made: Trace) -> str:
+    rows = [
+        (
+            label(catalog, path.row),
+            "-".join(map(str, path.codes)),
+            f"{path.log_probability:.2f}",
+            _allowed(path.allowed),
+        )
+        for path in made.decoded
+    ]
+    what = "Its own best paths through the trie, with the log-probability of the whole path, before any constraint."
+    return f'<div class="sub">{field(what)}</div>' + _table(("title", "semantic ID", "log p", ""), rows)
+
+
+def _allowed(allowed: bool) -> str:
+    return "" if allowed else "ruled out"
+
+
+def _fusion(catalog: Catalog, made: Trace) -> str:
+    names = list(made.weights)
+    weights = ("weight", "", *(f"{made.weights[name]:.2f}" for name in names))
+    rows = [
+        (label(catalog, line.row), f"{line.score:.2f}", *(f"{line.parts[name]:.2f}" for name in names))
+        for line in made.lines
+    ]
+    what = "Log-probabilities by part; the fused score is their weighted sum, and the list is sorted by it."
+    if any("*" in name for name in names):
+        what += (
+            " Parts for known and for new items: how far above an even share, times how far that is true of the item."
+        )
+    head = ("title", "fused", *(_NAMES.get(name, name) for name in names))
+    return f'<div class="sub">{field(what)}</div>' + _table(head, [weights, *rows])
+
+
+def _times(made: Trace, seconds: Sequence[tuple[str, float]]) -> str:
+    now = [(f"{stage}, just now", f"{1000 * took:,.0f} ms") for stage, took in made.seconds.items()]
+    then = [(f"{name}, in the reply", f"{1000 * took:,.0f} ms") for name, took in seconds]
+    return _table(("stage", "took"), [*then, *now])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{field(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f'<div class="scroll"><table><thead>{line(head, "th")}</thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,81 @@
+"""The tab Batch: a file of requests from the server's own folder, ranked, measured and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from llmrec.app.server.services import Services
+from llmrec.app.web import batch_files
+from llmrec.app.web.html import cards, tabs
+from llmrec.errors import UserError
+
+_HTML: dict[str, Any] = {"sanitize_html": True, "latex_delimiters": [], "container": False, "padding": False}
+
+
+def build(services: Services) -> None:
+    """Lay the tab out and connect it; to be called inside a Tab."""
+    folder = services.settings.batch_dir
+    if folder is None:
+        gr.Markdown(
+            cards.hint(
+                "No folder is set. Start the server with --batch-dir FOLDER, and the request files in it (Parquet, "
+                "CSV or JSON lines, as llmrec rank takes them) can be chosen here. Nothing can be uploaded."
+            ),
+            **_HTML,
+        )
+        return
+    gr.Markdown(
+        cards.hint(
+            "Request files in the server's folder, as llmrec rank takes them. A column target (the id of what was "
+            f"taken next) is measured. Here up to {batch_files.MOST_ROWS} requests are ranked; llmrec rank has no such "
+            "bound."
+        ),
+        **_HTML,
+    )
+    with gr.Row(elem_id="batch-form", equal_height=True):
+        names = batch_files.listed(folder)
+        name = gr.Dropdown(
+            names, value=names[0] if names else None, label="File", filterable=True, elem_id="batch-file"
+        )
+        again = gr.Button("Look again", elem_id="batch-again", min_width=100)
+        go = gr.Button("Rank it", variant="primary", elem_id="batch-go", min_width=100)
+        stop = gr.Button("Stop", elem_id="batch-stop", min_width=80)
+    out = gr.Markdown(elem_id="batch-out", **_HTML)
+    # one batch at a time, beside the replies: it takes minutes
+    one: dict[str, Any] = {**services.quick, "concurrency_id": "batch", "concurrency_limit": 1}
+    running = go.click(_ranked(services), name, out, **one)
+    stop.click(None, None, None, cancels=[running], **services.quick)
+    again.click(_names(services), None, name, **services.quick)
+
+
+def _names(services: Services) -> Callable[[], Any]:
+    def look() -> Any:
+        names = batch_files.listed(services.settings.batch_dir)
+        return gr.update(choices=names, value=names[0] if names else None)
+
+    return look
+
+
+def _ranked(services: Services) -> Callable[[Any], Iterator[str]]:
+    def run(name: Any) -> Iterator[str]:
+        catalog = services.chat.catalog
+        try:
+            path = batch_files.chosen(services.settings.batch_dir, name)
+            for outcome in batch_files.run(services.recommender, path):
+                measured = batch_files.measures(outcome, len(catalog)) if outcome.ended else {}
+                plots = (
+                    tabs.bars("Place of the target", batch_files.places(outcome))
+                    + tabs.bars("What spoke for the items most", batch_files.sources(outcome))
+                    if outcome.ended
+                    else ""
+                )
+                yield tabs.batch(catalog, outcome, measured, plots)
+        except UserError as error:
+            # the folder's own place on the disk is nobody's business
+            said = str(error).replace(f"{services.settings.batch_dir}/", "")
+            raise gr.Error(cards.text(said), print_exception=False) from None
+
+    return run

@@ -1,0 +1,51 @@
+"""The tab Model: its card, a map of its semantic IDs, learning curves, and the tables of its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import gradio as gr
+from gradio.context import get_render_context
+
+from llmrec.app.server.services import Services
+from llmrec.app.web import model_view
+from llmrec.app.web.html import cards, tabs
+from llmrec.recommender import SHIPPED
+
+_HTML: dict[str, Any] = {"sanitize_html": True, "latex_delimiters": [], "container": False, "padding": False}
+
+
+def build(services: Services) -> None:
+    """Lay the tab out; to be called inside a Tab, whose choosing fills it: nobody else waits for a map."""
+    tab = get_render_context()
+    parts = []
+    for name in ("Card", "Map of the items", "Learning curves", "Evaluation"):
+        with gr.Accordion(name, open=name in {"Card", "Map of the items"}, elem_classes="model-part"):
+            parts.append(gr.Markdown(**_HTML))
+    if not isinstance(tab, gr.Tab):
+        raise RuntimeError("tab_model.build belongs inside a gr.Tab")
+    tab.select(_filled(services), None, parts, **services.quick)
+
+
+def _filled(services: Services) -> Callable[[], list[str]]:
+    @cache
+    def still() -> tuple[str, str]:
+        recommender, catalog = services.recommender, services.chat.catalog
+        ids = recommender.model.vocab.ids
+        drawn = tabs.sid_map(catalog, model_view.sid_map(ids), len(catalog))
+        found = tabs.groups(catalog, model_view.groups(catalog, ids))
+        return tabs.facts(model_view.facts(recommender)), drawn + found
+
+    def fill() -> list[str]:
+        card, drawn = still()
+        found = model_view.curves(services.settings.model or SHIPPED)
+        curves = tabs.curves(found) or cards.hint(
+            f"No {model_view.JOURNAL} lies beside the model; training writes one to its work directory."
+        )
+        tables, unread = model_view.results(services.settings.results)
+        results = tabs.results(tables, unread) or cards.hint("There are no result files; make eval writes them.")
+        return [card, drawn, curves, results]
+
+    return fill

@@ -1,0 +1,1 @@
+"""The accuracy suite: rankers over the same users and the whole catalogue."""

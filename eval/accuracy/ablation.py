@@ -1,0 +1,43 @@
+"""What each part of the fusion earns: the hybrid without it, the weights of the others fitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmrec.data.interactions import Split, fusing_users
+from llmrec.eval.accuracy.parts import PartsRanker
+from llmrec.progress import Say, counted, silent
+from llmrec.ranking.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, fit
+from llmrec.ranking.fusion_candidates import drawn, shortlists, whole
+from llmrec.ranking.scorer import fixed_threads
+from llmrec.recommender import Recommender
+
+LEAST = 0.01  # a part with a smaller weight changes nothing that could be measured
+
+
+def without_each(recommender: Recommender, split: Split, seed: int, say: Say = silent) -> Iterator[PartsRanker]:
+    """Yield `hybrid, no <part>` for every part that has a weight, and for the familiarity that weights may lean on.
+
+    The weights are fitted on the validation items that the model's own fusion was fitted on, never on test items.
+    `say` is told how far it is.
+    """
+    own, scorer = recommender.fusions["history"].weights, recommender.scorer
+    used = [name for name in PRIOR if abs(own.get(name, 0.0)) >= LEAST]
+    used += [FAMILIARITY] if any(abs(own.get(name, 0.0)) >= LEAST for name in LEANING) else []
+    users = drawn(fusing_users(split), scorer, seed)
+    if len(used) < 2 or not len(users):
+        return
+    histories, targets = [split.history(int(user), "valid") for user in users], split.valid[users]
+    nothing = [""] * len(users)
+    told = counted(histories, "the language model reads validation histories", say)
+    if scorer.small:
+        with fixed_threads(scorer.threads):
+            llm = scorer.llm(told, nothing)
+        of = whole(scorer.parts(histories, llm=llm), histories, targets)
+    else:
+        of = shortlists(scorer, told, nothing, targets, seed)
+    for left_out in counted(used, "fitting the fusion without each part", say):
+        gone = LEANING if left_out == FAMILIARITY else [name for name in own if name.partition("*")[0] == left_out]
+        prior = {name: pull for name, pull in {**PRIOR, **LEANING}.items() if name in own and name not in gone}
+        weights = fit(of.parts, of.targets, of.allowed, prior, positive=POSITIVE)
+        yield PartsRanker(f"hybrid, no {left_out}", scorer, weights)

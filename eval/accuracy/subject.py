@@ -1,0 +1,125 @@
+"""What the accuracy suite measures: data, how it is cut, and the model where it was trained on this very train part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llmrec.checkpoint.pretrained import KIND, read_settings
+from llmrec.data import prepared
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions, Split, by_time, leave_one_out
+from llmrec.encoders.sequential import Kind, SequenceEncoder
+from llmrec.encoders.text import MiniLM
+from llmrec.encoders.text_cache import text_vectors
+from llmrec.errors import ArtifactError, DataError
+from llmrec.lm.runtime.onednn import Products
+from llmrec.ranker import Scores
+from llmrec.recommender import SHIPPED, Recommender
+from llmrec.storage.artifacts import read_manifest
+from llmrec.storage.registry import home
+
+BESIDE: tuple[Kind, ...] = ("sasrec", "hstu")  # encoders that every table has
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is measured: the data, how it is cut, and the model where it was trained on this very train part.
+
+    Attributes:
+        name: of the data, for file names.
+        catalog: the items.
+        split: train part, validation and test targets.
+        text: float32[n, d], vectors of the items' texts.
+        recommender: the model, or None.
+        missing: why there is none, for the result file.
+        path: of the model.
+    """
+
+    name: str
+    catalog: Catalog
+    split: Split
+    text: Scores
+    recommender: Recommender | None
+    missing: str = ""
+    path: Path = SHIPPED
+
+    @property
+    def encoder(self) -> SequenceEncoder | None:
+        """The model's own, if there is a model."""
+        return None if self.recommender is None else self.recommender.model.encoder
+
+    @property
+    def reference(self) -> Kind:
+        """The row that others are compared with: the model's own encoder, else the first that every table has."""
+        return BESIDE[0] if self.encoder is None else self.encoder.net.config.kind
+
+
+def open_subject(
+    model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
+) -> Subject:
+    """Load the data, cut it, and load the model where it may be measured on this cut, to multiply in `products`."""
+    subject = _opened(model, data, split)
+    if subject.recommender is not None:
+        subject.recommender.model.products = products
+    return subject
+
+
+def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Subject:
+    path = SHIPPED if model is None else Path(model)
+    if split == "loo":
+        return _whole(Recommender.from_pretrained(model, data), split, path)
+    source = str(read_settings(path)["data"] if data is None else data)
+    catalog, interactions = prepared.open_data(source)
+    cut = global_time(interactions)
+    trained = str(read_manifest(path, KIND, verify=False).meta.get("train_fingerprint"))
+    if trained == cut.train.fingerprint:
+        return _whole(Recommender.from_pretrained(model, data), split, path)
+    missing = (
+        f"not measured: the model was trained on the train part {trained[:16]}, this split has "
+        f"{cut.train.fingerprint[:16]}; train one on this split to measure it here"
+    )
+    text = text_vectors(catalog, MiniLM.load(), home() / "cache")
+    return Subject(Path(source).name, catalog, cut, text, None, missing, path)
+
+
+def _whole(recommender: Recommender, split: str, path: Path) -> Subject:
+    x = recommender.interactions
+    cut = leave_one_out(x) if split == "loo" else global_time(x)
+    trained = recommender.model_card.get("train_fingerprint")
+    if trained != cut.train.fingerprint:
+        raise ArtifactError(
+            f"the model was trained on the train part {str(trained)[:16]}, this data has "
+            f"{cut.train.fingerprint[:16]}: measuring it here would mix train and test"
+        )
+    name = Path(str(recommender.data_name)).name
+    return Subject(name, recommender.catalog, cut, recommender.scorer.text, recommender, path=path)
+
+
+def open_model(
+    model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
+) -> tuple[Recommender, Split]:
+    """Model and cut alone, as another process needs them.
+
+    Raises:
+        UserError: it may not be measured on this cut.
+    """
+    subject = open_subject(model, data, split, products)
+    if subject.recommender is None:
+        raise ArtifactError(subject.missing)
+    return subject.recommender, subject.split
+
+
+def global_time(x: Interactions, valid: float = 0.8, test: float = 0.9) -> Split:
+    """Cut everybody where these shares of all interactions lie behind: `by_time` at quantiles of the log.
+
+    Raises:
+        DataError: so many interactions at one moment that the two cuts fall together.
+    """
+    times = np.sort(x.time)
+    if not len(times):
+        raise DataError("a log without interactions cannot be cut by time")
+    cuts = [int(times[min(int(len(times) * share), len(times) - 1)]) for share in (valid, test)]
+    return by_time(x, *cuts)

@@ -1,0 +1,1 @@
+"""Baselines and the choice of their settings."""

@@ -1,0 +1,217 @@
+"""Matrix factorisation as baselines: ALS and BPR as the `implicit` library fits them, on histories of anybody.
+
+A ranker is asked with a history, not with the number of a trained user, so the user's factors are fitted to the history
+with the items' factors fixed: in closed form for ALS, as the library does it for new users; for BPR by minimising the
+same regularised loss, which is convex once the items are fixed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
+
+from llmrec.data.interactions import Interactions, Split
+from llmrec.encoders.item_knn import item_counts
+from llmrec.errors import RequestError
+from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
+from llmrec.inner_product import inner
+from llmrec.progress import Say, silent
+from llmrec.ranker import Mask, Rows, Scores, top_k
+
+ALS_GRID: Grid = {"factors": (32, 64, 128), "regularization": (1.0, 3.0, 10.0), "alpha": (1.0, 4.0, 16.0)}
+BPR_GRID: Grid = {
+    "factors": (32, 64),
+    "learning_rate": (0.01, 0.03),
+    "regularization": (0.01, 0.03),
+    "iterations": (50, 100),
+}
+# a trial on ten thousand items takes a minute
+LARGE_ALS_GRID: Grid = {"factors": (64, 128), "regularization": (1.0, 10.0), "alpha": (4.0, 16.0)}
+LARGE_BPR_GRID: Grid = {
+    "factors": (64,),
+    "learning_rate": (0.01, 0.03),
+    "regularization": (0.01, 0.03),
+    "iterations": (100,),
+}
+ABSENT = "not measured: the package implicit is not installed (pip install 'llmrec[baselines]')"
+# Of the items that a user's factors are fitted against. With these two, lists for trained users are as good as with the
+# library's own factors of those users (MovieLens-100k validation).
+NEGATIVES, STEPS = 256, 50
+
+
+def installed() -> bool:
+    """Whether `implicit` can be imported."""
+    return importlib.util.find_spec("implicit") is not None
+
+
+class ALS:
+    """Implicit-feedback matrix factorisation by alternating least squares (Hu, Koren & Volinsky, 2008).
+
+    Args:
+        train: what to learn from; an item counts once a user.
+        n_items: rows of the catalogue.
+        factors: width of the vectors.
+        regularization: weight of the squared norms.
+        alpha: how much more an interaction says than its absence.
+        seed: of the initial factors.
+    """
+
+    name = "als"
+
+    def __init__(
+        self, train: Interactions, n_items: int, factors: int, regularization: float, alpha: float, seed: int = 0
+    ) -> None:
+        from implicit.cpu.als import AlternatingLeastSquares
+
+        # The library asks for one BLAS thread; with one thread of its own the result is the same on every machine.
+        with threadpool_limits(1, "blas"):
+            self._model = AlternatingLeastSquares(
+                factors=factors, regularization=regularization, alpha=alpha, num_threads=1, random_state=seed
+            )
+            self._model.fit(taken(train, n_items), show_progress=False)
+
+    def scores(self, histories: Sequence[Rows]) -> Scores:
+        """Inner products with the whole catalogue: float32[b, n]; all 0 for an empty history."""
+        items = np.asarray(self._model.item_factors)
+        with threadpool_limits(1, "blas"):
+            users = self._model.recalculate_user(np.arange(len(histories)), once(histories, len(items)))
+        return inner(users, items)
+
+    def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+        """See `llmrec.ranker.Ranker.rank`."""
+        return top_k(self.scores(histories), k, allowed)
+
+
+class BPR:
+    """Matrix factorisation by Bayesian personalised ranking (Rendle et al., 2009); each item has a bias as well.
+
+    Arguments as `ALS`, and iterations: passes over the log. Negatives are drawn by popularity, as the library does.
+    """
+
+    name = "bpr"
+
+    def __init__(
+        self,
+        train: Interactions,
+        n_items: int,
+        factors: int,
+        regularization: float,
+        iterations: int,
+        learning_rate: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        from implicit.cpu.bpr import BayesianPersonalizedRanking
+        from implicit.recommender_base import ModelFitError
+
+        # One thread: several would write over each other in an order that nobody can repeat.
+        model: Any = BayesianPersonalizedRanking(
+            factors=factors,
+            regularization=regularization,
+            iterations=iterations,
+            learning_rate=learning_rate,
+            num_threads=1,
+            random_state=seed,
+        )
+        self._regularization = regularization
+        try:
+            model.fit(taken(train, n_items), show_progress=False)
+            self._items = np.asarray(model.item_factors, np.float32)  # the last column is the item's bias
+        except ModelFitError:  # it diverged: a setting that ranks nothing, and loses the search
+            self._items = np.zeros((n_items, factors + 1), np.float32)
+        counts = item_counts(train, n_items).astype(np.float64)
+        self._negatives = np.random.default_rng(seed).choice(n_items, NEGATIVES, p=counts / counts.sum())
+
+    def scores(self, histories: Sequence[Rows]) -> Scores:
+        """Inner products with the whole catalogue plus biases: float32[b, n]; biases alone for an empty history."""
+        users = [self._user(np.unique(np.asarray(history, np.int64))) for history in histories]
+        return inner(np.stack(users) if users else np.zeros((0, self._items.shape[1]), np.float32), self._items)
+
+    def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+        """See `llmrec.ranker.Ranker.rank`."""
+        return top_k(self.scores(histories), k, allowed)
+
+    def _user(self, liked: Rows) -> Scores:
+        """float32[factors + 1], the last one 1, for the biases: the minimum of the mean pairwise loss plus ridge."""
+        wide = self._items.shape[1]
+        negatives = self._negatives[~np.isin(self._negatives, liked)]
+        best = np.zeros(wide - 1)
+        if len(liked) and len(negatives):
+            up, down = (self._items[rows].astype(np.float64) for rows in (liked, negatives))
+            loss = (up, down, self._regularization)
+            best = minimize(_pairwise, best, loss, "L-BFGS-B", jac=True, options={"maxiter": STEPS}).x
+        return np.append(best, 1.0).astype(np.float32)
+
+
+def _pairwise(user: np.ndarray, up: np.ndarray, down: np.ndarray, ridge: float) -> tuple[float, np.ndarray]:
+    """Mean of -log sigmoid(score of a liked item - score of another) over all pairs, plus ridge; and its gradient."""
+    high = np.einsum("nd,d->n", up[:, :-1], user) + up[:, -1]
+    low = np.einsum("nd,d->n", down[:, :-1], user) + down[:, -1]
+    margin = high[:, None] - low[None, :]
+    loss = np.logaddexp(0.0, -margin).mean() + 0.5 * ridge * np.square(user).sum()
+    push = 1.0 / (1.0 + np.exp(np.clip(margin, -30.0, 30.0))) / margin.size
+    gradient = np.einsum("n,nd->d", push.sum(axis=0), down[:, :-1]) - np.einsum("n,nd->d", push.sum(axis=1), up[:, :-1])
+    return float(loss), gradient + ridge * user
+
+
+def taken(train: Interactions, n_items: int) -> sparse.csr_matrix:
+    """Who took what, once each: csr float32[users, n]."""
+    item_counts(train, n_items)  # names a row outside the catalogue
+    return once([train.of(user) for user in range(len(train.users))], n_items)
+
+
+def once(histories: Sequence[Rows], n_items: int) -> sparse.csr_matrix:
+    """1 for every item of every history: csr float32[b, n]."""
+    rows = [np.unique(np.asarray(history, np.int64)) for history in histories]
+    ends = np.concatenate([[0], np.cumsum([len(one) for one in rows])]).astype(np.int32)
+    indices = np.concatenate([np.zeros(0, np.int64), *rows]).astype(np.int32)
+    return sparse.csr_matrix((np.ones(len(indices), np.float32), indices, ends), (len(rows), n_items))
+
+
+def tune_als(
+    split: Split,
+    n_items: int,
+    grid: Grid | None = None,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+    say: Say = silent,
+) -> tuple[ALS, list[Trial]]:
+    """Search the grid of `ALS`'s arguments, see `search`; None for the one that suits the size of the catalogue."""
+    _need()
+    grid = grid or (LARGE_ALS_GRID if n_items > LARGE else ALS_GRID)
+
+    def make(p: Params) -> ALS:
+        return ALS(split.train, n_items, int(p["factors"]), p["regularization"], p["alpha"], seed)
+
+    return search("als", make, grid, Validation(split, n_items, seed, users), log, f"seed {seed}", say)
+
+
+def tune_bpr(
+    split: Split,
+    n_items: int,
+    grid: Grid | None = None,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+    say: Say = silent,
+) -> tuple[BPR, list[Trial]]:
+    """Search the grid of `BPR`'s arguments, see `search`; None for the one that suits the size of the catalogue."""
+    _need()
+    grid = grid or (LARGE_BPR_GRID if n_items > LARGE else BPR_GRID)
+
+    def make(p: Params) -> BPR:
+        iterations, rate = int(p["iterations"]), p["learning_rate"]
+        return BPR(split.train, n_items, int(p["factors"]), p["regularization"], iterations, rate, seed)
+
+    return search("bpr", make, grid, Validation(split, n_items, seed, users), log, f"seed {seed}", say)
+
+
+def _need() -> None:
+    if not installed():
+        raise RequestError(ABSENT)

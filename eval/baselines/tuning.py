@@ -1,0 +1,282 @@
+"""Choosing the settings of a baseline on validation targets, once: what was tried is kept and not tried again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from scipy import sparse
+
+from llmrec.data.interactions import Split
+from llmrec.encoders.item_knn import cooccurrence, item_counts, neighbour_matrix, regression_matrix
+from llmrec.errors import RequestError
+from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN, RecentPopularity, Scorer, TextLookup
+from llmrec.eval.metrics import per_user, target_ranks
+from llmrec.progress import Say, counted, silent
+from llmrec.ranker import Ranker, Rows, Scores, unseen
+from llmrec.storage.artifacts import fingerprint_arrays, fingerprint_bytes, write_bytes_atomic
+
+Params = Mapping[str, float]
+Grid = Mapping[str, Sequence[float]]
+
+KNN_GRID: Grid = {
+    "window": (0, 5, 20, 50),
+    "shrink": (0.0, 3.0, 10.0),
+    "alpha": (0.4, 0.5),
+    "neighbours": (100, 500),
+    "decay": (0.75, 1.0, 1.25, 1.5),
+    "recent": (10, 50),
+}
+EASE_GRID: Grid = {"window": (20, 50), "ridge": (300.0, 1000.0, 3000.0), "fade": (0.85, 0.93, 1.0)}
+# one inverse of a catalogue of ten thousand takes half a minute
+LARGE_EASE_GRID: Grid = {"window": (10, 20), "ridge": (30.0, 300.0), "fade": (0.8,)}
+TEXT_GRID: Grid = {"whiten": (False, True), "recent": (1, 2, 3, 5, 10, 20, 50)}
+RECENT_GRID: Grid = {"half_life": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
+LARGE = 5000  # items; of more, fewer settings are tried
+USERS = 2000  # validation users scored at most
+SLOW = 2.0  # seconds; a trial that took longer is written down at once
+
+
+class Tunable(Scorer, Ranker, Protocol):
+    """A ranker that also gives its scores of the whole catalogue."""
+
+
+R = TypeVar("R", bound=Tunable)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of a tuning log: what was tried and what it scored on validation users."""
+
+    ranker: str
+    params: Params
+    metrics: Mapping[str, float]
+
+
+class TuningLog:
+    """Trials as JSON lines: those of an earlier run on the same inputs are found again, others are replaced.
+
+    Args:
+        path: the file; None keeps nothing.
+        dataset: name of the data, for the reader of the file.
+    """
+
+    def __init__(self, path: Path | None = None, dataset: str = "") -> None:
+        self._path, self._dataset = path, dataset
+        self._lines: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path is not None and path.is_file() else ():
+            value = json.loads(line)
+            if "ranker" in value and "inputs" in value:
+                self._lines[value["ranker"], value["inputs"], _words(value["params"])] = value
+
+    def find(self, ranker: str, inputs: str, params: Params) -> dict[str, float] | None:
+        """Metrics of a trial that was made on these inputs (a hash of everything but the settings)."""
+        known = self._lines.get((ranker, inputs, _words(params)))
+        return None if known is None else dict(known["metrics"])
+
+    def add(self, inputs: str, trial: Trial) -> None:
+        """Note a trial; what is known of the same ranker on other inputs is forgotten."""
+        stale = [key for key in self._lines if key[0] == trial.ranker and key[1] != inputs]
+        for key in stale:
+            del self._lines[key]
+        self._lines[trial.ranker, inputs, _words(trial.params)] = {
+            "dataset": self._dataset,
+            "part": "valid",
+            "inputs": inputs,
+            "ranker": trial.ranker,
+            "params": dict(trial.params),
+            "metrics": dict(trial.metrics),
+        }
+
+    def save(self) -> None:
+        """Write the file, all or nothing."""
+        if self._path is not None:
+            lines = [json.dumps(value, sort_keys=True) + "\n" for value in self._lines.values()]
+            write_bytes_atomic(self._path, "".join(lines).encode())
+
+
+class Validation:
+    """Scores rankers on validation targets: whole catalogue, seen items filtered, ties against the target.
+
+    Args:
+        split: whose validation targets; a history is the train part of the user.
+        n_items: rows of the catalogue.
+        seed: picks the users when there are more than `users`.
+        users: how many to score at most.
+
+    Raises:
+        RequestError: nobody has a validation target.
+    """
+
+    def __init__(self, split: Split, n_items: int, seed: int = 0, users: int = USERS) -> None:
+        chosen = np.flatnonzero(split.valid >= 0)
+        if chosen.size == 0:
+            raise RequestError("no user has a validation target; a user needs at least 3 interactions")
+        if chosen.size > users:
+            chosen = np.sort(np.random.default_rng(seed).choice(chosen, users, replace=False))
+        self.targets, self.n_items = split.valid[chosen], n_items
+        self.histories = [split.history(int(user), "valid") for user in chosen]
+        targets = fingerprint_arrays(users=chosen, targets=self.targets)
+        self.fingerprint = fingerprint_bytes(split.train.fingerprint.encode(), targets.encode(), str(n_items).encode())
+
+    def __call__(self, ranker: Scorer) -> dict[str, float]:
+        """Mean recall, NDCG and MRR at 10."""
+        ranks = np.concatenate(list(self._ranks(ranker)))
+        return {name: float(value.mean()) for name, value in per_user(ranks, ks=(10,)).items()}
+
+    def _ranks(self, ranker: Scorer, batch: int = 512) -> Iterator[Rows]:
+        for start in range(0, len(self.histories), batch):
+            histories = self.histories[start : start + batch]
+            allowed = unseen(histories, self.n_items)
+            yield target_ranks(ranker.scores(histories), self.targets[start : start + batch], allowed)
+
+
+def search(
+    name: str,
+    make: Callable[[Params], R],
+    grid: Grid,
+    check: Validation,
+    log: TuningLog | None = None,
+    inputs: str = "",
+    say: Say = silent,
+) -> tuple[R, list[Trial]]:
+    """The settings of a whole grid with the best validation NDCG@10; test targets play no part.
+
+    Args:
+        name: of the ranker, in the log.
+        make: settings to a ranker fitted on the train part; not called for settings that the log knows.
+        grid: values to try of every setting, all combinations, the last one fastest.
+        check: the validation targets; the winner is not refitted on them.
+        log: earlier trials; None starts anew.
+        inputs: whatever else decides the outcome, such as a seed or a hash of vectors.
+        say: told how many combinations were tried.
+
+    Returns:
+        The best ranker (of equals the first tried) and every trial in order.
+
+    Raises:
+        RequestError: a setting without any value.
+    """
+    log = log or TuningLog()
+    key = fingerprint_bytes(check.fingerprint.encode(), inputs.encode())[:16]
+    settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    trials = [
+        _trial(name, make, params, check, log, key)
+        for params in counted(settings, f"choosing settings of {name}", say, "tried")
+    ]
+    log.save()
+    if not trials:
+        raise RequestError(f"the grid {dict(grid)} holds no combination; give every parameter a value")
+    best = max(trials, key=lambda trial: trial.metrics["ndcg@10"])
+    return make(best.params), trials
+
+
+def _trial(
+    name: str, make: Callable[[Params], R], params: Params, check: Validation, log: TuningLog, key: str
+) -> Trial:
+    metrics = log.find(name, key, params)
+    if metrics is not None:
+        return Trial(name, params, metrics)
+    began = time.monotonic()
+    trial = Trial(name, params, check(make(params)))
+    log.add(key, trial)
+    if time.monotonic() - began > SLOW:
+        log.save()
+    return trial
+
+
+def tune_item_knn(
+    split: Split,
+    n_items: int,
+    grid: Grid = KNN_GRID,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+    say: Say = silent,
+) -> tuple[ItemKNN, list[Trial]]:
+    """Search the grid of `ItemKNN`'s arguments, see `search`; `seed` picks the validation users."""
+    counts = item_counts(split.train, n_items)
+
+    @lru_cache(maxsize=1)
+    def pairs(window: int) -> sparse.csr_array:
+        return cooccurrence(split.train, n_items, window)
+
+    @lru_cache(maxsize=1)
+    def similarity(window: int, shrink: float, alpha: float, neighbours: int) -> sparse.csr_array:
+        return neighbour_matrix(pairs(window), counts, neighbours, shrink, alpha)
+
+    def make(p: Params) -> ItemKNN:
+        matrix = similarity(int(p["window"]), p["shrink"], p["alpha"], int(p["neighbours"]))
+        return ItemKNN.of(matrix, counts, p["decay"], int(p["recent"]))
+
+    return search("item-knn", make, grid, Validation(split, n_items, seed, users), log, say=say)
+
+
+def tune_ease(
+    split: Split,
+    n_items: int,
+    grid: Grid | None = None,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+    say: Say = silent,
+) -> tuple[EncoderRanker, list[Trial]]:
+    """As `tune_item_knn`, for neighbours by ridge regression over windows (`encoders.ease`), as the model has them."""
+    grid = grid or (LARGE_EASE_GRID if n_items > LARGE else EASE_GRID)
+    counts = item_counts(split.train, n_items)
+
+    @lru_cache(maxsize=1)
+    def similarity(window: int, ridge: float) -> sparse.csr_array:
+        return regression_matrix(split.train, n_items, window, ridge, 200)
+
+    def make(p: Params) -> EncoderRanker:
+        knn = ItemKNN.of(similarity(int(p["window"]), p["ridge"]), counts, 0.0, 50, p["fade"])
+        return EncoderRanker(knn, "ease")
+
+    return search("ease", make, grid, Validation(split, n_items, seed, users), log, say=say)
+
+
+def tune_text_lookup(
+    split: Split,
+    vectors: Scores,
+    grid: Grid = TEXT_GRID,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+    say: Say = silent,
+) -> tuple[TextLookup, list[Trial]]:
+    """As `tune_item_knn`, for `TextLookup` over text vectors float32[n, d]."""
+
+    def make(p: Params) -> TextLookup:
+        return TextLookup(vectors, int(p["recent"]), bool(p["whiten"]))
+
+    check = Validation(split, len(vectors), seed, users)
+    return search("text-lookup", make, grid, check, log, fingerprint_arrays(vectors=vectors), say)
+
+
+def tune_recent_popularity(
+    split: Split,
+    n_items: int,
+    grid: Grid = RECENT_GRID,
+    seed: int = 0,
+    users: int = USERS,
+    log: TuningLog | None = None,
+    say: Say = silent,
+) -> tuple[RecentPopularity, list[Trial]]:
+    """As `tune_item_knn`, for `RecentPopularity`."""
+
+    def make(p: Params) -> RecentPopularity:
+        return RecentPopularity(split.train, n_items, p["half_life"])
+
+    return search("recent-popularity", make, grid, Validation(split, n_items, seed, users), log, say=say)
+
+
+def _words(params: Params) -> str:
+    return json.dumps(dict(params), sort_keys=True)

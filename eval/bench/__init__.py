@@ -1,0 +1,1 @@
+"""Benchmarks of decoding and of ranking files."""

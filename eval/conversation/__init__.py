@@ -1,0 +1,1 @@
+"""The conversation suite: scripted dialogues, and recommendation from one sentence."""

@@ -1,0 +1,278 @@
+"""The conversation suite: scripted dialogues of several turns, typed into the chat and judged by program.
+
+The dialogues are written from the catalogue with a seed, in words of their own; each step carries what it means, and
+answers are judged against that by the suite's own rules. Latency is that of the process as a person meets it: one
+visitor, nothing remembered between requests but what the product itself remembers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from llmrec.data.interactions import leave_one_out
+from llmrec.eval.conversation.dialogues import write_all
+from llmrec.eval.conversation.judge import Verdict, judge
+from llmrec.eval.conversation.play import Turn, play
+from llmrec.eval.conversation.script import Dialogue
+from llmrec.eval.grounding.text import TextCheck
+from llmrec.eval.metrics import bootstrap_ci
+from llmrec.eval.protocol import eval_command, write_per_user
+from llmrec.eval.requests import progress_bar
+from llmrec.eval.write import publish
+from llmrec.recommender import Recommender
+
+DIALOGUES = 240
+ASIDE_PART = 4  # a quarter as many more in words put aside
+WARM = 2  # dialogues played first for the clock's sake; their seconds are not counted
+APPLIES = ("satisfied", "references_resolved", "clarifying_asked", "titles_understood", "relaxed_said", "unknown_said")
+Span = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Played:
+    """One turn of one dialogue with its verdicts."""
+
+    dialogue: Dialogue
+    place: int
+    turn: Turn
+    verdicts: tuple[Verdict, ...]
+
+    def value(self, metric: str) -> float | None:
+        """One measure, None when it does not apply to this turn."""
+        return next((one.value for one in self.verdicts if one.metric == metric), None)
+
+
+def run_conversation(
+    model: str | Path | None, data: str | Path | None, out: Path, limit: int | None = None, seed: int = 0
+) -> None:
+    """Play the dialogues and judge them; writes `conversation-<dataset>.json` to `out`.
+
+    Args:
+        model: model directory, None for the shipped one.
+        data: its data, None for what the model names.
+        out: directory of the result; turns with their texts and verdicts go to Parquet in `per_user` below it.
+        limit: play so many dialogues instead of 240.
+        seed: of dialogues and bootstrap.
+
+    Raises:
+        UserError: a model that belongs to other data.
+    """
+    started = time.monotonic()
+    recommender = Recommender.from_pretrained(model, data)
+    count = limit or DIALOGUES
+    split = leave_one_out(recommender.interactions)
+    dialogues = write_all(recommender.catalog, split, count, seed)
+    others = write_all(recommender.catalog, split, max(1, count // ASIDE_PART), seed + 1, aside=True)
+    played = play_all(recommender, dialogues, seed)
+    aside = play_all(recommender, others, seed, numbered=count)
+    name = Path(str(recommender.data_name)).name
+    rows = table(played, aside, seed)
+    words_only, why_not = _words_only(recommender, limit, seed)
+    rows |= words_only
+    _save(out, name, [*played, *aside])
+    publish(
+        out / f"conversation-{name}.json",
+        name,
+        {**protocol(played, seed), "words_only": why_not},
+        rows,
+        targets(played, words_only),
+        seed,
+        eval_command("conversation", limit=limit),
+        time.monotonic() - started,
+        len(dialogues) + len(others),
+        suite="conversation",
+    )
+
+
+def play_all(recommender: Recommender, dialogues: Sequence[Dialogue], seed: int, numbered: int = 0) -> list[Played]:
+    """Every dialogue, numbered from `numbered` on; in each the language model speaks at one step, drawn by seed."""
+    check = TextCheck(recommender.catalog)
+    found: list[Played] = []
+    with progress_bar(Console(stderr=True)) as progress:
+        for dialogue in progress.track(dialogues, description="dialogues"):
+            rng = np.random.default_rng([seed, dialogue.number, 2])
+            turns = play(recommender, dialogue, int(rng.integers(len(dialogue.steps))))
+            dialogue = replace(dialogue, number=dialogue.number + numbered)
+            found += [Played(dialogue, place, turn, tuple(judge(check, turn))) for place, turn in enumerate(turns)]
+    return found
+
+
+def targets(played: Sequence[Played], words_only: Mapping[str, Mapping[str, Span]]) -> dict[str, float | None]:
+    """The numbers that the project is held to, by name; see the protocol for what each one is."""
+    seconds = [t for one in played[_warm(played) :] if (t := one.turn.answer.seconds.get("items")) is not None]
+    ratio = words_only.get("words only", {}).get("over_text_lookup")
+    return {
+        "dialogue_constraints": _mean(list(_dialogues(played, "satisfied").values())),
+        "excluded_shown_again": _sum(played, "excluded_shown_again"),
+        "references_resolved": _share(played, "references_resolved"),
+        "clarifying_asked": _share(played, "clarifying_asked"),
+        "off_list_titles": _sum(played, "off_list_titles"),
+        "words_only_over_text_lookup": None if ratio is None else ratio[0],
+        "p95_items_seconds": float(np.percentile(seconds, 95)) if seconds else None,
+    }
+
+
+def table(played: Sequence[Played], aside: Sequence[Played], seed: int) -> dict[str, dict[str, Span]]:
+    """Measures over all turns and dialogues, in common words and in those put aside; by act; and the clock."""
+    rows: dict[str, dict[str, Span]] = {}
+    for words, some in (("", played), (" in words put aside", aside)):
+        rows[f"turns{words}"] = _measures(some, seed)
+        whole = list(_dialogues(some, "satisfied").values())
+        right = list(_right(some).values())
+        rows[f"dialogues{words}"] = {"every_list_as_asked": _span(whole, seed), "nothing_wrong": _span(right, seed)}
+    for act in sorted({one.turn.step.act for one in played}):
+        rows[f"act {act}"] = _measures([one for one in played if one.turn.step.act == act], seed)
+    rows |= _clock(played)
+    return {name: metrics for name, metrics in rows.items() if metrics}
+
+
+def _measures(played: Sequence[Played], seed: int) -> dict[str, Span]:
+    """Each measure's mean over the turns that it applies to; means of dialogues are drawn for the interval."""
+    by: dict[str, dict[int, list[float]]] = {}
+    for one in played:
+        for verdict in one.verdicts:
+            by.setdefault(verdict.metric, {}).setdefault(one.dialogue.number, []).append(verdict.value)
+    return {metric: _span([float(np.mean(own)) for own in values.values()], seed) for metric, values in by.items()}
+
+
+def _span(values: Sequence[float], seed: int) -> Span:
+    column = np.asarray(values, np.float64)
+    low, high = bootstrap_ci(column, seed)
+    return float(column.mean()), low, high
+
+
+def _dialogues(played: Sequence[Played], metric: str) -> dict[int, float]:
+    """By dialogue: 1 when every list that came satisfies all that was asked for, and every list due came."""
+    found: dict[int, float] = {}
+    for one in played:
+        values = [one.value(name) for name in (metric, "listed")]
+        fine = all(value in (None, 1.0) for value in values) and not one.value("crashed")
+        found[one.dialogue.number] = min(found.get(one.dialogue.number, 1.0), float(fine))
+    return found
+
+
+def _right(played: Sequence[Played]) -> Mapping[int, float]:
+    found: dict[int, float] = {}
+    for one in played:
+        fine = not any(verdict.wrong for verdict in one.verdicts)
+        found[one.dialogue.number] = min(found.get(one.dialogue.number, 1.0), float(fine))
+    return found
+
+
+def _clock(played: Sequence[Played]) -> dict[str, dict[str, Span]]:
+    """Median and 95th percentile of the seconds to the list, the first text, the first word, the end of a reply."""
+    rows: dict[str, dict[str, Span]] = {}
+    counted = played[_warm(played) :]
+    for name, stage, spoken in (
+        ("first item list", "items", None),
+        ("first text", "text", None),
+        ("first word of the language model", "word", True),
+        ("full reply with words", "reply", True),
+        ("full reply without words", "reply", False),
+    ):
+        seconds = [
+            one.turn.answer.seconds[stage]
+            for one in counted
+            if stage in one.turn.answer.seconds
+            and (spoken is None or (one.turn.answer.spoken and bool(one.turn.answer.words)) == spoken)
+        ]
+        if seconds:
+            p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))
+            rows[name] = {"p50_seconds": (p50, p50, p50), "p95_seconds": (p95, p95, p95)}
+    return rows
+
+
+def _warm(played: Sequence[Played]) -> int:
+    """How many turns the first dialogues took, none when there are no others."""
+    first = sum(one.dialogue.number < WARM for one in played)
+    return first if first < len(played) else 0
+
+
+def _share(played: Sequence[Played], metric: str) -> float | None:
+    return _mean([value for one in played if (value := one.value(metric)) is not None])
+
+
+def _sum(played: Sequence[Played], metric: str) -> float:
+    return float(sum(one.value(metric) or 0.0 for one in played))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _words_only(recommender: Recommender, limit: int | None, seed: int) -> tuple[dict[str, dict[str, Span]], str]:
+    """Rows of recommendation from one sentence, when that part is there; and what is said of it."""
+    try:
+        from llmrec.eval.conversation import words_only
+    except ImportError:
+        return {}, "not measured: this version has no such part"
+    rows, told = words_only.run(recommender, limit, seed)
+    return rows, told
+
+
+def protocol(played: Sequence[Played], seed: int) -> dict[str, object]:
+    """How it was measured."""
+    lengths = [len(one.dialogue.steps) for one in played if one.place == 0]
+    applies = {name: sum(one.value(name) is not None for one in played) for name in APPLIES}
+    return {
+        "dialogues": f"{len(lengths)} of {min(lengths)} to {max(lengths)} turns, written from the catalogue by seed "
+        f"{seed} in words that are no training templates; what is asked for is true of at least one item",
+        "visitors": "new ones without any history; every fourth is a user of the log",
+        "turns": len(played),
+        "turns_by_measure": applies,
+        "dialogue_constraints": "share of dialogues in which every list due came and every item of every list meets "
+        "all constraints that hold at that turn; turns at which no item that may be shown meets them are apart "
+        "(relaxed_said)",
+        "excluded_shown_again": "count of items listed although disliked, liked, known, or passed over before",
+        "references_resolved": "share of turns that point at the list (`the second one`, `newer than #3`, two at "
+        "once) or answer `which one?`, after which exactly the meant items hold the opinion, or are spoken of",
+        "clarifying_asked": "share of empty requests and of titles shared by two items answered with one question",
+        "off_list_titles": "titles in texts, reasons and remarks that are not on the list, nor the visitor's own; the "
+        "language model's words may name the list only; what a question offers (`do you mean ...?`) is no claim",
+        "filters_as_meant": "share of turns after which the active filters let exactly the items pass that were meant",
+        "in words put aside": "a quarter as many dialogues more, in wordings written after the reader of messages, "
+        "which was not changed for them; targets are of the others",
+        "manner": "a quarter in lower case, some in capitals, politely, without marks; three in ten long titles "
+        "misspelt",
+        "clock": f"one visitor, one process, nothing remembered by the suite; the first {WARM} dialogues are not "
+        "counted; the language model speaks at one step of each dialogue",
+    }
+
+
+def _save(out: Path, name: str, played: Sequence[Played]) -> None:
+    """One row a turn with its texts, and one row a verdict."""
+    turns = [
+        {
+            "dialogue": one.dialogue.number,
+            "place": one.place,
+            "act": one.turn.step.act,
+            "wording": one.turn.step.wording,
+            "text": one.turn.step.text,
+            "listed": "; ".join(map(str, one.turn.answer.rows or ())),
+            "facts": one.turn.answer.facts,
+            "words": one.turn.answer.words,
+            "notices": " ".join(one.turn.answer.notices),
+            "wrong": "; ".join(f"{v.metric}: {v.wrong}" for v in one.verdicts if v.wrong),
+            "items_seconds": one.turn.answer.seconds.get("items", float("nan")),
+        }
+        for one in played
+    ]
+    values = [
+        {
+            "dialogue": one.dialogue.number,
+            "place": one.place,
+            "act": one.turn.step.act,
+            "metric": v.metric,
+            "value": v.value,
+        }
+        for one in played
+        for v in one.verdicts
+    ]
+    for stem, records in (("conversation-turns", turns), ("conversation", values)):
+        write_per_user(out, f"{stem}-{name}", {key: np.array([row[key] for row in records]) for key in records[0]})

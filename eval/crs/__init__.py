@@ -1,0 +1,1 @@
+"""Recommendation in published dialogues: ReDial and INSPIRED."""

@@ -1,0 +1,165 @@
+"""Recommendation dialogues in one form, whatever they were published in, and the questions that they put.
+
+A question is one film that the recommender names in a turn: what was said before the turn is given, the film is to be
+found. Turns are what one person says until the other speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.data.catalog import Catalog
+from llmrec.ranker import Mask, Rows
+
+SEEKER, RECOMMENDER = "seeker", "recommender"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one person says until the other speaks.
+
+    Attributes:
+        speaker: `SEEKER` or `RECOMMENDER`.
+        words: the text without the titles.
+        text: the text with them.
+        rows: the catalogue rows named, in order, each once.
+        disliked: those of them that the turn's own words speak against.
+    """
+
+    speaker: str
+    words: str
+    text: str
+    rows: tuple[int, ...]
+    disliked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One conversation.
+
+    Attributes:
+        id: the publisher's.
+        when: its place in time among the others; only the order counts.
+        turns: in order, speakers alternating.
+    """
+
+    id: str
+    when: int
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A published benchmark as it is available.
+
+    Attributes:
+        name: for file names.
+        catalog: every film that can be recommended.
+        train: dialogues to learn from and to choose settings on.
+        test: the official test part.
+        available: in words, which part of the published data this is.
+    """
+
+    name: str
+    catalog: Catalog
+    train: tuple[Dialogue, ...]
+    test: tuple[Dialogue, ...]
+    available: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Questions, one a line.
+
+    Attributes:
+        dialogues: what they are taken from.
+        dialogue: int64[q], place in `dialogues`.
+        turn: int64[q], the turn whose film is asked for; only turns before it may be looked at.
+        target: int64[q], the row that the recommender named.
+        repeated: bool[q], whether the film had been named before that turn.
+    """
+
+    dialogues: tuple[Dialogue, ...]
+    dialogue: Rows
+    turn: Rows
+    target: Rows
+    repeated: Mask
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def where(self, mask: Mask) -> Cases:
+        """The questions where bool[q] is true."""
+        return Cases(self.dialogues, self.dialogue[mask], self.turn[mask], self.target[mask], self.repeated[mask])
+
+    def contexts(self) -> Iterator[tuple[Turn, ...]]:
+        """What was said before each question."""
+        for dialogue, turn in zip(self.dialogue, self.turn, strict=True):
+            yield self.dialogues[dialogue].turns[:turn]
+
+    def histories(self) -> list[Rows]:
+        """The rows named before each question, in order, each at its latest place: int64[h] each."""
+        return [named_rows(context) for context in self.contexts()]
+
+
+def named_rows(context: Sequence[Turn]) -> Rows:
+    """The rows named in these turns, each at its latest place: int64[h]."""
+    said = [row for turn in context for row in turn.rows]
+    return np.array(list(dict.fromkeys(said[::-1]))[::-1], np.int64)
+
+
+def tastes(context: Sequence[Turn]) -> tuple[Rows, Rows]:
+    """The rows that speak for a taste, each at its latest place, and those that the seeker spoke against."""
+    against = {row for turn in context if turn.speaker == SEEKER for row in turn.disliked}
+    named = named_rows(context)
+    disliked = np.isin(named, list(against))
+    return named[~disliked], named[disliked]
+
+
+def merged(parts: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Messages to turns: what one person says in a row becomes one turn."""
+    out: list[Turn] = []
+    for part in parts:
+        if out and out[-1].speaker == part.speaker:
+            last = out.pop()
+            part = Turn(
+                part.speaker,
+                f"{last.words} {part.words}".strip(),
+                f"{last.text} {part.text}".strip(),
+                tuple(dict.fromkeys((*last.rows, *part.rows))),
+                tuple(dict.fromkeys((*last.disliked, *part.disliked))),
+            )
+        out.append(part)
+    return tuple(out)
+
+
+def cases_of(dialogues: Sequence[Dialogue], speakers: Sequence[str] = (RECOMMENDER,)) -> Cases:
+    """The questions that dialogues put: every film that one of `speakers` names in a turn."""
+    found: list[tuple[int, int, int, bool]] = []
+    for number, dialogue in enumerate(dialogues):
+        named: set[int] = set()
+        for place, turn in enumerate(dialogue.turns):
+            if turn.speaker in speakers:
+                found += [(number, place, row, row in named) for row in turn.rows]
+            named.update(turn.rows)
+    table = np.array(found, np.int64).reshape(-1, 4)
+    return Cases(tuple(dialogues), table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.bool_))
+
+
+def latest(dialogues: Sequence[Dialogue], share: float) -> tuple[tuple[Dialogue, ...], tuple[Dialogue, ...]]:
+    """Cut off the latest share of the dialogues: (earlier, later), as the test part lies after the train part."""
+    order = sorted(dialogues, key=lambda one: (one.when, one.id))
+    cut = len(order) - round(len(order) * share)
+    return tuple(order[:cut]), tuple(order[cut:])
+
+
+def allowed(cases: Cases, n_items: int, named_too: bool) -> Mask:
+    """bool[q, n]: what may be answered; without `named_too` nothing that was named before."""
+    mask = np.ones((len(cases), n_items), np.bool_)
+    if not named_too:
+        for line, rows in zip(mask, cases.histories(), strict=True):
+            line[rows] = False
+    return mask

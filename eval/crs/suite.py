@@ -1,0 +1,268 @@
+"""Recommendation in published dialogues: every film that the recommender names is to be found from what was said.
+
+Settings and fusion weights are chosen on the latest part of the train pool; then everything is learnt again from the
+whole pool, with those weights, and the test part is answered once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.text import Embedder, MiniLM
+from llmrec.errors import DataError, RequestError
+from llmrec.eval.crs.data import Cases, Corpus, Dialogue, allowed, cases_of, latest
+from llmrec.eval.crs.network import NetSettings
+from llmrec.eval.crs.parts import ALL, NEIGHBOURS, NEW, learn, mentions, parts_of, popularity, text_lookup
+from llmrec.eval.crs.vectors import CONTEXT_TURNS, Vectors, embed_corpus
+from llmrec.eval.metrics import per_user, target_ranks
+from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
+from llmrec.eval.tables import show
+from llmrec.ranker import Rows, Scores
+from llmrec.ranking.fusion import Fusion, fit
+from llmrec.ranking.scorer import fixed_threads
+from llmrec.storage.registry import home
+
+KS = (1, 10, 50)
+OURS = "fusion"
+VALIDATION = 0.15  # latest share of the train pool
+GRID = {"alpha": (0.5, 0.7, 0.85, 1.0), "decay": (0.0, 0.5, 1.0), "shrink": (2.0, 10.0)}
+ANSWERED = 512  # questions that are scored at once
+# Three ways of asking: prefix of the metric, questions, whether films named before may be answered.
+VIEWS = {"novel_": (False, False), "": (True, True), "novel_unfiltered_": (False, True)}
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What was settled on the validation cut.
+
+    Attributes:
+        fusions: weights by whether films named before may be answered.
+        knn: settings of the item-knn row.
+    """
+
+    fusions: Mapping[bool, Fusion]
+    knn: NeighbourSettings
+
+
+def run_crs(
+    name: str,
+    data_dir: Path | None,
+    out: Path,
+    limit: int | None = None,
+    seed: int = 0,
+    settings: NetSettings = NetSettings(),  # noqa: B008
+) -> list[Row]:
+    """Measure on one benchmark; writes `conversation-<name>.json` to `out`, and before it the rank of every target.
+
+    Args:
+        name: "redial" or "inspired".
+        data_dir: where its files are.
+        out: directory of the results.
+        limit: answer this many test dialogues only, drawn by seed.
+        seed: of the networks and of the bootstrap.
+        settings: of the networks.
+
+    Raises:
+        RequestError: no directory given.
+        DataError: the files are not there or not what they should be.
+    """
+    started = time.monotonic()
+    if data_dir is None:
+        raise RequestError(f"the {name} suite needs its data set: say with --data-dir where it is")
+    if not data_dir.is_dir():
+        raise RequestError(f"no directory {str(data_dir)!r}; --data-dir is where the {name} data set lies")
+    corpus = _limited(READERS[name](data_dir), limit, seed)
+    with fixed_threads():
+        rows, ranks, chosen = measure(corpus, MiniLM.load(), home() / "cache", settings, seed, Console(stderr=True))
+    cases = cases_of(corpus.test)
+    places = {"dialogue": cases.dialogue, "turn": cases.turn, "repeated": cases.repeated}
+    write_per_user(out, f"conversation-{name}", {**places, **ranks})
+    _print(rows)
+    command = eval_command(name, data_dir=name, limit=limit)
+    came = provenance(seed, command, time.monotonic() - started, len(cases))
+    write_result(out / f"conversation-{name}.json", "conversation", name, _protocol(corpus, cases, chosen, settings),
+                 rows, targets(rows), came)  # fmt: skip
+    return rows
+
+
+def _limited(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
+    if limit is None or limit >= len(corpus.test):
+        return corpus
+    chosen = np.sort(np.random.default_rng(seed).choice(len(corpus.test), limit, replace=False))
+    return replace(corpus, test=tuple(corpus.test[place] for place in chosen))
+
+
+def measure(
+    corpus: Corpus, embedder: Embedder, cache: Path, settings: NetSettings, seed: int, console: Console
+) -> tuple[list[Row], dict[str, Rows], Chosen]:
+    """Choose on validation, learn from the whole pool, answer the test part.
+
+    Returns:
+        The rows; by "row/view" the rank of every target, int64[q], -1 where it could not be answered; what was chosen.
+
+    Raises:
+        DataError: too few dialogues to choose on or to measure.
+    """
+    earlier, later = latest(corpus.train, VALIDATION)
+    valid, test = cases_of(later), cases_of(corpus.test)
+    if not len(valid) or not len(test) or not earlier:
+        raise DataError(f"{corpus.name}: too few dialogues: {len(corpus.train)} to learn from, {len(corpus.test)} test")
+    console.print("embedding what is said")
+    vectors = embed_corpus(corpus, (valid, test), embedder, cache)
+    console.print(f"choosing on {len(valid)} targets of the latest {len(later)} training dialogues")
+    chosen = choose(corpus, earlier, valid, vectors, settings, seed)
+    console.print(f"learning from {len(corpus.train)} dialogues, answering {len(test)} targets")
+    ranks = _answers(corpus, test, vectors, chosen, settings, seed)
+    return estimates(test, ranks, seed), ranks, chosen
+
+
+def choose(
+    corpus: Corpus, earlier: Sequence[Dialogue], valid: Cases, vectors: Vectors, settings: NetSettings, seed: int
+) -> Chosen:
+    """Fit the fusion weights and pick the settings of item-knn on validation targets."""
+    n = len(corpus.catalog)
+    parts = parts_of(learn(earlier, corpus.catalog, vectors, settings, seed), valid, vectors)
+    fusions = {}
+    for again, names in ((False, NEW), (True, ALL)):
+        use = np.ones(len(valid), np.bool_) if again else ~valid.repeated
+        prior = {name: 1.0 if name == "network" else 0.1 for name in names}
+        some = {name: parts[name][use] for name in names}
+        fusions[again] = fit(some, valid.target[use], allowed(valid, n, again)[use], prior)
+    return Chosen(fusions, _tune_knn(earlier, valid, n))
+
+
+def _tune_knn(earlier: Sequence[Dialogue], valid: Cases, n: int) -> NeighbourSettings:
+    """The settings with the best recall@10 on validation targets that were not named before."""
+    new = valid.where(~valid.repeated)
+    free, histories, said = allowed(new, n, False), new.histories(), mentions(earlier)
+
+    def settings(values: tuple[Any, ...]) -> NeighbourSettings:
+        return replace(NEIGHBOURS, **dict(zip(GRID, values, strict=True)))
+
+    def recall(values: tuple[Any, ...]) -> float:
+        knn = neighbours_of(said, n, settings(values))
+        return float(per_user(target_ranks(knn.scores(histories), new.target, free), ks=[10])["recall@10"].mean())
+
+    best = max(itertools.product(*GRID.values()), key=recall)
+    return settings(best)
+
+
+def _answers(
+    corpus: Corpus, test: Cases, vectors: Vectors, chosen: Chosen, settings: NetSettings, seed: int
+) -> dict[str, Rows]:
+    """By "row/view": the rank of every target, int64[q]."""
+    n = len(corpus.catalog)
+    learnt = learn(corpus.train, corpus.catalog, vectors, settings, seed)
+    knn = neighbours_of(mentions(corpus.train), n, chosen.knn)
+    common = popularity(cases_of(corpus.train).target, n)
+    found: dict[str, list[Rows]] = {}
+    for some in _blocks(test):
+        parts = parts_of(learnt, some, vectors)
+        free = {again: allowed(some, n, again) for again in (False, True)}
+        fused = {again: fusion.combine(parts) for again, fusion in chosen.fusions.items()}
+        # without and with films that were named before
+        scores: dict[str, tuple[Scores, Scores]] = {
+            "popularity": (np.tile(common, (len(some), 1)),) * 2,
+            "text-lookup": (text_lookup(some, vectors),) * 2,
+            "item-knn": (knn.scores(some.histories()),) * 2,
+            "network": (parts["network"],) * 2,
+            OURS: (fused[False], fused[True]),
+        }
+        for name, pair in scores.items():
+            for again, values in zip((False, True), pair, strict=True):
+                key = f"{name}/{'all' if again else 'new'}"
+                found.setdefault(key, []).append(target_ranks(values, some.target, free[again]))
+    return {key: np.concatenate(ranks) for key, ranks in found.items()}
+
+
+def _blocks(cases: Cases) -> list[Cases]:
+    places = np.arange(len(cases))
+    return [cases.where(places // ANSWERED == block) for block in range(-(-len(cases) // ANSWERED))]
+
+
+def estimates(cases: Cases, ranks: Mapping[str, Rows], seed: int) -> list[Row]:
+    """A row for every name, with intervals over dialogues: targets of one dialogue are not independent."""
+    rows = []
+    for name in dict.fromkeys(key.rpartition("/")[0] for key in ranks):
+        found = {}
+        for prefix, (repeated_too, again) in VIEWS.items():
+            use = np.ones(len(cases), np.bool_) if repeated_too else ~cases.repeated
+            values = per_user(ranks[f"{name}/{'all' if again else 'new'}"][use], ks=KS)
+            for metric in (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr@10"):
+                found[f"{prefix}{metric}"] = over_dialogues(values[metric], cases.dialogue[use], seed)
+        rows.append(Row(name, found))
+    return rows
+
+
+def over_dialogues(values: np.ndarray, dialogue: Rows, seed: int, n: int = 1000) -> Estimate:
+    """Mean of float64[q] and its 95 % bootstrap interval, drawing whole dialogues (int64[q])."""
+    _, group = np.unique(dialogue, return_inverse=True)
+    sums, counts = np.bincount(group, values), np.bincount(group)
+    rng = np.random.default_rng(seed)
+    means = np.empty(n)
+    for i in range(n):
+        drawn = rng.integers(0, len(sums), len(sums))
+        means[i] = sums[drawn].sum() / counts[drawn].sum()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(values.mean()), (float(low), float(high)))
+
+
+def targets(rows: Sequence[Row]) -> list[Target]:
+    """The numbers that the project is held to: films not named before, those named before left out."""
+    ours = next(row for row in rows if row.name == OURS)
+    return [Target(f"novel_recall{k}", ours.metrics[f"novel_recall@{k}"].mean) for k in KS]
+
+
+def _protocol(corpus: Corpus, cases: Cases, chosen: Chosen, settings: NetSettings) -> dict[str, object]:
+    return {
+        "available": corpus.available,
+        "question": "every film that the recommender names in a turn, given all turns before; a turn is what one "
+        "person says until the other speaks, a film named twice in it counts once",
+        "candidates": f"all {len(corpus.catalog)} films",
+        "targets": len(cases),
+        "targets_novel": int((~cases.repeated).sum()),
+        "novel_recall": "targets not named before; films named before are left out of every row's ranking",
+        "novel_unfiltered_recall": "the same targets, nothing left out: comparable with published numbers",
+        "recall": "all targets, nothing left out",
+        "ties": "count against the target",
+        "intervals": "bootstrap over dialogues",
+        "chosen_on": f"the latest {VALIDATION:.0%} of the train pool: fusion weights, settings of item-knn and network",
+        "refit_on_validation": "neighbours, popularity and networks are learnt again from the whole pool; the weights "
+        "stay",
+        "language_model": "not asked: neither its scores nor its words are part of these rows",
+        "fusion_novel": dict(chosen.fusions[False].weights),
+        "fusion_all": dict(chosen.fusions[True].weights),
+        "item-knn": {name: getattr(chosen.knn, name) for name in GRID},
+        "text-lookup": f"likeness of a film's text to the latest {CONTEXT_TURNS} turns with their titles",
+        "network": vars(settings),
+        "marks_of_the_test_dialogues_read": "none: whether a film was liked is told after the dialogue",
+    }
+
+
+def _print(rows: Sequence[Row], console: Console | None = None) -> None:
+    shown = [f"{prefix}recall@{k}" for prefix in VIEWS for k in KS]
+    show(["", *shown], [[row.name, *(f"{row.metrics[name].mean:.3f}" for name in shown)] for row in rows], console)
+
+
+def _redial(directory: Path) -> Corpus:
+    from llmrec.eval.crs.redial import read_redial
+
+    return read_redial(directory)
+
+
+def _inspired(directory: Path) -> Corpus:
+    from llmrec.eval.crs.inspired import read_inspired
+
+    return read_inspired(directory)
+
+
+READERS: Mapping[str, Callable[[Path], Corpus]] = {"redial": _redial, "inspired": _inspired}

@@ -1,0 +1,101 @@
+"""Vectors of what is said in dialogues, embedded once and kept under the cache directory by fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from llmrec.encoders.text import Embedder
+from llmrec.encoders.text_cache import text_vectors
+from llmrec.errors import ArtifactError
+from llmrec.eval.crs.data import Cases, Corpus, Turn
+from llmrec.ranker import Scores
+from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, writing
+
+KIND = "sentence-vectors"
+CONTEXT_TURNS = 4  # latest turns that the text look-up reads
+CONTEXT_CHARS = 900  # about what the encoder's 256 tokens hold
+
+
+@dataclass(frozen=True, eq=False)
+class Sentences:
+    """Vectors of texts.
+
+    Attributes:
+        place: where a text's vector stands.
+        table: float32[m, d], of length 1 each.
+    """
+
+    place: Mapping[str, int]
+    table: Scores
+
+    def of(self, texts: Sequence[str]) -> Scores:
+        """float32[len(texts), d]."""
+        return self.table[[self.place[text] for text in texts]]
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """All text vectors of a corpus.
+
+    Attributes:
+        items: float32[n, d], of the films' descriptions.
+        words: of every turn without the titles.
+        contexts: of the latest turns before every question, with the titles.
+    """
+
+    items: Scores
+    words: Sentences
+    contexts: Sentences
+
+
+def embed_corpus(corpus: Corpus, cases: Sequence[Cases], embedder: Embedder, cache: Path) -> Vectors:
+    """Everything that is read of a corpus; `cases` are the questions whose contexts are needed."""
+    turns = [turn for part in (corpus.train, corpus.test) for dialogue in part for turn in dialogue.turns]
+    contexts = [context_text(context) for part in cases for context in part.contexts()]
+    return Vectors(
+        text_vectors(corpus.catalog, embedder, cache),
+        sentences([turn.words for turn in turns], embedder, cache),
+        sentences(contexts, embedder, cache),
+    )
+
+
+def context_text(context: Sequence[Turn]) -> str:
+    """The latest turns as one text with the titles, oldest first, cut at its beginning."""
+    return " ".join(turn.text for turn in context[-CONTEXT_TURNS:])[-CONTEXT_CHARS:].strip()
+
+
+def sentences(texts: Sequence[str], embedder: Embedder, cache: Path) -> Sentences:
+    """Vectors of different texts, read from the cache where they are there."""
+    unique = sorted(set(texts))
+    print_of = fingerprint_bytes(*(text.encode() for text in unique))
+    path = cache / f"said-{print_of[:16]}-{embedder.name}"
+    place = {text: number for number, text in enumerate(unique)}
+    try:
+        read_manifest(path, KIND)
+        return Sentences(place, load_file(path / "vectors.safetensors")["vectors"])
+    except ArtifactError:
+        pass
+    table = np.asarray(embedder.encode(unique), np.float32)
+    with writing(path, KIND, {"texts": print_of}, own_place=True) as directory:
+        save_file({"vectors": table}, directory / "vectors.safetensors")
+    return Sentences(place, table)
+
+
+def said(cases: Cases, vectors: Vectors, choose: Callable[[Turn], bool], decay: float) -> Scores:
+    """What the chosen turns before each question say: float32[q, d], of length 1, or 0 where nothing was said.
+
+    A turn weighs `decay` to the power of how many chosen turns follow it.
+    """
+    out = np.zeros((len(cases), vectors.words.table.shape[1]), np.float32)
+    for line, context in zip(out, cases.contexts(), strict=True):
+        words = [turn.words for turn in context if choose(turn)][::-1]
+        if words:
+            weights = (decay ** np.arange(len(words))).astype(np.float32)
+            line += np.einsum("t,td->d", weights, vectors.words.of(words))
+    length = np.linalg.norm(out, axis=1, keepdims=True)
+    return np.asarray(out / np.maximum(length, 1e-6), np.float32)

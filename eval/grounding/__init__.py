@@ -1,0 +1,1 @@
+"""The grounding suite: whether items exist, constraints hold and words are true."""

@@ -1,0 +1,1 @@
+"""The reliability suite: promises under attack, and injected faults."""

@@ -1,0 +1,1 @@
+"""The retention suite: how much English is kept."""

@@ -1,0 +1,111 @@
+"""The tasks of the retention suite, made ready to run on any model: files read, samples drawn, checks loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llmrec.eval.retention import chat, tasks
+from llmrec.eval.retention.branches import branches, score
+from llmrec.eval.retention.chat import Instruction
+from llmrec.eval.retention.generate import replies
+from llmrec.eval.retention.likelihood import SCORING, block_nll, read_text, text_blocks
+from llmrec.eval.retention.store import Sample, Values
+from llmrec.eval.retention.tasks import IFEVAL, TASKS, WIKITEXT, Source, Task
+from llmrec.lm.model import RecModel
+from llmrec.ranking.grounding import Checker
+
+BLOCKS, LENGTH = 40, 512
+IFEVAL_PROMPTS = 64  # of the 435 that can be checked and fit
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task made ready: what it will measure, and how.
+
+    Attributes:
+        sample: its description, without the model.
+        numbers: of the items in their file.
+        main: the metric among the accuracies, None for none.
+        run: a model, and whom to tell how many items are done, to the values of the items.
+    """
+
+    sample: Sample
+    numbers: Sequence[int]
+    main: str | None
+    run: Callable[[RecModel, Told], Values]
+
+
+def ready(model: RecModel, folder: Path, titles: Checker, limit: int | None, seed: int) -> list[Job]:
+    """All tasks with their samples drawn, nothing measured yet."""
+    return [
+        _wikitext(model, folder, limit, seed),
+        *(_questions(task, folder, limit, seed) for task in TASKS),
+        _own(titles, limit, seed),
+        _ifeval(folder, titles, limit, seed),
+    ]
+
+
+def _wikitext(model: RecModel, folder: Path, limit: int | None, seed: int) -> Job:
+    (path,) = WIKITEXT.find(folder)
+    blocks = text_blocks(model, read_text(path), BLOCKS if limit is None else limit, LENGTH, seed)
+    sample = Sample("wikitext2", f"1.{SCORING}", _files(WIKITEXT, folder), seed, len(blocks), {"length": LENGTH}, ())
+
+    def run(model: RecModel, told: Told) -> Values:
+        return [{"nats_per_token": float(line.mean())} for line in block_nll(model, blocks, told)]
+
+    return Job(sample, range(len(blocks)), None, run)
+
+
+def _questions(task: Task, folder: Path, limit: int | None, seed: int) -> Job:
+    numbers, questions = tasks.load(task, folder, limit, seed)
+    sample = Sample(task.name, f"{task.version}.{SCORING}", _files(task.source, folder), seed, len(questions), {}, ())
+
+    def run(model: RecModel, told: Told) -> Values:
+        found = score(model, [branches(model, q.context, q.choices) for q in questions], told)
+        return [dict(task.judge(question, one)) for question, one in zip(questions, found, strict=True)]
+
+    return Job(sample, numbers, task.main, run)
+
+
+def _own(titles: Checker, limit: int | None, seed: int) -> Job:
+    version, instructions = chat.own_instructions()
+    sample = Sample("instructions", f"{version}.{SCORING}", (), seed, 0, {}, ())
+    return _chat(sample, instructions, titles, limit, chat.OWN_TOKENS)
+
+
+def _ifeval(folder: Path, titles: Checker, limit: int | None, seed: int) -> Job:
+    (path,) = IFEVAL.find(folder)
+    instructions = chat.read_ifeval(path)
+    sample = Sample("ifeval", f"1.{SCORING}", _files(IFEVAL, folder), seed, 0, {}, ())
+    return _chat(sample, instructions, titles, IFEVAL_PROMPTS if limit is None else limit, chat.IFEVAL_TOKENS)
+
+
+def _chat(sample: Sample, instructions: Sequence[Instruction], titles: Checker, limit: int | None, tokens: int) -> Job:
+    count = len(instructions) if limit is None else limit
+    numbers = tasks.sample([""] * len(instructions), count, sample.seed)
+    chosen = [instructions[number] for number in numbers]
+
+    def run(model: RecModel, told: Told) -> Values:
+        said = replies(model, [one.prompt for one in chosen], tokens, progress=told)
+        pairs = zip(chosen, said, strict=True)
+        return [chat.judge(one, reply, model, titles) for one, reply in pairs]
+
+    settings: dict[str, int | str] = {
+        "tokens": tokens,
+        "verifiable": len(instructions),
+        "catalog": titles.catalog.fingerprint,
+    }
+    return Job(replace(sample, items=len(chosen), settings=settings), numbers, "acc", run)
+
+
+def _files(source: Source, folder: Path) -> tuple[str, ...]:
+    return tuple(tasks.fingerprint(source, folder))
+
+
+def text_length(model: RecModel, folder: Path) -> tuple[int, int]:
+    """Length of the running text in tokens and in words; a line's end counts as a word, as the data set's makers do."""
+    text = read_text(WIKITEXT.find(folder)[0])
+    return len(model.renderer.words(text)), len(text.split()) + text.count("\n")

@@ -1,0 +1,1 @@
+"""The semantic-ID suite: residual k-means beside an RQ-VAE."""

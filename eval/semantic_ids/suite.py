@@ -1,0 +1,116 @@
+"""Ways to make semantic IDs on one catalogue: residual k-means beside an RQ-VAE, on the vectors of a trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_result
+from llmrec.eval.requests import open_measured
+from llmrec.eval.tables import show
+from llmrec.recommender import Recommender
+from llmrec.semantic_ids import residual_kmeans, rqvae
+from llmrec.semantic_ids.diagnostics import diagnose
+from llmrec.semantic_ids.residual_kmeans import SemanticIds
+
+SEEDS = 3
+
+
+class Shape(NamedTuple):
+    """Levels, and codes a level."""
+
+    depth: int
+    size: int
+
+
+Made = tuple[SemanticIds, np.ndarray]  # and the codes that there would be without regard to room
+
+
+def run_semantic_ids(
+    model: str | Path | None, data: str | Path | None, out: Path, seeds: int | None = None, seed: int = 0
+) -> list[Row]:
+    """Make the codes of a model's catalogue both ways, several times; writes `semantic-ids-<dataset>.json` to `out`.
+
+    Args:
+        model: model directory, None for the shipped one: its text and item vectors, its shape of the code book.
+        data: its data, None for what the model names.
+        out: directory of the result.
+        seeds: how often, `SEEDS` when None; the intervals are the least and the greatest value.
+        seed: the first.
+    """
+    started = time.monotonic()
+    console = Console(stderr=True)
+    recommender, _ = open_measured(model, data)
+    vectors, shape = fused(recommender)
+    rows = []
+    for name, make in (("residual k-means", by_kmeans), ("rq-vae", by_rqvae)):
+        console.print(f"{name}: {len(vectors)} items, {shape.depth} levels of {shape.size} codes")
+        found = []
+        for at in range(seed, seed + (seeds or SEEDS)):
+            ids, nearest = make(vectors, *shape, at)
+            found.append(by_level(asdict(diagnose(ids, vectors, nearest, seed=at))))
+        rows.append(Row(name, _spread(found)))
+    _print(rows)
+    name = Path(str(recommender.data_name)).name
+    protocol = {
+        "vectors": "whitened text beside the encoder's item vectors, as the model's recipe fuses them",
+        "shape": f"{shape.depth} levels of {shape.size} codes, {len(vectors)} items",
+        "interval": f"least and greatest of {seeds or SEEDS} seeds",
+        "rq-vae": asdict(rqvae.RqVaeConfig()),
+    }
+    command = eval_command("semantic-ids", model=model, data=data, limit=seeds)
+    came = provenance(seed, command, time.monotonic() - started, len(vectors))
+    write_result(out / f"semantic-ids-{name}.json", "semantic-ids", name, protocol, rows, targets(rows), came)
+    return rows
+
+
+def fused(recommender: Recommender) -> tuple[np.ndarray, Shape]:
+    """The vectors that the model's codes are made from, float32[n, d], and the shape of its code book."""
+    recipe, ids = recommender.model_card["recipe"]["semantic_ids"], recommender.model.vocab.ids
+    text, items = recommender.scorer.text, recommender.model.encoder.item_vectors
+    vectors = residual_kmeans.fuse(text, items, int(recipe["text_dims"]), float(recipe["text_weight"]))
+    return vectors, Shape(ids.depth, ids.size)
+
+
+def by_kmeans(vectors: np.ndarray, depth: int, size: int, seed: int) -> Made:
+    """Codes by residual k-means."""
+    ids = residual_kmeans.fit(vectors, depth, size, seed)
+    return ids, residual_kmeans.nearest(vectors, ids.book)
+
+
+def by_rqvae(vectors: np.ndarray, depth: int, size: int, seed: int) -> Made:
+    """Codes by an RQ-VAE."""
+    found = rqvae.quantise(vectors, depth, size, seed)
+    return rqvae.placed(vectors, found, seed), residual_kmeans.nearest(found.latent, found.book)
+
+
+def targets(rows: Sequence[Row]) -> list[Target]:
+    """Collisions of the one that is used."""
+    return [Target("kmeans_collisions", rows[0].metrics["collisions"].mean)]
+
+
+def by_level(values: Mapping[str, object]) -> dict[str, float]:
+    """Numbers by name, those of levels as `<name>_level_1` and so on; what is no number is left out."""
+    out: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, list | tuple):
+            out |= {f"{name}_level_{level}": float(one) for level, one in enumerate(value, start=1)}
+        elif isinstance(value, int | float):
+            out[name] = float(value)
+    return out
+
+
+def _spread(values: Sequence[dict[str, float]]) -> dict[str, Estimate]:
+    lists = {name: [one[name] for one in values] for name in values[0]}
+    return {name: Estimate(float(np.mean(own)), (min(own), max(own))) for name, own in lists.items()}
+
+
+def _print(rows: Sequence[Row], console: Console | None = None) -> None:
+    shown = [[name.replace("_", " "), *(f"{row.metrics[name].mean:.4g}" for row in rows)] for name in rows[0].metrics]
+    show(["", *(row.name for row in rows)], shown, console)

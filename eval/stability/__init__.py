@@ -1,0 +1,1 @@
+"""The stability suite: the same request said otherwise."""

@@ -1,0 +1,259 @@
+"""The stability suite: does the same request said otherwise, or listed in another order, get the same answer?
+
+Every request goes through the chat as typed text. Beside the product stands its own base model with the candidates
+listed in the prompt, ranked by letter and by title.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from llmrec.data.catalog import Catalog
+from llmrec.eval.lists import target_users
+from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
+from llmrec.eval.requests import ask, open_base, open_measured, progress_bar
+from llmrec.eval.stability import base_model, rewording
+from llmrec.eval.stability.cases import CANDIDATES, GROUPS, NAMED, Case, Variant, draw, variants
+from llmrec.eval.stability.metrics import TOP, agreement, quarters, spread, spread_ci
+from llmrec.eval.stability.table import print_table
+from llmrec.recommender import Recommender
+
+USERS = 16  # with everything below, some ten minutes on two cores
+BASE_USERS = 5  # the base model reads every candidate again for every variant
+EQUALS = ("order", "paraphrase")  # groups whose variants stand on one level: all pairs are compared
+DISTURBED = "noise+irrelevant"
+
+Ask = Callable[[Case, Variant], Mapping[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What one system answered to one variant: rows best first, none when it gave no list.
+
+    `place` is the 0-based position of the held-out item, -1 when it is not in the list; `slot` where it stood among
+    the candidates as listed, -1 without candidates.
+    """
+
+    system: str
+    kind: str
+    user: int
+    group: str
+    variant: str
+    text: str
+    rows: tuple[int, ...]
+    place: int
+    slot: int
+
+    @property
+    def ndcg(self) -> float:
+        """NDCG@10 of the one held-out item."""
+        return 1.0 / float(np.log2(self.place + 2)) if 0 <= self.place < TOP else 0.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """One measure of one request, averaged over the variants of a group."""
+
+    system: str
+    kind: str
+    user: int
+    metric: str
+    value: float
+
+
+def run_stability(
+    model: str | Path | None, data: str | Path | None, out: Path, limit: int | None = None, seed: int = 0
+) -> list[Row]:
+    """Measure agreement and accuracy over all variants; writes `stability-<dataset>.json` to `out`.
+
+    Args:
+        model: model directory, None for the shipped one.
+        data: its data, None for what the model names.
+        out: directory of the result; per-request values go to Parquet in `per_user` below it.
+        limit: measure this many users, drawn by seed.
+        seed: of users, candidates, orders, typos and bootstrap.
+
+    Raises:
+        UserError: a model that belongs to other data or was trained on another split.
+    """
+    started = time.monotonic()
+    console = Console(stderr=True)
+    recommender, split = open_measured(model, data)
+    users = target_users(split, "test", limit or USERS, seed)
+    cases = draw(recommender.catalog, split, users, seed)
+    few = set(users[:BASE_USERS].tolist())
+    base = [case for case in cases if case.user in few and case.kind in ("candidates", "named")]
+    ranked = _collect(cases, hybrid(recommender), recommender.catalog, seed, console, "hybrid")
+    bundle = open_base(model, recommender)
+    ranked += _collect(base, _base(bundle, recommender.catalog), recommender.catalog, seed, console, "base model")
+    name = Path(str(recommender.data_name)).name
+    values = measured(ranked)
+    _save(out, name, ranked, values)
+    rows = estimates(ranked, values, seed)
+    print_table(rows)
+    command = eval_command("stability", limit=limit)
+    came = provenance(seed, command, time.monotonic() - started, len(users))
+    write_result(
+        out / f"stability-{name}.json", "stability", name, _protocol(len(users), ranked), rows, targets(rows), came
+    )
+    return rows
+
+
+def hybrid(recommender: Recommender) -> Ask:
+    """The product: the variant's text through the chat."""
+
+    def answer(case: Case, variant: Variant) -> dict[str, tuple[int, ...]]:
+        listed = variant.candidates if case.kind == "candidates" else None
+        k = max(TOP, len(variant.candidates)) if case.kind == "candidates" else TOP
+        return {"hybrid": ask(recommender, variant.text, case.history, listed, k=k).rows}
+
+    return answer
+
+
+def _base(bundle: object, catalog: Catalog) -> Ask:
+    return lambda case, variant: base_model.rank(bundle, catalog, case, variant)  # type: ignore[arg-type]
+
+
+def _collect(
+    cases: Sequence[Case], answer: Ask, catalog: Catalog, seed: int, console: Console, label: str
+) -> list[Ranked]:
+    """Every variant of every case; the base model sees a visitor's named items in other orders only."""
+    jobs = [(case, variant) for case in cases for variant in variants(catalog, case, seed)]
+    if label != "hybrid":
+        originals = {case: variants(catalog, case, seed)[0] for case in cases}
+        jobs = [
+            (case, one)
+            for case, one in jobs
+            if case.kind == "candidates" or one.group == "order" or one == originals[case]
+        ]
+    out: list[Ranked] = []
+    with progress_bar(console) as progress:
+        for case, variant in progress.track(jobs, description=label):
+            slot = variant.candidates.index(case.target) if variant.candidates else -1
+            for system, rows in answer(case, variant).items():
+                place = rows.index(case.target) if case.target in rows else -1
+                out.append(
+                    Ranked(system, case.kind, case.user, variant.group, variant.name, variant.text, rows, place, slot)
+                )
+    return out
+
+
+def measured(ranked: Sequence[Ranked]) -> list[Value]:
+    """Agreement, accuracy and answered share of every request, by group of variants."""
+    out: list[Value] = []
+    for (system, kind, user), lines in _by(ranked, lambda one: (one.system, one.kind, one.user)).items():
+        original, rest = lines[0], lines[1:]
+        found: dict[str, list[Ranked]] = {group: [one for one in rest if one.group == group] for group in GROUPS}
+        found[DISTURBED] = found["noise"] + found["irrelevant"]
+        for group, some in found.items():
+            if some:
+                every = group in EQUALS
+                values = agreement(original.rows, [one.rows for one in some], every)
+                some = [original, *some] if every else some
+                values |= {"ndcg@10": float(np.mean([one.ndcg for one in some]))}
+                values |= {"answered": float(np.mean([bool(one.rows) for one in some]))}
+                out += [Value(system, kind, user, f"{group}/{name}", value) for name, value in values.items()]
+        if kind == "candidates":
+            out += _by_slot(system, user, found["order"], len(original.rows))
+    return out
+
+
+def _by_slot(system: str, user: int, orders: Sequence[Ranked], n: int) -> list[Value]:
+    """Gain by the quarter in which the true item was listed, and how often first place went to each quarter."""
+    out = []
+    for quarter in range(4):
+        inside = [one for one in orders if quarters(np.array([one.slot]), n)[0] == quarter]
+        if inside:
+            gain = float(np.mean([one.ndcg for one in inside]))
+            out.append(Value(system, "candidates", user, f"position/ndcg@10_true_in_quarter_{quarter + 1}", gain))
+    return out
+
+
+def estimates(ranked: Sequence[Ranked], values: Sequence[Value], seed: int) -> list[Row]:
+    """A row for every system and kind of request, and one for the product over all kinds (a user counts once)."""
+    rows = []
+    everything = [changed for one in values for changed in _pooled(one)]
+    for (system, kind), lines in _by(everything, lambda one: (one.system, one.kind)).items():
+        metrics = {}
+        for metric, some in sorted(_by(lines, lambda one: one.metric).items()):
+            by_user = [np.mean([one.value for one in own]) for own in _by(some, lambda one: one.user).values()]
+            metrics[metric] = Estimate.over(np.asarray(by_user, np.float64), seed)
+        if kind:
+            metrics |= _spreads([one for one in ranked if (one.system, one.kind) == (system, kind)], seed)
+        rows.append(Row(f"{system} {kind}".strip(), metrics))
+    return sorted(rows, key=lambda row: (not row.name.startswith("hybrid"), row.name))
+
+
+def _pooled(value: Value) -> Iterable[Value]:
+    yield value
+    if value.system == "hybrid" and not value.metric.startswith("position"):
+        yield Value(value.system, "", value.user, value.metric, value.value)
+
+
+def _spreads(ranked: Sequence[Ranked], seed: int) -> dict[str, Estimate]:
+    """Standard deviation of mean NDCG@10 over the variants of a group that every request has."""
+    out = {}
+    for group, lines in _by(ranked, lambda one: one.group).items():
+        by_user = _by(lines, lambda one: one.user)
+        names = sorted({one.variant for one in lines})
+        table = [{one.variant: one.ndcg for one in own} for own in by_user.values()]
+        matrix = np.array([[one[name] for name in names] for one in table if set(names) <= set(one)])
+        if len(names) > 1 and len(matrix):
+            out[f"{group}/ndcg@10_spread"] = Estimate(spread(matrix), spread_ci(matrix, seed))
+    return out
+
+
+def targets(rows: Sequence[Row]) -> list[Target]:
+    """The numbers that the project is held to, over all kinds of requests."""
+    metrics = next((row.metrics for row in rows if row.name == "hybrid"), {})
+
+    def mean(name: str) -> float | None:
+        return metrics[name].mean if name in metrics else None
+
+    return [
+        Target("order_kendall_tau", mean("order/kendall_tau")),
+        Target("order_top1_flip", mean("order/top1_flip")),
+        Target("paraphrase_overlap10", mean("paraphrase/overlap@10")),
+        Target("paraphrase_top1_flip", mean("paraphrase/top1_flip")),
+        Target("noise_overlap10", mean(f"{DISTURBED}/overlap@10")),
+    ]
+
+
+def _protocol(users: int, ranked: Sequence[Ranked]) -> dict[str, object]:
+    counts = {f"{s} {k}": len(v) for (s, k), v in _by(ranked, lambda one: (one.system, one.kind)).items()}
+    return {
+        "requests": "typed into the chat of a test user with the history up to the held-out item; `named` is a new "
+        f"visitor who names {NAMED} latest items",
+        "users": users,
+        "users_base_model": min(users, BASE_USERS),
+        "candidates": f"{CANDIDATES}, the held-out item and unseen others drawn evenly",
+        "phrasings": {kind: len(phrases) for kind, phrases in rewording.PHRASINGS.items()},
+        "pairs": "order and paraphrase: all pairs of variants; noise and irrelevant: each with the original",
+        "lists": f"the {TOP} shown, or all candidates; Kendall's tau-b over the union, absent items tied last",
+        "no_list": "counts as no agreement and as a flip",
+        "pooled": "`hybrid` takes the mean over kinds of request for each user first",
+        "base_model": "candidates lettered in the prompt; letters: log-probability of the letter, titles: mean "
+        "log-probability a token of the title",
+        "answers": counts,
+    }
+
+
+def _save(out: Path, name: str, ranked: Sequence[Ranked], values: Sequence[Value]) -> None:
+    columns = [asdict(one) for one in values]
+    write_per_user(out, f"stability-{name}", {key: np.array([one[key] for one in columns]) for key in columns[0]})
+    lines = [{**asdict(one), "rows": " ".join(map(str, one.rows))} for one in ranked]
+    write_per_user(out, f"stability-lists-{name}", {key: np.array([one[key] for one in lines]) for key in lines[0]})
+
+
+def _by(items: Iterable[object], key: Callable[..., object]) -> dict:  # type: ignore[type-arg]
+    """Items by key, in order of first appearance."""
+    groups: dict[object, list[object]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups

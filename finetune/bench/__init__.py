@@ -1,0 +1,1 @@
+"""The training benchmark beside the usual Trainer."""

@@ -1,0 +1,198 @@
+"""The sides of `llmrec bench --train`, each a process of its own: this project's engine, and the usual way.
+
+A side loads, says that it is ready, and then makes one optimizer step whenever it is told to.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec.data import prepared
+from llmrec.data.interactions import leave_one_out
+from llmrec.errors import UserError
+from llmrec.finetune.bench.trainer_baseline import Collator, Gate, target_rows, trainer, usual_model
+from llmrec.finetune.data.packing import Pack, stream
+from llmrec.finetune.pipeline import fresh_model
+from llmrec.finetune.plan import survey
+from llmrec.finetune.plan.cost import body_of, frozen, pack_flops, total
+from llmrec.finetune.recipe import Recipe
+from llmrec.finetune.stages import Inputs
+from llmrec.finetune.train.fused_lora import fused_lora
+from llmrec.finetune.train.loop import Hooks, State, optimizer_for, train
+from llmrec.finetune.train.objective import Objective
+from llmrec.finetune.train.packed_attention import packed_attention
+from llmrec.lm.base_models import base_model, load_base
+from llmrec.lm.item_tokens import ItemVocab
+from llmrec.lm.rendering import Renderer
+from llmrec.lm.runtime.onednn import Products
+from llmrec.progress import silent
+from llmrec.semantic_ids.trie import Trie
+
+ENGINE, USUAL, MIX, FAST = "engine", "usual", "engine, full mix", "engine, bfloat16 products"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every side is given; `steps` counts the untimed ones at the start, too."""
+
+    recipe: Recipe
+    data: str
+    steps: int
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: time, tokens without padding, items predicted, operations counted (0 where they are not).
+
+    `frozen` of the operations are products with frozen weights.
+    """
+
+    seconds: float
+    tokens: int
+    targets: int
+    flops: float = 0.0
+    frozen: float = 0.0
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A side's end of the line: it says that it is ready, then steps when it is told to."""
+
+    line: Any
+
+    def ready(self) -> None:
+        """Everything is loaded; the memory held now is told."""
+        self.line.send(memory("VmRSS"))
+
+    def wait(self) -> None:
+        """Until this side's turn comes."""
+        self.line.recv()
+
+    def done(self, step: Step) -> None:
+        """Hand over a step."""
+        self.line.send(step)
+
+
+def memory(field: str) -> int:
+    """Bytes of this process: "VmRSS" now, "VmHWM" the most since it started.
+
+    Read from Linux; elsewhere the system's own high-water mark is given for both (it may hold the parent's, which is
+    why it is not used on Linux).
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (one for one in status.read_text().splitlines() if one.startswith(field + ":"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: Products = "float32") -> None:
+    """The product's own training loop on packs of the recipe's traffic with these shares."""
+    recipe, traffic = job.recipe, job.recipe.traffic
+    base = base_model(recipe.base)
+    inputs = _inputs(job)
+    n, shape, dim = len(inputs.catalog), recipe.semantic_ids, recipe.encoder.dim
+    ids = survey.provisional_ids(n, shape.depth, shape.size, dim, job.seed)
+    model = fresh_model(recipe, load_base(base), ids, survey.untrained_encoder(n, recipe.encoder, job.seed))
+    words = np.random.default_rng(job.seed).integers(0, model.vocab.base, (traffic.passages, traffic.passage_tokens))
+    world = survey.sketch(inputs, dim, words)
+    body = body_of(model.lm.config)
+    round_tokens = traffic.pack_tokens * (job.steps + 2)
+    packs = stream(
+        world, model.renderer, Trie(ids.codes, ids.size), shares, round_tokens, traffic.pack_tokens, job.seed
+    )
+    # the schedule's end, validation and stages are no part of a step
+    schedule = replace(recipe.schedule, tokens=10**15, validate_tokens=0, accumulate=1, adapter_share=0.0)
+
+    def count(pack: Pack) -> dict[str, float]:
+        return pack_flops(body, recipe.model, shape.size, pack, schedule.kl, recompute=False)
+
+    turns.ready()
+    clock = _Clock(turns, job.steps, count)
+    hooks = Hooks(save=lambda state: None, report=lambda state, means: None, interrupted=clock.stop)
+    with packed_attention(model), fused_lora(model, products):
+        packs = clock.start(islice(packs, job.steps))
+        train(Objective(model, schedule.kl), packs, schedule, optimizer_for(model, schedule), State(), hooks)
+
+
+class _Clock:
+    """Times the steps of `sft.train` from outside: it begins when a pack is taken and ends at the question to stop."""
+
+    def __init__(self, turns: Any, steps: int, count: Callable[[Pack], Mapping[str, float]]) -> None:
+        self.turns, self.left, self.count = turns, steps, count
+        self.pack: Pack | None = None
+        self.begun = 0.0
+
+    def start(self, packs: Iterator[Pack]) -> Iterator[Pack]:
+        """The packs, each when this side's turn comes."""
+        for pack in packs:
+            self.turns.wait()
+            self.pack, self.begun = pack, time.perf_counter()
+            yield pack
+
+    def stop(self) -> bool:
+        """Hand over the step; true after the last one."""
+        seconds, pack = time.perf_counter() - self.begun, self.pack
+        if pack is not None:
+            parts = self.count(pack)
+            self.turns.done(Step(seconds, pack.tokens, len(pack.levels[0]), total(parts), frozen(parts)))
+        self.left -= 1
+        return self.left <= 0
+
+
+def usual_side(job: Job, turns: Any) -> None:
+    """The Trainer of transformers over padded rows of one target each, as many rows a step as fill a pack."""
+    recipe, shape = job.recipe, job.recipe.semantic_ids
+    lm, tokenizer = load_base(base_model(recipe.base))
+    inputs = _inputs(job)
+    dim = recipe.encoder.dim
+    ids = survey.provisional_ids(len(inputs.catalog), shape.depth, shape.size, dim, job.seed)
+    vocab = ItemVocab(lm.get_input_embeddings().weight.shape[0], ids)
+    renderer = Renderer(tokenizer, vocab, recipe.model.user_slots, dim)
+    world = survey.sketch(inputs, dim)
+    length = np.mean([len(row.ids) for row in target_rows(world, renderer, 200, job.seed)])
+    batch = max(1, round(recipe.traffic.pack_tokens / float(length)))
+    rows = target_rows(world, renderer, batch * job.steps, job.seed)
+    collator = Collator(renderer.chat.stop, shape.depth)
+    model = usual_model(lm, vocab, recipe.model)
+    with tempfile.TemporaryDirectory() as out:
+        loop = trainer(model, rows, collator, batch, recipe.schedule.lr_lora, job.seed, Path(out))
+        loop.add_callback(Gate(turns.wait, lambda *step: turns.done(Step(*step)), collator))
+        turns.ready()
+        loop.train()
+
+
+def _inputs(job: Job) -> Inputs:
+    catalog, interactions = prepared.open_data(job.data)
+    return Inputs(catalog, leave_one_out(interactions), job.recipe, Path("."), silent)
+
+
+def serve(line: Connection, side: str, job: Job) -> None:
+    """The body of a side's process; its peak memory is the last thing that it tells."""
+    torch.set_num_threads(job.threads)
+    turns = Turns(line)
+    try:
+        if side == USUAL:
+            usual_side(job, turns)
+        else:
+            shares = job.recipe.traffic.shares if side == MIX else {"next_item": 1.0}
+            engine_side(job, turns, shares, "bfloat16" if side == FAST else "float32")
+        line.send(memory("VmHWM"))
+    except UserError as error:
+        line.send(error)
+    except EOFError:
+        return  # nobody is there any more to take turns with

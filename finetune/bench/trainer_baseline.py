@@ -1,0 +1,136 @@
+"""The usual way to train such a model, as the other side of `llmrec bench --train`.
+
+transformers' Trainer and a plain peft LoRA on the causal language model whose vocabulary was extended by the item
+tokens: one padded row for each target, a window of ten items in words and item tokens, the loss at the target's tokens,
+a softmax over all words and items. It shares nothing with the engine but the base model, the histories, the renderer
+(so that both read the same prompts) and LoRA's rank and layers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from llmrec.finetune.data.context import World, fitting, pick
+from llmrec.lm.item_tokens import ItemVocab
+from llmrec.lm.model import ATTENTION_AND_MLP, ModelConfig
+from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.rendering import ItemRef, Message, Renderer
+
+WINDOW = 10
+IGNORED = -100  # transformers' label of a position without a loss
+
+
+@dataclass(frozen=True, eq=False)
+class TargetRow:
+    """One target as a row: ids int64[t] and labels int64[t], IGNORED but at the target's tokens."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+
+def target_rows(world: World, renderer: Renderer, count: int, seed: int, window: int = WINDOW) -> list[TargetRow]:
+    """Rows of `count` random targets, each behind the last `window` items of its user and a phrase of `next_item`."""
+    rng = np.random.default_rng(seed)
+    long = np.flatnonzero([len(rows) >= 2 for rows in world.histories])
+    sizes = np.array([len(world.histories[user]) - 1 for user in long.tolist()])
+    users = rng.choice(long, count, p=sizes / sizes.sum())  # every target of the train part is as likely
+    phrases = fitting(load("next_item").user, world.catalog.domain)
+    rows = []
+    for user in users.tolist():
+        history = world.histories[user]
+        t = int(rng.integers(1, len(history)))
+        items = (*(ItemRef(int(r)) for r in history[max(0, t - window) : t]), ItemRef(int(history[t]), loss=True))
+        slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": items}
+        one = renderer.render([Message("user", fill(pick(phrases, rng), slots), open=True)])
+        rows.append(TargetRow(one.ids, np.where(one.loss, one.ids, IGNORED)))
+    return rows
+
+
+def usual_model(lm: Any, vocab: ItemVocab, settings: ModelConfig) -> Any:
+    """A peft model: item tokens as added rows of the (tied) word table, LoRA on the same linear layers."""
+    first = lm.get_input_embeddings().weight.shape[0]
+    lm.resize_token_embeddings(first + len(vocab), mean_resizing=False)
+    return get_peft_model(
+        lm,
+        LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            target_modules=list(ATTENTION_AND_MLP),
+            trainable_token_indices=list(range(first, first + len(vocab))),
+            bias="none",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+class Collator:
+    """Pads rows on the right to the longest of a batch; remembers (tokens without padding, targets) of each batch."""
+
+    def __init__(self, pad: int, depth: int) -> None:
+        self.pad, self.depth = pad, depth
+        self.counts: list[tuple[int, int]] = []
+
+    def __call__(self, rows: Sequence[TargetRow]) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask and labels, int64[b, t] each."""
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.full((len(rows), longest), self.pad)
+        labels = torch.full((len(rows), longest), IGNORED)
+        mask = torch.zeros((len(rows), longest), dtype=torch.int64)
+        for line, row in enumerate(rows):
+            n = len(row.ids)
+            ids[line, :n], labels[line, :n] = torch.from_numpy(row.ids), torch.from_numpy(row.labels)
+            mask[line, :n] = 1
+        self.counts.append((int(mask.sum()), int((labels != IGNORED).sum()) // self.depth))
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+class Gate(TrainerCallback):
+    """Times the Trainer's optimizer steps, each after `wait()` and told to `done(seconds, tokens, targets)`."""
+
+    def __init__(self, wait: Any, done: Any, collator: Collator) -> None:
+        self.wait, self.done, self.collator = wait, done, collator
+        self.start = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The batch is there; what follows is forward, backward, clipping and the optimizer."""
+        self.wait()
+        self.start = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The optimizer has stepped."""
+        seconds = time.perf_counter() - self.start
+        self.done(seconds, *self.collator.counts[state.global_step - 1])
+
+
+def trainer(
+    model: Any, rows: Sequence[TargetRow], collator: Collator, batch: int, lr: float, seed: int, out: Path
+) -> Trainer:
+    """A plain Trainer over the rows, float32 on the CPU, one pass, nothing saved or logged."""
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        per_device_train_batch_size=batch,
+        num_train_epochs=1,
+        learning_rate=lr,
+        lr_scheduler_type="constant",
+        seed=seed,
+        use_cpu=True,
+        dataloader_drop_last=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    loop = Trainer(model=model, args=arguments, train_dataset=list(rows), data_collator=collator)
+    loop.remove_callback(PrinterCallback)  # else the end of the run is printed among the results
+    return loop

@@ -1,0 +1,1 @@
+"""What is trained on: the context of the tasks, the tasks themselves, and packing."""

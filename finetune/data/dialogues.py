@@ -1,0 +1,184 @@
+"""The spoken traffic: conversations of several turns, explanations, words about a list, and refusals.
+
+Everything that an answer claims is a field of an item it names; every later turn is answered by an item that the same
+user took later and that fulfils what the turn asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from llmrec.data.catalog import Catalog
+from llmrec.finetune.data.context import Example, World, done_with, excluded, fitting, liked, pick, say, slice_of
+from llmrec.finetune.data.wishes import wish
+from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.rendering import ItemRef, Message, UserRef
+from llmrec.ranking.explanations import describe, listing, spoken_tags, tags
+
+_BY_YEAR = ("newer", "older")
+
+
+def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """One to four items: liked titles and a wish, an item with a sentence of reason, then critiques of several kinds.
+
+    One conversation in six begins with an empty request and the question that answers it.
+    """
+    opening = load("conversation")
+    for rows, vectors, t in slice_of(world, rng, 6):
+        names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
+        slots: dict[str, Slot] = {
+            **liked(names),
+            **done_with(world.catalog.domain),
+            "wish": wish(world.catalog, int(rows[t]), rng)[0],
+        }
+        first = fill(pick(opening.user, rng), slots)
+        if rng.random() < 0.5:
+            first = (UserRef(vectors[t - 1]), *first)
+        messages = _clarification(world.catalog.domain, rng) if rng.random() < 1 / 6 else []
+        messages += [Message("user", first), _suggest(world, int(rows[t]), rng)]
+        for turn in range(1, min(int(rng.integers(1, 5)), len(rows) - t)):
+            messages.append(_critique(world.catalog, int(rows[t + turn - 1]), int(rows[t + turn]), rng))
+            messages.append(_suggest(world, int(rows[t + turn]), rng))
+        yield messages
+
+
+def _suggest(world: World, row: int, rng: np.random.Generator) -> Message:
+    """An item, with a sentence about it half of the time."""
+    item = ItemRef(row, loss=True)
+    if rng.random() < 0.5:
+        return Message("assistant", (item,))
+    answer: dict[str, Slot] = {
+        "item": item,
+        "first": world.catalog.label(row),
+        "description": describe(world.catalog, row),
+    }
+    return Message("assistant", fill(pick(load("conversation").assistant, rng), answer, loss=True))
+
+
+def _clarification(domain: str, rng: np.random.Generator) -> list[Message]:
+    """Nothing to go by, and one question back."""
+    template = load("clarification")
+    asked = Message("user", fill(pick(template.user, rng), done_with(domain)))
+    return [asked, Message("assistant", fill(pick(template.assistant, rng), {}, loss=True))]
+
+
+def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generator) -> Message:
+    """What somebody says who was shown one item and takes the other: what is true of the two, else a wish."""
+    more = _more(catalog, shown, wanted)
+    if more and rng.random() < 0.25:
+        said = pick(more, rng)
+        year = said in _BY_YEAR
+        slots: dict[str, Slot] = {
+            "title": catalog[shown].title,
+            "more": said if year else f"with {said}",
+            "which": f"that is {said}" if year else f"with {said}",
+        }
+        return Message("user", fill(pick(load("comparison").user, rng), slots))
+    gone = _absent(catalog, shown, wanted)
+    if gone and rng.random() < 0.4:
+        return Message("user", fill(pick(load("exclusion").user, rng), excluded(pick(gone, rng))))
+    asked = pick(load("critique").user, rng)
+    return Message("user", fill(asked, {"wish": wish(catalog, wanted, rng)[0]} | done_with(catalog.domain)))
+
+
+def _absent(catalog: Catalog, row: int, other: int) -> list[str]:
+    """The tags of an item that another one has not, as they stand inside a sentence."""
+    return [words for tag, words in spoken_tags(catalog, row).items() if tag not in tags(catalog, other)]
+
+
+def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
+    """What the wanted item is more than the shown one: by year and by tags that only it has."""
+    a, b = (
+        next((v for v in catalog[row].attributes.values() if isinstance(v, int) and 1000 <= v <= 2999), None)
+        for row in (shown, wanted)
+    )
+    out = [f"more {words}" for words in _absent(catalog, wanted, shown)]
+    if a is not None and b is not None and a != b:
+        out.append(_BY_YEAR[0] if b > a else _BY_YEAR[1])
+    return out
+
+
+def explanation(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Why an item: its fields and those of a liked item that shares the most with it."""
+    template = load("explanation")
+    for rows, _, t in slice_of(world, rng, 2):
+        row = int(rows[t])
+        own = set(tags(world.catalog, row))
+        own_best = max(rows[max(0, t - 10) : t], key=lambda r: len(own & set(tags(world.catalog, int(r)))))
+        slots: dict[str, Slot] = {
+            "item": ItemRef(row),
+            "title": world.catalog.label(row),
+            "description": describe(world.catalog, row),
+            "liked": world.catalog.label(int(own_best)),
+            "liked_description": describe(world.catalog, int(own_best)),
+            **done_with(world.catalog.domain),
+        }
+        yield [
+            Message("user", fill(pick(template.user, rng), slots)),
+            Message("assistant", fill(pick(template.assistant, rng), slots, loss=True)),
+        ]
+
+
+def talk(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Words about a list that is already chosen, whatever was said to get it: every claim is a field of a listed item.
+
+    What is said names liked titles that are not on the list, too: a model that had heard wishes alone in this frame
+    answered each of them with "I do not have ...".
+    """
+    template = load("talk")
+    answers = fitting(template.assistant, world.catalog.domain)
+    most = min(5, int((world.weight > 0).sum()))
+    while True:
+        count = int(rng.integers(2, most + 1)) if most > 2 else most
+        shown = [int(r) for r in rng.choice(len(world.catalog), count, replace=False, p=world.weight)]
+        message = _said(world, shown[0], rng)
+        second = shown[min(1, count - 1)]
+        answer = {
+            "first": world.catalog.label(shown[0]),
+            "second": world.catalog.label(second),
+            "description": describe(world.catalog, shown[0]),
+            "description_second": describe(world.catalog, second),
+        }
+        slots = {"message": message, "shown": listing(world.catalog, shown)}
+        yield [
+            _frame(world),
+            Message("user", fill(template.user[0], slots)),
+            Message("assistant", fill(pick(answers, rng), answer, loss=True)),
+        ]
+
+
+def _said(world: World, row: int, rng: np.random.Generator) -> str:
+    """What somebody may have said who is shown this item first: a wish, a critique, liked titles."""
+    kind = str(rng.choice(["attribute", "liked", "critique", "exclusion"], p=[0.5, 0.25, 0.15, 0.1]))
+    other = int(rng.choice(len(world.catalog), p=world.weight))
+    absent, domain = _absent(world.catalog, other, row), world.catalog.domain
+    if kind == "exclusion" and absent:
+        return pick(load(kind).user, rng).format(**excluded(pick(absent, rng)))
+    if kind == "liked":
+        others = rng.choice(len(world.catalog), int(rng.integers(1, 4)), p=world.weight)
+        names = [world.name(int(r), rng) for r in dict.fromkeys(others)]
+        return pick(load(kind).user, rng).format(**liked(names), **done_with(domain))
+    asked = load("critique" if kind == "critique" else "attribute")
+    return say(pick(asked.user, rng), wish(world.catalog, row, rng)[0], domain)
+
+
+def refusal(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Questions outside the business, declined in a sentence.
+
+    They stand under the frame of the recommender, so that the model without it still answers what it is asked. Titles
+    that the catalogue lacks are not among them: the program knows which these are, and a model that is taught to deny
+    titles denies those on display as well (in 13 of 40 replies).
+    """
+    template, slots = load("refusal"), {"domain": world.catalog.domain}
+    while True:
+        yield [
+            _frame(world),
+            Message("user", fill(pick(template.user, rng), slots)),
+            Message("assistant", fill(pick(template.assistant, rng), slots, loss=True)),
+        ]
+
+
+def _frame(world: World) -> Message:
+    return Message("system", fill(load("system").user[0], {"domain": world.catalog.domain}))

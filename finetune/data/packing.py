@@ -1,0 +1,196 @@
+"""Traffic to packs: rendered documents, mixed by token share, laid end to end, with their targets resolved.
+
+A pack is one line of tokens without padding; `varlen` keeps its documents apart. Documents of a pack are drawn from all
+tasks (a step sees the mix, not one task) and stand sorted by length, so that equal lengths share one attention call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from llmrec.finetune.data.context import World
+from llmrec.finetune.data.tasks import TASKS, TEXT_TASKS
+from llmrec.lm.rendering import Message, Rendered, Renderer, UserRef
+from llmrec.semantic_ids.trie import Trie
+
+Users = Literal["mixed", "none", "only"]
+
+
+@dataclass(frozen=True, eq=False)
+class Document:
+    """One rendered example and the task it comes from."""
+
+    task: str
+    rendered: Rendered
+
+    @property
+    def is_text(self) -> bool:
+        """Ordinary text: held near the base model instead of taught."""
+        return self.task in TEXT_TASKS
+
+    def __len__(self) -> int:
+        """Tokens."""
+        return len(self.rendered.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What one kind of position is to predict.
+
+    Attributes:
+        position: int64[m], the hidden state that predicts.
+        answer: int64[m], the code (item levels) or the word id.
+        task: int64[m], index into `Pack.tasks`.
+        prior: float32[m, size], log mass of the codes that may follow there, -inf for the others; None for words.
+    """
+
+    position: np.ndarray
+    answer: np.ndarray
+    task: np.ndarray
+    prior: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Number of targets."""
+        return len(self.answer)
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """Documents laid end to end.
+
+    Attributes:
+        ids: int64[t].
+        lengths: of the documents, in order; they sum to t.
+        users: float32[r, d], user vectors in the order of their slots.
+        words: targets over the word table.
+        text: targets of ordinary text; its documents are the last of the pack.
+        text_start: where the first of them begins, t if there is none.
+        levels: targets of each level of the semantic IDs.
+        tasks: names that `Targets.task` points into.
+    """
+
+    ids: np.ndarray
+    lengths: tuple[int, ...]
+    users: np.ndarray
+    words: Targets
+    text: Targets
+    text_start: int
+    levels: tuple[Targets, ...]
+    tasks: tuple[str, ...]
+
+    @property
+    def tokens(self) -> int:
+        """What is computed."""
+        return len(self.ids)
+
+    @property
+    def targets(self) -> int:
+        """Positions with a loss."""
+        return len(self.words) + len(self.text) + sum(len(t) for t in self.levels)
+
+
+def round_of(
+    world: World,
+    renderer: Renderer,
+    shares: Mapping[str, float],
+    tokens: int,
+    seed: int,
+    number: int,
+    users: Users = "mixed",
+) -> list[Document]:
+    """About `tokens` tokens of traffic, each task with its share of them, shuffled; a function of (seed, number).
+
+    `users`: "mixed" as the tasks make them, "none" leaves user vectors out, "only" leaves out documents without one.
+    """
+    out: list[Document] = []
+    for place, name in enumerate(sorted(shares)):
+        budget = tokens * shares[name] / sum(shares.values())
+        examples = TASKS[name](world, np.random.default_rng([seed, number, place]))
+        while budget > 0:
+            example = next(examples)
+            rendered = (
+                example
+                if isinstance(example, Rendered)
+                else renderer.render(_without_users(example) if users == "none" else example)
+            )
+            out.append(Document(name, rendered))
+            budget -= len(rendered.ids)
+    if users == "only":
+        out = [document for document in out if len(document.rendered.users)]
+    return [out[i] for i in np.random.default_rng([seed, number, 1_000_000]).permutation(len(out))]
+
+
+def _without_users(messages: list[Message]) -> list[Message]:
+    return [replace(m, parts=tuple(p for p in m.parts if not isinstance(p, UserRef))) for m in messages]
+
+
+def packs(documents: Sequence[Document], trie: Trie, renderer: Renderer, tokens: int) -> list[Pack]:
+    """Fill packs of at most `tokens` tokens in the given order; a longer document has a pack of its own."""
+    groups: list[list[Document]] = [[]]
+    room = tokens
+    for document in documents:
+        if groups[-1] and len(document) > room:
+            groups.append([])
+            room = tokens
+        groups[-1].append(document)
+        room -= len(document)
+    return [pack(group, trie, renderer) for group in groups if group]
+
+
+def stream(
+    world: World,
+    renderer: Renderer,
+    trie: Trie,
+    shares: Mapping[str, float],
+    round_tokens: int,
+    pack_tokens: int,
+    seed: int,
+    users: Users = "mixed",
+) -> Iterator[Pack]:
+    """Packs for ever; the n-th one depends on the arguments alone, which is what makes resuming exact."""
+    number = 0
+    while True:
+        documents = round_of(world, renderer, shares, round_tokens, seed, number, users)
+        yield from packs(documents, trie, renderer, pack_tokens)
+        number += 1
+
+
+def pack(documents: Sequence[Document], trie: Trie, renderer: Renderer) -> Pack:
+    """One pack from documents, whatever their order."""
+    documents = sorted(documents, key=lambda d: (d.is_text, len(d)))
+    lengths = tuple(len(d) for d in documents)
+    ids = np.concatenate([d.rendered.ids for d in documents])
+    loss = np.concatenate([d.rendered.loss for d in documents])
+    start = np.concatenate([[0], np.cumsum(lengths)])
+    loss[start[:-1]] = False  # nothing stands before a document's first token
+    names = tuple(sorted({d.task for d in documents}))
+    task = np.repeat([names.index(d.task) for d in documents], lengths)
+    text_start = int(start[sum(not d.is_text for d in documents)])
+    at = np.flatnonzero(loss)
+    vocab = renderer.vocab
+    level = np.where(vocab.is_item(ids[at]), (ids[at] - vocab.base) // vocab.ids.size, -1)
+    of_words, of_text = at[(level < 0) & (at < text_start)], at[(level < 0) & (at >= text_start)]
+    return Pack(
+        ids=ids,
+        lengths=lengths,
+        users=np.concatenate([d.rendered.users for d in documents]),
+        words=Targets(of_words - 1, ids[of_words], task[of_words]),
+        text=Targets(of_text - 1, ids[of_text], task[of_text]),
+        text_start=text_start,
+        levels=tuple(_level(ids, at[level == n], task, n, trie, vocab.base) for n in range(vocab.ids.depth)),
+        tasks=names,
+    )
+
+
+def _level(ids: np.ndarray, at: np.ndarray, task: np.ndarray, level: int, trie: Trie, base: int) -> Targets:
+    """Targets of one level: the codes before them in the path tell which codes may stand there."""
+    node = np.zeros(len(at), np.int64)
+    codes = [ids[at - level + j] - base - j * trie.size for j in range(level + 1)]
+    for j in range(level):
+        node = trie.children(j, node)[np.arange(len(node)), codes[j]]
+    prior = trie.priors(level, trie.children(level, node))
+    return Targets(at - 1, codes[level], task[at], prior)

@@ -1,0 +1,173 @@
+"""Samples of the traffic as the model meets it: every token by name, and which ones are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from llmrec.data import prepared
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions, leave_one_out
+from llmrec.errors import RecipeError, RequestError
+from llmrec.finetune.bases import Base, locate
+from llmrec.finetune.data.replay import sample_base
+from llmrec.finetune.data.tasks import TASKS
+from llmrec.finetune.pipeline import fresh_model
+from llmrec.finetune.plan import survey
+from llmrec.finetune.plan.cost import body_of
+from llmrec.finetune.plan.preflight import check_base, check_data
+from llmrec.finetune.recipe import Recipe, load_recipe
+from llmrec.finetune.stages import Inputs
+from llmrec.lm.base_models import load_base
+from llmrec.lm.item_tokens import ItemVocab
+from llmrec.lm.rendering import Rendered, Renderer
+from llmrec.progress import silent
+
+USER = "<user>"
+TRAINED = "bold green"
+OPEN, CLOSE = "⟦", "⟧"  # around what is trained on: seen without colour, and in no prompt template
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One rendered example.
+
+    Attributes:
+        pieces: (text, trained) in order; item tokens and user slots by name.
+        rendered: ids int64[t], loss mask bool[t] and user vectors.
+    """
+
+    pieces: tuple[tuple[str, bool], ...]
+    rendered: Rendered
+
+    def values(self) -> dict[str, Any]:
+        """Plain values: text with marks, ids, mask (1 is trained on) and the number of user vectors."""
+        return {
+            "text": self.marked(),
+            "ids": self.rendered.ids.tolist(),
+            "loss": self.rendered.loss.astype(int).tolist(),
+            "users": len(self.rendered.users),
+        }
+
+    def marked(self) -> str:
+        """The text, what is trained on in brackets."""
+        return "".join(f"{OPEN}{text}{CLOSE}" if trained else text for text, trained in self.pieces)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Samples of a task, and what in them is provisional, in words ("" when nothing is)."""
+
+    task: str
+    samples: tuple[Sample, ...]
+    provisional: str
+
+
+def show_traffic(
+    task: str,
+    n: int = 3,
+    data: str = "ml-100k",
+    recipe: str | Path = "ml-100k",
+    seed: int = 0,
+    work: Path | None = None,
+) -> Shown:
+    """Samples of one task from a recipe's own world; semantic IDs and replay text from `work` where they are there.
+
+    Raises:
+        RequestError: no such task, or fewer than one sample asked for.
+        UserError: data, recipe or base model that cannot be used.
+    """
+    if task not in TASKS:
+        raise RequestError(f"no task '{task}'; there are: {', '.join(TASKS)}")
+    if n < 1:
+        raise RequestError(f"-n is {n}; it must be at least 1")
+    settings = load_recipe(recipe)
+    if work is not None and not work.is_dir():
+        raise RequestError(f"no directory {str(work)!r}; --work is where the stages of a training run are")
+    return samples(task, n, settings, *prepared.open_data(data), locate(settings.base), seed, work)
+
+
+def samples(
+    task: str,
+    n: int,
+    recipe: Recipe,
+    catalog: Catalog,
+    interactions: Interactions,
+    base: Base,
+    seed: int,
+    work: Path | None,
+) -> Shown:
+    """`show_traffic` on loaded inputs."""
+    inputs = Inputs(catalog, leave_one_out(interactions), recipe, work or Path("."), silent)
+    check_data(recipe, catalog, inputs.split)
+    check_base(recipe, base.config, base.tokenizer)
+    found = survey.look(inputs, base.files) if work is not None else survey.Found(None, None, None, ())
+    shape, dim, provisional = recipe.semantic_ids, recipe.encoder.dim, []
+    ids = found.ids
+    if ids is None:
+        ids = survey.provisional_ids(len(catalog), shape.depth, shape.size, dim, recipe.seed)
+        provisional.append("item codes are provisional (random, not trained)")
+    if base.stand_in:
+        provisional.append(f"the base is described by {base.stand_in}")
+    passages = found.passages
+    if task == "replay" and passages is None:
+        passages = _passages(n, inputs, base, seed)
+        provisional.append(f"replay text was sampled just now, {len(passages)} passages instead of the run's own")
+    vocab = ItemVocab(body_of(base.config).words, ids)
+    renderer = Renderer(base.tokenizer, vocab, recipe.model.user_slots, dim)
+    world = survey.sketch(inputs, dim, passages)
+    examples = islice(TASKS[task](world, np.random.default_rng([seed, 0])), n)
+    rendered = [one if isinstance(one, Rendered) else renderer.render(one) for one in examples]
+    made = tuple(Sample(tuple(_pieces(one, renderer, base.tokenizer)), one) for one in rendered)
+    return Shown(task, made, "; ".join(provisional))
+
+
+def _passages(n: int, inputs: Inputs, base: Base, seed: int) -> np.ndarray:
+    """int64[n, length]: passages from the base model itself, as the replay stage makes them."""
+    if base.files is None:
+        raise RecipeError(f"replay text is sampled from {base.id}, which is not on this machine yet")
+    shape, recipe = inputs.recipe.semantic_ids, inputs.recipe
+    ids = survey.provisional_ids(len(inputs.catalog), shape.depth, shape.size, recipe.encoder.dim, recipe.seed)
+    encoder = survey.untrained_encoder(len(inputs.catalog), recipe.encoder, recipe.seed)
+    model = fresh_model(recipe, load_base(base.files), ids, encoder)
+    return sample_base(model, n, recipe.traffic.passage_tokens, seed)
+
+
+def _pieces(rendered: Rendered, renderer: Renderer, tokenizer: Any) -> Iterator[tuple[str, bool]]:
+    """Neighbouring tokens of one mark as text; words are decoded together, item tokens and user slots by name."""
+    vocab, names = renderer.vocab, renderer.vocab.names()
+
+    def text(ids: Sequence[int]) -> str:
+        if ids[0] < vocab.base:
+            return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return "".join(USER if one == renderer.user_slot else names[one - vocab.base] for one in ids)
+
+    marks = zip(rendered.ids.tolist(), rendered.loss.tolist(), strict=True)
+    for trained, marked in groupby(marks, key=lambda one: one[1]):
+        ids = [one for one, _ in marked]
+        yield "".join(text(list(run)) for _, run in groupby(ids, key=lambda one: one < vocab.base)), trained
+
+
+def print_shown(shown: Shown, console: Console | None = None) -> None:
+    """Print samples, what is trained on in brackets and colour; nothing in the text is followed as markup."""
+    out = console or Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    if shown.provisional:
+        out.print(Text(f"note: {shown.provisional}", style="yellow"))
+    out.print(f"{OPEN}trained on{CLOSE}, read only")
+    for number, sample in enumerate(shown.samples, 1):
+        one = sample.rendered
+        out.print(
+            f"\n{shown.task} {number}: {len(one.ids)} tokens, {int(one.loss.sum())} trained on, "
+            f"{len(one.users)} user vectors"
+        )
+        line = Text()
+        for text, trained in sample.pieces:
+            line.append(f"{OPEN}{text}{CLOSE}" if trained else text, TRAINED if trained else "")
+        out.print(line)

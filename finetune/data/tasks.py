@@ -1,0 +1,173 @@
+"""The traffic about items: one generator a task, each made from the train part of the data and the catalogue alone.
+
+A generator yields conversations (lists of messages) for ever, in an order that its random generator fixes. Which tokens
+are trained on is marked in the parts; a recipe mixes tasks by their share of tokens. `TASKS` has these and the spoken
+ones of `dialogues`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from llmrec.finetune.data import dialogues
+from llmrec.finetune.data.context import Example, World, ask, done_with, fitting, liked, pick, say, slice_of
+from llmrec.finetune.data.wishes import wish
+from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.rendering import ItemRef, Message, Part, Rendered, UserRef
+from llmrec.nlu.wording import sentence
+from llmrec.ranking.explanations import describe
+
+
+def next_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Whole histories cut into windows with a random first cut; every item but a window's first is a target.
+
+    One pass trains all positions: a row for each target would read every item `window` times.
+    """
+    phrases = fitting(load("next_item").user, world.catalog.domain)
+    while True:
+        for user in rng.permutation(len(world.histories)):
+            rows, vectors = world.histories[user], world.vectors[user]
+            if len(rows) < 2:
+                continue
+            start, stop = 0, int(rng.integers(1, world.window + 1)) if len(rows) > world.window else world.window
+            while start < len(rows) - 1:
+                stop = min(stop, len(rows) - 1)
+                parts: list[Part] = []
+                for t in range(start, stop + 1):
+                    parts.append(ItemRef(int(rows[t]), loss=t > start))
+                    if t < stop and rng.random() < world.user_share:
+                        parts.append(UserRef(vectors[t]))
+                phrase = pick(phrases, rng)
+                slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": tuple(parts)}
+                yield [Message("user", fill(phrase, slots), open=True)]
+                start, stop = stop, stop + world.window
+
+
+def user_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """The next item from the user vector alone."""
+    template = load("user_item")
+    for rows, vectors, t in slice_of(world, rng, 2):
+        slots: dict[str, Slot] = {"domain": world.catalog.domain, "user": UserRef(vectors[t - 1])}
+        slots |= done_with(world.catalog.domain)
+        target = ItemRef(int(rows[t]), loss=True)
+        yield [Message("user", (*fill(pick(template.user, rng), slots), target), open=True)]
+
+
+def wish_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """The next item of a history, asked for with one or two of its fields in words."""
+    template, phrases = load("wish"), load("attribute").user
+    for rows, vectors, t in slice_of(world, rng, 3):
+        start = max(0, t - int(rng.integers(1, 16)))
+        slots: dict[str, Slot] = {
+            "domain": world.catalog.domain,
+            "history": tuple(ItemRef(int(r)) for r in rows[start:t]),
+            "user": (UserRef(vectors[t - 1]),) if rng.random() < 0.8 else (),
+            "message": say(pick(phrases, rng), wish(world.catalog, int(rows[t]), rng)[0], world.catalog.domain),
+        }
+        yield ask(pick(template.user, rng), slots, int(rows[t]))
+
+
+def attribute_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """A wish without any history; popular items that fulfil it are the likelier answers."""
+    template = load("attribute")
+    while True:
+        row = int(rng.choice(len(world.catalog), p=world.weight))
+        message = say(pick(template.user, rng), wish(world.catalog, row, rng)[0], world.catalog.domain)
+        yield ask("{message}", {"message": message}, row)
+
+
+def liked_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """The next item of somebody who names one to five liked items in words."""
+    template = load("liked")
+    for rows, _, t in slice_of(world, rng, 2):
+        names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 6))) : t]]
+        yield ask(pick(template.user, rng), liked(names) | done_with(world.catalog.domain), int(rows[t]))
+
+
+def search_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """An item from a few words of its title or text, in order, the way people type into a search box."""
+    template = load("search")
+    while True:
+        row = int(rng.integers(len(world.catalog)))
+        item = world.catalog[row]
+        source = item.text if item.text and rng.random() < 0.7 else item.title
+        words = re.findall(r"\w[\w'-]*", source.lower())
+        if not words:
+            continue
+        count = int(rng.integers(1, 7))
+        start = int(rng.integers(max(1, len(words) - count + 1)))
+        slots: dict[str, Slot] = {"domain": world.catalog.domain, "words": " ".join(words[start : start + count])}
+        yield ask(pick(template.user, rng), slots, row)
+
+
+def ranking(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """The item that was taken, out of 5 to 20 candidates in random order."""
+    template = load("ranking")
+    for rows, vectors, t in slice_of(world, rng, 3):
+        others = rng.choice(len(world.catalog), int(rng.integers(4, 20)), p=world.weight)
+        candidates = rng.permutation(np.unique([int(rows[t]), *others]))
+        history = rows[max(0, t - int(rng.integers(1, 16))) : t]
+        slots: dict[str, Slot] = {
+            "domain": world.catalog.domain,
+            "history": tuple(ItemRef(int(r)) for r in history),
+            "user": (UserRef(vectors[t - 1]),) if rng.random() < 0.8 else (),
+            "candidates": tuple(ItemRef(int(r)) for r in candidates),
+        }
+        yield ask(pick(template.user, rng), slots, int(rows[t]))
+
+
+def item_title(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Item tokens to title and fields."""
+    template = load("item_to_title")
+    while True:
+        for row in rng.permutation(len(world.catalog)):
+            fields = describe(world.catalog, int(row))
+            answer = {"title": sentence(world.catalog.label(int(row))), "fields": fields[:1].upper() + fields[1:] + "."}
+            question = fill(pick(template.user, rng), {"item": ItemRef(int(row))})
+            yield [
+                Message("user", question),
+                Message("assistant", fill(pick(template.assistant, rng), answer, loss=True)),
+            ]
+
+
+def title_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Title, with or without its year, to item tokens."""
+    template = load("title_to_item")
+    while True:
+        for row in rng.permutation(len(world.catalog)):
+            yield ask(pick(template.user, rng), {"title": world.name(int(row), rng)}, int(row))
+
+
+def replay(world: World, rng: np.random.Generator) -> Iterator[Example]:
+    """Ordinary text, so that the model keeps its language."""
+    users = np.zeros((0, world.vectors[0].shape[1]), np.float32)
+    while True:
+        for i in rng.permutation(len(world.passages)):
+            ids = world.passages[i]
+            yield Rendered(ids, np.arange(len(ids)) > 0, users)
+
+
+Task = Callable[[World, np.random.Generator], Iterator[Example]]
+TASKS: dict[str, Task] = {
+    task.__name__: task
+    for task in (
+        next_item,
+        user_item,
+        wish_item,
+        attribute_item,
+        liked_item,
+        search_item,
+        ranking,
+        item_title,
+        title_item,
+        dialogues.conversation,
+        dialogues.explanation,
+        dialogues.talk,
+        dialogues.refusal,
+        replay,
+    )
+}
+TEXT_TASKS = frozenset({"replay"})  # held near the base model instead of taught

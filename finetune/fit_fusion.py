@@ -1,0 +1,88 @@
+"""The last stage: fusion weights for requests without and with words, from validation items that chose nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from llmrec.data.interactions import fusing_users
+from llmrec.finetune.data.wishes import wish
+from llmrec.finetune.stages import Inputs, key, stage
+from llmrec.progress import counted
+from llmrec.ranking.fusion import LEANING, POSITIVE, PRIOR, WELL_KNOWN, Fusion, fit_or_keep
+from llmrec.ranking.fusion_candidates import Choices, drawn, shortlists, whole
+from llmrec.ranking.scorer import Scorer, fixed_threads
+from llmrec.storage.artifacts import fingerprint_arrays
+
+_ALLOWED = "stands_for"  # beside the parts in the stage's arrays
+
+
+def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:
+    """Weights by kind of request, and their cross-validated gain over the encoder alone in nats a target.
+
+    For "words" each validation item is asked for by a wish made from its own fields.
+    """
+    split, catalog, seed = inputs.split, inputs.catalog, inputs.recipe.seed
+    users = drawn(fusing_users(split), scorer, seed)
+    histories = [split.history(int(u), "valid") for u in users]
+    targets = split.valid[users]
+    rng = np.random.default_rng([seed, 7])
+    asked = [f"Recommend {wish(catalog, int(t), rng)[0]}." for t in targets]
+    fusions, gains = {}, {}
+    for kind, said in (("history", [""] * len(users)), ("words", asked)):
+        of = _choices(inputs, scorer, kind, histories, said, targets)
+        prior = {name: weight for name, weight in PRIOR.items() if name in of.parts}
+        inputs.say(f"fusion ({kind}): fitting {len(prior)} weights to {len(of.targets)} validation items")
+        fusions[kind], gains[kind] = fit_or_keep(
+            of.parts, of.targets, of.allowed, prior, POSITIVE, LEANING, say=inputs.say
+        )
+        inputs.say(f"fusion ({kind}): {dict(fusions[kind].weights)}, {gains[kind]:+.4f} nats over the encoder alone")
+    return fusions, gains
+
+
+def _choices(
+    inputs: Inputs,
+    scorer: Scorer,
+    kind: str,
+    histories: Sequence[np.ndarray],
+    said: Sequence[str],
+    targets: np.ndarray,
+) -> Choices:
+    """What the weights are fitted on; the language model's scores are a stage, since it reads every history."""
+    seed = inputs.recipe.seed
+
+    def score() -> Mapping[str, np.ndarray]:
+        inputs.say(f"fusion: the language model reads {len(histories)} validation histories ({kind})")
+        told = counted(histories, f"fusion ({kind}): the language model reads", inputs.say, "histories")
+        with fixed_threads():
+            if scorer.small:
+                return {"llm": scorer.llm(told, said)}
+            of = shortlists(scorer, told, said, targets, seed)
+        return {**of.parts, _ALLOWED: of.allowed}
+
+    fingerprint = key(
+        weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
+        text=fingerprint_arrays(text=scorer.text),
+        products=scorer.model.products,
+        histories=[h.tolist() for h in histories],
+        said=list(said),
+        window=scorer.window,
+        prior=fingerprint_arrays(prior=scorer.popularity),
+        **(
+            {}
+            if scorer.small
+            else {
+                "leaning": [*LEANING, WELL_KNOWN],
+                "rest": fingerprint_arrays(**scorer.neighbours.state()),
+                "profile": asdict(scorer.likeness),
+                "seed": seed,
+            }
+        ),
+    )
+    arrays = stage(inputs, f"scores-{kind}", fingerprint, score)
+    if scorer.small:
+        return whole(scorer.parts(histories, said, arrays["llm"]), histories, targets)
+    parts = {name: array for name, array in arrays.items() if name != _ALLOWED}
+    return Choices(parts, np.zeros(len(histories), np.int64), arrays[_ALLOWED])

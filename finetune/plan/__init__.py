@@ -1,0 +1,1 @@
+"""Plans of a run that train nothing: checks, costs and times here and on GPUs."""

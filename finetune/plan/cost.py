@@ -1,0 +1,210 @@
+"""What training costs: floating-point operations counted from the shapes, bytes held, how fast a machine multiplies.
+
+The counts are those of the arithmetic that cannot be left out (two operations a multiply-add): no padding, causal
+attention as half a square, only the logits that carry a loss, no gradients for frozen weights. Norms, activations and
+the optimizer are left out; they are below a hundredth. Time divided by these operations at the rate of a plain matrix
+product says how far an engine is from the floor.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llmrec.finetune.data.packing import Pack
+from llmrec.finetune.recipe import EngineSettings
+from llmrec.finetune.train.linear_cross_entropy import CHUNK
+from llmrec.lm.model import ModelConfig
+from llmrec.lm.runtime.onednn import Products
+
+
+@dataclass(frozen=True)
+class Body:
+    """Sizes of a decoder of the Llama kind.
+
+    Attributes:
+        hidden: width of the residual stream.
+        layers: number of blocks.
+        query: query heads times their width.
+        key: key heads times their width.
+        intermediate: width of the gated perceptron.
+        words: rows of the word table.
+        tied: whether the output head is the word table.
+        context: the most positions.
+    """
+
+    hidden: int
+    layers: int
+    query: int
+    key: int
+    intermediate: int
+    words: int
+    tied: bool
+    context: int
+
+    @property
+    def linears(self) -> tuple[tuple[int, int], ...]:
+        """(in, out) of the linear layers of one block: q, k, v, o, gate, up, down."""
+        h, q, k, i = self.hidden, self.query, self.key, self.intermediate
+        return (h, q), (h, k), (h, k), (q, h), (h, i), (h, i), (i, h)
+
+    @property
+    def weights(self) -> int:
+        """Weights of all linear layers of the body; a token costs twice as many operations forward."""
+        return self.layers * sum(a * b for a, b in self.linears)
+
+    @property
+    def parameters(self) -> int:
+        """All weights of the base model but the norms."""
+        return self.weights + self.words * self.hidden * (1 if self.tied else 2)
+
+
+def body_of(config: Any) -> Body:
+    """The sizes in a configuration of transformers; a multimodal one gives those of its language part."""
+    text = config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return Body(
+        hidden=text.hidden_size,
+        layers=text.num_hidden_layers,
+        query=text.num_attention_heads * width,
+        key=text.num_key_value_heads * width,
+        intermediate=text.intermediate_size,
+        words=text.vocab_size,
+        tied=bool(text.tie_word_embeddings),
+        context=text.max_position_embeddings,
+    )
+
+
+@dataclass(frozen=True)
+class Added:
+    """Trained parameters, by group."""
+
+    lora: int
+    items: int
+    adapter: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.lora + self.items + self.adapter
+
+
+def added_parameters(body: Body, settings: ModelConfig, depth: int, size: int, dim: int) -> Added:
+    """What `RecModel` adds to a base model for `depth` levels of `size` codes and user vectors float[dim]."""
+    lora = body.layers * settings.lora_rank * sum(a + b for a, b in body.linears)
+    slots, width = settings.user_slots * body.hidden, settings.adapter_width
+    adapter = 2 * dim + (dim + 1) * slots + (dim + 1) * width + width * slots
+    return Added(lora, depth * size * body.hidden + depth, adapter)
+
+
+def pack_flops(
+    body: Body, settings: ModelConfig, size: int, pack: Pack, kl: float, recompute: bool
+) -> dict[str, float]:
+    """Operations of one forward and backward pass over a pack, by part.
+
+    Args:
+        body: sizes of the base model.
+        settings: sizes of what is added.
+        size: codes a level.
+        pack: the documents.
+        kl: weight of the divergence from the base model; above 0 its body reads the text documents again.
+        recompute: gradient checkpointing runs the body's forward pass twice.
+    """
+    t, forwards = pack.tokens, 2 if recompute else 1
+    low = body.layers * settings.lora_rank * sum(a + b for a, b in body.linears)
+    pairs = sum(n * (n + 1) / 2 for n in pack.lengths)
+    attention = 4.0 * pairs * body.query * body.layers  # scores and values, forward
+    slots, width = settings.user_slots * body.hidden, settings.adapter_width
+    dim = pack.users.shape[1]
+    return {
+        "body": 2.0 * body.weights * t * (forwards + 1),  # the weights are frozen: no gradient for them
+        "lora": 2.0 * low * t * (forwards + 2),
+        "attention": attention * (forwards + 2),
+        "items": 6.0 * sum(len(level) for level in pack.levels) * size * body.hidden,
+        "words": (4.0 * len(pack.words) + (6.0 if kl else 4.0) * len(pack.text)) * body.words * body.hidden,
+        "adapter": 6.0 * len(pack.users) * (dim * slots + dim * width + width * slots),
+        "kl": _base_pass(body, pack) if kl else 0.0,
+    }
+
+
+def _base_pass(body: Body, pack: Pack) -> float:
+    """The base model's forward pass over the text documents."""
+    pairs, passed = 0.0, 0
+    for n in pack.lengths:
+        pairs += n * (n + 1) / 2 if passed >= pack.text_start else 0.0
+        passed += n
+    return 2.0 * body.weights * (pack.tokens - pack.text_start) + 4.0 * pairs * body.query * body.layers
+
+
+def total(parts: Mapping[str, float]) -> float:
+    """All parts together."""
+    return sum(parts.values())
+
+
+def frozen(parts: Mapping[str, float]) -> float:
+    """The parts whose products are with frozen weights: what `EngineSettings.products` is the number format of."""
+    return parts["body"] + parts["kl"]
+
+
+def activation_floats(body: Body, rank: int) -> int:
+    """Numbers that one block keeps for the backward pass, a token.
+
+    The two norms keep their input and give one output, which q, k, v or gate and up share; attention keeps query, key
+    and value (repeated to all heads) and its result twice; the gated perceptron keeps gate, its activation, up and
+    their product; each LoRA layer its low-rank product.
+    """
+    return 4 * body.hidden + 5 * body.query + 4 * body.intermediate + len(body.linears) * rank
+
+
+def training_bytes(body: Body, rank: int, added: Added, tokens: int, engine: EngineSettings) -> dict[str, int]:
+    """Bytes held at the peak of a step over `tokens` tokens, by part; the program itself is not in it.
+
+    Trained parameters are float32 with a gradient and two moments; the base and the activations have the number format
+    of the recipe. Gradient checkpointing keeps a block's input alone, and one block in full; NF4 takes half a byte a
+    weight and a tenth for its scales. bfloat16 products have a copy of the frozen weights in that format.
+
+    Args:
+        body: sizes of the base model.
+        rank: of LoRA.
+        added: trained parameters.
+        tokens: of one pack.
+        engine: how the arithmetic is done.
+    """
+    four_bit = engine.quantize == "4bit"
+    each = 2 if four_bit or engine.precision == "bfloat16" else 4
+    block = activation_floats(body, rank)
+    kept = body.layers * body.hidden + block if engine.gradient_checkpointing else body.layers * block
+    return {
+        "base": (body.parameters - body.weights) * each + round(body.weights * (0.55 if four_bit else each)),
+        "copy": body.weights * 2 if engine.format == "bfloat16" else 0,
+        "trained": added.total * 16,
+        "activations": kept * tokens * each,
+        "logits": 3 * CHUNK * body.words * 4,
+    }
+
+
+@torch.no_grad()
+def product_rate(body: Body, tokens: int, seconds: float, products: Products = "float32") -> float:
+    """Floating-point operations a second of plain matrix products at the shapes of one block, both ways.
+
+    Repeats the forward products [tokens, in] x [in, out] and those back to the inputs for about `seconds`, at least
+    once after one round of warm-up, and takes the median round.
+    """
+    kind = torch.bfloat16 if products == "bfloat16" else torch.float32
+    made = [(torch.randn(tokens, a), torch.randn(b, a), torch.randn(tokens, b)) for a, b in body.linears]
+    pairs = [tuple(one.to(kind) for one in three) for three in made]
+    operations = sum(4.0 * tokens * a * b for a, b in body.linears)
+    rounds: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(rounds) < 2 or time.perf_counter() < end:
+        start = time.perf_counter()
+        for x, weight, gradient in pairs:
+            x @ weight.T
+            gradient @ weight
+        rounds.append(time.perf_counter() - start)
+    return operations / statistics.median(rounds[1:])

@@ -1,0 +1,288 @@
+"""The plan of a run without running it: what is there, what is trained, what it costs here and on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from llmrec.data import prepared
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions, leave_one_out
+from llmrec.encoders.text_cache import missing
+from llmrec.errors import RecipeError
+from llmrec.finetune.bases import Base, locate
+from llmrec.finetune.data.packing import packs, round_of
+from llmrec.finetune.plan import preflight, survey
+from llmrec.finetune.plan.cost import (
+    Added,
+    Body,
+    added_parameters,
+    body_of,
+    frozen,
+    pack_flops,
+    product_rate,
+    total,
+    training_bytes,
+)
+from llmrec.finetune.plan.gpus import Gpu
+from llmrec.finetune.plan.stage_costs import OF_THE_LANGUAGE_MODEL, REACHED, Sizes, operations
+from llmrec.finetune.recipe import Recipe, changes_of, load_recipe
+from llmrec.finetune.stages import Inputs
+from llmrec.finetune.train.engine import check_engine, lacks_gpu
+from llmrec.finetune.train.fine_tune import once
+from llmrec.finetune.train.loop import Stage
+from llmrec.lm.item_tokens import ItemVocab
+from llmrec.lm.rendering import Renderer
+from llmrec.lm.runtime.onednn import Products
+from llmrec.progress import silent
+from llmrec.semantic_ids.trie import Trie
+from llmrec.storage.registry import home
+
+_SAMPLE = 40_000  # tokens of traffic that the counts are taken from
+_MEASURE = 1.0  # seconds
+_BUSY = 4096  # tokens a pack below which a GPU mostly waits for the next kernel; a rule of thumb
+# Share of the plain product's rate that the engine reaches on a CPU, by the format of its products: the inverse of the
+# floor ratios of `llmrec bench --train` (two cores of an AMD EPYC: full mix in float32 1.49, bfloat16 products 1.95).
+CPU_EFFICIENCY: Mapping[str, float] = {"float32": 0.67, "bfloat16": 0.51}
+# Peak over what is counted, from the same run (next items 1.04, full mix 1.16): buffers of the backward pass and of the
+# libraries.
+_OVERHEAD = 1.15
+# An assumption, not a measurement: what LoRA training of small models is commonly seen to reach of the peak.
+GPU_EFFICIENCY = 0.35
+_CUDA_CONTEXT = 600_000_000  # bytes, an assumption
+
+
+def dry_run(
+    data: str,
+    recipe_name: str | Path,
+    out: Path,
+    work: Path | None = None,
+    gpus: tuple[Gpu, ...] = (),
+    elsewhere: bool = False,
+    changes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Check everything that training would check, and lay out the run; nothing is trained and nothing written.
+
+    Args:
+        data: prepared data by name or directory.
+        recipe_name: of a recipe, or its file.
+        out: model directory that would be written.
+        work: of the stages; beside `out` if None.
+        gpus: devices to plan for beside this machine.
+        elsewhere: the run is meant for another machine: what this one lacks is a note, not a mistake.
+        changes: `key=value` texts that win over the recipe.
+
+    Raises:
+        UserError: whatever would stop the run.
+    """
+    recipe = load_recipe(recipe_name, changes)
+    catalog, interactions = prepared.open_data(data)
+    work = work or out.with_name(out.name + ".work")
+    found = plan(recipe, catalog, interactions, locate(recipe.base), out, work, gpus, elsewhere)
+    return {"recipe": {"name": str(recipe_name), "set": changes_of(changes)}, **found}
+
+
+def plan(
+    recipe: Recipe,
+    catalog: Catalog,
+    interactions: Interactions,
+    base: Base,
+    out: Path,
+    work: Path,
+    gpus: tuple[Gpu, ...] = (),
+    elsewhere: bool = False,
+) -> dict[str, Any]:
+    """The plan as plain values; see `dry_run`."""
+    inputs = Inputs(catalog, leave_one_out(interactions), recipe, work, silent)
+    notes = _check(inputs, base, out, elsewhere)
+    found = survey.look(inputs, base.files)
+    body, shape = body_of(base.config), recipe.semantic_ids
+    added = added_parameters(body, recipe.model, shape.depth, shape.size, recipe.encoder.dim)
+    stages = [_stage(inputs, base, body, number) for number in range(len(recipe.schedule.stages()))]
+    flops = {name: sum(stage["flops"][name] for stage in stages) for name in stages[0]["flops"]}
+    memory = _memory(recipe, body, added)
+    there = {name for name, state in found.lines if state == survey.READY}
+    texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, home() / "cache")
+    counted = operations(Sizes(recipe, body, inputs.split, len(catalog), texts))
+    others = {name: 0.0 if name in there else count for name, count in counted.items()}
+    here = _here(recipe, body, flops, memory, others)
+    return {
+        **_facts(inputs, interactions, base, body),
+        "code_book": {
+            "depth": shape.depth,
+            "size": shape.size,
+            "fingerprint": found.ids.fingerprint[:16] if found.ids else None,
+        },
+        "work": dict(found.lines),
+        "trainable": {**asdict(added), "total": added.total},
+        "fine_tuning": stages,
+        "flops": flops["total"],
+        "memory_gb": {name: round(value / 1e9, 3) for name, value in memory.items()},
+        "disk_gb": {k: v / 1e9 for k, v in preflight.space_needed(recipe, base.config, *_counts(inputs)).items()},
+        "this_machine": here,
+        "gpus": [_there(gpu, recipe, flops["total"], memory, others, here) for gpu in gpus],
+        "notes": notes + _small_packs(recipe, gpus),
+    }
+
+
+def _small_packs(recipe: Recipe, gpus: tuple[Gpu, ...]) -> list[str]:
+    size = recipe.traffic.pack_tokens
+    if not gpus or size >= _BUSY:
+        return []
+    return [f"packs of {size} tokens leave a GPU waiting most of the time: its time above is a lower bound"]
+
+
+def _facts(inputs: Inputs, interactions: Interactions, base: Base, body: Body) -> dict[str, Any]:
+    return {
+        "data": {
+            "items": len(inputs.catalog),
+            "users": len(interactions.users),
+            "train_interactions": len(inputs.split.train),
+            "catalog": inputs.catalog.fingerprint[:16],
+        },
+        "base": {
+            "id": base.id,
+            "here": base.files is not None,
+            "stand_in": base.stand_in,
+            "parameters": body.parameters,
+            "sizes": asdict(body),
+        },
+    }
+
+
+def _counts(inputs: Inputs) -> tuple[int, int]:
+    return len(inputs.catalog), len(inputs.split.valid)
+
+
+def _check(inputs: Inputs, base: Base, out: Path, elsewhere: bool) -> list[str]:
+    """The checks of `preflight`; what only this machine lacks becomes a note when the run is meant for another."""
+    recipe, notes = inputs.recipe, []
+    try:
+        check_engine(recipe.engine)
+        preflight.check_neighbours(recipe, inputs.catalog)
+    except RecipeError as error:
+        if not elsewhere:
+            raise
+        notes.append(f"not on this machine: {error}")
+    preflight.check_data(recipe, inputs.catalog, inputs.split)
+    preflight.check_base(recipe, base.config, base.tokenizer)
+    preflight.check_directories(recipe, inputs.catalog, out, inputs.work)
+    try:
+        preflight.check_space(preflight.space_needed(recipe, base.config, *_counts(inputs)), out, inputs.work)
+    except RecipeError as error:
+        if not elsewhere:
+            raise
+        notes.append(f"not on this machine: {error}")
+    if base.files is None:
+        notes.append(f"{base.id} is not on this machine yet: training fetches it first")
+    if base.stand_in:
+        notes.append(f"{base.id} is described by {base.stand_in}: counts may differ by some per cent")
+    if recipe.schedule.tokens < recipe.schedule.validate_tokens:
+        notes.append(once(recipe.schedule))
+    if lacks_gpu(recipe.engine):
+        notes.append(f"{lacks_gpu(recipe.engine)}: llmrec train refuses it on this machine, unless --on-cpu is given")
+    return notes
+
+
+def _stage(inputs: Inputs, base: Base, body: Body, number: int) -> dict[str, Any]:
+    """Tokens, steps and operations of one stage of the schedule, counted on a sample of its own traffic."""
+    recipe, shape = inputs.recipe, inputs.recipe.semantic_ids
+    traffic, schedule = recipe.traffic, recipe.schedule
+    stage: Stage = schedule.stages()[number]
+    begin = schedule.stages()[number - 1].until if number else 0
+    ids = survey.provisional_ids(len(inputs.catalog), shape.depth, shape.size, 1, recipe.seed)
+    renderer = Renderer(base.tokenizer, ItemVocab(body.words, ids), recipe.model.user_slots, recipe.encoder.dim)
+    world = survey.sketch(inputs, recipe.encoder.dim)
+    sample = max(_SAMPLE, 4 * traffic.pack_tokens)
+    documents = round_of(world, renderer, traffic.shares, sample, recipe.seed, number, stage.users)
+    made = packs(documents, Trie(ids.codes, ids.size), renderer, traffic.pack_tokens)
+    recompute = recipe.engine.gradient_checkpointing
+    counted = [pack_flops(body, recipe.model, shape.size, pack, schedule.kl, recompute) for pack in made]
+    tokens, seen = stage.until - begin, sum(pack.tokens for pack in made)
+    parts = {name: sum(one[name] for one in counted) / seen * tokens for name in counted[0]}
+    step = seen / len(made) * schedule.accumulate
+    share = sum(traffic.shares.values())
+    items = sum(len(pack.levels[0]) for pack in made) / seen
+    return {
+        "trains": list(stage.groups),
+        "user_vectors": stage.users,
+        "tokens": tokens,
+        "tokens_per_task": {name: round(tokens * part / share) for name, part in traffic.shares.items()},
+        "documents_sampled": len(documents),
+        "tokens_per_step": round(step),
+        "steps": max(1, round(tokens / step)),
+        "item_targets": round(items * tokens),
+        "passes": _passes(inputs, documents, tokens),
+        "flops": {**parts, "total": total(parts)},
+    }
+
+
+def _passes(inputs: Inputs, documents: Any, tokens: int) -> float:
+    """How often the next-item traffic reads the train part."""
+    seen = sum(len(one) for one in documents)
+    levels = inputs.recipe.semantic_ids.depth
+    targets = sum(int(one.rendered.loss.sum()) for one in documents if one.task == "next_item") / levels
+    lengths = inputs.split.train.offsets[1:] - inputs.split.train.offsets[:-1]
+    whole = int((lengths - 1).clip(min=0).sum())
+    return round(targets / seen * tokens / max(whole, 1), 2)
+
+
+def _memory(recipe: Recipe, body: Body, added: Added) -> dict[str, int]:
+    return training_bytes(body, recipe.model.lora_rank, added, recipe.traffic.pack_tokens, recipe.engine)
+
+
+def _here(
+    recipe: Recipe, body: Body, flops: Mapping[str, float], memory: Mapping[str, int], others: Mapping[str, float]
+) -> dict[str, Any]:
+    """Time at the rates measured now. The program itself is what this process holds: the same libraries."""
+    tokens, low = min(recipe.traffic.pack_tokens, 1024), recipe.engine.precision == "bfloat16"
+    products: Products = "bfloat16" if low else recipe.engine.format
+    rate = product_rate(body, tokens, _MEASURE)
+    fast = product_rate(body, tokens, _MEASURE, products) if products != "float32" else rate
+    ideal = frozen(flops) / fast + (flops["total"] - frozen(flops)) / (fast if low else rate)
+    program = psutil.Process().memory_info().rss
+    hours = {name: count / (rate * REACHED[name]) / 3600 for name, count in others.items()}
+    hours["fine-tuning"] = ideal / CPU_EFFICIENCY[products] / 3600
+    peak, free = _OVERHEAD * (sum(memory.values()) + program) / 1e9, psutil.virtual_memory().available / 1e9
+    return {
+        "threads": torch.get_num_threads(),
+        "products": products,
+        "product_gflops": round(fast / 1e9, 1),
+        "efficiency": CPU_EFFICIENCY[products],
+        "hours": sum(hours.values()),
+        "hours_by_stage": hours,
+        "peak_memory_gb": round(peak, 2),
+        "memory_free_gb": round(free, 2),
+        "lacks": lacks_gpu(recipe.engine),
+        "fits": peak <= free and not lacks_gpu(recipe.engine),
+    }
+
+
+def _there(
+    gpu: Gpu,
+    recipe: Recipe,
+    flops: float,
+    memory: Mapping[str, int],
+    others: Mapping[str, float],
+    here: Mapping[str, Any],
+) -> dict[str, Any]:
+    """On a GPU; the stages without the language model run on its processor, taken to be as fast as this one."""
+    peak, kind = gpu.peak(recipe.engine.precision)
+    counted = flops + sum(count for name, count in others.items() if name in OF_THE_LANGUAGE_MODEL)
+    rest = sum(hours for name, hours in here["hours_by_stage"].items() if name not in OF_THE_LANGUAGE_MODEL)
+    need = _OVERHEAD * (sum(memory.values()) + _CUDA_CONTEXT) / 1e9
+    return {
+        "name": gpu.name,
+        "type": kind,
+        "peak_tflops": peak,
+        "efficiency": GPU_EFFICIENCY,
+        "hours": counted / (peak * 1e12 * GPU_EFFICIENCY) / 3600 + rest,
+        "peak_memory_gb": round(need, 2),
+        "vram_gb": gpu.vram,
+        "fits": need <= gpu.vram,
+    }

@@ -1,0 +1,1 @@
+"""The training loop of the language model and its parts."""

@@ -1,0 +1,113 @@
+"""The machine under a training run: processes and devices, number formats, and what must be there for them."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, get_int_from_env
+
+from llmrec.errors import RecipeError, RequestError
+from llmrec.finetune.recipe import EngineSettings
+from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
+from llmrec.lm.base_models import BaseFiles, load_base
+from llmrec.lm.runtime.onednn import wanted_products
+from llmrec.progress import Say, silent
+
+
+def check_engine(engine: EngineSettings) -> None:
+    """Refuse settings that this machine cannot carry out, before any work.
+
+    Raises:
+        RecipeError: 4-bit weights without bitsandbytes or a GPU, FlashAttention without its package or a GPU, products
+            in a format that the processor does not multiply.
+    """
+    gpu = torch.cuda.is_available()
+    if engine.quantize == "4bit" and not (gpu and find_spec("bitsandbytes")):
+        lacks = "a CUDA device" if not gpu else "the package bitsandbytes (pip install bitsandbytes)"
+        raise RecipeError(f"engine.quantize is 4bit, which needs {lacks}; leave it at none to train here")
+    if engine.attention == "flash_attention_2" and not (gpu and find_spec("flash_attn")):
+        lacks = "a CUDA device" if not gpu else "the package flash-attn"
+        raise RecipeError(f"engine.attention is flash_attention_2, which needs {lacks}; varlen runs everywhere")
+    if not gpu_here():
+        try:
+            wanted_products(engine.products)
+        except RequestError as error:
+            raise RecipeError(f"engine.products is {engine.products}: {error}") from None
+
+
+def gpu_here() -> bool:
+    """Whether torch has an accelerator on this machine: CUDA, ROCm, MPS, XPU."""
+    return torch.accelerator.is_available()
+
+
+def lacks_gpu(engine: EngineSettings) -> str:
+    """What this machine lacks for these settings, in words; "" when it lacks nothing."""
+    if not engine.for_gpu or gpu_here():
+        return ""
+    return f"this recipe is for a GPU ({', '.join(engine.for_gpu)}), and there is none here"
+
+
+def check_gpu(engine: EngineSettings, on_cpu: bool) -> None:
+    """Refuse a recipe that is for a GPU on a machine without one, unless it was asked for.
+
+    Raises:
+        RecipeError: says which settings are for a GPU, and what else can be done.
+    """
+    lacks = lacks_gpu(engine)
+    if lacks and not on_cpu:
+        raise RecipeError(
+            f"{lacks}: run it on a machine with a GPU (--dry-run --gpu L4 says what it takes there), take a recipe in "
+            "float32, or add --on-cpu to train here all the same, many times slower"
+        )
+
+
+def accelerator_for(engine: EngineSettings, say: Say = silent, trackers: Trackers = NO_TRACKERS) -> Accelerator:
+    """One process, or this process's part of an `accelerate launch`; the device is accelerate's choice."""
+    # not every pack has user vectors or words: their parameters are then without a gradient
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    accelerator = Accelerator(
+        mixed_precision="bf16" if engine.precision == "bfloat16" else "no",
+        kwargs_handlers=handlers,
+        **trackers.settings(),
+    )
+    if accelerator.num_processes == 1 and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        say("accelerate started one process: on CPUs use ACCELERATE_USE_CPU=true accelerate launch --multi_gpu")
+    return accelerator
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of a distributed run, or the only one; asked before accelerate starts.
+
+    The names are those that accelerate reads itself: of torchrun and `accelerate launch`, and of three kinds of MPI.
+    """
+    names = ["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"]
+    return int(get_int_from_env(names, 0)) == 0
+
+
+def load_for_training(base: BaseFiles, engine: EngineSettings) -> tuple[Any, Any]:
+    """(language model, tokenizer) in the number format of the recipe: float32, bfloat16, or NF4 (QLoRA, Dettmers 2023).
+
+    Raises:
+        WeightsError: the base does not load.
+    """
+    if engine.quantize == "4bit":
+        from transformers import BitsAndBytesConfig
+
+        settings = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+        return load_base(base, dtype=torch.bfloat16, quantization_config=settings)
+    return load_base(base, dtype=torch.bfloat16 if engine.precision == "bfloat16" else torch.float32)
+
+
+def checkpoint_activations(lm: Any) -> None:
+    """Recompute activations in the backward pass; transformers 5 renamed the switch on the way."""
+    switch = getattr(lm, "activation_checkpointing_enable", None) or lm.gradient_checkpointing_enable
+    switch({"use_reentrant": False})

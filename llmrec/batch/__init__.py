@@ -1,0 +1,1 @@
+"""Ranking of files of requests, at any size."""

@@ -1,0 +1,179 @@
+"""One request of a batch into its answer: with one thread, alone, so that its bits do not depend on its neighbours.
+
+`resolve` turns ids into rows and counts those that are unknown; `answer` ranks. The scores are those of
+`Recommender.recommend` to the last bits but one or two: fewer threads sum in another order, and of the language model
+only what can reach the list is scored (`bounded`). More cores are used by more processes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from llmrec.batch.requests import Row
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import History, Interactions
+from llmrec.data.requests import Request
+from llmrec.dialogue.understanding import understood
+from llmrec.errors import RequestError
+from llmrec.inner_product import inner
+from llmrec.numerics import log_softmax
+from llmrec.ranker import top_k
+from llmrec.ranking.fusion import FusedList, leaning
+from llmrec.ranking.scorer import TEXT_TEMPERATURE, Scorer, fixed_threads
+from llmrec.recommender import Recommender
+
+THREADS = 1
+COUNTS = ("unknown_users", "unknown_items", "unknown_candidates", "skipped_requests")
+
+
+class Answer(NamedTuple):
+    """An item of a list: its row, the fused score, the part that spoke for it most."""
+
+    row: int
+    score: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A request in rows of the catalogue; None where it has no such thing."""
+
+    history: tuple[int, ...] = ()
+    similar_to: int | None = None
+    candidates: tuple[int, ...] | None = None
+    message: str = ""
+    k: int = 10
+
+    @property
+    def request(self) -> Request:
+        """What it asks of the recommender: of given candidates all, else what was not seen."""
+        seen = self.history if self.similar_to is None else (self.similar_to,)
+        return Request(seen, self.message, candidates=self.candidates, unseen=self.candidates is None, k=self.k)
+
+
+@dataclass(frozen=True, eq=False)
+class Ids:
+    """Where ids stand: items in the catalogue, users among the interactions."""
+
+    catalog: Catalog
+    interactions: Interactions
+
+    def rows(self, ids: tuple[str, ...]) -> list[int]:
+        """Rows of those ids that are known, each once, in order."""
+        found = (self.catalog.known(one) for one in ids)
+        return list(dict.fromkeys(row for row in found if row is not None))
+
+    def unknown(self, ids: tuple[str, ...]) -> int:
+        """How many of these item ids are not known."""
+        return sum(self.catalog.known(one) is None for one in ids)
+
+
+def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | None, Counter[str]]:
+    """A row as a task, None when unknown ids leave it nothing to go by or nothing to rank; and what was counted.
+
+    Raises:
+        RequestError: `strict`, and an id is unknown or nothing is left; names the request and the closest ids.
+    """
+    if strict:
+        _refuse_unknown(row, ids)
+    history = History()
+    counts: Counter[str] = Counter()
+    known = bool(row.message) or row.items == ()
+    if row.user_id is not None:
+        number = ids.interactions.known(row.user_id)
+        counts["unknown_users"] += number is None
+        history = history if number is None else ids.interactions.history(number)
+        known |= number is not None
+    named = (*(row.items or ()), *(() if row.similar_to is None else (row.similar_to,)))
+    counts["unknown_items"] += ids.unknown(named)
+    counts["unknown_candidates"] += ids.unknown(row.candidates or ())
+    rows = ids.rows(named)
+    candidates = None if row.candidates is None else tuple(ids.rows(row.candidates))
+    if not (known or rows) or candidates == ():
+        if strict:
+            raise RequestError(f"request {row.request_id!r}: nothing is left to rank")
+        counts["skipped_requests"] += 1
+        return None, counts
+    if row.similar_to is not None:
+        return Task((), rows[0], candidates, "", row.k or k), counts
+    return Task(history.then(rows), None, candidates, row.message, row.k or k), counts
+
+
+def _refuse_unknown(row: Row, ids: Ids) -> None:
+    similar = () if row.similar_to is None else (row.similar_to,)
+    try:
+        if row.user_id is not None:
+            ids.interactions.number(row.user_id)
+        for one in (*similar, *(row.items or ()), *(row.candidates or ())):
+            ids.catalog.row(one)
+    except RequestError as error:
+        raise RequestError(f"request {row.request_id!r}: {error}") from None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Everything that adds up numbers does it with one thread, and gets its threads back after."""
+    with threadpool_limits(THREADS), fixed_threads(THREADS):
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class BatchRanker:
+    """A recommender that ranks tasks one by one with one thread."""
+
+    recommender: Recommender
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The parts of a score, with one thread."""
+        return replace(self.recommender.scorer, threads=THREADS)
+
+    def answer(self, task: Task) -> list[Answer]:
+        """The best items for a task, best first; fewer than k when fewer are allowed. To be called in `one_thread`."""
+        recommender = self.recommender
+        request = understood(task.request, recommender.catalog).request
+        allowed = recommender.allowed(request)
+        if task.similar_to is not None:
+            fusion, parts = recommender.fusions["history"], _alike(self.scorer, task.similar_to)
+            rows, scores = top_k(fusion.combine(parts), task.k, allowed)
+            kept = rows[0] >= 0
+            listed = {name: parts[name][0][rows[0][kept]] for name in fusion.weights if name in parts}
+            return _answers(FusedList(rows[0][kept], scores[0][kept], listed, fusion), len(recommender.catalog))
+        fusion = recommender.fusions["words" if request.message else "history"]
+        history = np.asarray(request.history, np.int64)
+        found = self.scorer.ask(history, request.message).best(fusion, request.k, allowed)
+        return _answers(found, len(recommender.catalog))
+
+
+def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
+    """Likeness to an item, float32[1, n] by part: what is taken after it, its vector, its text.
+
+    No taste, and fame only as far as weights depend on it.
+    """
+    vectors = scorer.model.encoder.item_vectors
+    norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
+    cosine = inner(vectors[row : row + 1], vectors)[0] / (norms * norms[row])
+    history = [np.array([row], np.int64)]
+    parts = {
+        "encoder": log_softmax(cosine[None], TEXT_TEMPERATURE),
+        "neighbours": scorer.neighbours.log_probability(history),
+        "profile": scorer.profile(history),
+    }
+    return parts | leaning(parts, scorer.familiarity)
+
+
+def _answers(found: FusedList, items: int) -> list[Answer]:
+    """Rows with their scores and sources."""
+    sources = found.sources(items)
+    return [
+        Answer(int(row), float(score), source)
+        for row, score, source in zip(found.rows, found.scores, sources, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Model directories: saving, loading, validation, model cards, and the Hub."""

@@ -1,0 +1,209 @@
+"""Models on the Hugging Face Hub: fetched file by file as their manifest names them, verified before they are visible.
+
+What comes from there is hostile until then: nothing but the files of the manifest is fetched, into plain files of an
+own directory (the Hub's cache is made of links, which an artifact refuses), and every hash is checked before the
+directory gets its name. Who is logged in, and where, is the affair of huggingface_hub alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+
+from llmrec.checkpoint.card import fill_card
+from llmrec.checkpoint.pretrained import KIND, read_config, read_settings
+from llmrec.data.prepared import KNOWN, directory
+from llmrec.data.sources import KIND as DATA_KIND
+from llmrec.errors import ArtifactError, RequestError
+from llmrec.storage import atomic
+from llmrec.storage.artifacts import MANIFEST, read_manifest, write_json_atomic, writing
+from llmrec.storage.download import locked
+from llmrec.storage.network import PATIENCE, SourceError, asking, reason, refuse_pages
+from llmrec.storage.registry import RESOURCES, home, offline
+
+BESIDE = "beside-the-model"  # what a pushed model calls data that lies in the same repository
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)
+_MOST_FILES, _MANIFEST_LIMIT = 1000, 16 << 20
+
+
+def find(name_or_path: str | Path, revision: str = "main") -> Path:
+    """A local model directory as it is, or one of the Hub by `org/name`, fetched when it is not here yet.
+
+    Raises:
+        ArtifactError: the Hub has no such model or does not answer and none was fetched before, or what it gave is not
+            a whole, harmless artifact.
+    """
+    path, text = Path(name_or_path), str(name_or_path)
+    if path.exists() or not _REPO.fullmatch(text) or path.is_absolute():
+        return path
+    if not _NAME.fullmatch(revision):
+        raise ArtifactError(f"revision {revision!r} should be a branch, a tag or a commit")
+    root = home() / "hub" / text.replace("/", "--") / revision.replace("/", "--")
+    with locked(f"hub-{text.replace('/', '--')}"):
+        return _fetched(text, revision, root)
+
+
+def data_of(model: Path) -> str:
+    """Name or directory of a model's data; what was fetched beside it is found there.
+
+    Raises:
+        ArtifactError: not a model directory, or its data was not pushed with it.
+    """
+    name = str(read_settings(model)["data"])
+    if name != BESIDE:
+        return name
+    data = model.with_name("data")
+    if not data.is_dir():
+        raise ArtifactError(f"{model} came without its data; give the prepared data it was trained on: data=...")
+    return str(data)
+
+
+def push_to_hub(
+    model: Path,
+    repo_id: str,
+    *,
+    with_data: bool = False,
+    base: str | None = None,
+    results: Sequence[dict[str, Any]] = (),
+    private: bool = False,
+    message: str = "Upload llmrec model",
+) -> str:
+    """Upload a model directory in one commit, its card filled from results; returns the commit's address.
+
+    Args:
+        model: a local model directory.
+        repo_id: `org/name`; made when it is not there.
+        with_data: put the prepared data beside it (titles, user ids and histories with it).
+        base: where others find the base model, when it was trained from a directory of this machine.
+        results: of `card.load_results`.
+        private: whether a new repository is.
+        message: of the commit.
+
+    Raises:
+        RequestError: a name that is none, offline, data that may not be passed on, or a base that others cannot find.
+        ArtifactError: a damaged directory, or the Hub says no.
+    """
+    if not _REPO.fullmatch(repo_id):
+        raise RequestError(f"{repo_id!r} should be org/name")
+    if forbidden := offline():
+        raise RequestError(f"{repo_id}: the Hub may not be asked (offline: {forbidden})")
+    with tempfile.TemporaryDirectory(prefix="llmrec-push-") as folder:
+        staged = Path(folder) / "model"
+        stage(model, staged, with_data, base, results)
+        try:
+            with asking():
+                api = huggingface_hub.HfApi()
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                done = api.upload_folder(repo_id=repo_id, folder_path=staged, commit_message=message)
+        except SourceError as error:
+            raise ArtifactError(f"{repo_id}: the Hub did not take it: {error}") from None
+    return str(getattr(done, "commit_url", done))
+
+
+def stage(model: Path, out: Path, with_data: bool, base: str | None, results: Sequence[dict[str, Any]] = ()) -> None:
+    """Write what `push_to_hub` uploads: no path of this machine in it, the card filled. Arguments as there."""
+    manifest = read_manifest(model, KIND)
+    config = read_config(model)
+    own, data = str(config["base"]["id"]), data_of(model)
+    if base is None and own not in RESOURCES and (Path(own).exists() or not _REPO.fullmatch(own)):
+        raise RequestError(f"the base model is {own!r}, which others cannot find: say where it is, base=org/name")
+    if with_data and data in KNOWN:
+        raise RequestError(f"{data} may not be passed on; leave it out: it is fetched where it is needed")
+    named = base or own
+    config["base"]["id"] = named
+    config["settings"]["data"] = data if data in KNOWN else BESIDE
+    meta = dict(manifest.meta)
+    if "recipe" in meta:
+        meta["recipe"] = {**meta["recipe"], **({"base": named} if "base" in meta["recipe"] else {})}
+    with writing(out, KIND, manifest.fingerprints, meta) as new:
+        for name in manifest.files:
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model / name, new / name)
+        (new / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        card = (model / "README.md").read_text(encoding="utf-8").replace(own, named)
+        (new / "README.md").write_text(fill_card(card, results), encoding="utf-8")
+    if with_data:
+        source = directory(data)
+        read_manifest(source, DATA_KIND)
+        shutil.copytree(source, out / "data")
+
+
+def _fetched(repo_id: str, revision: str, root: Path) -> Path:
+    model, note = root / "model", root / "commit.json"
+    if forbidden := offline():
+        if model.is_dir():
+            return model
+        raise ArtifactError(
+            f"no model {repo_id!r} on this machine, and the Hub may not be asked (offline: {forbidden}); "
+            "unset that once where there is a network"
+        )
+    try:
+        with asking():
+            commit = str(huggingface_hub.HfApi().model_info(repo_id, revision=revision, timeout=PATIENCE).sha)
+    except SourceError as error:
+        if model.is_dir():  # no answer: what was fetched before is still whole and verified when it is loaded
+            return model
+        raise ArtifactError(f"no model {repo_id!r}: neither a directory here nor on the Hub: {error}") from None
+    if model.is_dir() and note.is_file() and json.loads(note.read_text()) == {"commit": commit}:
+        return model
+    try:
+        if _take(repo_id, commit, "", KIND, model)["settings"]["data"] == BESIDE:
+            _take_data(repo_id, commit, root / "data")
+    except SourceError as error:
+        raise ArtifactError(f"{repo_id}: the Hub did not give it: {error}") from None
+    write_json_atomic(note, {"commit": commit})
+    return model
+
+
+def _take_data(repo_id: str, commit: str, target: Path) -> None:
+    with asking():
+        there = huggingface_hub.HfApi().file_exists(repo_id, f"data/{MANIFEST}", revision=commit)
+    if there:
+        _take(repo_id, commit, "data/", DATA_KIND, target)
+
+
+def _take(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -> dict[str, Any]:
+    """Fetch the files of one manifest and put them in place together; returns a model's configuration."""
+
+    def get(name: str) -> Path:
+        with asking():
+            found = huggingface_hub.hf_hub_download(repo_id, prefix + name, revision=commit, etag_timeout=PATIENCE)
+        if not name.endswith(".md"):  # a card may begin with HTML
+            refuse_pages(Path(found))
+        return Path(found)
+
+    with atomic.replacing(target) as new:
+        shutil.copyfile(get(MANIFEST), new / MANIFEST)
+        for name in _names(new / MANIFEST, repo_id):
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(get(name), new / name)
+        read_manifest(new, kind)
+        return read_config(new) if kind == KIND else {}
+
+
+def _names(manifest: Path, repo_id: str) -> list[str]:
+    """The file names of a manifest that is not to be trusted yet.
+
+    Raises:
+        ArtifactError: not a manifest, too many files, or a name that leads out.
+    """
+    try:
+        if manifest.stat().st_size > _MANIFEST_LIMIT:
+            raise ValueError(f"over {_MANIFEST_LIMIT} bytes")
+        names = list(json.loads(manifest.read_text(encoding="utf-8"))["files"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"{repo_id}: {MANIFEST} is not one of llmrec: {reason(error)}") from None
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name == MANIFEST or len(names) > _MOST_FILES:
+            raise ArtifactError(
+                f"{repo_id}: {MANIFEST} names {str(name)[:80]!r} among {len(names)} files; it is not fetched"
+            )
+    return names

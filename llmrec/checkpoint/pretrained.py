@@ -1,0 +1,201 @@
+"""One directory a model: everything that is not the base model, with fingerprints of all that it belongs to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+
+from llmrec.checkpoint import validation
+from llmrec.data.catalog import Catalog
+from llmrec.encoders.item_knn import ItemKNN
+from llmrec.encoders.sequential import SequenceEncoder
+from llmrec.encoders.sequential import config_dict as encoder_dict
+from llmrec.encoders.text_similarity import ProfileSettings
+from llmrec.errors import ArtifactError
+from llmrec.lm import prompts
+from llmrec.lm.base_models import BaseFiles, base_model, load_base
+from llmrec.lm.model import ModelConfig, RecModel, config_dict
+from llmrec.ranking.fusion import Fusion
+from llmrec.storage.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, writing
+
+KIND = "model"
+# What a directory may ask for before its weights are looked at: larger sizes would only be a way to fill the memory.
+_MOST = {
+    "model": {"lora_rank": 1024, "lora_alpha": 1 << 20, "user_slots": 64, "adapter_width": 1 << 16},
+    "encoder": {"dim": 1 << 14, "layers": 128, "heads": 1 << 10, "max_len": 1 << 16, "text_dims": 1 << 14},
+}
+_MOST_WINDOW, _MOST_TOWERS = 1 << 16, 16
+_LONGEST_FILTER = 1 << 12  # items; BSARec builds a table of that size by that size
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A loaded model directory.
+
+    Attributes:
+        model: the bundle, not merged.
+        prior: float32[n], log mass of every item in the train part, the prior of the trie.
+        counts: int64[n], how often each item was taken in the train part.
+        neighbours: what tends to be taken after what, from the train part.
+        fusions: weights by kind of request ("history", "words").
+        settings: what the recommender needs to know: window, embedder, beams.
+        meta: how it was trained and what it reached.
+    """
+
+    model: RecModel
+    prior: np.ndarray
+    counts: np.ndarray
+    neighbours: ItemKNN
+    fusions: Mapping[str, Fusion]
+    settings: Mapping[str, Any]
+    meta: Mapping[str, Any]
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Hash of the tokenizer's own JSON."""
+    return fingerprint_bytes(tokenizer.backend_tokenizer.to_str().encode())
+
+
+def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: BaseFiles, card: str) -> None:
+    """Write a model directory all or nothing; LoRA in float16, half the size."""
+    model = loaded.model
+    fingerprints = {
+        "catalog": catalog.fingerprint,
+        "semantic_ids": model.vocab.ids.fingerprint,
+        "tokenizer": tokenizer_fingerprint(model.tokenizer),
+        "base": base.sha256,
+        "templates": prompts.version(),
+    }
+    config = {
+        "base": {"id": base.id, "sha256": base.sha256},
+        "model": config_dict(model.config),
+        "encoder": encoder_dict(model.encoder.config),
+        "fusion": {kind: dict(fusion.weights) for kind, fusion in loaded.fusions.items()},
+        "settings": dict(loaded.settings),
+        "item_ids": [item.id for item in catalog.items],
+    }
+    with writing(path, KIND, fingerprints, dict(loaded.meta)) as directory:
+        state = {
+            n: t.to(torch.float16).contiguous() if "lora_" in n else t.contiguous()
+            for n, t in model.added_state().items()
+        }
+        save_file(state, directory / "adapter.safetensors")
+        save_arrays(model.encoder.state(), directory / "encoder.safetensors")
+        save_arrays(loaded.neighbours.state(), directory / "neighbours.safetensors")
+        ids = model.vocab.ids
+        arrays = {"codes": ids.codes, "book": ids.book, "prior": loaded.prior, "counts": loaded.counts}
+        save_arrays(arrays, directory / "semantic_ids.safetensors")
+        (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pretrained:
+    """Load a model directory for this catalogue; weights of the base are found by id and checked by hash.
+
+    Raises:
+        ArtifactError: damaged files, or another catalogue, base, tokenizer, code book or set of templates.
+    """
+    manifest = read_manifest(Path(path), KIND)
+    expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
+    expect_fingerprint(manifest, "templates", prompts.version(), "set of prompt templates")
+    config = read_config(Path(path))
+    with validation.in_one_line(Path(path)):
+        return _loaded(Path(path), manifest, config, len(catalog), progress)
+
+
+def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, progress: bool) -> Pretrained:
+    ids, prior, counts = validation.of_items(load_arrays(path / "semantic_ids.safetensors"))
+    expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
+    encoder, neighbours = read_encoder(path, config), read_neighbours(path)
+    validation.items_of({"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n)
+    state, sizes = load_file(path / "adapter.safetensors"), ModelConfig(**config["model"])
+    validation.added(state, ids, config_dict(sizes))
+    base = base_model(config["base"]["id"], progress=progress)
+    expect_fingerprint(manifest, "base", base.sha256, "base model")
+    lm, tokenizer = load_base(base)
+    expect_fingerprint(manifest, "tokenizer", tokenizer_fingerprint(tokenizer), "tokenizer")
+    model = RecModel(lm, tokenizer, ids, encoder, sizes)
+    model.load_added(state)
+    fusions = {kind: Fusion(weights) for kind, weights in config["fusion"].items()}
+    return Pretrained(model, prior, counts, neighbours, fusions, config["settings"], manifest.meta)
+
+
+def read_encoder(path: Path, config: Mapping[str, Any]) -> SequenceEncoder:
+    """The encoder of a model directory; DataError when its weights are not what the configuration says."""
+    state = load_arrays(path / "encoder.safetensors")
+    validation.finite({f"encoder {name}": array for name, array in state.items()})
+    return SequenceEncoder.from_state(state, config["encoder"])
+
+
+def read_neighbours(path: Path) -> ItemKNN:
+    """The neighbours of a model directory; DataError when they are none."""
+    return ItemKNN.from_state(load_arrays(path / "neighbours.safetensors"))
+
+
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """What a model directory says of the data it belongs to and how it is to be used; nothing else is loaded.
+
+    Raises:
+        ArtifactError: not a model directory, or damaged.
+    """
+    read_manifest(Path(path), KIND)
+    settings: Mapping[str, Any] = read_config(Path(path))["settings"]
+    return settings
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a model directory; ArtifactError when it is not one."""
+    try:
+        config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        _check(config)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path}/config.json cannot be used: {str(error)[:200] or type(error).__name__}") from None
+    return config
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """Types and sizes, before anything is looked for by a name in it or built to a size in it."""
+    _typed(config["base"]["id"], str, "base id")
+    _typed(config["settings"]["data"], str, "settings data")
+    _typed(config["settings"]["window"], int, "settings window")
+    if not 1 <= config["settings"]["window"] <= _MOST_WINDOW:  # 0 would show the whole history
+        raise ValueError(f"window is {config['settings']['window']}; it lies between 1 and {_MOST_WINDOW}")
+    likeness = config["settings"].get("profile", {})
+    for name, value in likeness.items():
+        _typed(value, int if name in ("dims", "last") else int | float, f"profile {name}")
+    ProfileSettings(**likeness)
+    for kind, weights in config["fusion"].items():
+        for part, weight in weights.items():
+            _typed(weight, int | float, f"weight of {part} in {kind}")
+    validation.weights(config["fusion"])
+    _check_towers(config["encoder"])
+    for section, bounds in _MOST.items():
+        for holder in (config[section], *config[section].get("towers", ())):
+            for name in bounds.keys() & holder.keys():
+                _typed(holder[name], int, name)
+                if not 0 <= holder[name] <= bounds[name]:
+                    raise ValueError(f"{name} is {holder[name]}; it lies between 0 and {bounds[name]}")
+
+
+def _check_towers(encoder: Mapping[str, Any]) -> None:
+    towers = encoder.get("towers", ())
+    if len(towers) > _MOST_TOWERS:
+        raise ValueError(f"there are {len(towers)} towers; at most {_MOST_TOWERS} are read")
+    for one in towers:
+        _typed(one, dict, "tower")
+    if any(one.get("kind") == "bsarec" for one in (encoder, *towers)) and encoder.get("max_len", 0) > _LONGEST_FILTER:
+        raise ValueError(f"max_len is {encoder['max_len']}; with kind 'bsarec' it is at most {_LONGEST_FILTER}")
+
+
+def _typed(value: object, kind: Any, what: str) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{what} is {str(value)[:60]!r}, not of type {getattr(kind, '__name__', kind)}")

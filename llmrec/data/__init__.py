@@ -1,0 +1,1 @@
+"""Catalogues, interactions and filters, and how prepared data is made and opened."""

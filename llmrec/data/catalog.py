@@ -1,0 +1,248 @@
+"""The items: an immutable, row-ordered catalogue whose text has been cleaned on the way in.
+
+Inside the project an item is its row number; external ids appear only where data comes in or goes out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+
+from rapidfuzz import fuzz, process
+
+from llmrec.data.attribute_types import Kind, kind_of, number_words
+from llmrec.data.filters import AttributeTable, Filters, Mask, Value
+from llmrec.data.ids import Forms
+from llmrec.data.titles import TitleFinder
+from llmrec.errors import DataError, RequestError
+from llmrec.storage.artifacts import fingerprint_bytes
+
+__all__ = ["Catalog", "Filters", "Item", "Value", "clean_text"]
+
+TITLE_LIMIT = 300
+TEXT_LIMIT = 4000
+VALUE_LIMIT = 100
+NAME_LIMIT = 50
+ID_LIMIT = 200
+
+# characters that show nothing yet are neither control nor format characters: fillers, joiners, variation
+# selectors
+_INVISIBLE = frozenset(
+    [
+        847,
+        4447,
+        4448,
+        6068,
+        6069,
+        10240,
+        12644,
+        65440,
+        *range(6155, 6160),
+        *range(65024, 65040),
+        *list(range(917504, 921600)),
+    ]
+)
+_REMOVED = frozenset(["Cc", "Cf", "Cs", "Co", "Cn"])
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to recommend; `attributes` are what filters and explanations may use."""
+
+    id: str
+    title: str
+    text: str
+    attributes: Mapping[str, Value]
+
+
+def clean_text(raw: str, limit: int) -> str:
+    """Return NFC text of at most `limit` characters on one line, with nothing in it that is invisible or
+    reorders.
+
+    Control, zero-width, bidirectional and unassigned characters go; every run of white space becomes one
+    space; ordinary punctuation and all scripts stay. Cleaning twice changes nothing.
+    """
+    if raw.isascii() and raw.isprintable():
+        return " ".join(raw.split())[:limit].rstrip()
+    spaced = "".join(" " if char.isspace() else char for char in raw)
+    kept = "".join(char for char in spaced if _shows(char))
+    return " ".join(unicodedata.normalize("NFC", kept).split())[:limit].rstrip()
+
+
+class Catalog:
+    """Items by row.
+
+    Args:
+        items: their order gives the rows; text is cleaned here.
+        domain: a plural noun for the items, e.g. `films`.
+
+    Raises:
+        DataError: a duplicate, empty or unprintable id, an empty title, an attribute that is not finite.
+    """
+
+    def __init__(self, items: Sequence[Item], domain: str = "items") -> None:
+        self.items: tuple[Item, ...] = tuple(_clean_item(item) for item in items)
+        self.domain = clean_text(domain, NAME_LIMIT) or "items"
+        self._rows = {item.id: row for row, item in enumerate(self.items)}
+        if len(self._rows) != len(self.items):
+            row = next(row for row, item in enumerate(self.items) if self._rows[item.id] != row)
+            raise DataError(f"item id {self.items[row].id!r} occurs twice; ids must be unique")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> Item:
+        return self.items[row]
+
+    def __repr__(self) -> str:
+        return f"Catalog({len(self)} {self.domain}, {self.fingerprint[:12]})"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 hex over the domain and canonical JSON of all items."""
+        items = [[item.id, item.title, item.text, dict(item.attributes)] for item in self.items]
+        canonical = json.dumps([self.domain, items], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return fingerprint_bytes(canonical.encode())
+
+    @cached_property
+    def _table(self) -> AttributeTable:
+        return AttributeTable([item.attributes for item in self.items])
+
+    @cached_property
+    def _finder(self) -> TitleFinder:
+        years = [_year(item) for item in self.items]
+        return TitleFinder([i.title for i in self.items], years, [self.label(r) for r in range(len(self))])
+
+    @cached_property
+    def _forms(self) -> Forms:
+        return Forms(self._rows)
+
+    def known(self, id: str) -> int | None:
+        """Return the row of an external id as written, else of the only one that it is another form of; None else."""
+        row = self._rows.get(id)
+        return row if row is not None else self._rows.get(self._forms.meant(id) or "")
+
+    def row(self, id: str) -> int:
+        """Return the row of an external id, see `known`.
+
+        Raises:
+            RequestError: unknown id; names the three closest.
+        """
+        row = self.known(id)
+        if row is None:
+            near = [str(match[0]) for match in process.extract(id, list(self._rows), scorer=fuzz.ratio, limit=3)]
+            raise RequestError(f"no item {id!r} in this catalogue; the closest ids are {', '.join(map(repr, near))}")
+        return row
+
+    def find(self, title: str) -> int:
+        """Return the row that a typed title means: any case, `The` in front or behind, `(1995)` or not, light
+        misspelling.
+
+        Raises:
+            RequestError: nothing fits, or several different titles do; names the candidates with their years.
+        """
+        return self._finder.find(clean_text(title, TITLE_LIMIT))
+
+    def exact(self, title: str) -> int | None:
+        """As `find`, without a look at misspellings; None when nothing fits."""
+        return self._finder.exact(clean_text(title, TITLE_LIMIT))
+
+    def misspelt(self, title: str) -> int | None:
+        """Return the row of a title that is almost what was typed; None when nothing fits, RequestError when several
+        do.
+        """
+        return self._finder.misspelt(clean_text(title, TITLE_LIMIT))
+
+    def closest(self, title: str, n: int) -> list[int]:
+        """Return the `n` rows whose titles look most like it, best first."""
+        return self._finder.closest(clean_text(title, TITLE_LIMIT), n)
+
+    def label(self, row: int) -> str:
+        """Return `Title (Year)` when the item has a year, else the title."""
+        item = self.items[row]
+        year = _year(item)
+        return item.title if year is None else f"{item.title} ({year})"
+
+    @cached_property
+    def _twins(self) -> dict[int, tuple[int, ...]]:
+        """Rows that read the same as another one; MovieLens-100k has 18 films twice."""
+        same = defaultdict[str, list[int]](list)
+        for row in range(len(self)):
+            same[self.label(row).casefold()].append(row)
+        return {row: tuple(rows) for rows in same.values() if len(rows) > 1 for row in rows}
+
+    def namesakes(self, rows: Iterable[int]) -> tuple[int, ...]:
+        """Return the rows and all others with the label of one of them: what a reader cannot tell apart."""
+        return tuple(dict.fromkeys(twin for row in rows for twin in (row, *self._twins.get(row, ()))))
+
+    @property
+    def repeated(self) -> int:
+        """Rows whose label another row has, too."""
+        return len(self._twins)
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """The attributes that any item has, sorted."""
+        return self._table.names
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Return the sorted distinct values of an attribute; RequestError names valid attributes."""
+        return self._table.values(name)
+
+    def kind(self, name: str) -> Kind:
+        """Return what sort of attribute it is; RequestError names valid attributes."""
+        self._table.values(name)
+        return kind_of(name, (item.attributes[name] for item in self.items if name in item.attributes))
+
+    def where(self, filters: Filters) -> Mask:
+        """Return bool[n]: the rows that satisfy the filters; RequestError names what is valid."""
+        return self._table.mask(filters)
+
+    def describe(self, row: int) -> str:
+        """Return one line of the item's fields: `Toy Story (1995). Animation, Comedy. <text>`."""
+        item = self.items[row]
+        parts = [self.label(row)]
+        for name, value in sorted(item.attributes.items()):
+            if isinstance(value, tuple):
+                parts.append(", ".join(value))
+            elif isinstance(value, str):
+                parts.append(value)
+            elif name != "year":
+                parts.append(f"{name} {number_words(value)}")
+        return ". ".join(part for part in [*parts, item.text] if part)
+
+
+def _shows(char: str) -> bool:
+    return unicodedata.category(char) not in _REMOVED and ord(char) not in _INVISIBLE
+
+
+def _year(item: Item) -> int | None:
+    year = item.attributes.get("year")
+    return year if isinstance(year, int) else None
+
+
+def _clean_item(item: Item) -> Item:
+    if not item.id or clean_text(item.id, ID_LIMIT) != item.id:
+        raise DataError(f"item id {item.id[:ID_LIMIT]!r} is empty, too long or holds characters that do not print")
+    title = clean_text(item.title, TITLE_LIMIT)
+    if not title:
+        raise DataError(f"item {item.id!r} has no title; give one, e.g. its id")
+    pairs = ((clean_text(name, NAME_LIMIT), _clean_value(item.id, name, v)) for name, v in item.attributes.items())
+    attributes = {name: value for name, value in sorted(pairs, key=itemgetter(0)) if name and value not in ("", ())}
+    return Item(item.id, title, clean_text(item.text, TEXT_LIMIT), attributes)
+
+
+def _clean_value(id: str, name: str, value: Value) -> Value:
+    if isinstance(value, str):
+        return clean_text(value, VALUE_LIMIT)
+    if isinstance(value, tuple):
+        return tuple(word for word in dict.fromkeys(clean_text(word, VALUE_LIMIT) for word in value) if word)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(f"item {id!r}: attribute {name!r} is {value!r}; use a word, words or a finite number")
+    return value

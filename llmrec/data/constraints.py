@@ -1,0 +1,133 @@
+"""Filters as separate constraints that can be named, taken away, and relaxed when nothing fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from llmrec.data.attribute_types import number_words
+from llmrec.data.catalog import Catalog
+from llmrec.data.filters import Choice, Filters, Mask, Range, meet
+
+Part = Literal["any_of", "all_of", "none_of", "ranges"]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One removable part of a Filters: `key` identifies it, `label` is what a person reads."""
+
+    key: str
+    label: str
+    part: Part
+    attribute: str
+    value: str = ""
+
+    @property
+    def excludes(self) -> bool:
+        """True when it keeps something out instead of asking for something."""
+        return self.part == "none_of"
+
+
+def constraints(filters: Filters) -> tuple[Constraint, ...]:
+    """Return the parts of `filters`; a group of alternatives is one part."""
+    found = [_part("any_of", name, " or ".join(values)) for name, values in filters.any_of.items() if values]
+    found += [_part("all_of", name, value, value) for name, values in filters.all_of.items() for value in values]
+    found += [
+        _part("ranges", name, span(name, bound)) for name, bound in filters.ranges.items() if bound != (None, None)
+    ]
+    found += [
+        _part("none_of", name, f"no {value}", value) for name, values in filters.none_of.items() for value in values
+    ]
+    return tuple(found)
+
+
+def without(filters: Filters, key: str) -> Filters:
+    """Return `filters` less the constraint with that key; an unknown key changes nothing."""
+    for one in constraints(filters):
+        if one.key == key:
+            if one.part == "ranges":
+                return replace(filters, ranges={n: r for n, r in filters.ranges.items() if n != one.attribute})
+            choice = _less(getattr(filters, one.part), one)
+            return Filters(**{**_parts(filters), one.part: choice}, ranges=filters.ranges)
+    return filters
+
+
+def release(filters: Filters, attribute: str, value: str) -> Filters:
+    """Return `filters` without one value of an attribute, whether it was asked for or kept out."""
+    parts = {
+        part: {
+            name: left
+            for name, values in choice.items()
+            if (left := tuple(v for v in values if not meet(name, attribute) or v.casefold() != value.casefold()))
+        }
+        for part, choice in _parts(filters).items()
+    }
+    return Filters(**parts, ranges=filters.ranges)
+
+
+def drop_wanted(filters: Filters, attribute: str) -> Filters:
+    """Return `filters` without what they ask of one attribute; exclusions stay. `*` drops everything."""
+    if attribute == "*":
+        return Filters()
+    return Filters(
+        any_of={name: values for name, values in filters.any_of.items() if not meet(name, attribute)},
+        all_of={name: values for name, values in filters.all_of.items() if not meet(name, attribute)},
+        none_of=filters.none_of,
+        ranges={name: bound for name, bound in filters.ranges.items() if name != attribute},
+    )
+
+
+def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, tuple[str, ...]]:
+    """Drop what is asked for, one constraint at a time, until at least one allowed row fits.
+
+    Each step drops the one whose absence lets most rows in. Exclusions stay: what was ruled out does not come back
+    because nothing else is left.
+
+    Args:
+        catalog: what the filters are about.
+        filters: may fit nothing.
+        allowed: bool[n] rows that may be shown at all.
+
+    Returns:
+        The filters to use, which fit nothing when every allowed row is excluded, and the labels of the constraints
+        given up, in order.
+    """
+    given_up: list[str] = []
+    if not (catalog.where(Filters(none_of=filters.none_of)) & allowed).any():
+        return filters, ()
+    while not (catalog.where(filters) & allowed).any():
+        choices = [one for one in constraints(filters) if not one.excludes]
+        # among equals a number goes before a word: a western of another time is nearer than no western
+        choices.sort(key=lambda one: one.part != "ranges")
+        gains = [int((catalog.where(without(filters, one.key)) & allowed).sum()) for one in choices]
+        chosen = choices[max(range(len(choices)), key=lambda index: gains[index])]
+        filters = without(filters, chosen.key)
+        given_up.append(chosen.label)
+    return filters, tuple(given_up)
+
+
+def span(attribute: str, bound: Range) -> str:
+    """Return a range in words: two years and an en dash, `from 1990`, `up to 1979`; other numbers named."""
+    low, high = bound
+    if low is not None and high is not None:
+        words = number_words(low) if low == high else f"{number_words(low)}\N{EN DASH}{number_words(high)}"
+    elif high is not None:
+        words = f"up to {number_words(high)}"
+    else:
+        words = "any" if low is None else f"from {number_words(low)}"
+    return words if attribute == "year" else f"{attribute.replace('_', ' ')} {words}"
+
+
+def _part(part: Part, attribute: str, label: str, value: str = "") -> Constraint:
+    return Constraint(f"{part}|{attribute}|{value}", label, part, attribute, value)
+
+
+def _parts(filters: Filters) -> dict[str, Choice]:
+    return {"any_of": filters.any_of, "all_of": filters.all_of, "none_of": filters.none_of}
+
+
+def _less(choice: Choice, one: Constraint) -> Choice:
+    """Take out one value, or (a group of alternatives) the whole attribute."""
+    left = {name: values for name, values in choice.items() if name != one.attribute}
+    rest = tuple(value for value in choice[one.attribute] if value != one.value) if one.value else ()
+    return {**left, one.attribute: rest} if rest else left

@@ -1,0 +1,224 @@
+"""Constraints on catalogue attributes, as data, and the table that answers them with a mask over rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from rapidfuzz import fuzz, process
+
+from llmrec.data.attribute_types import number_words
+from llmrec.errors import RequestError
+
+Value: TypeAlias = str | int | float | tuple[str, ...]
+Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+Range: TypeAlias = tuple[float | None, float | None]
+Choice: TypeAlias = Mapping[str, tuple[str, ...]]
+
+_JOIN = "|"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What an item must satisfy; all parts must hold. Values match without regard to case.
+
+    A value may stand in more than one attribute. `genre|tags` names both: the item has the value when either holds it.
+
+    Attributes:
+        any_of: attribute -> values, at least one of which the item has.
+        all_of: attribute -> values, all of which the item has.
+        none_of: attribute -> values, none of which the item has; an item without the attribute passes.
+        ranges: attribute -> (low, high), both inclusive, None for open; an item without the attribute fails.
+    """
+
+    any_of: Choice = field(default_factory=dict)
+    all_of: Choice = field(default_factory=dict)
+    none_of: Choice = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """True when every item passes."""
+        choices = (*self.any_of.values(), *self.all_of.values(), *self.none_of.values())
+        return not any(choices) and all(bound == (None, None) for bound in self.ranges.values())
+
+    def describe(self) -> str:
+        """Return the constraints in words: `genre Comedy or Drama, not genre War, year 1990 to 1999`."""
+        parts = [f"{named(name)} {' or '.join(values)}" for name, values in self.any_of.items() if values]
+        parts += [f"{named(name)} {' and '.join(values)}" for name, values in self.all_of.items() if values]
+        parts += [f"not {named(name)} {' or '.join(values)}" for name, values in self.none_of.items() if values]
+        parts += [f"{name} {_words(bound)}" for name, bound in self.ranges.items() if bound != (None, None)]
+        return ", ".join(parts)
+
+    def merge(self, other: Filters) -> Filters:
+        """Add what was said later; where the two contradict each other, the later words win.
+
+        A later `any_of` of an attribute replaces the earlier one; `all_of` and `none_of` add up; a value
+        wanted later is no longer excluded and the other way round; range bounds narrow, unless nothing would
+        be left. Joined attributes count as one when they share a part.
+        """
+        wanted = _union(other.any_of, other.all_of)
+        kept = {
+            name: values for name, values in self.any_of.items() if not any(meet(name, new) for new in other.any_of)
+        }
+        any_of = {**_without(kept, other.none_of), **other.any_of}
+        all_of = _union(_without(self.all_of, other.none_of), other.all_of)
+        none_of = _union(_without(self.none_of, wanted), other.none_of)
+        ranges = dict(self.ranges)
+        for name, bound in other.ranges.items():
+            ranges[name] = _narrow(ranges.get(name, (None, None)), bound)
+        return Filters(any_of, all_of, none_of, ranges)
+
+    def both(self, other: Filters) -> Filters:
+        """Return the constraints of both, neither of which gives way.
+
+        Raises:
+            ValueError: both hold alternatives of one attribute.
+        """
+        if set(self.any_of) & set(other.any_of):
+            raise ValueError("both hold alternatives of one attribute; intersect their masks instead")
+        any_of = {**self.any_of, **other.any_of}
+        ranges = {
+            name: _within(self.ranges.get(name, (None, None)), other.ranges.get(name, (None, None)))
+            for name in dict.fromkeys((*self.ranges, *other.ranges))
+        }
+        return Filters(any_of, _union(self.all_of, other.all_of), _union(self.none_of, other.none_of), ranges)
+
+
+class AttributeTable:
+    """Masks over rows for every attribute value, built once for a catalogue."""
+
+    def __init__(self, attributes: Sequence[Mapping[str, Value]]) -> None:
+        self.n = len(attributes)
+        self.names: tuple[str, ...] = tuple(sorted({name for one in attributes for name in one}))
+        self._rows: dict[str, dict[str, list[int]]] = {name: {} for name in self.names}
+        self._spelling: dict[str, dict[str, str]] = {name: {} for name in self.names}
+        self._numbers: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
+        for row, one in enumerate(attributes):
+            for name, value in one.items():
+                for word in value if isinstance(value, tuple) else (str(value),):
+                    self._rows[name].setdefault(word.casefold(), []).append(row)
+                    self._spelling[name].setdefault(word.casefold(), word)
+                if isinstance(value, int | float):
+                    column = self._numbers.setdefault(name, np.full(self.n, np.nan))
+                    column[row] = value
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Return the sorted distinct values of an attribute."""
+        self._known(name)
+        return tuple(sorted(self._spelling[name].values()))
+
+    def mask(self, filters: Filters) -> Mask:
+        """Return bool[n]: the rows that satisfy the filters.
+
+        Raises:
+            RequestError: an unknown attribute or value, or a range over words; names valid ones.
+        """
+        allowed = np.ones(self.n, bool)
+        for name, values in filters.any_of.items():
+            if values:
+                allowed &= np.any([self._having(name, value) for value in values], axis=0)
+        for name, values in filters.all_of.items():
+            for value in values:
+                allowed &= self._having(name, value)
+        for name, values in filters.none_of.items():
+            for value in values:
+                allowed &= ~self._having(name, value)
+        for name, bound in filters.ranges.items():
+            allowed &= self._between(name, bound)
+        return allowed
+
+    def _known(self, name: str) -> None:
+        if name not in self._rows:
+            valid = ", ".join(self.names) or "none"
+            raise RequestError(f"no attribute {name!r} in this catalogue; it has: {valid}")
+
+    def _having(self, name: str, value: str) -> Mask:
+        parts = (name,) if name in self._rows else split(name)
+        for part in parts:
+            self._known(part)
+        key = value.casefold()
+        found = [self._rows[part][key] for part in parts if key in self._rows[part]]
+        if not found:
+            known = {word: spelling for part in parts for word, spelling in self._spelling[part].items()}
+            near = process.extract(key, known, scorer=fuzz.ratio, limit=20)
+            valid = ", ".join(sorted(match[0] for match in near))
+            raise RequestError(f"no {named(name)} {value!r} in this catalogue; choose from: {valid}")
+        mask = np.zeros(self.n, bool)
+        for rows in found:
+            mask[rows] = True
+        return mask
+
+    def _between(self, name: str, bound: Range) -> Mask:
+        self._known(name)
+        low, high = bound
+        if any(edge is not None and math.isnan(edge) for edge in bound):
+            raise RequestError(f"{name} range {bound} holds NaN; give numbers or None")
+        if name not in self._numbers:
+            numeric = ", ".join(sorted(self._numbers)) or "none"
+            raise RequestError(f"attribute {name!r} holds words, not numbers; ranges work on: {numeric}")
+        if bound == (None, None):
+            return np.ones(self.n, bool)
+        column = self._numbers[name]
+        # NaN marks an item without the attribute: both comparisons are then false
+        return (column >= (-math.inf if low is None else low)) & (column <= (math.inf if high is None else high))
+
+
+def joined(names: Iterable[str]) -> str:
+    """Return the name for several attributes, in any of which a value may stand: `genre|tags`."""
+    return _JOIN.join(names)
+
+
+def split(name: str) -> tuple[str, ...]:
+    """Return the attributes that a name stands for."""
+    return tuple(name.split(_JOIN))
+
+
+def named(name: str) -> str:
+    """Return an attribute's name for a sentence: `genre or tags`."""
+    return " or ".join(split(name))
+
+
+def meet(one: str, other: str) -> bool:
+    """True when two names share an attribute."""
+    return one == other or not set(split(one)).isdisjoint(split(other))
+
+
+def _words(bound: Range) -> str:
+    low, high = bound
+    if low is None:
+        return "anything" if high is None else f"at most {number_words(high)}"
+    return f"at least {number_words(low)}" if high is None else f"{number_words(low)} to {number_words(high)}"
+
+
+def _union(first: Choice, second: Choice) -> dict[str, tuple[str, ...]]:
+    names = dict.fromkeys((*first, *second))
+    return {name: _distinct((*first.get(name, ()), *second.get(name, ()))) for name in names}
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple({value.casefold(): value for value in values}.values())
+
+
+def _without(choice: Choice, removed: Choice) -> dict[str, tuple[str, ...]]:
+    """Drop the values that `removed` names, and attributes left with none."""
+    kept = {}
+    for name, values in choice.items():
+        gone = {value.casefold() for other, found in removed.items() if meet(name, other) for value in found}
+        if left := tuple(value for value in values if value.casefold() not in gone):
+            kept[name] = left
+    return kept
+
+
+def _within(one: Range, other: Range) -> Range:
+    lows = [low for low in (one[0], other[0]) if low is not None]
+    highs = [high for high in (one[1], other[1]) if high is not None]
+    return max(lows, default=None), min(highs, default=None)
+
+
+def _narrow(earlier: Range, later: Range) -> Range:
+    low, high = _within(earlier, later)
+    return later if low is not None and high is not None and low > high else (low, high)

@@ -1,0 +1,252 @@
+"""Who took what, when: interaction arrays by user number and catalogue row, and honest splits of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from rapidfuzz import fuzz, process
+
+from llmrec.data.ids import Forms
+from llmrec.errors import DataError, RequestError
+from llmrec.storage.artifacts import fingerprint_arrays, fingerprint_bytes
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Part = Literal["valid", "test"]
+
+_STEPS = 21  # a scale has at most so many different values; what has more is an amount
+_LIKED = 0.7  # of the highest value: four and five of five stars
+
+
+class History(tuple[int, ...]):
+    """Rows that somebody took, oldest first, and which of them were not liked.
+
+    It is a plain tuple to all that ranks; opinions count only for what is said of a list.
+
+    Args:
+        rows: as they were taken; a History keeps its opinions.
+        disliked: rows that were not liked; those of `rows` when left out.
+    """
+
+    disliked: frozenset[int]
+
+    def __new__(cls, rows: Iterable[int] = (), disliked: Iterable[int] | None = None) -> History:
+        """Make the tuple; what is disliked but not in it is left out."""
+        made = super().__new__(cls, rows)
+        gone = getattr(rows, "disliked", ()) if disliked is None else disliked
+        made.disliked = frozenset(gone) & frozenset(made)
+        return made
+
+    def then(self, rows: Iterable[int]) -> History:
+        """Return each row once, with more rows that are liked at the end."""
+        liked = tuple(rows)
+        return History(dict.fromkeys((*self, *liked)), self.disliked - {*liked})
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Interactions sorted by (user, time, order given).
+
+    Attributes:
+        users: external user ids; a user's number is the place in this tuple.
+        user: int64[m] user numbers.
+        row: int64[m] catalogue rows.
+        time: int64[m] seconds, or any other count that grows.
+        value: float32[m] rating or weight.
+    """
+
+    users: tuple[str, ...]
+    user: Ints
+    row: Ints
+    time: Ints
+    value: Floats
+
+    @staticmethod
+    def build(
+        user_ids: Sequence[str],
+        rows: Sequence[int] | Ints,
+        times: Sequence[int] | Ints,
+        values: Sequence[float] | Floats,
+    ) -> Interactions:
+        """Number the users and sort; users are numbered by id, so that the order of a file leaves no trace.
+
+        Raises:
+            DataError: the four sequences differ in length, or a row is negative.
+        """
+        lengths = {len(user_ids), len(rows), len(times), len(values)}
+        if len(lengths) != 1:
+            raise DataError(f"users, rows, times and values differ in length: {sorted(lengths)}")
+        users = tuple(sorted(set(user_ids), key=id_order))
+        numbers = {user: number for number, user in enumerate(users)}
+        user = np.fromiter((numbers[u] for u in user_ids), np.int64, len(user_ids))
+        row, time = np.asarray(rows, np.int64), np.asarray(times, np.int64)
+        if len(row) and row.min() < 0:
+            raise DataError(f"row {row.min()} is negative; rows count from 0")
+        order = np.lexsort((time, user))  # stable: ties keep the order given
+        return Interactions(users, user[order], row[order], time[order], np.asarray(values, np.float32)[order])
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @cached_property
+    def offsets(self) -> Ints:
+        """int64[n_users + 1]: user u's interactions stand at offsets[u]:offsets[u + 1]."""
+        counts = np.bincount(self.user, minlength=len(self.users))
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 hex over users and arrays."""
+        users = json.dumps(self.users).encode()
+        arrays = fingerprint_arrays(user=self.user, row=self.row, time=self.time, value=self.value)
+        return fingerprint_bytes(users, arrays.encode())
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {user: number for number, user in enumerate(self.users)}
+
+    def of(self, user: int) -> Ints:
+        """Return the rows of a user number in time order, int64[h]."""
+        if not 0 <= user < len(self.users):
+            raise RequestError(f"user number {user} does not exist; numbers run from 0 to {len(self.users) - 1}")
+        return self.row[self.offsets[user] : self.offsets[user + 1]]
+
+    @cached_property
+    def _forms(self) -> Forms:
+        return Forms(self.users)
+
+    def known(self, user_id: str) -> int | None:
+        """Return the number of a user id as written, else of the only one that it is another form of; None else."""
+        number = self._numbers.get(user_id)
+        return number if number is not None else self._numbers.get(self._forms.meant(user_id) or "")
+
+    @cached_property
+    def liked_from(self) -> float:
+        """The value from which on an interaction says that the item was liked; -inf when values do not tell.
+
+        Few different values are a scale, whatever its length: the upper end of it is liked. One value, or more than a
+        scale has, tell nothing: everything that was taken counts as liked.
+        """
+        values = np.unique(self.value)
+        if not 1 < len(values) <= _STEPS:
+            return -np.inf
+        highest = float(values[-1])
+        return _LIKED * highest if highest > 0 else highest
+
+    def disliked(self, user: int) -> frozenset[int]:
+        """Return the rows of a user number whose latest value says that they were not liked."""
+        rows = self.of(user).tolist()  # refuses a number that does not exist
+        values = self.value[self.offsets[user] : self.offsets[user + 1]]
+        latest = dict(zip(rows, values.tolist(), strict=True))
+        return frozenset(row for row, value in latest.items() if value < self.liked_from)
+
+    def history(self, user: int) -> History:
+        """Return what a user number took, oldest first, and which of it was not liked."""
+        return History(self.of(user).tolist(), self.disliked(user))
+
+    def number(self, user_id: str) -> int:
+        """Return the number of an external user id, see `known`.
+
+        Raises:
+            RequestError: unknown id; names the three closest.
+        """
+        found = self.known(user_id)
+        if found is not None:
+            return found
+        near = [str(match[0]) for match in process.extract(user_id, self.users, scorer=fuzz.ratio, limit=3)]
+        raise RequestError(f"no user {user_id!r}; the closest are {', '.join(map(repr, near))}")
+
+    def where(self, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Interactions:
+        """Keep the interactions where bool[m] `mask` is true; the users keep their numbers."""
+        return Interactions(self.users, self.user[mask], self.row[mask], self.time[mask], self.value[mask])
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A train part, and per user one validation and one test target.
+
+    Attributes:
+        train: everything a model may be fitted on; same user numbers as the whole.
+        valid: int64[n_users] target row, -1 for none.
+        test: int64[n_users] target row, -1 for none.
+        name: how the cut was made, for reports.
+        window: interactions after the train part that are known before the test target.
+    """
+
+    train: Interactions
+    valid: Ints
+    test: Ints
+    name: str
+    window: Interactions
+
+    def history(self, user: int, part: Part) -> Ints:
+        """Return the rows known before that target, int64[h] in time order; `test` has validation in it."""
+        if part == "valid":
+            return self.train.of(user)
+        if part == "test":
+            return np.concatenate([self.train.of(user), self.window.of(user)])
+        raise RequestError(f"part {part!r} is unknown; use 'valid' or 'test'")
+
+
+def leave_one_out(x: Interactions) -> Split:
+    """Hold out each user's last interaction for test and the last but one for validation.
+
+    Users with fewer than 3 interactions stay whole in the train part, with -1 as targets.
+    """
+    long = np.diff(x.offsets) >= 3
+    last = x.offsets[1:] - 1
+    valid = np.where(long, x.row[np.where(long, last - 1, 0)], -1) if len(x) else np.full(len(x.users), -1)
+    test = np.where(long, x.row[np.where(long, last, 0)], -1) if len(x) else np.full(len(x.users), -1)
+    keep, window = np.ones(len(x), bool), np.zeros(len(x), bool)
+    keep[last[long]] = keep[last[long] - 1] = False
+    window[last[long] - 1] = True
+    return Split(x.where(keep), valid.astype(np.int64), test.astype(np.int64), "leave-one-out", x.where(window))
+
+
+def choosing_users(split: Split) -> Ints:
+    """Users whose validation item chooses the encoder's epoch and settings: the even ones."""
+    return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 0))
+
+
+def fusing_users(split: Split) -> Ints:
+    """Users whose validation item fits the fusion: the odd ones, which chose nothing else."""
+    return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
+
+
+def by_time(x: Interactions, valid_from: int, test_from: int) -> Split:
+    """Cut everybody at the same two moments, in units of `time`.
+
+    Train is all before `valid_from`. A user's validation target is the first interaction in [valid_from,
+    test_from), the test target the first at or after `test_from`; a test history holds all before
+    `test_from`.
+
+    Raises:
+        DataError: the cuts are not in order.
+    """
+    if valid_from >= test_from:
+        raise DataError(f"valid_from {valid_from} must be before test_from {test_from}")
+    window = (x.time >= valid_from) & (x.time < test_from)
+    valid = _first(x.where(window))
+    test = _first(x.where(x.time >= test_from))
+    name = f"by-time {valid_from} {test_from}"
+    return Split(x.where(x.time < valid_from), valid, test, name, x.where(window))
+
+
+def _first(x: Interactions) -> Ints:
+    targets = np.full(len(x.users), -1, np.int64)
+    some = np.diff(x.offsets) > 0
+    targets[some] = x.row[x.offsets[:-1][some]]
+    return targets
+
+
+def id_order(user_id: str) -> tuple[int, int, str, str]:
+    """Return a key that sorts ids of digits by their number and before all others."""
+    if user_id.isascii() and user_id.isdigit():
+        digits = user_id.lstrip("0")
+        return 0, len(digits), digits, user_id
+    return 1, 0, user_id, ""

@@ -1,0 +1,185 @@
+"""What readers of data files share: bounded lines, strict ids and numbers, a report of what was dropped."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+import numpy as np
+
+from llmrec.data.catalog import ID_LIMIT, clean_text
+from llmrec.data.ids import EXACT, is_rounded, written
+from llmrec.errors import DataError
+
+LINE_LIMIT = 1 << 20  # bytes; a longer line is not a record but another kind of file
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER_LIMIT = 64
+FLOAT32_MAX = 3.4e38
+_TIME_LIMIT = 2**62  # the half of int64: differences of times fit, and so do orders that go on after the last time
+_COARSE = 10**6  # below it a number that counts steps may tell two of them apart by its fraction alone
+NO_TIME = "no time column: the order of the rows stands in"  # a note that `datacheck` knows
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a reader found: rows by name, what it left out and why, and remarks for a person."""
+
+    counts: Mapping[str, int]
+    dropped: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def kept_notes(before: Sequence[str], notes: Sequence[str]) -> tuple[str, ...]:
+    """Notes on a change of data, behind those on the data before it that stay true."""
+    return (*(one for one in before if one == NO_TIME and one not in notes), *notes)
+
+
+class Event(NamedTuple):
+    """One interaction as read."""
+
+    user: str
+    item: str
+    time: int
+    value: float
+
+
+def is_file_of(path: Path, ends: tuple[str, ...]) -> bool:
+    """Whether a file's name ends in one of these."""
+    return path.name.endswith(ends) and path.is_file()
+
+
+def lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text without line end) of a UTF-8 file, `.gz` unpacked; memory is bounded by one line.
+
+    Args:
+        path: the file.
+        fallback: encoding of lines that are not UTF-8, such as "latin-1"; None refuses them.
+
+    Raises:
+        DataError: no such file, damaged packing, a line over 1 MiB, a NUL byte, or bytes that are not UTF-8; names
+            file and line.
+    """
+    number = 0
+    try:
+        with _opened(path) as handle:
+            while raw := handle.readline(LINE_LIMIT + 1):
+                number += 1
+                yield number, _decoded(raw, path, number, fallback)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}, after line {number}: damaged gzip file: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _decoded(raw: bytes, path: Path, number: int, fallback: str | None) -> str:
+    where = f"{path}, line {number}"
+    if len(raw) > LINE_LIMIT:
+        raise DataError(f"{where}: longer than {LINE_LIMIT} bytes; {_why_long(raw)}")
+    if b"\0" in raw:
+        raise DataError(f"{where}: holds a NUL byte; is this a text file in UTF-8?")
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        if fallback is not None:
+            return raw.decode(fallback).rstrip("\r\n")
+        bad = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
+        raise DataError(f"{where}: not UTF-8 ({bad}); convert the file first, e.g. iconv -f latin1 -t utf8") from None
+    return text.rstrip("\r\n")
+
+
+def _why_long(raw: bytes) -> str:
+    if raw.lstrip()[:1] == b"[":
+        return "is this one JSON array? write one object a line"
+    return "are its line ends CR alone? convert them, e.g. tr '\\r' '\\n'" if b"\r" in raw else "is this a text file?"
+
+
+def objects(path: Path, literals: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place for messages, object) of a file with one JSON object a line; blank lines are skipped.
+
+    Args:
+        path: the file.
+        literals: also take lines that are Python dictionaries, as the Amazon metadata of 2014 was published. They are
+            parsed as literals; nothing is run.
+
+    Raises:
+        DataError: a line that is neither; names file and line.
+    """
+    for number, text in lines(path):
+        if not text.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = _literal(text) if literals else None
+        if not isinstance(value, dict):
+            array = " but a JSON array" if text.lstrip().startswith("[") else ""
+            raise DataError(f"{where}: {text[:40]!r} is not a JSON object{array}; write one object a line")
+        yield where, value
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def identifier(value: object, what: str) -> str:
+    """Return an id as text: words without the blanks around them, or a whole number.
+
+    Raises:
+        DataError: it is empty, longer than `ID_LIMIT`, holds what does not print, or is a number that a float has
+            rounded; begins with `what`.
+    """
+    if is_rounded(value):
+        why = f"was stored as a float, which rounds whole numbers from 2**53 = {EXACT} on: it may be another id"
+        raise DataError(f"{what} {value!r:.60} {why}; store ids as text or as whole numbers")
+    text = written(value)
+    if not text or clean_text(text, ID_LIMIT) != text:
+        raise DataError(f"{what} {value!r:.60} is empty, too long or does not print")
+    return text
+
+
+def number(text: str, where: str) -> float:
+    """Return a finite decimal number that float32 can hold.
+
+    Raises:
+        DataError: anything else, `nan`, `inf` and `1_000` included; names `where`.
+    """
+    text = text.strip()
+    value = float(text) if len(text) <= _NUMBER_LIMIT and _NUMBER.fullmatch(text) else float("nan")
+    if not np.isfinite(value):
+        raise DataError(f"{where}: {text[:40]!r} is not a number")
+    if abs(value) > FLOAT32_MAX:
+        raise DataError(f"{where}: {text[:40]} is out of range")
+    return value
+
+
+def whole(text: str, where: str) -> int:
+    """Return a time as a whole number, written as `12` or `12.0`; of a large one, such as seconds, the fraction is cut.
+
+    Raises:
+        DataError: anything else, a fraction of a number below 1,000,000 included; names `where`.
+    """
+    plain = text.strip()
+    is_integer = len(plain) <= _NUMBER_LIMIT and re.fullmatch(r"[+-]?\d+", plain, re.ASCII)
+    exact = int(plain) if is_integer else number(text, where)
+    value = int(exact)
+    if value != exact and abs(exact) < _COARSE:
+        loss = "without the fraction the order of the times would be lost: multiply them first"
+        raise DataError(f"{where}: {plain[:40]} is not a whole number; {loss}")
+    if abs(value) > _TIME_LIMIT:
+        raise DataError(f"{where}: {plain[:40]} is out of range for a time; it lies between -2**62 and 2**62")
+    return value

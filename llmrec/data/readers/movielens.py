@@ -1,0 +1,107 @@
+"""Reads MovieLens as GroupLens publishes it: ratings and movies in the `.dat` form (1M, 10M) or the later `.csv` form.
+
+Harper and Konstan, The MovieLens Datasets: History and Context, 2015, https://doi.org/10.1145/2827872.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llmrec.data.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
+from llmrec.data.interactions import Interactions
+from llmrec.data.readers.common import Event, Report, identifier, lines, number, whole
+from llmrec.data.readers.joining import RULES, Rules, assemble
+from llmrec.data.titles import display_title, split_year
+from llmrec.errors import DataError
+
+_FORMS = (".csv", ".dat")
+_STEMS = ("ratings", "movies")
+_RATINGS = ("userId", "movieId", "rating", "timestamp")
+_MOVIES = ("movieId", "title", "genres")
+_NO_GENRE = "(no genres listed)"
+
+
+def read_movielens(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
+    """Read a directory with `ratings` and `movies`, or one of the two files: films with `year` and `genre`.
+
+    Lines of the `.dat` form that are not UTF-8 are Latin-1, as in MovieLens-1M. Where both forms lie side by side, a
+    directory means the `.csv` one.
+
+    Raises:
+        DataError: no such pair, or a line that is not what it should be; names file and line.
+    """
+    ratings, movies = find_pair(path)
+    films = list(_films(movies))
+    untitled = sum(not titled for _, titled in films)
+    notes = (f"{untitled} films have no title: named by their id",) if untitled else ()
+    return assemble([film for film, _ in films], _events(ratings), "films", notes, source=str(ratings), rules=rules)
+
+
+def find_pair(path: Path) -> tuple[Path, Path]:
+    """Return the files of ratings and of films, in one form; each may be packed.
+
+    Raises:
+        DataError: not both are there, or `path` is another file.
+    """
+    folder, forms = path, list(_FORMS)
+    if not path.is_dir():
+        stem, _, form = path.name.removesuffix(".gz").partition(".")
+        folder, forms = path.parent, [one for one in _FORMS if one == f".{form}"]
+        if not path.is_file() or not forms or stem not in _STEMS:
+            raise DataError(f"{path} is not a file ratings or movies, .csv or .dat (.gz is fine)")
+    for form in forms:
+        found = [[one for end in ("", ".gz") if (one := folder / f"{stem}{form}{end}").is_file()] for stem in _STEMS]
+        if all(found):
+            ratings, movies = (path if path in these else these[0] for these in found)
+            return ratings, movies
+    raise DataError(f"{folder} should hold ratings and movies, both as {' or both as '.join(forms)} (.gz is fine)")
+
+
+def _cells(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield (place for messages, cells); a line break inside quotes, which no such file has, is refused."""
+    dat = ".dat" in path.suffixes
+    for line, text in lines(path, "latin-1" if dat else None):
+        where = f"{path}, line {line}"
+        if not text:
+            continue
+        cells = text.split("::") if dat else _csv(text, where)
+        if not dat and line == 1:
+            if [cell.casefold() for cell in cells] != [name.casefold() for name in names]:
+                raise DataError(f"{where}: the header should be {','.join(names)}, not {text[:60]!r}")
+            continue
+        if len(cells) != len(names):
+            raise DataError(f"{where}: {len(cells)} fields where {', '.join(names)} should be")
+        yield where, cells
+
+
+def _csv(text: str, where: str) -> list[str]:
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def _events(path: Path) -> Iterator[Event]:
+    for where, (user, film, rating, stamp) in _cells(path, _RATINGS):
+        time, value = whole(stamp, f"{where}, timestamp"), number(rating, f"{where}, rating")
+        yield Event(identifier(user, f"{where}: id"), identifier(film, f"{where}: id"), time, value)
+
+
+def _films(path: Path) -> Iterator[tuple[Item, bool]]:
+    """Films, and whether each has a title."""
+    seen: dict[str, str] = {}
+    for where, (written, raw, genres) in _cells(path, _MOVIES):
+        id = identifier(written, f"{where}: id")
+        if id in seen:
+            raise DataError(f"{where}: item id {id[:60]!r} occurs twice, first in {seen[id]}; ids must be unique")
+        seen[id] = where.rpartition(", ")[2]
+        title, year = split_year(clean_text(raw, TITLE_LIMIT))
+        attributes: dict[str, Value] = {}
+        if names := tuple(name for name in genres.split("|") if name and name != _NO_GENRE):
+            attributes["genre"] = names
+        if year is not None:
+            attributes["year"] = year
+        shown = display_title(title)
+        yield Item(id, shown or f"Film {id}", "", attributes), bool(shown)

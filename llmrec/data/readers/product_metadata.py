@@ -1,0 +1,82 @@
+"""What shops write about a product, made fit for attributes: category paths, brands, a name for what has none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from llmrec.data.catalog import TITLE_LIMIT, Item, Value, clean_text
+from llmrec.data.readers.markup import plain
+
+_NAMES = ("brand", "store")  # text alone: a list of brands names nobody
+_TEXT = ("title", "text_id", "description", "feature", "features")
+_LISTS = ("categories", "category")
+_NOBODY = ("", "unknown", "none", "n/a", "unbranded")
+
+
+def category_names(paths: object) -> tuple[str, ...]:
+    """Names on category paths, broad ones first, each once; the root of a path, the department, is left out.
+
+    Args:
+        paths: a list of paths (lists of names), or one path as a list of names; anything else has no names.
+    """
+    if not isinstance(paths, list):
+        return ()
+    lists = paths if any(isinstance(one, list) for one in paths) else [paths]
+    names = (plain(name) for one in lists if isinstance(one, list) for name in (one[1:] if len(one) > 1 else one))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def brand_of(raw: object) -> str:
+    """A brand as people read it; "" for none and for words that mean none."""
+    brand = plain(raw) if isinstance(raw, str) else ""
+    return "" if brand.casefold() in _NOBODY else brand
+
+
+def stand_in(id: str, attributes: Mapping[str, Value]) -> str:
+    """A title for an item without one: brand and narrowest category with the id, or `Item <id>`."""
+    categories = attributes.get("category", ())
+    words = [attributes.get("brand", ""), categories[-1] if isinstance(categories, tuple) and categories else ""]
+    name = clean_text(" ".join(str(word) for word in words if word), TITLE_LIMIT - len(id) - 3)
+    return f"{name} ({id})" if name else f"Item {id}"
+
+
+def unread(record: Mapping[str, object]) -> int:
+    """How many fields of a product do not hold the text or list that is read there; nothing is taken from those."""
+    names = sum(not isinstance(record.get(name), str | None) for name in _NAMES)
+    texts = sum(not isinstance(record.get(name), str | list | None) for name in _TEXT)
+    return names + texts + sum(not isinstance(record.get(name), list | None) for name in _LISTS)
+
+
+def shared_root(items: Sequence[Item]) -> str:
+    """The category that nineteen in twenty lists begin with, and that tells few items apart; "" for none."""
+    firsts = Counter(
+        plain(value[0])
+        for item in items
+        for name, value in item.attributes.items()
+        if name in _LISTS and isinstance(value, tuple) and value
+    )
+    root, times = firsts.most_common(1)[0] if firsts else ("", 0)
+    return root if times >= 0.95 * firsts.total() else ""
+
+
+def tidied(item: Item, root: str = "") -> tuple[Item, bool]:
+    """An item of a typed table by the rules for shops, and whether it had a title of its own.
+
+    Args:
+        item: as read.
+        root: the category that is left out where it stands first of several, see `shared_root`.
+    """
+    attributes: dict[str, Value] = {}
+    for name, value in item.attributes.items():
+        if name in _LISTS and isinstance(value, tuple):
+            shelf = [plain(name) for name in value]
+            if names := tuple(dict.fromkeys(one for one in shelf[len(shelf) > 1 and shelf[0] == root :] if one)):
+                attributes["category"] = names
+        elif name == "brand":
+            if brand := brand_of(value):
+                attributes[name] = brand
+        else:
+            attributes[name] = value
+    title = "" if item.title == item.id else clean_text(plain(item.title), TITLE_LIMIT)
+    return Item(item.id, title or stand_in(item.id, attributes), plain(item.text), attributes), bool(title)

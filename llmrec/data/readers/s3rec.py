@@ -1,0 +1,162 @@
+"""Reads sequence files in the form of S3-Rec, in which TIGER and its successors share the Amazon 5-core sets.
+
+A line of `X.sequences.txt` is a user and that user's items, oldest first, divided by spaces; there are no times, so the
+place in the line stands in. The items lie beside it in `X.items.jsonl` (one object a line: id, title, categories,
+brand) or in `X.item.tsv` with RecBole's header. All may be packed as `.gz`.
+
+Zhou et al., S3-Rec: Self-Supervised Learning for Sequential Recommendation with Mutual Information Maximization, CIKM
+2020, https://arxiv.org/abs/2008.07873.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmrec.data.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
+from llmrec.data.ids import Forms
+from llmrec.data.interactions import Interactions
+from llmrec.data.readers.common import Event, Report, identifier, is_file_of, lines, objects
+from llmrec.data.readers.joining import RULES, Rules, assemble
+from llmrec.data.readers.markup import plain
+from llmrec.data.readers.product_metadata import brand_of, category_names, shared_root, stand_in, tidied, unread
+from llmrec.data.readers.recbole import read_items
+from llmrec.errors import DataError
+
+_SEQUENCES = (".sequences.txt", ".sequences.txt.gz")
+_ITEMS = (".items.jsonl", ".items.jsonl.gz", ".item.tsv", ".item.tsv.gz", ".items.tsv", ".items.tsv.gz")
+_SHOWN = 3  # ids named in a remark
+_GAPS = re.compile(r"[ \t]+")  # no other space divides: a CR or a form feed would join lines in silence
+
+
+def read_s3rec(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
+    """Read one set of sequences with its items.
+
+    An id of the sequences without a record stays in the catalogue under the title `Item <id>`, and a record without a
+    title takes its short text, else its brand and narrowest category: leaving either out would change the protocol
+    that published numbers were made with. An item named twice in a line is kept as two interactions. Of a user on
+    several lines, a repeated line is dropped and another one goes on where the first ended.
+
+    Args:
+        path: the sequence file, or a directory that holds one.
+        rules: see `joining`.
+
+    Raises:
+        DataError: no or several sets, no items beside it, or a line that is not what it should be; names file and line.
+    """
+    sequences, records = find_sequences(path)
+    users, notes, dropped = _sequences(sequences)
+    items, found = _items(records)
+    forms = Forms([] if rules.exact_ids else list(items))
+    named = dict.fromkeys(id for rows in users.values() for id in rows)
+    missing = [id for id in named if id not in items and not forms.of(id)]
+    if missing and len(missing) == len(named):
+        looks = f"e.g. item {missing[0][:60]!r}; the items' ids look like {next(iter(items))[:60]!r}"
+        raise DataError(f"{sequences}: none of its ids has a record in {records.name}; {looks}")
+    for id in missing:
+        items[id] = Item(id, f"Item {id}", "", {})
+    if missing:
+        shown = ", ".join(missing[:_SHOWN])
+        found.append(f"{len(missing)} ids of the sequences have no text (such as {shown}): kept, titled by their id")
+    events = (Event(user, id, place, 1.0) for user, ids in users.items() for place, id in enumerate(ids))
+    remarks = (*notes, *found, "the file has no times: the place in the line stands in")
+    return assemble(list(items.values()), events, "products", remarks, dropped, str(sequences), rules=rules)
+
+
+def find_sequences(path: Path) -> tuple[Path, Path]:
+    """Return the sequence file at `path` and the file of its items.
+
+    Raises:
+        DataError: none or several sequence files, or no items beside it.
+    """
+    if path.is_dir():
+        found = sorted(one for one in path.iterdir() if is_file_of(one, _SEQUENCES))
+        if len(found) != 1:
+            names = ", ".join(one.name for one in found) or "none"
+            raise DataError(f"{path} should hold one X.sequences.txt, or name the file itself; found: {names}")
+        path = found[0]
+    end = next((end for end in _SEQUENCES if path.name.endswith(end)), None)
+    if end is None or not path.is_file():
+        raise DataError(f"{path} is not a file X.sequences.txt or X.sequences.txt.gz")
+    stem = path.name.removesuffix(end)
+    for candidate in (path.with_name(stem + one) for one in _ITEMS):
+        if candidate.is_file():
+            return path, candidate
+    raise DataError(f"{path} has no items beside it; {stem}.items.jsonl or {stem}.item.tsv should be there")
+
+
+def _sequences(path: Path) -> tuple[dict[str, list[str]], list[str], dict[str, int]]:
+    """User to item ids, remarks, and what was dropped."""
+    users: dict[str, list[str]] = {}
+    again, joined = 0, 0
+    for number, text in lines(path):
+        if not (line := text.strip(" \t")):
+            continue
+        where = f"{path}, line {number}"
+        user, *ids = (identifier(word, f"{where}: id") for word in _GAPS.split(line))
+        if not ids:
+            raise DataError(f"{where}: user {user!r} has no items; a line is a user and at least one item")
+        known = users.get(user)
+        if known is None:
+            users[user] = ids
+        elif known[-len(ids) :] == ids:
+            again += len(ids)
+        else:
+            known.extend(ids)
+            joined += 1
+    twice = sum(len(ids) - len(set(ids)) for ids in users.values())
+    notes = []
+    if joined:
+        notes.append(f"{joined} lines belong to users of an earlier line: joined in the order of the file")
+    if twice:
+        notes.append(f"{twice} interactions repeat an item of the same user: kept")
+    return users, notes, {"repeated line of a user": again}
+
+
+def _items(path: Path) -> tuple[dict[str, Item], list[str]]:
+    """Items by id in the order of the file, and remarks."""
+    table = path.name.removesuffix(".gz").endswith(".tsv")
+    found = _rows(list(read_items(path))) if table else _records(path)
+    items: dict[str, Item] = {}
+    untitled, odd = 0, 0
+    for item, titled, strange in found:
+        items[item.id] = item
+        untitled += not titled
+        odd += strange
+    if not items:
+        raise DataError(f"{path}: no items in it")
+    notes = []
+    if untitled:
+        notes.append(f"{untitled} items have no title: named by their short text, or by brand and narrowest category")
+    if odd:
+        notes.append(f"{odd} fields of items hold neither text nor a list where one should be: left out")
+    return items, notes
+
+
+def _rows(items: list[Item]) -> Iterator[tuple[Item, bool, int]]:
+    """`_records` of a typed table."""
+    root = shared_root(items)
+    yield from ((*tidied(item, root), 0) for item in items)
+
+
+def _records(path: Path) -> Iterator[tuple[Item, bool, int]]:
+    """Items, whether each had a title of its own, and how many of its fields could not be read."""
+    seen: dict[str, str] = {}
+    for where, record in objects(path):
+        raw = record.get("id")
+        if isinstance(raw, bool) or not isinstance(raw, int | float | str):
+            raise DataError(f"{where}: id {raw!r:.60} should be a number or a word")
+        id = identifier(raw, f"{where}: id")
+        if id in seen:
+            raise DataError(f"{where}: item id {id!r} occurs twice, first in {seen[id]}; ids must be unique")
+        seen[id] = where.rpartition(", ")[2]
+        attributes: dict[str, Value] = {}
+        if categories := category_names(record.get("categories")):
+            attributes["category"] = categories
+        if brand := brand_of(record.get("brand")):
+            attributes["brand"] = brand
+        title = clean_text(plain(record.get("title")), TITLE_LIMIT)
+        text = plain(record.get("description"))
+        named = title or clean_text(plain(record.get("text_id")), TITLE_LIMIT) or stand_in(id, attributes)
+        yield Item(id, named, text, attributes), bool(title), unread(record)

@@ -1,0 +1,306 @@
+"""Reads somebody's own tables: items and interactions in any of the forms of `table_files`, by a mapping of columns."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from typing import Any, TypeVar
+
+from llmrec.data.attribute_types import flag_word
+from llmrec.data.catalog import TEXT_LIMIT, TITLE_LIMIT, VALUE_LIMIT, Catalog, Item, Value, clean_text
+from llmrec.data.interactions import Interactions
+from llmrec.data.readers.common import FLOAT32_MAX, NO_TIME, Event, Report, identifier
+from llmrec.data.readers.joining import RULES, Rules, assemble, counted
+from llmrec.data.readers.table_files import rows
+from llmrec.data.readers.table_mapping import EVENT_LIMIT, InteractionColumns, ItemColumns, TableMapping
+from llmrec.data.readers.table_values import Moment, day_of, flag_of, moment_of, number_of, text_of, words_of
+from llmrec.data.time_units import is_moment
+from llmrec.errors import DataError
+
+Data = tuple[Catalog, Interactions, Report]
+_Read = TypeVar("_Read")
+_WORD = 40  # characters of a cell that a message proposes to read as empty
+_CUT = (("titles", TITLE_LIMIT), ("texts", TEXT_LIMIT), ("words of a category", VALUE_LIMIT))
+
+
+@dataclass
+class Tally:
+    """What a reader counts.
+
+    Attributes:
+        dropped: what was left out, by why.
+        kinds: events by their type.
+        noted: what was kept by a rule: `untitled` items, cut `titles`, `texts` and `words of a category`,
+            `fractions` of times; and how many `rows` of interactions there are, `listed` histories among them.
+        emptied: cells read as empty, by their word and column.
+        unread: columns of the two tables that nothing asks for.
+    """
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
+    emptied: Counter[str] = field(default_factory=Counter)
+    unread: dict[str, set[str]] = field(default_factory=lambda: {"items": set(), "interactions": set()})
+
+
+def read_table(mapping: TableMapping, strict: bool = False, rules: Rules = RULES) -> Data:
+    """Read both tables that a mapping names.
+
+    Args:
+        mapping: files and columns.
+        strict: refuse what would otherwise be left out and counted: unknown items, repeats, events of weight 0.
+        rules: see `joining`.
+
+    Raises:
+        DataError: no file named, a missing column, a cell of the wrong kind, an id that occurs twice with different
+            contents, nothing usable, or (`strict`) anything left out; names file and line.
+    """
+    for part, columns in (("items", mapping.items), ("interactions", mapping.interactions)):
+        if not columns.file:
+            raise DataError(f"no {part} table: give --{part} FILE, or file = ... under [{part}] in the mapping")
+    tally = Tally()
+    items = read_items(mapping.items, tally)
+    events, file = _events(mapping, tally), mapping.interactions.file
+    rules = replace(rules, accept_loss=True) if strict else rules  # which has its own words for any loss
+    catalog, interactions, report = assemble(items, events, mapping.domain, (), tally.dropped, file, rules=rules)
+    return _checked(catalog, interactions, report, mapping, tally, strict)
+
+
+def read_items(columns: ItemColumns, tally: Tally | None = None) -> list[Item]:
+    """Read an item table alone, in the order of the file.
+
+    Args:
+        columns: file and columns.
+        tally: counts what is left out, and what is kept by a rule.
+
+    Raises:
+        DataError: see `read_table`.
+    """
+    tally = tally or Tally()
+    found: dict[str, tuple[Item, str]] = {}
+    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, tally.unread["items"]):
+        item, titled = _item(row, columns, where, tally.emptied)
+        if item.id not in found:
+            found[item.id] = item, where
+            tally.noted["untitled"] += not titled
+            tally.noted.update(_cut(item))
+            continue
+        earlier, place = found[item.id]
+        if earlier != item:
+            raise DataError(f"{where}: {columns.id} {item.id!r} was there before with other contents ({place})")
+        tally.dropped["repeated item"] += 1
+    return [item for item, _ in found.values()]
+
+
+def _cut(item: Item) -> Iterator[str]:
+    """What of an item the catalogue will cut, a name of `_CUT` each time."""
+    words = [word for value in item.attributes.values() if isinstance(value, tuple) for word in value]
+    for (name, limit), texts in zip(_CUT, ([item.title], [item.text], words), strict=True):
+        for text in texts:
+            if len(text) > limit and len(clean_text(text, limit + 2)) > limit:  # the last but one may be a space
+                yield name
+
+
+def _item(row: Mapping[str, Any], columns: ItemColumns, where: str, emptied: Counter[str]) -> tuple[Item, bool]:
+    """One item, and whether it has a title of its own."""
+    id = identifier(row.get(columns.id), f"{where}: {columns.id}")
+    title = text_of(row.get(columns.title), where, columns.title)
+    if title and not clean_text(title, TITLE_LIMIT):
+        raise DataError(
+            f"{where}: {columns.title} {title[:60]!r} holds nothing that can be shown; leave it empty instead"
+        )
+    texts = (text_of(row.get(name), where, name) for name in columns.text)
+    text = " ".join(one for one in texts if one)
+    return Item(id, title or id, text, _attributes(row, columns, where, emptied)), bool(title)
+
+
+def _attributes(row: Mapping[str, Any], columns: ItemColumns, where: str, emptied: Counter[str]) -> dict[str, Value]:
+    """The typed attributes of one row; an empty cell leaves its attribute out."""
+    found: dict[str, Value] = {}
+
+    def typed(read: Callable[[Any, str, str], _Read], column: str) -> _Read:
+        return _typed(read, row.get(column), where, column, columns.empty, emptied)
+
+    for name, column in columns.category.items():
+        if words := words_of(row.get(column), columns.separator, where, column):
+            found[name] = words
+    for name, column in columns.number.items():
+        if (amount := typed(number_of, column)) is not None:
+            found[name] = amount
+    for name, column in columns.date.items():
+        if (day := typed(day_of, column)) is not None:
+            found[name], found[f"{name}_year"] = day, day // 10_000
+    for name, column in columns.flag.items():
+        if (on := typed(flag_of, column)) is not None:
+            found[name] = flag_word(name, on)
+    return found
+
+
+def _typed(
+    read: Callable[[Any, str, str], _Read], cell: Any, where: str, column: str, empty: tuple[str, ...],
+    emptied: Counter[str],
+) -> _Read:  # fmt: skip
+    """What `read` makes of a cell, or of an empty one where the cell holds a word that means no value."""
+    word = cell.strip() if isinstance(cell, str) else ""
+    if empty and word.casefold() in empty:
+        emptied[f"{word!r} in {column}"] += 1
+        return read(None, where, column)
+    try:
+        return read(cell, where, column)
+    except DataError as error:
+        if not word or len(word) > _WORD:
+            raise
+        raise DataError(f"{error}; --empty {shlex.quote(word)} reads such cells as empty") from None
+
+
+class _Clock:
+    """Watches the times of a table for dates beside numbers that are no seconds since 1970."""
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+        self._first: dict[bool, tuple[str, Any]] = {}
+
+    def read(self, cell: Any, where: str) -> Moment:
+        """The moment of a cell."""
+        found = moment_of(cell, where, self._column)
+        if found.is_date or not is_moment(found.time):
+            self._first.setdefault(found.is_date, (where, cell))
+            if len(self._first) > 1:
+                place, other = self._first[not found.is_date]
+                said = f"{where}: {self._column} {cell!s:.60} stands beside {other!s:.60} ({place})"
+                raise DataError(f"{said}: dates and numbers in one column; write all of them in one way")
+        return found
+
+
+def _events(mapping: TableMapping, tally: Tally, start: int = 0) -> Iterator[Event]:
+    """Interactions in file order; a list of items is one user's history, oldest first."""
+    columns = mapping.interactions
+    orders, clock = count(start), _Clock(columns.time)
+    unread, every = tally.unread["interactions"], [columns.time] if columns.time else []
+    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, unread, every):
+        weight = _weight(row, mapping, where, tally.kinds)
+        if weight == 0:
+            tally.dropped["event of weight 0"] += 1
+            continue
+        user = identifier(row.get(columns.user), f"{where}: {columns.user}")
+        tally.noted["listed"] += isinstance(row.get(columns.item), list)
+        tally.noted["rows"] += 1
+        for item, time, value in _taken(row, columns, where):
+            moment = clock.read(time, where) if columns.time else Moment(next(orders), False, False)
+            tally.noted["fractions"] += moment.is_cut
+            rating = _rating(value, weight, where, columns, tally.emptied)
+            yield Event(user, identifier(item, f"{where}: {columns.item}"), moment.time, rating)
+
+
+def _rating(value: Any, weight: float, where: str, columns: InteractionColumns, emptied: Counter[str]) -> float:
+    """The value of an interaction, 1 where the cell is empty, times the weight of its event."""
+    column = columns.value
+    found = _typed(number_of, value, where, column, columns.empty, emptied)
+    rating = 1.0 if found is None else float(found)
+    if abs(weight * rating) > FLOAT32_MAX:
+        raise DataError(f"{where}: {column} {rating:g} times the weight {weight:g} is out of range; give smaller ones")
+    return weight * rating
+
+
+def _weight(row: Mapping[str, Any], mapping: TableMapping, where: str, kinds: Counter[str]) -> float:
+    column = mapping.interactions.event
+    if not column:
+        return 1.0
+    kind = clean_text(text_of(row.get(column), where, column).casefold(), EVENT_LIMIT)
+    kinds[kind] += 1
+    if len(kinds) > 1000:
+        raise DataError(f"{where}: {column} has over 1,000 different values; is it the column of event types?")
+    if mapping.events and kind not in mapping.events:
+        raise DataError(f"{where}: {column} {kind!r} has no weight; there are: {', '.join(mapping.events)}")
+    return mapping.events.get(kind, 1.0)
+
+
+def _taken(row: Mapping[str, Any], columns: InteractionColumns, where: str) -> Iterator[tuple[Any, Any, Any]]:
+    """(item, time, value) of a row, one or, from lists, several; None where there is no such column."""
+    item = row.get(columns.item)
+    if not isinstance(item, list):
+        time, value = (row.get(name) if name else None for name in (columns.time, columns.value))
+        yield item, time, value
+        return
+    beside = []
+    for name in (columns.time, columns.value):
+        cell = row.get(name) if name else None
+        if cell is None and name in ("", columns.value):
+            cell = [None] * len(item)
+        if not isinstance(cell, list) or len(cell) != len(item):
+            raise DataError(f"{where}: {columns.item} lists {len(item)} items; {name} should be a list as long")
+        beside.append(cell)
+    yield from zip(item, *beside, strict=True)
+
+
+def item_notes(tally: Tally) -> list[str]:
+    """What a person should know of how items were read, from what was counted; cells and columns that were left out
+    among it.
+    """
+    found, noted = [], tally.noted
+    if noted["untitled"]:
+        found.append(f"{noted['untitled']} items without a title are called by their id")
+    if cut := [f"{noted[name]} {name} to {limit:,}" for name, limit in _CUT if noted[name]]:
+        found.append(f"cut, in characters: {', '.join(cut)}")
+    if tally.emptied:
+        words = ", ".join(f"{n} of {word}" for word, n in tally.emptied.most_common(20))
+        found.append(f"{tally.emptied.total()} cells were read as empty: {words}")
+    for part, names in tally.unread.items():
+        if names:
+            found.append(f"columns of {part} that are not read: {', '.join(sorted(names))[:300]}")
+    return found
+
+
+def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
+    found, noted = [], tally.noted
+    if not mapping.interactions.time:
+        lists = noted["listed"] == noted["rows"]
+        found.append("no time column: the order in the lists stands in" if lists else NO_TIME)
+    found += item_notes(tally)
+    if noted["fractions"]:
+        found.append(f"{noted['fractions']} times have a fraction, which is cut off")
+    if tally.kinds:
+        found.append("events: " + ", ".join(f"{kind or 'none'} {n}" for kind, n in tally.kinds.most_common(20)))
+    if mapping.interactions.value or any(weight not in (0, 1) for weight in mapping.events.values()):
+        found.append("values and weights are kept with the data; only weight 0 changes what is trained")
+    return found
+
+
+def _checked(
+    catalog: Catalog, log: Interactions, report: Report, mapping: TableMapping, tally: Tally, strict: bool
+) -> Data:
+    """The data with the notes of this reader, unless something was left out that may not be."""
+    if strict and report.dropped:
+        words = counted(report.dropped)
+        raise DataError(f"--strict: {words} would be left out; correct the tables, or leave --strict out")
+    return catalog, log, Report(report.counts, report.dropped, (*report.notes, *_notes(mapping, tally)))
+
+
+def append_table(
+    catalog: Catalog, known: Interactions, mapping: TableMapping, strict: bool = False, rules: Rules = RULES
+) -> Data:
+    """Add the interactions of a table to those that are known; the catalogue stays.
+
+    Args:
+        catalog: the items.
+        known: interactions with them.
+        mapping: file and columns of the interactions; its items are not looked at.
+        strict: refuse what would otherwise be left out and counted.
+        rules: see `joining`.
+
+    Raises:
+        DataError: see `read_table`; also when the table adds nothing, or has its times in another unit.
+    """
+    if not mapping.interactions.file:
+        raise DataError("no interactions table: give --interactions FILE, or file = ... under [interactions]")
+    tally, file = Tally(), mapping.interactions.file
+    ids = [item.id for item in catalog.items]
+    log = zip(known.user.tolist(), known.row.tolist(), known.time.tolist(), known.value.tolist(), strict=True)
+    earlier = (Event(known.users[user], ids[row], time, value) for user, row, time, value in log)
+    events = chain(earlier, _events(mapping, tally, start=int(known.time.max(initial=-1)) + 1))
+    rules, items = replace(rules, accept_loss=True) if strict else rules, list(catalog.items)
+    _, interactions, report = assemble(items, events, catalog.domain, (), tally.dropped, file, len(known), rules)
+    return _checked(catalog, interactions, report, mapping, tally, strict)

@@ -1,0 +1,323 @@
+"""Rows of CSV, TSV, JSON lines, Parquet and Arrow files, of directories of these, and of Hugging Face datasets.
+
+Files are streamed: what is held is one line, or one batch of a Parquet row group. A name that ends in `.gz` is unpacked
+on the way.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrec.data.readers.common import lines, objects
+from llmrec.data.readers.parquet import check_ids, check_values
+from llmrec.errors import DataError, RequestError
+from llmrec.storage.registry import offline
+
+Row = tuple[str, Mapping[str, Any]]
+
+_BATCH = 4096
+# A few hundred bytes of Parquet can stand for a list of millions: what is made into objects at a time is bounded.
+_PIECE, _MOST_BYTES = 64, 16 * 2**20
+_UNREADABLE = (OverflowError, LookupError, ValueError)  # an unknown time zone is a KeyError of pytz or of zoneinfo
+_MOST_KEYS = 100  # that are not read and still told
+_CELL_LIMIT = 1 << 20  # characters; csv's own limit of 131,072 is less than a line may have
+_HUB = re.compile(r"hf:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?", re.ASCII)
+_FORMS = {
+    ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json",
+    ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
+}  # fmt: skip
+
+
+def rows(
+    source: str | Path,
+    needed: Sequence[str],
+    ids: Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
+    unread: set[str] | None = None,
+    every: Sequence[str] = (),
+) -> Iterator[Row]:
+    """Yield (place for messages, column -> value) of every row of a table.
+
+    Args:
+        source: a file, a directory of files of one form (read in order of their names; a directory made by
+            `Dataset.save_to_disk` is one), or `hf:org/name[:config][@split]`, which needs the extra `datasets`.
+        needed: columns that must be there; Parquet, Arrow and Hugging Face tables yield these alone.
+        ids: those among them that hold ids, or lists of ids; every row must have them.
+        options: column -> the option that names it, for messages.
+        unread: gets the names of the other columns that the table has.
+        every: further ones that every row must have.
+
+    Raises:
+        DataError: no such file, an unknown form, a missing column, damage; names file and line where there are lines.
+        RequestError: `hf:` without the `datasets` package, or offline.
+    """
+    named, rest = options or {}, set() if unread is None else unread
+    wanted = Wanted(tuple(dict.fromkeys(needed)), tuple(ids), (*ids, *every), named, rest)
+    if str(source).startswith("hf:"):
+        yield from _from_hub(str(source), wanted)
+        return
+    seen: set[str] = set()
+    where = ""
+    for path in _parts(Path(source)):
+        for where, row in _FORM_READERS[_form(path)](path, wanted):
+            seen.update(name for name in wanted.columns if name in row)
+            yield where, row
+    if not where:
+        raise DataError(f"{source} holds no rows; a table needs at least one below its column names")
+    for name in wanted.columns:  # JSON lines may leave a key out, but not every time
+        if name not in seen:
+            raise DataError(f"{source}: no line has a key {name!r}{wanted.hint(name)}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Columns that are read.
+
+    Attributes:
+        columns: all of them.
+        ids: those that hold ids.
+        every: those that every row must have.
+        options: column -> the option that names it.
+        unread: the others that the table has.
+    """
+
+    columns: tuple[str, ...]
+    ids: tuple[str, ...]
+    every: tuple[str, ...]
+    options: Mapping[str, str]
+    unread: set[str]
+
+    def see(self, found: Iterable[str]) -> None:
+        """Note which columns there are."""
+        self.unread.update(str(name) for name in found if name not in self.columns)
+
+    def hint(self, name: str) -> str:
+        """How to say which column is meant."""
+        return f"; say with {self.options[name]} which column it is" if name in self.options else ""
+
+    def missing(self, where: str, name: str, found: Sequence[str]) -> DataError:
+        """No such column among those found."""
+        return DataError(f"{where}: no column {name!r}; found: {', '.join(map(str, found))[:300]}{self.hint(name)}")
+
+
+def _form(path: Path) -> str:
+    suffix = _suffix(path)
+    if suffix not in _FORMS:
+        raise DataError(f"{path}: a table ends in {', '.join(_FORMS)}; all but the last three may end in .gz as well")
+    if path.suffix.lower() == ".gz" and _FORMS[suffix] in ("parquet", "arrow"):
+        raise DataError(f"{path}: Parquet and Arrow files may not be packed as .gz; unpack it first with gunzip")
+    return _FORMS[suffix]
+
+
+def _suffix(path: Path) -> str:
+    """The end of a name that says what is in the file, in small letters, without `.gz`."""
+    return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
+
+
+def _parts(path: Path) -> list[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise DataError(f"no file or directory {str(path)!r}")
+        return [path]
+    names = (one for one in sorted(path.iterdir()) if one.is_file() and not one.name.startswith((".", "_")))
+    found = [one for one in names if one.name not in ("dataset_info.json", "state.json")]
+    tables = [one for one in found if _suffix(one) in _FORMS]
+    if not tables:
+        inner = ", ".join(sorted(one.name for one in path.iterdir() if one.is_dir())[:5])
+        hint = f"; give one of its directories: {inner}" if inner else ""
+        raise DataError(f"{path} holds no table ({', '.join(_FORMS)}){hint}")
+    if len({_form(one) for one in tables}) > 1:
+        raise DataError(f"{path} holds tables of several forms: {tables[0].name}, {tables[-1].name}; give one file")
+    return tables
+
+
+class _Lines:
+    """Lines of a file, with a line end each; those of the record that is being read are held."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = lines(path)
+        self._number = 0
+        self.held: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self._number, text = next(self._lines)
+        self.held.append(text + "\n")
+        return self.held[-1]
+
+    @property
+    def first(self) -> int:
+        """Number of the first line that is held."""
+        return self._number - len(self.held) + 1
+
+    def opened(self, mark: str) -> int:
+        """Number of the line on which the last quoted cell of what is held begins."""
+        line, inside, begins, closed = 0, False, True, False
+        for number, text in enumerate(self.held):
+            for char in text:
+                was, quote = inside, char == '"'
+                if quote and (inside or begins or closed):  # a second one right behind stands for itself: still inside
+                    inside = not inside
+                    line = number if begins and inside else line
+                begins, closed = not inside and char == mark, quote and was and not inside
+        return self.first + line
+
+
+def _csv_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+    """RFC 4180; a quoted cell may hold line breaks. The separator is the one that the header has most of."""
+    csv.field_size_limit(_CELL_LIMIT)
+    texts = _Lines(path)
+    header = next(texts, "")
+    mark = max("\t;|,", key=header.count) if any(one in header for one in "\t;|,") else ","
+    reader = csv.reader(chain([header], texts), delimiter=mark, strict=True)
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+        if len(set(columns)) != len(columns):
+            twice = next(name for name in columns if columns.count(name) > 1)
+            raise DataError(f"{path}, line 1: column {twice[:60]!r} is named twice")
+        for name in wanted.columns:
+            if name not in columns:
+                raise wanted.missing(f"{path}, line 1", name, columns)
+        wanted.see(columns)
+        texts.held.clear()
+        for cells in reader:
+            where, several = f"{path}, line {texts.first}", len(texts.held) > 1
+            texts.held.clear()
+            if not cells:
+                continue
+            if len(cells) != len(columns):
+                what = f"{len(cells)} cells where the header has {len(columns)}"
+                end = f" (up to line {reader.line_num}); is a quotation mark left open?" if several else ""
+                raise DataError(f"{where}: {what}{end}")
+            yield where, dict(zip(columns, cells, strict=True))
+    except csv.Error as error:
+        if "new-line character" in str(error):
+            why = "line ends are CR alone, or a CR stands in a cell without quotation marks; convert: tr '\\r' '\\n'"
+            raise DataError(f"{path}, line {reader.line_num}: {why}") from None
+        words = "the cell that begins here" if reader.line_num > texts.opened(mark) else "a cell"
+        why = f"{words} cannot be read ({error}); is a quotation mark left open?"
+        raise DataError(f"{path}, line {texts.opened(mark)}: {why}") from None
+
+
+def _json_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+    for where, row in objects(path):
+        for name in wanted.every:
+            if name not in row:
+                raise wanted.missing(where, name, list(row))
+        if len(wanted.unread) < _MOST_KEYS:
+            wanted.see(row)
+        yield where, row
+
+
+def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check(path, file.schema_arrow.names, wanted)
+            check_values(path, file.metadata, range(file.metadata.num_row_groups))
+            batches = file.iter_batches(batch_size=_BATCH, columns=list(wanted.columns))
+            yield from _batch_rows(path, batches, wanted.ids)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a whole Parquet file: {_line(error)}") from None
+
+
+def _arrow_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+    """An IPC stream, as `Dataset.save_to_disk` writes it, or an IPC file."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            head = source.read(6)
+            source.seek(0)
+            if head == b"ARROW1":
+                reader = pa.ipc.open_file(source)
+                batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            else:
+                reader = pa.ipc.open_stream(source)
+                batches = iter(reader)
+            _check(path, reader.schema.names, wanted)
+            yield from _batch_rows(path, (batch.select(list(wanted.columns)) for batch in batches), wanted.ids)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a whole Arrow file: {_line(error)}") from None
+
+
+def _check(path: Path, names: Sequence[str], wanted: Wanted) -> None:
+    for name in wanted.columns:
+        if name not in names:
+            raise wanted.missing(str(path), name, names)
+        if names.count(name) != 1:
+            raise DataError(f"{path}: two columns {name!r}")
+    wanted.see(names)
+
+
+def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch], ids: Sequence[str]) -> Iterator[Row]:
+    number = 0
+    for batch in batches:
+        for at in range(0, len(batch), _PIECE):
+            part = batch.slice(at, _PIECE)
+            if part.nbytes > _MOST_BYTES:  # before objects are made of it, ten times as large
+                what = f"{path}, row {number + 1} and the {len(part) - 1} after it: {part.nbytes / 2**20:.0f} MB"
+                raise DataError(f"{what}; {_PIECE} rows may hold {_MOST_BYTES // 2**20} MB")
+            check_ids(path, part, ids, number)
+            try:
+                found = part.to_pylist()
+            except _UNREADABLE:
+                raise _unreadable(path, part, number) from None
+            for row in found:
+                number += 1
+                yield f"{path}, row {number}", row
+
+
+def _unreadable(path: Path, batch: pa.RecordBatch, before: int) -> DataError:
+    """The first cell of a batch that Python has no value for, such as a year after 9999 or an unknown time zone."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        for number, cell in enumerate(column, before + 1):
+            try:
+                cell.as_py()
+            except _UNREADABLE as error:
+                what = f"{path}, row {number}: {name} of type {column.type} cannot be read ({_line(error)})"
+                return DataError(f"{what}; store it as text or as a whole number")
+    return DataError(f"{path}: the rows after {before} cannot be read")
+
+
+def _from_hub(reference: str, wanted: Wanted) -> Iterator[Row]:
+    match = _HUB.fullmatch(reference)
+    if match is None:
+        raise RequestError(f"{reference!r} should be hf:org/name, with :config and @split where they are needed")
+    if forbidden := offline():
+        raise RequestError(f"{reference}: the Hub may not be asked (offline: {forbidden}); give a directory instead")
+    if importlib.util.find_spec("datasets") is None:
+        raise RequestError(f"{reference} needs the package datasets: pip install 'llmrec[datasets]'")
+    import datasets
+
+    try:
+        table = datasets.load_dataset(match["name"], match["config"], split=match["split"] or "train", streaming=True)
+        number = 0
+        for number, row in enumerate(table, 1):
+            for name in wanted.columns if number == 1 else ():
+                if name not in row:
+                    raise wanted.missing(reference, name, list(row))
+            wanted.see(row if number == 1 else ())
+            yield f"{reference}, row {number}", {name: row.get(name) for name in wanted.columns}
+    except DataError:
+        raise
+    except Exception as error:  # a data set of the Hub ends in whatever its reader and the network raise
+        raise DataError(f"{reference}: {type(error).__name__}: {_line(error)}") from None
+    if not number:
+        raise DataError(f"{reference} holds no rows")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+_FORM_READERS = {"csv": _csv_rows, "json": _json_rows, "parquet": _parquet_rows, "arrow": _arrow_rows}

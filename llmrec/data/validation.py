@@ -1,0 +1,222 @@
+"""What to know of prepared data before training on it: numbers, and findings that say what they mean.
+
+An `error` is what training cannot do anything with; it is refused. A `warning` is what makes results worse, or look
+better than they are. Everything else is a number to look at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions, id_order, leave_one_out
+from llmrec.data.readers.common import NO_TIME
+from llmrec.data.sources import check
+from llmrec.data.time_units import two_clocks
+from llmrec.errors import DataError
+
+Level = Literal["error", "warning"]
+
+_FEW_TARGETS = 100  # below this a 95 % interval of recall@10 is wider than most differences
+_MANY = 0.2
+_CORRELATED = 0.9
+_SORTED = 0.99  # of the steps of users from one interaction to the next; at least so many of them:
+_STEPS = 20
+_MARKS = (";", "|", ",", "/", "_")  # what may stand between words, the surest first
+_OFTEN = 0.5  # of an attribute's values that hold the mark, before it is taken for one
+_LONG = 0.2  # of them that it cuts in three or more: `Doe, John` is no list
+_UNLIKE = 0.3  # different values an item: tags, put together in one cell, rarely repeat; and of a mark that divides
+_UNIQUE = 0.9
+_MOST_PARTS = 0.5  # different parts a different value
+_MEANS = "sequence models and leave-one-out measures mean little"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found: how bad, a name that does not change, and a sentence with the numbers."""
+
+    level: Level
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Numbers of `sources.check`, and findings, errors first."""
+
+    numbers: dict[str, Any]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What stands in the way of training."""
+        return tuple(one for one in self.findings if one.level == "error")
+
+
+def examine(catalog: Catalog, interactions: Interactions, notes: Sequence[str] = ()) -> Examined:
+    """Look at data as training will use it: everything but each user's last two interactions.
+
+    Args:
+        catalog: the items.
+        interactions: with them.
+        notes: of the report that was saved with the data.
+    """
+    numbers = check(catalog, interactions)
+    numbers["kinds"] = {name: catalog.kind(name) for name in catalog.attribute_names}
+    found = [*_sizes(catalog, interactions, numbers), *_times(catalog, interactions, numbers, notes)]
+    found += [*_items(catalog, numbers), *_words(catalog, numbers), *_leaks(catalog, interactions)]
+    return Examined(numbers, tuple(sorted(found, key=lambda one: one.level != "error")))
+
+
+def refuse_errors(catalog: Catalog, interactions: Interactions) -> None:
+    """Raise when there is an error among the findings.
+
+    Raises:
+        DataError: the first one, and how many there are.
+    """
+    errors = examine(catalog, interactions).errors
+    if errors:
+        more = f" ({len(errors) - 1} more; see `llmrec data check`)" if len(errors) > 1 else ""
+        raise DataError(f"this data cannot be trained on: {errors[0].text}{more}")
+
+
+def _sizes(catalog: Catalog, x: Interactions, numbers: dict[str, Any]) -> Iterator[Finding]:
+    lengths = np.diff(x.offsets)
+    targets, few, users = int((lengths >= 3).sum()), int((lengths < 3).sum()), len(lengths)
+    if len(catalog) < 2:
+        yield Finding("error", "too-few-items", f"the catalogue has {len(catalog)} item: nothing to choose from")
+    if not (np.diff(leave_one_out(x).train.offsets) >= 2).any():
+        text = f"none of {users} users has two interactions beside a validation and a test item: nothing to learn"
+        yield Finding("error", "nothing-to-learn", text)
+    if targets == 0:
+        yield Finding("error", "no-targets", "no user has 3 interactions: nothing can be validated or measured")
+    elif targets < _FEW_TARGETS:
+        yield Finding("warning", "few-targets", f"{targets} users have a test item: comparisons are noise")
+    if few > _MANY * users:
+        text = f"{few} of {users} users have fewer than 3 interactions: trained on, never measured"
+        yield Finding("warning", "short-histories", text)
+
+
+def _times(catalog: Catalog, x: Interactions, numbers: dict[str, Any], notes: Sequence[str]) -> Iterator[Finding]:
+    """Whether the order in which users took items is known."""
+    constant = len(x) > 1 and numbers["time_range"][0] == numbers["time_range"][1]
+    taken = f"the order of the rows is taken as time; unless they stand in the order of time, {_MEANS}"
+    if NO_TIME in notes:
+        yield Finding("warning", "no-time", f"there was no column of times: {taken}")
+    elif constant:
+        yield Finding("warning", "no-order", f"all interactions have the same time: {taken}")
+    elif (ties := numbers["ties_in_time"]) > _MANY * len(x):
+        text = f"{ties} of {len(x)} interactions have the time of the user's one before: their order is a guess"
+        yield Finding("warning", "ties-in-time", text)
+    if (NO_TIME in notes or constant) and (by := _sorted_by(catalog, x)):
+        text = f"the rows of a user stand sorted by {by}, and that order is taken as time: {_MEANS}"
+        yield Finding("warning", "sorted-rows", f"{text}; give a column of times, or sort the table by it")
+    if found := two_clocks(x.time):
+        text = f"times around {found.low} and around {found.high} stand side by side, and do not count in one unit"
+        yield Finding("warning", "two-clocks", f"{text}: {_MEANS}; bring them to one unit and prepare the data again")
+
+
+def _sorted_by(catalog: Catalog, x: Interactions) -> str:
+    """What nearly every user's interactions are sorted by, up or down, in the order given; "" for nothing."""
+    texts = sorted(range(len(catalog)), key=lambda row: catalog[row].id)
+    numbers = sorted(range(len(catalog)), key=lambda row: id_order(catalog[row].id))
+    places = [np.arange(len(catalog)), np.argsort(texts), np.argsort(numbers)]
+    values: list[tuple[str, np.ndarray]] = [("value", x.value), *(("item", place[x.row]) for place in places)]
+    same = np.diff(x.user) == 0
+    for name, value in values:
+        steps = np.diff(value)[same]
+        moved = int((steps != 0).sum())
+        if moved >= _STEPS and max((steps > 0).sum(), (steps < 0).sum()) >= _SORTED * moved:
+            return name
+    return ""
+
+
+def _items(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
+    n, cold, twins = max(1, len(catalog)), numbers["cold_items"], numbers["duplicate_labels"]
+    bare = sum(not item.text and not item.attributes for item in catalog.items)
+    untitled = sum(item.title in (item.id, f"Item {item.id}", f"Film {item.id}") for item in catalog.items)
+    if cold > _MANY * n:
+        yield Finding("warning", "cold-items", f"{cold} of {n} items were never taken: only their text can find them")
+    if bare > _MANY * n:
+        text = f"{bare} of {n} items have neither text nor attributes: words cannot find them, and reasons stay bare"
+        yield Finding("warning", "no-text", text)
+    if untitled:
+        yield Finding("warning", "no-title", f"{untitled} of {n} items are called by their id")
+    if twins:
+        text = f"{twins} of {n} items share title and year with another: naming one in words is ambiguous"
+        yield Finding("warning", "duplicate-titles", text)
+    for name in catalog.attribute_names:
+        if n > 1 and len(only := catalog.values(name)) == 1:
+            text = f"attribute {name!r} is {only[0]!r} wherever it is given: no constraint can use it"
+            yield Finding("warning", "constant-attribute", text)
+
+
+def _words(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
+    """Attributes of words whose values are so many that they look like lists that were not cut."""
+    for name in catalog.attribute_names:
+        cells = [value for item in catalog.items if isinstance(value := item.attributes.get(name), tuple)]
+        found = Counter(word for words in cells for word in words)
+        many = len(found)
+        if numbers["kinds"][name] != "category" or len(cells) < _STEPS or many < _UNLIKE * len(cells):
+            continue
+        said = f"attribute {name!r} has {many:,} different values on {len(cells):,} items, e.g. {next(iter(found))!r}"
+        if guess := _mark(found):
+            mark, parts = guess
+            right = f"give --separator {mark!r} (separator = {mark!r} under [items] of a mapping)"
+            lists = found and sum(word.startswith("[") for word in found) > _OFTEN * many
+            right += ", without brackets and quotation marks in the cells" if lists else ""
+            text = f"{said}: cut at {mark!r} they would be {parts:,}; prepare the data again and {right}"
+            yield Finding("warning", "uncut-values", text)
+        elif many >= _UNIQUE * found.total():
+            text = f"{said}: nearly every one is there once, so that no constraint on it finds more than an item"
+            yield Finding("warning", "unique-values", text)
+
+
+def _mark(values: Counter[str]) -> tuple[str, int] | None:
+    """What stands between the words of uncut lists, and how many different words there are; None for no lists."""
+    for mark in _MARKS:
+        cut = [value.split(mark) for value in values]
+        often, long = (sum(len(one) >= least for one in cut) for least in (2, 3))
+        parts = {part for one in cut for word in one if (part := word.strip(" '\"[]"))}
+        if often >= _OFTEN * len(cut) and long >= _LONG * len(cut) and len(parts) <= _MOST_PARTS * len(cut):
+            return mark, len(parts)
+    return None
+
+
+def _leaks(catalog: Catalog, x: Interactions) -> Iterator[Finding]:
+    """Hints that a held-out item can be known before it is asked for, or can never be hit."""
+    split = leave_one_out(x)
+    users = np.flatnonzero(split.test >= 0)
+    again = sum(bool((split.history(int(u), "test") == split.test[u]).any()) for u in users)
+    if len(users) and again > 0.01 * len(users):
+        text = f"{again} of {len(users)} test items were taken before by their user: lists of unseen items miss them"
+        yield Finding("warning", "repeated-targets", text)
+    last = x.offsets[1:][np.diff(x.offsets) >= 3] - 1
+    tied = int((x.time[last] == x.time[last - 1]).sum()) if len(last) else 0
+    if len(last) and tied > _MANY * len(last):
+        text = f"{tied} of {len(last)} test items have the time of the item before: which one is held out is a guess"
+        yield Finding("warning", "tied-targets", text)
+    taken = np.bincount(x.row, minlength=len(catalog))
+    for name in catalog.attribute_names:
+        if catalog.kind(name) == "number" and (rho := _rank_correlation(catalog, name, taken)) > _CORRELATED:
+            text = (
+                f"attribute {name!r} follows how often items are taken (rank correlation {rho:.2f}): if it was counted "
+                "after the held-out interactions, it gives them away"
+            )
+            yield Finding("warning", "counts-in-attributes", text)
+
+
+def _rank_correlation(catalog: Catalog, name: str, taken: np.ndarray) -> float:
+    """|Spearman| between an attribute and the number of interactions, 0 where fewer than 20 items have it."""
+    from scipy.stats import spearmanr
+
+    rows = [row for row, item in enumerate(catalog.items) if name in item.attributes]
+    values = np.array([float(str(catalog[row].attributes[name])) for row in rows])
+    if len(rows) < 20 or np.ptp(values) == 0 or np.ptp(taken[rows]) == 0:
+        return 0.0
+    return abs(float(spearmanr(values, taken[rows]).statistic))

@@ -1,0 +1,128 @@
+"""Beam search over the trie of the catalogue: the items that a language model finds likeliest behind a prompt.
+
+Paths of the trie are all that can come out, so every item exists and every filter holds. With all paths kept the list
+is exact. See `trie_reading` for how several requests share passes and how a path is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmrec.decoding.trie_scoring import TOGETHER, DecodeState, Search, Wanted, search_together
+from llmrec.errors import RequestError
+from llmrec.lm.model import RecModel
+from llmrec.lm.rendering import Rendered
+from llmrec.lm.runtime.prefill import check_length, grouped
+from llmrec.lm.runtime.prefix_cache import PrefixCache
+from llmrec.ranker import RankedList
+from llmrec.semantic_ids.trie import Narrowed, Trie
+
+BEAM_WIDTH = 64  # paths kept a level where a whole level is too many to read
+
+Filter = np.ndarray | Narrowed | None
+
+
+def beam_search(
+    state: DecodeState, beam_width: int | None, k: int, narrowed: Narrowed | None = None
+) -> Search[RankedList]:
+    """The k best allowed items that `beam_width` paths a level lead to; None keeps all paths.
+
+    Paths are kept by score, equals in the order of the trie; items come best first, ties by row. The scores are the
+    items' log-probabilities, which are also the part "llm" of the list.
+
+    Raises:
+        RequestError: k or beam_width below 1.
+    """
+    if k < 1 or (beam_width is not None and beam_width < 1):
+        raise RequestError(f"k and beam_width must be at least 1, got k={k}, beam_width={beam_width}")
+    trie = state.trie
+    if not state.begun:
+        yield Wanted(np.zeros((trie.depth, 0), np.int64))
+    node, paths = np.zeros(1, np.int64), np.zeros((0, 1), np.int64)
+    for level in range(trie.depth):
+        child = trie.ranges(level, node)
+        there = child >= 0
+        if narrowed is not None:
+            there &= narrowed.open(level, np.maximum(child, 0))
+        parent, child = np.nonzero(there)[0], child[there]
+        score = state.path[level][child]
+        if level == trie.depth - 1:
+            rows = trie.row(child)
+            order = np.lexsort((rows, -score))[:k]
+            return RankedList(rows[order], score[order], {"llm": score[order]})
+        kept = _best(score, beam_width)
+        node = child[kept]
+        paths = np.concatenate([paths[:, parent[kept]], node[None]])
+        unread = paths
+        while unread.shape[1]:
+            unread = unread[:, (yield Wanted(unread, whole=True)) :]
+    raise AssertionError("a trie has at least one level")
+
+
+def _best(score: np.ndarray, width: int | None) -> np.ndarray:
+    """Places of the best `width` (None: all) scores, best first, equals in order.
+
+    Only what ties with the last one or beats it is sorted: of fifty beams with 256 children each that is a hundredth.
+    """
+    if width is None or width >= len(score):
+        return np.argsort(-score, kind="stable")
+    places = np.flatnonzero(score >= np.partition(score, -width)[-width])
+    return places[np.argsort(-score[places], kind="stable")[:width]]
+
+
+def items(
+    model: RecModel,
+    trie: Trie,
+    prompts: Sequence[Rendered],
+    k: int,
+    beam_width: int | None = None,
+    allowed: Sequence[Filter] | None = None,
+    prefixes: PrefixCache | None = None,
+) -> list[RankedList]:
+    """The k best items for each prompt.
+
+    Args:
+        model: the bundle; merged is faster.
+        trie: the catalogue's paths.
+        prompts: rendered conversations, of any lengths.
+        k: how many items; fewer come back when fewer are allowed or reached, none when nothing is allowed.
+        beam_width: paths kept a level; None keeps all, which makes the ranking exact.
+        allowed: for each prompt bool[n], or the same narrowed by the trie once for many calls, or None for no filter.
+        prefixes: what was read before is taken from here, and what is read is left here.
+
+    Raises:
+        RequestError: k or beam_width below 1, a number of filters that is not that of the prompts, an empty prompt, or
+            one longer than the model's context.
+    """
+    if allowed is not None and len(allowed) != len(prompts):
+        raise RequestError(f"{len(allowed)} filters for {len(prompts)} prompts; give one for each, or None")
+    filters = _narrowed(trie, allowed or [None] * len(prompts))
+    for prompt in prompts:
+        check_length(model, len(prompt.ids), trie.depth)
+    nothing = np.zeros(0, np.float32)
+    out = [RankedList(np.zeros(0, np.int64), nothing, {"llm": nothing}) for _ in prompts]
+    open_ = [i for i, narrowed in enumerate(filters) if narrowed is None or narrowed.count]
+    room = [_room(trie, beam_width, narrowed) for narrowed in filters]
+    for group in grouped(open_, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
+        states = [DecodeState(model, trie, prompts[i], room[i]) for i in group]
+        searches = [beam_search(one, beam_width, k, filters[i]) for one, i in zip(states, group, strict=True)]
+        for i, found in zip(group, search_together(states, searches, prefixes), strict=True):
+            out[i] = found
+    return out
+
+
+def _narrowed(trie: Trie, allowed: Sequence[Filter]) -> list[Narrowed | None]:
+    """Filters as parts of the trie; one that is given several times is narrowed once."""
+    known: dict[int, Narrowed] = {}
+    for one in allowed:
+        if isinstance(one, np.ndarray) and id(one) not in known:
+            known[id(one)] = trie.narrow(one)
+    return [known[id(one)] if isinstance(one, np.ndarray) else one for one in allowed]
+
+
+def _room(trie: Trie, beam_width: int | None, narrowed: Narrowed | None) -> int:
+    """How many item tokens a request can need: none for the last level."""
+    most = min(beam_width or trie.n, trie.n if narrowed is None else narrowed.count)
+    return sum(min(trie.nodes(level), most) for level in range(trie.depth - 1))

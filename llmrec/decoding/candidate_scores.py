@@ -1,0 +1,78 @@
+"""Log-probabilities of given items, exactly, in passes over the paths that they share.
+
+What is computed depends on the set of candidates alone, never on the order in which they are listed: scores are equal
+to the bit however they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmrec.decoding.trie_scoring import TOGETHER, WHOLE_PASS, DecodeState, Search, Wanted, search_together
+from llmrec.errors import RequestError
+from llmrec.lm.model import RecModel
+from llmrec.lm.rendering import Rendered
+from llmrec.lm.runtime.prefill import check_length, grouped
+from llmrec.lm.runtime.prefix_cache import PrefixCache
+from llmrec.semantic_ids.trie import Trie
+
+
+def leaf_scores(state: DecodeState, leaves: np.ndarray) -> Search[np.ndarray]:
+    """float32[m]: the log-probabilities of leaves int64[m], ascending and distinct."""
+    if not state.begun:
+        yield Wanted(np.zeros((state.trie.depth, 0), np.int64))
+    unread = state.trie.ancestors(leaves)
+    while unread.shape[1]:
+        unread = unread[:, (yield Wanted(unread, whole=True)) :]
+    scores: np.ndarray = state.path[-1][leaves]
+    return scores
+
+
+def score(
+    model: RecModel,
+    trie: Trie,
+    prompts: Sequence[Rendered],
+    candidates: Sequence[np.ndarray],
+    prefixes: PrefixCache | None = None,
+) -> list[np.ndarray]:
+    """The log-probability of each candidate given its prompt, as `decode.items` scores it.
+
+    Args:
+        model: the bundle; merged is faster.
+        trie: the catalogue's paths.
+        prompts: rendered conversations, of any lengths.
+        candidates: for each prompt rows int[m], in any order, any of them several times.
+        prefixes: what was read before is taken from here, and what is read is left here.
+
+    Returns:
+        For each prompt float32[m], in the order of its candidates.
+
+    Raises:
+        RequestError: a row that is not in the catalogue, another number of lists than of prompts, an empty prompt, or
+            one longer than the model's context.
+    """
+    if len(candidates) != len(prompts):
+        raise RequestError(f"{len(candidates)} lists of candidates for {len(prompts)} prompts; give one for each")
+    leaves = [trie.leaves(_checked(trie, one)) for one in candidates]
+    for prompt in prompts:
+        check_length(model, len(prompt.ids), trie.depth)
+    unique = [np.unique(own) for own in leaves]
+    room = [min(len(own), WHOLE_PASS) * (trie.depth - 1) for own in unique]
+    out = [np.zeros(0, np.float32)] * len(prompts)
+    some = [i for i, own in enumerate(unique) if len(own)]
+    for group in grouped(some, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
+        states = [DecodeState(model, trie, prompts[i], room[i]) for i in group]
+        searches = [leaf_scores(one, unique[i]) for one, i in zip(states, group, strict=True)]
+        for i, scores in zip(group, search_together(states, searches, prefixes), strict=True):
+            out[i] = scores[np.searchsorted(unique[i], leaves[i])]
+    return out
+
+
+def _checked(trie: Trie, rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.int64).reshape(-1)
+    if len(rows) and not (rows.min() >= 0 and rows.max() < trie.n):
+        bad = int(rows[(rows < 0) | (rows >= trie.n)][0])
+        raise RequestError(f"candidate row {bad} is not in the catalogue of {trie.n} items")
+    return rows

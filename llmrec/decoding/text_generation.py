@@ -1,0 +1,146 @@
+"""Words out of the language model, one token at a time.
+
+Greedy, with a guard against the loops that small models fall into: a token that would continue a repetition of what was
+said is held back, the more the longer the repetition already is (DRY, P. E. Weidmann 2024). Single words, names and
+punctuation stay free, unlike under a penalty on every token that has occurred.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from llmrec.lm.model import RecModel
+from llmrec.lm.rendering import Rendered, Renderer
+from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.lm.runtime.int8 import Int8Weights
+from llmrec.lm.runtime.kv_cache import Part
+from llmrec.lm.runtime.onednn import packed_head
+from llmrec.lm.runtime.prefill import check_length, read
+from llmrec.lm.runtime.prefix_cache import PrefixCache
+from llmrec.lm.runtime.transformer import Check
+
+# a repetition of this many tokens is language; the penalty begins there, with STRENGTH nats
+FREE = 2
+STRENGTH = 0.8
+
+
+class _Stopped(Exception):
+    """It was told to stop, or time is up."""
+
+
+@torch.inference_mode()
+def stream(
+    model: RecModel,
+    prompt: Rendered,
+    max_tokens: int = 80,
+    seconds: float = 20.0,
+    stop: threading.Event | None = None,
+    repetition: float = 1.75,
+    prefixes: PrefixCache | None = None,
+    weights: Int8Weights | None = None,
+) -> Iterator[str]:
+    """Pieces of text until the end-of-turn marker; what is cut off in the middle of a character is left out.
+
+    Args:
+        model: the bundle; merged is faster.
+        prompt: a rendered conversation whose last message is open.
+        max_tokens: ends it; so does the end of the model's context.
+        seconds: wall-clock limit, reading the prompt included; looked at before every layer.
+        stop: ends it as soon as it is set, in the middle of a token or of the prompt.
+        repetition: factor by which the penalty on a repetition grows with every token more; 1 for plain greedy.
+        prefixes: what was read before is taken from here, and what is read is left here.
+        weights: the model's weights in eight bits, from `quantise.int8_weights`; several times faster on a CPU.
+
+    Raises:
+        RequestError: a prompt that is empty or fills the model's context.
+    """
+    deadline = time.monotonic() + seconds
+
+    def check() -> None:
+        if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
+            raise _Stopped
+
+    check_length(model, len(prompt.ids), 1, "an answer")
+    limit = int(model.lm.config.get_text_config().max_position_embeddings)
+    room = min(max_tokens, limit - len(prompt.ids))
+    try:
+        yield from _words(model, prompt, room, check, repetition, prefixes, weights)
+    except _Stopped:
+        return
+
+
+def _words(
+    model: RecModel,
+    prompt: Rendered,
+    room: int,
+    check: Check,
+    repetition: float,
+    prefixes: PrefixCache | None,
+    weights: Int8Weights | None,
+) -> Iterator[str]:
+    if room < 1:
+        return
+    body = body_of(model.lm)
+    first = read(model, body, [prompt], [room], prefixes, check)[0]
+    steps, head = (body, packed_head(model.lm)) if weights is None else (weights.body, weights.head)
+    control = sorted(model.renderer.control - {model.renderer.chat.stop})
+    forbidden = torch.tensor(control, dtype=torch.long, device=model.device)
+    said: list[int] = []
+    text = _Text(model.renderer)
+    hidden = first.hidden
+    while True:
+        check()
+        logits = head(hidden).float().index_fill_(0, forbidden, -torch.inf)
+        if repetition != 1.0:
+            hold_back(logits, said, repetition)
+        token = int(logits.argmax())
+        if token == model.renderer.chat.stop:
+            return
+        said.append(token)
+        piece = text.add(token)
+        if piece:
+            yield piece
+        if len(said) >= room:
+            return
+        x = model.words(torch.tensor([token], device=model.device)).float()
+        hidden = steps.forward(x, [Part.following(first.memory, 1)], check=check)[0]
+
+
+def hold_back(logits: torch.Tensor, said: Sequence[int], growth: float) -> None:
+    """Lower, in place, logits float[words] of tokens that would make a repetition in `said` longer.
+
+    For every earlier place where the last n >= FREE tokens stood, the token that followed there loses
+    STRENGTH * growth ** (n - FREE).
+    """
+    longest: dict[int, int] = {}
+    for end in range(FREE, len(said)):  # said[end] followed; compare what stood before it with what stands last
+        n = 0
+        while n < end and said[end - 1 - n] == said[-1 - n]:
+            n += 1
+        if n >= FREE:
+            longest[said[end]] = max(n, longest.get(said[end], 0))
+    for token, n in longest.items():
+        logits[token] -= STRENGTH * growth ** (n - FREE)
+
+
+class _Text:
+    """Tokens to text, piece by piece, whatever the tokenizer does at the beginning of a text."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
+        self.ids: list[int] = []
+        self.context = self.done = 0  # ids from `context` to `done` are decoded again only for what follows them
+
+    def add(self, token: int) -> str:
+        """What the token adds; nothing as long as a character is incomplete."""
+        self.ids.append(token)
+        before = self.renderer.text(self.ids[self.context : self.done])
+        now = self.renderer.text(self.ids[self.context :])
+        if now.endswith("\ufffd") or not now.startswith(before):
+            return ""
+        self.context, self.done = self.done, len(self.ids)
+        return now[len(before) :]

@@ -1,0 +1,1 @@
+"""Conversations: how a message becomes a request, what is remembered, and what is replied."""

@@ -1,0 +1,286 @@
+"""One turn of conversation: read the message, list items, say in words what was done.
+
+The list is chosen before any word is written. The first sentence is made by program from the catalogue and
+the active constraints; only then may the language model add its own words, about the items on the list.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from rapidfuzz import fuzz
+
+from llmrec.data.catalog import clean_text
+from llmrec.data.constraints import constraints, without
+from llmrec.data.requests import Recommendation, Request
+from llmrec.data.titles import title_key
+from llmrec.dialogue import responses
+from llmrec.dialogue.state_tracking import after
+from llmrec.dialogue.understanding import request_for
+from llmrec.errors import RequestError, UserError
+from llmrec.nlu.parser import Intent, read, reader
+from llmrec.nlu.state import Limits, Profile, Session, Turn
+
+if TYPE_CHECKING:
+    from llmrec.recommender import Recommender
+
+__all__ = ["Chat", "Done", "Event", "Items", "Limits", "Notice", "Profile", "Session", "Token", "Turn"]
+
+_log = logging.getLogger(__name__)
+_ALIKE = 70.0  # of 100: less likeness of letters is none
+_DIALOGUE = 6  # earlier utterances given to the language model
+
+
+@dataclass(frozen=True)
+class Items:
+    """The new list, best first; `rows` are its catalogue rows in the same order."""
+
+    items: tuple[Recommendation, ...]
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Token:
+    """The next piece of the reply; pieces are joined without spaces."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A remark beside the reply: a constraint given up, a name not found, a limit reached."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of the turn."""
+
+    seconds: float
+    stopped: bool
+
+
+Event: TypeAlias = Items | Token | Notice | Done
+# turns as (role, text), shown items, most tokens, what ends it -> words; a UserError, even after the last, is a notice
+Talk: TypeAlias = Callable[
+    [Sequence[tuple[str, str]], Sequence[Recommendation], int, threading.Event | None], Iterator[str]
+]
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """What is settled before the language model speaks."""
+
+    facts: str
+    notices: tuple[str, ...] = ()
+    items: tuple[Recommendation, ...] | None = None
+
+
+class Chat:
+    """Conversations over one recommender, whose words `talk` may write in its place; it holds no session itself."""
+
+    def __init__(self, recommender: Recommender, limits: Limits = Limits(), talk: Talk | None = None) -> None:  # noqa: B008
+        self.recommender, self.limits, self._talk = recommender, limits, talk
+        self.catalog = recommender.catalog
+        self._tools = reader(self.catalog)
+        self._popular: tuple[Recommendation, ...] | None = None
+
+    def open(self, id: str = "") -> Session:
+        """Return a new session; without an id it gets one that cannot be guessed."""
+        return Session(id or secrets.token_urlsafe(16))
+
+    def turn(self, session: Session, text: str) -> Iterator[Event]:
+        """Answer one message.
+
+        Yields Items first (when the list changes), then Tokens, then Notices, and always ends with Done. What
+        exceeds a bound, or meets a busy session, is answered with a Notice and changes nothing. `session.stop()`
+        from another thread ends the words; a consumer that walks away loses nothing that was said so far.
+        """
+        started = time.monotonic()
+        refusal = self.refusal(session, text)
+        if refusal:
+            yield Notice(refusal)
+            yield Done(time.monotonic() - started, False)
+            return
+        try:
+            with session.answering() as stop:
+                yield from self._answer(session, text, stop, started)
+        except RequestError as error:
+            yield Notice(str(error))
+            yield Done(time.monotonic() - started, False)
+
+    def refusal(self, session: Session, text: str) -> str:
+        """Return why this message is not answered at all, or ''."""
+        if len(text) > self.limits.message_chars:
+            most = f"{self.limits.message_chars:,}"
+            return f"That message has {len(text):,} characters; I read up to {most}. Please shorten it."
+        if len(session.turns) >= self.limits.turns:
+            reached = f"This conversation has reached its {self.limits.turns} turns."
+            return f"{reached} Start a new one; your likes stay."
+        return ""
+
+    def picks(self, session: Session) -> Items:
+        """List items for the profile as it stands, without words: at the start, after a change by hand."""
+        if session.profile == Profile() and self._popular is not None:
+            items = self._popular
+        else:
+            items, _ = self._list(session.profile)
+        if session.profile == Profile():
+            self._popular = items
+        session.profile = replace(session.profile, shown=items, focus=-1)
+        return Items(items, session.profile.rows)
+
+    def become(self, session: Session, user: str) -> None:
+        """Start afresh as a user of the log, or as a new visitor for ''; RequestError for an unknown user."""
+        session.become(user, self.recommender.history_of(user) if user else ())
+
+    def judge(self, session: Session, row: int, opinion: str) -> None:
+        """Record `like`, `dislike`, `seen` or `forget` at once; a disliked row leaves the list on display."""
+        if not 0 <= row < len(self.catalog):
+            raise RequestError(f"no row {row} in this catalogue; rows go from 0 to {len(self.catalog) - 1}")
+        profile = session.profile.judge(row, opinion)
+        if opinion in {"dislike", "seen"}:
+            profile = replace(profile, shown=tuple(item for item in profile.shown if item.row != row))
+        session.profile = profile
+
+    def unfilter(self, session: Session, key: str) -> None:
+        """Take one active constraint away; an unknown key changes nothing."""
+        session.profile = replace(session.profile, filters=without(session.profile.filters, key))
+
+    def search(self, text: str, n: int = 6) -> list[int]:
+        """Return rows whose titles begin with, contain, or look like the text, else those nearest in meaning."""
+        key = title_key(clean_text(text, 100))
+        if not any(char.isalnum() for char in key):
+            return []
+        places = {row: spot for row, title in enumerate(self._titles) if (spot := f" {title}".find(f" {key}")) >= 0}
+        found = sorted(places, key=lambda row: (places[row], len(self._titles[row]), row))[:n]
+        if found or len(key) <= 3:
+            return found
+        near = [row for row in self.catalog.closest(key, min(n, 3)) if fuzz.ratio(key, self._titles[row]) >= _ALIKE]
+        return list(dict.fromkeys((*near, *self.recommender.look_up(text, min(n, 3)))))[:n]
+
+    @cached_property
+    def _titles(self) -> list[str]:
+        return [title_key(item.title) for item in self.catalog.items]
+
+    def _answer(self, session: Session, text: str, stop: threading.Event, started: float) -> Iterator[Event]:
+        before, epoch = session.profile, session.epoch
+        intent = read(text, self.catalog, session, self.limits)
+        if intent.kind == "undo":
+            yield from self._undo(session)
+            yield Done(time.monotonic() - started, False)
+            return
+        session.profile = after(before, intent)
+        try:
+            reply = self._reply(session.profile, intent)
+        except BaseException:
+            session.profile = before
+            raise
+        if session.epoch != epoch:  # cleared, or handed to another visitor, while the list was made
+            yield Done(time.monotonic() - started, True)
+            return
+        said, notices = [reply.facts], list(reply.notices)
+        try:
+            if reply.items is not None:
+                asked = session.profile.asked or session.profile.blank
+                session.profile = replace(session.profile, shown=reply.items, focus=-1, asked=asked)
+                yield Items(reply.items, session.profile.rows)
+            yield Token(reply.facts)
+            if reply.items:
+                for piece in self._words(session, text, reply, stop, notices):
+                    said.append(piece)
+                    yield Token(piece)
+        finally:
+            # also when the consumer has gone: what was said was said
+            if session.epoch == epoch:
+                session.turns.append(
+                    Turn(clean_text(text, self.limits.message_chars), "".join(said), tuple(notices), before)
+                )
+        for notice in notices:
+            yield Notice(notice)
+        seconds = time.monotonic() - started
+        _log.info("turn kind=%s items=%d seconds=%.2f", intent.kind, len(reply.items or ()), seconds)
+        yield Done(seconds, stop.is_set())
+
+    def _undo(self, session: Session) -> Iterator[Event]:
+        """Take back the last exchange because the visitor says so; as the button does, it leaves no turn behind."""
+        if not session.turns:
+            yield Token("There is nothing to take back yet.")
+            return
+        session.profile = session.turns.pop().before
+        if session.profile.shown:
+            yield Items(session.profile.shown, session.profile.rows)
+        yield Token(responses.undone(session.profile))
+
+    def _words(
+        self, session: Session, text: str, reply: _Reply, stop: threading.Event, notices: list[str]
+    ) -> Iterator[str]:
+        """The language model's own words; what goes wrong there is a notice, for the list stands without."""
+        past = [line for turn in session.turns for line in (("user", turn.user), ("assistant", turn.reply))][
+            -_DIALOGUE:
+        ]
+        asked = clean_text(text, self.limits.message_chars)
+        deadline = time.monotonic() + self.limits.reply_seconds
+        opened = False
+        try:
+            shown = reply.items or ()
+            talk, said = self._talk or self.recommender.talk, [*past, ("user", asked)]
+            for piece in talk(said, shown, self.limits.reply_tokens, stop):
+                if stop.is_set():
+                    return
+                if piece and not opened:
+                    opened = True
+                    yield "\n\n"
+                yield piece
+                if time.monotonic() > deadline:
+                    stop.set()
+                    notices.append(f"I stopped writing after {self.limits.reply_seconds:g} seconds.")
+                    return
+        except UserError as error:
+            notices.append(str(error))
+        except Exception as error:
+            # the type only: a message could carry the visitor's words into the log
+            _log.warning("no words: %s", type(error).__name__)
+            notices.append("The written part is not available right now; the list stands without it.")
+
+    def _reply(self, profile: Profile, intent: Intent) -> _Reply:
+        if intent.kind in {"empty", "smalltalk", "outside"}:
+            return _Reply(responses.aside(intent.kind, intent.topic, self.catalog, self._tools.lexicon.main))
+        if intent.kind == "why":
+            return _Reply(responses.why(self.catalog, profile, intent.about), intent.notes)
+        if intent.kind == "reference":
+            return _Reply(responses.about(self.catalog, profile, intent.about), intent.notes)
+        if intent.notes and not intent.says_something and not intent.message and intent.kind != "more":
+            # nothing but names that are not here: asking back is better than a list that ignores them
+            return _Reply(" ".join(intent.notes))
+        items, dropped = self._list(profile)
+        used = profile.filters
+        for label in dropped:
+            used = without(used, next(one.key for one in constraints(used) if one.label == label))
+        facts = responses.lead(self.catalog, profile, intent, items, used, self._tools.lexicon.main)
+        notices = responses.shortfall(self.catalog, profile, items, dropped, self._length(profile))
+        return _Reply(facts, (*intent.notes, *notices), items)
+
+    def _length(self, profile: Profile) -> int:
+        return min(profile.k or self.limits.default_k, self.limits.k)
+
+    def _list(self, profile: Profile) -> tuple[tuple[Recommendation, ...], tuple[str, ...]]:
+        """Return the items, and the labels of constraints given up because nothing fitted."""
+        request, dropped = self.request(profile)
+        more = min(request.k + self.catalog.repeated, 2 * request.k, max(request.k, self.limits.k))
+        shown: dict[str, Recommendation] = {}  # a person would read two entries of one label as the same item twice
+        for item in self.recommender.recommend(replace(request, k=more)):
+            shown.setdefault(self.catalog.label(item.row), item)
+        return tuple(shown.values())[: request.k], dropped
+
+    def request(self, profile: Profile) -> tuple[Request, tuple[str, ...]]:
+        """Return what a profile asks of the recommender, and the labels of constraints given up for it."""
+        return request_for(profile, self.catalog, Request(k=self._length(profile)))

@@ -1,0 +1,37 @@
+"""What a turn changes in the profile of a visitor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmrec.data.constraints import drop_wanted, release
+from llmrec.nlu.parser import Intent
+from llmrec.nlu.state import Profile
+
+
+def after(profile: Profile, intent: Intent) -> Profile:
+    """Return the profile once the turn's opinions, constraints and wishes are in."""
+    if intent.topic == "reset":
+        return Profile(user=profile.user, history=profile.history)
+    if intent.kind in {"empty", "smalltalk", "outside"}:
+        return profile
+    if intent.kind == "more":
+        profile = replace(profile, passed=tuple(dict.fromkeys((*profile.passed, *profile.rows))))
+    for opinion, rows in (("seen", intent.seen), ("like", intent.liked), ("dislike", intent.disliked)):
+        for row in rows:
+            profile = profile.judge(row, opinion)
+    filters = profile.filters
+    for attribute in intent.drop:
+        filters = drop_wanted(filters, attribute)
+    for attribute, value in intent.lift:
+        filters = release(filters, attribute, value)
+    wish = "" if "*" in intent.drop else profile.wish
+    return replace(
+        profile,
+        filters=filters.merge(intent.filters),
+        wish=intent.message or wish,
+        k=intent.k or profile.k,
+        focus=intent.about[0] if intent.about else profile.focus,
+        options=intent.options,
+        opinion=intent.opinion,
+    )

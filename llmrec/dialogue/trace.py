@@ -1,0 +1,161 @@
+"""How a list was made: the prompt, what the language model decoded, the other parts' scores, the fusion, the time.
+
+The request is worked through once more, stage by stage, by the same functions; scoring is deterministic, so that what
+is shown here is what was done then, and only the times are of now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from llmrec.dialogue.understanding import understood
+from llmrec.lm.rendering import Rendered, Renderer
+from llmrec.ranking.fusion import Fusion
+
+if TYPE_CHECKING:
+    from llmrec.recommender import Recommender, Request
+
+_SOME = 10
+Kind = Literal["words", "mark", "item", "user"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of the prompt: words, a role mark, one item (`row`), or the user's soft tokens.
+
+    Attributes:
+        kind: which of these.
+        text: as words; an item's semantic ID.
+        row: catalogue row of an item, else -1.
+        tokens: how many ids it takes.
+    """
+
+    kind: Kind
+    text: str
+    row: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Path:
+    """An item that the language model decoded.
+
+    Attributes:
+        row: catalogue row.
+        codes: its semantic ID, one code a level.
+        log_probability: of the whole path, over the catalogue.
+        allowed: whether the constraints let it through.
+    """
+
+    row: int
+    codes: tuple[int, ...]
+    log_probability: float
+    allowed: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A listed item with what every part said of it: log-probabilities by part, and the fused score."""
+
+    row: int
+    score: float
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How one list came to be.
+
+    Attributes:
+        prompt: what the language model was given, in order.
+        decoded: its own best items, the ones that the constraints rule out included.
+        lines: the list.
+        weights: of the fusion, by part.
+        seconds: by stage, in the order of the stages.
+        allowed: how many items the constraints and the history leave.
+        catalogue: how many there are.
+    """
+
+    prompt: tuple[Piece, ...]
+    decoded: tuple[Path, ...]
+    lines: tuple[Line, ...]
+    weights: Mapping[str, float]
+    seconds: Mapping[str, float]
+    allowed: int
+    catalogue: int
+
+
+def trace(recommender: Recommender, request: Request) -> Trace:
+    """Work a request through again and keep what each stage gave.
+
+    Raises:
+        RequestError: as `Recommender.recommend` does.
+    """
+    seconds = dict[str, float]()
+    with _timed(seconds, "filters"):
+        request = understood(request, recommender.catalog).request
+        allowed = recommender.allowed(request)
+    asked = recommender.scorer.ask(np.asarray(request.history, np.int64), request.message)
+    with _timed(seconds, "prompt"):
+        prompt = asked.prompt
+    with _timed(seconds, "look-up"):
+        _ = asked.others
+    with _timed(seconds, "language model"):
+        own = asked.best(Fusion({"llm": 1.0}), _SOME, np.ones(len(allowed), bool))
+    fusion = recommender.fusions["words" if request.message else "history"]
+    with _timed(seconds, "fusion"):  # reads what the language model was not asked for above
+        found = asked.best(fusion, request.k, allowed)
+    codes = recommender.model.vocab.ids.codes
+    return Trace(
+        prompt=tuple(pieces(recommender.model.renderer, prompt)),
+        decoded=tuple(
+            Path(int(row), tuple(int(code) for code in codes[row]), float(height), bool(allowed[row]))
+            for row, height in zip(own.rows, own.scores, strict=True)
+        ),
+        lines=tuple(
+            Line(int(row), float(score), {name: float(share[place]) for name, share in found.parts.items()})
+            for place, (row, score) in enumerate(zip(found.rows, found.scores, strict=True))
+        ),
+        weights={name: weight for name, weight in fusion.weights.items() if name in found.parts},
+        seconds=seconds,
+        allowed=int(allowed.sum()),
+        catalogue=len(recommender.catalog),
+    )
+
+
+def pieces(renderer: Renderer, prompt: Rendered) -> Iterator[Piece]:
+    """Read a rendered prompt back: neighbouring ids of one kind are one piece, an item is one for itself."""
+    vocab, ids = renderer.vocab, prompt.ids.tolist()
+    depth, place = vocab.ids.depth, 0
+    while place < len(ids):
+        kind, end = _kind(renderer, ids[place]), place + 1
+        if kind == "item":
+            end = place + depth
+            row = vocab.row(tuple(ids[place:end]))
+            yield Piece(kind, "-".join(str(code) for code in vocab.ids.codes[row]), row, depth)
+        else:
+            while end < len(ids) and _kind(renderer, ids[end]) == kind:
+                end += 1
+            yield Piece(kind, renderer.text(ids[place:end]) if kind == "words" else "", -1, end - place)
+        place = end
+
+
+def _kind(renderer: Renderer, token: int) -> Kind:
+    if token == renderer.user_slot:
+        return "user"
+    if token >= renderer.vocab.base:
+        return "item"
+    return "mark" if token in renderer.control else "words"
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started

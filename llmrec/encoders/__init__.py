@@ -1,0 +1,1 @@
+"""Encoders: sequential models of histories, sentence vectors of texts, and item-to-item neighbours."""

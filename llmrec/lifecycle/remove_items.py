@@ -1,0 +1,110 @@
+"""Items that go: out of the catalogue, the log and a model, with nothing else moved; and how far new ones lie off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llmrec.checkpoint.parts import kept_rows, read_parts, without_rows, write_parts
+from llmrec.checkpoint.pretrained import KIND, read_settings
+from llmrec.data import prepared
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.interactions import Interactions
+from llmrec.data.readers.common import Report, kept_notes
+from llmrec.data.sources import check_place, save_data
+from llmrec.encoders.text import Embedder, MiniLM
+from llmrec.encoders.text_cache import text_vectors
+from llmrec.errors import RequestError
+from llmrec.semantic_ids.drift import Drift, sid_drift
+from llmrec.storage.artifacts import JSON, check_replaceable
+from llmrec.storage.locks import held
+from llmrec.storage.registry import home
+
+_DOING = "removing items into"
+
+
+def withdraw(
+    model: Path,
+    catalog: Catalog,
+    interactions: Interactions,
+    ids: Sequence[str],
+    out: Path,
+    out_data: Path,
+    notes: Sequence[str] = (),
+) -> dict[str, int]:
+    """Write data and a model without some items; the data first, so that a model never names data that is not there.
+
+    Args:
+        model: the model directory.
+        catalog: of its data.
+        interactions: of its data.
+        ids: of the items that go.
+        out: model directory to write.
+        out_data: prepared data to write.
+        notes: on its data.
+
+    Returns:
+        How many items and interactions went, and how many are left.
+
+    Raises:
+        RequestError: an unknown id, or nothing left.
+        ArtifactError: the model belongs to another catalogue, or another process is writing `out` or `out_data`.
+    """
+    check_replaceable(out, KIND)
+    check_place(out_data)
+    with held(out, _DOING), held(out_data, _DOING, "--out-data"):
+        return _withdraw(model, catalog, interactions, ids, out, out_data, notes)
+
+
+def _withdraw(
+    model: Path,
+    catalog: Catalog,
+    interactions: Interactions,
+    ids: Sequence[str],
+    out: Path,
+    out_data: Path,
+    notes: Sequence[str],
+) -> dict[str, int]:
+    kept = kept_rows(catalog, ids)
+    parts = without_rows(read_parts(model, catalog), kept)
+    place = np.full(len(catalog), -1, np.int64)
+    place[kept] = np.arange(len(kept))
+    stays = place[interactions.row] >= 0
+    if not stays.any():
+        raise RequestError("no interaction is with an item that stays")
+    left = interactions.where(stays)
+    log = Interactions.build([left.users[u] for u in left.user], place[left.row], left.time, left.value)
+    smaller = Catalog([catalog[int(row)] for row in kept], catalog.domain)
+    counts = {"items": len(smaller), "users": len(log.users), "interactions": len(log)}
+    gone = {"removed items": len(catalog) - len(kept), "their interactions": len(interactions) - len(log)}
+    save_data(out_data, smaller, log, Report(counts, gone, kept_notes(notes, ("items were removed",))))
+    event: dict[str, JSON] = {"what": "remove", "items": gone["removed items"], "left": len(smaller)}
+    write_parts(out, parts, smaller, prepared.short_name(out_data), event)
+    return {
+        "removed_items": gone["removed items"],
+        "removed_interactions": gone["their interactions"],
+        "items": len(smaller),
+        "interactions": len(log),
+    }
+
+
+def drift_of(model: Path, items: Sequence[Item], data: str | None = None, embedder: Embedder | None = None) -> Drift:
+    """Say how far new items lie from a model's code book; see `siddrift`. Those it knows already are left out.
+
+    Raises:
+        RequestError: every item is known already, or the model does not say how its code book was made.
+    """
+    catalog, _ = prepared.open_data(data if data is not None else str(read_settings(model)["data"]))
+    parts = read_parts(model, catalog)
+    shape = parts.manifest.meta.get("recipe", {}).get("semantic_ids", {})
+    if not {"text_weight", "text_dims"} <= set(shape):
+        raise RequestError(f"{model} does not say how its code book was made: text_weight and text_dims are missing")
+    new = Catalog([item for item in items if catalog.known(item.id) is None], catalog.domain)
+    if not len(new):
+        raise RequestError("every one of these items is in the catalogue already")
+    embedder = embedder or MiniLM.load()
+    vectors = text_vectors(catalog, embedder, home() / "cache")
+    fresh = text_vectors(new, embedder, home() / "cache")
+    return sid_drift(vectors, fresh, parts.ids, float(shape["text_weight"]), int(shape["text_dims"]))

@@ -1,0 +1,219 @@
+"""The bundle that is trained, saved and served: language model, LoRA, item tokens, user adapter, encoder.
+
+The language model is used as published: its word table, tied head and tokenizer do not change. Item tokens have a table
+of their own (`items`), used both ways as a tied table is: rows of it are the inputs for item ids, and the logits of a
+level are the hidden state times that level's rows. A softmax over the level's codes is all that may follow in a path,
+so item logits cost 64 columns instead of 49 thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from llmrec.encoders.sequential import SequenceEncoder
+from llmrec.errors import WeightsError
+from llmrec.lm.item_tokens import ItemVocab
+from llmrec.lm.rendering import Renderer
+from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.user_adapter import UserAdapter
+from llmrec.semantic_ids.residual_kmeans import SemanticIds
+
+ATTENTION_AND_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of what is added to the base model."""
+
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    user_slots: int = 1
+    adapter_width: int = 256
+
+    def lora(self) -> LoraConfig:
+        """The peft configuration: every linear layer of the body."""
+        return LoraConfig(
+            r=self.lora_rank, lora_alpha=self.lora_alpha, target_modules=list(ATTENTION_AND_MLP), bias="none"
+        )
+
+
+class RecModel(nn.Module):
+    """Words, items and users in one sequence.
+
+    Args:
+        lm: a causal language model of transformers; LoRA is injected into it here.
+        tokenizer: its tokenizer.
+        ids: semantic IDs of the catalogue.
+        encoder: the trained sequential encoder.
+        config: sizes.
+
+    Attributes:
+        products: number format of the matrix products when items are decoded and scored; may be set at any time.
+    """
+
+    products: Products = "float32"
+
+    def __init__(
+        self, lm: nn.Module, tokenizer: Any, ids: SemanticIds, encoder: SequenceEncoder, config: ModelConfig
+    ) -> None:
+        super().__init__()
+        self.config, self.tokenizer, self.encoder = config, tokenizer, encoder
+        lm.requires_grad_(False)
+        self._check_body(lm)
+        self.lm: Any = cast(Any, inject_adapter_in_model(config.lora(), lm))
+        for name, parameter in self.lm.named_parameters():
+            if "lora_" in name:  # float32 whatever the base is stored in: small steps get lost in bfloat16
+                parameter.data = parameter.data.float()
+        self.words: Any = self.lm.get_input_embeddings()
+        hidden = self.words.weight.shape[1]
+        self.vocab = ItemVocab(self.words.weight.shape[0], ids)
+        self.items = nn.Embedding(len(self.vocab), hidden)
+        self.item_scale = nn.Parameter(torch.ones(ids.depth))
+        self.adapter = UserAdapter(encoder.config.dim, hidden, config.user_slots, config.adapter_width)
+        self.renderer = Renderer(tokenizer, self.vocab, config.user_slots, encoder.config.dim)
+        self.eval()
+
+    @staticmethod
+    def _check_body(lm: nn.Module) -> None:
+        found = {name.rsplit(".", 1)[-1] for name, _ in lm.named_modules()}
+        missing = [name for name in ATTENTION_AND_MLP if name not in found]
+        if missing:
+            raise WeightsError(
+                f"{type(lm).__name__} has no layers {', '.join(missing)}: supported are models of the Llama, Qwen3 and "
+                "Gemma3 kind"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.items.weight.device
+
+    def start_embeddings(self, user_map: np.ndarray, seed: int) -> None:
+        """Set item tokens and the adapter's linear part from the code book by one shared random projection.
+
+        Alike centroids get alike embeddings, at the scale of the word table (a start at another scale costs hundreds of
+        steps); the user vector goes through the columns of the same projection that item vectors went through, so a
+        soft token begins near the codes which the encoder ranks first. `user_map` float[d, c] takes a user vector to
+        the last c dimensions of the fused space (`semid.whitening` of the item vectors).
+        """
+        book = self.vocab.ids.book
+        depth, size, dims = book.shape
+        hidden = self.items.weight.shape[1]
+        rng = np.random.default_rng(seed)
+        projection = rng.normal(0, 1, (dims, hidden)) / np.sqrt(dims)
+        centred = book - book.mean(axis=1, keepdims=True)
+        rows = centred.reshape(depth * size, dims) @ projection
+        std = float(self.words.weight.detach().float().std())
+        level = rows.reshape(depth, -1).std(axis=1).repeat(size)[:, None]
+        offset = rng.normal(0, 0.5 * std, (depth, 1, hidden)).repeat(size, axis=1).reshape(rows.shape)
+        values = rows / np.maximum(level, 1e-8) * std + offset  # the offset tells the levels apart
+        norm = next(p for n, p in self.lm.base_model.named_parameters() if n == "norm.weight")
+        rms = float(norm.detach().float().pow(2).mean().sqrt())
+        with torch.no_grad():
+            self.items.weight.copy_(torch.from_numpy(values.astype(np.float32)))
+            # logits of unit spread: unscaled they start at 17 nats an item, where uniform guessing costs 7.4
+            self.item_scale.fill_(1.0 / (rms * std * hidden**0.5))
+        columns = user_map @ projection[-user_map.shape[1] :]
+        spread = np.sqrt((columns**2).sum(axis=0).mean())  # the adapter's norm gives unit variance a dimension
+        self.adapter.start_from(columns / max(spread, 1e-8) * std)
+
+    def embed(self, ids: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
+        """Input embeddings float[b, t, hidden] for int[b, t] ids; `users` float[r, d] fill the slots in order."""
+        base, slot = self.vocab.base, self.renderer.user_slot
+        x = self.words(ids.clamp(max=base - 1)).float()
+        is_item = (ids >= base) & (ids < slot)
+        x = torch.where(is_item[..., None], self.items((ids - base).clamp(0, len(self.vocab) - 1)), x)
+        is_slot = ids == slot
+        if len(users):
+            soft = self.adapter(users).reshape(-1, x.shape[-1]).to(x.dtype)
+            x = x.masked_scatter(is_slot[..., None], soft)
+        return x
+
+    def hidden(self, embeds: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Last hidden states float[b, t, hidden] (after the final norm); kwargs go to the body of the model."""
+        out: torch.Tensor = self.lm.base_model(inputs_embeds=embeds, **kwargs).last_hidden_state
+        return out
+
+    def level_logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
+        """float[..., hidden] -> float[..., size]: the codes of one level."""
+        size = self.vocab.ids.size
+        return (hidden @ self.items.weight[level * size : (level + 1) * size].T) * self.item_scale[level]
+
+    def word_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """float[..., hidden] -> float[..., words]: the base model's own head, item tokens not among them."""
+        out: torch.Tensor = self.lm.get_output_embeddings()(hidden)
+        return out
+
+    @property
+    def word_table(self) -> torch.Tensor:
+        """float[words, hidden]: the frozen output embeddings."""
+        out: torch.Tensor = self.lm.get_output_embeddings().weight
+        return out
+
+    def lora_layers(self) -> Iterator[LoraLayer]:
+        """The layers that LoRA was put into."""
+        for module in self.lm.modules():
+            if isinstance(module, LoraLayer):
+                yield module
+
+    def merge(self) -> None:
+        """Fold LoRA into the weights for inference: the same function, a quarter fewer operations a token."""
+        for layer in self.lora_layers():
+            if not layer.merged:
+                layer.merge()
+
+    @contextmanager
+    def base_only(self) -> Iterator[None]:
+        """The base model as published, for comparison and for the KL term of training. Not while merged."""
+        layers = list(self.lora_layers())
+        if any(layer.merged for layer in layers):
+            raise RuntimeError("the adapter is merged into the weights; load the model again without merging")
+        for layer in layers:
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.enable_adapters(True)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Named parameters that training may move: LoRA, item tokens, user adapter."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def added(self) -> dict[str, nn.Parameter]:
+        """Named parameters that are not the base model's, whether or not training moves them now."""
+        return {name: p for name, p in self.named_parameters() if _added(name)}
+
+    def added_state(self) -> dict[str, torch.Tensor]:
+        """Everything that is not the base model, by name."""
+        return {name: p.detach() for name, p in self.added().items()}
+
+    def load_added(self, state: dict[str, torch.Tensor]) -> None:
+        """Inverse of `added_state`; every name must be there, no other one may."""
+        own = self.added()
+        if set(own) != set(state):
+            odd = sorted(set(own) ^ set(state))[:3]
+            raise WeightsError(f"the saved weights do not fit this model: {', '.join(odd)}")
+        with torch.no_grad():
+            for name, p in own.items():
+                if p.shape != state[name].shape:
+                    raise WeightsError(f"{name}: saved {tuple(state[name].shape)}, this model has {tuple(p.shape)}")
+                p.copy_(state[name].float())
+
+
+def _added(name: str) -> bool:
+    return "lora_" in name or name.startswith(("items.", "item_scale", "adapter."))
+
+
+def config_dict(config: ModelConfig) -> dict[str, int]:
+    """Plain values for a manifest."""
+    return asdict(config)

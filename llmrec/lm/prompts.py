@@ -1,0 +1,101 @@
+"""Prompt templates as data: one YAML file a purpose in `llmrec.prompts`, several phrasings each, named slots only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from string import Formatter
+
+import yaml
+
+from llmrec.errors import RecipeError
+from llmrec.lm.rendering import ItemRef, Part, Text, UserRef
+
+Slot = str | Part | tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Template:
+    """The phrasings of one purpose: `user[i]` is answered by `assistant[i % len(assistant)]`."""
+
+    name: str
+    user: tuple[str, ...]
+    assistant: tuple[str, ...]
+
+
+@cache
+def load(name: str) -> Template:
+    """Read `prompts/<name>.yaml`.
+
+    Raises:
+        RecipeError: when there is no such template, or one of its slots is not a plain name.
+    """
+    source = files("llmrec.prompts") / f"{name}.yaml"
+    if not name.isidentifier() or not source.is_file():
+        raise RecipeError(f"no prompt template '{name}'; there are: {', '.join(names())}")
+    data = yaml.safe_load(source.read_text(encoding="utf-8"))
+    template = Template(name, tuple(data["user"]), tuple(data.get("assistant", ())))
+    for phrase in (*template.user, *template.assistant):
+        for _, slot, spec, conversion in Formatter().parse(phrase):
+            if slot is not None and (not slot.isidentifier() or spec or conversion):
+                raise RecipeError(f"prompt template '{name}': slot '{{{slot}}}' must be a plain name")
+    return template
+
+
+def names() -> list[str]:
+    """All templates there are."""
+    return sorted(p.name.removesuffix(".yaml") for p in files("llmrec.prompts").iterdir() if p.name.endswith(".yaml"))
+
+
+# what a served model is given; the others only make training traffic and are part of a training run's fingerprint
+SERVED = ("next_item", "system", "talk", "wish")
+
+
+@cache
+def version(of: tuple[str, ...] = SERVED) -> str:
+    """Hash over templates: part of a model's fingerprints, since other words are another task."""
+    digest = hashlib.sha256()
+    for name in of:
+        digest.update(name.encode() + b"\0" + (files("llmrec.prompts") / f"{name}.yaml").read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def fill(phrase: str, slots: Mapping[str, Slot], loss: bool = False) -> tuple[Part, ...]:
+    """Put parts into the named slots of one phrasing. What a slot holds is never parsed again.
+
+    `loss` marks the literal text and the string slots; parts given as parts keep their own mark.
+
+    Raises:
+        RecipeError: for a slot without a value.
+    """
+    parts: list[Part] = []
+    for literal, slot, _, _ in Formatter().parse(phrase):
+        if literal:
+            parts.append(Text(literal, loss))
+        if slot is None:
+            continue
+        if slot not in slots:
+            raise RecipeError(f"prompt slot '{{{slot}}}' has no value; given: {', '.join(sorted(slots))}")
+        value = slots[slot]
+        if isinstance(value, str):
+            parts.append(Text(value, loss))
+        elif isinstance(value, Text | ItemRef | UserRef):
+            parts.append(value)
+        else:
+            parts.extend(value)
+    return _join(parts)
+
+
+def _join(parts: list[Part]) -> tuple[Part, ...]:
+    """Merge neighbouring texts, so that a phrase tokenises the same whether or not a slot cuts it."""
+    out: list[Part] = []
+    for part in parts:
+        last = out[-1] if out else None
+        if isinstance(part, Text) and isinstance(last, Text) and part.loss == last.loss:
+            out[-1] = Text(last.text + part.text, part.loss)
+        else:
+            out.append(part)
+    return tuple(out)

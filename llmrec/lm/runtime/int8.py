@@ -1,0 +1,96 @@
+"""Weights in eight bits, for steps whose time is the reading of weights.
+
+Each row of a matrix is kept as int8 with one scale, symmetric, rounded to nearest (weight-only: activations stay as
+they are, rounded to bfloat16 at the matrix). A token of the answer then reads a quarter of the bytes. Prompts and beams
+are many rows a pass, bound by arithmetic: they stay in float32, and so do all scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from llmrec.lm.model import RecModel
+from llmrec.lm.runtime.transformer import Dense, LeanBody, Projection, is_lean, lean_body
+
+# where torch has a vectorised kernel for it; elsewhere it would be correct and slow
+CAPABLE = ("AVX2", "AVX512")
+
+
+@dataclass(frozen=True, eq=False)
+class Int8:
+    """Matrices applied to the same rows, as one.
+
+    Attributes:
+        weight: int8[sum of outs, in].
+        scale: bfloat16[sum of outs].
+        bias: float32[sum of outs] or None.
+        outs: the matrices' own numbers of rows.
+    """
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor | None
+    outs: tuple[int, ...]
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """float32[r, in] -> float32[r, out] for every matrix."""
+        y = torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.scale).float()
+        out: tuple[torch.Tensor, ...] = (y if self.bias is None else y + self.bias).split(self.outs, dim=-1)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Weights:
+    """A model's layers and its word head in eight bits; belongs to the weights it was made from."""
+
+    body: LeanBody
+    matrix: Int8
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits float32[words] of a hidden state float32[h]."""
+        return self.matrix(hidden[None])[0][0]
+
+    @property
+    def bytes(self) -> int:
+        """What the eight-bit copy takes."""
+        packed = [self.matrix, *(p for p in self.body.projections() if isinstance(p, Int8))]
+        return sum(p.weight.nbytes + p.scale.nbytes for p in packed)
+
+
+def int8_weights(model: RecModel) -> Int8Weights | None:
+    """An eight-bit copy of a model, or None where there can be none that helps.
+
+    That is off the CPU or on one without a kernel, for an architecture that `body` does not know, and as long as LoRA
+    stands beside the weights.
+    """
+    if not is_lean(model.lm):
+        return None
+    body = lean_body(model.lm)
+    if model.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in CAPABLE:
+        return None
+    if not all(isinstance(p, Dense) for p in body.projections()):
+        return None
+    with torch.no_grad():
+        head = model.lm.get_output_embeddings()
+        return Int8Weights(body.with_projections(_packed), pack(Dense((head.weight,), (head.bias,))))
+
+
+def _packed(projection: Projection) -> Projection:
+    return pack(projection) if isinstance(projection, Dense) else projection
+
+
+def pack(dense: Dense) -> Int8:
+    """Matrices to eight bits."""
+    weight = torch.cat([w.detach().float() for w in dense.weights])
+    # the scale is rounded first and the weights to multiples of what it became: no row is off as a whole
+    scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).bfloat16()
+    rounded = (weight / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+    outs = tuple(len(w) for w in dense.weights)
+    if all(bias is None for bias in dense.biases):
+        return Int8(rounded, scale, None, outs)
+    biases = [
+        w.new_zeros(len(w)) if b is None else b.detach() for w, b in zip(dense.weights, dense.biases, strict=True)
+    ]
+    return Int8(rounded, scale, torch.cat(biases).float(), outs)

@@ -1,0 +1,1 @@
+"""Reading of messages: titles, attribute values, numbers, opinions and references in English."""

@@ -1,0 +1,279 @@
+"""The words by which people mean attribute values: the catalogue's own, their plurals, a few synonyms."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.filters import joined
+from llmrec.data.titles import title_key
+
+# What people say -> the catalogue values they may mean; an entry counts only where the catalogue has such a
+# value.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "science fiction": ("Sci-Fi", "Science Fiction"),
+    "sf": ("Sci-Fi", "Science Fiction"),
+    "futuristic": ("Sci-Fi", "Science Fiction"),
+    "kid": ("Children's", "Kids", "Family"),
+    "kids": ("Children's", "Family"),
+    "child": ("Children's", "Kids", "Family"),
+    "children": ("Children's", "Kids", "Family"),
+    "family": ("Children's", "Kids"),
+    "funny": ("Comedy", "Humor"),
+    "comedic": ("Comedy", "Humor"),
+    "hilarious": ("Comedy", "Humor"),
+    "humor": ("Comedy",),
+    "humour": ("Comedy", "Humor"),
+    "scary": ("Horror",),
+    "creepy": ("Horror",),
+    "spooky": ("Horror",),
+    "frightening": ("Horror",),
+    "animated": ("Animation",),
+    "cartoon": ("Animation",),
+    "cartoons": ("Animation",),
+    "romantic": ("Romance",),
+    "love story": ("Romance",),
+    "love stories": ("Romance",),
+    "suspense": ("Thriller",),
+    "suspenseful": ("Thriller",),
+    "whodunit": ("Mystery",),
+    "detective": ("Mystery",),
+    "documentaries": ("Documentary",),
+    "noir": ("Film-Noir", "Noir"),
+    "cowboy": ("Western",),
+    "cowboys": ("Western",),
+    "gangster": ("Crime",),
+    "gangsters": ("Crime",),
+    "mafia": ("Crime",),
+    "dramatic": ("Drama",),
+    "adventurous": ("Adventure",),
+    "magical": ("Fantasy",),
+    "military": ("War",),
+    "wartime": ("War",),
+    "action packed": ("Action",),
+    "funnier": ("Comedy", "Humor"),
+    "scarier": ("Horror",),
+    "more romantic": ("Romance",),
+    "love films": ("Romance",),
+    "love movies": ("Romance",),
+    "whodunits": ("Mystery",),
+    "detectives": ("Mystery",),
+}
+_PAIRS: dict[str, tuple[str, ...]] = {"romcom": ("Romance", "Comedy"), "rom com": ("Romance", "Comedy")}
+
+# An attribute with more values than this (people, brands) must be named in capitals or with two words or more, unless
+# the word is ruled out.
+_FEW = 60
+_WORD = re.compile(r"[^\W_]+(?:['\u2019`\u00b4][^\W_]+)*|&")
+_STOPS = re.compile(r"[.,]")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the text: its key (no case, no accents), its place, and the marks between it and the last."""
+
+    key: str
+    start: int
+    end: int
+    gap: str
+    capital: bool
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """The attribute values that a phrase stands for (usually one).
+
+    Attributes:
+        attribute: where they stand; several attributes are joined as `filters.joined` does.
+        values: spellings of one value, any of which will do, or with `together` values all of which are meant.
+        plural: whether the phrase is a plural noun.
+        together: see `values`.
+        few: whether one of the attributes has so few values that a bare lower-case word names one.
+    """
+
+    attribute: str
+    values: tuple[str, ...]
+    plural: bool = False
+    together: bool = False
+    few: bool = True
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A phrase found in the text, as word positions first..last (inclusive).
+
+    Attributes:
+        first: position of its first word.
+        last: position of its last word.
+        meaning: what it stands for.
+        sure: whether it asks for the value wherever it stands; a lower-case word of a large attribute may be an
+            ordinary one, and counts where it is ruled out.
+    """
+
+    first: int
+    last: int
+    meaning: Meaning
+    sure: bool = True
+
+
+def words_of(text: str) -> list[Word]:
+    """Split text into words with their places."""
+    found: list[Word] = []
+    end = 0
+    for match in _WORD.finditer(text):
+        raw = match.group()
+        found.append(Word(title_key(raw), match.start(), match.end(), text[end : match.start()], raw[0].isupper()))
+        end = match.end()
+    return found
+
+
+class Lexicon:
+    """Phrases -> attribute values for one catalogue."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._names = [name for name in catalog.attribute_names if _is_words(catalog, name)]
+        self._values = {name: catalog.values(name) for name in self._names}
+        self._marked: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        found: dict[tuple[str, ...], dict[str, Meaning]] = {}
+        for name in sorted(self._names, key=lambda one: len(self._values[one])):
+            self._add_attribute(name, found)
+        self._phrases = {key: _joined(list(meanings.values())) for key, meanings in found.items()}
+        self._longest = max(map(len, self._phrases), default=0)
+        self.year = next((name for name in catalog.attribute_names if is_year(name)), None)
+        self.main = self._main(catalog)
+
+    def _add_attribute(self, name: str, found: dict[tuple[str, ...], dict[str, Meaning]]) -> None:
+        """Add the phrases for one attribute's values; a synonym counts only where no value is called that."""
+        few = len(self._values[name]) <= _FEW
+        spelt: dict[tuple[str, ...], dict[str, bool]] = {}
+        for value in self._values[name]:
+            for phrase, plural in _forms(value):
+                spelt.setdefault(_key(phrase), {}).setdefault(value, plural)
+            # word by word, as a sentence is read: there `Part 2` keeps its `part`
+            words = words_of(value)
+            key = tuple(word.key for word in words)
+            spelt.setdefault(key, {}).setdefault(value, False)
+            if any(_STOPS.search(word.gap) for word in words[1:]):
+                self._marked.setdefault(key, set()).add(tuple(word.gap.strip() for word in words[1:]))
+        by_key = {title_key(value): value for value in self._values[name]}
+        others: dict[tuple[str, ...], Meaning] = {}
+        for phrases, together in ((SYNONYMS, False), (_PAIRS, True)):
+            for phrase, wanted in phrases.items():
+                values = tuple(by_key[title_key(one)] for one in wanted if title_key(one) in by_key)
+                if values and (not together or len(values) == len(wanted)):
+                    meaning = Meaning(name, values if together else values[:1], together=together, few=few)
+                    others.setdefault(_key(phrase), meaning)
+        own = {key: Meaning(name, tuple(v), all(v.values()), few=few) for key, v in spelt.items() if key}
+        for key, meaning in {**others, **own}.items():
+            found.setdefault(key, {})[name] = meaning
+
+    def _main(self, catalog: Catalog) -> tuple[str, ...]:
+        """The three commonest values of the attribute with fewest values: what to ask about."""
+        few = [n for n in self._names if 2 <= len(self._values[n]) <= _FEW and catalog.kind(n) != "flag"]
+        if not few:
+            return ()
+        name = min(few, key=lambda one: (-_coverage(catalog, one), len(self._values[one])))
+        counts = Counter(value for item in catalog.items for value in _tuple(item.attributes.get(name)))
+        return tuple(value for value, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:3])
+
+    @property
+    def vocabulary(self) -> frozenset[str]:
+        """Every word of every phrase."""
+        return frozenset(word for phrase in self._phrases for word in phrase)
+
+    def is_word(self, keys: Iterable[str]) -> bool:
+        """True when the words together are an attribute value or a synonym of one."""
+        return tuple(keys) in self._phrases
+
+    def find(self, words: list[Word], taken: set[int], every: bool = False) -> list[Hit]:
+        """Return attribute values named in the text, longest first, skipping the words in `taken`.
+
+        Args:
+            words: of the text.
+            taken: positions of words that mean something else.
+            every: return hits that are not `sure`, too.
+        """
+        hits: list[Hit] = []
+        place = 0
+        while place < len(words):
+            hit = self._at(words, place, taken, every)
+            if hit is not None:
+                hits.append(hit)
+            place = place + 1 if hit is None else hit.last + 1
+        return hits
+
+    def _at(self, words: list[Word], place: int, taken: set[int], every: bool) -> Hit | None:
+        for length in range(min(self._longest, len(words) - place), 0, -1):
+            span = words[place : place + length]
+            meaning = self._phrases.get(tuple(word.key for word in span))
+            if meaning is None or not taken.isdisjoint(range(place, place + length)) or self._broken(span):
+                continue
+            sure = length > 1 or span[0].capital or meaning.few
+            if sure or every:
+                return Hit(place, place + length - 1, meaning, sure)
+        return None
+
+    def _broken(self, span: list[Word]) -> bool:
+        """True when a stop or a comma parts the words that the value itself does not have there."""
+        gaps = tuple(word.gap.strip() for word in span[1:])
+        stops = any(_STOPS.search(gap) for gap in gaps)
+        return stops and gaps not in self._marked.get(tuple(word.key for word in span), ())
+
+
+def _key(phrase: str) -> tuple[str, ...]:
+    return tuple(title_key(phrase).split())
+
+
+def _joined(meanings: list[Meaning]) -> Meaning:
+    """One meaning of what a phrase means in several attributes; the attribute with fewest values comes first."""
+    if len(meanings) == 1:
+        return meanings[0]
+    pairs = [one for one in meanings if one.together]
+    alike = [one for one in meanings if one.together == bool(pairs)]
+    values = {value.casefold(): value for one in alike for value in one.values}
+    return Meaning(
+        joined(one.attribute for one in alike),
+        tuple(values.values()),
+        all(one.plural for one in alike),
+        bool(pairs),
+        any(one.few for one in alike),
+    )
+
+
+def _forms(value: str) -> list[tuple[str, bool]]:
+    """The phrases for a value, each with whether it is a plural noun: Comedy, Comedies; Sci-Fi, scifi; Boxes, box."""
+    key = title_key(value)
+    forms = [(key, False), (key.replace(" ", ""), False)]
+    if key.endswith("y") and not key.endswith(("ay", "ey", "oy", "uy")):
+        forms.append((f"{key[:-1]}ies", True))
+    elif key.endswith(("s", "x", "z", "ch", "sh")):
+        forms.append((f"{key}es", True))
+    else:
+        forms.append((f"{key}s", True))
+    if key.endswith("s") and not key.endswith("ss") and len(key) > 4:
+        forms.append((key[:-1], False))
+        if key.endswith("ies"):
+            forms.append((f"{key[:-3]}y", False))
+        elif key.endswith(("ses", "xes", "zes", "ches", "shes")):
+            forms.append((key[:-2], False))
+    return forms
+
+
+def _is_words(catalog: Catalog, name: str) -> bool:
+    return any(isinstance(item.attributes.get(name), str | tuple) for item in catalog.items)
+
+
+def is_year(name: str) -> bool:
+    """Whether an attribute of this name holds a year, not an amount."""
+    return name.casefold() == "year" or name.casefold().endswith("_year")
+
+
+def _coverage(catalog: Catalog, name: str) -> int:
+    return sum(1 for item in catalog.items if name in item.attributes)
+
+
+def _tuple(value: object) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ()

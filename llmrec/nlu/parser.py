@@ -1,0 +1,342 @@
+"""Reading a turn: what is liked, disliked, asked for, excluded, pointed at, or not for this program.
+
+Rules over words, no model: the same text always means the same, and a constraint that was understood is
+enforced by the filters, not hoped for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Literal
+
+from llmrec.data.catalog import Catalog, clean_text
+from llmrec.data.filters import Filters, Range
+from llmrec.nlu import cues, smalltalk
+from llmrec.nlu.amounts import Amounts, amounts_of, amounts_unknown, amounts_wanted, days_of
+from llmrec.nlu.attribute_constraints import values_wanted
+from llmrec.nlu.comparisons import compared_with, groups
+from llmrec.nlu.lexicon import Lexicon, Word, words_of
+from llmrec.nlu.mentions import Mention, TitleSpotter
+from llmrec.nlu.opinions import opinion_on
+from llmrec.nlu.options import chosen
+from llmrec.nlu.references import pointers
+from llmrec.nlu.remarks import remarks
+from llmrec.nlu.retractions import lifted
+from llmrec.nlu.state import Limits, Session
+from llmrec.nlu.years import count_wanted, years_wanted
+
+Kind = Literal["recommend", "like", "dislike", "more", "reference", "why", "smalltalk", "outside", "empty", "undo"]
+_TIMES = frozenset(["year", "decade", "time", "period", "age", "era", "date", "release date"])
+_ENGLISH = "I read English; I went by the names and words in it that I know."
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a turn means.
+
+    Attributes:
+        kind: what sort of answer it asks for.
+        liked: rows named with approval, in order of the catalogue: the order of a list in a sentence means nothing.
+        disliked: rows named with disapproval.
+        seen: rows said to be known already.
+        about: rows asked about.
+        filters: constraints named in this turn.
+        drop: attributes whose wishes are to be forgotten first; `*` for all.
+        lift: (attribute, value) pairs that are neither asked for nor kept out any more.
+        options: rows of one name, one of which is meant; the visitor is asked which.
+        opinion: what was said about these.
+        message: the free description for the recommender, without what was understood and asked around it, else empty.
+        k: list length asked for, or 0.
+        notes: remarks on what was named but could not be acted on.
+        topic: for small talk, what it is about.
+    """
+
+    kind: Kind
+    liked: tuple[int, ...] = ()
+    disliked: tuple[int, ...] = ()
+    seen: tuple[int, ...] = ()
+    about: tuple[int, ...] = ()
+    filters: Filters = field(default_factory=Filters)
+    drop: tuple[str, ...] = ()
+    lift: tuple[tuple[str, str], ...] = ()
+    options: tuple[int, ...] = ()
+    opinion: str = ""
+    message: str = ""
+    k: int = 0
+    notes: tuple[str, ...] = ()
+    topic: str = ""
+
+    @property
+    def says_something(self) -> bool:
+        """True when anything in it can be acted on."""
+        named = self.liked or self.disliked or self.seen or self.about or self.drop or self.k or self.lift
+        return bool(named) or not self.filters.empty
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What is prepared once for a catalogue."""
+
+    catalog: Catalog
+    lexicon: Lexicon
+    spotter: TitleSpotter
+    years: tuple[int, ...]
+    nouns: str
+    amounts: Amounts
+
+
+@lru_cache(maxsize=4)
+def reader(catalog: Catalog) -> _Reader:
+    """Prepare (once) the tables for reading turns about a catalogue."""
+    lexicon, amounts = Lexicon(catalog), amounts_of(catalog)
+    spotter, nouns = TitleSpotter(catalog, lexicon), smalltalk.nouns(catalog.domain)
+    tools = _Reader(catalog, lexicon, spotter, (), nouns, amounts)
+    return replace(tools, years=tuple(sorted(_years(tools, range(len(catalog))))))
+
+
+def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits()) -> Intent:  # noqa: B008 (frozen)
+    """Read one message in the light of the session.
+
+    Args:
+        text: as typed; at most `limits.message_chars` characters are looked at.
+        catalog: what titles and attribute values are matched against.
+        session: its list on display gives `the second one`, `newer` and `that` their meaning; not changed.
+        limits: bounds the list length.
+    """
+    tools = reader(catalog)
+    text = clean_text(text, limits.message_chars)
+    if not any(char.isalnum() for char in text):
+        return Intent("empty")
+    lower = text.casefold().replace("\u2019", "'")
+    if len(lower) != len(text):  # a few letters change length when folded; places in the text must stay right
+        lower = text.lower() if len(text.lower()) == len(text) else text
+    if cues.RESET.match(lower):
+        return Intent("smalltalk", topic="reset")
+    if cues.UNDO.match(lower):
+        return Intent("undo")
+    if smalltalk.forbidden(lower):
+        return Intent("outside")
+    picked = chosen(lower, catalog, session.profile.options, tools.lexicon.year)
+    if picked >= 0:
+        return _opinion_on(picked, session.profile.opinion)
+    intent, rest, compared, doubtful = _named(tools, text, lower, session)
+    lift, places = lifted(tools.lexicon, rest, session.profile.filters, tools.nouns)
+    intent, rest = replace(intent, lift=tuple(dict.fromkeys(lift))), _blank(rest, places)
+    more = cues.MORE.search(rest) is not None
+    intent, rest, beyond = _wanted(tools, intent, text, rest, session, limits, compared, doubtful)
+    return _judge(intent, text, lower, rest, more, tools, session, beyond)
+
+
+def _opinion_on(row: int, opinion: str) -> Intent:
+    """What was said about an item before it was clear which one was meant."""
+    if opinion == "dislike":
+        return Intent("dislike", disliked=(row,))
+    if opinion == "seen":
+        return Intent("recommend", seen=(row,))
+    if opinion == "about":
+        return Intent("reference", about=(row,))
+    return Intent("like", liked=(row,))
+
+
+def stated(text: str, catalog: Catalog) -> Filters:
+    """The constraints that one message states on its own, outside any conversation."""
+    return read(text, catalog, Session("")).filters if text else Filters()
+
+
+def _named(
+    tools: _Reader, text: str, lower: str, session: Session
+) -> tuple[Intent, str, Range, Sequence[tuple[int, int]]]:
+    """Read items, by title and by place; returns the text with them blanked out, the years that `newer than` and
+    `older than` an item leave, and the places of titles that attribute values are called, too.
+    """
+    mentions = tools.spotter.spot(text)
+    doubtful = [
+        (one.start, one.end)
+        for one in mentions.found
+        if tools.lexicon.is_word(word.key for word in words_of(text[one.start : one.end]))
+    ]
+    rest = _blank(lower, [(one.start, one.end) for one in mentions.found])
+    pointed, notes = pointers(rest, session.profile.rows, session.profile.focus, tools.nouns)
+    pointed_at = [Mention(row, one.start, one.end) for one in pointed for row in one.rows]
+    rest = _blank(rest, [(one.start, one.end) for one in pointed])
+    said: dict[str, list[int]] = {"like": [], "dislike": [], "seen": [], "about": []}
+    options: tuple[int, ...] = ()
+    doubted = ""
+    compared: Range = (None, None)
+    asking = cues.ASKING.search(rest) is not None or cues.WHY.search(rest) is not None
+    targets = sorted(
+        [*((one, "like") for one in mentions.found), *((one, "about") for one in pointed_at)],
+        key=lambda one: (one[0].start, one[0].end),
+    )
+    for group in groups(lower, [target for target, _ in targets]):
+        than = compared_with(lower[: group[0].start], _years(tools, (one.row for one in group)))
+        if than is not None:
+            compared, place = than
+            rest = _blank(rest, [place])
+            continue
+        if all(target.row < 0 and not target.options for target in group):
+            continue  # names of nothing: there is no item to have an opinion on
+        opinion = opinion_on(lower, group[0].start, group[-1].end)
+        for target in group:
+            silent = next(default for one, default in targets if one is target)
+            meant = opinion or ("about" if asking else silent)
+            if cues.ASKED_DIRECTLY.search(lower[: target.start]):
+                meant = "about"
+            if target.row >= 0:
+                said[meant].append(target.row)
+            elif target.options:
+                options, doubted = target.options, meant
+    notes = [*mentions.notes, *notes]
+    return replace(_holding(said), options=options, opinion=doubted, notes=tuple(notes)), rest, compared, doubtful
+
+
+def _holding(said: dict[str, list[int]]) -> Intent:
+    """What was said of items; a dislike goes before all else that is said of the same item."""
+    disliked = tuple(sorted(set(said["dislike"])))
+    others = {name: [row for row in dict.fromkeys(rows) if row not in disliked] for name, rows in said.items()}
+    liked, seen = tuple(sorted(others["like"])), tuple(sorted(others["seen"]))
+    return Intent("recommend", liked, disliked, seen, tuple(others["about"]))
+
+
+def _years(tools: _Reader, rows: Iterable[int]) -> list[int]:
+    """The years of items, from a date where no attribute holds the year alone."""
+    name = tools.lexicon.year or next(iter(tools.amounts.dates), None)
+    if name is None:
+        return []
+    found = [tools.catalog[row].attributes.get(name) for row in rows if row >= 0]
+    return [int(year) // (1 if tools.lexicon.year else 10_000) for year in found if isinstance(year, int | float)]
+
+
+def _wanted(
+    tools: _Reader,
+    intent: Intent,
+    text: str,
+    rest: str,
+    session: Session,
+    limits: Limits,
+    compared: Range,
+    doubtful: Sequence[tuple[int, int]],
+) -> tuple[Intent, str, tuple[str, ...]]:
+    """Read constraints and the list length; returns the text with them blanked out, and remarks on constraints that the
+    catalogue cannot express.
+    """
+    drop, dropped = _dropped(tools, rest)
+    rest = _blank(rest, dropped)
+    ranges, places = amounts_wanted(rest, tools.amounts)
+    rest = _blank(rest, places)
+    words = words_of(text)
+    titles = {n for n, word in enumerate(words) if any(a <= word.start and word.end <= b for a, b in doubtful)}
+    wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns, titles)
+    shut = [(words[first].start, words[last].end) for first, last in wanted.shut]
+    # `no classics` rules out a value called Classic, where there is one; that the year is not meant can be seen only
+    # while something stands in its place
+    dated, read, year_notes, beyond = _dated(tools, _blank(rest, shut, "x"), intent, session)
+    ranges = {**ranges, **dated}
+    rest = _blank(rest, read)
+    k, places, count_notes = count_wanted(rest, tools.nouns, limits.k)
+    rest = _blank(rest, places)
+    if read or places:
+        wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns, titles)
+    rest = _blank(rest, [(words[first].start, words[last].end) for first, last in wanted.places])
+    beyond += [place for place in amounts_unknown(rest, tools.nouns) if place not in beyond]
+    rest = _blank(rest, beyond)
+    filters = wanted.filters.merge(Filters(ranges=ranges))
+    if compared != (None, None) and tools.lexicon.year:
+        filters = filters.merge(Filters(ranges={tools.lexicon.year: compared}))
+    if cues.FRESH.search(rest):
+        drop = (*drop, *filters.any_of, *filters.all_of, *filters.ranges)
+    notes = (*intent.notes, *year_notes, *count_notes)
+    strange = [(words[first].start, words[last].end) for first, last in wanted.strange]
+    said = remarks(text, strange, sorted(beyond), tools.catalog)
+    return replace(intent, filters=filters, drop=tuple(dict.fromkeys(drop)), k=k, notes=notes), rest, said
+
+
+def _taken(words: Sequence[Word], rest: str) -> set[int]:
+    return {index for index, word in enumerate(words) if not rest[word.start : word.end].strip()}
+
+
+def _dated(
+    tools: _Reader, rest: str, intent: Intent, session: Session
+) -> tuple[dict[str, Range], list[tuple[int, int]], list[str], list[tuple[int, int]]]:
+    """Read years: the range of the attribute that holds them, the places read, remarks, and places of years that no
+    attribute can hold.
+    """
+    # `like Heat but newer` is newer than Heat, whatever is on display
+    shown = _years(tools, intent.liked) or _years(tools, session.profile.rows)
+    bound, spans, notes = years_wanted(rest, shown, tools.years)
+    if tools.lexicon.year:
+        return ({} if bound is None else {tools.lexicon.year: bound}), spans, notes, []
+    if tools.amounts.dates:
+        return ({} if bound is None else {tools.amounts.dates[0]: days_of(bound)}), spans, notes, []
+    return {}, [], [], spans
+
+
+def _dropped(tools: _Reader, rest: str) -> tuple[tuple[str, ...], list[tuple[int, int]]]:
+    """Read `any year`, `forget the filters`, `drop the comedy filter`."""
+    names: list[str] = []
+    spans = []
+    for match in cues.DROP.finditer(rest):
+        said = match.groupdict()
+        kind = next((said[name] for name in ("kind", "any", "none", "matter", "careless") if said[name]), "").rstrip(
+            "s"
+        )
+        what = said["what"] or ""
+        meant = tools.lexicon.find(words_of(what), set())
+        if kind == "part" and not meant and not re.search(r"\byears?|decades?\b", what):
+            continue
+        spans.append(match.span())
+        if meant:
+            names += [hit.meaning.attribute for hit in meant]
+        elif said["when"] or said["either"] or kind in _TIMES or re.search(r"\b(?:years?|decades?)\b", what):
+            names += [tools.lexicon.year] if tools.lexicon.year else []
+        elif kind in tools.catalog.attribute_names:
+            names.append(kind)
+        else:
+            names.append("*")
+    return tuple(names), spans
+
+
+def _judge(
+    intent: Intent,
+    text: str,
+    lower: str,
+    rest: str,
+    more: bool,
+    tools: _Reader,
+    session: Session,
+    beyond: tuple[str, ...],
+) -> Intent:
+    """Settle the kind, and whether a free description is left once everything understood is taken out."""
+    beside = (cues.MORE, cues.FRESH, cues.VERDICT)
+    bare = _blank(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
+    description = smalltalk.description(bare, tools.nouns)
+    if cues.WHY.search(rest) and session.profile.shown:
+        about = (*intent.about, *intent.liked)
+        return replace(intent, kind="why", about=about, liked=(), filters=Filters(), drop=(), lift=())
+    if intent.about and not (intent.liked or intent.disliked or intent.seen):
+        return replace(intent, kind="reference", filters=Filters(), drop=(), lift=())
+    if not intent.says_something and not more and not beyond:
+        topic = smalltalk.topic(lower)
+        if topic:
+            return replace(intent, kind="smalltalk", topic=topic)
+        if not intent.notes and smalltalk.outside(lower, tools.nouns):
+            return replace(intent, kind="outside")
+        if smalltalk.foreign(text) == "script":
+            return replace(intent, kind="outside", topic="language", notes=())
+    message = description if not intent.notes or intent.says_something else ""
+    if message and smalltalk.foreign(text):
+        intent = replace(intent, notes=(*intent.notes, _ENGLISH))
+    kind: Kind = "more" if more else "recommend"
+    if not message and intent.filters.empty and not more and not intent.k:
+        kind = "like" if intent.liked else "dislike" if intent.disliked else kind
+    return replace(intent, kind=kind, message=message, notes=(*intent.notes, *beyond))
+
+
+def _blank(text: str, spans: Sequence[tuple[int, int]], by: str = " ") -> str:
+    """Replace what was understood by spaces, so that every other word keeps its place."""
+    for start, end in spans:
+        text = text[:start] + by * (end - start) + text[end:]
+    return text

@@ -1,0 +1,115 @@
+"""Pointing at the list on display: `the second one`, `#3`, `the last two`, `that one`, `all of them`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmrec.nlu.english import NUMBERS, ORDINALS
+
+_MOST_NOTES = 5
+_ORDINALS = {word: number for number, word in enumerate(ORDINALS, start=1)}
+_SMALL_NUMBERS = {word: number for number, word in enumerate(NUMBERS, start=1)}
+# words for a place that is not an ordinal; negative places count from the end
+_ENDS = {"last": -1, "final": -1, "bottom": -1, "top": 1, "very first": 1, "very last": -1, "penultimate": -2}
+_ENDS |= {"second to last": -2, "second last": -2, "last but one": -2, "third to last": -3}
+_PLACE = "|".join(sorted((*_ORDINALS, *_ENDS, r"\d{1,3}(?:st|nd|rd|th)"), key=len, reverse=True))
+_FOLLOW = (
+    r"(?:\s+(?:and|or|but|is|was|looks?|sounds?|seems?|please|again|instead|too|already|because|on|in|i|off"
+    r"|bor\w+|does"
+    r"|did|doesn't|didn't|isn't|wasn't|before|of|from|was|at|out|away|as|thanks?|if)\b|\s*[,.!?;:)]|\s*$)"
+)
+_WHERE = r"(?:\s+(?:on|in|of|from) (?:the|this|that|your) (?:list|top|lot|bunch|row|suggestions))?"
+_NUMBERED = re.compile(
+    rf"(?:#\s?|(?:\b(?:number|item|option|entry)\s+|\b(?:no|nr)\.\s*))(\d{{1,3}}|{'|'.join(NUMBERS)})\b"
+)
+_AT_END = re.compile(r"\bthe one (?:at|on) the (?P<end>top|bottom|end)(?: of the list)?\b")
+_SEVERAL = re.compile(
+    rf"\bthe (?P<side>first|last|top|bottom) (?P<count>{'|'.join(NUMBERS)}"
+    rf"|\d{{1,2}})\b(?! hundred)"
+)
+_ALL = re.compile(
+    r"\b(?:all of (?:them|these|those)|them all|these all|both of (?:them|these)|both(?=\s*(?:$|[.,!?;]))"
+    r"|every one of them)\b"
+)
+_THAT = re.compile(
+    r"\b(?:that|this) (?:one|{nouns})\b|\b(?:about|why|seen|watched|liked?|loved?|hated?|enjoyed"
+    r"|dislike|than|after|before|remove|skip|drop) (?:it|that|this)\b(?!\s+(?:one|{nouns}))"
+)
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Rows pointed at by text[start:end]; none when the list is shorter than that."""
+
+    rows: tuple[int, ...]
+    start: int
+    end: int
+
+
+def pointers(text: str, shown: Sequence[int], focus: int, nouns: str) -> tuple[list[Pointer], list[str]]:
+    """Find what the text points at.
+
+    Args:
+        text: lower case.
+        shown: rows on display, in order.
+        focus: the row talked about last, or -1.
+        nouns: alternatives of a regular expression for the domain's nouns.
+
+    Returns:
+        The pointers in order of appearance, and remarks on the first few places past the end of the list.
+    """
+    found: list[Pointer] = []
+    notes: list[str] = []
+    for match in _SEVERAL.finditer(text):
+        count = _SMALL_NUMBERS.get(match["count"]) or int(match["count"])
+        # "the last one" is one item, "the first one" too
+        rows = shown[:count] if match["side"] in {"first", "top"} else shown[-count:] if count else []
+        found.append(Pointer(tuple(rows), *match.span()))
+    for place, position in _positions(text, nouns):
+        if not any(place[0] < one.end and one.start < place[1] for one in found):
+            rows = _at(shown, position)
+            found.append(Pointer(rows, *place))
+            if not rows:
+                notes.append(_missing(position, len(shown)))
+    for match in _ALL.finditer(text):
+        found.append(Pointer(tuple(shown), *match.span()))
+    if not found:
+        found = _that(text, shown, focus, nouns)
+    return sorted(found, key=lambda one: one.start), list(dict.fromkeys(notes))[:_MOST_NOTES]
+
+
+def _positions(text: str, nouns: str) -> list[tuple[tuple[int, int], int]]:
+    """Return ((start, end), position) with positions from 1, and from -1 down for those counted from the end."""
+    things = rf"(?:ones?|{nouns}|picks?|suggestions?|recommendations?|titles?|options?|entry)"
+    pattern = re.compile(rf"\b(?:(?:the|and|or|,)\s+)({_PLACE})(?:\s+{things}\b{_WHERE}|{_WHERE}(?={_FOLLOW}))")
+    found = []
+    for match in pattern.finditer(text):
+        word = match[1]
+        if word in {"top", "bottom"} and not re.search(things, match.group()):
+            continue  # `the top` alone is no item
+        found.append((match.span(), _ENDS.get(word) or _ORDINALS.get(word) or int(re.sub(r"\D", "", word))))
+    for match in _NUMBERED.finditer(text):
+        found.append((match.span(), _SMALL_NUMBERS.get(match[1]) or int(match[1])))
+    found += [(match.span(), 1 if match["end"] == "top" else -1) for match in _AT_END.finditer(text)]
+    return found
+
+
+def _at(shown: Sequence[int], position: int) -> tuple[int, ...]:
+    if position < 0:
+        return (shown[position],) if len(shown) >= -position else ()
+    return tuple(shown[position - 1 : position]) if position > 0 else ()
+
+
+def _missing(position: int, length: int) -> str:
+    if not length:
+        return "There is no list on display yet."
+    return f"There is no number {position} in the list; it has {length}." if position > 0 else "The list is empty."
+
+
+def _that(text: str, shown: Sequence[int], focus: int, nouns: str) -> list[Pointer]:
+    """`That one`: the item talked about last, or the only one on display."""
+    target = focus if focus >= 0 else shown[0] if len(shown) == 1 else -1
+    match = re.search(_THAT.pattern.replace("{nouns}", nouns), text)
+    return [Pointer((target,), *match.span())] if match and target >= 0 else []

@@ -1,0 +1,104 @@
+"""Why an item is in a list, in words made from catalogue fields of that item and of the user's own items only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmrec.data.attribute_types import number_words
+from llmrec.data.catalog import Catalog
+from llmrec.data.filters import Filters
+from llmrec.data.interactions import History
+from llmrec.inner_product import inner
+from llmrec.nlu.wording import described, different, listed, spoken
+
+_TAGS = 3  # more are a list, not a reason
+_RECENT = 50
+
+
+def tags(catalog: Catalog, row: int) -> list[str]:
+    """All values of the item's tuple attributes, in catalogue order."""
+    return [value for _, value in fields_of(catalog, row)]
+
+
+def fields_of(catalog: Catalog, row: int) -> list[tuple[str, str]]:
+    """All values of the item's tuple attributes with the attribute of each, in catalogue order."""
+    fields = catalog[row].attributes.items()
+    return [(name, value) for name, values in fields if isinstance(values, tuple) for value in values]
+
+
+def spoken_tags(catalog: Catalog, row: int) -> dict[str, str]:
+    """The item's tags as they stand inside a sentence, by tag, in catalogue order."""
+    return {value: spoken(name, value) for name, value in fields_of(catalog, row)}
+
+
+def reason(
+    catalog: Catalog, row: int, history: Sequence[int], vectors: np.ndarray, message: str, filters: Filters
+) -> str:
+    """One clause: what was asked for that the item has, else the history item it is nearest to.
+
+    It has three tags at most, and names an item only when that was liked.
+
+    Args:
+        catalog: the items.
+        row: the recommended item.
+        history: rows of the user's items; a `History` says which of them were not liked.
+        vectors: float32[n, d] item vectors of the encoder, for "nearest".
+        message: what the user said.
+        filters: the constraints that were applied.
+    """
+    asked = _asked(catalog, row, message, filters)
+    facts = [*asked, *_numbers(catalog, row, filters)]
+    lead = f"{listed(facts)}, as you asked" if facts else ""
+    not_liked = History(history).disliked
+    liked = [one for one in history if one not in not_liked]
+    near = _nearest(catalog, row, liked, vectors, asked) if liked else ""
+    return "; ".join(part for part in (lead, near) if part) or describe(catalog, row)
+
+
+def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[str]:
+    """The item's own tags that the message or the constraints name."""
+    said = f" {message.lower()} "
+    wanted = {v.lower() for values in (*filters.any_of.values(), *filters.all_of.values()) for v in values}
+    named = [t for t in tags(catalog, row) if {t.lower(), t.lower().replace("-", " ")} & wanted or _says(said, t)]
+    return different(named)[:_TAGS]
+
+
+def _numbers(catalog: Catalog, row: int, filters: Filters) -> list[str]:
+    """The item's own numbers that the constraints are about."""
+    fields = catalog[row].attributes
+    numbers = [(name.replace("_", " "), fields[name]) for name in filters.ranges if name in fields]
+    return [f"{name} {number_words(value)}" for name, value in numbers if isinstance(value, int | float)]
+
+
+def _says(said: str, tag: str) -> bool:
+    return tag.lower() in said or tag.lower().replace("-", " ") in said
+
+
+def _nearest(catalog: Catalog, row: int, liked: Sequence[int], vectors: np.ndarray, told: Sequence[str]) -> str:
+    """The liked item it is nearest to, and tags that both have, as far as they are not told already."""
+    recent = np.asarray(liked[-_RECENT:], np.int64)
+    near = int(recent[int(np.argmax(_cosine(vectors[recent], vectors[row])))])
+    theirs = {tag.casefold() for tag in tags(catalog, near)} - {tag.casefold() for tag in told}
+    common = [tag for tag in different(tags(catalog, row)) if tag.casefold() in theirs][: _TAGS - len(told)]
+    return f"goes with {catalog.label(near)}" + (f", both {listed(common)}" if common else "")
+
+
+def describe(catalog: Catalog, row: int) -> str:
+    """One clause from catalogue fields: "a comedy and romance film from 1995"."""
+    fields = catalog[row].attributes
+    years = (v for name, v in fields.items() if name == "year" or name.endswith("_year"))
+    year = next((v for v in years if isinstance(v, int) and 1000 <= v <= 2999), None)
+    head = described([spoken(name, value) for name, value in fields_of(catalog, row)], catalog.domain, _TAGS)
+    return head + (f" from {year}" if year else "")
+
+
+def listing(catalog: Catalog, rows: Sequence[int]) -> str:
+    """The shown items with their fields, one a line, as the talk prompt gives them."""
+    return "\n".join(f"{i}. {catalog.label(row)}: {describe(catalog, row)}" for i, row in enumerate(rows, 1))
+
+
+def _cosine(many: np.ndarray, one: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(many, axis=1) * max(float(np.linalg.norm(one)), 1e-9)
+    return np.asarray(inner(one[None], many)[0] / np.maximum(norms, 1e-9))

@@ -1,0 +1,288 @@
+"""The parts of a score: encoder, language model, text profile and words, each a log-probability for every item.
+
+Requests that are ranked together share the language model's passes (`trie_reading`), and what one of them gets does not
+depend on the others. The number of threads is fixed while a request is scored for the same reason: with another one a
+score moves by 5e-7. More cores are used by more processes, not by more threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from llmrec.decoding.beam_search import BEAM_WIDTH, beam_search, items
+from llmrec.decoding.candidate_scores import score
+from llmrec.decoding.exact_search import branch_and_bound
+from llmrec.decoding.trie_scoring import DecodeState, Search, search_together
+from llmrec.encoders.item_knn import ItemKNN
+from llmrec.encoders.text import Embedder
+from llmrec.encoders.text_similarity import ProfileSettings, TextProfile
+from llmrec.inner_product import inner
+from llmrec.lm.model import RecModel
+from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.rendering import ItemRef, Message, Rendered, UserRef
+from llmrec.numerics import log_softmax
+from llmrec.ranker import Mask, top_k
+from llmrec.ranking.fusion import FusedList, Fusion, familiarity, leaning, spread
+from llmrec.semantic_ids.trie import Trie, counts_of
+
+# cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
+TEXT_TEMPERATURE = 0.1
+UNLIKE = 0.5  # the share of a catalogue that is taken to be equally unlike a message
+THREADS = 2  # see above
+SMALL = 512  # nodes above the items, each a token to read
+_AS_EMBEDDED = ProfileSettings()
+REACH = 200  # items of a catalogue that is not small: see `Asked.best`
+
+
+@contextmanager
+def fixed_threads(threads: int = THREADS) -> Iterator[None]:
+    """Score with this many threads whatever the process was set to, and put its setting back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores requests part by part.
+
+    Attributes:
+        model: the bundle.
+        trie: all items.
+        text: float32[n, d], L2-normalised vectors of the catalogue's descriptions.
+        neighbours: what tends to be taken after what.
+        embedder: for words; None leaves the words part out.
+        domain: the noun for the items.
+        window: most items of a history that the prompt shows.
+        beam_width: paths kept a level, None for all (exact).
+        threads: that score a request.
+        likeness: how the texts of a history are compared with those of other items.
+        user_vector: whether the prompt ends with what the encoder makes of the history.
+        counts: int[n], how often each item was taken in training; None for those that the trie's masses
+            were made of, see `trie.log_mass`.
+    """
+
+    model: RecModel
+    trie: Trie
+    text: np.ndarray
+    neighbours: ItemKNN
+    embedder: Embedder | None
+    domain: str
+    window: int
+    beam_width: int | None = None
+    threads: int = THREADS
+    likeness: ProfileSettings = _AS_EMBEDDED
+    user_vector: bool = True
+    counts: np.ndarray | None = None
+
+    def parts(
+        self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None, llm: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """float32[b, n] by part: the language model's log-probabilities, and `others`.
+
+        `llm` float32[b, n] are the language model's when they are known already: all else costs next to nothing.
+        """
+        messages = messages or [""] * len(histories)
+        with fixed_threads(self.threads):
+            return {
+                "llm": self.llm(histories, messages) if llm is None else llm,
+                **self.others(histories, messages),
+            }
+
+    def others(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> dict[str, np.ndarray]:
+        """float32[b, n] without the language model.
+
+        Log-probabilities of encoder, neighbours, profile, popularity and words; and the parts of `fusion.leaning`.
+        """
+        with fixed_threads(self.threads):
+            out = {
+                "encoder": log_softmax(self.model.encoder.scores(histories)),
+                "neighbours": self.neighbours.log_probability(histories),
+                "profile": self.profile(histories),
+                "popularity": np.tile(self.popularity, (len(histories), 1)),
+            }
+            if any(messages) and self.embedder is not None:
+                out["words"] = self.words(messages)
+            return out | leaning(out, self.familiarity)
+
+    def ask(self, history: np.ndarray, message: str = "") -> Asked:
+        """A request to make lists for: rows, oldest first, and a wish in words or nothing."""
+        return Asked(self, np.asarray(history, np.int64), message)
+
+    def rank(
+        self, fusion: Fusion, asked: Sequence[Asked], k: int, allowed: Mask | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Lists as the `Ranker` protocol has them: rows int64[b, k] with -1 and scores float32[b, k] with -inf behind.
+
+        `allowed`: bool[n] for all or bool[b, n].
+        """
+        rows = np.full((len(asked), k), -1, np.int64)
+        scores = np.full((len(asked), k), -np.inf, np.float32)
+        mask = np.ones(self.trie.n, bool) if allowed is None else allowed
+        wanted = [(one, fusion, k, mask if mask.ndim == 1 else mask[line]) for line, one in enumerate(asked)]
+        for line, found in enumerate(self.lists(wanted)):
+            rows[line, : len(found.rows)], scores[line, : len(found.rows)] = found.rows, found.scores
+        return rows, scores
+
+    def lists(self, wanted: Sequence[tuple[Asked, Fusion, int, np.ndarray]]) -> list[FusedList]:
+        """`Asked.best` for several (request, fusion, k, allowed), which share the language model's passes."""
+        with fixed_threads(self.threads):
+            return search_together(
+                [one.state for one, _, _, _ in wanted],
+                [one.search(fusion, k, allowed) for one, fusion, k, allowed in wanted],
+            )
+
+    @cached_property
+    def small(self) -> bool:
+        """Whether the language model can score the whole catalogue for a request in about a second."""
+        return sum(self.trie.nodes(level) for level in range(self.trie.depth - 1)) <= SMALL
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """float32[n]: the trie's prior of every item, the same for everybody."""
+        out: np.ndarray = self.trie.masses - np.logaddexp.reduce(self.trie.masses)
+        return out
+
+    @cached_property
+    def familiarity(self) -> np.ndarray:
+        """float32[n]: how well each item is known, see `fusion.familiarity`."""
+        return familiarity(self.taken)
+
+    @cached_property
+    def taken(self) -> np.ndarray:
+        """int64[n]: `counts`, or what the trie's masses were made of."""
+        return counts_of(self.trie.masses) if self.counts is None else self.counts
+
+    def llm(self, histories: Iterable[np.ndarray], messages: Iterable[str]) -> np.ndarray:
+        """The language model's log-probability of every item; items outside the beams lie below the worst in them."""
+        n = len(self.text)
+        lines = []
+        for history, message in zip(histories, messages, strict=True):
+            found = items(self.model, self.trie, [self.prompt(history, message)], n, self.beam_width)[0]
+            lines.append(spread(found.rows, found.scores, n))
+        return np.stack(lines) if lines else np.zeros((0, n), np.float32)
+
+    def llm_of(self, history: np.ndarray, message: str, rows: np.ndarray) -> np.ndarray:
+        """float32[m]: the language model's exact log-probabilities of `rows` int[m]."""
+        with fixed_threads(self.threads):
+            return score(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
+
+    def prompt(self, history: np.ndarray, message: str = "") -> Rendered:
+        """What the language model is given for one request."""
+        recent = tuple(ItemRef(int(r)) for r in history[-self.window :])
+        known = self.user_vector and len(history)
+        user = (UserRef(self.model.encoder.encode([history])[0]),) if known else ()
+        slots: dict[str, Slot] = {"domain": self.domain, "history": recent + user, "user": (), "message": message}
+        if not message:
+            phrase = load("next_item").user[0]
+            return self.model.renderer.render([Message("user", fill(phrase, slots), open=True)])
+        phrase = load("wish").user[0] if len(history) else "{message}"
+        asked = Message("user", fill(phrase, slots))
+        return self.model.renderer.render([asked, Message("assistant", (), open=True)])
+
+    @cached_property
+    def texts(self) -> TextProfile:
+        """What a history's texts say of every item."""
+        return TextProfile(self.text, self.likeness)
+
+    def profile(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Likeness of every item's text to the latest items' texts, float32[b, n]."""
+        return self.texts.log_probability(histories)
+
+    def words(self, messages: Sequence[str]) -> np.ndarray:
+        """Likeness of every item's text to the message, float32[b, n]; an empty message is even.
+
+        The half of the catalogue that is least like the message is equally unlike it: that far from a wish, likeness
+        says nothing of the item, and what stood there moved by hundreds of places with any text appended to it.
+        """
+        out = np.zeros((len(messages), len(self.text)), np.float32)
+        said = [i for i, message in enumerate(messages) if message]
+        if said and self.embedder is not None:
+            with fixed_threads(self.threads):  # a search asks for words alone
+                vectors = self.embedder.encode([messages[i] for i in said])
+            found = inner(vectors, self.text)
+            out[said] = np.maximum(found, np.quantile(found, UNLIKE, axis=1, keepdims=True))
+        return log_softmax(out, TEXT_TEMPERATURE)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One request, and what the parts are known to say of it: a second list of other weights costs little.
+
+    Attributes:
+        scorer: the parts.
+        history: rows int64[h], oldest first.
+        message: a wish in words, or empty.
+    """
+
+    scorer: Scorer
+    history: np.ndarray
+    message: str
+
+    @cached_property
+    def others(self) -> dict[str, np.ndarray]:
+        """float32[n] by part, without the language model: `Scorer.others`."""
+        return {name: part[0] for name, part in self.scorer.others([self.history], [self.message]).items()}
+
+    @cached_property
+    def prompt(self) -> Rendered:
+        """What the language model is given."""
+        return self.scorer.prompt(self.history, self.message)
+
+    @cached_property
+    def state(self) -> DecodeState:
+        """What the language model says behind the prompt, as far as it was asked."""
+        return DecodeState(self.scorer.model, self.scorer.trie, self.prompt)
+
+    def best(self, fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
+        """The k best allowed items by the fused score; of the language model only what can reach the list is read.
+
+        Exact in a catalogue that is `small`. In a larger one the language model is asked about the `REACH` items that
+        the other parts put first. Where nothing but the language model has a weight, a beam search makes the list.
+
+        Args:
+            fusion: weights of the parts.
+            k: at least 1.
+            allowed: bool[n].
+        """
+        return self.scorer.lists([(self, fusion, k, allowed)])[0]
+
+    def search(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Search[FusedList]:
+        """`best` step by step, for `search_together`."""
+        # in one order: sums must not depend on a set's
+        names = sorted(name for name in fusion.weights if name in self.others)
+        rest = np.zeros(self.scorer.trie.n, np.float64)
+        for name in names:
+            rest += fusion.weights[name] * self.others[name].astype(np.float64)
+        weight = fusion.weights.get("llm", 0.0)
+        if weight and not names and not self.scorer.small:
+            narrowed = self.scorer.trie.narrow(allowed)
+            found = yield from beam_search(self.state, max(BEAM_WIDTH, k), k, narrowed)
+            scores = (weight * found.scores.astype(np.float64)).astype(np.float32)
+            return FusedList(found.rows, scores, found.parts, fusion)
+        if weight:
+            found = yield from branch_and_bound(self.state, rest, weight, k, self._within_reach(rest, k, allowed))
+            rows, scores, parts = found.rows, found.scores, found.parts
+        else:
+            ranked, values = top_k(rest[None].astype(np.float32), k, allowed)
+            kept = ranked[0] >= 0
+            rows, scores, parts = ranked[0][kept], values[0][kept], {}
+        return FusedList(rows, scores, {**parts, **{name: self.others[name][rows] for name in names}}, fusion)
+
+    def _within_reach(self, rest: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
+        left = np.flatnonzero(allowed)
+        many = max(REACH, 2 * k)
+        if self.scorer.small or len(left) <= many:
+            return allowed
+        out = np.zeros(len(allowed), bool)
+        out[left[np.argsort(-rest[left], kind="stable")[:many]]] = True
+        return out

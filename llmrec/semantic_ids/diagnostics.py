@@ -1,0 +1,92 @@
+"""How well semantic IDs use their codes, and what being unique cost: numbers to choose between ways of making them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.semantic_ids.residual_kmeans import SemanticIds, perplexity
+
+NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Numbers of one set of semantic IDs.
+
+    Attributes:
+        usage: per level, share of codes that some item has.
+        perplexity: per level, of the distribution of codes over items; `size` when all are used alike.
+        gini: per level, 0 when all codes are used alike, towards 1 when few items share most of them.
+        collisions: share of items that would share their path with another one if there were room everywhere.
+        moved: share of items whose path is another one for the sake of being unique.
+        left: per level, share of the vectors' variance that the codes up to it do not tell.
+        kept_together: of an item's ten nearest ones, the share with the same first code.
+        hourglass: perplexity of the least used middle level over that of the less used end; far below 1 is the narrow
+            waist that residual quantisation tends to (Kuai et al., 2024). None with two levels, which have no middle.
+    """
+
+    usage: tuple[float, ...]
+    perplexity: tuple[float, ...]
+    gini: tuple[float, ...]
+    collisions: float
+    moved: float
+    left: tuple[float, ...]
+    kept_together: float
+    hourglass: float | None
+
+
+def diagnose(ids: SemanticIds, vectors: np.ndarray, nearest: np.ndarray, seed: int = 0, items: int = 2000) -> Diagnosis:
+    """Look at the codes of vectors float[n, d] in the space of the book.
+
+    Args:
+        ids: the codes.
+        vectors: of the same items.
+        nearest: int[n, depth], the codes without regard to room.
+        seed: of the items whose nearest ones are looked at.
+        items: how many of those at most.
+    """
+    shares = ids.shares()
+    spread = tuple(perplexity(share) for share in shares)
+    _, which, counts = np.unique(nearest, axis=0, return_inverse=True, return_counts=True)
+    middle = spread[1:-1]
+    return Diagnosis(
+        usage=tuple(float((share > 0).mean()) for share in shares),
+        perplexity=spread,
+        gini=tuple(_gini(share) for share in shares),
+        collisions=float((counts[which.reshape(-1)] > 1).mean()),
+        moved=float((ids.codes != nearest).any(axis=1).mean()),
+        left=tuple(_left(ids, vectors)),
+        kept_together=_kept_together(ids.codes[:, 0], vectors, seed, items),
+        hourglass=min(middle) / min(spread[0], spread[-1]) if middle else None,
+    )
+
+
+def _gini(share: np.ndarray) -> float:
+    """Gini coefficient of shares float[size] that sum to one."""
+    ordered = np.sort(share)
+    n = len(ordered)
+    return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / n)
+
+
+def _left(ids: SemanticIds, vectors: np.ndarray) -> list[float]:
+    residual = np.asarray(vectors, np.float64).copy()
+    whole = float(((residual - residual.mean(axis=0)) ** 2).sum())
+    out = []
+    for level in range(ids.depth):
+        residual -= ids.book[level][ids.codes[:, level]]
+        out.append(float((residual**2).sum()) / max(whole, 1e-12))
+    return out
+
+
+def _kept_together(first: np.ndarray, vectors: np.ndarray, seed: int, items: int) -> float:
+    n, k = len(vectors), min(NEIGHBOURS, len(vectors) - 1)
+    if k < 1:
+        return 1.0
+    x = np.asarray(vectors, np.float32)
+    some = np.random.default_rng(seed).permutation(n)[:items]
+    distance = (x**2).sum(axis=1)[None] - 2.0 * x[some] @ x.T
+    distance[np.arange(len(some)), some] = np.inf
+    near = np.argpartition(distance, k - 1, axis=1)[:, :k]
+    return float((first[near] == first[some][:, None]).mean())

@@ -1,0 +1,220 @@
+"""Semantic IDs: every item becomes a short path of codes, alike items sharing the first ones.
+
+Residual k-means (each level quantises what the levels above left over, as in OneRec; `rqvae` has TIGER's way) on the
+text vector fused with the collaborative one. Items are placed top-down under a capacity: a node of level l may hold at
+most codes ** (depth - l - 1) items, so the last level always has room to tell every item from every other one.
+Paths are unique by construction, not by a suffix added afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from llmrec.errors import DataError
+from llmrec.numerics import whitening
+from llmrec.progress import Say, counted, silent
+from llmrec.storage.artifacts import fingerprint_arrays
+
+
+@dataclass(frozen=True, eq=False)
+class SemanticIds:
+    """Codes of all items and the code book they came from.
+
+    Attributes:
+        codes: int32[n, depth], unique rows.
+        book: float32[depth, size, d], the centroids of each level in the fused space.
+    """
+
+    codes: np.ndarray
+    book: np.ndarray
+
+    @property
+    def depth(self) -> int:
+        """Number of codes an item."""
+        return int(self.book.shape[0])
+
+    @property
+    def size(self) -> int:
+        """Number of codes a level."""
+        return int(self.book.shape[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the codes: what a model's item tokens mean."""
+        return fingerprint_arrays(codes=self.codes)
+
+    def extend(self, vectors: np.ndarray) -> SemanticIds:
+        """Give codes to new items (float[m, d], fused space) without changing any that exists.
+
+        Each new item walks down the tree to the nearest code whose node still has room.
+
+        Raises:
+            DataError: when the tree is full.
+        """
+        held = _Occupancy(self.codes, self.size)
+        added = np.stack([held.place(v, self.book) for v in np.asarray(vectors, np.float64)])
+        return SemanticIds(np.concatenate([self.codes, added.astype(np.int32)]), self.book)
+
+    def shares(self) -> np.ndarray:
+        """float64[depth, size]: the share of items that have each code of a level."""
+        counts = [np.bincount(line, minlength=self.size) for line in self.codes.T]
+        return np.stack(counts) / len(self.codes)
+
+    def statistics(self) -> dict[str, object]:
+        """Per level: share of codes in use and perplexity of their distribution; duplicates left (always 0)."""
+        shares = self.shares()
+        prefixes = np.unique(self.codes[:, :-1], axis=0, return_counts=True)[1]
+        return {
+            "items": len(self.codes),
+            "usage": [float((share > 0).mean()) for share in shares],
+            "perplexity": [perplexity(share) for share in shares],
+            "duplicates": int(len(self.codes) - len(np.unique(self.codes, axis=0))),
+            "largest_last_level_group": int(prefixes.max()),
+        }
+
+
+def perplexity(share: np.ndarray) -> float:
+    """Of shares float[size] that sum to one: as many codes used alike would be as hard to tell."""
+    some = share[share > 0]
+    return float(np.exp(-(some * np.log(some)).sum()))
+
+
+def fuse(text: np.ndarray, collaborative: np.ndarray | None, text_dims: int, text_weight: float) -> np.ndarray:
+    """Whiten both sides and concatenate them: float32[n, text_dims + d_collaborative].
+
+    Whitening first, because MiniLM's few strong directions would otherwise decide every first code. `text_weight` in
+    [0, 1] is the share of the squared norm that the text side contributes.
+    """
+    parts = [np.sqrt(text_weight) * _whiten(text, text_dims)]
+    if collaborative is not None:
+        parts.append(np.sqrt(1.0 - text_weight) * _whiten(collaborative, collaborative.shape[1]))
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _whiten(x: np.ndarray, dims: int) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return np.asarray((x - x.mean(axis=0)) @ whitening(x, dims))
+
+
+def fit(vectors: np.ndarray, depth: int, size: int, seed: int, say: Say = silent) -> SemanticIds:
+    """Residual k-means over float[n, d]; same seed, same codes on one kind of machine. `say` is told how far it is.
+
+    Raises:
+        DataError: when size ** depth is smaller than the catalogue.
+    """
+    return SemanticIds(*place(vectors, depth, size, lambda level, left: centroids(left, size, seed + level), say))
+
+
+def place(
+    vectors: np.ndarray,
+    depth: int,
+    size: int,
+    book_of: Callable[[int, np.ndarray], np.ndarray],
+    say: Say = silent,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Walk all items float[n, d] down together: codes int32[n, depth], unique, and the book float32[depth, size, d].
+
+    `book_of` gives the centroids float[size, d] of a level for what the levels above it left over, float[n, d].
+
+    Raises:
+        DataError: when size ** depth is smaller than the catalogue.
+    """
+    n = len(vectors)
+    if size**depth < n:
+        raise DataError(f"{depth} levels of {size} codes hold {size**depth} items; the catalogue has {n}")
+    residual = np.asarray(vectors, np.float64).copy()
+    codes, book = np.zeros((n, depth), np.int32), np.zeros((depth, size, residual.shape[1]))
+    group = np.zeros(n, np.int64)
+    for level in range(depth):
+        book[level] = book_of(level, residual)
+        capacity = size ** (depth - level - 1)
+        for parent in counted(np.unique(group), f"semantic ids: level {level + 1} of {depth}", say, "nodes"):
+            members = np.flatnonzero(group == parent)
+            codes[members, level] = _assign(residual[members], book[level], capacity)
+        residual -= book[level][codes[:, level]]
+        group = np.unique(codes[:, : level + 1], axis=0, return_inverse=True)[1].reshape(-1)
+    return codes, book.astype(np.float32)
+
+
+def nearest(vectors: np.ndarray, book: np.ndarray) -> np.ndarray:
+    """int32[n, depth]: the codes that vectors float[n, d] would get if there were room for everybody everywhere."""
+    residual, out = np.asarray(vectors, np.float64).copy(), []
+    for centres in np.asarray(book, np.float64):
+        out.append(_distances(residual, centres).argmin(axis=1))
+        residual -= centres[out[-1]]
+    return np.stack(out, axis=1).astype(np.int32)
+
+
+def centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """float64[size, d]. One thread: parallel sums change the last bits, and the codes must be those of the last time.
+
+    On another kind of processor they may be others: its kernels sum in another order, whatever the threads.
+    """
+    from sklearn.cluster import KMeans  # a second of start-up that only training needs; before its threads are limited
+
+    distinct = len(np.unique(x, axis=0))
+    with threadpool_limits(1):
+        k = KMeans(min(size, distinct), n_init=4, random_state=seed).fit(x).cluster_centers_
+    spare = size - len(k)
+    if spare == 0:
+        return np.asarray(k)
+    # fewer distinct vectors than codes: the spare codes get jittered copies, so that capacity still finds room
+    rng = np.random.default_rng(seed)
+    copies = k[rng.integers(0, len(k), spare)] + rng.normal(0, 1e-3, (spare, x.shape[1]))
+    return np.concatenate([k, copies])
+
+
+def _distances(x: np.ndarray, book: np.ndarray) -> np.ndarray:
+    """Squared Euclidean, float64[n, size]."""
+    return (x**2).sum(1)[:, None] - 2 * x @ book.T + (book**2).sum(1)  # type: ignore[no-any-return]
+
+
+def _assign(x: np.ndarray, book: np.ndarray, capacity: int) -> np.ndarray:
+    """Nearest code for each of x, at most `capacity` items a code; int[n]."""
+    cost = _distances(x, book)
+    nearest = cost.argmin(axis=1)
+    if np.bincount(nearest, minlength=len(book)).max() <= capacity:
+        return np.asarray(nearest)
+    if capacity == 1:  # at the last level: the exact optimum is cheap, groups are at most `size` large
+        from scipy.optimize import linear_sum_assignment
+
+        return np.asarray(linear_sum_assignment(cost)[1])
+    out, room = np.full(len(x), -1), np.full(len(book), capacity)
+    # greedy by distance: the items that lie closest to a code keep it, the ones at its border move on
+    for flat in np.argsort(cost, axis=None, kind="stable"):
+        item, code = divmod(int(flat), len(book))
+        if out[item] < 0 and room[code] > 0:
+            out[item], room[code] = code, room[code] - 1
+    return out
+
+
+class _Occupancy:
+    """How many items stand below each node, for placing new ones."""
+
+    def __init__(self, codes: np.ndarray, size: int) -> None:
+        self.size, self.depth = size, codes.shape[1]
+        self.counts: dict[tuple[int, ...], int] = {}
+        for path in codes.tolist():
+            self._add(tuple(path))
+
+    def _add(self, path: tuple[int, ...]) -> None:
+        for level in range(1, self.depth + 1):
+            self.counts[path[:level]] = self.counts.get(path[:level], 0) + 1
+
+    def place(self, vector: np.ndarray, book: np.ndarray) -> np.ndarray:
+        """The path of one new item; its place is taken from then on."""
+        path: tuple[int, ...] = ()
+        for level in range(self.depth):
+            capacity = self.size ** (self.depth - level - 1)
+            order = _distances(vector[None], book[level].astype(np.float64))[0].argsort(kind="stable")
+            free = [int(c) for c in order if self.counts.get((*path, int(c)), 0) < capacity]
+            if not free:
+                raise DataError(f"all {self.size**self.depth} semantic IDs are taken; rebuild with a larger code book")
+            path, vector = (*path, free[0]), vector - book[level][free[0]]
+        self._add(path)
+        return np.asarray(path)

@@ -1,0 +1,213 @@
+"""Semantic IDs by an RQ-VAE, TIGER's way (Rajput et al., 2023), beside residual k-means.
+
+An autoencoder whose latent vector is quantised level by level, each level quantising what the ones above left over.
+Codes that nothing chooses are put where a random item lies, once an epoch (as in SoundStream; Zeghidour et al., 2021):
+without that the book collapses. Items are then placed by their latent vectors under the same capacity as in `semid`, so
+that paths are unique by construction instead of by a fourth code that counts collisions.
+
+The book is given in the space of the vectors (the mean of what the levels above leave over of a code's items), because
+new items are placed, and embeddings begin, from there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from llmrec.errors import TrainingError
+from llmrec.progress import Say, counted, silent
+from llmrec.semantic_ids.residual_kmeans import SemanticIds, centroids, place
+
+
+@dataclass(frozen=True)
+class RqVaeConfig:
+    """How an RQ-VAE is trained; TIGER's sizes, fewer steps.
+
+    Attributes:
+        hidden: widths between the vectors and the latent space.
+        latent: width of the latent space.
+        epochs: passes over the catalogue.
+        batch: items of a step.
+        lr: learning rate of Adam.
+        commitment: weight of what draws latent vectors to their codes.
+    """
+
+    hidden: tuple[int, ...] = (256, 128)
+    latent: int = 32
+    epochs: int = 200
+    batch: int = 1024
+    lr: float = 1e-3
+    commitment: float = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised:
+    """What an RQ-VAE made of a catalogue.
+
+    Attributes:
+        latent: float64[n, latent].
+        book: float64[depth, size, latent].
+        error: the share of the vectors' variance that the decoder does not give back.
+    """
+
+    latent: np.ndarray
+    book: np.ndarray
+    error: float
+
+
+class RqVae(nn.Module):
+    """Encoder, decoder and the code books.
+
+    Args:
+        dims: width of the vectors.
+        depth: levels.
+        size: codes a level.
+        config: sizes.
+    """
+
+    def __init__(self, dims: int, depth: int, size: int, config: RqVaeConfig) -> None:
+        super().__init__()
+        widths = (dims, *config.hidden, config.latent)
+        self.encoder, self.decoder = _mlp(widths), _mlp(widths[::-1])
+        self.book = nn.Parameter(torch.zeros(depth, size, config.latent))
+
+    def forward(self, x: torch.Tensor, commitment: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of float32[b, dims]: loss, what is given back float32[b, dims], and codes int64[b, depth]."""
+        latent = self.encoder(x)
+        left, summed = latent, torch.zeros_like(latent)
+        loss = torch.zeros(())
+        codes = []
+        for book in self.book:
+            code = torch.cdist(left.detach(), book.detach()).argmin(dim=1)
+            chosen = book[code]
+            loss = loss + functional.mse_loss(chosen, left.detach())
+            loss = loss + commitment * functional.mse_loss(left, chosen.detach())
+            left, summed = left - chosen.detach(), summed + chosen
+            codes.append(code)
+        through = latent + (summed - latent).detach()  # the gradient passes the quantiser as if it were not there
+        back = self.decoder(through)
+        return functional.mse_loss(back, x) + loss, back, torch.stack(codes, dim=1)
+
+
+def fit(
+    vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
+) -> SemanticIds:
+    """Unique codes for float[n, d]; same seed, same codes on the same kind of machine. `say` is told how far it is.
+
+    Raises:
+        DataError: when size ** depth is smaller than the catalogue.
+        TrainingError: a loss that is not finite.
+    """
+    return placed(vectors, quantise(vectors, depth, size, seed, config, say), seed)
+
+
+def placed(vectors: np.ndarray, found: Quantised, seed: int) -> SemanticIds:
+    """Unique codes for float[n, d], by their latent vectors.
+
+    Raises:
+        DataError: when the book is too small for the catalogue.
+    """
+    depth, size = found.book.shape[:2]
+    codes, _ = place(found.latent, depth, size, lambda level, _left: found.book[level])
+    return SemanticIds(codes, book_of(vectors, codes, size, seed))
+
+
+def quantise(
+    vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
+) -> Quantised:
+    """Train on float[n, d]; latent vectors and books.
+
+    Raises:
+        TrainingError: a loss that is not finite.
+    """
+    config = config or RqVaeConfig()
+    x = torch.from_numpy(np.asarray(vectors, np.float32))
+    x = (x - x.mean(dim=0)) / x.std().clamp(min=1e-6)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = RqVae(x.shape[1], depth, size, config)
+        _start_books(model, x, seed)
+        optimizer = torch.optim.Adam(model.parameters(), config.lr)
+        for number in counted(range(config.epochs), "semantic ids: RQ-VAE", say, "epochs"):
+            _epoch(model, x, optimizer, config, number + 1)
+    with torch.no_grad():
+        latent = model.encoder(x).double().numpy()
+        back = model(x, config.commitment)[1]
+        if not np.isfinite(latent).all():
+            raise _left_the_numbers(config.epochs, "a weight")
+        error = float(((back - x) ** 2).sum() / (x**2).sum().clamp(min=1e-12))
+    return Quantised(latent, model.book.detach().double().numpy(), error)
+
+
+def book_of(vectors: np.ndarray, codes: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """float32[depth, size, d]: for each code the mean of what the levels above leave over of its items' vectors.
+
+    A code without items lies beside a random one with items, so that new items find it where others are.
+    """
+    residual, out = np.asarray(vectors, np.float64).copy(), []
+    rng = np.random.default_rng(seed)
+    for code in codes.T:
+        count = np.bincount(code, minlength=size)
+        centres = np.zeros((size, residual.shape[1]))
+        np.add.at(centres, code, residual)
+        centres /= np.maximum(count, 1)[:, None]
+        unused, used = np.flatnonzero(count == 0), np.flatnonzero(count)
+        noise = rng.normal(0, 1e-3, (len(unused), residual.shape[1]))
+        centres[unused] = centres[rng.choice(used, len(unused))] + noise
+        residual -= centres[code]
+        out.append(centres)
+    return np.stack(out).astype(np.float32)
+
+
+def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for one, other in pairwise(widths):
+        layers += [nn.Linear(one, other), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+@torch.no_grad()
+def _start_books(model: RqVae, x: torch.Tensor, seed: int) -> None:
+    """K-means of what the untrained encoder gives, level by level."""
+    left = model.encoder(x)
+    for level, book in enumerate(model.book):
+        book.copy_(torch.from_numpy(centroids(left.double().numpy(), len(book), seed + level)))
+        left = left - book[torch.cdist(left, book).argmin(dim=1)]
+
+
+def _epoch(model: RqVae, x: torch.Tensor, optimizer: torch.optim.Optimizer, config: RqVaeConfig, number: int) -> None:
+    used = torch.zeros(model.book.shape[:2], dtype=torch.bool)
+    for some in torch.randperm(len(x)).split(config.batch):
+        loss, _, codes = model(x[some], config.commitment)
+        if not math.isfinite(loss.item()):
+            raise _left_the_numbers(number, "the loss")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        for level, code in enumerate(codes.T):
+            used[level, code] = True
+    _revive(model, x, used)
+
+
+def _left_the_numbers(epoch: int, what: str) -> TrainingError:
+    return TrainingError(
+        f"RQ-VAE epoch {epoch}: {what} is not finite; training stops and no semantic IDs are kept. "
+        "A lower learning rate (RqVaeConfig.lr) may help, and semantic_ids.method kmeans needs no training"
+    )
+
+
+@torch.no_grad()
+def _revive(model: RqVae, x: torch.Tensor, used: torch.Tensor) -> None:
+    """Put every unused code where what is left over of a random item lies."""
+    left = model.encoder(x)
+    for book, known in zip(model.book, used, strict=True):
+        dead = torch.nonzero(~known).flatten()
+        if len(dead):
+            book[dead] = left[torch.randint(len(left), (len(dead),))]
+        left = left - book[torch.cdist(left, book).argmin(dim=1)]

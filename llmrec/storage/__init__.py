@@ -1,0 +1,1 @@
+"""Artifacts on disk: verified directories, atomic replacement, locks, and downloads of pinned files."""
