@@ -27,7 +27,6 @@ WAIVED: Mapping[tuple[str, str], str] = {
     ("eval/reliability.py", "B603"): "pytest is started on the project's own tests, without a shell",
     ("finetune/bases.py", "B615"): _LOCAL,
     ("llmrec/embed.py", "B615"): _LOCAL,
-    ("llmrec/fetch.py", "B310"): "addresses are constants of the project that begin with https",
     ("llmrec/fetch.py", "B404"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
     ("llmrec/fetch.py", "B603"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
     ("llmrec/fetch.py", "B615"): "every file is checked against a pinned sha256 before it is used",
