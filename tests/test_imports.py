@@ -75,3 +75,17 @@ def test_the_checkers_see_every_module(tmp_path):
     assert folders == {
         name if name.partition("/")[0] in (*TOPS, "llmrec", "prompts") else f"llmrec/{name}" for name in installed
     }
+
+
+def test_files_that_are_read_at_run_time_are_declared():
+    """A wheel holds what package-data names: style sheets, scripts, templates, recipes and tasks."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "package-data"
+    ]
+    named = set()
+    for package, patterns in declared.items():
+        folder = package.removeprefix("llmrec.").replace(".", "/") if package != "llmrec" else "llmrec"
+        named |= {path for pattern in patterns for path in (ROOT / folder).glob(pattern)}
+    kinds = {".yaml", ".css", ".js", ".json", ".typed", ".txt"}
+    there = {path for top in ("llmrec", *TOPS, "prompts") for path in (ROOT / top).rglob("*") if path.suffix in kinds}
+    assert {path for path in there if "results" not in path.parts} == named
