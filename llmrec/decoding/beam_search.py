@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrec.decoding.trie_scoring import TOGETHER, DecodeState, Search, Wanted, search_together
+from llmrec.decoding.trie_scoring import TOGETHER, DecodeState, Search, Wanted, read_all, search_together
 from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
@@ -55,9 +55,7 @@ def beam_search(
         kept = _best(score, beam_width)
         node = child[kept]
         paths = np.concatenate([paths[:, parent[kept]], node[None]])
-        unread = paths
-        while unread.shape[1]:
-            unread = unread[:, (yield Wanted(unread, whole=True)) :]
+        yield from read_all(paths)
     raise AssertionError("a trie has at least one level")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrec.decoding.trie_scoring import TOGETHER, WHOLE_PASS, DecodeState, Search, Wanted, search_together
+from llmrec.decoding.trie_scoring import TOGETHER, WHOLE_PASS, DecodeState, Search, Wanted, read_all, search_together
 from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
@@ -23,9 +23,7 @@ def leaf_scores(state: DecodeState, leaves: np.ndarray) -> Search[np.ndarray]:
     """float32[m]: the log-probabilities of leaves int64[m], ascending and distinct."""
     if not state.begun:
         yield Wanted(np.zeros((state.trie.depth, 0), np.int64))
-    unread = state.trie.ancestors(leaves)
-    while unread.shape[1]:
-        unread = unread[:, (yield Wanted(unread, whole=True)) :]
+    yield from read_all(state.trie.ancestors(leaves))
     scores: np.ndarray = state.path[-1][leaves]
     return scores
 

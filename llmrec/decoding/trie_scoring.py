@@ -66,6 +66,12 @@ class Wanted:
 Search = Generator[Wanted, int, T]
 
 
+def read_all(paths: np.ndarray) -> Search[None]:
+    """Part of a search: goes on when nothing of the paths int64[levels, p] is left to read."""
+    while paths.shape[1]:
+        paths = paths[:, (yield Wanted(paths, whole=True)) :]
+
+
 @torch.inference_mode()
 def search_together(
     states: Sequence[DecodeState], searches: Sequence[Search[T]], prefixes: PrefixCache | None = None
