@@ -12,9 +12,9 @@ from rich.console import Console
 
 from llmrec.checkpoint.pretrained import KIND, read_settings
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.eval.accuracy.run import SPLITS, chosen_baselines
-from llmrec.eval.protocol import is_current, stamp
+from llmrec.eval.accuracy.suite import SPLITS, chosen_baselines
 from llmrec.eval.report.build import run_report
+from llmrec.eval.result_file import is_current, stamp
 from llmrec.lm.runtime.onednn import Products, wanted_products
 from llmrec.recommender import SHIPPED
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest
@@ -58,7 +58,7 @@ class Job:
 
 
 def _accuracy(job: Job) -> None:
-    from llmrec.eval.accuracy.run import run_accuracy
+    from llmrec.eval.accuracy.suite import run_accuracy
 
     run_accuracy(
         job.model,
@@ -103,7 +103,7 @@ def _semantic_ids(job: Job) -> None:
 
         run_semantic_ids(job.model, job.data, job.out, job.limit)
     else:
-        from llmrec.eval.semantic_ids.trained import run_trained
+        from llmrec.eval.semantic_ids.model_comparison import run_trained
 
         run_trained(job.model, job.beside, job.data, job.out, job.limit, job.products)
 

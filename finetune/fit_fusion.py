@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from llmrec.data.interactions import fusing_users
-from llmrec.finetune.data.wishes import wish
+from llmrec.finetune.data.attribute_wishes import wish
 from llmrec.finetune.stages import Inputs, key, stage
 from llmrec.progress import counted
 from llmrec.ranking.fusion import LEANING, POSITIVE, PRIOR, WELL_KNOWN, Fusion, fit_or_keep

@@ -19,15 +19,15 @@ from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.errors import RecipeError
 from llmrec.finetune import stages
-from llmrec.finetune.bases import locate, obtain
-from llmrec.finetune.crossfit import out_of_fold
+from llmrec.finetune.base_model_info import locate, obtain
 from llmrec.finetune.fit_fusion import fit_fusions
 from llmrec.finetune.model_card import model_card
+from llmrec.finetune.out_of_fold import out_of_fold
 from llmrec.finetune.plan import preflight
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train.engine import accelerator_for, check_gpu, is_first_process, lacks_gpu, load_for_training
-from llmrec.finetune.train.fine_tune import fine_tune
+from llmrec.finetune.train.fine_tuning import fine_tune
 from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
 from llmrec.lm.base_models import BaseFiles
 from llmrec.lm.model import RecModel

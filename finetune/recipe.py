@@ -14,8 +14,8 @@ from llmrec.encoders.item_knn import NeighbourSettings
 from llmrec.encoders.text_similarity import ProfileSettings
 from llmrec.errors import RecipeError
 from llmrec.finetune.data.tasks import TASKS
-from llmrec.finetune.recipe_changes import applied, parsed
 from llmrec.finetune.recipe_files import RECIPES, names
+from llmrec.finetune.recipe_overrides import applied, parsed
 from llmrec.finetune.train.loop import Schedule
 from llmrec.lm.model import ModelConfig
 from llmrec.lm.runtime.onednn import Products, fast_products

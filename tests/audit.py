@@ -18,14 +18,14 @@ BIN = Path(sys.executable).parent
 _LOCAL = "read from a directory or a pinned file that was verified by hash; local_files_only, no remote code"
 WAIVED: Mapping[tuple[str, str], str] = {
     ("app/web/ui.py", "B106"): "what the browser keeps is sealed with the key of the server; this only names the store",
-    ("eval/protocol.py", "B404"): "git is asked for the commit, with fixed arguments and without a shell",
-    ("eval/protocol.py", "B603"): "git is asked for the commit, with fixed arguments and without a shell",
-    ("eval/protocol.py", "B607"): "git is taken from PATH, as the person who runs the command would",
+    ("eval/result_file.py", "B404"): "git is asked for the commit, with fixed arguments and without a shell",
+    ("eval/result_file.py", "B603"): "git is asked for the commit, with fixed arguments and without a shell",
+    ("eval/result_file.py", "B607"): "git is taken from PATH, as the person who runs the command would",
     ("eval/reliability/suite.py", "B314"): "the report was written a moment before by the pytest that was started here",
     ("eval/reliability/suite.py", "B405"): "the report was written a moment before by the pytest that was started here",
     ("eval/reliability/suite.py", "B404"): "pytest is started on the project's own tests, without a shell",
     ("eval/reliability/suite.py", "B603"): "pytest is started on the project's own tests, without a shell",
-    ("finetune/bases.py", "B615"): _LOCAL,
+    ("finetune/base_model_info.py", "B615"): _LOCAL,
     ("llmrec/encoders/text.py", "B615"): _LOCAL,
     ("llmrec/storage/download.py", "B404"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
     ("llmrec/storage/download.py", "B603"): "pip fetches one pinned wheel, with fixed arguments and without a shell",

@@ -17,7 +17,7 @@ from typing import Any
 from browser_world import browsing, served
 
 from llmrec.app.server.settings import load
-from llmrec.eval.write import publish
+from llmrec.eval.result_file import publish
 from llmrec.recommender import Recommender
 
 CARD_SECONDS, WORD_SECONDS = 2.0, 3.0

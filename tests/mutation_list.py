@@ -46,7 +46,7 @@ MUTATIONS = (
     Mutation(
         3,
         "conversations are believed without their seal",
-        "app/web/archive.py",
+        "app/web/saved_conversations.py",
         "if len(raw) < 32 or not hmac.compare_digest(raw[:32], _tag(raw[32:], key)):",
         "if len(raw) < 32:",
         "tests/attacks/test_forgery.py::test_kept_conversations_that_were_edited_are_not_believed",
@@ -54,7 +54,7 @@ MUTATIONS = (
     Mutation(
         3,
         "a key of any length is taken",
-        "app/web/archive.py",
+        "app/web/saved_conversations.py",
         "return key if len(key) == _KEY_BYTES else None",
         "return key if path.exists() else None",
         "tests/attacks/test_forgery.py::test_an_empty_key_seals_nothing",
@@ -127,7 +127,7 @@ MUTATIONS = (
     Mutation(
         13,
         "the page may run scripts from anywhere",
-        "app/server/limits.py",
+        "app/server/guard.py",
         "script-src 'self' 'nonce-{nonce}'",
         "script-src * 'unsafe-inline'",
         "tests/test_app.py::test_the_page_comes_with_strict_headers",
@@ -151,7 +151,7 @@ MUTATIONS = (
     Mutation(
         16,
         "a body may take for ever",
-        "app/server/limits.py",
+        "app/server/guard.py",
         "await asyncio.wait_for(_body(receive, self._body_bytes), BODY_SECONDS)",
         "await _body(receive, self._body_bytes)",
         "tests/attacks/test_bounds.py::test_a_body_that_does_not_come_is_given_up",
@@ -175,7 +175,7 @@ MUTATIONS = (
     Mutation(
         17,
         "visitors are never forgotten",
-        "app/server/limits.py",
+        "app/server/guard.py",
         "            if not session.busy:\n                del",
         "            if False:\n                del",
         "tests/test_app.py::test_sessions_are_bounded_and_ids_checked",
@@ -183,7 +183,7 @@ MUTATIONS = (
     Mutation(
         18,
         "all visitors share one session",
-        "app/server/limits.py",
+        "app/server/guard.py",
         'key = (user or "", id)',
         'key = ("", "")',
         "tests/attacks/test_flood.py::test_fifty_clients_are_answered_or_refused_and_never_mixed",

@@ -10,12 +10,11 @@ from rich.console import Console
 
 from llmrec.data.interactions import Interactions, by_time, leave_one_out
 from llmrec.errors import RequestError
-from llmrec.eval.accuracy.suite import conditions, evaluate, measure, tabulate
-from llmrec.eval.accuracy.table import print_table
+from llmrec.eval.accuracy.measurement import conditions, evaluate, measure, print_accuracy, tabulate
 from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN, Popularity, item_counts
-from llmrec.eval.lists import Condition, everything, not_seen, rank_each, target_users
 from llmrec.eval.metrics import paired_ps
-from llmrec.eval.protocol import provenance, write_result
+from llmrec.eval.ranked_lists import Condition, everything, not_seen, rank_each, target_users
+from llmrec.eval.result_file import provenance, write_result
 from llmrec.ranker import top_k, unseen
 
 N = 60
@@ -165,7 +164,7 @@ def test_an_empty_slice_is_left_out():
     split = leave_one_out(Interactions.build(everyone, [0, 1, 2] * 9, list(range(27)), [1.0] * 27))
     table = evaluate([Popularity(np.arange(N))], split, N)
     assert not table.measured.slices["long"].any() and "ndcg@10/long" not in table.estimates["popularity"]
-    print_table(table, Console(quiet=True))
+    print_accuracy(table, Console(quiet=True))
 
 
 def test_beyond_accuracy_metrics_are_in_the_table():
@@ -242,7 +241,7 @@ def test_the_table_becomes_a_checked_result_and_per_user_values(tmp_path):
 def test_the_printed_table_says_what_was_measured():
     table = evaluate([*rankers(), Scored("[red]odd[/red]", lambda h: np.arange(N))], SPLIT, N)
     console = Console(width=400, record=True, file=io.StringIO())
-    print_table(table, console)
+    print_accuracy(table, console)
     text = console.export_text()
     for part in (
         "popularity",
@@ -345,7 +344,7 @@ def test_a_row_of_some_users_is_averaged_and_compared_over_these():
     np.testing.assert_array_equal(measured.tops["item-knn"][at], whole.tops["item-knn"][at])
     assert (np.delete(measured.tops["item-knn"], at, axis=0) == -1).all()
     console = Console(width=400, record=True, file=io.StringIO())
-    print_table(table, console)
+    print_accuracy(table, console)
     assert f"item-knn ({len(few)} users)" in console.export_text()
     # pairs of whole rows are tested over all users, the others over the sample
     among = tabulate(measure([rankers()[0], rankers()[2]], SPLIT, N, seed=1), "popularity", 1)

@@ -18,7 +18,7 @@ from gradio_client.exceptions import AppError
 
 from llmrec.app.api.endpoints import Api
 from llmrec.app.server import settings as settings_module
-from llmrec.app.server.limits import Sessions, Visit
+from llmrec.app.server.guard import Sessions, Visit
 from llmrec.app.server.serve import create
 from llmrec.app.server.services import Services
 from llmrec.app.server.settings import Settings, is_loopback, load

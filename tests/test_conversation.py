@@ -16,14 +16,14 @@ from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.eval.conversation import suite
 from llmrec.eval.conversation.dialogues import LATER, OPENINGS, TURNS, write_all
 from llmrec.eval.conversation.judge import judge
-from llmrec.eval.conversation.play import Answer, Turn, play
-from llmrec.eval.conversation.script import Dialogue, World, Writer
-from llmrec.eval.conversation.state import State, Step
-from llmrec.eval.conversation.wordings import ASIDE, WORDINGS, put_aside, wordings
-from llmrec.eval.form import check_result
+from llmrec.eval.conversation.phrasings import ASIDE, WORDINGS, put_aside, wordings
+from llmrec.eval.conversation.simulation import Answer, Turn, play
+from llmrec.eval.conversation.user_state import State, Step
+from llmrec.eval.conversation.writer import Dialogue, World, Writer
 from llmrec.eval.grounding.requests import Constraint
 from llmrec.eval.grounding.text import TextCheck
 from llmrec.eval.report.build import run_report
+from llmrec.eval.result_file import check_result
 from llmrec.lm import prompts
 from llmrec.nlu.state import Profile
 from llmrec.recommender import Recommender

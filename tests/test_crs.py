@@ -11,14 +11,14 @@ from conftest import HashEmbedder
 from rich.console import Console
 
 from llmrec.errors import DataError, RequestError
+from llmrec.eval.crs.components import NEW, learn, parts_of
 from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Dialogue, Turn, allowed, cases_of, latest, merged, tastes
+from llmrec.eval.crs.embeddings import context_text, embed_corpus
 from llmrec.eval.crs.inspired import read_inspired
-from llmrec.eval.crs.network import NetSettings, train_nets
-from llmrec.eval.crs.parts import NEW, learn, parts_of
 from llmrec.eval.crs.redial import read_redial
 from llmrec.eval.crs.suite import OURS, estimates, measure, over_dialogues, run_crs, targets
-from llmrec.eval.crs.vectors import context_text, embed_corpus
-from llmrec.eval.form import check_result
+from llmrec.eval.crs.two_tower import NetSettings, train_nets
+from llmrec.eval.result_file import check_result
 
 FILMS = {str(100 + i): {"name": f"{'Funny' if i % 2 == 0 else 'Scary'} Tale {i} ({1980 + i})",
                         "genre": ["comedy" if i % 2 == 0 else "horror"], "plot": f"Story {i}",

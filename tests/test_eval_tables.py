@@ -10,18 +10,16 @@ from rich.console import Console
 
 from llmrec.data.interactions import leave_one_out
 from llmrec.encoders.item_knn import item_counts
-from llmrec.eval import tables, write
-from llmrec.eval.accuracy import table as accuracy_table
-from llmrec.eval.accuracy.suite import evaluate
+from llmrec.eval import console_tables
+from llmrec.eval.accuracy.measurement import EXTRA_COLUMNS, evaluate, print_accuracy
 from llmrec.eval.baselines.rankers import Popularity
-from llmrec.eval.crs import suite as crs
-from llmrec.eval.grounding import suite as grounding
-from llmrec.eval.protocol import Estimate, Row
-from llmrec.eval.retention import table as retention_table
-from llmrec.eval.retention.table import Compared
-from llmrec.eval.semantic_ids import suite as semantic_ids
-from llmrec.eval.semantic_ids import trained
-from llmrec.eval.stability import table as stability_table
+from llmrec.eval.crs.suite import KS, VIEWS, print_crs
+from llmrec.eval.grounding.suite import print_grounding
+from llmrec.eval.result_file import Estimate, Row, print_result
+from llmrec.eval.retention.comparison import Compared, print_retention
+from llmrec.eval.semantic_ids.model_comparison import METRICS, print_model_comparison
+from llmrec.eval.semantic_ids.suite import print_semantic_ids
+from llmrec.eval.stability.suite import print_stability
 
 NAMES = ("popularity", "llm, no user vector", "hybrid, no neighbours", "hybrid of a name that is longer than most are")
 
@@ -42,12 +40,12 @@ def accuracy(console):
     split = leave_one_out(make_interactions())
     counts = item_counts(split.train, 12)
     table = evaluate([Named(counts, name) for name in NAMES], split, 12)
-    accuracy_table.print_table(table, console)
+    print_accuracy(table, console)
     for name in NAMES:
         for metric in ("recall@10", "ndcg@10"):
             one = table.estimates[name][metric]
             yield f"{one.mean:.4f} ({one.ci95[0]:.4f}-{one.ci95[1]:.4f})"
-        yield from (f"{table.estimates[name][metric].mean:.4f}" for metric in accuracy_table.EXTRA
+        yield from (f"{table.estimates[name][metric].mean:.4f}" for metric in EXTRA_COLUMNS
                     if metric in table.estimates[name])  # fmt: skip
     yield from (f"{key} {value}" for key, value in table.measured.protocol.items() if len(str(value)) < 60)
 
@@ -55,7 +53,7 @@ def accuracy(console):
 def stability(console):
     names = [f"paraphrase/{name}" for name in ("kendall_tau", "overlap@10", "top1_flip", "ndcg@10", "ndcg@10_spread")]
     found = rows([*names, *(f"position/ndcg_{n}" for n in range(4))])
-    stability_table.print_table(found, console)
+    print_stability(found, console)
     yield from (f"{row.metrics[name].mean:.3f}" for row in found for name in names)
     yield from (", ".join(f"{row.metrics[f'position/ndcg_{n}'].mean:.3f}" for n in range(4)) for row in found)
 
@@ -66,7 +64,7 @@ def retention(console):
     compared = [Compared(name, metric, one, other, gap, 0.0123, 12345, main=True)]
     numbers = {"base": 15.4321, "tuned": 16.5432, "n": 400, "ratio": 1.0720}
     ppl = Row("wikitext2 perplexity", {n: Estimate(v, (v, v)) for n, v in numbers.items()})
-    retention_table.print_table(compared, ppl, {"wikitext2_ppl_ratio": 1.072, "task_mean_ratio": None}, console)
+    print_retention(compared, ppl, {"wikitext2_ppl_ratio": 1.072, "task_mean_ratio": None}, console)
     yield from ("12345", "0.4321", "0.1234", "-0.3087", "0.0123", "15.4321", "16.5432", "x 1.0720")
     yield from ("wikitext2_ppl_ratio 1.0720", "task_mean_ratio -")
 
@@ -74,34 +72,34 @@ def retention(console):
 def constraints(console):
     names = ("exists", "satisfied", "all_satisfied", "off_list_titles", "off_catalogue_titles", "contradicted_claims")
     found = rows(names)
-    grounding._print(found, console)
+    print_grounding(found, console)
     yield from (f"{row.metrics[name].mean:.3f}" for row in found for name in names)
 
 
 def dialogues(console):
-    names = [f"{prefix}recall@{k}" for prefix in crs.VIEWS for k in crs.KS]
+    names = [f"{prefix}recall@{k}" for prefix in VIEWS for k in KS]
     found = rows(names)
-    crs._print(found, console)
+    print_crs(found, console)
     yield from (f"{row.metrics[name].mean:.3f}" for row in found for name in names)
 
 
 def codes(console):
     names = ("perplexity_level_1", "what_uniqueness_moved_and_more", "hourglass")
     found = rows(names)
-    semantic_ids._print(found, console)
+    print_semantic_ids(found, console)
     yield from (f"{row.metrics[name].mean:.4g}" for row in found for name in names)
 
 
 def two_models(console):
-    found = rows(trained.METRICS)
-    trained._print(found, console)
-    yield from (f"{row.metrics[m].mean:.4f} (-0.1234 to 0.9876)" for row in found for m in trained.METRICS)
+    found = rows(METRICS)
+    print_model_comparison(found, console)
+    yield from (f"{row.metrics[m].mean:.4f} (-0.1234 to 0.9876)" for row in found for m in METRICS)
 
 
 def published(console):
     values = {name: {f"a_metric_of_a_very_long_name_{n}": (0.1234 + n, -1.234e-05, 1.235e-05) for n in range(2)}
               for name in NAMES}  # fmt: skip
-    write._print(values, {"dialogue_constraints": 0.987, "p95_items_seconds": None}, console)
+    print_result(values, {"dialogue_constraints": 0.987, "p95_items_seconds": None}, console)
     yield from ("0.1234", "1.123", "-1.234e-05 - 1.235e-05", "dialogue_constraints: 0.987")
 
 
@@ -123,7 +121,9 @@ def test_no_number_is_cut_or_wrapped(suite, width):
 
 def test_labels_are_repeated_and_columns_kept_in_order():
     console = Console(width=30, file=io.StringIO())
-    tables.show(["", "one", "two", "three"], [["a", "1" * 12, "2" * 12, "[b]3[/b]"], ["b", "4", "5", "6"]], console)
+    console_tables.show(
+        ["", "one", "two", "three"], [["a", "1" * 12, "2" * 12, "[b]3[/b]"], ["b", "4", "5", "6"]], console
+    )
     blocks = [block.splitlines() for block in console.file.getvalue().split("\n\n")]
     assert [[line.split() for line in block] for block in blocks] == [
         [["one", "two"], ["a", "1" * 12, "2" * 12], ["b", "4", "5"]],

@@ -16,7 +16,7 @@ from llmrec.app.cli.main import app
 from llmrec.checkpoint.pretrained import load_pretrained
 from llmrec.data import prepared
 from llmrec.errors import RequestError
-from llmrec.finetune.bases import Base
+from llmrec.finetune.base_model_info import Base
 from llmrec.finetune.data import traffic_table as traffic
 from llmrec.finetune.data.preview import samples
 from llmrec.finetune.export import KIND, export, plain_model

@@ -23,8 +23,8 @@ from fakes import FakeRecommender, films
 from toy_files import recommender, saved
 
 from llmrec.app.server.feedback import Feedback, reactions
-from llmrec.app.server.limits import Sessions
-from llmrec.app.web import archive
+from llmrec.app.server.guard import Sessions
+from llmrec.app.web import saved_conversations
 from llmrec.checkpoint.pretrained import KIND, load_pretrained, save_pretrained
 from llmrec.data.readers.common import Report
 from llmrec.data.sources import load_data, save_data
@@ -148,21 +148,21 @@ def test_kill_9_or_a_full_disk_while_the_key_is_made(
         for number in range(1, 10**6):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
-            archive.server_key(path)
+            saved_conversations.server_key(path)
             acknowledge(number)
 
     for _ in range(KILLS):
         killed(make, rng, 0.05)
         assert not path.exists() or path.stat().st_size == 32, "half a key"
-        assert len(archive.server_key(path)) == 32
+        assert len(saved_conversations.server_key(path)) == 32
     path.unlink()
     full = OSError(errno.ENOSPC, "No space left on device")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(full))
-        lost = archive.server_key(path)
+        lost = saved_conversations.server_key(path)
     assert len(lost) == 32
     assert not path.exists()
-    assert len(archive.server_key(path)) == 32
+    assert len(saved_conversations.server_key(path)) == 32
     record_property("runs", KILLS + 1)
 
 
@@ -247,5 +247,5 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
         assert kept.stat().st_size > 1000, "nothing was kept: the test has nothing to damage"
         kept.write_bytes(b"no database" + kept.read_bytes()[11:])
     assert recommender(model).recommend(asked) == expected
-    assert len(archive.server_key(home / "conversations.key")) == 32
+    assert len(saved_conversations.server_key(home / "conversations.key")) == 32
     record_property("runs", 1)

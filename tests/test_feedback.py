@@ -14,7 +14,7 @@ from fakes import FakeRecommender, films
 
 from llmrec.app.cli import main
 from llmrec.app.server.feedback import Feedback, Reaction, open_feedback, reactions
-from llmrec.app.server.limits import Sessions
+from llmrec.app.server.guard import Sessions
 from llmrec.app.server.preferences import pairs
 from llmrec.app.server.services import Services
 from llmrec.app.server.settings import load

@@ -14,7 +14,7 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, mak
 
 from llmrec.data.interactions import Interactions, choosing_users, fusing_users, leave_one_out
 from llmrec.errors import ArtifactError, RecipeError
-from llmrec.eval.retention.chat import own_instructions
+from llmrec.eval.retention.instruction_following import own_instructions
 from llmrec.finetune.data.context import World
 from llmrec.finetune.data.packing import stream
 from llmrec.finetune.data.replay import everyday, sample_base

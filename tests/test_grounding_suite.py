@@ -11,13 +11,12 @@ from test_stability import N, make_recommender
 
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.interactions import Interactions, leave_one_out
-from llmrec.eval.form import check_result
-from llmrec.eval.grounding import base_model, requests, suite
-from llmrec.eval.grounding import values as grounding_values
+from llmrec.eval.chat_client import Reply
+from llmrec.eval.grounding import base_model, measures, requests, suite
 from llmrec.eval.grounding.requests import Constraint, Demand
 from llmrec.eval.grounding.text import TextCheck
-from llmrec.eval.lists import target_users
-from llmrec.eval.requests import Reply
+from llmrec.eval.ranked_lists import target_users
+from llmrec.eval.result_file import check_result
 from llmrec.nlu.state import Profile
 from llmrec.recommender import Recommendation, Recommender
 
@@ -159,7 +158,7 @@ def test_reasons_must_hold_for_both_items():
     check = TextCheck(FILMS)
 
     def wrong(reason):
-        return grounding_values.wrong_reasons(check, demand, reply([ROW["Fargo"]], reasons=[reason]))
+        return measures.wrong_reasons(check, demand, reply([ROW["Fargo"]], reasons=[reason]))
 
     assert wrong("Crime, year 1996, as you asked; goes with Goodfellas (1990), both Crime, Drama") == []
     assert wrong("Comedy, as you asked") == ["Comedy of Fargo (1996)"]
@@ -171,22 +170,22 @@ def test_a_list_is_measured_against_its_demand():
     catalog = FILMS
     demand = Demand(0, (ROW["Aladdin"],), "", (COMEDY, NINETIES), ROW["Sense and Sensibility"], fits=6)
     good, bad = ROW["Toy Story"], ROW["Alien"]
-    values = grounding_values.list_values(catalog, demand, [good, bad])
+    values = measures.list_values(catalog, demand, [good, bad])
     assert values["satisfied"] == 0.5 and values["all_satisfied"] == 0.0 and values["exists"] == 1.0
     assert values["as_many_as_fit"] == pytest.approx(2 / 6) and values["repeated_or_known"] == 0.0
     assert values["shares_a_value_with_the_named"] == 0.0  # drama and romance, which neither is
-    assert grounding_values.list_values(catalog, demand, [good, ROW["Aladdin"]])["repeated_or_known"] == 1.0
-    assert grounding_values.list_values(catalog, demand, [len(catalog)])["exists"] == 0.0
-    empty = grounding_values.list_values(catalog, demand, [])
+    assert measures.list_values(catalog, demand, [good, ROW["Aladdin"]])["repeated_or_known"] == 1.0
+    assert measures.list_values(catalog, demand, [len(catalog)])["exists"] == 0.0
+    empty = measures.list_values(catalog, demand, [])
     assert empty["satisfied"] == empty["answered"] == 0.0 and "exists" not in empty
 
 
 def test_words_are_measured_when_there_are_some():
     check, demand = TextCheck(FILMS), Demand(0, (ROW["Aladdin"],), "", (COMEDY,))
-    silent = grounding_values.text_values(check, demand, reply([ROW["Toy Story"]], "Here is 1 film, close to Aladdin."))
+    silent = measures.text_values(check, demand, reply([ROW["Toy Story"]], "Here is 1 film, close to Aladdin."))
     assert silent == {"off_list_titles_in_the_first_sentence": 0.0, "wrong_claims_in_reasons": 0.0}
     spoken = reply([ROW["Toy Story"]], "Here, unlike Psycho (1960).", "Toy Story is a war film, as is Blade Runner.")
-    found = grounding_values.text_values(check, demand, spoken)
+    found = measures.text_values(check, demand, spoken)
     assert found["off_list_titles_in_the_first_sentence"] == 1.0
     assert found["titles_in_words"] == 2 and found["off_list_titles"] == 1 and found["off_catalogue_titles"] == 0
     assert found["claims_in_words"] == found["contradicted_claims"] == 1
@@ -208,9 +207,9 @@ def test_the_base_models_titles_are_read_and_looked_up():
 def test_what_does_not_exist_satisfies_nothing():
     demand = Demand(7, (ROW["Aladdin"],), "", (COMEDY,))
     listed = base_model.Listed(("Toy Story", "Aladdin", "X", "Y"), (ROW["Toy Story"], ROW["Aladdin"], -1, -1))
-    values = {one.metric: one.value for one in grounding_values.base_values(FILMS, 1, demand, listed)}
+    values = {one.metric: one.value for one in measures.base_values(FILMS, 1, demand, listed)}
     assert values["satisfied"] == 0.25 and values["exists"] == 0.5 and values["known"] == 0.25
-    nothing = grounding_values.base_values(FILMS, 1, demand, base_model.Listed((), ()))
+    nothing = measures.base_values(FILMS, 1, demand, base_model.Listed((), ()))
     assert {one.metric: one.value for one in nothing}["satisfied"] == 0.0
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from llmrec.app.api.endpoints import recommended
 from llmrec.app.cli.main import app
-from llmrec.app.web import archive, batch_files, compare
+from llmrec.app.web import batch, compare, saved_conversations
 from llmrec.batch.ranker import Ids, resolve
 from llmrec.batch.requests import Row
 from llmrec.data.interactions import History, Interactions
@@ -52,11 +52,13 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
     chat, session = Chat(recommender, Limits(reply_tokens=1)), Session("one")
     chat.become(session, USER)
     found["chat"] = [one.reason for one in chat.picks(session).items]
-    kept = archive._profile_in(json.loads(json.dumps(archive._profile_out(session.profile))), chat)
+    kept = saved_conversations._profile_in(
+        json.loads(json.dumps(saved_conversations._profile_out(session.profile))), chat
+    )
     found["kept chat"] = [one.reason for one in recommender.recommend(chat.request(kept)[0])]
     asked = compare.asked(recommender, Limits(), "", USER, "", 5)[0]
     found["compare"] = [one.reason for one in compare.hybrid(recommender, asked)]
-    answer, _ = batch_files._answer(recommender, Ids(recommender.catalog, recommender.interactions), ROW)
+    answer, _ = batch._answer(recommender, Ids(recommender.catalog, recommender.interactions), ROW)
     found["batch"] = [one.reason for one in answer.items]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: recommender))

@@ -18,8 +18,8 @@ from llmrec.encoders import text_cache
 from llmrec.eval.baselines.tuning import tune_item_knn
 from llmrec.finetune.pipeline import Places, build
 from llmrec.finetune.recipe import load_recipe
-from llmrec.finetune.train.journal import Journal
 from llmrec.finetune.train.loop import State
+from llmrec.finetune.train.metrics_log import Journal
 from llmrec.lm.base_models import BaseFiles
 from llmrec.progress import Counter, Screen, Step, counted, duration
 from llmrec.semantic_ids import residual_kmeans

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from llmrec.errors import RequestError
-from llmrec.eval.form import check_result
 from llmrec.eval.reliability import suite
 from llmrec.eval.reliability.promises import Claim
+from llmrec.eval.result_file import check_result
 
 TOY = """
 import os

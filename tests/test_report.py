@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from llmrec.errors import DataError, RequestError
-from llmrec.eval import protocol
-from llmrec.eval.protocol import Estimate, Row, Target, provenance, stamp, write_per_user, write_result
+from llmrec.eval import result_file
 from llmrec.eval.report import plots
 from llmrec.eval.report.build import COMMANDS, run_report
 from llmrec.eval.report.page import Section, Table, html, markdown
 from llmrec.eval.report.results import check_together, load, one_table
-from llmrec.eval.retention.chat import own_instructions
+from llmrec.eval.result_file import Estimate, Row, Target, provenance, stamp, write_per_user, write_result
+from llmrec.eval.retention.instruction_following import own_instructions
 from llmrec.eval.retention.store import Measured, Sample, save
 
 QUIET = Console(quiet=True)
@@ -40,7 +40,7 @@ def accuracy_rows(names=("popularity", "item-knn", "sasrec", "hybrid")):
 
 
 def write(out, stem, suite, rows, told=PROTOCOL, catalog="a" * 64, model="m" * 64, dataset="toy"):
-    asked = [Target(name, 0.5) for name in protocol.TARGETS.get(stem, ("some_target",))]
+    asked = [Target(name, 0.5) for name in result_file.TARGETS.get(stem, ("some_target",))]
     came = provenance(7, f"llmrec eval --suite {suite}", 12.0, 40)
     write_result(out / f"{stem}.json", suite, dataset, told, rows, asked, came)
     if catalog:

@@ -13,20 +13,18 @@ import torch
 from conftest import make_catalog, make_model
 
 from llmrec.errors import DataError, RequestError
-from llmrec.eval.form import check_result
-from llmrec.eval.retention import branches as language_branches
-from llmrec.eval.retention import likelihood
-from llmrec.eval.retention import tasks as language_tasks
-from llmrec.eval.retention.branches import Branches, branches, score
-from llmrec.eval.retention.chat import Instruction, judge, own_instructions, read_ifeval
-from llmrec.eval.retention.checks import CHECKS, follows
+from llmrec.eval.result_file import check_result
+from llmrec.eval.retention import benchmarks, continuations, likelihood
+from llmrec.eval.retention.benchmarks import IFEVAL, TASKS, WIKITEXT, sample
+from llmrec.eval.retention.comparison import compare, perplexity, targets
+from llmrec.eval.retention.continuations import Branches, branches, score
 from llmrec.eval.retention.generate import Reply, replies
+from llmrec.eval.retention.instruction_checks import CHECKS, follows
+from llmrec.eval.retention.instruction_following import Instruction, judge, own_instructions, read_ifeval
 from llmrec.eval.retention.jobs import ready, text_length
 from llmrec.eval.retention.likelihood import block_nll, document_start, text_blocks, wikitext_nll
 from llmrec.eval.retention.store import Measured, Sample, find, save
 from llmrec.eval.retention.suite import _write, measure, run_retention
-from llmrec.eval.retention.table import compare, perplexity, targets
-from llmrec.eval.retention.tasks import IFEVAL, TASKS, WIKITEXT, sample
 from llmrec.lm.rendering import Message, Text
 from llmrec.ranking.grounding import Checker
 
@@ -56,8 +54,8 @@ def one_by_one(model, question: Branches):
 
 @pytest.mark.parametrize("tokens", [8, 64, 2048])
 def test_shared_contexts_score_as_each_sequence_alone(model, monkeypatch, tokens):
-    monkeypatch.setattr(language_branches, "TOKENS", tokens)
-    monkeypatch.setattr(language_branches, "LOGITS", 3)
+    monkeypatch.setattr(continuations, "TOKENS", tokens)
+    monkeypatch.setattr(continuations, "LOGITS", 3)
     texts = [
         ("Question: who?\nAnswer:", [" me", " you and me", " nobody at all", " me"]),
         ("", ["The dog barks.", "The dog bark."]),
@@ -306,7 +304,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_published_forms_are_read(folder):
-    first = {name: language_tasks.load(task, folder, None, 0)[1][0] for name, task in TASK.items()}
+    first = {name: benchmarks.load(task, folder, None, 0)[1][0] for name, task in TASK.items()}
     assert (first["lambada_openai"].context, first["lambada_openai"].choices) == (
         "It was no and then she said",
         (" no",),
@@ -328,7 +326,7 @@ def test_a_missing_file_says_what_to_fetch(folder, name):
     for path in TASK[name].source.find(folder):
         path.unlink()
     with pytest.raises(DataError, match=r"no file .* fetch it from https://github.com/"):
-        language_tasks.load(TASK[name], folder, None, 0)
+        benchmarks.load(TASK[name], folder, None, 0)
 
 
 @pytest.mark.parametrize("name", TASK)
@@ -336,7 +334,7 @@ def test_a_wrong_file_is_named(folder, name):
     path = TASK[name].source.find(folder)[0]
     path.write_bytes(b"{}")
     with pytest.raises(DataError, match=path.name):
-        language_tasks.load(TASK[name], folder, None, 0)
+        benchmarks.load(TASK[name], folder, None, 0)
 
 
 def test_samples_are_even_over_groups_and_fixed_by_the_seed():
@@ -397,8 +395,8 @@ def test_values_are_found_for_the_same_sample_only(tmp_path):
 
 @pytest.fixture
 def jobs(folder, monkeypatch):
-    monkeypatch.setattr("llmrec.eval.retention.chat.OWN_TOKENS", 4)
-    monkeypatch.setattr("llmrec.eval.retention.chat.IFEVAL_TOKENS", 4)
+    monkeypatch.setattr("llmrec.eval.retention.instruction_following.OWN_TOKENS", 4)
+    monkeypatch.setattr("llmrec.eval.retention.instruction_following.IFEVAL_TOKENS", 4)
     return lambda model: ready(model, folder, Checker(make_catalog()), 2, 0)
 
 
@@ -450,8 +448,8 @@ def test_the_command_says_what_it_lacks_before_it_loads_a_model(tmp_path):
 def test_the_published_files_have_their_published_counts():
     root = Path(str(BENCHMARKS))
     counts = {"lambada_openai": 5153, "blimp": 67000, "piqa": 1838, "arc_easy": 2376, "hellaswag": 10042}
-    assert {n: len(language_tasks.load(t, root, 10**6, 0)[1]) for n, t in TASK.items()} == counts
-    groups = [one.group for one in language_tasks.load(TASK["blimp"], root, 134, 0)[1]]
+    assert {n: len(benchmarks.load(t, root, 10**6, 0)[1]) for n, t in TASK.items()} == counts
+    groups = [one.group for one in benchmarks.load(TASK["blimp"], root, 134, 0)[1]]
     assert {groups.count(name) for name in groups} == {2}
     assert len(set(groups)) == 67
     assert len(read_ifeval(IFEVAL.find(root)[0])) > 300

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from llmrec.app.api.endpoints import Api
 from llmrec.app.cli.main import app
-from llmrec.app.web import batch_files as app_batch
+from llmrec.app.web import batch
 from llmrec.batch.ranker import BatchRanker, Ids, resolve
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.conditions import conditions, filters_of
@@ -92,7 +92,7 @@ def through_python(recommender: Recommender, message: str) -> tuple[int, ...]:
 
 
 def through_batch(recommender: Recommender, message: str) -> tuple[int, ...]:
-    row = app_batch.Row(0, 1, None, None, None, None, message, 100)
+    row = batch.Row(0, 1, None, None, None, None, message, 100)
     task, _ = resolve(row, Ids(recommender.catalog, recommender.interactions), 10)
     assert task is not None
     return tuple(one.row for one in BatchRanker(recommender).answer(task))

@@ -14,11 +14,10 @@ from llmrec.data.interactions import leave_one_out
 from llmrec.dialogue.chat import Profile
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
 from llmrec.errors import ArtifactError
-from llmrec.eval import requests
-from llmrec.eval.form import check_result
-from llmrec.eval.lists import target_users
-from llmrec.eval.stability import base_model, rewording, suite
-from llmrec.eval.stability import cases as stability_cases
+from llmrec.eval import chat_client
+from llmrec.eval.ranked_lists import target_users
+from llmrec.eval.result_file import check_result
+from llmrec.eval.stability import base_model, paraphrases, request_variants, suite
 from llmrec.eval.stability.metrics import agreement, kendall_tau, overlap, quarters, rbo, spread, spread_ci, top1_flip
 from llmrec.lm import prompts
 from llmrec.ranking import scorer as scoring
@@ -55,7 +54,7 @@ def split(recommender):
 
 @pytest.fixture(scope="module")
 def cases(recommender, split):
-    return stability_cases.draw(recommender.catalog, split, target_users(split, "test", 6, 0), 0)
+    return request_variants.draw(recommender.catalog, split, target_users(split, "test", 6, 0), 0)
 
 
 def of_kind(cases, kind):
@@ -123,7 +122,7 @@ def test_quarters_of_a_listing():
 
 def test_there_are_enough_phrasings_and_none_is_trained_on():
     trained = {plain(one) for name in prompts.names() for one in prompts.load(name).user}
-    for phrasings in rewording.PHRASINGS.values():
+    for phrasings in paraphrases.PHRASINGS.values():
         assert len({plain(one) for one in phrasings}) == len(phrasings) >= 13
         assert not trained & {plain(one) for one in phrasings if one != "{wish}"}
 
@@ -134,46 +133,46 @@ def plain(phrase: str) -> str:
 
 def test_typos_are_few_seeded_and_spare_first_letters():
     text = "Find comedies from the 1990s for me, please, and something else that I would like very much."
-    once, again = (rewording.typos(text, np.random.default_rng(3)) for _ in range(2))
+    once, again = (paraphrases.typos(text, np.random.default_rng(3)) for _ in range(2))
     assert once == again != text
     pairs = [(a, b) for a, b in zip(text.split(), once.split(), strict=True) if a != b]
     assert 1 <= len(pairs) <= 2 and all(a[0] == b[0] for a, b in pairs)
     assert "1990s" in once
-    assert rewording.typos("Go on!", np.random.default_rng(0)) == "Go on!"
+    assert paraphrases.typos("Go on!", np.random.default_rng(0)) == "Go on!"
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_slip_changes_one_place(seed):
-    slipped = rewording.typos("comedies", np.random.default_rng(seed))
+    slipped = paraphrases.typos("comedies", np.random.default_rng(seed))
     assert slipped != "comedies" and abs(len(slipped) - 8) <= 1 and slipped[0] == "c"
 
 
 def test_other_words_marks_and_asides():
     assert (
-        rewording.synonyms("Recommend me a {thing} I would like, please.")
+        paraphrases.synonyms("Recommend me a {thing} I would like, please.")
         == "Suggest me a {thing} I would enjoy, kindly."
     )
-    assert rewording.bare("What now? Go on.") == "What now Go on"
-    assert rewording.emphatic("What now?") == "... What now???"
-    assert rewording.emphatic("Comedies") == "... Comedies!!!"
-    assert rewording.with_aside("Comedies", "I slept.", False) == "Comedies. I slept."
-    assert rewording.with_aside("Comedies", "I slept.", True) == "I slept. Comedies"
-    assert rewording.decade(1990, True) == "the nineties" and rewording.decade(1910, True) == "the 1910s"
+    assert paraphrases.bare("What now? Go on.") == "What now Go on"
+    assert paraphrases.emphatic("What now?") == "... What now???"
+    assert paraphrases.emphatic("Comedies") == "... Comedies!!!"
+    assert paraphrases.with_aside("Comedies", "I slept.", False) == "Comedies. I slept."
+    assert paraphrases.with_aside("Comedies", "I slept.", True) == "I slept. Comedies"
+    assert paraphrases.decade(1990, True) == "the nineties" and paraphrases.decade(1910, True) == "the 1910s"
 
 
 def test_nouns_come_from_the_catalogue(catalog):
-    nouns = rewording.Nouns.of(catalog)
+    nouns = paraphrases.Nouns.of(catalog)
     assert nouns.fill("which {thing} of the {things} to {verb}") == "Which film of the films to watch"
     assert (nouns.of_value("Comedy"), nouns.of_value("Horror", True)) == ("comedies", "scary films")
     assert nouns.other.of_value("Sci-Fi") == "sci-fi movies"
-    assert rewording.Nouns("tool", "tools", "try").of_value("Garden") == "garden tools"
+    assert paraphrases.Nouns("tool", "tools", "try").of_value("Garden") == "garden tools"
 
 
 def test_cases_depend_on_their_user_alone(recommender, split, cases):
     users = sorted({case.user for case in cases})
-    alone = stability_cases.draw(recommender.catalog, split, np.array(users[:1]), 0)
+    alone = request_variants.draw(recommender.catalog, split, np.array(users[:1]), 0)
     assert alone == [case for case in cases if case.user == users[0]]
-    assert {case.kind for case in cases} == set(stability_cases.KINDS)
+    assert {case.kind for case in cases} == set(request_variants.KINDS)
     for case in cases:
         assert case.target == split.test[case.user] and case.target not in case.history
         assert not case.candidates or case.candidates.count(case.target) == 1
@@ -182,18 +181,18 @@ def test_cases_depend_on_their_user_alone(recommender, split, cases):
 
 def test_variants_keep_what_they_do_not_change(recommender, cases):
     for case in cases:
-        found = stability_cases.variants(recommender.catalog, case, 0)
-        assert found == stability_cases.variants(recommender.catalog, case, 0)
+        found = request_variants.variants(recommender.catalog, case, 0)
+        assert found == request_variants.variants(recommender.catalog, case, 0)
         names = [one.name for one in found]
         assert len(set(names)) == len(names)
-        assert sum(one.group == "paraphrase" for one in found) == len(rewording.PHRASINGS[case.kind])
+        assert sum(one.group == "paraphrase" for one in found) == len(paraphrases.PHRASINGS[case.kind])
         assert all(sorted(one.candidates) == sorted(case.candidates) for one in found)
         assert all(sorted(one.named) == sorted(case.named) for one in found)
 
 
 def test_the_true_item_visits_every_quarter(recommender, cases):
     case = of_kind(cases, "candidates")
-    orders = [one for one in stability_cases.variants(recommender.catalog, case, 0) if one.group == "order"]
+    orders = [one for one in request_variants.variants(recommender.catalog, case, 0) if one.group == "order"]
     slots = np.array([one.candidates.index(case.target) for one in orders])
     assert quarters(slots, len(case.candidates)).tolist() == [0, 1, 2, 3]
     assert len({one.text for one in orders}) == 1
@@ -202,33 +201,33 @@ def test_the_true_item_visits_every_quarter(recommender, cases):
 def test_attributes_are_the_targets_own(recommender, cases):
     case = of_kind(cases, "attributes")
     item = recommender.catalog[case.target]
-    nouns = rewording.Nouns.of(recommender.catalog)
+    nouns = paraphrases.Nouns.of(recommender.catalog)
     assert nouns.of_value(item.attributes["genre"][0]) in case.wish[0]
     assert f"{item.attributes['year'] // 10}0s" in case.wish[0]
 
 
 def test_the_chat_answers_the_request_of_the_case(recommender, cases):
     case = of_kind(cases, "candidates")
-    reply = requests.ask(
+    reply = chat_client.ask(
         recommender, "What should I watch next?", case.history, case.candidates, k=len(case.candidates)
     )
     assert sorted(reply.rows) == sorted(case.candidates)
     assert reply.words == "" and reply.facts
-    wish = requests.ask(recommender, "horror", case.history)
+    wish = chat_client.ask(recommender, "horror", case.history)
     assert {recommender.catalog[row].attributes["genre"] for row in wish.rows} == {("Horror",)}
-    assert requests.ask(recommender, "hello").profile == Profile()
+    assert chat_client.ask(recommender, "hello").profile == Profile()
 
 
 def test_a_remembering_scorer_reads_once_and_scores_the_same(monkeypatch, recommender, cases):
     case = of_kind(cases, "next")
     asked = "something with a tale in it"
-    plain_rows = [requests.ask(recommender, text, case.history).rows for text in (asked, "what next")]
-    remembering = requests.remembering(recommender)
+    plain_rows = [chat_client.ask(recommender, text, case.history).rows for text in (asked, "what next")]
+    remembering = chat_client.remembering(recommender)
     calls = []
     original = scoring.DecodeState
     monkeypatch.setattr(scoring, "DecodeState", lambda *given: calls.append(given) or original(*given))
     for _ in range(2):
-        assert [requests.ask(remembering, text, case.history).rows for text in (asked, "what next")] == plain_rows
+        assert [chat_client.ask(remembering, text, case.history).rows for text in (asked, "what next")] == plain_rows
     assert len(calls) == 2
 
 
@@ -236,7 +235,7 @@ def test_letters_and_titles_equal_plain_scoring(recommender, cases):
     """One pass with branches gives what a pass for every candidate gives."""
     model, catalog = recommender.model, recommender.catalog
     case = of_kind(cases, "candidates")
-    variant = stability_cases.variants(catalog, case, 0)[0]
+    variant = request_variants.variants(catalog, case, 0)[0]
     messages = base_model.prompt(catalog, case, variant)
     titles = [catalog[row].title for row in variant.candidates]
     letters, means = base_model.scores(model, messages, titles)
@@ -253,7 +252,7 @@ def test_letters_and_titles_equal_plain_scoring(recommender, cases):
 
 def test_the_prompt_lists_the_candidates_in_the_variants_order(recommender, cases):
     case = of_kind(cases, "candidates")
-    variant = stability_cases.variants(recommender.catalog, case, 0)[-1]
+    variant = request_variants.variants(recommender.catalog, case, 0)[-1]
     text = base_model.prompt(recommender.catalog, case, variant)[0].parts[0].text
     places = [text.index(f". {recommender.catalog[row].title}\n") for row in variant.candidates]
     assert places == sorted(places) and variant.text in text
@@ -290,7 +289,7 @@ def test_values_and_targets_of_known_answers():
 def test_candidates_in_another_order_change_nothing(recommender, cases):
     answer = suite.hybrid(recommender)
     case = of_kind(cases, "candidates")
-    orders = [one for one in stability_cases.variants(recommender.catalog, case, 0) if one.group == "order"]
+    orders = [one for one in request_variants.variants(recommender.catalog, case, 0) if one.group == "order"]
     assert len({answer(case, one)["hybrid"] for one in orders}) == 1
 
 
@@ -326,4 +325,4 @@ def test_cases_leave_out_what_cannot_be_answered(recommender, split):
     user = int(np.flatnonzero(split.test >= 0)[0])
     repeated = replace(split, test=split.test.copy())
     repeated.test[user] = split.history(user, "test")[0]
-    assert stability_cases.draw(recommender.catalog, repeated, np.array([user]), 0) == []
+    assert request_variants.draw(recommender.catalog, repeated, np.array([user]), 0) == []

@@ -133,7 +133,7 @@ def test_where_eight_bits_cannot_help_there_are_none(monkeypatch):
     "LLMREC_WIKITEXT2" not in os.environ, reason="LLMREC_WIKITEXT2 does not name a WikiText-2 text file"
 )
 def test_perplexity_in_eight_bits_is_within_two_per_cent():
-    from llmrec.eval.bench.decode_text import perplexity_ratio
+    from llmrec.eval.bench.text_generation import perplexity_ratio
     from llmrec.recommender import Recommender
 
     model = Recommender.from_pretrained().model

@@ -18,10 +18,10 @@ import pytest
 from conftest import make_catalog, make_model
 from toy_recommender import make_recommender
 
-from llmrec.app.server.limits import Sessions
+from llmrec.app.server.guard import Sessions
 from llmrec.app.server.services import Services
 from llmrec.app.server.settings import load
-from llmrec.app.web import batch_files, compare, model_view, tab_batch, tab_compare, tab_model
+from llmrec.app.web import batch, compare, model_view, tab_batch, tab_compare, tab_model
 from llmrec.app.web.base_model_list import BaseWords, base_of
 from llmrec.app.web.html import tabs
 from llmrec.data.catalog import Catalog, Item
@@ -183,8 +183,8 @@ def folder_of(tmp_path: Path) -> Path:
 
 def test_only_plain_files_of_the_folder_can_be_chosen(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
-    assert batch_files.listed(folder) == ["a.jsonl", "b.parquet", "c.csv"]
-    assert batch_files.chosen(folder, "a.jsonl") == folder / "a.jsonl"
+    assert batch.listed(folder) == ["a.jsonl", "b.parquet", "c.csv"]
+    assert batch.chosen(folder, "a.jsonl") == folder / "a.jsonl"
     hostile = (
         "../secret.jsonl", "link.jsonl", "sub/../a.jsonl", "./a.jsonl", str(tmp_path / "secret.jsonl"), "a.jsonl\x00",
         "/etc/passwd", "", ".", "..", ".hidden.jsonl", "notes.txt", "empty.jsonl", "sub", "sub.jsonl", "A.JSONL",
@@ -192,15 +192,15 @@ def test_only_plain_files_of_the_folder_can_be_chosen(tmp_path: Path) -> None:
     )  # fmt: skip
     for name in hostile:
         with pytest.raises(RequestError, match="none of the files listed"):
-            batch_files.chosen(folder, name)
-    assert batch_files.listed(None) == batch_files.listed(tmp_path / "gone") == []
+            batch.chosen(folder, name)
+    assert batch.listed(None) == batch.listed(tmp_path / "gone") == []
     with pytest.raises(RequestError, match="batch_dir"):
-        batch_files.chosen(None, "a.jsonl")
+        batch.chosen(None, "a.jsonl")
 
 
 def test_a_file_is_ranked_as_the_page_would_and_measured(recommender: Recommender, tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
-    *_, outcome = batch_files.run(recommender, folder / "a.jsonl")
+    *_, outcome = batch.run(recommender, folder / "a.jsonl")
     assert outcome.ended
     assert [answer.row.request_id for answer in outcome.answers] == [1, 3, 4]
     assert outcome.counts == {"unknown_users": 1, "unknown_candidates": 1, "skipped_requests": 1}
@@ -210,15 +210,13 @@ def test_a_file_is_ranked_as_the_page_would_and_measured(recommender: Recommende
     assert (first.place, second.place, third.place) == (place, 0, None)
     assert all(one.row % 2 for one in second.items)
     assert {one.row for one in third.items} == {5, 7}
-    found = batch_files.measures(outcome, 12)
+    found = batch.measures(outcome, 12)
     assert found["requests with a target"] == 2
     assert found["recall@10"] == 0.5
     assert found["ndcg@10"] == pytest.approx(1 / math.log2(place + 1) / 2)
     assert found["mrr@10"] == pytest.approx(1 / place / 2)
-    assert sum(count for _, count in batch_files.places(outcome)) == 2
-    assert sum(count for _, count in batch_files.sources(outcome)) == sum(
-        len(answer.items) for answer in outcome.answers
-    )
+    assert sum(count for _, count in batch.places(outcome)) == 2
+    assert sum(count for _, count in batch.sources(outcome)) == sum(len(answer.items) for answer in outcome.answers)
 
 
 def test_a_batch_is_bounded_in_rows_and_time(
@@ -226,19 +224,19 @@ def test_a_batch_is_bounded_in_rows_and_time(
 ) -> None:
     path = tmp_path / "many.jsonl"
     path.write_text("".join(json.dumps({"request_id": n, "items": ["i1"], "k": 1}) + "\n" for n in range(9)))
-    monkeypatch.setattr(batch_files, "MOST_ROWS", 5)
-    *_, outcome = batch_files.run(recommender, path)
+    monkeypatch.setattr(batch, "MOST_ROWS", 5)
+    *_, outcome = batch.run(recommender, path)
     assert (len(outcome.answers), outcome.total) == (5, 5)
     assert "first 5 requests" in outcome.notes[0]
-    *_, cut = batch_files.run(recommender, path, limit=0.0)
+    *_, cut = batch.run(recommender, path, limit=0.0)
     assert len(cut.answers) == 1
     assert any("Ended after" in note for note in cut.notes)
 
 
 def test_without_targets_nothing_is_claimed(recommender: Recommender, tmp_path: Path) -> None:
-    *_, outcome = batch_files.run(recommender, folder_of(tmp_path) / "b.parquet")
-    assert not any("@" in name for name in batch_files.measures(outcome, 12))
-    assert batch_files.places(outcome) == []
+    *_, outcome = batch.run(recommender, folder_of(tmp_path) / "b.parquet")
+    assert not any("@" in name for name in batch.measures(outcome, 12))
+    assert batch.places(outcome) == []
     assert tabs.bars("x", []) == ""
 
 
@@ -407,9 +405,9 @@ def test_hostile_text_stays_text(draw: Callable[[Catalog], str]) -> None:
 def test_a_batch_list_is_escaped_too(recommender: Recommender, tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"request_id": HOSTILE, "message": HOSTILE, "target": "i1"}) + "\n")
-    (row,) = batch_files.rows(path)
-    answer = batch_files.Answer(row, tuple(recommender.recommend(Request((2,), k=2))), 0)
-    html = tabs.batch(hostile_catalog(), batch_files.Outcome((answer,), 1, 0.1, ended=True), {}, "")
+    (row,) = batch.rows(path)
+    answer = batch.Answer(row, tuple(recommender.recommend(Request((2,), k=2))), 0)
+    html = tabs.batch(hostile_catalog(), batch.Outcome((answer,), 1, 0.1, ended=True), {}, "")
     assert "<img" not in html
     assert "<script" not in html
     assert "not listed" in html
@@ -419,4 +417,4 @@ def test_a_file_with_a_bad_row_is_refused_before_anything_is_ranked(recommender:
     path = tmp_path / "x.jsonl"
     path.write_text('{"request_id": 1, "items": []}\n{"request_id": 2, "items": [], "target": [1]}\n')
     with pytest.raises(DataError, match="target is"):
-        list(batch_files.run(recommender, path))
+        list(batch.run(recommender, path))

@@ -18,21 +18,21 @@ from typer.testing import CliRunner
 from llmrec.app.cli.main import app
 from llmrec.errors import RecipeError
 from llmrec.finetune import pipeline as train_module
-from llmrec.finetune import recipe_changes
+from llmrec.finetune import recipe_overrides
 from llmrec.finetune.data.packing import stream
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.recipe import EngineSettings, Recipe, load_recipe
 from llmrec.finetune.recipe_files import RECIPES, names, purposes
-from llmrec.finetune.train import fine_tune
+from llmrec.finetune.train import fine_tuning
 from llmrec.finetune.train.engine import accelerator_for
 from llmrec.finetune.train.fused_lora import fused_lora
-from llmrec.finetune.train.journal import Journal
 from llmrec.finetune.train.loop import Schedule, State, optimizer_for, train
+from llmrec.finetune.train.metrics_log import Journal
 from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import packed_attention
 from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
 
-KEYS = dict(recipe_changes._keys(Recipe.model_json_schema(), Recipe.model_json_schema()["$defs"]))
+KEYS = dict(recipe_overrides._keys(Recipe.model_json_schema(), Recipe.model_json_schema()["$defs"]))
 
 
 def at(values, key):
@@ -235,5 +235,5 @@ def test_a_short_run_is_validated_once_at_its_end(every, tokens, at):
 
 
 def test_a_short_run_says_that_it_is_validated_at_its_end():
-    said = fine_tune.once(Schedule(tokens=120_000, validate_tokens=400_000))
+    said = fine_tuning.once(Schedule(tokens=120_000, validate_tokens=400_000))
     assert said == ("schedule.tokens 120,000 is less than schedule.validate_tokens 400,000: validated once, at the end")

@@ -20,21 +20,20 @@ from llmrec.data.readers.common import Report
 from llmrec.data.sources import save_data
 from llmrec.encoders import ease
 from llmrec.errors import ArtifactError, DataError, RecipeError, RequestError, UserError, WeightsError
-from llmrec.eval.form import check_result
-from llmrec.eval.write import publish
+from llmrec.eval.result_file import check_result, publish
 from llmrec.finetune import stages
-from llmrec.finetune.bases import KNOWN, Base, check_body, locate, obtain
-from llmrec.finetune.bench import run, sides, trainer_baseline
+from llmrec.finetune.base_model_info import KNOWN, Base, check_body, locate, obtain
+from llmrec.finetune.bench import sides, trainer_baseline, training_speed
 from llmrec.finetune.data import preview
 from llmrec.finetune.data.packing import Document, pack, packs, round_of
 from llmrec.finetune.data.tasks import TASKS
-from llmrec.finetune.plan import cost, dry_run, gpus, preflight, survey
+from llmrec.finetune.plan import cost, dry_run, gpus, preflight, work_directory
 from llmrec.finetune.plan.tables import print_plan
 from llmrec.finetune.recipe import RECIPES, load_recipe
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train import checkpoints
 from llmrec.finetune.train.engine import check_gpu
-from llmrec.finetune.train.fine_tune import fingerprints_of
+from llmrec.finetune.train.fine_tuning import fingerprints_of
 from llmrec.finetune.train.linear_cross_entropy import CHUNK
 from llmrec.finetune.train.loop import State, optimizer_for
 from llmrec.finetune.train.objective import Objective
@@ -114,7 +113,7 @@ def test_operations_are_counted_as_torch_counts_them(kl):
     place, so attention is left out and LoRA runs on peft's own path."""
     model = make_model()
     recipe = toy_recipe()
-    world = survey.sketch(inputs_of("."), 8, np.ones((4, CHUNK), np.int64))
+    world = work_directory.sketch(inputs_of("."), 8, np.ones((4, CHUNK), np.int64))
     documents = round_of(world, model.renderer, recipe.traffic.shares | {"replay": 0.2}, 3000, 0, 0)
     one = pack(documents, Trie(model.vocab.ids.codes, 4), model.renderer)
     with FlopCounterMode(display=False) as counter, packed_attention(model):
@@ -148,26 +147,28 @@ def test_the_rate_of_products_is_that_of_this_machine():
 
 
 def test_provisional_codes_are_unique_and_spread():
-    ids = survey.provisional_ids(100, 2, 16, 3, 0)
+    ids = work_directory.provisional_ids(100, 2, 16, 3, 0)
     assert ids.codes.shape == (100, 2) and ids.book.shape == (2, 16, 3)
     assert len(np.unique(ids.codes, axis=0)) == 100
     assert len(np.unique(ids.codes[:, 0])) == 16
-    assert survey.provisional_ids(3, 8, 4096, 1, 0).codes.max() < 4096  # 96 bits of paths
+    assert work_directory.provisional_ids(3, 8, 4096, 1, 0).codes.max() < 4096  # 96 bits of paths
     with pytest.raises(DataError, match="hold 16 items; the catalogue has 17"):
-        survey.provisional_ids(17, 2, 4, 1, 0)
+        work_directory.provisional_ids(17, 2, 4, 1, 0)
 
 
 def test_a_look_makes_nothing_and_finds_what_fits(tmp_path):
     base = toy_base().files
-    empty = survey.look(inputs_of(tmp_path / "none"), base)
+    empty = work_directory.look(inputs_of(tmp_path / "none"), base)
     assert (empty.encoder, empty.ids) == (None, None) and not (tmp_path / "none").exists()
     inputs, encoder, ids = a_work_directory(tmp_path / "work")
     before = files_in(tmp_path)
-    found = survey.look(inputs, base)
+    found = work_directory.look(inputs, base)
     assert found.ids is not None and found.ids.fingerprint == ids.fingerprint
-    assert {state for name, state in found.lines if name in ("encoder", "text", "semantic_ids")} == {survey.READY}
-    assert dict(found.lines)["replay"] == dict(found.lines)["fine-tuning"] == survey.MISSING
-    other = survey.look(inputs_of(tmp_path / "work", interactions=make_interactions(seed=1)), base)
+    assert {state for name, state in found.lines if name in ("encoder", "text", "semantic_ids")} == {
+        work_directory.READY
+    }
+    assert dict(found.lines)["replay"] == dict(found.lines)["fine-tuning"] == work_directory.MISSING
+    other = work_directory.look(inputs_of(tmp_path / "work", interactions=make_interactions(seed=1)), base)
     assert other.encoder is None and "other inputs" in dict(other.lines)["encoder"]
     assert files_in(tmp_path) == before
 
@@ -179,7 +180,9 @@ def test_a_look_makes_nothing_and_finds_what_fits(tmp_path):
     optimizer.step()
     state = State(step=7, tokens=3500, seconds=7.0)
     checkpoints.save(tmp_path / "work" / "checkpoints", model, optimizer, state, fingerprints_of(inputs, parts, base))
-    assert "3,500 of 80,000 tokens done, at 500 tokens/s" in dict(survey.look(inputs, base).lines)["fine-tuning"]
+    assert (
+        "3,500 of 80,000 tokens done, at 500 tokens/s" in dict(work_directory.look(inputs, base).lines)["fine-tuning"]
+    )
 
 
 # what stops a run early
@@ -336,7 +339,7 @@ def test_a_plan_adds_up(tmp_path, no_clock):
     assert set(hours) == named and all(spent > 0 for spent in hours.values())
     assert here["hours"] == pytest.approx(sum(hours.values())) and here["fits"] and here["lacks"] == ""
     assert [gpu["name"] for gpu in made["gpus"]] == list(gpus.GPUS) and all(gpu["fits"] for gpu in made["gpus"])
-    assert made["code_book"]["fingerprint"] is None and made["work"]["encoder"] == survey.MISSING
+    assert made["code_book"]["fingerprint"] is None and made["work"]["encoder"] == work_directory.MISSING
     json.dumps(made)
     assert not list(tmp_path.iterdir())
     console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
@@ -350,9 +353,9 @@ def test_steps_are_those_of_the_stream(tmp_path, no_clock):
     """The plan's count against a walk through the real traffic."""
     recipe, base = toy_recipe(), toy_base()
     made = dry_run.plan(recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w")
-    ids = survey.provisional_ids(12, 2, 4, 1, 0)
+    ids = work_directory.provisional_ids(12, 2, 4, 1, 0)
     renderer = Renderer(base.tokenizer, ItemVocab(len(base.tokenizer), ids), 1, recipe.encoder.dim)
-    world = survey.sketch(inputs_of("."), recipe.encoder.dim)
+    world = work_directory.sketch(inputs_of("."), recipe.encoder.dim)
     documents = round_of(world, renderer, recipe.traffic.shares, recipe.schedule.tokens, 5, 0)
     walked = len(packs(documents, Trie(ids.codes, 4), renderer, recipe.traffic.pack_tokens))
     assert made["fine_tuning"][0]["steps"] == pytest.approx(walked, rel=0.03)
@@ -457,11 +460,11 @@ def test_gpus_by_name_and_by_number():
 
 def test_a_base_that_is_nowhere_is_described_where_it_is_known(monkeypatch, tmp_path):
     monkeypatch.setenv("LLMREC_OFFLINE", "1")
-    monkeypatch.setattr("llmrec.finetune.bases._cached", lambda name: None)
+    monkeypatch.setattr("llmrec.finetune.base_model_info._cached", lambda name: None)
     make_lm(259).save_pretrained(tmp_path / "default")
     make_tokenizer().save_pretrained(tmp_path / "default")
     stand_in = BaseFiles("toy", tmp_path / "default", "0" * 64)
-    monkeypatch.setattr("llmrec.finetune.bases.base_model", lambda name: stand_in)
+    monkeypatch.setattr("llmrec.finetune.base_model_info.base_model", lambda name: stand_in)
     base = locate("Qwen/Qwen3-1.7B")
     assert base.files is None and "published sizes" in base.stand_in
     assert cost.body_of(base.config).parameters == 1_720_451_072
@@ -515,7 +518,7 @@ def test_the_marks_are_seen_without_colour(toy):
 
 def test_the_usual_way_has_one_row_a_target():
     model = make_model()
-    rows = trainer_baseline.target_rows(survey.sketch(inputs_of("."), 8), model.renderer, 9, 0, window=2)
+    rows = trainer_baseline.target_rows(work_directory.sketch(inputs_of("."), 8), model.renderer, 9, 0, window=2)
     collator = trainer_baseline.Collator(0, 2)
     batch = collator(rows)
     assert (batch["labels"] != trainer_baseline.IGNORED).sum(dim=1).tolist() == [2] * 9
@@ -544,7 +547,7 @@ def usual_pair():
 def test_the_usual_loss_is_ours_but_for_what_the_softmax_is_over():
     """The same rows, the same weights: its logits, taken over the codes of the level, give our loss."""
     model, other = usual_pair()
-    rows = trainer_baseline.target_rows(survey.sketch(inputs_of("."), 8), model.renderer, 6, 0)
+    rows = trainer_baseline.target_rows(work_directory.sketch(inputs_of("."), 8), model.renderer, 6, 0)
     batch = trainer_baseline.Collator(0, 2)(rows)
     with torch.no_grad():
         logits = other(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -604,10 +607,10 @@ def test_a_summary_is_a_result_file(tmp_path):
     steps = [sides.Step(s, 1000, 100, 4e9, 3e9) for s in (1.0, 2.0, 3.0)]
     slow = [sides.Step(s, 500, 10) for s in (2.0, 4.0, 6.0)]
     taken = {
-        run.ENGINE: run.Taken(steps, [0.5, 1.0, 1.5], [4e9] * 3, 10**9, 2 * 10**9),
-        run.USUAL: run.Taken(slow, [0.0] * 3, [4e9] * 3, 10**9, 4 * 10**9),
+        training_speed.ENGINE: training_speed.Taken(steps, [0.5, 1.0, 1.5], [4e9] * 3, 10**9, 2 * 10**9),
+        training_speed.USUAL: training_speed.Taken(slow, [0.0] * 3, [4e9] * 3, 10**9, 4 * 10**9),
     }
-    rows, targets = run.summarise(taken, 0)
+    rows, targets = training_speed.summarise(taken, 0)
     assert targets == pytest.approx(
         {"targets_per_s_ratio": 20.0, "tokens_per_s_ratio": 4.0, "peak_memory_ratio": 0.5, "floor_ratio": 2.0}
     )
@@ -619,7 +622,7 @@ def test_a_summary_is_a_result_file(tmp_path):
 
 
 def test_the_bench_runs_its_sides_as_processes(toy):
-    found = run.run(toy / "recipe.yaml", str(toy / "data"), quick=True)
+    found = training_speed.run(toy / "recipe.yaml", str(toy / "data"), quick=True)
     assert set(found.targets) == {"targets_per_s_ratio", "tokens_per_s_ratio", "peak_memory_ratio", "floor_ratio"}
     assert all(value > 0 for value in found.targets.values())
     for side in ("engine", "usual"):
@@ -632,10 +635,10 @@ def test_a_side_that_cannot_start_says_why(toy, tmp_path):
     text = yaml.safe_load((toy / "recipe.yaml").read_text())
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({**text, "semantic_ids": {"depth": 1, "size": 2}}))
     line = SimpleNamespace(sent=[], send=lambda value: line.sent.append(value))
-    sides.serve(line, run.USUAL, sides.Job(load_recipe(tmp_path / "r.yaml"), str(toy / "data"), 1, 0, 1))
+    sides.serve(line, training_speed.USUAL, sides.Job(load_recipe(tmp_path / "r.yaml"), str(toy / "data"), 1, 0, 1))
     assert isinstance(line.sent[0], UserError)
     with pytest.raises(DataError, match="hold 2 items"):
-        run._receive(SimpleNamespace(recv=lambda: line.sent[0]), "usual")
+        training_speed._receive(SimpleNamespace(recv=lambda: line.sent[0]), "usual")
 
 
 # the command line
@@ -688,8 +691,8 @@ def test_bench_writes_its_file(tmp_path, monkeypatch, capsys):
     rows = {"engine": {"tokens_per_s": (2.0, 1.0, 3.0)}}
     targets = {"targets_per_s_ratio": 9.0, "tokens_per_s_ratio": 2.0, "peak_memory_ratio": 0.5, "floor_ratio": 1.4}
     asked = []
-    found = run.Measured(rows, targets, {"a": "b"}, 6, 1.0)
-    monkeypatch.setattr(run, "run", lambda **how: asked.append(how) or found)
+    found = training_speed.Measured(rows, targets, {"a": "b"}, 6, 1.0)
+    monkeypatch.setattr(training_speed, "run", lambda **how: asked.append(how) or found)
     words = ["bench", "--train", "--quick", "--seed", "3", "--out", str(tmp_path)]
     code, out, _ = command(words, monkeypatch, capsys)
     assert code == 0 and asked == [{"quick": True, "seed": 3}] and "tokens_per_s_ratio: 2" in out

@@ -23,14 +23,13 @@ from llmrec.finetune.data.packing import Document, pack, packs, round_of, stream
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.pipeline import Places, build
 from llmrec.finetune.recipe import EngineSettings, load_recipe
-from llmrec.finetune.train import checkpoints
-from llmrec.finetune.train import fine_tune as run_module
+from llmrec.finetune.train import checkpoints, fine_tuning
 from llmrec.finetune.train.engine import checkpoint_activations
 from llmrec.finetune.train.fused_lora import fused_lora
 from llmrec.finetune.train.interrupts import polite
-from llmrec.finetune.train.journal import Journal
 from llmrec.finetune.train.linear_cross_entropy import word_loss
 from llmrec.finetune.train.loop import Hooks, Schedule, State, optimizer_for, train
+from llmrec.finetune.train.metrics_log import Journal
 from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import packed_attention
 from llmrec.lm.base_models import BaseFiles
@@ -209,7 +208,7 @@ def test_an_interrupted_run_saves_and_goes_on_to_the_same_bytes(tmp_path, monkey
     """Ctrl-C at any step: a checkpoint, a sentence, and the uninterrupted result afterwards."""
     recipe = recipe_of(5000)
     whole = toy_build(tmp_path / "whole", recipe)
-    real, wanted = run_module.train, iter((3, 5, 10**9))
+    real, wanted = fine_tuning.train, iter((3, 5, 10**9))
 
     def stopping(objective, packs, schedule, optimizer, state, hooks, accelerator):
         stop = next(wanted)
@@ -219,7 +218,7 @@ def test_an_interrupted_run_saves_and_goes_on_to_the_same_bytes(tmp_path, monkey
             os.kill(os.getpid(), signal.SIGINT)  # what the flag stands for
         return done
 
-    monkeypatch.setattr(run_module, "train", stopping)
+    monkeypatch.setattr(fine_tuning, "train", stopping)
     for step in (3, 5):
         with pytest.raises(Interrupted, match=f"stopped at step {step}; the same command goes on from there"):
             toy_build(tmp_path / "cut", recipe)
@@ -231,8 +230,8 @@ def test_an_interrupted_run_saves_and_goes_on_to_the_same_bytes(tmp_path, monkey
 def _child(out: Path, recipe) -> None:
     """A training process that writes a checkpoint after every step, in a forked child with one thread."""
     torch.set_num_threads(1)
-    real = run_module.Hooks
-    run_module.Hooks = lambda **kwargs: real(**kwargs, save_seconds=0.0)
+    real = fine_tuning.Hooks
+    fine_tuning.Hooks = lambda **kwargs: real(**kwargs, save_seconds=0.0)
     toy_build(out, recipe)
 
 
@@ -317,7 +316,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
             return value
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "Validation", Scripted)
+        patch.setattr(fine_tuning, "Validation", Scripted)
         said = []
         result = toy_build(tmp_path, recipe, said.append)
     assert any("ndcg@10 0.5000" in line and "are kept" in line for line in said)

@@ -12,8 +12,8 @@ from llmrec.app.web.html import cards
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.filters import Filters
 from llmrec.dialogue import responses
-from llmrec.eval.conversation import wordings
-from llmrec.eval.stability import rewording
+from llmrec.eval.conversation import phrasings
+from llmrec.eval.stability import paraphrases
 from llmrec.finetune.data.context import World
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.lm.prompts import load
@@ -222,14 +222,14 @@ def test_phrases_with_verbs_of_films_are_of_films_only():
     phrases = [*load("talk").assistant, *load("next_item").user]
     assert sum(not wording.fits(one, "films") for one in phrases) == 1  # "These are the films I took"
     assert not any("seen" in one for one in phrases if wording.fits(one, "books"))
-    for act in wordings.WORDINGS:
-        said = wordings.wordings(act)
+    for act in phrasings.WORDINGS:
+        said = phrasings.wordings(act)
         assert all(wording.fits(one, "films") for one in said), "the films of the suite lose a wording"
         assert all(any(wording.fits(one, domain) for one in said) for domain in DOMAINS), act
 
 
 def test_requests_of_the_suites_take_the_right_article_and_verb():
-    nouns = rewording.Nouns.of(Catalog([Item("1", "One", "", {})], "albums"))
-    asked = [nouns.fill(one, wish="jazz", titles="One") for some in rewording.PHRASINGS.values() for one in some]
+    nouns = paraphrases.Nouns.of(Catalog([Item("1", "One", "", {})], "albums"))
+    asked = [nouns.fill(one, wish="jazz", titles="One") for some in paraphrases.PHRASINGS.values() for one in some]
     assert "Recommend me an album." in asked and "What should I listen to next?" in asked
     assert nouns.of_value("RPG") == "RPG albums" and nouns.of_value("Hit albums") == "Hit albums".replace("H", "h")

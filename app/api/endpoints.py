@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from llmrec.app.server.limits import checked
+from llmrec.app.server.guard import checked
 from llmrec.data.catalog import Catalog, clean_text
 from llmrec.data.conditions import filters_of
 from llmrec.data.constraints import constraints

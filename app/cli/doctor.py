@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from llmrec.app.server import places
+from llmrec.app.server import writable_paths
 from llmrec.app.server.settings import Settings, listen, load
 from llmrec.errors import UserError
 from llmrec.storage import registry
@@ -100,7 +100,7 @@ def _checkpoint() -> Finding:
 
 
 def _home() -> Finding:
-    why = places.problem(home())
+    why = writable_paths.problem(home())
     advice = "set LLMREC_HOME to a folder that can be written"
     return _judged(not why, "home", why or f"{home()} can be written", advice)
 
@@ -109,14 +109,14 @@ def _chat() -> list[Finding]:
     """What `llmrec chat` would need with the settings of the environment and of the file that LLMREC_CONFIG names."""
     try:
         settings = load()
-        temporary = places.temporary()
+        temporary = writable_paths.temporary()
     except UserError as error:
         return [Finding(False, "settings", str(error), "mend it: `llmrec chat` would not start")]
-    why = places.problem(temporary)
-    advice = f"set {places.TEMPORARY} to a folder that can be written"
+    why = writable_paths.problem(temporary)
+    advice = f"set {writable_paths.TEMPORARY} to a folder that can be written"
     found = [_judged(not why, "temporary files", why or f"{temporary} can be written", advice)]
     if settings.feedback != "off":
-        why = places.file_problem(settings.feedback)
+        why = writable_paths.file_problem(settings.feedback)
         advice = "set LLMREC_FEEDBACK to a file that can be written, or to off"
         found.append(_judged(not why, "feedback", why or f"{settings.feedback} can be written", advice))
     return [*found, _port(settings)]

@@ -222,21 +222,21 @@ def bench(
     if of_training and of_ranking:
         raise RequestError("--train and --rank are two benchmarks; give one of them")
     if of_ranking:
-        from llmrec.eval.bench import rank as bench_rank
+        from llmrec.eval.bench import batch_ranking
 
-        bench_rank.run(model=model, out=out, quick=quick, seed=seed)
+        batch_ranking.run(model=model, out=out, quick=quick, seed=seed)
         return
     if not of_training:
-        from llmrec.eval.bench.decode import run
+        from llmrec.eval.bench.decoding import run
 
         run(model=model, out=out, quick=quick, seed=seed, data_dir=data_dir)
         return
     if model is not None:
         raise RequestError("--model belongs to decoding; --train starts from the base model of a recipe")
-    from llmrec.eval.write import publish
-    from llmrec.finetune.bench import run as training
+    from llmrec.eval.result_file import publish
+    from llmrec.finetune.bench import training_speed
 
-    found = training.run(quick=quick, seed=seed)
+    found = training_speed.run(quick=quick, seed=seed)
     command = f"llmrec bench --train{' --quick' if quick else ''} --seed {seed} --out {out}"
     path = out / "bench-train.json"
     publish(path, "ml-100k", found.protocol, found.rows, found.targets, seed, command, found.seconds, found.steps)
@@ -256,8 +256,8 @@ def chat(
 
     A setting is taken from the command line, else from LLMREC_<NAME>, else from the file: docs/settings.md.
     """
-    from llmrec.app.server.places import check
     from llmrec.app.server.settings import assigned, listen, load
+    from llmrec.app.server.writable_paths import check
 
     named = {"host": host, "port": port, "model": model, "mcp": mcp, "batch_dir": batch_dir}
     given = {key: one for key, one in named.items() if one is not None}

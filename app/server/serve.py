@@ -14,9 +14,9 @@ from fastapi.responses import FileResponse, Response
 
 from llmrec.app.api.openapi import describe
 from llmrec.app.llm_backend.backend import writer
-from llmrec.app.server.allocator import bound_arenas
 from llmrec.app.server.feedback import open_feedback
-from llmrec.app.server.limits import Guard, Sessions
+from llmrec.app.server.guard import Guard, Sessions
+from llmrec.app.server.malloc import bound_arenas
 from llmrec.app.server.services import Services
 from llmrec.app.server.settings import Settings, limits_of
 from llmrec.app.server.site import Site

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmrec.app.server.limits import Sessions
+from llmrec.app.server.guard import Sessions
 from llmrec.app.server.settings import Settings
 from llmrec.dialogue.chat import Chat
 from llmrec.nlu.state import Limits

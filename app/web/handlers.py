@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from llmrec.app.server.limits import Visit, checked
+from llmrec.app.server.guard import Visit, checked
 from llmrec.app.server.services import Services
-from llmrec.app.web import archive
+from llmrec.app.web import saved_conversations
 from llmrec.app.web import suggestions as suggest
 from llmrec.app.web.html import cards as present
 from llmrec.app.web.html import side_panel
@@ -67,7 +67,7 @@ class Handlers:
         self.chat: Chat = services.chat
         self.catalog: Catalog = services.chat.catalog
         self._tools = reader(self.catalog)
-        self._key = archive.server_key(home() / "conversations.key")
+        self._key = saved_conversations.server_key(home() / "conversations.key")
 
     def view(self, visit: Visit, note: str = "") -> View:
         """Return the whole page for a session at rest; `note` says what has just been done."""
@@ -79,7 +79,7 @@ class Handlers:
         if isinstance(kept, dict) and kept.get("keep") is True and not visit.turns:
             visit.keep = True
             try:
-                archive.restore(visit, str(kept.get("sealed", "")), self.chat, self._key)
+                saved_conversations.restore(visit, str(kept.get("sealed", "")), self.chat, self._key)
             except RequestError as error:
                 note = f"Nothing was restored: {error}."
         if not visit.profile.shown and not visit.turns:
@@ -140,7 +140,7 @@ class Handlers:
         """Do what a button of a card or of the side panel says, and list anew."""
         verb, number = _verb(sent)
         if verb == "import":
-            note = archive.load(visit, number, self.chat, self._key)
+            note = saved_conversations.load(visit, number, self.chat, self._key)
             return self.view(visit, note or "The conversation was restored.")
         if verb in {"like", "dislike", "seen", "forget", "add"}:
             row, opinion = self._row(number), "like" if verb == "add" else verb
@@ -228,7 +228,7 @@ class Handlers:
 
     def export(self, visit: Visit) -> str:
         """Return HTML that holds the conversation as JSON."""
-        return present.exported(archive.export(visit, self.chat, self._key))
+        return present.exported(saved_conversations.export(visit, self.chat, self._key))
 
     def explain(self, visit: Visit) -> str:
         """Return HTML that says how the list on display was made."""
@@ -269,7 +269,7 @@ class Handlers:
             offers=present.suggestions([(f"say:{side_panel.code(text)}", text) for text in offers]),
             profile=side_panel.profile(self.catalog, visit.profile),
             writing=writing,
-            kept=archive.seal(visit, self.chat, self._key) if visit.keep and not writing else None,
+            kept=saved_conversations.seal(visit, self.chat, self._key) if visit.keep and not writing else None,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from llmrec.app.server.services import Services
-from llmrec.app.web import batch_files
+from llmrec.app.web import batch
 from llmrec.app.web.html import cards, tabs
 from llmrec.errors import UserError
 
@@ -30,13 +30,13 @@ def build(services: Services) -> None:
     gr.Markdown(
         cards.hint(
             "Request files in the server's folder, as llmrec rank takes them. A column target (the id of what was "
-            f"taken next) is measured. Here up to {batch_files.MOST_ROWS} requests are ranked; llmrec rank has no such "
+            f"taken next) is measured. Here up to {batch.MOST_ROWS} requests are ranked; llmrec rank has no such "
             "bound."
         ),
         **_HTML,
     )
     with gr.Row(elem_id="batch-form", equal_height=True):
-        names = batch_files.listed(folder)
+        names = batch.listed(folder)
         name = gr.Dropdown(
             names, value=names[0] if names else None, label="File", filterable=True, elem_id="batch-file"
         )
@@ -53,7 +53,7 @@ def build(services: Services) -> None:
 
 def _names(services: Services) -> Callable[[], Any]:
     def look() -> Any:
-        names = batch_files.listed(services.settings.batch_dir)
+        names = batch.listed(services.settings.batch_dir)
         return gr.update(choices=names, value=names[0] if names else None)
 
     return look
@@ -63,12 +63,12 @@ def _ranked(services: Services) -> Callable[[Any], Iterator[str]]:
     def run(name: Any) -> Iterator[str]:
         catalog = services.chat.catalog
         try:
-            path = batch_files.chosen(services.settings.batch_dir, name)
-            for outcome in batch_files.run(services.recommender, path):
-                measured = batch_files.measures(outcome, len(catalog)) if outcome.ended else {}
+            path = batch.chosen(services.settings.batch_dir, name)
+            for outcome in batch.run(services.recommender, path):
+                measured = batch.measures(outcome, len(catalog)) if outcome.ended else {}
                 plots = (
-                    tabs.bars("Place of the target", batch_files.places(outcome))
-                    + tabs.bars("What spoke for the items most", batch_files.sources(outcome))
+                    tabs.bars("Place of the target", batch.places(outcome))
+                    + tabs.bars("What spoke for the items most", batch.sources(outcome))
                     if outcome.ended
                     else ""
                 )

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from llmrec.app.api.endpoints import register
-from llmrec.app.server.limits import Visit, checked
+from llmrec.app.server.guard import Visit, checked
 from llmrec.app.server.private_errors import QuietBlocks
 from llmrec.app.server.services import Services
 from llmrec.app.web.handlers import Handlers, View

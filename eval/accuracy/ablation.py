@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from llmrec.data.interactions import Split, fusing_users
-from llmrec.eval.accuracy.parts import PartsRanker
 from llmrec.progress import Say, counted, silent
-from llmrec.ranking.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, fit
+from llmrec.ranker import Mask, Rows, Scores
+from llmrec.ranking.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, Fusion, fit
 from llmrec.ranking.fusion_candidates import drawn, shortlists, whole
-from llmrec.ranking.scorer import fixed_threads
+from llmrec.ranking.scorer import Scorer, fixed_threads
 from llmrec.recommender import Recommender
 
 LEAST = 0.01  # a part with a smaller weight changes nothing that could be measured
@@ -41,3 +41,14 @@ def without_each(recommender: Recommender, split: Split, seed: int, say: Say = s
         prior = {name: pull for name, pull in {**PRIOR, **LEANING}.items() if name in own and name not in gone}
         weights = fit(of.parts, of.targets, of.allowed, prior, positive=POSITIVE)
         yield PartsRanker(f"hybrid, no {left_out}", scorer, weights)
+
+
+class PartsRanker:
+    """A row of the table made from the scorer's parts: one of them alone, or a fusion."""
+
+    def __init__(self, name: str, scorer: Scorer, fusion: Fusion) -> None:
+        self.name, self._scorer, self.fusion = name, scorer, fusion
+
+    def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+        """See `llmrec.ranker.Ranker.rank`."""
+        return self._scorer.rank(self.fusion, [self._scorer.ask(one) for one in histories], k, allowed)

@@ -1,295 +1,339 @@
-"""The accuracy suite: all rankers over the same users and the whole catalogue; values of every user, then the means."""
+"""The accuracy suite from the command line: a model directory and data in, values of every user and a result out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from llmrec.data.interactions import Split
+from llmrec.data.catalog import Catalog
+from llmrec.encoders import ease
 from llmrec.encoders.item_knn import item_counts
+from llmrec.encoders.sequential import Kind
 from llmrec.errors import RequestError
-from llmrec.eval import metrics
-from llmrec.eval.lists import (
-    CANDIDATES,
-    Condition,
-    Lists,
-    Part,
-    Progress,
-    candidates,
-    everything,
-    not_seen,
-    rank_each,
-    target_users,
-    targets_of,
+from llmrec.eval.accuracy.ablation import without_each
+from llmrec.eval.accuracy.measurement import MAIN, AccuracyTable, Measured, measure, print_accuracy, tabulate
+from llmrec.eval.accuracy.parallel_ranking import Asking, Found, Opener, kept, rank_rows
+from llmrec.eval.accuracy.setup import BESIDE, Subject, open_model, open_subject
+from llmrec.eval.baselines import factorisation
+from llmrec.eval.baselines.encoders import tune_encoder
+from llmrec.eval.baselines.factorisation import tune_als, tune_bpr
+from llmrec.eval.baselines.rankers import EncoderRanker, Popularity
+from llmrec.eval.baselines.tuning import (
+    USERS,
+    TuningLog,
+    tune_ease,
+    tune_item_knn,
+    tune_recent_popularity,
+    tune_text_lookup,
 )
-from llmrec.eval.protocol import Estimate, Row, write_per_user
-from llmrec.eval.slices import sampled, slices_of
-from llmrec.ranker import Mask, Ranker, Rows, Scores
+from llmrec.eval.chat_client import remembering
+from llmrec.eval.metrics import holm
+from llmrec.eval.ranked_lists import Progress, sample, target_users
+from llmrec.eval.result_file import Target, eval_command, provenance, write_per_user, write_result
+from llmrec.lm.runtime.onednn import Products
+from llmrec.progress import Counter, Say, Screen
+from llmrec.ranker import Ranker, Rows
+from llmrec.ranking.fusion import Fusion
 
-__all__ = ["AccuracyTable", "Measured", "evaluate", "measure", "tabulate"]
-
-Floats = npt.NDArray[np.float64]
-Number = TypeVar("Number", bound=np.generic)
-Protocol = Mapping[str, str | int | bool]
-
-MAIN = ("recall@10", "ndcg@10")
-SEEN_KEPT, OF_FEW = "seen_kept", f"of{CANDIDATES}"
-CUTS: Mapping[str, Sequence[int]] = {"": metrics.KS, SEEN_KEPT: (10,), OF_FEW: (1, 5, 10)}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Values of every user under every ranker, nothing averaged yet.
-
-    Attributes:
-        users: int64[u], user numbers.
-        targets: int64[u], rows.
-        histories: u arrays of rows.
-        values: ranker to metric to float64[u]; NaN where a metric is not defined for a user, and all of them for users
-            whom the ranker was not asked for. A suffix names what was to choose from when it was not the unseen items:
-            `ndcg@10/seen_kept`, `ndcg@10/of20`.
-        whole: ranker to metrics of all its lists together, such as coverage@10; none for rankers of a sample.
-        tops: ranker to int64[u, 10], the unseen items that it put first; -1 for users whom it was not asked for.
-        ranks: ranker to int64[u], 0-based place of the target among 51 unseen items, -1 behind them or not asked for.
-        slices: name to bool[u].
-        protocol: how it was measured, for the result file.
-    """
-
-    users: Rows
-    targets: Rows
-    histories: Sequence[Rows]
-    values: Mapping[str, Mapping[str, Floats]]
-    whole: Mapping[str, Mapping[str, float]]
-    tops: Mapping[str, Rows]
-    ranks: Mapping[str, Rows]
-    slices: Mapping[str, Mask]
-    protocol: Protocol
-
-    def asked(self, ranker: str) -> Mask:
-        """bool[u], for whom the ranker was asked."""
-        return ~np.isnan(self.values[ranker][MAIN[0]])
-
-    def save(self, out: Path, dataset: str) -> Path:
-        """Write every value and the slices to `<out>/per_user/per-user-<dataset>.parquet`."""
-        columns = {f"{ranker} {m}": value for ranker, own in self.values.items() for m, value in own.items()}
-        slices = {f"slice {name}": mask for name, mask in self.slices.items()}
-        return write_per_user(out, dataset, {"user": self.users, **slices, **columns})
+SPLITS = ("loo", "time")
+OURS = ("llm", "hybrid")
+BASELINES = ("popularity", "recent-popularity", "text-lookup", "item-knn", "ease", "als", "bpr", *BESIDE)
+NO_BASELINE = "none"
+BLIND = "llm, no user vector"
+SHOWN = 8  # latest items of a history in the list of answers
 
 
-@dataclass(frozen=True)
-class AccuracyTable:
-    """What follows from the values.
-
-    Attributes:
-        measured: the values.
-        estimates: ranker to metric to mean and interval; `ndcg@10/cold` is the mean over that slice's users.
-        pairs: metric to ranker to ranker to the two-sided p of their difference, not corrected for their number.
-        reference: the row that others are compared with.
-    """
-
-    measured: Measured
-    estimates: Mapping[str, Mapping[str, Estimate]]
-    pairs: Mapping[str, Mapping[str, Mapping[str, float]]]
-    reference: str
-
-    @property
-    def rows(self) -> list[Row]:
-        """The rows of a result file."""
-        return [Row(name, estimates) for name, estimates in self.estimates.items()]
-
-    def p(self, metric: str) -> dict[str, float]:
-        """P of every other ranker's difference from the reference."""
-        return {name: p for name, p in self.pairs[metric][self.reference].items() if name != self.reference}
-
-    def mean(self, ranker: str, metric: str) -> float:
-        """One cell, such as `mean("sasrec", "ndcg@10")`."""
-        return self.estimates[ranker][metric].mean
-
-    def ratio(self, ours: str, theirs: str, metric: str) -> float | None:
-        """Our mean over theirs; None when a row or its slice is not there, or theirs is 0."""
-        if any(metric not in self.estimates.get(name, {}) for name in (ours, theirs)):
-            return None
-        below = self.mean(theirs, metric)
-        return self.mean(ours, metric) / below if below else None
-
-
-def evaluate(
-    rankers: Sequence[Ranker],
-    split: Split,
-    n_items: int,
-    *,
-    part: Part = "test",
+def run_accuracy(
+    model: str | Path | None,
+    data: str | Path | None,
+    out: Path,
     limit: int | None = None,
     seed: int = 0,
-    reference: str | None = None,
-    vectors: Scores | None = None,
-    batch: int = 64,
-    progress: Progress | None = None,
+    split: str = "loo",
+    workers: int = 1,
+    products: Products = "float32",
+    ablations: int | None = None,
+    baselines: str | None = None,
 ) -> AccuracyTable:
-    """`measure` and `tabulate` in one."""
-    against = _reference([ranker.name for ranker in rankers], reference)
-    measured = measure(
-        rankers, split, n_items, part=part, limit=limit, seed=seed, vectors=vectors, batch=batch, progress=progress
-    )
-    return tabulate(measured, against, seed)
+    """Measure the model beside tuned baselines on the held-out items; prints the table.
 
+    Full ranking over the catalogue. Writes `accuracy-<dataset>.json` (`accuracy-time-<dataset>.json` for the split by
+    time) to `out`, before it the values of every user to `per_user` below it, and what tuning tried to
+    `tuning-<dataset>.jsonl`, from where it is taken the next time. What the model ranked stays in `work`: a
+    run that was ended goes on. Validation items choose settings and stop training; nothing is refitted on them.
 
-def measure(
-    rankers: Sequence[Ranker],
-    split: Split,
-    n_items: int,
-    *,
-    part: Part = "test",
-    limit: int | None = None,
-    seed: int = 0,
-    vectors: Scores | None = None,
-    batch: int = 64,
-    progress: Progress | None = None,
-    ranked: Mapping[str, Mapping[str, Lists]] | None = None,
-) -> Measured:
-    """Rank for the same users under three conditions: unseen items (the main one), all items, 20 candidates.
-
-    Ties count against the target, so equal scores help nobody. `limit` draws that many users by `seed`, which also
-    draws the candidates. With `vectors`, float32[n, d] of unit length, diversity@10 is measured. `ranked` are rows
-    whose lists for these users, or some of them, are there already. The other arguments are those of `rank_each`.
+    Args:
+        model: model directory, None for the shipped one.
+        data: its data, None for what the model names.
+        out: directory of the results.
+        limit: measure this many users, drawn by seed, and choose the baselines' settings on as many.
+        seed: of users, candidates, baselines, bootstrap and tests.
+        split: "loo" holds out the last items of every user, "time" cuts everybody at the same two moments.
+        workers: processes that rank with the model, each with one of its own.
+        products: number format of the language model's matrix products.
+        ablations: rank the rows that only say what a part earns for this many of the users, drawn by seed: those beside
+            the hybrid that ask the language model. They take most of the time; what is compared with them is compared
+            on these users, the slice `sampled`.
+        baselines: names of `BASELINES` with commas between them, "none", or None for all that can be had here. The
+            encoder of the model itself is always measured: it is there, and the reference of the table.
 
     Raises:
-        RequestError: names of rankers that are equal, or nobody to measure on.
+        RequestError: no such split or baseline, or nothing to measure.
+        UserError: a model that belongs to other data or, for "loo", was trained on another train part.
     """
-    _reference([*(ranker.name for ranker in rankers), *(ranked or ())], None)
-    users = target_users(split, part, limit, seed)
-    histories = [split.history(int(user), part) for user in users]
-    targets, counts = targets_of(split, part)[users], item_counts(split.train, n_items)
-    lists = rank_each(rankers, split, part, n_items, conditions(seed), users, batch, progress) | dict(ranked or {})
-    main = {name: own[""] for name, own in lists.items()}
-    at = {name: np.searchsorted(users, own.users) for name, own in main.items()}
-    values = {name: _values(own, [histories[i] for i in at[name]], counts, vectors) for name, own in lists.items()}
-    slices = slices_of(targets, histories, counts) | sampled(users, [own.users for own in main.values()])
-    return Measured(
-        users,
-        targets,
-        histories,
-        {name: {m: _spread(v, at[name], len(users), np.nan) for m, v in own.items()} for name, own in values.items()},
-        {name: _whole(own, n_items) if len(own.users) == len(users) else {} for name, own in main.items()},
-        {name: _spread(own.rows[:, :10], at[name], len(users), -1) for name, own in main.items()},
-        {name: _spread(own.ranks(), at[name], len(users), -1) for name, own in main.items()},
-        slices,
-        _protocol(split, part, n_items, targets, histories, slices),
-    )
-
-
-def _spread(values: npt.NDArray[Number], at: Rows, n: int, empty: float) -> npt.NDArray[Number]:
-    """[m, ...] as [n, ...] of the same type: line `at[i]` is the i-th, all others are `empty`."""
-    out = np.full((n, *values.shape[1:]), empty, values.dtype)
-    out[at] = values
-    return out
-
-
-def conditions(seed: int) -> dict[str, Condition]:
-    """What there is to choose from, by the suffix of its metrics; `seed` draws the candidates."""
-    deep = max(metrics.KS) + 1  # one more than the largest cut-off: see ranks_of about ties
-    return {
-        "": Condition(deep, not_seen),
-        SEEN_KEPT: Condition(max(CUTS[SEEN_KEPT]) + 1, everything),
-        OF_FEW: Condition(CANDIDATES, candidates(seed)),
-    }
-
-
-def tabulate(measured: Measured, reference: str, seed: int) -> AccuracyTable:
-    """Means, 95 % bootstrap intervals over users, and paired tests between all rows; `seed` is theirs."""
-    estimates = {
-        name: _estimates(own, measured.slices, measured.asked(name), seed)
-        | {metric: Estimate(value, (value, value)) for metric, value in measured.whole[name].items()}
-        for name, own in measured.values.items()
-    }
-    names = list(measured.values)
-    pairs = {}
-    for metric in MAIN:
-        p = _paired(np.stack([measured.values[name][metric] for name in names], axis=1), seed)
-        pairs[metric] = {
-            one: {other: float(p[i, j]) for j, other in enumerate(names) if i != j} for i, one in enumerate(names)
-        }
-    return AccuracyTable(measured, estimates, pairs, reference)
-
-
-def _paired(values: Floats, seed: int) -> Floats:
-    """float64[m, m]: p of every pair of columns, over the users that every column has if one of the two lacks some."""
-    missing = np.isnan(values)
-    p = metrics.paired_ps(values[~missing.any(axis=1)], seed)
-    full = np.flatnonzero(~missing.any(axis=0))
-    if len(full) < values.shape[1]:
-        p[np.ix_(full, full)] = metrics.paired_ps(values[:, full], seed)
-    return p
-
-
-def _reference(names: Sequence[str], reference: str | None) -> str:
-    against = names[0] if reference is None and names else reference
-    if against is None or against not in names or len(set(names)) != len(names):
-        raise RequestError(
-            f"rankers are {list(names)}, the reference {reference!r}; names differ and it is one of them"
+    if split not in SPLITS:
+        raise RequestError(f"no split '{split}'; there are: {', '.join(SPLITS)}")
+    if ablations is not None and ablations < 1:
+        raise RequestError(f"ablations are of {ablations} users; take at least 1, or leave it out for all")
+    wanted = chosen_baselines(baselines)
+    started = time.monotonic()
+    with Screen() as say:
+        say("loading the model")
+        subject = open_subject(model, data, split, products)
+        stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
+        tuned_on = _tuned_on(subject, limit)
+        log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}{_few(subject, tuned_on)}.jsonl", subject.name)
+        rankers, skipped = _baselines(subject, seed, log, out / "work", say, wanted, tuned_on)
+        users = target_users(subject.split, "test", limit, seed)
+        few = None if ablations is None else sample(users, ablations, seed)
+        opener = partial(open_model, model, data, split, products)
+        ours = _ours(subject, seed, users, few, out / "work", workers, opener, say)
+        say(f"ranking for {len(users)} users")
+        measured = measure(
+            rankers,
+            subject.split,
+            len(subject.catalog),
+            limit=limit,
+            seed=seed,
+            vectors=subject.text,
+            progress=_told(say, "ranking"),
+            ranked=ours,
         )
-    return against
+        say("comparing the rows")
+    measured.save(out, stem.removeprefix("accuracy-"))
+    _save_lists(measured, subject.catalog, out, stem)
+    table = tabulate(measured, _reference(subject, rankers), seed)
+    print_accuracy(table)
+    command = eval_command(
+        "accuracy", split=split, model=model, data=data, limit=limit, products=products, ablations=ablations,
+        baselines=baselines,
+    )  # fmt: skip
+    came = provenance(seed, command, time.monotonic() - started, len(measured.users))
+    protocol = {**_protocol(table, subject, skipped), "validation_users": tuned_on}
+    write_result(out / f"{stem}.json", stem.removesuffix(f"-{subject.name}"), subject.name, protocol, table.rows,
+                 targets(table, all_baselines=wanted is None), came)  # fmt: skip
+    return table
 
 
-def _values(
-    lists: Mapping[str, Lists], histories: Sequence[Rows], counts: Rows, vectors: Scores | None
-) -> dict[str, Floats]:
-    values: dict[str, Floats] = {}
-    for condition, own in lists.items():
-        found = metrics.per_user(own.ranks(), CUTS[condition])
-        values |= {f"{name}/{condition}" if condition else name: value for name, value in found.items()}
-    rows = lists[""].rows
-    values["novelty@10"] = metrics.novelty(rows, counts, 10)
-    values["popularity_lift@10"] = metrics.popularity_lift(rows, histories, counts, 10)
-    if vectors is not None:
-        values["diversity@10"] = metrics.diversity(rows, vectors, 10)
-    return values
+def _baselines(
+    subject: Subject,
+    seed: int,
+    log: TuningLog,
+    work: Path,
+    say: Say,
+    wanted: tuple[str, ...] | None,
+    users: int,
+) -> tuple[list[Ranker], dict[str, str]]:
+    """The rows beside the model's own, and why others cannot be had here.
+
+    Raises:
+        RequestError: one was asked for by name that cannot be had here, or there is nothing to measure.
+    """
+    split, n = subject.split, len(subject.catalog)
+    how: dict[str, Any] = {"seed": seed, "users": users, "log": log, "say": say}
+    encoders = dict.fromkeys((subject.reference, *BESIDE))
+    makers: dict[str, Callable[[], Ranker]] = {
+        "popularity": lambda: Popularity(item_counts(split.train, n)),
+        "recent-popularity": lambda: tune_recent_popularity(split, n, **how)[0],
+        "text-lookup": lambda: tune_text_lookup(split, subject.text, **how)[0],
+        "item-knn": lambda: tune_item_knn(split, n, **how)[0],
+        "ease": lambda: tune_ease(split, n, **how)[0],
+        "als": lambda: tune_als(split, n, **how)[0],
+        "bpr": lambda: tune_bpr(split, n, **how)[0],
+        **{kind: partial(_encoder, kind, subject, work, how) for kind in encoders},
+    }
+    skipped = _lacking(n)
+    for name in wanted or ():
+        if name in skipped:
+            raise RequestError(f"--baselines names {name}, which cannot be measured here: {skipped[name]}")
+    own = () if subject.encoder is None else (subject.reference,)
+    names = [name for name in makers if name in own or ((wanted is None or name in wanted) and name not in skipped)]
+    if not names:
+        raise RequestError(f"--baselines none leaves nothing to measure: {subject.missing}")
+    _announce(say, names, own, users)
+    if wanted is None:
+        for name, why in skipped.items():
+            say(f"{name}: {why}")
+    else:
+        skipped = {name: "not asked for" for name in BASELINES if name not in names}
+    skipped |= {} if subject.recommender else dict.fromkeys(OURS, subject.missing)
+    return [makers[name]() for name in names], skipped
 
 
-def _estimates(
-    everyone: Mapping[str, Floats], slices: Mapping[str, Mask], asked: Mask, seed: int
-) -> dict[str, Estimate]:
-    """Means and intervals over the users asked for, and of the main metrics over each slice that has any."""
-    values = {name: value[asked] for name, value in everyone.items()}
-    whole = [name for name, value in values.items() if not np.isnan(value).any()]
-    partly = {name: value[~np.isnan(value)] for name, value in values.items() if name not in whole}
-    groups = [(whole, np.stack([values[name] for name in whole], axis=1))]
-    groups += [([name], value[:, None]) for name, value in partly.items()]
-    for slice_name, mask in slices.items():
-        columns = np.stack([everyone[name][mask & asked] for name in MAIN], axis=1)
-        groups.append(([f"{name}/{slice_name}" for name in MAIN], columns))
-    estimates = {}
-    for names, columns in groups:
-        if len(columns):
-            low, high = metrics.bootstrap_cis(columns, seed)
-            for i, name in enumerate(names):
-                estimates[name] = Estimate(float(columns[:, i].mean()), (float(low[i]), float(high[i])))
-    return estimates
+def chosen_baselines(words: str | None) -> tuple[str, ...] | None:
+    """The names of `BASELINES` that stand in `--baselines`; none for "none", None for None.
+
+    Raises:
+        RequestError: a name that is none of them.
+    """
+    if words is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in words.split(",")))
+    if names == (NO_BASELINE,):
+        return ()
+    for name in names:
+        if name not in BASELINES:
+            known = f"{', '.join(BASELINES)}, or {NO_BASELINE} alone"
+            close = get_close_matches(name, BASELINES, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise RequestError(f"--baselines: no baseline {name[:60]!r}{hint}; there are: {known}")
+    return names
 
 
-def _whole(lists: Lists, n_items: int) -> dict[str, float]:
-    """Properties of all lists together; no user has one, so there is no interval over users."""
+def _lacking(n_items: int) -> dict[str, str]:
+    """Baselines that cannot be had here, and why."""
+    found = {} if factorisation.installed() else dict.fromkeys(("als", "bpr"), factorisation.ABSENT)
+    if why := ease.lacking(n_items):
+        found["ease"] = f"not measured: {why}"
+    return found
+
+
+def _announce(say: Say, names: Sequence[str], own: Sequence[str], users: int) -> None:
+    """Say what will take time before it does."""
+    tuned = [name for name in names if name not in (*own, "popularity")]
+    if not tuned:
+        return
+    encoders = [name for name in tuned if name in BESIDE]
+    say(f"choosing settings of {', '.join(tuned)} on {users:,} validation users")
+    if encoders:
+        say(
+            f"{' and '.join(encoders)}: encoders are trained on the whole train part for each setting, whatever "
+            "--limit says; --baselines chooses fewer rows, or none"
+        )
+
+
+def _tuned_on(subject: Subject, limit: int | None) -> int:
+    """How many validation users the baselines' settings are chosen on."""
+    there = min(int((subject.split.valid >= 0).sum()), USERS)
+    return there if limit is None else min(there, limit)
+
+
+def _few(subject: Subject, users: int) -> str:
+    """The end of a log's name: a quick look must not replace what was tried on all validation users."""
+    return "" if users == _tuned_on(subject, None) else f"-of-{users}"
+
+
+def _reference(subject: Subject, rankers: Sequence[Ranker]) -> str:
+    """The row that others are compared with: the usual one, or the last of those that were asked for."""
+    names = [ranker.name for ranker in rankers]
+    return subject.reference if subject.reference in names else names[-1]
+
+
+def _ours(
+    subject: Subject,
+    seed: int,
+    users: Rows,
+    few: Rows | None,
+    work: Path,
+    workers: int,
+    opener: Opener,
+    say: Say,
+) -> Found:
+    """Lists of the model's own rows: alone, fused, and fused without each of its parts."""
+    if subject.recommender is None:
+        return {}
+    recommender = remembering(subject.recommender)  # all these rows read a history once
+    alone = Fusion({"llm": 1.0})
+    fusions = {"llm": alone, BLIND: alone, "hybrid": recommender.fusions["history"]}
+    say("fitting the fusion again without each of its parts")
+    fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed, say)}
+    costly = tuple(name for name, fusion in fusions.items() if fusion.weights.get("llm") and name != "hybrid")
+    asked = Asking(fusions, users, seed, recommender.model.products, (BLIND,), few, costly)
+    with kept(asked, subject.path, work, subject.split) as folder:
+        say(f"ranking with the model for {len(users)} users")
+        told = _told(say, "ranking with the model")
+        return rank_rows(asked, recommender.scorer, subject.split, folder, workers, opener, told)
+
+
+def _encoder(kind: Kind, subject: Subject, work: Path, how: Mapping[str, Any]) -> Ranker:
+    """An encoder as a row: the model's own stands for its kind, others are tuned."""
+    if subject.encoder is not None and kind == subject.reference:
+        return EncoderRanker(subject.encoder, kind)
+    return tune_encoder(kind, subject.split, len(subject.catalog), work=work, **how)[0]
+
+
+def _told(say: Say, what: str) -> Progress:
+    """A counter over users, made when the first of them are done."""
+    counters: list[Counter] = []
+
+    def tell(_name: str, done: int, everyone: int) -> None:
+        if not counters:
+            counters.append(Counter(say, what, everyone, unit="users"))
+        counters[0].at(done)
+
+    return tell
+
+
+def best_baseline(table: AccuracyTable) -> str:
+    """The row with the best NDCG@10 that is not ours."""
+    others = [name for name in table.estimates if name.split(",")[0] not in OURS]
+    return max(others, key=lambda name: table.mean(name, MAIN[1]))
+
+
+def targets(table: AccuracyTable, all_baselines: bool = True) -> list[Target]:
+    """The numbers that the project is held to, for any data; None where the hybrid or a slice is not there.
+
+    The table's reference is the model's own encoder. Nothing is compared with the best baseline when only some ran.
+    """
+    best, there = best_baseline(table), "hybrid" in table.estimates
+    over_best = table.ratio("hybrid", best, "ndcg@10") if all_baselines else None
+    return [
+        Target("hybrid_over_sasrec_recall10", table.ratio("hybrid", "sasrec", "recall@10")),
+        Target("hybrid_over_sasrec_ndcg10", table.ratio("hybrid", "sasrec", "ndcg@10")),
+        Target("hybrid_over_best_baseline_ndcg10", over_best),
+        Target("hybrid_recall10", table.mean("hybrid", "recall@10") if there else None),
+        Target("hybrid_ndcg10", table.mean("hybrid", "ndcg@10") if there else None),
+        Target("hybrid_vs_encoder_p", table.p("ndcg@10")["hybrid"] if there else None),
+        Target("hybrid_over_encoder_ndcg10", table.ratio("hybrid", table.reference, "ndcg@10")),
+        Target("cold_recall10_over_encoder", table.ratio("hybrid", table.reference, "recall@10/cold")),
+    ]
+
+
+def _protocol(table: AccuracyTable, subject: Subject, skipped: Mapping[str, str]) -> dict[str, object]:
+    fused = {} if subject.recommender is None else dict(subject.recommender.fusions["history"].weights)
     return {
-        "coverage@10": metrics.coverage(lists.rows, n_items, 10),
-        "gini@10": metrics.gini(lists.rows, n_items, 10),
+        **table.measured.protocol,
+        "best_baseline": best_baseline(table),
+        "encoder": table.reference,
+        "refit_on_validation": False,
+        "rows_left_out": dict(skipped),
+        "rows_of_the_sample": [name for name in table.estimates if not table.measured.asked(name).all()],
+        "fusion": fused,
+        "products": "" if subject.recommender is None else subject.recommender.model.products,
+        "p": "two-sided, paired over users, 10,000 sign flips; not corrected unless said",
+        **{f"p_{metric}_vs_{table.reference}": table.p(metric) for metric in MAIN},
+        **{f"p_{metric}_vs_{table.reference}_holm": holm(table.p(metric)) for metric in MAIN},
+        **{f"p_{metric}_between_rows": table.pairs[metric] for metric in MAIN},
     }
 
 
-def _protocol(
-    split: Split, part: Part, n_items: int, targets: Rows, histories: Sequence[Rows], slices: Mapping[str, Mask]
-) -> dict[str, str | int | bool]:
-    return {
-        "split": split.name,
-        "part": part,
-        "candidates": f"all {n_items} items",
-        "seen_filtered": True,
-        SEEN_KEPT: f"metrics with /{SEEN_KEPT}: the same lists with the items of the history not filtered",
-        OF_FEW: f"metrics with /{OF_FEW}: the target among {CANDIDATES - 1} unseen items drawn evenly by seed and user",
-        "ties": "count against the target",
-        "users": len(targets),
-        "repeated_targets": sum(int(target in past) for target, past in zip(targets, histories, strict=True)),
-        **{f"users_{name}": int(mask.sum()) for name, mask in slices.items()},
+def _save_lists(measured: Measured, catalog: Catalog, out: Path, stem: str) -> None:
+    """Every row's first ten of every user in words, with what was known and what was wanted."""
+    lines = [(name, int(i)) for name in measured.tops for i in np.flatnonzero(measured.asked(name))]
+    known = ["; ".join(catalog.label(int(row)) for row in past[-SHOWN:]) for past in measured.histories]
+    columns: dict[str, Sequence[object]] = {
+        "user": [measured.users[i] for _, i in lines],
+        "ranker": [name for name, _ in lines],
+        "history": [known[i] for _, i in lines],
+        "length": [len(measured.histories[i]) for _, i in lines],
+        "target": [catalog.label(int(measured.targets[i])) for _, i in lines],
+        "place": [measured.ranks[name][i] for name, i in lines],
+        "listed": ["; ".join(catalog.label(int(r)) for r in measured.tops[name][i] if r >= 0) for name, i in lines],
     }
+    write_per_user(out, stem.replace("accuracy", "accuracy-lists", 1), {n: np.asarray(c) for n, c in columns.items()})

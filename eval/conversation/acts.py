@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from llmrec.eval.conversation.script import Writer, pair, years
-from llmrec.eval.conversation.state import Step
-from llmrec.eval.conversation.wordings import LATER_FILMS
+from llmrec.eval.conversation.phrasings import LATER_FILMS
+from llmrec.eval.conversation.user_state import Step
+from llmrec.eval.conversation.writer import Writer, pair, years
 from llmrec.eval.grounding.requests import Constraint
 
 KNOWN_EVERY = 4  # one dialogue in so many is of a user of the log

@@ -11,8 +11,8 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split
 from llmrec.eval.conversation import acts as acts
 from llmrec.eval.conversation.acts import Act
-from llmrec.eval.conversation.script import Dialogue, World, Writer
-from llmrec.eval.conversation.state import State, Step
+from llmrec.eval.conversation.user_state import State, Step
+from llmrec.eval.conversation.writer import Dialogue, World, Writer
 
 KNOWN_EVERY = 4  # one dialogue in so many is of a user of the log
 TURNS = (2, 6)

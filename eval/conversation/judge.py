@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.conversation.play import Turn
-from llmrec.eval.conversation.state import OPINIONS
+from llmrec.eval.conversation.simulation import Turn
+from llmrec.eval.conversation.user_state import OPINIONS
 from llmrec.eval.grounding.text import TextCheck
 
 _ASKED = re.compile(r"[^.!?\n]*\?")

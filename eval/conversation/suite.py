@@ -16,15 +16,14 @@ import numpy as np
 from rich.console import Console
 
 from llmrec.data.interactions import leave_one_out
+from llmrec.eval.chat_client import progress_bar
 from llmrec.eval.conversation.dialogues import write_all
 from llmrec.eval.conversation.judge import Verdict, judge
-from llmrec.eval.conversation.play import Turn, play
-from llmrec.eval.conversation.script import Dialogue
+from llmrec.eval.conversation.simulation import Turn, play
+from llmrec.eval.conversation.writer import Dialogue
 from llmrec.eval.grounding.text import TextCheck
 from llmrec.eval.metrics import bootstrap_ci
-from llmrec.eval.protocol import eval_command, write_per_user
-from llmrec.eval.requests import progress_bar
-from llmrec.eval.write import publish
+from llmrec.eval.result_file import eval_command, publish, write_per_user
 from llmrec.recommender import Recommender
 
 DIALOGUES = 240
@@ -73,15 +72,15 @@ def run_conversation(
     aside = play_all(recommender, others, seed, numbered=count)
     name = Path(str(recommender.data_name)).name
     rows = table(played, aside, seed)
-    words_only, why_not = _words_only(recommender, limit, seed)
-    rows |= words_only
+    text_only, why_not = _words_only(recommender, limit, seed)
+    rows |= text_only
     _save(out, name, [*played, *aside])
     publish(
         out / f"conversation-{name}.json",
         name,
         {**protocol(played, seed), "words_only": why_not},
         rows,
-        targets(played, words_only),
+        targets(played, text_only),
         seed,
         eval_command("conversation", limit=limit),
         time.monotonic() - started,
@@ -103,10 +102,10 @@ def play_all(recommender: Recommender, dialogues: Sequence[Dialogue], seed: int,
     return found
 
 
-def targets(played: Sequence[Played], words_only: Mapping[str, Mapping[str, Span]]) -> dict[str, float | None]:
+def targets(played: Sequence[Played], text_only: Mapping[str, Mapping[str, Span]]) -> dict[str, float | None]:
     """The numbers that the project is held to, by name; see the protocol for what each one is."""
     seconds = [t for one in played[_warm(played) :] if (t := one.turn.answer.seconds.get("items")) is not None]
-    ratio = words_only.get("words only", {}).get("over_text_lookup")
+    ratio = text_only.get("words only", {}).get("over_text_lookup")
     return {
         "dialogue_constraints": _mean(list(_dialogues(played, "satisfied").values())),
         "excluded_shown_again": _sum(played, "excluded_shown_again"),
@@ -209,10 +208,10 @@ def _mean(values: Sequence[float]) -> float | None:
 def _words_only(recommender: Recommender, limit: int | None, seed: int) -> tuple[dict[str, dict[str, Span]], str]:
     """Rows of recommendation from one sentence, when that part is there; and what is said of it."""
     try:
-        from llmrec.eval.conversation import words_only
+        from llmrec.eval.conversation import text_only
     except ImportError:
         return {}, "not measured: this version has no such part"
-    rows, told = words_only.run(recommender, limit, seed)
+    rows, told = text_only.run(recommender, limit, seed)
     return rows, told
 
 

@@ -19,13 +19,13 @@ from rich.console import Console
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.errors import DataError, RequestError
+from llmrec.eval.console_tables import show
+from llmrec.eval.crs.components import ALL, NEIGHBOURS, NEW, learn, mentions, parts_of, popularity, text_lookup
 from llmrec.eval.crs.data import Cases, Corpus, Dialogue, allowed, cases_of, latest
-from llmrec.eval.crs.network import NetSettings
-from llmrec.eval.crs.parts import ALL, NEIGHBOURS, NEW, learn, mentions, parts_of, popularity, text_lookup
-from llmrec.eval.crs.vectors import CONTEXT_TURNS, Vectors, embed_corpus
+from llmrec.eval.crs.embeddings import CONTEXT_TURNS, Vectors, embed_corpus
+from llmrec.eval.crs.two_tower import NetSettings
 from llmrec.eval.metrics import per_user, target_ranks
-from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
-from llmrec.eval.tables import show
+from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.ranker import Rows, Scores
 from llmrec.ranking.fusion import Fusion, fit
 from llmrec.ranking.scorer import fixed_threads
@@ -86,7 +86,7 @@ def run_crs(
     cases = cases_of(corpus.test)
     places = {"dialogue": cases.dialogue, "turn": cases.turn, "repeated": cases.repeated}
     write_per_user(out, f"conversation-{name}", {**places, **ranks})
-    _print(rows)
+    print_crs(rows)
     command = eval_command(name, data_dir=name, limit=limit)
     came = provenance(seed, command, time.monotonic() - started, len(cases))
     write_result(out / f"conversation-{name}.json", "conversation", name, _protocol(corpus, cases, chosen, settings),
@@ -248,7 +248,8 @@ def _protocol(corpus: Corpus, cases: Cases, chosen: Chosen, settings: NetSetting
     }
 
 
-def _print(rows: Sequence[Row], console: Console | None = None) -> None:
+def print_crs(rows: Sequence[Row], console: Console | None = None) -> None:
+    """Print recall of every row, under every view."""
     shown = [f"{prefix}recall@{k}" for prefix in VIEWS for k in KS]
     show(["", *shown], [[row.name, *(f"{row.metrics[name].mean:.3f}" for name in shown)] for row in rows], console)
 

@@ -13,9 +13,9 @@ import numpy as np
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.interactions import Split
 from llmrec.eval.metrics import Rows
-from llmrec.eval.stability import rewording
-from llmrec.eval.stability.cases import plain_titles
-from llmrec.eval.stability.rewording import Nouns
+from llmrec.eval.stability import paraphrases
+from llmrec.eval.stability.paraphrases import Nouns
+from llmrec.eval.stability.request_variants import plain_titles
 from llmrec.nlu.wording import an, lowered
 
 LEVELS = (1, 2, 3)
@@ -154,7 +154,7 @@ def _years(catalog: Catalog, year: int, rng: np.random.Generator) -> Constraint:
     low, high = year - int(rng.integers(0, 8)), year + int(rng.integers(1, 8))
     forms = (
         (low, high, f"{'from' if other else 'made between'} {low} {'to' if other else 'and'} {high}"),
-        (start, start + 9, f"from {rewording.decade(start, other)}"),
+        (start, start + 9, f"from {paraphrases.decade(start, other)}"),
         (-np.inf, before - 1, f"{'older than' if other else 'made before'} {before}"),
         (after + 1, np.inf, f"{'newer than' if other else 'released after'} {after}"),
         (low, np.inf, f"from {low} or later"),

@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from llmrec.data.catalog import Catalog
+from llmrec.eval.chat_client import Reply, ask, open_base, open_measured, progress_bar
+from llmrec.eval.console_tables import show
 from llmrec.eval.grounding import base_model
+from llmrec.eval.grounding.measures import SHOWN, Value, base_values, list_values, share, text_values, wrong_reasons
 from llmrec.eval.grounding.requests import LEVELS, Demand, draw
 from llmrec.eval.grounding.text import TextCheck
-from llmrec.eval.grounding.values import SHOWN, Value, base_values, list_values, share, text_values, wrong_reasons
-from llmrec.eval.lists import target_users
-from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
-from llmrec.eval.requests import Reply, ask, open_base, open_measured, progress_bar
+from llmrec.eval.ranked_lists import target_users
+from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.eval.semantic_ids.suite import by_level
-from llmrec.eval.tables import show
 from llmrec.lm.model import RecModel
 from llmrec.recommender import Recommender, Request
 
@@ -75,7 +75,7 @@ def run_grounding(
     name = Path(str(recommender.data_name)).name
     _save(out, name, values, lines)
     rows = [*estimates(values, seed), _semantic_ids(recommender)]
-    _print(rows)
+    print_grounding(rows)
     command = eval_command("grounding", limit=limit)
     came = provenance(seed, command, time.monotonic() - started, len(demands))
     write_result(
@@ -198,7 +198,8 @@ def _save(out: Path, name: str, values: Sequence[Value], lines: Sequence[Line]) 
         write_per_user(out, f"{stem}-{name}", {key: np.array([row[key] for row in rows]) for key in rows[0]})
 
 
-def _print(rows: Sequence[Row], console: Console | None = None) -> None:
+def print_grounding(rows: Sequence[Row], console: Console | None = None) -> None:
+    """Print the shares of every row that was measured."""
     names = ("exists", "satisfied", "all_satisfied", "off_list_titles", "off_catalogue_titles", "contradicted_claims")
     shown = [
         [row.name, *(f"{row.metrics[name].mean:.3f}" if name in row.metrics else "" for name in names)]

@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.stability.rewording import NOUNS
+from llmrec.eval.stability.paraphrases import NOUNS
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _YEAR = re.compile(r"\b(?:18|19|20)\d\d\b(?!s)")

@@ -49,8 +49,8 @@ PROMISES: Mapping[int, Claim] = {
             "attacks/test_forgery.py::test_kept_conversations_that_were_edited_are_not_believed",
             "test_api.py::test_forged_roles_and_conversations_are_refused",
             "test_app.py::test_roles_and_history_cannot_be_forged",
-            "test_archive.py::test_of_a_forged_export_only_opinions_are_taken",
-            "test_archive.py::test_what_was_changed_or_sealed_elsewhere_is_refused",
+            "test_saved_conversations.py::test_of_a_forged_export_only_opinions_are_taken",
+            "test_saved_conversations.py::test_what_was_changed_or_sealed_elsewhere_is_refused",
         ),
     ),
     4: Claim(
@@ -100,7 +100,7 @@ PROMISES: Mapping[int, Claim] = {
             "test_swap.py::test_a_fault_at_any_write_keeps_the_old_artifact",
             "test_swap.py::test_a_writer_killed_at_any_moment_loses_nothing",
             "test_swap.py::test_single_files_are_replaced_whole",
-            "test_protocol.py::test_a_full_disk_leaves_the_old_file",
+            "test_result_file.py::test_a_full_disk_leaves_the_old_file",
         ),
     ),
     10: Claim(
@@ -143,8 +143,8 @@ PROMISES: Mapping[int, Claim] = {
     13: Claim(
         "item text cannot run, phone home or restyle the page",
         (
-            "test_present.py::test_nothing_from_outside_becomes_markup",
-            "test_present.py::test_markdown_finds_nothing_to_read_in_a_field",
+            "test_cards.py::test_nothing_from_outside_becomes_markup",
+            "test_cards.py::test_markdown_finds_nothing_to_read_in_a_field",
             "test_browser.py::test_sixty_payloads_stay_text",
             "test_app.py::test_the_page_comes_with_strict_headers",
             "test_app.py::test_the_page_loads_from_here_only",

@@ -27,7 +27,7 @@ from llmrec.errors import RequestError
 from llmrec.eval.reliability.faults import FAULTS
 from llmrec.eval.reliability.hidden_instructions import of_model
 from llmrec.eval.reliability.promises import PROMISES, Claim
-from llmrec.eval.write import publish
+from llmrec.eval.result_file import publish
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 _BUILD = TESTS.parent / "build"  # what `make soak` and `make soak-shipped` wrote

@@ -18,7 +18,7 @@ from llmrec.eval.report.conversation import conversation
 from llmrec.eval.report.gallery import gallery
 from llmrec.eval.report.page import Block, Section, Table, Words, html, markdown
 from llmrec.eval.report.results import UNKNOWN, Result, check_together, load, models
-from llmrec.eval.retention.chat import own_instructions
+from llmrec.eval.retention.instruction_following import own_instructions
 from llmrec.storage.artifacts import read_manifest, write_bytes_atomic
 from llmrec.storage.registry import home
 

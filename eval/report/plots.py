@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmrec.errors import RequestError
-from llmrec.eval.protocol import Estimate
+from llmrec.eval.result_file import Estimate
 from llmrec.storage.artifacts import write_bytes_atomic
 
 if TYPE_CHECKING:

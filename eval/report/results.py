@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import DataError
-from llmrec.eval.form import check_result
-from llmrec.eval.protocol import Estimate
+from llmrec.eval.result_file import Estimate, check_result
 from llmrec.storage.artifacts import fingerprint_bytes
 
 # What must agree before rows of two accuracy files may stand in one table; other suites have one file a data set.

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.eval.protocol import Estimate
 from llmrec.eval.report import plots as plots
 from llmrec.eval.report.page import Block, Picture, Section, Table, Words
 from llmrec.eval.report.results import Result, one_table
+from llmrec.eval.result_file import Estimate
 from llmrec.eval.slices import WORDS as SLICES
 
 Rows = Mapping[str, Mapping[str, Estimate]]

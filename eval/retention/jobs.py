@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmrec.eval.retention import chat, tasks
-from llmrec.eval.retention.branches import branches, score
-from llmrec.eval.retention.chat import Instruction
+from llmrec.eval.retention import benchmarks, instruction_following
+from llmrec.eval.retention.benchmarks import IFEVAL, TASKS, WIKITEXT, Source, Task
+from llmrec.eval.retention.continuations import branches, score
 from llmrec.eval.retention.generate import replies
+from llmrec.eval.retention.instruction_following import Instruction
 from llmrec.eval.retention.likelihood import SCORING, block_nll, read_text, text_blocks
 from llmrec.eval.retention.store import Sample, Values
-from llmrec.eval.retention.tasks import IFEVAL, TASKS, WIKITEXT, Source, Task
 from llmrec.lm.model import RecModel
 from llmrec.ranking.grounding import Checker
 
@@ -60,7 +60,7 @@ def _wikitext(model: RecModel, folder: Path, limit: int | None, seed: int) -> Jo
 
 
 def _questions(task: Task, folder: Path, limit: int | None, seed: int) -> Job:
-    numbers, questions = tasks.load(task, folder, limit, seed)
+    numbers, questions = benchmarks.load(task, folder, limit, seed)
     sample = Sample(task.name, f"{task.version}.{SCORING}", _files(task.source, folder), seed, len(questions), {}, ())
 
     def run(model: RecModel, told: Told) -> Values:
@@ -71,27 +71,29 @@ def _questions(task: Task, folder: Path, limit: int | None, seed: int) -> Job:
 
 
 def _own(titles: Checker, limit: int | None, seed: int) -> Job:
-    version, instructions = chat.own_instructions()
+    version, instructions = instruction_following.own_instructions()
     sample = Sample("instructions", f"{version}.{SCORING}", (), seed, 0, {}, ())
-    return _chat(sample, instructions, titles, limit, chat.OWN_TOKENS)
+    return _chat(sample, instructions, titles, limit, instruction_following.OWN_TOKENS)
 
 
 def _ifeval(folder: Path, titles: Checker, limit: int | None, seed: int) -> Job:
     (path,) = IFEVAL.find(folder)
-    instructions = chat.read_ifeval(path)
+    instructions = instruction_following.read_ifeval(path)
     sample = Sample("ifeval", f"1.{SCORING}", _files(IFEVAL, folder), seed, 0, {}, ())
-    return _chat(sample, instructions, titles, IFEVAL_PROMPTS if limit is None else limit, chat.IFEVAL_TOKENS)
+    return _chat(
+        sample, instructions, titles, IFEVAL_PROMPTS if limit is None else limit, instruction_following.IFEVAL_TOKENS
+    )
 
 
 def _chat(sample: Sample, instructions: Sequence[Instruction], titles: Checker, limit: int | None, tokens: int) -> Job:
     count = len(instructions) if limit is None else limit
-    numbers = tasks.sample([""] * len(instructions), count, sample.seed)
+    numbers = benchmarks.sample([""] * len(instructions), count, sample.seed)
     chosen = [instructions[number] for number in numbers]
 
     def run(model: RecModel, told: Told) -> Values:
         said = replies(model, [one.prompt for one in chosen], tokens, progress=told)
         pairs = zip(chosen, said, strict=True)
-        return [chat.judge(one, reply, model, titles) for one, reply in pairs]
+        return [instruction_following.judge(one, reply, model, titles) for one, reply in pairs]
 
     settings: dict[str, int | str] = {
         "tokens": tokens,
@@ -102,7 +104,7 @@ def _chat(sample: Sample, instructions: Sequence[Instruction], titles: Checker, 
 
 
 def _files(source: Source, folder: Path) -> tuple[str, ...]:
-    return tuple(tasks.fingerprint(source, folder))
+    return tuple(benchmarks.fingerprint(source, folder))
 
 
 def text_length(model: RecModel, folder: Path) -> tuple[int, int]:

@@ -20,12 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from llmrec.checkpoint.pretrained import KIND, load_pretrained, read_settings
 from llmrec.data import prepared
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.eval.protocol import Row, Target, eval_command, provenance, write_result
+from llmrec.eval.result_file import Row, Target, eval_command, provenance, write_result
+from llmrec.eval.retention.benchmarks import IFEVAL, TASKS, WIKITEXT
+from llmrec.eval.retention.comparison import WORSE, Compared, compare, perplexity, print_retention, targets
 from llmrec.eval.retention.jobs import Job, ready, text_length
 from llmrec.eval.retention.likelihood import wikitext_nll
 from llmrec.eval.retention.store import Measured, find, save
-from llmrec.eval.retention.table import WORSE, Compared, compare, perplexity, print_table, targets
-from llmrec.eval.retention.tasks import IFEVAL, TASKS, WIKITEXT
 from llmrec.lm.model import RecModel
 from llmrec.ranking.grounding import Checker
 from llmrec.recommender import SHIPPED
@@ -92,7 +92,7 @@ def run_retention(
     console = Console(stderr=True)
     result = measure(loaded, jobs, prints, out / "per_item", name, text_length(loaded, data_dir), console)
     _write(result, out, name, data_dir, limit, seed)
-    print_table(result.compared, result.ppl, {one.name: one.value for one in result.targets}, Console())
+    print_retention(result.compared, result.ppl, {one.name: one.value for one in result.targets}, Console())
     return result
 
 

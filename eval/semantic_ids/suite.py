@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_result
-from llmrec.eval.requests import open_measured
-from llmrec.eval.tables import show
+from llmrec.eval.chat_client import open_measured
+from llmrec.eval.console_tables import show
+from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_result
 from llmrec.recommender import Recommender
 from llmrec.semantic_ids import residual_kmeans, rqvae
 from llmrec.semantic_ids.diagnostics import diagnose
@@ -56,7 +56,7 @@ def run_semantic_ids(
             ids, nearest = make(vectors, *shape, at)
             found.append(by_level(asdict(diagnose(ids, vectors, nearest, seed=at))))
         rows.append(Row(name, _spread(found)))
-    _print(rows)
+    print_semantic_ids(rows)
     name = Path(str(recommender.data_name)).name
     protocol = {
         "vectors": "whitened text beside the encoder's item vectors, as the model's recipe fuses them",
@@ -111,6 +111,7 @@ def _spread(values: Sequence[dict[str, float]]) -> dict[str, Estimate]:
     return {name: Estimate(float(np.mean(own)), (min(own), max(own))) for name, own in lists.items()}
 
 
-def _print(rows: Sequence[Row], console: Console | None = None) -> None:
+def print_semantic_ids(rows: Sequence[Row], console: Console | None = None) -> None:
+    """Print a line for every metric, a column for every method."""
     shown = [[name.replace("_", " "), *(f"{row.metrics[name].mean:.4g}" for row in rows)] for name in rows[0].metrics]
     show(["", *(row.name for row in rows)], shown, console)

@@ -13,8 +13,8 @@ from string import ascii_uppercase
 import numpy as np
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.retention.branches import Branches, score
-from llmrec.eval.stability.cases import Case, Variant
+from llmrec.eval.retention.continuations import Branches, score
+from llmrec.eval.stability.request_variants import Case, Variant
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Message, Text
 

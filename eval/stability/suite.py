@@ -15,13 +15,13 @@ import numpy as np
 from rich.console import Console
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.lists import target_users
-from llmrec.eval.protocol import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
-from llmrec.eval.requests import ask, open_base, open_measured, progress_bar
-from llmrec.eval.stability import base_model, rewording
-from llmrec.eval.stability.cases import CANDIDATES, GROUPS, NAMED, Case, Variant, draw, variants
+from llmrec.eval.chat_client import ask, open_base, open_measured, progress_bar
+from llmrec.eval.console_tables import show
+from llmrec.eval.ranked_lists import target_users
+from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
+from llmrec.eval.stability import base_model, paraphrases
 from llmrec.eval.stability.metrics import TOP, agreement, quarters, spread, spread_ci
-from llmrec.eval.stability.table import print_table
+from llmrec.eval.stability.request_variants import CANDIDATES, GROUPS, NAMED, Case, Variant, draw, variants
 from llmrec.recommender import Recommender
 
 USERS = 16  # with everything below, some ten minutes on two cores
@@ -96,7 +96,7 @@ def run_stability(
     values = measured(ranked)
     _save(out, name, ranked, values)
     rows = estimates(ranked, values, seed)
-    print_table(rows)
+    print_stability(rows)
     command = eval_command("stability", limit=limit)
     came = provenance(seed, command, time.monotonic() - started, len(users))
     write_result(
@@ -233,7 +233,7 @@ def _protocol(users: int, ranked: Sequence[Ranked]) -> dict[str, object]:
         "users": users,
         "users_base_model": min(users, BASE_USERS),
         "candidates": f"{CANDIDATES}, the held-out item and unseen others drawn evenly",
-        "phrasings": {kind: len(phrases) for kind, phrases in rewording.PHRASINGS.items()},
+        "phrasings": {kind: len(phrases) for kind, phrases in paraphrases.PHRASINGS.items()},
         "pairs": "order and paraphrase: all pairs of variants; noise and irrelevant: each with the original",
         "lists": f"the {TOP} shown, or all candidates; Kendall's tau-b over the union, absent items tied last",
         "no_list": "counts as no agreement and as a flip",
@@ -257,3 +257,26 @@ def _by(items: Iterable[object], key: Callable[..., object]) -> dict:  # type: i
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
+
+
+TABLE_METRICS = (("kendall_tau", "tau"), ("overlap@10", "overlap"), ("top1_flip", "flip"), ("ndcg@10", "ndcg"))
+
+
+def print_stability(rows: Sequence[Row], console: Console | None = None) -> None:
+    """Print, for every row and group of variants, agreement and accuracy; intervals stand in the result file."""
+    out, shown = console or Console(), []
+    for row in rows:
+        groups = dict.fromkeys(name.partition("/")[0] for name in row.metrics if "top1_flip" in name)
+        for group in groups:
+            cells = [_cell(row, f"{group}/{name}") for name, _ in TABLE_METRICS]
+            shown.append([row.name, group, *cells, _cell(row, f"{group}/ndcg@10_spread")])
+    show(["", "variants", *(label for _, label in TABLE_METRICS), "ndcg spread"], shown, console, labels=2)
+    for row in rows:
+        places = [f"{e.mean:.3f}" for name, e in sorted(row.metrics.items()) if name.startswith("position/ndcg")]
+        if places:
+            told = f"{row.name}: ndcg@10 with the true item in each quarter of the list:\n{', '.join(places)}"
+            out.print(told, markup=False)
+
+
+def _cell(row: Row, name: str) -> str:
+    return f"{row.metrics[name].mean:.3f}" if name in row.metrics else ""

@@ -25,7 +25,7 @@ from llmrec.errors import UserError
 from llmrec.finetune.bench.trainer_baseline import Collator, Gate, target_rows, trainer, usual_model
 from llmrec.finetune.data.packing import Pack, stream
 from llmrec.finetune.pipeline import fresh_model
-from llmrec.finetune.plan import survey
+from llmrec.finetune.plan import work_directory
 from llmrec.finetune.plan.cost import body_of, frozen, pack_flops, total
 from llmrec.finetune.recipe import Recipe
 from llmrec.finetune.stages import Inputs
@@ -106,10 +106,10 @@ def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: Pro
     base = base_model(recipe.base)
     inputs = _inputs(job)
     n, shape, dim = len(inputs.catalog), recipe.semantic_ids, recipe.encoder.dim
-    ids = survey.provisional_ids(n, shape.depth, shape.size, dim, job.seed)
-    model = fresh_model(recipe, load_base(base), ids, survey.untrained_encoder(n, recipe.encoder, job.seed))
+    ids = work_directory.provisional_ids(n, shape.depth, shape.size, dim, job.seed)
+    model = fresh_model(recipe, load_base(base), ids, work_directory.untrained_encoder(n, recipe.encoder, job.seed))
     words = np.random.default_rng(job.seed).integers(0, model.vocab.base, (traffic.passages, traffic.passage_tokens))
-    world = survey.sketch(inputs, dim, words)
+    world = work_directory.sketch(inputs, dim, words)
     body = body_of(model.lm.config)
     round_tokens = traffic.pack_tokens * (job.steps + 2)
     packs = stream(
@@ -160,10 +160,10 @@ def usual_side(job: Job, turns: Any) -> None:
     lm, tokenizer = load_base(base_model(recipe.base))
     inputs = _inputs(job)
     dim = recipe.encoder.dim
-    ids = survey.provisional_ids(len(inputs.catalog), shape.depth, shape.size, dim, job.seed)
+    ids = work_directory.provisional_ids(len(inputs.catalog), shape.depth, shape.size, dim, job.seed)
     vocab = ItemVocab(lm.get_input_embeddings().weight.shape[0], ids)
     renderer = Renderer(tokenizer, vocab, recipe.model.user_slots, dim)
-    world = survey.sketch(inputs, dim)
+    world = work_directory.sketch(inputs, dim)
     length = np.mean([len(row.ids) for row in target_rows(world, renderer, 200, job.seed)])
     batch = max(1, round(recipe.traffic.pack_tokens / float(length)))
     rows = target_rows(world, renderer, batch * job.steps, job.seed)

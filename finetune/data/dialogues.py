@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from llmrec.data.catalog import Catalog
+from llmrec.finetune.data.attribute_wishes import wish
 from llmrec.finetune.data.context import Example, World, done_with, excluded, fitting, liked, pick, say, slice_of
-from llmrec.finetune.data.wishes import wish
 from llmrec.lm.prompts import Slot, fill, load
 from llmrec.lm.rendering import ItemRef, Message, UserRef
 from llmrec.ranking.explanations import describe, listing, spoken_tags, tags

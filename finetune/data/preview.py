@@ -16,11 +16,11 @@ from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.errors import RecipeError, RequestError
-from llmrec.finetune.bases import Base, locate
+from llmrec.finetune.base_model_info import Base, locate
 from llmrec.finetune.data.replay import sample_base
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.pipeline import fresh_model
-from llmrec.finetune.plan import survey
+from llmrec.finetune.plan import work_directory
 from llmrec.finetune.plan.cost import body_of
 from llmrec.finetune.plan.preflight import check_base, check_data
 from llmrec.finetune.recipe import Recipe, load_recipe
@@ -108,11 +108,11 @@ def samples(
     inputs = Inputs(catalog, leave_one_out(interactions), recipe, work or Path("."), silent)
     check_data(recipe, catalog, inputs.split)
     check_base(recipe, base.config, base.tokenizer)
-    found = survey.look(inputs, base.files) if work is not None else survey.Found(None, None, None, ())
+    found = work_directory.look(inputs, base.files) if work is not None else work_directory.Found(None, None, None, ())
     shape, dim, provisional = recipe.semantic_ids, recipe.encoder.dim, []
     ids = found.ids
     if ids is None:
-        ids = survey.provisional_ids(len(catalog), shape.depth, shape.size, dim, recipe.seed)
+        ids = work_directory.provisional_ids(len(catalog), shape.depth, shape.size, dim, recipe.seed)
         provisional.append("item codes are provisional (random, not trained)")
     if base.stand_in:
         provisional.append(f"the base is described by {base.stand_in}")
@@ -122,7 +122,7 @@ def samples(
         provisional.append(f"replay text was sampled just now, {len(passages)} passages instead of the run's own")
     vocab = ItemVocab(body_of(base.config).words, ids)
     renderer = Renderer(base.tokenizer, vocab, recipe.model.user_slots, dim)
-    world = survey.sketch(inputs, dim, passages)
+    world = work_directory.sketch(inputs, dim, passages)
     examples = islice(TASKS[task](world, np.random.default_rng([seed, 0])), n)
     rendered = [one if isinstance(one, Rendered) else renderer.render(one) for one in examples]
     made = tuple(Sample(tuple(_pieces(one, renderer, base.tokenizer)), one) for one in rendered)
@@ -134,8 +134,8 @@ def _passages(n: int, inputs: Inputs, base: Base, seed: int) -> np.ndarray:
     if base.files is None:
         raise RecipeError(f"replay text is sampled from {base.id}, which is not on this machine yet")
     shape, recipe = inputs.recipe.semantic_ids, inputs.recipe
-    ids = survey.provisional_ids(len(inputs.catalog), shape.depth, shape.size, recipe.encoder.dim, recipe.seed)
-    encoder = survey.untrained_encoder(len(inputs.catalog), recipe.encoder, recipe.seed)
+    ids = work_directory.provisional_ids(len(inputs.catalog), shape.depth, shape.size, recipe.encoder.dim, recipe.seed)
+    encoder = work_directory.untrained_encoder(len(inputs.catalog), recipe.encoder, recipe.seed)
     model = fresh_model(recipe, load_base(base.files), ids, encoder)
     return sample_base(model, n, recipe.traffic.passage_tokens, seed)
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from llmrec.finetune.data import dialogues
+from llmrec.finetune.data.attribute_wishes import wish
 from llmrec.finetune.data.context import Example, World, ask, done_with, fitting, liked, pick, say, slice_of
-from llmrec.finetune.data.wishes import wish
 from llmrec.lm.prompts import Slot, fill, load
 from llmrec.lm.rendering import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.nlu.wording import sentence

@@ -16,7 +16,7 @@ from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.errors import RequestError
-from llmrec.finetune.bases import Base, locate
+from llmrec.finetune.base_model_info import Base, locate
 from llmrec.finetune.data.preview import Sample, samples
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.storage.artifacts import write_bytes_atomic

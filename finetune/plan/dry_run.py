@@ -15,26 +15,29 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.encoders.text_cache import missing
 from llmrec.errors import RecipeError
-from llmrec.finetune.bases import Base, locate
+from llmrec.finetune.base_model_info import Base, locate
 from llmrec.finetune.data.packing import packs, round_of
-from llmrec.finetune.plan import preflight, survey
+from llmrec.finetune.plan import preflight, work_directory
 from llmrec.finetune.plan.cost import (
+    OF_THE_LANGUAGE_MODEL,
+    REACHED,
     Added,
     Body,
+    Sizes,
     added_parameters,
     body_of,
     frozen,
+    operations,
     pack_flops,
     product_rate,
     total,
     training_bytes,
 )
 from llmrec.finetune.plan.gpus import Gpu
-from llmrec.finetune.plan.stage_costs import OF_THE_LANGUAGE_MODEL, REACHED, Sizes, operations
 from llmrec.finetune.recipe import Recipe, changes_of, load_recipe
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train.engine import check_engine, lacks_gpu
-from llmrec.finetune.train.fine_tune import once
+from llmrec.finetune.train.fine_tuning import once
 from llmrec.finetune.train.loop import Stage
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
@@ -100,13 +103,13 @@ def plan(
     """The plan as plain values; see `dry_run`."""
     inputs = Inputs(catalog, leave_one_out(interactions), recipe, work, silent)
     notes = _check(inputs, base, out, elsewhere)
-    found = survey.look(inputs, base.files)
+    found = work_directory.look(inputs, base.files)
     body, shape = body_of(base.config), recipe.semantic_ids
     added = added_parameters(body, recipe.model, shape.depth, shape.size, recipe.encoder.dim)
     stages = [_stage(inputs, base, body, number) for number in range(len(recipe.schedule.stages()))]
     flops = {name: sum(stage["flops"][name] for stage in stages) for name in stages[0]["flops"]}
     memory = _memory(recipe, body, added)
-    there = {name for name, state in found.lines if state == survey.READY}
+    there = {name for name, state in found.lines if state == work_directory.READY}
     texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, home() / "cache")
     counted = operations(Sizes(recipe, body, inputs.split, len(catalog), texts))
     others = {name: 0.0 if name in there else count for name, count in counted.items()}
@@ -195,9 +198,9 @@ def _stage(inputs: Inputs, base: Base, body: Body, number: int) -> dict[str, Any
     traffic, schedule = recipe.traffic, recipe.schedule
     stage: Stage = schedule.stages()[number]
     begin = schedule.stages()[number - 1].until if number else 0
-    ids = survey.provisional_ids(len(inputs.catalog), shape.depth, shape.size, 1, recipe.seed)
+    ids = work_directory.provisional_ids(len(inputs.catalog), shape.depth, shape.size, 1, recipe.seed)
     renderer = Renderer(base.tokenizer, ItemVocab(body.words, ids), recipe.model.user_slots, recipe.encoder.dim)
-    world = survey.sketch(inputs, recipe.encoder.dim)
+    world = work_directory.sketch(inputs, recipe.encoder.dim)
     sample = max(_SAMPLE, 4 * traffic.pack_tokens)
     documents = round_of(world, renderer, traffic.shares, sample, recipe.seed, number, stage.users)
     made = packs(documents, Trie(ids.codes, ids.size), renderer, traffic.pack_tokens)

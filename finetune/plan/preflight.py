@@ -14,9 +14,9 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split
 from llmrec.encoders import ease
 from llmrec.errors import ArtifactError, DataError, RecipeError
-from llmrec.finetune.bases import check_body
+from llmrec.finetune.base_model_info import check_body
 from llmrec.finetune.plan.cost import added_parameters, body_of
-from llmrec.finetune.plan.survey import provisional_ids
+from llmrec.finetune.plan.work_directory import provisional_ids
 from llmrec.finetune.recipe import Recipe
 from llmrec.finetune.stages import key
 from llmrec.finetune.train.engine import check_engine

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.errors import ArtifactError, TrainingError
-from llmrec.finetune.train.finite import check_weights
 from llmrec.finetune.train.loop import State
+from llmrec.finetune.train.non_finite import check_weights
 from llmrec.lm.model import RecModel
 from llmrec.storage.artifacts import read_manifest, writing
 

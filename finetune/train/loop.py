@@ -19,7 +19,7 @@ from accelerate import Accelerator
 
 from llmrec.errors import TrainingError
 from llmrec.finetune.data.packing import Pack, Users
-from llmrec.finetune.train.finite import ADVICE, Watch
+from llmrec.finetune.train.non_finite import ADVICE, Watch
 from llmrec.finetune.train.objective import Objective, Tally
 from llmrec.lm.model import RecModel
 

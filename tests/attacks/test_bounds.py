@@ -14,8 +14,8 @@ from served import raw, running
 from toy_recommender import make_recommender
 
 from llmrec.app.api.endpoints import Api
-from llmrec.app.server import limits as limits_module
-from llmrec.app.server.limits import Sessions, Visit
+from llmrec.app.server import guard
+from llmrec.app.server.guard import Sessions, Visit
 from llmrec.app.server.services import Services
 from llmrec.app.server.settings import load
 from llmrec.app.web.handlers import Handlers
@@ -82,7 +82,7 @@ def url() -> Iterator[str]:
 
 def test_a_body_that_does_not_come_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that promises a body and sends a byte now and then is let go; others are answered meanwhile."""
-    monkeypatch.setattr(limits_module, "BODY_SECONDS", 0.4)
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.4)
     head = (
         b"POST /gradio_api/queue/join HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 900\r\nconnection: close\r\n\r\n"
     )

@@ -15,7 +15,7 @@ import psutil
 from fakes import FakeRecommender, films
 from served import events, running
 
-from llmrec.app.server.limits import Sessions
+from llmrec.app.server.guard import Sessions
 from llmrec.app.server.services import Services
 from llmrec.app.server.settings import load
 from llmrec.app.web.handlers import Handlers

@@ -13,8 +13,8 @@ import pytest
 from fakes import FakeRecommender, films
 from served import events, running
 
-from llmrec.app.server.limits import Visit
-from llmrec.app.web import archive
+from llmrec.app.server.guard import Visit
+from llmrec.app.web import saved_conversations
 from llmrec.dialogue.chat import Chat
 from llmrec.errors import RequestError
 
@@ -104,14 +104,14 @@ def test_kept_conversations_that_were_edited_are_not_believed(name: str) -> None
     chat = Chat(FakeRecommender(films()))  # type: ignore[arg-type]
     visit = Visit("one")
     list(chat.turn(visit, "I loved Alien, no horror"))
-    sealed = archive.seal(visit, chat, KEY)
+    sealed = saved_conversations.seal(visit, chat, KEY)
     before = (list(visit.turns), visit.profile)
     other = Visit("two")
     with pytest.raises(RequestError, match="changed, or kept by another server"):
-        archive.restore(other, reforged(sealed, EDITS[name]), chat, KEY)
+        saved_conversations.restore(other, reforged(sealed, EDITS[name]), chat, KEY)
     assert other.turns == []
     with pytest.raises(RequestError):
-        archive.restore(visit, reforged(sealed, EDITS[name]), chat, b"")
+        saved_conversations.restore(visit, reforged(sealed, EDITS[name]), chat, b"")
     assert (visit.turns, visit.profile) == before
 
 
@@ -120,7 +120,7 @@ def test_an_empty_key_seals_nothing(tmp_path: Any) -> None:
     path = tmp_path / "conversations.key"
     for left in (b"", b"short", b"x" * 31):
         path.write_bytes(left)
-        key = archive.server_key(path)
+        key = saved_conversations.server_key(path)
         assert len(key) == 32
         assert key != left
-        assert archive.server_key(path) == key, "kept for the next start"
+        assert saved_conversations.server_key(path) == key, "kept for the next start"

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmrec.app.server.feedback import Feedback, reactions
-from llmrec.app.server.limits import Visit
+from llmrec.app.server.guard import Visit
 from llmrec.app.server.settings import load as load_settings
-from llmrec.app.web import archive
+from llmrec.app.web import saved_conversations
 from llmrec.batch import requests
 from llmrec.dialogue.chat import Chat
 from llmrec.errors import DataError, UserError
@@ -34,7 +34,7 @@ def _requests(path: Path) -> None:
 
 
 def _import(path: Path) -> None:
-    archive.load(Visit("x"), path.read_bytes().decode("utf-8", "replace"), CHAT, b"k" * 32)
+    saved_conversations.load(Visit("x"), path.read_bytes().decode("utf-8", "replace"), CHAT, b"k" * 32)
 
 
 # reader -> (name of the file, how it is read, a sound content to damage)
@@ -73,7 +73,7 @@ def _(path: Path) -> None:
 def _(path: Path) -> None:
     visit = Visit("one")
     list(CHAT.turn(visit, "I loved Alien"))
-    path.write_text(archive.export(visit, CHAT, b"k" * 32))
+    path.write_text(saved_conversations.export(visit, CHAT, b"k" * 32))
 
 
 @reader("feedback.sqlite", lambda path: list(reactions(path)))

@@ -13,10 +13,10 @@ from payloads import HOSTILE
 from toy_recommender import make_recommender
 
 from llmrec.app.api.endpoints import Api
-from llmrec.app.server.limits import Sessions, Visit
+from llmrec.app.server.guard import Sessions, Visit
 from llmrec.app.server.services import Services
 from llmrec.app.server.settings import load
-from llmrec.app.web import archive
+from llmrec.app.web import saved_conversations
 from llmrec.dialogue.chat import Chat, Items, Limits
 from llmrec.errors import RequestError
 from llmrec.recommender import Recommender, Request
@@ -83,10 +83,10 @@ def test_imported_conversations_stay_words(
         first = Visit("one")
         list(chat.turn(first, f"something funny {marker}"))
         again = Visit("two")
-        archive.restore(again, archive.seal(first, chat, KEY), chat, KEY)
+        saved_conversations.restore(again, saved_conversations.seal(first, chat, KEY), chat, KEY)
         list(chat.turn(again, "and something scary"))
         forged = json.dumps({"llmrec": 1, "conversation": [{"you": marker}], "liked": [{"id": "i1"}], "wish": marker})
-        archive.load(again, forged, chat, KEY)
+        saved_conversations.load(again, forged, chat, KEY)
         list(chat.turn(again, "more"))
     assert watch.check() >= 3 * len(MARKERS)
     record_property("cases", 2 * len(MARKERS))

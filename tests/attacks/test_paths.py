@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeRecommender, films
 from served import raw, running
 
-from llmrec.app.server.limits import Sessions
+from llmrec.app.server.guard import Sessions
 from llmrec.checkpoint import hub
 from llmrec.errors import RequestError, UserError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llmrec.app.web.html.cards import field, hint
 
 if TYPE_CHECKING:
-    from llmrec.app.web.batch_files import Outcome
+    from llmrec.app.web.batch import Outcome
     from llmrec.app.web.compare import Column, Line
     from llmrec.app.web.model_view import Group, Point, Result
     from llmrec.data.catalog import Catalog

@@ -1,0 +1,195 @@
+"""The product's rows of the accuracy table, which take nearly all of the suite's time: by processes, and not twice.
+
+Users are ranked in stretches. The lists of a stretch go into one file, so a run that was ended goes on from what is
+there. Files belong to one state of code, model, data, weights and users; changed code keeps none.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from llmrec.batch.pool import processes
+from llmrec.data.interactions import Split
+from llmrec.eval import result_file
+from llmrec.eval.accuracy.ablation import PartsRanker
+from llmrec.eval.accuracy.measurement import conditions
+from llmrec.eval.chat_client import RememberingScorer
+from llmrec.eval.ranked_lists import Lists, Progress, rank_each, targets_of
+from llmrec.lm.runtime.onednn import Products
+from llmrec.ranker import Rows
+from llmrec.ranking.fusion import Fusion
+from llmrec.ranking.scorer import Scorer
+from llmrec.recommender import Recommender
+from llmrec.storage.artifacts import MANIFEST, fingerprint_bytes, write_bytes_atomic
+
+STRETCH = 64  # users: some ten seconds of work with the shipped model
+BATCH = 8  # users whose searches share the language model's passes
+Opener = Callable[[], tuple[Recommender, Split]]
+Found = dict[str, dict[str, Lists]]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is ranked.
+
+    Attributes:
+        fusions: by name of the row.
+        users: int64[u], numbers of users with a test target.
+        seed: of the candidates.
+        products: number format of the language model's matrix products.
+        blind: rows for which the prompt has no user vector.
+        sample: int64[s], the users for whom the rows of `sampled` are ranked, None for all.
+        sampled: those rows.
+    """
+
+    fusions: Mapping[str, Fusion]
+    users: Rows
+    seed: int
+    products: Products = "float32"
+    blind: tuple[str, ...] = ()
+    sample: Rows | None = None
+    sampled: tuple[str, ...] = ()
+
+    def stretches(self) -> list[Asking]:
+        """The same in pieces; those of the sample come first, the others have fewer rows."""
+        if self.sample is None:
+            return self._cut(self.users, self.fusions)
+        rest = {name: own for name, own in self.fusions.items() if name not in self.sampled}
+        return self._cut(self.sample, self.fusions) + self._cut(np.setdiff1d(self.users, self.sample), rest)
+
+    def _cut(self, users: Rows, fusions: Mapping[str, Fusion]) -> list[Asking]:
+        pieces = [users[at : at + STRETCH] for at in range(0, len(users), STRETCH)]
+        return [replace(self, users=piece, fusions=fusions) for piece in pieces]
+
+
+def rank_rows(
+    asked: Asking,
+    scorer: Scorer,
+    split: Split,
+    folder: Path,
+    workers: int,
+    opener: Opener,
+    progress: Progress | None = None,
+) -> Found:
+    """Lists by row and condition, as `rank_each` gives them for rankers.
+
+    Args:
+        asked: rows and users.
+        scorer: the product's, which remembers what it read.
+        split: whose test part is asked.
+        folder: what was ranked before, and will be kept; see `kept`.
+        workers: processes; 1 is this one.
+        opener: gives recommender and split in another process.
+        progress: is told of the users that are done.
+
+    Raises:
+        RequestError: the system ended a process, most likely for want of memory.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stretches = [(own, folder / f"{number:05d}.npz") for number, own in enumerate(asked.stretches())]
+    todo = [(own, file) for own, file in stretches if not file.is_file()]
+    done = len(asked.users) - sum(len(own.users) for own, _ in todo)
+    for count in _ranked(todo, scorer, split, workers, opener):
+        done += count
+        if progress is not None:
+            progress("hybrid", done, len(asked.users))
+    return _joined(asked, split, stretches)
+
+
+@contextmanager
+def kept(asked: Asking, model: Path, below: Path, split: Split) -> Iterator[Path]:
+    """The folder for lists of this model by this code, below `below`; a passing one where either cannot be named."""
+    made, changed = result_file.commit()
+    manifest = model / MANIFEST
+    if made is None or changed or not manifest.is_file():
+        with TemporaryDirectory(prefix="llmrec-lists-") as name:
+            yield Path(name)
+        return
+    named = [
+        made,
+        split.train.fingerprint, fingerprint_bytes(manifest.read_bytes()), fingerprint_bytes(split.test.tobytes()),
+        {name: dict(own.weights) for name, own in asked.fusions.items()}, asked.users.tolist(), asked.seed,
+        asked.products, sorted(asked.blind), None if asked.sample is None else asked.sample.tolist(),
+        sorted(asked.sampled),
+    ]  # fmt: skip
+    yield below / f"lists-{fingerprint_bytes(json.dumps(named, sort_keys=True).encode())[:16]}"
+
+
+def _ranked(
+    todo: Sequence[tuple[Asking, Path]], scorer: Scorer, split: Split, workers: int, opener: Opener
+) -> Iterator[int]:
+    """Rank stretches into their files; yields the number of users of each that is done."""
+    if workers == 1 or len(todo) < 2:
+        both = scorer, _blind(scorer)
+        for own, file in todo:
+            _rank(own, *both, split, file)
+            yield len(own.users)
+        return
+    with processes(min(workers, len(todo))) as pool:
+        running = {pool.submit(_elsewhere, own, opener, file): len(own.users) for own, file in todo}
+        for one in as_completed(running):
+            one.result()
+            yield running[one]
+
+
+_opened: tuple[Scorer, RememberingScorer, Split] | None = None  # of this process, from its first stretch on
+
+
+def _elsewhere(asked: Asking, opener: Opener, file: Path) -> None:
+    global _opened
+    if _opened is None:
+        recommender, split = opener()
+        # more cores are used by more processes
+        scorer = RememberingScorer.of(replace(recommender.scorer, threads=1))
+        _opened = scorer, _blind(scorer), split
+    _rank(asked, *_opened, file)
+
+
+def _blind(scorer: Scorer) -> RememberingScorer:
+    """The same without user vector, made once: whitening the texts of 12,000 items anew took 4 % of a stretch."""
+    return RememberingScorer.of(replace(scorer, user_vector=False))
+
+
+def _rank(asked: Asking, scorer: Scorer, without: RememberingScorer, split: Split, file: Path) -> None:
+    rankers = [
+        PartsRanker(name, without if name in asked.blind else scorer, fusion) for name, fusion in asked.fusions.items()
+    ]
+    found = rank_each(rankers, split, "test", scorer.trie.n, conditions(asked.seed), asked.users, BATCH)
+    without.memory.clear()  # half a gigabyte that the next stretch has no use for
+    columns = {
+        f"{name}|{condition}|{what}": values
+        for name, own in found.items()
+        for condition, lists in own.items()
+        for what, values in (("rows", lists.rows), ("scores", lists.scores))
+    }
+    handle = io.BytesIO()
+    np.savez_compressed(handle, **columns)  # type: ignore[arg-type]
+    write_bytes_atomic(file, handle.getvalue())
+
+
+def _joined(asked: Asking, split: Split, stretches: Sequence[tuple[Asking, Path]]) -> Found:
+    parts = []
+    for own, file in stretches:
+        with np.load(file, allow_pickle=False) as one:
+            parts.append((own, {name: one[name] for name in one.files}))
+
+    def lists(row: str, condition: str) -> Lists:
+        having = [(own, columns) for own, columns in parts if row in own.fusions]
+        users = np.concatenate([own.users for own, _ in having])
+        order = np.argsort(users)
+        rows, scores = (
+            np.concatenate([columns[f"{row}|{condition}|{what}"] for _, columns in having])[order]
+            for what in ("rows", "scores")
+        )
+        return Lists(users[order], targets_of(split, "test")[users[order]], rows, scores)
+
+    return {name: {condition: lists(name, condition) for condition in conditions(asked.seed)} for name in asked.fusions}

@@ -1,0 +1,130 @@
+"""What bounds decoding: the arithmetic it cannot do without, the memory it takes, the look-ups in the trie."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from llmrec.decoding.beam_search import items
+from llmrec.eval.bench.generate_baseline import K, Pair, linear_parameters
+from llmrec.lm.rendering import Rendered
+from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.lm.runtime.prefill import read
+from llmrec.semantic_ids.trie import Trie
+
+MASK_ITEMS = (10**4, 10**5, 10**6, 10**7)
+MASK_BEAMS, MASK_DEPTH, MASK_SIZE = 50, 4, 64
+
+
+def product_rate(seconds: float = 1.0) -> float:
+    """float32 operations a second of the fastest matrix product here: what the layers' shapes could reach at best."""
+    best = 0.0
+    for n in (1024, 2048):
+        a, b = torch.randn(n, n), torch.randn(n, n)
+        end = time.perf_counter() + seconds / 2
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            torch.mm(a, b)
+            best = max(best, 2 * n**3 / (time.perf_counter() - start))
+    return best
+
+
+def operations(pair: Pair, prompts: list[Rendered], beams: int) -> float:
+    """float32 operations that beam search over the trie cannot do without, for shared prompts of one length.
+
+    Two an entry of a matrix that a token is multiplied with, and in attention four a number of each key it sees; of
+    the prompt's last layer only keys, values and the last token, of item logits only the level's own codes.
+    """
+    config, trie, length = pair.lm.config, pair.trie, len(prompts[0].ids)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layers = config.num_hidden_layers
+    matrices = linear_parameters(pair.lm) / layers
+    keys = 2 * config.hidden_size * config.num_key_value_heads * head_dim
+    attention = 4 * config.num_attention_heads * head_dim  # a key that is seen, a layer
+    total = (layers - 1) * (2 * matrices * length + attention * length * (length + 1) / 2)
+    total += 2 * keys * length + 2 * matrices + attention * length
+    width = 1
+    for level in range(trie.depth):
+        total += 2 * width * config.hidden_size * trie.size
+        width = min(beams, trie.nodes(level))
+        if level < trie.depth - 1:
+            total += layers * width * (2 * matrices + attention * (length + level + 1))
+    return float(total * len(prompts))
+
+
+def peak_bytes(call: Callable[[], Any]) -> int:
+    """The most that tensors took at a time while `call` ran, above what they took before."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        call()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda e: e.start_ns())
+    return int(np.cumsum([0, *(e.nbytes() for e in events)]).max())
+
+
+def memory_ratio(pair: Pair, prompts: list[Rendered], beams: int) -> float:
+    """Peak of tensors of a decode with `beams` beams over that of reading the prompt alone; weights are in neither."""
+    body = body_of(pair.bundle.lm)
+
+    def prefill() -> None:
+        with torch.inference_mode():
+            read(pair.bundle, body, prompts, [0] * len(prompts))
+
+    return peak_bytes(lambda: items(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill)
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call gives, and the seconds it took."""
+    start = time.perf_counter()
+    value = call()
+    return value, time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class MaskTime:
+    """Of a trie of `items`: seconds to build it, to narrow it to a filter, and of its slowest masking step."""
+
+    items: int
+    build: float
+    narrow: float
+    step: float
+
+
+def mask_time(items: int, seed: int = 0, repeats: int = 200) -> MaskTime:
+    """Time the look-ups of a level for 50 beams, under a filter that leaves half of `items` random items."""
+    codes = random_paths(items, seed)
+    start = time.perf_counter()
+    trie = Trie(codes, MASK_SIZE)
+    build = time.perf_counter() - start
+    rng = np.random.default_rng(seed)
+    allowed = rng.random(items) < 0.5
+    start = time.perf_counter()
+    narrowed = trie.narrow(allowed)
+    narrow = time.perf_counter() - start
+    medians = []
+    for level in range(MASK_DEPTH):
+        spent = []
+        for _ in range(repeats):
+            nodes = rng.integers(0, 1 if level == 0 else trie.nodes(level - 1), MASK_BEAMS)
+            start = time.perf_counter()
+            child = trie.ranges(level, nodes)
+            safe = np.maximum(child, 0)
+            _ = trie.code[level][safe], trie.prior[level][safe], (child >= 0) & narrowed.open(level, safe)
+            spent.append(time.perf_counter() - start)
+        medians.append(float(np.median(spent)))
+    return MaskTime(items, build, narrow, max(medians))
+
+
+def random_paths(items: int, seed: int) -> npt.NDArray[np.uint8]:
+    """uint8[items, 4] distinct random paths of 64 codes a level, in random order."""
+    total = MASK_SIZE**MASK_DEPTH
+    paths = np.random.default_rng(seed).permutation(np.arange(total, dtype=np.int32))[:items]
+    return np.stack([paths >> 6 * (MASK_DEPTH - 1 - level) & 63 for level in range(MASK_DEPTH)], axis=1).astype(
+        np.uint8
+    )

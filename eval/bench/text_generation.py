@@ -1,0 +1,136 @@
+"""Words a second beside transformers' greedy `generate`, and what eight bits cost in perplexity."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec.decoding.text_generation import stream
+from llmrec.errors import DataError
+from llmrec.eval.bench.decoding_costs import timed
+from llmrec.lm.model import RecModel
+from llmrec.lm.rendering import Message, Rendered, Text
+from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.lm.runtime.int8 import Int8Weights, int8_weights
+from llmrec.lm.runtime.kv_cache import KeyValues, Part
+from llmrec.lm.runtime.transformer import Body
+
+QUESTIONS = (
+    "Why might somebody who likes quiet family dramas enjoy an old western?",
+    "Describe a good evening with friends and a comedy in three sentences.",
+    "What makes a thriller exciting? Answer for a person who has never seen one.",
+)
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class TextSpeed:
+    """Tokens a second, medians over questions and repeats, and whether float32 gave the words of `generate`."""
+
+    reference: float
+    float32: float
+    int8: float | None
+    same_words: float
+
+
+def questions(model: RecModel) -> list[Rendered]:
+    """Short questions, each with an answer to be begun."""
+    render = model.renderer.render
+    return [render([Message("user", (Text(q),)), Message("assistant", (), open=True)]) for q in QUESTIONS]
+
+
+def generate_words(lm: Any, model: RecModel, prompt: Rendered, tokens: int) -> tuple[str, int]:
+    """Greedy words of `generate` and how many tokens they took, the end marker included."""
+    ids = torch.from_numpy(prompt.ids)[None]
+    stop = model.renderer.chat.stop
+    with torch.inference_mode():
+        out = lm.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=tokens,
+            eos_token_id=stop,
+            suppress_tokens=sorted(model.renderer.control - {stop}),
+        )[0, len(prompt.ids) :].tolist()
+    return model.renderer.text([i for i in out if i != stop]), len(out)
+
+
+def text_speed(model: RecModel, lm: Any, tokens: int, repeats: int) -> TextSpeed:
+    """Time all three on the same questions, taking turns; the prompt's time is in it, on every side."""
+    weights = int8_weights(model)
+    seconds: dict[str, list[float]] = {"reference": [], "float32": [], "int8": []}
+    same = []
+    for prompt in questions(model) * repeats:
+        (expected, count), spent = timed(lambda p=prompt: generate_words(lm, model, p, tokens))  # type: ignore[misc]
+        seconds["reference"].append(count / spent)
+        words, spent = timed(lambda p=prompt: _streamed(model, p, tokens, None))  # type: ignore[misc]
+        seconds["float32"].append(count / spent)
+        same.append(words == expected.rstrip("\ufffd"))
+        if weights is not None:
+            counted = _Counted(weights)
+            _, spent = timed(lambda p=prompt, w=counted: _streamed(model, p, tokens, w))  # type: ignore[misc]
+            seconds["int8"].append(counted.tokens / spent)
+    median = {name: float(np.median(values)) if values else None for name, values in seconds.items()}
+    return TextSpeed(median["reference"] or 0.0, median["float32"] or 0.0, median["int8"], float(np.mean(same)))
+
+
+def _streamed(model: RecModel, prompt: Rendered, tokens: int, weights: Int8Weights | None) -> str:
+    return "".join(stream(model, prompt, tokens, seconds=600, repetition=1.0, weights=weights))
+
+
+class _Counted(Int8Weights):
+    """Weights that know how many tokens they were asked for, the end marker included."""
+
+    def __init__(self, weights: Int8Weights) -> None:
+        super().__init__(weights.body, weights.matrix)
+        object.__setattr__(self, "tokens", 0)
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """As before, and counted."""
+        object.__setattr__(self, "tokens", self.tokens + 1)
+        return super().head(hidden)
+
+    tokens: int
+
+
+@torch.inference_mode()
+def perplexity_ratio(model: RecModel, text: Path, blocks: int = 8, seed: int = 0) -> float:
+    """Perplexity in eight bits over that in float32, on `blocks` blocks of a UTF-8 text (.gz or plain).
+
+    Raises:
+        DataError: the text is too short, or the model cannot be run in eight bits here.
+    """
+    weights = int8_weights(model)
+    if weights is None:
+        raise DataError("this model cannot be run in eight bits on this machine")
+    opener: Any = gzip.open if text.suffix == ".gz" else open
+    with opener(text, "rt", encoding="utf-8") as handle:
+        ids = np.asarray(model.renderer.words(handle.read(2_000_000)), np.int64)
+    whole = ids[: len(ids) // BLOCK * BLOCK].reshape(-1, BLOCK)
+    if len(whole) < blocks:
+        raise DataError(f"{text} has {len(ids)} tokens; {blocks} blocks need {blocks * BLOCK}")
+    chosen = whole[np.sort(np.random.default_rng(seed).choice(len(whole), blocks, replace=False))]
+    exact = _nats(model, body_of(model.lm), model.word_logits, chosen)
+    near = _nats(model, weights.body, lambda x: weights.matrix(x)[0], chosen)
+    return float(np.exp(near - exact))
+
+
+def _nats(
+    model: RecModel,
+    body: Body,
+    head: Callable[[torch.Tensor], torch.Tensor],
+    blocks: np.ndarray[Any, np.dtype[np.int64]],
+) -> float:
+    """Mean nats a token, each block by itself."""
+    total = 0.0
+    for block in blocks:
+        ids = torch.from_numpy(block)
+        memory = KeyValues(body.layout, len(ids))
+        hidden = body.forward(model.words(ids).float(), [Part.following(memory, len(ids))])
+        total += float(torch.nn.functional.cross_entropy(head(hidden[:-1]).float(), ids[1:], reduction="sum"))
+    return total / (blocks.size - len(blocks))

@@ -1,0 +1,228 @@
+"""How fast and how lean the engine trains, beside the usual way on the same model and data, in one run.
+
+Every side is a process of its own, so that its peak memory is its own; they take turns step by step, so that a busy
+machine slows all of them alike. Around the engine's steps this process measures the rate of plain matrix products at
+the model's shapes: the arithmetic floor of a step is its counted operations (`cost.pack_flops`) at that rate. All sides
+compute in float32; where the processor multiplies faster in bfloat16, the engine is measured that way, too, apart.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from llmrec.data import prepared
+from llmrec.errors import UserError
+from llmrec.finetune.base_model_info import check_body, locate
+from llmrec.finetune.bench.sides import ENGINE, FAST, MIX, USUAL, Job, Step, serve
+from llmrec.finetune.bench.trainer_baseline import WINDOW
+from llmrec.finetune.plan.cost import Body, body_of, product_rate
+from llmrec.finetune.recipe import load_recipe
+from llmrec.lm.runtime.onednn import fast_products
+
+_WARM = 1  # untimed steps: the first one allocates and warms the caches
+_ROUNDS, _QUICK_ROUNDS = 7, 2
+_RATE_SECONDS, _QUICK_RATE_SECONDS = 0.4, 0.2
+_RESAMPLES = 2000
+
+Interval = tuple[float, float, float]  # middle, low, high
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run of the bench as plain values.
+
+    Attributes:
+        rows: side -> metric -> (median, low, high).
+        targets: the four numbers the project is held to.
+        protocol: how it was measured.
+        steps: timed optimizer steps of all sides.
+        seconds: of the whole run.
+    """
+
+    rows: Mapping[str, Mapping[str, Interval]]
+    targets: Mapping[str, float]
+    protocol: Mapping[str, Any]
+    steps: int
+    seconds: float
+
+
+def run(recipe: str | Path = "ml-100k", data: str = "ml-100k", quick: bool = False, seed: int = 0) -> Measured:
+    """Measure on this machine. `quick` makes fewer rounds and leaves the full mix out.
+
+    Raises:
+        UserError: data, recipe or base model that cannot be used.
+    """
+    start = time.monotonic()
+    console = Console(stderr=True)
+    settings = load_recipe(recipe)
+    prepared.directory(data)  # fetched once here, not by every side
+    config = locate(settings.base).config
+    check_body(config)
+    body = body_of(config)
+    rounds = _QUICK_ROUNDS if quick else _ROUNDS
+    job = Job(settings, data, _WARM + rounds, seed, torch.get_num_threads())
+    names = (ENGINE, USUAL) if quick else (ENGINE, USUAL, MIX, *((FAST,) if fast_products() == "bfloat16" else ()))
+    taken = _take_turns(job, names, body, _QUICK_RATE_SECONDS if quick else _RATE_SECONDS, console)
+    rows, targets = summarise(taken, seed)
+    protocol = {
+        "recipe": str(recipe),
+        "rounds": rounds,
+        "warm_up_steps": _WARM,
+        "threads": job.threads,
+        "precision": "float32",
+        "pack_tokens": settings.traffic.pack_tokens,
+        "lora_rank": settings.model.lora_rank,
+        "window": {"engine": settings.traffic.window, "usual": WINDOW},
+        "values": "median of the rounds with a bootstrap 95 % interval; ratios are taken round by round",
+        "tokens": "without padding; a target is one item",
+        "step": "forward, backward, clipping, optimizer; making of batches is left out on every side",
+        "memory": "high-water mark of each side's own process, libraries and base model included",
+        "floor": "counted operations / matrix-product rate at the model's shapes, measured just before and after the "
+        "step, each part in its own number format; floor_ratio is the step's seconds over it",
+        "usual": "transformers Trainer, peft LoRA, item tokens as added rows of the vocabulary, one right-padded row "
+        "for each target, softmax over all words and items",
+        "stand_ins": "codes, user vectors and replay text are untrained: no cost depends on their values",
+    }
+    timed = rounds * len(names)
+    return Measured(rows, targets, protocol, timed, time.monotonic() - start)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one side did.
+
+    Attributes:
+        steps: the timed ones.
+        floors: seconds that the operations of each would take at the rate of plain matrix products; 0 where uncounted.
+        rates: float32 operations a second of plain matrix products around each step.
+        loaded: bytes when all was loaded.
+        peak: bytes at the peak.
+    """
+
+    steps: Sequence[Step]
+    floors: Sequence[float]
+    rates: Sequence[float]
+    loaded: int
+    peak: int
+
+
+def _take_turns(job: Job, names: Sequence[str], body: Body, seconds: float, console: Console) -> dict[str, Taken]:
+    """Let every side step once a round, in an order that turns from round to round."""
+    steps: dict[str, list[Step]] = {name: [] for name in names}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    with _processes(job, names) as lines:
+        loaded = {name: int(_receive(lines[name], name)) for name in names}
+        for number in range(job.steps):
+            for name in names if number % 2 else names[::-1]:
+                before = _rates(job, name, body, seconds)
+                lines[name].send("step")
+                step = _receive(lines[name], name)
+                after = _rates(job, name, body, seconds)
+                if number >= _WARM:
+                    steps[name].append(step)
+                    rates[name].append(((before[0] + after[0]) / 2, (before[1] + after[1]) / 2))
+            console.print(f"round {number + 1} of {job.steps}", highlight=False)
+        peaks = {name: int(_receive(lines[name], name)) for name in names}
+    out = {}
+    for name in names:
+        pairs = list(zip(steps[name], rates[name], strict=True))
+        floors = [s.frozen / fast + (s.flops - s.frozen) / plain for s, (plain, fast) in pairs]
+        out[name] = Taken(steps[name], floors, [plain for plain, _ in rates[name]], loaded[name], peaks[name])
+    return out
+
+
+def _rates(job: Job, name: str, body: Body, seconds: float) -> tuple[float, float]:
+    """Rates of float32 products and of products in the side's own format; the usual side has no counted floor."""
+    tokens = job.recipe.traffic.pack_tokens
+    if name == USUAL:
+        return 1.0, 1.0
+    plain = product_rate(body, tokens, seconds)
+    return plain, product_rate(body, tokens, seconds, "bfloat16") if name == FAST else plain
+
+
+@contextmanager
+def _processes(job: Job, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A fresh interpreter for each side (nothing of this process's memory in it) and the line to it."""
+    context = multiprocessing.get_context("spawn")
+    lines: dict[str, Any] = {}
+    with ExitStack() as stack:
+        for name in names:
+            mine, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, name, job), daemon=True)
+            process.start()
+            theirs.close()
+            stack.callback(_end, process)
+            lines[name] = stack.enter_context(mine)  # closed first: a side that waits for its turn then ends
+        yield lines
+
+
+def _end(process: Any) -> None:
+    process.join(timeout=5)
+    if process.is_alive():
+        process.terminate()
+        process.join()
+
+
+def _receive(line: Any, name: str) -> Any:
+    try:
+        value = line.recv()
+    except EOFError:
+        raise RuntimeError(f"the side '{name}' of the bench ended early; its own message stands above") from None
+    if isinstance(value, UserError):
+        raise value
+    return value
+
+
+def summarise(taken: Mapping[str, Taken], seed: int) -> tuple[dict[str, dict[str, Interval]], dict[str, float]]:
+    """Rows and targets from what the sides did; `engine` and `usual` must be among them."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, dict[str, Interval]] = {}
+    for name, one in taken.items():
+        seconds = np.array([step.seconds for step in one.steps])
+        tokens, items = (np.array([getattr(s, what) for s in one.steps]) for what in ("tokens", "targets"))
+        rows[name] = {
+            "seconds_per_step": middle(seconds, rng),
+            "tokens_per_step": middle(tokens, rng),
+            "targets_per_step": middle(items, rng),
+            "tokens_per_s": middle(tokens / seconds, rng),
+            "targets_per_s": middle(items / seconds, rng),
+            "loaded_memory_gb": (one.loaded / 1e9,) * 3,
+            "peak_memory_gb": (one.peak / 1e9,) * 3,
+        }
+        if all(one.floors):
+            rows[name]["floor_ratio"] = middle(seconds / np.array(one.floors), rng)
+            rows[name]["product_gflops"] = middle(np.array(one.rates) / 1e9, rng)
+    rows["ratios"] = _ratios(taken[ENGINE], taken[USUAL], rng)
+    ratios = rows["ratios"]
+    targets = {f"{name}_ratio": ratios[name][0] for name in ("targets_per_s", "tokens_per_s", "peak_memory")}
+    return rows, {**targets, "floor_ratio": rows[ENGINE]["floor_ratio"][0]}
+
+
+def _ratios(ours: Taken, theirs: Taken, rng: np.random.Generator) -> dict[str, Interval]:
+    """The engine over the usual way, round by round."""
+
+    def rate(one: Taken, what: str) -> np.ndarray:
+        return np.array([getattr(step, what) / step.seconds for step in one.steps])
+
+    return {
+        "targets_per_s": middle(rate(ours, "targets") / rate(theirs, "targets"), rng),
+        "tokens_per_s": middle(rate(ours, "tokens") / rate(theirs, "tokens"), rng),
+        "peak_memory": (ours.peak / theirs.peak,) * 3,
+    }
+
+
+def middle(values: np.ndarray, rng: np.random.Generator) -> Interval:
+    """(median, low, high) of float[m]: the 95 % interval is that of the median over bootstrap samples."""
+    drawn = np.median(values[rng.integers(0, len(values), (_RESAMPLES, len(values)))], axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(np.median(values)), float(low), float(high)
