@@ -22,13 +22,13 @@ from llmrec.nlu.state import Profile, Session
 from llmrec.ranking.scorer import Asked, Scorer
 from llmrec.recommender import SHIPPED, Recommendation, Recommender, Request
 
-SECONDS = 600.0  # what is said must not depend on how quick the machine is; tokens stay limited
+REPLY_SECONDS = 600.0  # what is said must not depend on how quick the machine is; tokens stay limited
 
-KEPT = 24  # requests; what was read for one is some 20 MB with the shipped model
+CACHED_REQUESTS = 24  # requests; what was read for one is some 20 MB with the shipped model
 
 
 @dataclass(frozen=True, eq=False)
-class RememberingScorer(Scorer):
+class CachingScorer(Scorer):
     """A scorer that keeps what was read for the latest requests; lists do not depend on that.
 
     Attributes:
@@ -36,11 +36,11 @@ class RememberingScorer(Scorer):
         memory: requests by history and message, the latest last.
     """
 
-    kept: int = KEPT
+    kept: int = CACHED_REQUESTS
     memory: OrderedDict[tuple[bytes, str], Asked] = field(default_factory=OrderedDict)
 
     @classmethod
-    def of(cls, scorer: Scorer, kept: int = KEPT) -> Self:
+    def of(cls, scorer: Scorer, kept: int = CACHED_REQUESTS) -> Self:
         """The same scorer, remembering."""
         return cls(**{one.name: getattr(scorer, one.name) for one in fields(Scorer)}, kept=kept)
 
@@ -55,7 +55,7 @@ class RememberingScorer(Scorer):
         return self.memory[key]
 
 
-class Front:
+class ChatRecommender:
     """What the chat sees of a recommender: the caller's candidates go into every request, words only if wanted."""
 
     def __init__(self, recommender: Recommender, candidates: tuple[int, ...] | None, words: bool) -> None:
@@ -75,7 +75,7 @@ class Front:
         """As `Recommender.talk` with time enough, or nothing."""
         if not self._words:
             return iter(())
-        return self._recommender.talk(*args, **{**kwargs, "seconds": SECONDS})
+        return self._recommender.talk(*args, **{**kwargs, "seconds": REPLY_SECONDS})
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Reply:
         return tuple(item.row for item in self.items)
 
 
-def ask(
+def ask_chat(
     recommender: Recommender,
     text: str,
     history: Sequence[int] = (),
@@ -120,8 +120,8 @@ def ask(
         words: let the language model speak as well (seconds a reply).
         k: list length when the message names none.
     """
-    front = Front(recommender, None if candidates is None else tuple(candidates), words)
-    chat = Chat(cast(Recommender, front), Limits(default_k=k, reply_seconds=SECONDS))
+    front = ChatRecommender(recommender, None if candidates is None else tuple(candidates), words)
+    chat = Chat(cast(Recommender, front), Limits(default_k=k, reply_seconds=REPLY_SECONDS))
     session = Session("measured")
     session.become("measured" if len(history) else "", tuple(int(row) for row in history))
     items: tuple[Recommendation, ...] = ()
@@ -137,7 +137,7 @@ def ask(
     return Reply(items, "".join(tokens[:1]), "".join(tokens[1:]).strip(), tuple(notices), session.profile)
 
 
-def open_measured(model: str | Path | None, data: str | Path | None) -> tuple[Recommender, Split]:
+def open_evaluated_model(model: str | Path | None, data: str | Path | None) -> tuple[Recommender, Split]:
     """The model, with a scorer that remembers, and the split that it was trained on.
 
     Raises:
@@ -151,22 +151,22 @@ def open_measured(model: str | Path | None, data: str | Path | None) -> tuple[Re
             f"the model was trained on the train part {str(trained)[:16]}, this data has "
             f"{split.train.fingerprint[:16]}: measuring it here would mix train and test"
         )
-    return remembering(loaded), split
+    return with_caching_scorer(loaded), split
 
 
-def remembering(recommender: Recommender) -> Recommender:
+def with_caching_scorer(recommender: Recommender) -> Recommender:
     """The same recommender with a scorer that remembers."""
     return Recommender(
         recommender.catalog,
         recommender.interactions,
-        RememberingScorer.of(recommender.scorer),
+        CachingScorer.of(recommender.scorer),
         recommender.fusions,
         recommender.model_card,
         recommender.data_name,
     )
 
 
-def open_base(model: str | Path | None, recommender: Recommender) -> RecModel:
+def open_base_model(model: str | Path | None, recommender: Recommender) -> RecModel:
     """The bundle a second time, LoRA not merged, so that `base_only()` gives the base model as published."""
     return load_pretrained(SHIPPED if model is None else Path(model), recommender.catalog).model
 

@@ -13,7 +13,9 @@ from rich.text import Text
 _GAP = 2  # spaces between columns
 
 
-def show(names: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None, labels: int = 1) -> None:
+def print_columns(
+    names: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None, labels: int = 1
+) -> None:
     """Print rows below the names of their columns; nothing in a cell is followed as markup.
 
     Args:

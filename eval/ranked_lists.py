@@ -11,13 +11,13 @@ from llmrec.errors import RequestError
 from llmrec.eval.metrics import ranks_of
 from llmrec.ranker import Mask, Ranker, Rows, Scores, unseen
 
-Part = Literal["valid", "test"]
+SplitPart = Literal["valid", "test"]
 Progress = Callable[[str, int, int], None]
 CANDIDATES = 20
 
 
 @dataclass(frozen=True)
-class Ask:
+class RankingQuery:
     """One user to be ranked for: the number, the history, the target, and the rows of the catalogue."""
 
     user: int
@@ -31,25 +31,25 @@ class Condition:
     """What a ranker may choose from: list length, and bool[n] for each user."""
 
     k: int
-    allowed: Callable[[Ask], Mask]
+    allowed: Callable[[RankingQuery], Mask]
 
 
-def not_seen(ask: Ask) -> Mask:
+def unseen_items(ask: RankingQuery) -> Mask:
     """Everything but the history; a target that is in the history cannot be found."""
     mask: Mask = unseen([ask.history], ask.n_items)[0]
     return mask
 
 
-def everything(ask: Ask) -> Mask:
+def all_items(ask: RankingQuery) -> Mask:
     """The whole catalogue, the history included."""
     return np.ones(ask.n_items, np.bool_)
 
 
-def candidates(seed: int, count: int = CANDIDATES) -> Callable[[Ask], Mask]:
+def sampled_candidates(seed: int, count: int = CANDIDATES) -> Callable[[RankingQuery], Mask]:
     """The target and `count` - 1 unseen others drawn evenly: the same for a user whatever the ranker or the sample."""
 
-    def allowed(ask: Ask) -> Mask:
-        pool = not_seen(ask)
+    def allowed(ask: RankingQuery) -> Mask:
+        pool = unseen_items(ask)
         pool[ask.target] = False
         others = np.flatnonzero(pool)
         rng = np.random.default_rng([seed, ask.user])
@@ -62,7 +62,7 @@ def candidates(seed: int, count: int = CANDIDATES) -> Callable[[Ask], Mask]:
 
 
 @dataclass(frozen=True)
-class Lists:
+class RankedLists:
     """What a ranker answered: u users (numbers), their targets, and k rows and scores each, best first."""
 
     users: Rows
@@ -78,13 +78,13 @@ class Lists:
 def rank_each(
     rankers: Sequence[Ranker],
     split: Split,
-    part: Part,
+    part: SplitPart,
     n_items: int,
     conditions: Mapping[str, Condition],
     users: Rows | None = None,
     batch: int = 64,
     progress: Progress | None = None,
-) -> dict[str, dict[str, Lists]]:
+) -> dict[str, dict[str, RankedLists]]:
     """Every ranker's lists under every condition, by name of the ranker and of the condition.
 
     Histories of `test` include the validation item. `users` are numbers, None takes all that have a target;
@@ -103,7 +103,7 @@ def rank_each(
     for start in range(0, len(chosen), batch):
         here = slice(start, min(start + batch, len(chosen)))
         asked = [
-            Ask(int(user), split.history(int(user), part), int(target), n_items)
+            RankingQuery(int(user), split.history(int(user), part), int(target), n_items)
             for user, target in zip(chosen[here], targets[here], strict=True)
         ]
         masks = {name: np.stack([one.allowed(ask) for ask in asked]) for name, one in conditions.items()}
@@ -118,12 +118,12 @@ def rank_each(
     return found
 
 
-def _empty(users: Rows, targets: Rows, k: int) -> Lists:
+def _empty(users: Rows, targets: Rows, k: int) -> RankedLists:
     shape = (len(users), k)
-    return Lists(users, targets, np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32))
+    return RankedLists(users, targets, np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32))
 
 
-def target_users(split: Split, part: Part, limit: int | None = None, seed: int = 0) -> Rows:
+def target_users(split: Split, part: SplitPart, limit: int | None = None, seed: int = 0) -> Rows:
     """Numbers of the users who have a target, in order; with a limit, that many of them drawn by the seed.
 
     Raises:
@@ -134,17 +134,17 @@ def target_users(split: Split, part: Part, limit: int | None = None, seed: int =
         raise RequestError(f"no user has a {part} target; a user needs at least 3 interactions")
     if limit is not None and limit < 1:
         raise RequestError(f"limit is {limit}; evaluate at least 1 user")
-    return sample(users, limit, seed)
+    return sample_users(users, limit, seed)
 
 
-def sample(users: Rows, n: int | None, seed: int) -> Rows:
+def sample_users(users: Rows, n: int | None, seed: int) -> Rows:
     """That many of the users, drawn by the seed, in order; all of them for None or where there are no more."""
     if n is None or n >= users.size:
         return users
     return np.sort(np.random.default_rng(seed).choice(users, n, replace=False))
 
 
-def targets_of(split: Split, part: Part) -> Rows:
+def targets_of(split: Split, part: SplitPart) -> Rows:
     """Target row of every user number, -1 for none: int64[n_users]."""
     return split.test if part == "test" else split.valid
 

@@ -26,7 +26,7 @@ from rich.console import Console
 
 import llmrec
 from llmrec.errors import DataError
-from llmrec.eval.console_tables import show
+from llmrec.eval.console_tables import print_columns
 from llmrec.eval.metrics import bootstrap_ci
 from llmrec.storage.artifacts import write_bytes_atomic
 
@@ -40,13 +40,16 @@ __all__ = [
     "eval_command",
     "is_current",
     "provenance",
-    "stamp",
+    "stamp_result",
     "write_per_user",
     "write_result",
 ]
 
 
-USUAL: Mapping[str, str] = {"split": "loo", "products": "float32"}  # what `llmrec eval` takes when they are left out
+DEFAULT_OPTIONS: Mapping[str, str] = {
+    "split": "loo",
+    "products": "float32",
+}  # what `llmrec eval` takes when they are left out
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def eval_command(suite: str, **given: str | Path | int | None) -> str:
     >>> eval_command("accuracy", split="loo", model="somewhere/mine", data=None, limit=3)
     'llmrec eval --suite accuracy --model mine --limit 3'
     """
-    said = {name: one for name, one in given.items() if one is not None and one != USUAL.get(name)}
+    said = {name: one for name, one in given.items() if one is not None and one != DEFAULT_OPTIONS.get(name)}
     words = [f"--{name.replace('_', '-')} {Path(str(one)).name}" for name, one in said.items()]
     return " ".join([f"llmrec eval --suite {suite}", *words])
 
@@ -202,7 +205,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def stamp(path: Path, fingerprints: Mapping[str, str], arguments: Mapping[str, Any]) -> None:
+def stamp_result(path: Path, fingerprints: Mapping[str, str], arguments: Mapping[str, Any]) -> None:
     """Add to the provenance of a written result what it was measured on and with which arguments.
 
     Args:
@@ -294,7 +297,7 @@ def print_result(
         for place, (metric, (value, low, high)) in enumerate(metrics.items())
     ]
     out = console or Console(highlight=False)
-    show(["", "", "value", "95 %"], shown, out, labels=2)
+    print_columns(["", "", "value", "95 %"], shown, out, labels=2)
     for name, target in targets.items():
         out.print(f"{name}: {'not measured' if target is None else f'{target:.3g}'}")
 

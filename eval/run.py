@@ -14,7 +14,7 @@ from llmrec.checkpoint.pretrained import KIND, read_settings
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.accuracy.suite import SPLITS, chosen_baselines
 from llmrec.eval.report.build import run_report
-from llmrec.eval.result_file import is_current, stamp
+from llmrec.eval.result_file import is_current, stamp_result
 from llmrec.lm.runtime.onednn import Products, wanted_products
 from llmrec.recommender import SHIPPED
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest
@@ -26,7 +26,7 @@ RELIABILITY = "reliability"  # attacks the promises with the tests of a checkout
 
 @dataclass(frozen=True)
 class Job:
-    """What the command line was given; see `run`."""
+    """What the command line was given; see `run_suite`."""
 
     model: str | Path | None
     data: str | Path | None
@@ -103,9 +103,9 @@ def _semantic_ids(job: Job) -> None:
 
         run_semantic_ids(job.model, job.data, job.out, job.limit)
     else:
-        from llmrec.eval.semantic_ids.model_comparison import run_trained
+        from llmrec.eval.semantic_ids.model_comparison import run_model_comparison
 
-        run_trained(job.model, job.beside, job.data, job.out, job.limit, job.products)
+        run_model_comparison(job.model, job.beside, job.data, job.out, job.limit, job.products)
 
 
 # In the order in which `all` runs them; a suite is imported when it is run.
@@ -126,7 +126,7 @@ SEMANTIC_IDS = "semantic-ids"  # of a model's vectors, made both ways
 SUITES = (*MEASURING, SEMANTIC_IDS, *DIALOGUES, RELIABILITY, REPORT, ALL)
 
 
-def run(
+def run_suite(
     suite: str,
     model: str | Path | None,
     data: str | Path | None,
@@ -172,7 +172,7 @@ def run(
     numbers = wanted_products(products)
     job = Job(model, data, out, limit, data_dir, split, workers, numbers, ablations, beside, baselines)
     if suite == ALL:
-        everything(job)
+        run_all(job)
     elif suite == SEMANTIC_IDS:
         _semantic_ids(job)
     elif suite in DIALOGUES:
@@ -180,16 +180,16 @@ def run(
 
         run_crs(suite, job.data_dir, job.out, job.limit)
     elif suite == RELIABILITY:
-        from llmrec.eval.reliability.suite import attack
+        from llmrec.eval.reliability.suite import run_reliability_suite
 
-        attack(job.model, job.out, job.limit)
+        run_reliability_suite(job.model, job.out, job.limit)
     elif suite == REPORT:
         run_report(job.out, SHIPPED if model is None else Path(model))
     else:
         measure(suite, job)
 
 
-def everything(job: Job) -> None:
+def run_all(job: Job) -> None:
     """All suites in order, then the report; a suite that has its result, or lacks its files, is passed over."""
     console = Console(stderr=True)
     whole = job.limit
@@ -209,7 +209,7 @@ def measure(suite: str, job: Job) -> None:
     """One suite that measures; its result file is stamped with what it was measured on."""
     job = job if suite == "accuracy" else replace(job, split=SPLITS[0])
     MEASURING[suite](job)
-    stamp(_result(suite, job), fingerprints(job), _arguments(suite, job))
+    stamp_result(_result(suite, job), fingerprints(job), _arguments(suite, job))
 
 
 def fingerprints(job: Job) -> dict[str, str]:

@@ -8,7 +8,7 @@ from llmrec.ranker import Mask, Rows
 
 COLD = 5  # a target with fewer train interactions than this is cold
 
-WORDS = {
+SLICE_DESCRIPTIONS = {
     "cold": f"targets with fewer than {COLD} train interactions",
     "never_trained": "targets that the train part does not hold at all",
     "short": "histories up to the median length",
@@ -19,7 +19,7 @@ WORDS = {
 
 
 def slices_of(targets: Rows, histories: Sequence[Rows], counts: Rows) -> dict[str, Mask]:
-    """Which users belong to each slice but `sampled`: name to bool[u]; see `WORDS`. `never_trained` is within `cold`.
+    """Users of each slice but `sampled`, by name: bool[u]; see `SLICE_DESCRIPTIONS`. `never_trained` lies within `cold`.
 
     Args:
         targets: int64[u].

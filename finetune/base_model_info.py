@@ -58,7 +58,7 @@ KNOWN: dict[str, Any] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
+class BaseModelInfo:
     """A base model as far as a plan needs it.
 
     Attributes:
@@ -76,7 +76,7 @@ class Base:
     stand_in: str = ""
 
 
-def locate(name: str) -> Base:
+def find_base_model(name: str) -> BaseModelInfo:
     """Find a base model without fetching weights from the Hub; the default one is fetched where it is missing.
 
     A Hub id that is not on this machine is asked for its small files; where that fails, a known one is described by its
@@ -87,14 +87,14 @@ def locate(name: str) -> Base:
     """
     if not _is_hub_id(name):
         files = base_model(name)
-        return Base(name, *_small_files(files.dir, name), files)
+        return BaseModelInfo(name, *_small_files(files.dir, name), files)
     cached = _cached(name)
     if cached is not None:
-        return Base(name, *_small_files(cached, name), BaseFiles(name, cached, ""))
+        return BaseModelInfo(name, *_small_files(cached, name), BaseFiles(name, cached, ""))
     try:
         if not offline():
             _ask(name)
-            return Base(name, *_small_files(name, name), None)
+            return BaseModelInfo(name, *_small_files(name, name), None)
     except WeightsError:
         pass  # no network, or not there: the table below may still know it
     if name not in KNOWN:
@@ -103,10 +103,12 @@ def locate(name: str) -> Base:
             + ", ".join(KNOWN)
         )
     _, tokenizer = _small_files(base_model(DEFAULT).dir, DEFAULT)
-    return Base(name, KNOWN[name], tokenizer, None, f"published sizes, and text cut by the tokenizer of {DEFAULT}")
+    return BaseModelInfo(
+        name, KNOWN[name], tokenizer, None, f"published sizes, and text cut by the tokenizer of {DEFAULT}"
+    )
 
 
-def obtain(name: str) -> BaseFiles:
+def fetch_base_model(name: str) -> BaseFiles:
     """`weights.base_model` for a training run: what helps is said where a base model cannot be fetched.
 
     Raises:
@@ -135,7 +137,7 @@ def _endpoint() -> str:
     return str(constants.ENDPOINT)
 
 
-def check_body(config: Any) -> None:
+def check_architecture(config: Any) -> None:
     """Refuse an architecture whose linear layers are not the ones that LoRA goes into; no weights are made.
 
     Raises:

@@ -33,7 +33,7 @@ KIND = "plain-model"
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def export(
+def export_weights(
     model: str | Path, out: Path, data: str | None = None, items: bool = False, precision: str = "float32"
 ) -> dict[str, Any]:
     """Write a plain Hugging Face directory with a vocabulary file.

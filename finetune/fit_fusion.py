@@ -9,7 +9,7 @@ import numpy as np
 
 from llmrec.data.interactions import fusing_users
 from llmrec.finetune.data.attribute_wishes import wish
-from llmrec.finetune.stages import Inputs, key, stage
+from llmrec.finetune.stages import Inputs, run_stage, settings_hash
 from llmrec.progress import counted
 from llmrec.ranking.fusion import LEANING, POSITIVE, PRIOR, WELL_KNOWN, Fusion, fit_or_keep
 from llmrec.ranking.fusion_candidates import Choices, drawn, shortlists, whole
@@ -62,7 +62,7 @@ def _choices(
             of = shortlists(scorer, told, said, targets, seed)
         return {**of.parts, _ALLOWED: of.allowed}
 
-    fingerprint = key(
+    fingerprint = settings_hash(
         weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
         text=fingerprint_arrays(text=scorer.text),
         products=scorer.model.products,
@@ -81,7 +81,7 @@ def _choices(
             }
         ),
     )
-    arrays = stage(inputs, f"scores-{kind}", fingerprint, score)
+    arrays = run_stage(inputs, f"scores-{kind}", fingerprint, score)
     if scorer.small:
         return whole(scorer.parts(histories, said, arrays["llm"]), histories, targets)
     parts = {name: array for name, array in arrays.items() if name != _ALLOWED}

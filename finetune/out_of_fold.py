@@ -18,17 +18,17 @@ from llmrec.data.interactions import choosing_users
 from llmrec.encoders.sequential import SequenceEncoder, config_dict
 from llmrec.encoders.training import train_encoder
 from llmrec.finetune import stages
-from llmrec.finetune.stages import Inputs, key
+from llmrec.finetune.stages import Inputs, settings_hash
 from llmrec.progress import counted
 from llmrec.storage.artifacts import fingerprint_arrays
 
 
-def folds_of(users: int, folds: int, seed: int) -> np.ndarray:
+def assign_folds(users: int, folds: int, seed: int) -> np.ndarray:
     """int64[users]: the fold of each user, sizes equal but for one."""
     return np.random.default_rng(seed).permutation(users) % folds
 
 
-def rotation(source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def procrustes_rotation(source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """float32[d, d]: the orthogonal R for which `source` @ R is closest to `target`.
 
     Args:
@@ -41,7 +41,9 @@ def rotation(source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.n
     return out
 
 
-def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndarray | None = None) -> list[np.ndarray]:
+def out_of_fold_vectors(
+    inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndarray | None = None
+) -> list[np.ndarray]:
     """For each user float32[t, d]: the vector after each item of the train part, from an encoder fitted without them.
 
     Args:
@@ -51,7 +53,7 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
         text: float32[n, e], vectors of the items' texts, where the encoder's settings ask for them.
     """
     train, n = inputs.split.train, len(inputs.catalog)
-    fold = folds_of(len(train.users), folds, inputs.recipe.seed)
+    fold = assign_folds(len(train.users), folds, inputs.recipe.seed)
     weight = np.bincount(train.row, minlength=n).astype(np.float64)
 
     def make() -> Mapping[str, np.ndarray]:
@@ -59,14 +61,14 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
         for number in range(folds):
             inputs.say(f"crossfit {number + 1} of {folds}: encoder without {int((fold == number).sum())} users")
             encoder = _fit(inputs, fold != number, text)
-            turn = rotation(encoder.item_vectors, full.item_vectors, weight)
+            turn = procrustes_rotation(encoder.item_vectors, full.item_vectors, weight)
             for user in counted(np.flatnonzero(fold == number), "crossfit: user vectors", inputs.say, "users"):
                 a, b = train.offsets[user], train.offsets[user + 1]
                 vectors[a:b] = encoder.trajectory(train.of(int(user))) @ turn
         return {"vectors": vectors}
 
     config = config_dict(inputs.recipe.encoder)
-    fingerprint = key(
+    fingerprint = settings_hash(
         train=train.fingerprint,
         full=fingerprint_arrays(**full.state()),
         text=stages.text_fingerprint(inputs, text),
@@ -74,13 +76,13 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
         folds=folds,
         seed=inputs.recipe.seed,
     )
-    vectors = stages.stage(inputs, "crossfit", fingerprint, make)["vectors"]
+    vectors = stages.run_stage(inputs, "crossfit", fingerprint, make)["vectors"]
     return np.split(vectors, train.offsets[1:-1])
 
 
 def _fit(inputs: Inputs, kept: np.ndarray, text: np.ndarray | None) -> SequenceEncoder:
     """An encoder on the kept users' train part; the epoch is chosen as for the full one, on kept users."""
     train, recipe = inputs.split.train, inputs.recipe
-    validate = stages.validation(inputs.split, (u for u in choosing_users(inputs.split) if kept[u]))
+    validate = stages.encoder_validation(inputs.split, (u for u in choosing_users(inputs.split) if kept[u]))
     part = train.where(kept[train.user])
     return train_encoder(part, len(inputs.catalog), recipe.encoder, recipe.seed, validate, inputs.say, text)[0]

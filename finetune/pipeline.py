@@ -19,10 +19,10 @@ from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.errors import RecipeError
 from llmrec.finetune import stages
-from llmrec.finetune.base_model_info import locate, obtain
+from llmrec.finetune.base_model_info import fetch_base_model, find_base_model
 from llmrec.finetune.fit_fusion import fit_fusions
 from llmrec.finetune.model_card import model_card
-from llmrec.finetune.out_of_fold import out_of_fold
+from llmrec.finetune.out_of_fold import out_of_fold_vectors
 from llmrec.finetune.plan import preflight
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.stages import Inputs
@@ -42,7 +42,7 @@ from llmrec.storage.locks import held
 from llmrec.storage.registry import home
 
 
-def run(
+def train_model(
     data_dir: str | Path,
     recipe_path: str | Path,
     out_dir: Path,
@@ -78,20 +78,20 @@ def run(
         catalog, interactions = prepared.open_data(data_dir)
         validation.refuse_errors(catalog, interactions)
         say(f"looking for {recipe.base}")
-        found = locate(recipe.base)
-        preflight.check(
+        found = find_base_model(recipe.base)
+        preflight.check_run(
             recipe, catalog, leave_one_out(interactions), found.config, found.tokenizer, Path(out_dir), work
         )
-        places = Places(Path(out_dir), work, trackers, prepared.short_name(data_dir), home() / "cache")
-        with locked(places):
-            base = obtain(recipe.base)
+        places = RunPaths(Path(out_dir), work, trackers, prepared.short_name(data_dir), home() / "cache")
+        with run_lock(places):
+            base = fetch_base_model(recipe.base)
             say(f"loading {recipe.base}")
             loaded = load_for_training(base, recipe.engine)
-            build(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)
+            build_model(catalog, interactions, recipe, base, loaded, MiniLM.load(), places, say, resume)
 
 
 @dataclass(frozen=True)
-class Places:
+class RunPaths:
     """Where a run writes, and the name of its data.
 
     Attributes:
@@ -110,7 +110,7 @@ class Places:
 
 
 @contextmanager
-def locked(places: Places) -> Iterator[None]:
+def run_lock(places: RunPaths) -> Iterator[None]:
     """Keep other runs out of both directories; the processes of one distributed run share what the first one holds.
 
     Raises:
@@ -123,14 +123,14 @@ def locked(places: Places) -> Iterator[None]:
         yield
 
 
-def build(
+def build_model(
     catalog: Catalog,
     interactions: Interactions,
     recipe: Recipe,
     base: BaseFiles,
     loaded_base: tuple[Any, Any],
     embedder: Embedder,
-    places: Places,
+    places: RunPaths,
     say: Say,
     resume: bool = True,
 ) -> Pretrained:
@@ -146,7 +146,7 @@ def build(
         trained = stages.encoder(inputs, text)
         ids = stages.semantic_ids(inputs, text, trained)
         folds = recipe.traffic.folds
-        vectors = out_of_fold(inputs, trained, folds, text) if folds else None
+        vectors = out_of_fold_vectors(inputs, trained, folds, text) if folds else None
     counts = item_counts(split.train, len(catalog))
     prior = log_mass(counts)
     model = fresh_model(recipe, loaded_base, ids, trained)

@@ -14,8 +14,8 @@ from llmrec.encoders.item_knn import NeighbourSettings
 from llmrec.encoders.text_similarity import ProfileSettings
 from llmrec.errors import RecipeError
 from llmrec.finetune.data.tasks import TASKS
-from llmrec.finetune.recipe_files import RECIPES, names
-from llmrec.finetune.recipe_overrides import applied, parsed
+from llmrec.finetune.recipe_files import RECIPES, recipe_names
+from llmrec.finetune.recipe_overrides import apply_overrides, parse_overrides
 from llmrec.finetune.train.loop import Schedule
 from llmrec.lm.model import ModelConfig
 from llmrec.lm.runtime.onednn import Products, fast_products
@@ -60,7 +60,7 @@ class SemanticIdSettings(_Strict):
     text_weight: float = Field(0.5, ge=0.0, le=1.0)
 
 
-class TrafficSettings(_Strict):
+class MixtureSettings(_Strict):
     """The mix: a share of tokens for each task.
 
     Attributes:
@@ -147,7 +147,7 @@ class Recipe(_Strict):
     model: ModelConfig = ModelConfig()
     neighbours: NeighbourSettings = NeighbourSettings()
     profile: ProfileSettings = ProfileSettings()
-    traffic: TrafficSettings
+    traffic: MixtureSettings
     schedule: Schedule = Schedule()
     engine: EngineSettings = EngineSettings()
 
@@ -170,7 +170,7 @@ def recipe_path(name_or_path: str | Path) -> Path:
     if not path.is_file():
         path = RECIPES / f"{name_or_path}.yaml"
     if not path.is_file():
-        raise RecipeError(f"no recipe '{name_or_path}'; give a YAML file or one of: {', '.join(names())}")
+        raise RecipeError(f"no recipe '{name_or_path}'; give a YAML file or one of: {', '.join(recipe_names())}")
     return path
 
 
@@ -191,9 +191,9 @@ def load_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings")
-    given = changes_of(changes)
+    given = typed_overrides(changes)
     try:
-        return Recipe.model_validate(applied(data, given))
+        return Recipe.model_validate(apply_overrides(data, given))
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         told = [f"{key}={value}" for key, value in given.items() if where == key or where.startswith(f"{key}.")]
@@ -202,13 +202,13 @@ def load_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
         raise RecipeError(f"{source}: {_first(error)}") from None
 
 
-def changes_of(changes: Sequence[str]) -> dict[str, Any]:
+def typed_overrides(changes: Sequence[str]) -> dict[str, Any]:
     """Dotted key -> value of `--set` texts.
 
     Raises:
-        RecipeError: see `recipe_changes.parsed`.
+        RecipeError: see `recipe_overrides.parse_overrides`.
     """
-    return parsed(changes, Recipe.model_json_schema(), tuple(TASKS)) if changes else {}
+    return parse_overrides(changes, Recipe.model_json_schema(), tuple(TASKS)) if changes else {}
 
 
 def _first(error: ValidationError) -> str:

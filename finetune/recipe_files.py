@@ -8,12 +8,12 @@ from pathlib import Path
 RECIPES = Path(__file__).parent / "recipes"
 
 
-def names() -> list[str]:
+def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def purpose(text: str) -> str:
+def recipe_purpose(text: str) -> str:
     """What a recipe is for: the first sentence of the comment at the top of its file, "" without one."""
     lines = []
     for line in text.splitlines():
@@ -23,6 +23,6 @@ def purpose(text: str) -> str:
     return re.split(r"(?<=\.)\s", " ".join(lines), maxsplit=1)[0]
 
 
-def purposes() -> dict[str, str]:
+def recipe_purposes() -> dict[str, str]:
     """Name of each shipped recipe -> what it is for."""
-    return {name: purpose((RECIPES / f"{name}.yaml").read_text(encoding="utf-8")) for name in names()}
+    return {name: recipe_purpose((RECIPES / f"{name}.yaml").read_text(encoding="utf-8")) for name in recipe_names()}

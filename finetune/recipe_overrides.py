@@ -15,7 +15,7 @@ Schema = Mapping[str, Any]  # JSON schema
 _SCALARS = {"integer", "number", "string", "boolean"}
 
 
-def parsed(changes: Sequence[str], schema: Schema, tasks: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(changes: Sequence[str], schema: Schema, tasks: Sequence[str]) -> dict[str, Any]:
     """Dotted key -> value of `key=value` texts; the last one of a key counts.
 
     What is one number, word or flag is left as text for the schema to read; lists and mappings are read as YAML.
@@ -45,7 +45,7 @@ def parsed(changes: Sequence[str], schema: Schema, tasks: Sequence[str]) -> dict
     return found
 
 
-def applied(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe as plain values with these keys changed."""
     out = deepcopy(dict(data))
     for key, value in changes.items():

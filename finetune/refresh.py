@@ -22,18 +22,18 @@ from llmrec.encoders.item_knn import NeighbourSettings, item_counts, neighbours_
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import train_encoder
 from llmrec.errors import RequestError, UserError
-from llmrec.finetune.stages import validation
+from llmrec.finetune.stages import encoder_validation
 from llmrec.progress import Say, silent
 from llmrec.semantic_ids.trie import log_mass
 from llmrec.storage.artifacts import check_replaceable
 from llmrec.storage.locks import held
 
-MOVED = 0.8  # mean cosine of user vectors below which the adapter should be trained again
+LEAST_COSINE = 0.8  # mean cosine of user vectors below which the adapter should be trained again
 _SAMPLE = 2000
 
 
 @dataclass(frozen=True)
-class Refreshed:
+class RefreshReport:
     """What a refresh did.
 
     Attributes:
@@ -55,7 +55,7 @@ class Refreshed:
     rebuild: bool
 
 
-def refresh(
+def refresh_model(
     model: Path,
     data: str | Path,
     out: Path,
@@ -63,7 +63,7 @@ def refresh(
     rate: float = 0.3,
     seed: int = 0,
     say: Say = silent,
-) -> Refreshed:
+) -> RefreshReport:
     """Write a model directory with everything but the language model fitted to the interactions of `data`.
 
     Args:
@@ -88,7 +88,7 @@ def refresh(
         return _refresh(model, data, out, epochs, rate, seed, say)
 
 
-def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float, seed: int, say: Say) -> Refreshed:
+def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float, seed: int, say: Say) -> RefreshReport:
     say(f"reading {data} and {model}")
     catalog, interactions = prepared.open_data(data)
     parts = read_parts(model, catalog)
@@ -101,8 +101,8 @@ def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float,
     settings = NeighbourSettings(**_recipe(parts).get("neighbours", {}))
     if settings.ridge:
         ease.check(len(catalog))
-    kept, before, after = refit(parts, split, len(catalog), users, epochs, rate, seed, say)
-    cosine = moved(parts.encoder, kept, split)
+    kept, before, after = refit_encoder(parts, split, len(catalog), users, epochs, rate, seed, say)
+    cosine = mean_user_cosine(parts.encoder, kept, split)
     counts = item_counts(split.train, len(catalog))
     fresh = replace(
         parts,
@@ -112,13 +112,15 @@ def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float,
         counts=counts,
     )
     new_users = None if former is None else len(set(interactions.users) - set(former.users))
-    done = Refreshed(len(interactions), new_users, before, after, kept is not parts.encoder, cosine, cosine < MOVED)
+    done = RefreshReport(
+        len(interactions), new_users, before, after, kept is not parts.encoder, cosine, cosine < LEAST_COSINE
+    )
     event = {"what": "refresh", "train_fingerprint": split.train.fingerprint, **asdict(done)}
     write_parts(out, fresh, catalog, prepared.short_name(data), event)
     return done
 
 
-def moved(before: SequenceEncoder, after: SequenceEncoder, split: Split) -> float:
+def mean_user_cosine(before: SequenceEncoder, after: SequenceEncoder, split: Split) -> float:
     """Mean cosine between the user vectors of two encoders over (a sample of) the same histories."""
     if before is after:
         return 1.0
@@ -131,7 +133,7 @@ def moved(before: SequenceEncoder, after: SequenceEncoder, split: Split) -> floa
     return float(((one * two).sum(axis=1) / np.maximum(norms, 1e-12)).mean())
 
 
-def refit(
+def refit_encoder(
     parts: Parts,
     split: Split,
     n: int,
@@ -142,7 +144,7 @@ def refit(
     say: Say,
 ) -> tuple[SequenceEncoder, float, float]:
     """The better of the former and the refitted encoder, and their values."""
-    validate = validation(split, users)
+    validate = encoder_validation(split, users)
     before = validate(parts.encoder)
     if not epochs:
         return parts.encoder, before, before
@@ -191,4 +193,4 @@ def _recipe(parts: Parts) -> dict[str, Any]:
     return recipe
 
 
-__all__ = ["MOVED", "Refreshed", "moved", "refresh"]
+__all__ = ["LEAST_COSINE", "RefreshReport", "mean_user_cosine", "refresh_model"]

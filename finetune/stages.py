@@ -47,12 +47,12 @@ class Inputs:
     texts: Path | None = None
 
 
-def key(**parts: object) -> str:
+def settings_hash(**parts: object) -> str:
     """Hash of settings, for a stage's fingerprint."""
     return fingerprint_bytes(json.dumps(parts, sort_keys=True, default=str).encode())
 
 
-def stage(
+def run_stage(
     inputs: Inputs, name: str, fingerprint: str, make: Callable[[], Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Arrays of a stage: loaded when the artifact is whole and made from the same inputs, made and saved otherwise."""
@@ -72,7 +72,7 @@ def stage(
     return arrays
 
 
-def validation(split: Split, users: Iterable[int]) -> Callable[[SequenceEncoder], float]:
+def encoder_validation(split: Split, users: Iterable[int]) -> Callable[[SequenceEncoder], float]:
     """What an encoder is chosen by: NDCG@10 of these users' validation items."""
     chosen = np.asarray(list(users), np.int64)
     histories, targets = [split.history(int(u), "valid") for u in chosen], split.valid[chosen]
@@ -92,18 +92,18 @@ def encoder(inputs: Inputs, text: np.ndarray | None = None) -> SequenceEncoder:
     config = config_dict(recipe.encoder)
 
     def make() -> Mapping[str, np.ndarray]:
-        train, validate = inputs.split.train, validation(inputs.split, users)
+        train, validate = inputs.split.train, encoder_validation(inputs.split, users)
         return train_encoder(train, n, recipe.encoder, recipe.seed, validate, inputs.say, text)[0].state()
 
     words = text_fingerprint(inputs, text)
-    fingerprint = key(
+    fingerprint = settings_hash(
         train=inputs.split.train.fingerprint,
         valid=[int(r) for r in inputs.split.valid[users]],
         config=config,
         seed=recipe.seed,
         **({"text": words} if words else {}),
     )
-    return SequenceEncoder.from_state(stage(inputs, "encoder", fingerprint, make), config)
+    return SequenceEncoder.from_state(run_stage(inputs, "encoder", fingerprint, make), config)
 
 
 def text_vectors(inputs: Inputs, embedder: Embedder) -> np.ndarray:
@@ -113,8 +113,8 @@ def text_vectors(inputs: Inputs, embedder: Embedder) -> np.ndarray:
         inputs.say(f"text: {len(inputs.catalog)} descriptions through {embedder.name}")
         return {"vectors": text_cache.text_vectors(inputs.catalog, embedder, inputs.texts, inputs.say)}
 
-    fingerprint = key(catalog=inputs.catalog.fingerprint, embedder=embedder.name)
-    return stage(inputs, "text", fingerprint, make)["vectors"]
+    fingerprint = settings_hash(catalog=inputs.catalog.fingerprint, embedder=embedder.name)
+    return run_stage(inputs, "text", fingerprint, make)["vectors"]
 
 
 def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> SemanticIds:
@@ -129,13 +129,13 @@ def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> 
         inputs.say(f"semantic ids: {json.dumps(ids.statistics())}")
         return {"codes": ids.codes, "book": ids.book}
 
-    fingerprint = key(
+    fingerprint = settings_hash(
         text=fingerprint_bytes(text.tobytes()),
         items=fingerprint_bytes(trained.item_vectors.tobytes()),
         settings=_named(TypeAdapter(type(settings)).dump_python(settings)),
         seed=inputs.recipe.seed,
     )
-    arrays = stage(inputs, "semantic_ids", fingerprint, make)
+    arrays = run_stage(inputs, "semantic_ids", fingerprint, make)
     return SemanticIds(arrays["codes"], arrays["book"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from browser_world import browsing, served
 from PIL import Image
 
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.recommender import Recommender
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -59,7 +59,7 @@ def draw(browser: Any, url: str) -> None:
 def main() -> None:
     """Serve, look, write."""
     with tempfile.TemporaryDirectory() as scratch:
-        settings = load(feedback=str(Path(scratch) / "feedback.sqlite"))
+        settings = load_settings(feedback=str(Path(scratch) / "feedback.sqlite"))
         with served(Recommender.from_pretrained(), settings) as world, browsing() as browser:
             draw(browser, world.url)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from browser_world import browsing, served
 
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.eval.result_file import publish
 from llmrec.recommender import Recommender
 
@@ -87,7 +87,7 @@ def main() -> int:
     """Measure, print, write."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        settings = load(feedback=str(Path(scratch) / "feedback.sqlite"))
+        settings = load_settings(feedback=str(Path(scratch) / "feedback.sqlite"))
         with served(Recommender.from_pretrained(), settings) as world:
             opened, times = measure(world.url)
     rows = {

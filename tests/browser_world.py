@@ -17,7 +17,7 @@ import uvicorn
 from conftest import HashEmbedder, make_interactions, make_model
 from fakes import films
 
-from llmrec.app.server.serve import configured, create
+from llmrec.app.server.serve import create_app, uvicorn_config
 from llmrec.app.server.settings import Settings
 from llmrec.data.catalog import Catalog
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
@@ -95,8 +95,8 @@ def served(recommender: Any, settings: Settings | None = None) -> Iterator[World
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    app = create(recommender, (settings or Settings()).model_copy(update={"port": port}))
-    server = uvicorn.Server(configured(app))
+    app = create_app(recommender, (settings or Settings()).model_copy(update={"port": port}))
+    server = uvicorn.Server(uvicorn_config(app))
     listener = socket.create_server(("127.0.0.1", port))
     worker = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     worker.start()

@@ -45,9 +45,8 @@ class Seen:
 def serve(port: int, model: str) -> None:
     """The server process: the toy model, or a saved one."""
     sys.path.insert(0, str(HERE))
-    from llmrec.app.server.serve import create
-    from llmrec.app.server.serve import serve as run
-    from llmrec.app.server.settings import listen, load
+    from llmrec.app.server.serve import create_app, serve_app
+    from llmrec.app.server.settings import bind_socket, load_settings
     from llmrec.recommender import Recommender
 
     if model:
@@ -58,8 +57,10 @@ def serve(port: int, model: str) -> None:
         recommender = make_recommender()
     small = {} if model else {"reply_tokens": 8}  # the toy's words say nothing: few of them do
     # so few visitors are remembered that their places are taken in the first tenth of the run: growth after it leaks
-    settings = load(port=port, sessions=100, **small, feedback=str(Path(os.environ["LLMREC_HOME"]) / "feedback.sqlite"))
-    run(create(recommender, settings), listen(settings))
+    settings = load_settings(
+        port=port, sessions=100, **small, feedback=str(Path(os.environ["LLMREC_HOME"]) / "feedback.sqlite")
+    )
+    serve_app(create_app(recommender, settings), bind_socket(settings))
 
 
 def start(model: str, home: str) -> tuple[psutil.Process, str]:

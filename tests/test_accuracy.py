@@ -13,7 +13,7 @@ from llmrec.errors import RequestError
 from llmrec.eval.accuracy.measurement import conditions, evaluate, measure, print_accuracy, tabulate
 from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN, Popularity, item_counts
 from llmrec.eval.metrics import paired_ps
-from llmrec.eval.ranked_lists import Condition, everything, not_seen, rank_each, target_users
+from llmrec.eval.ranked_lists import Condition, all_items, rank_each, target_users, unseen_items
 from llmrec.eval.result_file import provenance, write_result
 from llmrec.ranker import top_k, unseen
 
@@ -59,7 +59,7 @@ def rankers():
 
 def rank_all(ranker, split, part, n_items, k=50, seen_filtered=True, users=None, batch=64):
     """One ranker's lists over the whole catalogue."""
-    condition = Condition(k, not_seen if seen_filtered else everything)
+    condition = Condition(k, unseen_items if seen_filtered else all_items)
     return rank_each([ranker], split, part, n_items, {"": condition}, users, batch)[ranker.name][""]
 
 

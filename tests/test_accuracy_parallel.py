@@ -9,8 +9,8 @@ from toy_ranking import load, make_world
 from llmrec.data.interactions import leave_one_out
 from llmrec.eval import result_file
 from llmrec.eval.accuracy import parallel_ranking
-from llmrec.eval.accuracy.parallel_ranking import Asking, kept, rank_rows
-from llmrec.eval.chat_client import remembering
+from llmrec.eval.accuracy.parallel_ranking import RankingJob, list_cache, rank_in_processes
+from llmrec.eval.chat_client import with_caching_scorer
 from llmrec.eval.ranked_lists import target_users
 from llmrec.ranking.fusion import Fusion
 
@@ -26,7 +26,7 @@ def opened(model):
 def world(tmp_path_factory):
     model = make_world(tmp_path_factory.mktemp("world"))
     recommender, split = opened(str(model))
-    return model, remembering(recommender), split, partial(opened, str(model))
+    return model, with_caching_scorer(recommender), split, partial(opened, str(model))
 
 
 @pytest.fixture
@@ -36,10 +36,12 @@ def short(monkeypatch):
 
 def test_two_processes_rank_what_one_ranks_and_files_are_read_again(world, short, tmp_path, monkeypatch):
     _, recommender, split, opener = world
-    asked = Asking(FUSIONS, target_users(split, "test"), 0)
+    asked = RankingJob(FUSIONS, target_users(split, "test"), 0)
     told = []
-    one = rank_rows(asked, recommender.scorer, split, tmp_path / "one", 1, opener, lambda *a: told.append(a[1:]))
-    two = rank_rows(asked, recommender.scorer, split, tmp_path / "two", 2, opener)
+    one = rank_in_processes(
+        asked, recommender.scorer, split, tmp_path / "one", 1, opener, lambda *a: told.append(a[1:])
+    )
+    two = rank_in_processes(asked, recommender.scorer, split, tmp_path / "two", 2, opener)
     assert told[-1] == (len(asked.users), len(asked.users)) and len(told) == -(-len(asked.users) // 5)
     for name in FUSIONS:
         assert one[name].keys() == two[name].keys()
@@ -52,7 +54,7 @@ def test_two_processes_rank_what_one_ranks_and_files_are_read_again(world, short
     ranked = []
     usual = parallel_ranking.rank_each
     monkeypatch.setattr(parallel_ranking, "rank_each", lambda *a: ranked.append(a[5]) or usual(*a))
-    again = rank_rows(asked, recommender.scorer, split, tmp_path / "two", 1, opener)
+    again = rank_in_processes(asked, recommender.scorer, split, tmp_path / "two", 1, opener)
     assert [users.tolist() for users in ranked] == [asked.users[5:10].tolist()]
     np.testing.assert_array_equal(again["hybrid"][""].rows, one["hybrid"][""].rows)
 
@@ -62,9 +64,9 @@ def test_a_row_of_a_sample_has_the_lists_that_it_would_have_among_all(world, sho
     _, recommender, split, opener = world
     users = target_users(split, "test")
     chosen = users[1::2][:few] if few else users
-    whole = rank_rows(Asking(FUSIONS, users, 0), recommender.scorer, split, tmp_path / "whole", 1, opener)
-    asked = Asking(FUSIONS, users, 0, sample=chosen, sampled=("llm",))
-    found = rank_rows(asked, recommender.scorer, split, tmp_path / "few", 1, opener)
+    whole = rank_in_processes(RankingJob(FUSIONS, users, 0), recommender.scorer, split, tmp_path / "whole", 1, opener)
+    asked = RankingJob(FUSIONS, users, 0, sample=chosen, sampled=("llm",))
+    found = rank_in_processes(asked, recommender.scorer, split, tmp_path / "few", 1, opener)
     at = np.searchsorted(users, chosen)
     for condition, lists in whole["hybrid"].items():
         np.testing.assert_array_equal(found["hybrid"][condition].rows, lists.rows)
@@ -79,24 +81,24 @@ def test_a_row_of_a_sample_has_the_lists_that_it_would_have_among_all(world, sho
 
 def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path, monkeypatch):
     model, _, split, _ = world
-    asked = Asking(FUSIONS, target_users(split, "test"), 0)
+    asked = RankingJob(FUSIONS, target_users(split, "test"), 0)
 
     def folder(asked=asked, code=("c" * 40, False)):
         monkeypatch.setattr(result_file, "commit", lambda: code)
-        with kept(asked, model, tmp_path, split) as found:
+        with list_cache(asked, model, tmp_path, split) as found:
             return found
 
     first = folder()
     assert first == folder() and first.parent == tmp_path
     others = [
         folder(code=("d" * 40, False)),
-        folder(Asking({**FUSIONS, "hybrid": Fusion({"encoder": 1.0})}, asked.users, 0)),
-        folder(Asking(FUSIONS, asked.users[1:], 0)),
-        folder(Asking(FUSIONS, asked.users, 1)),
-        folder(Asking(FUSIONS, asked.users, 0, "bfloat16")),
-        folder(Asking(FUSIONS, asked.users, 0, blind=("llm",))),
-        folder(Asking(FUSIONS, asked.users, 0, sample=asked.users[:3], sampled=("llm",))),
-        folder(Asking(FUSIONS, asked.users, 0, sample=asked.users[:4], sampled=("llm",))),
+        folder(RankingJob({**FUSIONS, "hybrid": Fusion({"encoder": 1.0})}, asked.users, 0)),
+        folder(RankingJob(FUSIONS, asked.users[1:], 0)),
+        folder(RankingJob(FUSIONS, asked.users, 1)),
+        folder(RankingJob(FUSIONS, asked.users, 0, "bfloat16")),
+        folder(RankingJob(FUSIONS, asked.users, 0, blind=("llm",))),
+        folder(RankingJob(FUSIONS, asked.users, 0, sample=asked.users[:3], sampled=("llm",))),
+        folder(RankingJob(FUSIONS, asked.users, 0, sample=asked.users[:4], sampled=("llm",))),
     ]
     assert len({first, *others}) == 9
     for code in (("c" * 40, True), (None, False)):  # changed or unknown code: nothing is kept
@@ -107,13 +109,13 @@ def test_what_was_ranked_belongs_to_one_model_code_and_question(world, tmp_path,
 def test_a_stretch_leaves_nothing_behind(world, tmp_path, monkeypatch):
     _, recommender, split, opener = world
     made = []
-    usual = parallel_ranking.RememberingScorer.of
+    usual = parallel_ranking.CachingScorer.of
 
     def remembered(scorer):
         made.append(usual(scorer))
         return made[-1]
 
-    monkeypatch.setattr(parallel_ranking.RememberingScorer, "of", staticmethod(remembered))
-    asked = Asking(FUSIONS, target_users(split, "test"), 0, blind=("llm",))
-    rank_rows(asked, recommender.scorer, split, tmp_path / "one", 1, opener)
+    monkeypatch.setattr(parallel_ranking.CachingScorer, "of", staticmethod(remembered))
+    asked = RankingJob(FUSIONS, target_users(split, "test"), 0, blind=("llm",))
+    rank_in_processes(asked, recommender.scorer, split, tmp_path / "one", 1, opener)
     assert made and not any(one.memory for one in made)

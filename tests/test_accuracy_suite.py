@@ -15,12 +15,12 @@ from llmrec.encoders.sequential import EncoderConfig
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.eval import result_file, run
 from llmrec.eval.accuracy import setup, suite
-from llmrec.eval.accuracy.ablation import PartsRanker, without_each
+from llmrec.eval.accuracy.ablation import ComponentRanker, leave_one_component_out
 from llmrec.eval.accuracy.setup import global_time
 from llmrec.eval.accuracy.suite import run_accuracy
 from llmrec.eval.baselines import factorisation
-from llmrec.eval.chat_client import RememberingScorer
-from llmrec.eval.result_file import Row, is_current, provenance, stamp, write_result
+from llmrec.eval.chat_client import CachingScorer
+from llmrec.eval.result_file import Row, is_current, provenance, stamp_result, write_result
 from llmrec.ranking.fusion import Fusion
 from llmrec.ranking.scorer import Scorer
 from llmrec.recommender import Recommender
@@ -241,9 +241,9 @@ def test_a_limit_holds_for_the_tuning_and_leaves_the_whole_one_alone(world, tmp_
 def test_baselines_that_are_none_are_named(words, named, tmp_path):
     known = "popularity, recent-popularity, text-lookup, item-knn, ease, als, bpr, sasrec, hstu, or none alone"
     with pytest.raises(RequestError, match=f"--baselines: no baseline {named}; there are: {known}"):
-        run.run("accuracy", None, None, tmp_path, baselines=words)
+        run.run_suite("accuracy", None, None, tmp_path, baselines=words)
     with pytest.raises(RequestError, match="--baselines ease was given with --suite stability; only accuracy has"):
-        run.run("stability", None, None, tmp_path, baselines="ease")
+        run.run_suite("stability", None, None, tmp_path, baselines="ease")
 
 
 def test_a_baseline_that_cannot_be_had_here_is_refused_by_name(world, tmp_path, monkeypatch):
@@ -274,13 +274,13 @@ def test_ease_is_left_out_with_the_reason_where_memory_does_not_hold_it(world, t
 def test_parts_are_made_once_a_history_and_not_kept_for_ever(recommender):
     asked = []
 
-    class Counting(RememberingScorer):
+    class Counting(CachingScorer):
         def others(self, histories, messages):
             asked.append(histories[0].tolist())
             return super().others(histories, messages)
 
     parts = Counting.of(recommender.scorer, kept=2)
-    rankers = [PartsRanker(name, parts, Fusion({name: 1.0})) for name in ("llm", "encoder")]
+    rankers = [ComponentRanker(name, parts, Fusion({name: 1.0})) for name in ("llm", "encoder")]
     histories = [np.array([0, 2]), np.array([1])]
     for ranker in rankers:
         rows, _ = ranker.rank(histories, 3)
@@ -289,7 +289,7 @@ def test_parts_are_made_once_a_history_and_not_kept_for_ever(recommender):
     rankers[0].rank([np.array([3])], 3)
     rankers[0].rank([np.array([0, 2])], 3)
     assert asked == [[0, 2], [1], [3], [0, 2]]
-    fused = PartsRanker("hybrid", parts, recommender.fusions["history"])
+    fused = ComponentRanker("hybrid", parts, recommender.fusions["history"])
     assert fused.rank(histories, 5)[0].tolist() == recommender.rank(histories, 5)[0].tolist()
 
 
@@ -317,30 +317,30 @@ def suites(monkeypatch, tmp_path):
 
 
 def test_all_suites_run_in_order_and_those_that_have_a_result_not_again(suites, tmp_path):
-    run.run("all", "m", None, tmp_path, data_dir=tmp_path)
+    run.run_suite("all", "m", None, tmp_path, data_dir=tmp_path)
     assert suites == ["accuracy", "stability", "retention", "grounding", "conversation", "report"]
     suites.clear()
     (tmp_path / "stability-toy.json").unlink()
-    run.run("all", "m", None, tmp_path, data_dir=tmp_path)
+    run.run_suite("all", "m", None, tmp_path, data_dir=tmp_path)
     assert suites == ["stability", "report"]
     suites.clear()
-    run.run("all", "other", None, tmp_path)  # another model, and nowhere to read benchmarks from
+    run.run_suite("all", "other", None, tmp_path)  # another model, and nowhere to read benchmarks from
     assert suites == ["accuracy", "stability", "grounding", "conversation", "report"]
     suites.clear()
-    run.run("all", "other", None, tmp_path, limit=5)
+    run.run_suite("all", "other", None, tmp_path, limit=5)
     assert suites == ["accuracy", "stability", "grounding", "conversation", "report"]
 
 
 def test_one_suite_is_measured_whether_it_was_or_not_and_stamped(suites, tmp_path):
     for _ in range(2):
-        run.run("stability", "m", None, tmp_path, limit=3)
+        run.run_suite("stability", "m", None, tmp_path, limit=3)
     assert suites == ["stability", "stability"]
     came = json.loads((tmp_path / "stability-toy.json").read_text())["provenance"]
     assert came["fingerprints"] == {"catalog": "c", "model": "m"} and came["arguments"] == {"limit": 3, "split": None}
 
 
 def test_a_limit_of_all_is_a_like_share_of_every_suite(suites, tmp_path):
-    run.run("all", "m", None, tmp_path, limit=100, data_dir=tmp_path)
+    run.run_suite("all", "m", None, tmp_path, limit=100, data_dir=tmp_path)
     limits = {
         name: json.loads((tmp_path / f"{name}-toy.json").read_text())["provenance"]["arguments"]["limit"]
         for name in run.MEASURING
@@ -350,29 +350,29 @@ def test_a_limit_of_all_is_a_like_share_of_every_suite(suites, tmp_path):
 
 def test_a_result_is_of_as_many_users_a_part_as_were_asked_for(suites, tmp_path):
     for ablations in (None, 5, 5):
-        run.run("all", "m", None, tmp_path, ablations=ablations)
-    run.run("all", "m", None, tmp_path, ablations=5, baselines="none")
-    run.run("all", "m", None, tmp_path, ablations=5)
+        run.run_suite("all", "m", None, tmp_path, ablations=ablations)
+    run.run_suite("all", "m", None, tmp_path, ablations=5, baselines="none")
+    run.run_suite("all", "m", None, tmp_path, ablations=5)
     assert suites.count("accuracy") == 4 and suites.count("stability") == 1
     came = json.loads((tmp_path / "accuracy-toy.json").read_text())["provenance"]
     assert came["arguments"] == {"limit": None, "split": "loo", "ablations": 5}
 
 
 def test_the_report_alone_measures_nothing(suites, tmp_path):
-    run.run("report", "m", None, tmp_path)
+    run.run_suite("report", "m", None, tmp_path)
     assert suites == ["report"]
 
 
 def test_an_unknown_suite_names_those_that_there_are(tmp_path):
     with pytest.raises(RequestError, match=r"no suite 'speed'; there are: accuracy, stability, .*, report, all"):
-        run.run("speed", None, None, tmp_path)
+        run.run_suite("speed", None, None, tmp_path)
 
 
 def test_a_result_of_other_code_is_not_current(tmp_path, monkeypatch):
     path = tmp_path / "x-toy.json"
     write_result(path, "x", "toy", "told", [], [], provenance(0, "llmrec eval", 1.0, 1))
     assert not is_current(path, {}, {})
-    stamp(path, {"catalog": "c"}, {"limit": None})
+    stamp_result(path, {"catalog": "c"}, {"limit": None})
     assert is_current(path, {"catalog": "c"}, {"limit": None})
     assert not is_current(path, {"catalog": "d"}, {"limit": None}) and not is_current(tmp_path / "no.json", {}, {})
     monkeypatch.setattr(result_file, "commit", lambda: ("0" * 40, False))
@@ -383,7 +383,7 @@ def test_familiarity_is_left_out_like_a_part(recommender):
     weights = {"encoder": 1.0, "llm": 0.5, "profile": 0.5, "encoder*familiarity": 0.2, "profile*novelty": 0.2}
     fusions, split = {"history": Fusion(weights)}, leave_one_out(recommender.interactions)
     leaning = Recommender(recommender.catalog, recommender.interactions, recommender.scorer, fusions, {}, "toy")
-    rows = {one.name: set(one.fusion.weights) for one in without_each(leaning, split, 0)}
+    rows = {one.name: set(one.fusion.weights) for one in leave_one_component_out(leaning, split, 0)}
     assert set(rows) == {f"hybrid, no {part}" for part in ("encoder", "llm", "profile", "familiarity")}
     assert rows["hybrid, no familiarity"] == {"encoder", "llm", "profile"}
     assert rows["hybrid, no encoder"] == {"llm", "profile", "profile*novelty"}

@@ -12,10 +12,10 @@ from llmrec.encoders.sequential import EncoderConfig
 from llmrec.encoders.training import train_encoder
 from llmrec.errors import RequestError
 from llmrec.eval.baselines import factorisation
-from llmrec.eval.baselines.encoders import trained, tune_encoder
-from llmrec.eval.baselines.factorisation import ALS, BPR, taken, tune_als, tune_bpr
+from llmrec.eval.baselines.encoders import train_baseline_encoder, tune_encoder
+from llmrec.eval.baselines.factorisation import ALS, BPR, train_matrix, tune_als, tune_bpr
 from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN
-from llmrec.eval.baselines.tuning import TuningLog, Validation, search, tune_item_knn
+from llmrec.eval.baselines.tuning import TuningLog, ValidationScorer, tune, tune_item_knn
 
 SPLIT = leave_one_out(make_interactions())
 SMALL = {"window": (0, 1), "shrink": (0.0,), "alpha": (0.5,), "neighbours": (12,), "decay": (0.0, 2.0), "recent": (5,)}
@@ -55,13 +55,13 @@ def counting(split=SPLIT):
 
 
 def test_what_was_tried_is_not_tried_again(tmp_path):
-    path, check = tmp_path / "tuning.jsonl", Validation(SPLIT, 12)
+    path, check = tmp_path / "tuning.jsonl", ValidationScorer(SPLIT, 12)
     make, made = counting()
-    first, trials = search("knn", make, {"decay": (0.0, 1.0, 2.0)}, check, TuningLog(path, "toy"))
+    first, trials = tune("knn", make, {"decay": (0.0, 1.0, 2.0)}, check, TuningLog(path, "toy"))
     assert made[:3] == [{"decay": 0.0}, {"decay": 1.0}, {"decay": 2.0}] and len(made) == 4  # the winner once more
-    again, repeated = search("knn", make, {"decay": (0.0, 1.0, 2.0)}, check, TuningLog(path, "toy"))
+    again, repeated = tune("knn", make, {"decay": (0.0, 1.0, 2.0)}, check, TuningLog(path, "toy"))
     assert len(made) == 5 and repeated == trials and again.decay == first.decay
-    search("knn", make, {"decay": (0.0, 3.0)}, check, TuningLog(path, "toy"))
+    tune("knn", make, {"decay": (0.0, 3.0)}, check, TuningLog(path, "toy"))
     assert {"decay": 3.0} in made and made.count({"decay": 0.0}) <= 3
 
 
@@ -69,12 +69,12 @@ def test_other_inputs_are_tried_anew_and_the_old_ones_forgotten(tmp_path):
     path = tmp_path / "tuning.jsonl"
     make, made = counting()
     grid = {"decay": (0.0, 1.0)}
-    search("knn", make, grid, Validation(SPLIT, 12), TuningLog(path))
-    search("other", make, grid, Validation(SPLIT, 12), TuningLog(path))
+    tune("knn", make, grid, ValidationScorer(SPLIT, 12), TuningLog(path))
+    tune("other", make, grid, ValidationScorer(SPLIT, 12), TuningLog(path))
     other = leave_one_out(make_interactions(seed=1))
-    search("knn", make, grid, Validation(other, 12), TuningLog(path))
+    tune("knn", make, grid, ValidationScorer(other, 12), TuningLog(path))
     assert len(made) == 9
-    search("knn", make, grid, Validation(other, 12), TuningLog(path), inputs="seed 1")
+    tune("knn", make, grid, ValidationScorer(other, 12), TuningLog(path), inputs="seed 1")
     assert len(made) == 12
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted(line["ranker"] for line in lines) == ["knn", "knn", "other", "other"]
@@ -112,17 +112,17 @@ def test_an_encoder_is_tuned_trained_once_and_found_again(kind, tmp_path):
 
 
 def test_a_damaged_encoder_is_trained_again(tmp_path):
-    said, check = [], Validation(SPLIT, 12)
-    first = trained(SPLIT, 12, TINY, 0, check, tmp_path, said.append)
+    said, check = [], ValidationScorer(SPLIT, 12)
+    first = train_baseline_encoder(SPLIT, 12, TINY, 0, check, tmp_path, said.append)
     (file,) = tmp_path.glob("encoder-sasrec-*/encoder.safetensors")
     file.write_bytes(file.read_bytes()[:-1])
-    again = trained(SPLIT, 12, TINY, 0, check, tmp_path, said.append)
+    again = train_baseline_encoder(SPLIT, 12, TINY, 0, check, tmp_path, said.append)
     assert any("trained again" in line for line in said)
     assert all((a == again.state()[name]).all() for name, a in first.state().items())
 
 
 def test_taken_counts_an_item_once():
-    assert (taken(SPLIT.train, 12).toarray() <= 1.0).all() and taken(SPLIT.train, 12).shape == (40, 12)
+    assert (train_matrix(SPLIT.train, 12).toarray() <= 1.0).all() and train_matrix(SPLIT.train, 12).shape == (40, 12)
 
 
 @needs_implicit
@@ -150,9 +150,9 @@ def test_an_empty_history_is_scored_by_nothing_or_by_the_biases():
 
 def test_what_is_missing_is_said(monkeypatch):
     monkeypatch.setattr(factorisation, "installed", lambda: False)
-    for tune in (tune_als, tune_bpr):
+    for tuner in (tune_als, tune_bpr):
         with pytest.raises(RequestError, match=r"implicit is not installed \(pip install 'llmrec\[baselines\]'\)"):
-            tune(SPLIT, 12)
+            tuner(SPLIT, 12)
 
 
 @needs_implicit

@@ -15,8 +15,8 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from toy_recommender import free_port, make_recommender, serving
 
-from llmrec.app.server.serve import create
-from llmrec.app.server.settings import load
+from llmrec.app.server.serve import create_app
+from llmrec.app.server.settings import load_settings
 from llmrec.recommender import Recommender
 
 
@@ -28,7 +28,7 @@ def recommender() -> Recommender:
 @pytest.fixture(scope="module")
 def url(recommender: Recommender) -> Iterator[str]:
     port = free_port()
-    yield from serving(create(recommender, load(port=port, mcp=True, k=50, message_chars=500)), port)
+    yield from serving(create_app(recommender, load_settings(port=port, mcp=True, k=50, message_chars=500)), port)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_mcp_callers_do_not_share_a_conversation(url: str) -> None:
 
 def test_without_the_flag_there_is_no_mcp(recommender: Recommender) -> None:
     port = free_port()
-    for address in serving(create(recommender, load(port=port)), port):
+    for address in serving(create_app(recommender, load_settings(port=port)), port):
         for path in ("/gradio_api/mcp", "/gradio_api/mcp/", "/gradio_api/mcp/sse", "/gradio_api/mcp/schema"):
             assert httpx.post(address + path, json={}).status_code == 404
 

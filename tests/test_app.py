@@ -17,11 +17,10 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from llmrec.app.api.endpoints import Api
-from llmrec.app.server import settings as settings_module
 from llmrec.app.server.guard import Sessions, Visit
-from llmrec.app.server.serve import create
+from llmrec.app.server.serve import create_app
 from llmrec.app.server.services import Services
-from llmrec.app.server.settings import Settings, is_loopback, load
+from llmrec.app.server.settings import Settings, is_loopback, load_settings
 from llmrec.app.web.handlers import Handlers, View
 from llmrec.app.web.html.cards import CARDS
 from llmrec.dialogue.chat import Chat, Limits
@@ -37,7 +36,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def services(fake: FakeRecommender, settings: Settings | None = None, **limits: Any) -> Services:
     chat = Chat(fake, Limits(**limits))  # type: ignore[arg-type]
-    return Services(chat, Sessions(10, 60), settings or load())
+    return Services(chat, Sessions(10, 60), settings or load_settings())
 
 
 def handlers(**limits: Any) -> tuple[Handlers, Visit, FakeRecommender]:
@@ -310,15 +309,15 @@ def test_idle_sessions_are_forgotten() -> None:
 def test_exposed_means_authenticated(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LLMREC_PASSWORD", "LLMREC_HOST"):
         monkeypatch.delenv(name, raising=False)
-    assert load().local
+    assert load_settings().local
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.org", ""):
         with pytest.raises(UserError, match="LLMREC_PASSWORD"):
-            load(host=host)
+            load_settings(host=host)
     monkeypatch.setenv("LLMREC_PASSWORD", "short")
     with pytest.raises(UserError, match="8 characters"):
-        load(host="0.0.0.0")
+        load_settings(host="0.0.0.0")
     monkeypatch.setenv("LLMREC_PASSWORD", "long enough")
-    exposed = load(host="0.0.0.0")
+    exposed = load_settings(host="0.0.0.0")
     assert not exposed.local
     assert "long enough" not in repr(exposed)
 
@@ -326,7 +325,7 @@ def test_exposed_means_authenticated(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["port", "queue", "concurrency", "sessions", "session_minutes", "body_bytes"])
 def test_settings_out_of_range_are_named(name: str) -> None:
     with pytest.raises(UserError, match=name):
-        load(**{name: -1})
+        load_settings(**{name: -1})
 
 
 def test_loopback() -> None:
@@ -348,7 +347,7 @@ def serve(settings: Settings) -> Iterator[Served]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     fake = FakeRecommender(CATALOG)
-    app = create(fake, settings.model_copy(update={"port": port}))  # type: ignore[arg-type]
+    app = create_app(fake, settings.model_copy(update={"port": port}))  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws="none"))
     worker = threading.Thread(target=server.run, daemon=True)
     worker.start()
@@ -361,7 +360,7 @@ def serve(settings: Settings) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    yield from serve(settings_module.load())
+    yield from serve(load_settings())
 
 
 @pytest.fixture(scope="module")
@@ -516,7 +515,7 @@ def test_private_events_are_hidden_but_for_the_two(served: Served) -> None:
 
 
 def test_with_a_password_nothing_is_open() -> None:
-    settings = load(password="correct horse")
+    settings = load_settings(password="correct horse")
     for served in serve(settings):
         for path in ("/config", "/gradio_api/info"):
             assert httpx.get(served.url + path).status_code == 401
@@ -533,7 +532,7 @@ def test_with_a_password_nothing_is_open() -> None:
 def test_the_queue_is_bounded_and_cannot_be_passed_by() -> None:
     from llmrec.app.web.wiring import build
 
-    blocks = build(services(FakeRecommender(CATALOG), load(concurrency=2, queue=32)))
+    blocks = build(services(FakeRecommender(CATALOG), load_settings(concurrency=2, queue=32)))
     assert blocks._queue.max_size == 32
     assert blocks.api_open is False
     assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == "model"} == {2}

@@ -11,8 +11,8 @@ from llmrec.batch.ranker import Task
 from llmrec.decoding import beam_search, trie_scoring
 from llmrec.errors import DataError
 from llmrec.eval.bench import batch_ranking, catalog_scaling
-from llmrec.eval.bench.generate_ranking import generate_side
-from llmrec.eval.bench.scaling_page import BEGIN, END, page
+from llmrec.eval.bench.generate_ranking import generate_ranker
+from llmrec.eval.bench.scaling_page import BEGIN, END, update_page
 from llmrec.eval.result_file import check_result
 from llmrec.ranker import top_k, unseen
 from llmrec.ranking.fusion import spread
@@ -30,7 +30,7 @@ def recommender(model):
 
 def test_generate_makes_the_lists_of_as_many_beams(recommender):
     tasks = [Task(tuple(recommender.history_of(user))) for user in recommender.users[:3]] + [Task((1, 7, 30, 2))]
-    side, scorer, n = generate_side(recommender), recommender.scorer, len(recommender.catalog)
+    side, scorer, n = generate_ranker(recommender), recommender.scorer, len(recommender.catalog)
     assert len(side.children[()][0]) == len(set(recommender.model.vocab.ids.codes[:, 0]))
     for task, found in zip(tasks, side.lists(tasks, 4), strict=True):
         history = np.array(task.history)
@@ -42,26 +42,26 @@ def test_generate_makes_the_lists_of_as_many_beams(recommender):
 
 def test_rates_leave_out_warming_up_and_the_end():
     log = [(0.0, 0), (10.0, 4), (11.0, 8), (12.0, 12), (13.0, 16), (20.0, 20)]
-    assert batch_ranking.steady(log, 4) == pytest.approx(4.0)
-    assert batch_ranking.steady([(0.0, 0), (2.0, 4)], 4) == pytest.approx(2.0)
+    assert batch_ranking.steady_rate(log, 4) == pytest.approx(4.0)
+    assert batch_ranking.steady_rate([(0.0, 0), (2.0, 4)], 4) == pytest.approx(2.0)
 
 
 def test_growth_is_measured_on_the_layers_of_the_model(recommender, monkeypatch):
     monkeypatch.setattr(catalog_scaling, "REQUESTS", 2)
     monkeypatch.setattr(catalog_scaling, "QUERIES", 20)
-    values = catalog_scaling.ranking(recommender, 2000, 0) | catalog_scaling.index(2000, 0)
+    values = catalog_scaling.benchmark_ranking(recommender, 2000, 0) | catalog_scaling.benchmark_index(2000, 0)
     assert 0 < values["recall100_1_of_64"][0] <= values["recall100_1_of_16"][0] <= 1
     assert values["all_tokens"][0] >= trie_scoring.PASS["float32"]
 
 
 def test_the_whole_bench_writes_the_one_form(model, tmp_path, monkeypatch, capsys):
-    small = batch_ranking.Sizes(users=12, few=8, reference=2, memory=2, catalogues=())
+    small = batch_ranking.BenchmarkSizes(users=12, few=8, reference=2, memory=2, catalogues=())
     monkeypatch.setattr(batch_ranking, "FULL", small)
     monkeypatch.setattr(batch_ranking, "BEAMS", (2, 3, 4))
     monkeypatch.setattr(batch_ranking, "TARGET_BEAMS", 4)
     monkeypatch.setattr(batch_ranking, "find_spec", lambda name: None)  # Ray has its own tests
     monkeypatch.setattr(batch_ranking.os, "cpu_count", lambda: 1)
-    batch_ranking.run(model, tmp_path / "out", loader=load)
+    batch_ranking.benchmark_ranking(model, tmp_path / "out", loader=load)
     result = json.loads((tmp_path / "out" / "bench-rank.json").read_text())
     check_result(result, "bench-rank")
     targets = {one["name"]: one["value"] for one in result["targets"]}
@@ -92,12 +92,12 @@ def test_the_page_is_made_from_the_result():
                        "machine": {"cpu": "c", "cores": 2}},
     }  # fmt: skip
     text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    made = page(text, result)
+    made = update_page(text, result)
     assert made.startswith("before\n") and made.endswith("\nafter\n") and "old" not in made
     assert "| `generate`, 20 beams, batches of 8, all cores | 0.25 |  | 0.88 |" in made and "13,889 core hours" in made
-    assert page(made, result) == made
+    assert update_page(made, result) == made
     with pytest.raises(DataError, match="needs one line"):
-        page("nothing", result)
+        update_page("nothing", result)
 
 
 def test_the_page_on_scaling_can_be_made_anew():

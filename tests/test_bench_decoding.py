@@ -75,7 +75,7 @@ def test_operations_are_those_of_the_layers(pair):
     keys, attention = 2 * 32 * 16, 4 * 32
     need = 2 * matrices * 20 + attention * 210 + 2 * keys * 20 + 2 * matrices + attention * 20
     need += 2 * 32 * 6 * (1 + 4 + 4) + 2 * 4 * (2 * matrices + attention * 21) + 2 * 4 * (2 * matrices + attention * 22)
-    assert decoding_costs.operations(pair, prompts, 4) == 2 * need
+    assert decoding_costs.beam_search_flops(pair, prompts, 4) == 2 * need
 
 
 def test_peaks_of_memory_are_of_what_lives_at_a_time():
@@ -116,12 +116,12 @@ def small(monkeypatch, merged):
     monkeypatch.setattr(decoding, "synthetic_pair", lambda m, s: synthetic_pair(m, s, items=60, depth=3, size=6))
     monkeypatch.setattr(decoding, "REPEATS", 1)
     monkeypatch.setattr(decoding, "USERS", (1, 16))
-    monkeypatch.setattr(decoding.parts, "product_rate", lambda: 1e11)
-    monkeypatch.setattr(decoding.parts, "MASK_ITEMS", (100, 1000))
+    monkeypatch.setattr(decoding.decoding_costs, "matmul_rate", lambda: 1e11)
+    monkeypatch.setattr(decoding.decoding_costs, "MASK_ITEMS", (100, 1000))
 
 
 def test_quick_ends_with_its_one_number(small, tmp_path, capsys):
-    decoding.run(None, tmp_path, quick=True)
+    decoding.benchmark_decoding(None, tmp_path, quick=True)
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert float(last.removeprefix("decode_speedup_vs_generate: ")) > 0
     assert not list(tmp_path.iterdir())
@@ -130,7 +130,7 @@ def test_quick_ends_with_its_one_number(small, tmp_path, capsys):
 def test_the_whole_bench_writes_the_one_form_and_a_picture(small, tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "LENGTHS", (16, 256))
     monkeypatch.setattr(decoding, "BEAMS", (10, 50))
-    decoding.run(None, tmp_path)
+    decoding.benchmark_decoding(None, tmp_path)
     result = json.loads((tmp_path / "bench-decode.json").read_text())
     check_result(result, "bench-decode")
     rows = {row["name"]: row["metrics"] for row in result["rows"]}

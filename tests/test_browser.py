@@ -13,7 +13,7 @@ from browser_world import Spoken, World, browsing, chromium, served, toy, watch
 from fakes import FakeRecommender, films
 from payloads import HOSTILE
 
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.data.catalog import Catalog, Item
 
 if chromium() is None:
@@ -36,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def world(home: Path) -> Iterator[World]:
-    with served(toy(), load(feedback="off")) as one:
+    with served(toy(), load_settings(feedback="off")) as one:
         yield one
 
 
@@ -429,7 +429,7 @@ def test_sixty_payloads_stay_text(browser: Any, visit: Open, home: Path) -> None
         for row, payload in enumerate(HOSTILE)
     ]
     hostile = FakeRecommender(Catalog(items, "films"), words=HOSTILE)
-    with served(hostile, load(feedback="off", reply_tokens=96)) as world:
+    with served(hostile, load_settings(feedback="off", reply_tokens=96)) as world:
         page = visit(world)
         shapes = page.evaluate("() => [...new Set([...document.querySelectorAll('*')].map(e => e.localName))]")
         for count, payload in enumerate(HOSTILE[:4], start=1):

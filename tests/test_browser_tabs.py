@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from browser_world import World, browsing, chromium, served, toy, watch
 
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 
 if chromium() is None:
     pytest.skip("no chromium on this machine: install Debian's package of that name", allow_module_level=True)
@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     (journal / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMREC_HOME", str(home))
-        with served(toy(), load(feedback="off", batch_dir=folder, model=journal)) as one:
+        with served(toy(), load_settings(feedback="off", batch_dir=folder, model=journal)) as one:
             yield one
 
 

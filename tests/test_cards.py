@@ -70,10 +70,10 @@ def harmless(html: str) -> None:
 def test_nothing_from_outside_becomes_markup(payload: str) -> None:
     catalog = Catalog([Item("1", payload, payload, {"genre": (payload[:90], "Comedy"), "year": 1990})], payload[:40])
     item = Recommendation(0, 1.0, "llm", payload)
-    card = cards.card(catalog, item, "year")
+    card = cards.item_card(catalog, item, "year")
     shapes = [(tag, attributes) for tag, attributes in tags(card).seen]
     ordinary = Catalog([Item("1", "Plain", "", {"genre": ("A", "Comedy"), "year": 1990})])
-    plain = cards.card(ordinary, replace(item, reason="Why"), "year")
+    plain = cards.item_card(ordinary, replace(item, reason="Why"), "year")
     drawn = {"svg", "circle", "rect", "polygon", "path", "text"}
     kinds = [[tag for tag, _ in seen if tag not in drawn] for seen in (shapes, tags(plain).seen)]
     assert kinds[0] == kinds[1]
@@ -82,38 +82,38 @@ def test_nothing_from_outside_becomes_markup(payload: str) -> None:
     session.profile = Profile(user=payload, shown=(item,), liked=(0,), filters=wish, wish=payload)
     for html in (
         card,
-        cards.rest(catalog, [item], 21),
-        cards.heading(catalog, session),
+        cards.remaining_items(catalog, [item], 21),
+        cards.list_heading(catalog, session),
         cards.masthead(catalog),
         cards.welcome(catalog),
-        cards.heading(catalog, session, payload),
-        cards.suggestions([("say:0", payload)]),
-        cards.exported(payload),
-        side_panel.profile(catalog, session.profile),
-        side_panel.found(catalog, [0], True),
-        trace.drawer(catalog, TRACE, [(payload, 1.0)]),
-        cards.hint(payload),
-        *(message["content"] for message in cards.messages(session, payload, payload)),
+        cards.list_heading(catalog, session, payload),
+        cards.suggestion_chips([("say:0", payload)]),
+        cards.exported_conversation(payload),
+        side_panel.profile_panel(catalog, session.profile),
+        side_panel.search_results(catalog, [0], True),
+        trace.trace_drawer(catalog, TRACE, [(payload, 1.0)]),
+        cards.muted_line(payload),
+        *(message["content"] for message in cards.chat_messages(session, payload, payload)),
     ):
         harmless(html)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_markdown_finds_nothing_to_read_in_a_field(payload: str) -> None:
-    shown = re.sub(r"&(?:#\d+|amp|lt|gt);", "", cards.field(payload))
+    shown = re.sub(r"&(?:#\d+|amp|lt|gt);", "", cards.escaped(payload))
     assert not set(shown) & set("\\`*_{}[]()#+-.!|~$<>&\"':=/")
 
 
 @given(st.text(st.characters(exclude_characters="\r\x00", exclude_categories=["Cs"]), max_size=100))
 def test_escaping_loses_no_word(raw: str) -> None:
-    assert tags(cards.text(raw)).words == raw
-    harmless(cards.text(raw))
-    harmless(cards.field(raw))
+    assert tags(cards.escape_html(raw)).words == raw
+    harmless(cards.escape_html(raw))
+    harmless(cards.escaped(raw))
 
 
 def test_a_card_shows_title_year_chips_and_reason() -> None:
     catalog = films()
-    words = tags(cards.card(catalog, Recommendation(0, 1.0, "llm", "Because of you"), "year")).words
+    words = tags(cards.item_card(catalog, Recommendation(0, 1.0, "llm", "Because of you"), "year")).words
     for part in (
         "Toy Story",
         "1995",
@@ -168,5 +168,5 @@ def test_a_button_value_holds_nothing_from_outside() -> None:
 def test_long_values_are_cut() -> None:
     long = "x" * 300
     catalog = Catalog([Item("1", long, "", {"genre": ("y" * 90,)})])
-    assert len(cards.label(catalog, 0)) <= 48
-    assert "y" * 41 not in tags(cards.card(catalog, Recommendation(0, 1.0, "llm", ""), None)).words
+    assert len(cards.short_title(catalog, 0)) <= 48
+    assert "y" * 41 not in tags(cards.item_card(catalog, Recommendation(0, 1.0, "llm", ""), None)).words

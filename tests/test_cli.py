@@ -147,9 +147,9 @@ def test_train_and_eval_pass_their_arguments_on(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setitem(
-        sys.modules, "llmrec.finetune.pipeline", SimpleNamespace(run=lambda *a, **k: asked.append((*a, k)))
+        sys.modules, "llmrec.finetune.pipeline", SimpleNamespace(train_model=lambda *a, **k: asked.append((*a, k)))
     )
-    monkeypatch.setitem(sys.modules, "llmrec.eval.run", SimpleNamespace(run=lambda *a: asked.append(a)))
+    monkeypatch.setitem(sys.modules, "llmrec.eval.run", SimpleNamespace(run_suite=lambda *a: asked.append(a)))
     given = ("--no-resume", "--on-cpu", "--wandb", "films", "--set", "a.b=1", "--set", "c=x")
     run("train", "ml-100k", "--recipe", "smoke", "--out", "m", *given, monkeypatch=monkeypatch, capsys=capsys)
     given = ("--out", "o", "--limit", "5", "--ablations", "3", "--beside", "b", "--baselines", "ease,bpr")
@@ -177,7 +177,7 @@ def test_doctor_says_what_to_do(
 ) -> None:
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
     monkeypatch.setenv("LLMREC_OFFLINE", "1")
-    monkeypatch.setattr(doctor, "listen", lambda settings: socket.socket())  # others may use the port
+    monkeypatch.setattr(doctor, "bind_socket", lambda settings: socket.socket())  # others may use the port
     monkeypatch.setattr(doctor, "_SHIPPED", tmp_path / "none")
     code, out, _ = run("doctor", monkeypatch=monkeypatch, capsys=capsys)
     lines = out.splitlines()
@@ -196,7 +196,7 @@ def test_doctor_is_content_when_all_is_there(tmp_path: Path, monkeypatch: pytest
         (tmp_path / "files" / name).mkdir(parents=True)
         (tmp_path / "files" / name / "manifest.json").touch()
     monkeypatch.setattr(doctor, "_SHIPPED", tmp_path)
-    findings = {one.name: one for one in doctor.examine()}
+    findings = {one.name: one for one in doctor.run_checks()}
     assert findings["checkpoint"].ok
     assert all(findings[name].ok for name in registry.RESOURCES)
     assert doctor._numbers("2.13.0+cpu") > doctor._numbers("2.10")
@@ -233,8 +233,8 @@ def test_chat_serves_the_loaded_model_on_loopback(
         served.append((made, *listener.getsockname()))
         listener.close()
 
-    monkeypatch.setattr("llmrec.app.server.serve.create", lambda model, settings: model)
-    monkeypatch.setattr("llmrec.app.server.serve.serve", serve)
+    monkeypatch.setattr("llmrec.app.server.serve.create_app", lambda model, settings: model)
+    monkeypatch.setattr("llmrec.app.server.serve.serve_app", serve)
     code, _, err = run("chat", "--port", str(port), monkeypatch=monkeypatch, capsys=capsys)
     assert code == 0
     assert served == [(fake, "127.0.0.1", port)]

@@ -14,12 +14,12 @@ from test_stability import make_recommender
 from llmrec.data.filters import Filters
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.eval.conversation import suite
-from llmrec.eval.conversation.dialogues import LATER, OPENINGS, TURNS, write_all
-from llmrec.eval.conversation.judge import judge
-from llmrec.eval.conversation.phrasings import ASIDE, WORDINGS, put_aside, wordings
-from llmrec.eval.conversation.simulation import Answer, Turn, play
-from llmrec.eval.conversation.user_state import State, Step
-from llmrec.eval.conversation.writer import Dialogue, World, Writer
+from llmrec.eval.conversation.dialogues import LATER, OPENINGS, TURNS, write_dialogues
+from llmrec.eval.conversation.judge import judge_turn
+from llmrec.eval.conversation.phrasings import ASIDE, WORDINGS, is_held_out, phrasings_of
+from llmrec.eval.conversation.simulation import ChatAnswer, PlayedTurn, play_dialogue
+from llmrec.eval.conversation.user_state import Step, UserState
+from llmrec.eval.conversation.writer import Dialogue, DialogueWorld, DialogueWriter
 from llmrec.eval.grounding.requests import Constraint
 from llmrec.eval.grounding.text import TextCheck
 from llmrec.eval.report.build import run_report
@@ -44,7 +44,7 @@ def a_split():
 
 @pytest.fixture(scope="module")
 def dialogues():
-    return write_all(FILMS, a_split(), 80, 0)
+    return write_dialogues(FILMS, a_split(), 80, 0)
 
 
 def plain(phrase):
@@ -53,22 +53,24 @@ def plain(phrase):
 
 def test_every_act_has_wordings_of_its_own_and_none_is_trained_on():
     trained = {plain(one) for name in prompts.names() for one in prompts.load(name).user} - {"_"}
-    said = [(act, plain(one)) for act in WORDINGS for one in wordings(act)]
+    said = [(act, plain(one)) for act in WORDINGS for one in phrasings_of(act)]
     bare = {("which", "_")}  # a year alone, which is no template's
     assert not {(act, one) for act, one in said if one in trained} - bare
     assert {act: len(w) for act, w in WORDINGS.items() if len(set(map(plain, w))) < 5} == {"name_twice": 3}
     assert {*ASIDE} == {*WORDINGS} - {"name_twice"}
     assert len(set(said)) == len(said)
-    assert [put_aside("count", i) for i in range(len(wordings("count")))] == [False] * 8 + [True] * 2
+    assert [is_held_out("count", i) for i in range(len(phrasings_of("count")))] == [False] * 8 + [True] * 2
     assert ({*OPENINGS, *LATER} - {"undo"}) | {"which", "name_twice"} == {*WORDINGS}
 
 
 def test_dialogues_are_seeded_and_of_two_to_six_turns(dialogues):
-    assert dialogues == write_all(FILMS, a_split(), 80, 0) != write_all(FILMS, a_split(), 80, 1)
-    assert write_all(FILMS, a_split(), 10, 0) == dialogues[:10]
-    others = [step for one in write_all(FILMS, a_split(), 20, 0, aside=True) for step in one.steps if step.act in ASIDE]
-    assert others and all(put_aside(step.act, step.wording) for step in others)
-    assert not any(put_aside(s.act, s.wording) for one in dialogues for s in one.steps if s.act != "undo")
+    assert dialogues == write_dialogues(FILMS, a_split(), 80, 0) != write_dialogues(FILMS, a_split(), 80, 1)
+    assert write_dialogues(FILMS, a_split(), 10, 0) == dialogues[:10]
+    others = [
+        step for one in write_dialogues(FILMS, a_split(), 20, 0, aside=True) for step in one.steps if step.act in ASIDE
+    ]
+    assert others and all(is_held_out(step.act, step.wording) for step in others)
+    assert not any(is_held_out(s.act, s.wording) for one in dialogues for s in one.steps if s.act != "undo")
     assert {len(one.steps) for one in dialogues} <= set(range(TURNS[0], TURNS[1] + 1))
     assert len({step.act for one in dialogues for step in one.steps}) > 20
     assert sum(one.user >= 0 for one in dialogues) == 20
@@ -78,7 +80,7 @@ def test_dialogues_are_seeded_and_of_two_to_six_turns(dialogues):
 
 def test_what_is_asked_for_can_be_met_and_is_said(dialogues):
     for dialogue in dialogues:
-        state, kept = State(history=dialogue.history), []
+        state, kept = UserState(history=dialogue.history), []
         for step in dialogue.steps:
             if step.act == "undo":
                 state = kept.pop()
@@ -92,31 +94,31 @@ def test_what_is_asked_for_can_be_met_and_is_said(dialogues):
 
 
 def test_a_state_follows_the_rules_of_a_conversation():
-    shown = State(shown=(3, 5, 7))
+    shown = UserState(shown=(3, 5, 7))
     assert shown.after(Step("", "", opinion="dislike", places=(2,)), FILMS).disliked == (5,)
     assert shown.after(Step("", "", opinion="like", places=(1, -1)), FILMS).liked == (3, 7)
-    turned = State(disliked=(4,)).after(Step("", "", opinion="like", rows=(4,)), FILMS)
+    turned = UserState(disliked=(4,)).after(Step("", "", opinion="like", rows=(4,)), FILMS)
     assert (turned.liked, turned.disliked) == ((4,), ())
     passed = shown.after(Step("", "", fresh=True), FILMS)
     assert passed.hidden == {3, 5, 7} and shown.hidden == frozenset()
-    asked = State().after(Step("", "", add=(COMEDY, LATE)), FILMS)
+    asked = UserState().after(Step("", "", add=(COMEDY, LATE)), FILMS)
     assert set(np.flatnonzero(asked.fitting(FILMS))) == {
         row for row, item in enumerate(FILMS.items) if COMEDY.holds(item) and item.attributes["year"] >= 1990
     }
     assert asked.after(Step("", "", lift=(COMEDY,)), FILMS).constraints == (LATE,)
-    heat = State().after(Step("", "", opinion="like", rows=(ROW["Heat"],), side="newer"), FILMS)
+    heat = UserState().after(Step("", "", opinion="like", rows=(ROW["Heat"],), side="newer"), FILMS)
     assert heat.constraints[0].low == 1996 and not heat.available(FILMS)[ROW["Heat"]]
-    assert State(history=(1,), liked=(2,), seen=(3,)).hidden == {1, 2, 3}
+    assert UserState(history=(1,), liked=(2,), seen=(3,)).hidden == {1, 2, 3}
 
 
 def answer(rows=None, facts="Here are films.", words="", notices=(), **profile):
-    return Answer(rows, ("",) * len(rows or ()), facts, words, tuple(notices), Profile(**profile), {}, bool(words))
+    return ChatAnswer(rows, ("",) * len(rows or ()), facts, words, tuple(notices), Profile(**profile), {}, bool(words))
 
 
-def verdicts(step, given, before=State()):  # noqa: B008 (frozen)
+def verdicts(step, given, before=UserState()):  # noqa: B008 (frozen)
     after = before.after(step, FILMS)
     after = after if given.rows is None else replace(after, shown=given.rows)
-    return {one.metric: one for one in judge(CHECK, Turn(step, before, after, given))}
+    return {one.metric: one for one in judge_turn(CHECK, PlayedTurn(step, before, after, given))}
 
 
 def test_a_list_is_judged_by_the_fields_of_its_items():
@@ -129,7 +131,7 @@ def test_a_list_is_judged_by_the_fields_of_its_items():
     assert bad["satisfied"].value == pytest.approx(1 - 1 / len(fits)) and "Heat" in bad["satisfied"].wrong
     assert bad["filters_as_meant"].value == 0.0
     assert verdicts(step, answer(None))["listed"].value == 0.0
-    again = verdicts(step, answer(fits, filters=comedy), State(disliked=(fits[0],), history=(fits[1],)))
+    again = verdicts(step, answer(fits, filters=comedy), UserState(disliked=(fits[0],), history=(fits[1],)))
     assert again["excluded_shown_again"].value == 2.0
 
 
@@ -141,7 +143,7 @@ def test_what_cannot_be_met_must_be_said():
 
 
 def test_references_hold_for_exactly_the_meant_items():
-    before = State(shown=(3, 5, 7))
+    before = UserState(shown=(3, 5, 7))
     step = Step("like_place", "", opinion="like", places=(2,))
     assert verdicts(step, answer((1,), liked=(5,)), before)["references_resolved"].value == 1.0
     for wrong in ((3,), (5, 7), ()):
@@ -182,22 +184,24 @@ def test_titles_that_nobody_named_are_counted():
 
 
 def test_an_undo_puts_everything_back():
-    before = State(liked=(4,), shown=(1, 2))
+    before = UserState(liked=(4,), shown=(1, 2))
     right = replace(answer(None, "", liked=(4,)), profile=Profile(liked=(4,)))
-    assert {v.metric: v.value for v in judge(CHECK, Turn(Step("undo", ""), before, replace(before, shown=()), right))}[
-        "undone"
-    ] == 1.0
+    assert {
+        v.metric: v.value
+        for v in judge_turn(CHECK, PlayedTurn(Step("undo", ""), before, replace(before, shown=()), right))
+    }["undone"] == 1.0
     wrong = replace(right, profile=Profile(liked=(4, 5)))
-    assert {v.metric: v.value for v in judge(CHECK, Turn(Step("undo", ""), before, replace(before, shown=()), wrong))}[
-        "undone"
-    ] == 0.0
+    assert {
+        v.metric: v.value
+        for v in judge_turn(CHECK, PlayedTurn(Step("undo", ""), before, replace(before, shown=()), wrong))
+    }["undone"] == 0.0
 
 
 def of_all(recommender, dialogues):
     played = []
     for one in dialogues:
-        for place, turn in enumerate(play(recommender, one, -1)):
-            played.append(suite.Played(one, place, turn, tuple(judge(TextCheck(recommender.catalog), turn))))
+        for place, turn in enumerate(play_dialogue(recommender, one, -1)):
+            played.append(suite.JudgedTurn(one, place, turn, tuple(judge_turn(TextCheck(recommender.catalog), turn))))
     return played
 
 
@@ -232,8 +236,8 @@ def test_a_crash_is_a_verdict_and_spoils_the_dialogue():
 
 
 def test_a_title_is_misspelt_only_where_no_other_is_near():
-    world = World.of(FILMS)
-    writer = Writer(world, np.random.default_rng(0), 0, State())
+    world = DialogueWorld.of(FILMS)
+    writer = DialogueWriter(world, np.random.default_rng(0), 0, UserState())
     typed = {row: {writer.title(row)[0] for _ in range(60)} for row in (ROW["Alien"], ROW["Groundhog Day"])}
     assert len(typed[ROW["Groundhog Day"]]) > 5
     assert typed[ROW["Alien"]] == {"Alien", "Alien (1979)"}

@@ -11,19 +11,29 @@ from conftest import HashEmbedder
 from rich.console import Console
 
 from llmrec.errors import DataError, RequestError
-from llmrec.eval.crs.components import NEW, learn, parts_of
-from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Dialogue, Turn, allowed, cases_of, latest, merged, tastes
+from llmrec.eval.crs.components import NEW, component_scores, fit_components
+from llmrec.eval.crs.data import (
+    RECOMMENDER,
+    SEEKER,
+    Dialogue,
+    Turn,
+    allowed_items,
+    merge_turns,
+    questions_of,
+    split_latest,
+    tastes,
+)
 from llmrec.eval.crs.embeddings import context_text, embed_corpus
 from llmrec.eval.crs.inspired import read_inspired
 from llmrec.eval.crs.redial import read_redial
-from llmrec.eval.crs.suite import OURS, estimates, measure, over_dialogues, run_crs, targets
-from llmrec.eval.crs.two_tower import NetSettings, train_nets
+from llmrec.eval.crs.suite import MODEL, estimates, measure, over_dialogues, run_crs, targets
+from llmrec.eval.crs.two_tower import TwoTowerSettings, train_two_tower
 from llmrec.eval.result_file import check_result
 
 FILMS = {str(100 + i): {"name": f"{'Funny' if i % 2 == 0 else 'Scary'} Tale {i} ({1980 + i})",
                         "genre": ["comedy" if i % 2 == 0 else "horror"], "plot": f"Story {i}",
                         "director": [f"Director {i % 2}"], "star": [f"Star {i % 4}"]} for i in range(20)}  # fmt: skip
-SMALL = NetSettings(dim=8, dropout=0.1, epochs=12, rate=0.03, batch=32, word_count=2, seeds=1)
+SMALL = TwoTowerSettings(dim=8, dropout=0.1, epochs=12, rate=0.03, batch=32, word_count=2, seeds=1)
 QUIET = Console(quiet=True)
 
 
@@ -60,7 +70,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def vectors(corpus, tmp_path_factory):
-    cases = (cases_of(corpus.train), cases_of(corpus.test))
+    cases = (questions_of(corpus.train), questions_of(corpus.test))
     return embed_corpus(corpus, cases, HashEmbedder(), tmp_path_factory.mktemp("cache"))
 
 
@@ -75,15 +85,15 @@ def test_redial_is_read_into_turns(corpus):
 
 
 def test_questions_are_what_the_recommender_names(corpus):
-    cases = cases_of(corpus.test[:1])
+    cases = questions_of(corpus.test[:1])
     rows = [turn.rows for turn in corpus.test[0].turns]
     assert cases.target.tolist() == [rows[1][0], *rows[3]]
     assert cases.turn.tolist() == [1, 3, 3] and cases.repeated.tolist() == [False, False, True]
     before = [[*rows[0], *rows[1]]] * 2
     assert [history.tolist() for history in cases.histories()] == [list(rows[0]), *before]
-    free = allowed(cases, 20, named_too=False)
-    assert free.sum(axis=1).tolist() == [19, 18, 18] and allowed(cases, 20, named_too=True).all()
-    assert len(cases_of(corpus.test[:1], (RECOMMENDER, SEEKER))) == 4
+    free = allowed_items(cases, 20, named_too=False)
+    assert free.sum(axis=1).tolist() == [19, 18, 18] and allowed_items(cases, 20, named_too=True).all()
+    assert len(questions_of(corpus.test[:1], (RECOMMENDER, SEEKER))) == 4
 
 
 def test_dislikes_leave_the_taste():
@@ -104,34 +114,34 @@ def test_a_dislike_is_read_from_the_words(tmp_path):
 
 def test_messages_of_one_person_are_one_turn():
     parts = [Turn(SEEKER, "a", "a A", (1,)), Turn(SEEKER, "b", "b", (2, 1)), Turn(RECOMMENDER, "c", "c", ())]
-    assert merged(parts) == (Turn(SEEKER, "a b", "a A b", (1, 2)), parts[2])
+    assert merge_turns(parts) == (Turn(SEEKER, "a b", "a A b", (1, 2)), parts[2])
 
 
 def test_the_latest_dialogues_are_cut_off(corpus):
-    earlier, later = latest(corpus.train[::-1], 0.25)
+    earlier, later = split_latest(corpus.train[::-1], 0.25)
     assert (len(earlier), len(later)) == (90, 30)
     assert max(one.when for one in earlier) < min(one.when for one in later)
 
 
 @pytest.mark.kernels
 def test_nothing_from_the_asked_turn_on_is_looked_at(corpus, vectors, tmp_path):
-    cases = cases_of(corpus.test[:6])
+    cases = questions_of(corpus.test[:6])
     changed = []
     for dialogue in corpus.test[:6]:
         turns = [replace(t, words="different words", text="other", rows=t.rows) for t in dialogue.turns[3:]]
         changed.append(Dialogue(dialogue.id, dialogue.when, (*dialogue.turns[:3], *turns)))
     asked = cases.where(cases.turn <= 3)
     other = replace(asked, dialogues=tuple(changed))
-    learnt = learn(corpus.train, corpus.catalog, vectors, replace(SMALL, epochs=1), 0)
-    one, two = parts_of(learnt, asked, vectors), parts_of(learnt, other, vectors)
+    learnt = fit_components(corpus.train, corpus.catalog, vectors, replace(SMALL, epochs=1), 0)
+    one, two = component_scores(learnt, asked, vectors), component_scores(learnt, other, vectors)
     assert set(one) >= set(NEW) and all(np.array_equal(one[name], two[name]) for name in one)
     assert [context_text(context) for context in asked.contexts()] == [context_text(c) for c in other.contexts()]
 
 
 def test_parts_are_log_probabilities_and_features_follow_the_named(corpus, vectors):
-    learnt = learn(corpus.train, corpus.catalog, vectors, replace(SMALL, epochs=1), 0)
-    cases = cases_of(corpus.test)
-    parts = parts_of(learnt, cases, vectors)
+    learnt = fit_components(corpus.train, corpus.catalog, vectors, replace(SMALL, epochs=1), 0)
+    cases = questions_of(corpus.test)
+    parts = component_scores(learnt, cases, vectors)
     for name in NEW:
         assert parts[name].shape == (len(cases), 20)
         np.testing.assert_allclose(np.exp(parts[name].astype(np.float64)).sum(axis=1), 1, rtol=1e-4, err_msg=name)
@@ -142,21 +152,21 @@ def test_parts_are_log_probabilities_and_features_follow_the_named(corpus, vecto
 
 
 def test_the_networks_answer_the_same_alone_and_together(corpus, vectors):
-    trained = train_nets(corpus.train, corpus.catalog, vectors, replace(SMALL, epochs=1), 0)
-    cases = cases_of(corpus.test)
+    trained = train_two_tower(corpus.train, corpus.catalog, vectors, replace(SMALL, epochs=1), 0)
+    cases = questions_of(corpus.test)
     some = cases.where(np.arange(len(cases)) % 7 == 3)
     whole = trained.log_probability(cases, vectors)[np.arange(len(cases)) % 7 == 3]
     np.testing.assert_allclose(trained.log_probability(some, vectors), whole, atol=1e-5)
-    again = train_nets(corpus.train, corpus.catalog, vectors, replace(SMALL, epochs=1), 0)
+    again = train_two_tower(corpus.train, corpus.catalog, vectors, replace(SMALL, epochs=1), 0)
     np.testing.assert_allclose(again.log_probability(some, vectors), trained.log_probability(some, vectors), atol=1e-3)
 
 
 def test_ours_finds_the_next_film_where_popularity_cannot(corpus, tmp_path):
     rows, ranks, chosen = measure(corpus, HashEmbedder(), tmp_path, SMALL, 0, QUIET)
     found = {row.name: {name: one.mean for name, one in row.metrics.items()} for row in rows}
-    assert found[OURS]["novel_recall@1"] > 0.8 > 0.4 > found["popularity"]["novel_recall@1"]
+    assert found[MODEL]["novel_recall@1"] > 0.8 > 0.4 > found["popularity"]["novel_recall@1"]
     assert found["item-knn"]["novel_recall@10"] > found["popularity"]["novel_recall@10"]
-    assert found[OURS]["novel_unfiltered_recall@10"] <= found[OURS]["novel_recall@10"]
+    assert found[MODEL]["novel_unfiltered_recall@10"] <= found[MODEL]["novel_recall@10"]
     assert chosen.fusions[True].weights.keys() > chosen.fusions[False].weights.keys()
     assert {name.partition("/")[0] for name in ranks} == set(found)
     assert [one.name for one in targets(rows)] == ["novel_recall1", "novel_recall10", "novel_recall50"]
@@ -171,7 +181,7 @@ def test_an_interval_draws_whole_dialogues():
 
 
 def test_repeated_targets_are_apart(corpus):
-    cases = cases_of(corpus.test)
+    cases = questions_of(corpus.test)
     ranks = {f"x/{view}": np.where(cases.repeated, 0, 5) for view in ("new", "all")}
     metrics = estimates(cases, ranks, 0)[0].metrics
     assert metrics["novel_recall@1"].mean == 0 and metrics["novel_recall@10"].mean == 1

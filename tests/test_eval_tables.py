@@ -16,7 +16,7 @@ from llmrec.eval.baselines.rankers import Popularity
 from llmrec.eval.crs.suite import KS, VIEWS, print_crs
 from llmrec.eval.grounding.suite import print_grounding
 from llmrec.eval.result_file import Estimate, Row, print_result
-from llmrec.eval.retention.comparison import Compared, print_retention
+from llmrec.eval.retention.comparison import ComparedMetric, print_retention
 from llmrec.eval.semantic_ids.model_comparison import METRICS, print_model_comparison
 from llmrec.eval.semantic_ids.suite import print_semantic_ids
 from llmrec.eval.stability.suite import print_stability
@@ -61,7 +61,7 @@ def stability(console):
 def retention(console):
     one, other, gap = (Estimate(value, (0.1, 0.9)) for value in (0.4321, 0.1234, -0.3087))
     name, metric = "own-instructions-of-a-long-name", "prompt_strict_accuracy"
-    compared = [Compared(name, metric, one, other, gap, 0.0123, 12345, main=True)]
+    compared = [ComparedMetric(name, metric, one, other, gap, 0.0123, 12345, main=True)]
     numbers = {"base": 15.4321, "tuned": 16.5432, "n": 400, "ratio": 1.0720}
     ppl = Row("wikitext2 perplexity", {n: Estimate(v, (v, v)) for n, v in numbers.items()})
     print_retention(compared, ppl, {"wikitext2_ppl_ratio": 1.072, "task_mean_ratio": None}, console)
@@ -121,7 +121,7 @@ def test_no_number_is_cut_or_wrapped(suite, width):
 
 def test_labels_are_repeated_and_columns_kept_in_order():
     console = Console(width=30, file=io.StringIO())
-    console_tables.show(
+    console_tables.print_columns(
         ["", "one", "two", "three"], [["a", "1" * 12, "2" * 12, "[b]3[/b]"], ["b", "4", "5", "6"]], console
     )
     blocks = [block.splitlines() for block in console.file.getvalue().split("\n\n")]

@@ -16,10 +16,10 @@ from llmrec.app.cli.main import app
 from llmrec.checkpoint.pretrained import load_pretrained
 from llmrec.data import prepared
 from llmrec.errors import RequestError
-from llmrec.finetune.base_model_info import Base
-from llmrec.finetune.data import traffic_table as traffic
-from llmrec.finetune.data.preview import samples
-from llmrec.finetune.export import KIND, export, plain_model
+from llmrec.finetune.base_model_info import BaseModelInfo
+from llmrec.finetune.data import traffic_table
+from llmrec.finetune.data.preview import task_samples
+from llmrec.finetune.export import KIND, export_weights, plain_model
 from llmrec.finetune.recipe import load_recipe
 from llmrec.storage.artifacts import read_manifest
 
@@ -42,7 +42,7 @@ def ours(files):
 
 @torch.inference_mode()
 def test_words_have_the_same_logits_in_transformers(files, tmp_path):
-    about = export(files[0], tmp_path / "plain")
+    about = export_weights(files[0], tmp_path / "plain")
     model, plain = ours(files), served(tmp_path / "plain")
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, model.vocab.base, (2, 9)))
     hidden = model.hidden(model.embed(ids, torch.zeros(0, 8)))
@@ -56,7 +56,7 @@ def test_words_have_the_same_logits_in_transformers(files, tmp_path):
 
 @torch.inference_mode()
 def test_item_tokens_have_the_same_logits_in_transformers(files, tmp_path):
-    export(files[0], tmp_path / "plain", items=True)
+    export_weights(files[0], tmp_path / "plain", items=True)
     model, plain = ours(files), served(tmp_path / "plain")
     base, size = model.vocab.base, model.vocab.ids.size
     ids = torch.tensor([[65, 66, *model.vocab.tokens[3], 67, *model.vocab.tokens[8]]])
@@ -70,7 +70,7 @@ def test_item_tokens_have_the_same_logits_in_transformers(files, tmp_path):
 
 
 def test_the_vocabulary_names_every_item_and_the_tokenizer_spells_none(files, tmp_path):
-    export(files[0], tmp_path / "plain", items=True)
+    export_weights(files[0], tmp_path / "plain", items=True)
     about = json.loads((tmp_path / "plain" / "vocabulary.json").read_text())
     lines = [json.loads(line) for line in (tmp_path / "plain" / "items.jsonl").read_text().splitlines()]
     model = ours(files)
@@ -107,7 +107,7 @@ def test_an_untied_base_keeps_its_head(files):
 
 def toy_base():
     tokenizer = make_tokenizer()
-    return Base("toy", make_lm(len(tokenizer)).config, tokenizer, None)
+    return BaseModelInfo("toy", make_lm(len(tokenizer)).config, tokenizer, None)
 
 
 @pytest.fixture(scope="module")
@@ -119,23 +119,23 @@ def recipe():
 
 def test_traffic_is_what_training_reads_with_each_tasks_share(recipe):
     data = (make_catalog(), make_interactions())
-    table, notes = traffic.rows(recipe, *data, toy_base(), 30_000, 0, None)
+    table, notes = traffic_table.task_table_rows(recipe, *data, toy_base(), 30_000, 0, None)
     total = sum(len(row["input_ids"]) for row in table)
     assert abs(total - 30_000) < 3_000 and any("provisional" in note for note in notes)
     for task, share in recipe.traffic.shares.items():
         rows = [row for row in table if row["task"] == task]
         wanted = share / sum(recipe.traffic.shares.values())
         assert abs(sum(len(row["input_ids"]) for row in rows) / total - wanted) < 0.05, task
-        first = samples(task, 1, recipe, *data, toy_base(), 0, None).samples[0]
+        first = task_samples(task, 1, recipe, *data, toy_base(), 0, None).samples[0]
         assert rows[0]["input_ids"] == first.rendered.ids.tolist() and rows[0]["users"] == len(first.rendered.users)
-        kept = [label for label in rows[0]["labels"] if label != traffic.IGNORED]
+        kept = [label for label in rows[0]["labels"] if label != traffic_table.IGNORED]
         assert kept == first.rendered.ids[first.rendered.loss].tolist()
 
 
 def test_both_forms_hold_the_same_rows(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(traffic, "load_recipe", lambda name: recipe)
-    monkeypatch.setattr(traffic.prepared, "open_data", lambda name: (make_catalog(), make_interactions()))
-    monkeypatch.setattr(traffic, "locate", lambda name: toy_base())
+    monkeypatch.setattr(traffic_table, "load_recipe", lambda name: recipe)
+    monkeypatch.setattr(traffic_table.prepared, "open_data", lambda name: (make_catalog(), make_interactions()))
+    monkeypatch.setattr(traffic_table, "find_base_model", lambda name: toy_base())
     found = {}
     for name in ("t.jsonl", "t.parquet"):
         words = ["data", "export-traffic", "--out", str(tmp_path / name), "--tokens", "3000", "--json"]

@@ -22,7 +22,7 @@ from conftest import make_catalog, make_interactions
 from fakes import FakeRecommender, films
 from toy_files import recommender, saved
 
-from llmrec.app.server.feedback import Feedback, reactions
+from llmrec.app.server.feedback import FeedbackLog, read_reactions
 from llmrec.app.server.guard import Sessions
 from llmrec.app.web import saved_conversations
 from llmrec.checkpoint.pretrained import KIND, load_pretrained, save_pretrained
@@ -120,21 +120,21 @@ def test_kill_9_while_feedback_is_written(tmp_path: Path, record_property: Any) 
         path = tmp_path / f"feedback{kill}.sqlite"
 
         def react(acknowledge: Callable[[int], None], path: Path = path) -> None:
-            store = Feedback(path)
+            store = FeedbackLog(path)
             for number in range(1, 10**6):
                 store.react("visitor", f"f{number}", "like", (f"f{number}", "f0"))
                 assert not store.lost
                 acknowledge(number)
 
         last = killed(react, rng)
-        found = [one.item for one in reactions(path)]
+        found = [one.item for one in read_reactions(path)]
         assert last > 0
         assert found[:last] == [f"f{number}" for number in range(1, last + 1)], "an acknowledged reaction was lost"
         assert len(found) <= last + 1
-        again = Feedback(path)
+        again = FeedbackLog(path)
         again.react("visitor", "after", "seen")
         again.close()
-        assert [one.item for one in reactions(path)] == [*found, "after"]
+        assert [one.item for one in read_reactions(path)] == [*found, "after"]
     record_property("runs", KILLS)
 
 
@@ -207,7 +207,7 @@ def test_a_clock_that_jumps_forgets_nobody_and_loses_nothing(
     jumping: Callable[[float], None], tmp_path: Path, record_property: Any
 ) -> None:
     sessions, chat = Sessions(10, 60), Chat(FakeRecommender(films()))  # type: ignore[arg-type]
-    visit, store = sessions.get("one"), Feedback(tmp_path / "f.sqlite")
+    visit, store = sessions.get("one"), FeedbackLog(tmp_path / "f.sqlite")
     jumps = (0.0, 10.0 * 365 * 86_400, -86_400.0, -5.0 * 365 * 86_400, -1e12, 3_600.0)
     for number, jump in enumerate(jumps):
         jumping(jump)
@@ -218,7 +218,7 @@ def test_a_clock_that_jumps_forgets_nobody_and_loses_nothing(
         assert not found[-1].stopped
         assert 0 <= found[-1].seconds < 60
         store.react("one", f"f{number}", "like", ("f1",))
-    assert [one.item for one in reactions(store.path)] == [f"f{number}" for number in range(len(jumps))]
+    assert [one.item for one in read_reactions(store.path)] == [f"f{number}" for number in range(len(jumps))]
     assert store.lost == 0
     record_property("runs", len(jumps))
 

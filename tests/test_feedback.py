@@ -13,11 +13,11 @@ import pytest
 from fakes import FakeRecommender, films
 
 from llmrec.app.cli import main
-from llmrec.app.server.feedback import Feedback, Reaction, open_feedback, reactions
+from llmrec.app.server.feedback import FeedbackLog, Reaction, open_feedback, read_reactions
 from llmrec.app.server.guard import Sessions
-from llmrec.app.server.preferences import pairs
+from llmrec.app.server.preferences import preference_pairs
 from llmrec.app.server.services import Services
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.app.web.handlers import Handlers
 from llmrec.dialogue.chat import Chat
 from llmrec.errors import RequestError, UserError
@@ -27,19 +27,19 @@ SENTENCE = "my sister Magdalena adores musicals"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Feedback:
-    return Feedback(tmp_path / "deep" / "feedback.sqlite")
+def store(tmp_path: Path) -> FeedbackLog:
+    return FeedbackLog(tmp_path / "deep" / "feedback.sqlite")
 
 
 def everything(path: Path) -> bytes:
     return b"".join(one.read_bytes() for one in path.parent.iterdir())
 
 
-def test_reactions_come_back_as_they_were(store: Feedback) -> None:
+def test_reactions_come_back_as_they_were(store: FeedbackLog) -> None:
     store.react("s1", "f2", "like", SHOWN)
     store.react("s1", "f1", "dislike", SHOWN)
     store.react("s2", "f9", "seen")
-    found = list(reactions(store.path))
+    found = list(read_reactions(store.path))
     assert [(one.item, one.reaction, one.shown, one.words) for one in found] == [
         ("f2", "like", SHOWN, None),
         ("f1", "dislike", SHOWN, None),
@@ -51,28 +51,28 @@ def test_reactions_come_back_as_they_were(store: Feedback) -> None:
         store.react("s1", "f1", "love")
 
 
-def test_the_file_is_only_ever_appended_to(store: Feedback) -> None:
+def test_the_file_is_only_ever_appended_to(store: FeedbackLog) -> None:
     store.react("s1", "f2", "like", SHOWN)
     db = sqlite3.connect(store.path, isolation_level=None)
     for table in ("lists", "reactions"):
         for statement in (f"UPDATE {table} SET visitor = 'x'", f"DELETE FROM {table}"):
             with pytest.raises(sqlite3.IntegrityError, match="append only"):
                 db.execute(statement)
-    assert len(list(reactions(store.path))) == 1
+    assert len(list(read_reactions(store.path))) == 1
 
 
-def test_nothing_says_who_it_was_and_words_only_when_given(store: Feedback) -> None:
+def test_nothing_says_who_it_was_and_words_only_when_given(store: FeedbackLog) -> None:
     store.react("session-of-anna", "f2", "like", SHOWN)
     assert b"anna" not in everything(store.path)
     store.react("session-of-anna", "f3", "like", SHOWN, SENTENCE)
-    assert [one.words for one in reactions(store.path)] == [None, SENTENCE]
-    again = Feedback(store.path)  # a new start of the server: the same visitor has another name
+    assert [one.words for one in read_reactions(store.path)] == [None, SENTENCE]
+    again = FeedbackLog(store.path)  # a new start of the server: the same visitor has another name
     again.react("session-of-anna", "f4", "like", SHOWN)
-    assert len({one.visitor for one in reactions(store.path)}) == 2
+    assert len({one.visitor for one in read_reactions(store.path)}) == 2
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
 
 
-def test_many_threads_lose_nothing(store: Feedback) -> None:
+def test_many_threads_lose_nothing(store: FeedbackLog) -> None:
     def click(visitor: str) -> None:
         for n in range(25):
             store.react(visitor, f"f{n}", "like", (f"f{n}", visitor))
@@ -82,7 +82,7 @@ def test_many_threads_lose_nothing(store: Feedback) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = list(reactions(store.path))
+    found = list(read_reactions(store.path))
     assert (len(found), store.lost) == (150, 0)
     names = {one.shown[1]: one.visitor for one in found}
     assert len(set(names.values())) == 6
@@ -90,7 +90,7 @@ def test_many_threads_lose_nothing(store: Feedback) -> None:
 
 
 def test_a_full_disk_costs_the_reaction_and_not_the_conversation(
-    store: Feedback, caplog: pytest.LogCaptureFixture
+    store: FeedbackLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.react("s1", "f1", "like", SHOWN)
     store._db.execute("PRAGMA max_page_count = 1")
@@ -99,11 +99,11 @@ def test_a_full_disk_costs_the_reaction_and_not_the_conversation(
     assert store.lost > 0
     assert "OperationalError" in caplog.text
     assert SENTENCE not in caplog.text
-    kept = len(list(reactions(store.path)))
+    kept = len(list(read_reactions(store.path)))
     assert kept == 301 - store.lost
     store._db.execute("PRAGMA max_page_count = 1000")
     store.react("s1", "f5", "seen", SHOWN)
-    assert [one.reaction for one in reactions(store.path)][-1] == "seen"
+    assert [one.reaction for one in read_reactions(store.path)][-1] == "seen"
 
 
 def test_files_that_are_something_else_are_left_alone(tmp_path: Path) -> None:
@@ -115,36 +115,36 @@ def test_files_that_are_something_else_are_left_alone(tmp_path: Path) -> None:
     db.commit()
     before = text.read_bytes(), other.read_bytes()
     for path in (text, other):
-        for action in (Feedback, lambda path: list(reactions(path))):
+        for action in (FeedbackLog, lambda path: list(read_reactions(path))):
             with pytest.raises(UserError) as caught:
                 action(path)
             assert "\n" not in str(caught.value)
     assert (text.read_bytes(), other.read_bytes()) == before
     with pytest.raises(UserError, match="no feedback file"):
-        list(reactions(tmp_path / "gone"))
+        list(read_reactions(tmp_path / "gone"))
     with pytest.raises(UserError, match="cannot keep feedback"):
-        Feedback(text / "below")
+        FeedbackLog(text / "below")
 
 
 def test_settings_choose_the_file_or_none(tmp_path: Path) -> None:
-    assert open_feedback(load(feedback="off")) is None
-    made = open_feedback(load(feedback=str(tmp_path / "f.sqlite")))
+    assert open_feedback(load_settings(feedback="off")) is None
+    made = open_feedback(load_settings(feedback=str(tmp_path / "f.sqlite")))
     assert made is not None
     assert made.path == tmp_path / "f.sqlite"
 
 
 def test_a_dialogue_leaves_no_sentence_anywhere_unless_the_visitor_allows_it(
-    store: Feedback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: FeedbackLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
     caplog.set_level(0)
     fake = FakeRecommender(films())
-    made = Handlers(Services(Chat(fake), Sessions(10, 60), load(feedback="off"), store))  # type: ignore[arg-type]
+    made = Handlers(Services(Chat(fake), Sessions(10, 60), load_settings(feedback="off"), store))  # type: ignore[arg-type]
     visit = made.sessions.get("s1")
     list(made.say(visit, SENTENCE))
     row = visit.profile.rows[0]
     made.act(visit, f"like:{row}")
-    assert [one.item for one in reactions(store.path)] == [fake.catalog[row].id]
+    assert [one.item for one in read_reactions(store.path)] == [fake.catalog[row].id]
     for word in ("Magdalena", "adores"):
         assert word.encode() not in everything(store.path)
         assert word not in caplog.text
@@ -152,7 +152,7 @@ def test_a_dialogue_leaves_no_sentence_anywhere_unless_the_visitor_allows_it(
     made.act(visit, f"dislike:{visit.profile.rows[1]}")
     made.share(visit, False)
     made.act(visit, f"seen:{visit.profile.rows[0]}")
-    assert [one.words for one in reactions(store.path)] == [None, SENTENCE, None]
+    assert [one.words for one in read_reactions(store.path)] == [None, SENTENCE, None]
     assert "Magdalena" not in caplog.text
 
 
@@ -164,7 +164,7 @@ def told(*steps: tuple[str, str], shown: tuple[str, ...] = SHOWN, words: str | N
 
 
 def short(found: list[Reaction]) -> set[tuple[str, str, str]]:
-    return {(one.chosen_item, one.rejected_item, one.why) for one in pairs(found)}
+    return {(one.chosen_item, one.rejected_item, one.why) for one in preference_pairs(found)}
 
 
 def test_liked_goes_before_disliked_and_before_what_was_passed_over_above() -> None:
@@ -195,12 +195,14 @@ def test_pairs_stay_within_one_list_and_one_visitor() -> None:
 def test_prompts_say_what_was_known() -> None:
     catalog = films()
     found = told(("f1", "like"), ("f3", "like"), words="a musical")
-    (pair,) = pairs(found, catalog)
+    (pair,) = preference_pairs(found, catalog)
     assert pair.prompt == "I liked Toy Story (1995). a musical"
     assert (pair.chosen, pair.rejected, pair.why) == ("The Lion King (1994)", "Aladdin (1992)", "skipped")
     assert (pair.liked_items, pair.message) == (("f1",), "a musical")
     gone = told(("x2", "like"), shown=("x1", "x2"))
-    assert [(one.chosen, one.prompt) for one in pairs(gone, catalog)] == [("x2", "What would you recommend?")]
+    assert [(one.chosen, one.prompt) for one in preference_pairs(gone, catalog)] == [
+        ("x2", "What would you recommend?")
+    ]
 
 
 # ---- the command
@@ -217,7 +219,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *wo
 
 
 def test_the_command_exports_and_counts(
-    store: Feedback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: FeedbackLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.react("s1", "f3", "like", SHOWN, SENTENCE)
     store.react("s1", "f4", "dislike", SHOWN)
@@ -252,7 +254,7 @@ def test_no_pairs_say_why(
     steps: tuple[tuple[str, str], ...],
     shown: tuple[str, ...],
     why: str,
-    store: Feedback,
+    store: FeedbackLog,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

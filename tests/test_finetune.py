@@ -15,11 +15,11 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, mak
 from llmrec.data.interactions import Interactions, choosing_users, fusing_users, leave_one_out
 from llmrec.errors import ArtifactError, RecipeError
 from llmrec.eval.retention.instruction_following import own_instructions
-from llmrec.finetune.data.context import World
-from llmrec.finetune.data.packing import stream
-from llmrec.finetune.data.replay import everyday, sample_base
+from llmrec.finetune.data.context import TaskContext
+from llmrec.finetune.data.packing import pack_stream
+from llmrec.finetune.data.replay import open_chats, sample_passages
 from llmrec.finetune.data.tasks import TASKS
-from llmrec.finetune.pipeline import Places, build
+from llmrec.finetune.pipeline import RunPaths, build_model
 from llmrec.finetune.recipe import EngineSettings, Recipe, load_recipe
 from llmrec.finetune.train import checkpoints
 from llmrec.finetune.train.loop import State, optimizer_for
@@ -35,8 +35,8 @@ BASE = BaseFiles("toy", Path("."), "0" * 64)
 def run(out: Path, interactions: Interactions, recipe: Recipe, say=lambda line: None, resume=True):
     tokenizer = make_tokenizer()
     loaded = (make_lm(len(tokenizer)), tokenizer)
-    places = Places(out / "model", out / "work")
-    return build(make_catalog(), interactions, recipe, BASE, loaded, HashEmbedder(), places, say, resume)
+    places = RunPaths(out / "model", out / "work")
+    return build_model(make_catalog(), interactions, recipe, BASE, loaded, HashEmbedder(), places, say, resume)
 
 
 def short(tokens: int) -> Recipe:
@@ -51,11 +51,11 @@ def trained(tmp_path_factory):
     return out, run(out, make_interactions(), load_recipe("smoke"))
 
 
-def world_of(model, interactions=None) -> World:
+def world_of(model, interactions=None) -> TaskContext:
     split = leave_one_out(interactions or make_interactions())
     histories = [split.train.of(u) for u in range(len(split.train.users))]
     passages = np.zeros((2, 8), np.int64)
-    return World(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
+    return TaskContext(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
 
 
 def test_the_language_model_alone_learns_the_known_successor(trained):
@@ -235,17 +235,17 @@ def test_the_saved_directory_holds_no_user_and_no_history(trained):
 
 def test_base_samples_come_from_the_base_and_are_reproducible():
     model = make_model()
-    a, b = sample_base(model, 5, 9, seed=3, batch=2), sample_base(model, 5, 9, seed=3, batch=2)
+    a, b = sample_passages(model, 5, 9, seed=3, batch=2), sample_passages(model, 5, 9, seed=3, batch=2)
     assert a.shape == (5, 9) and (a == b).all()
     assert (a < model.vocab.base).all()
 
 
 def test_answers_to_everyday_instructions_are_replayed_and_none_is_of_the_benchmark():
     model = make_model()
-    assert len(everyday(model, 400)) == len(load("everyday").user)
-    asked = everyday(model, 120)  # the toy tokenizer spells: the long ones do not fit
+    assert len(open_chats(model, 400)) == len(load("everyday").user)
+    asked = open_chats(model, 120)  # the toy tokenizer spells: the long ones do not fit
     assert 5 < len(asked) < len(load("everyday").user) and all(ids[-1] == asked[0][-1] for ids in asked)
-    passages = sample_base(model, 8, 120, seed=3, batch=2)  # documents, chats, answers, answers
+    passages = sample_passages(model, 8, 120, seed=3, batch=2)  # documents, chats, answers, answers
     for ids in passages[4:]:
         assert any(ids[: len(one)].tolist() == one for one in asked)
     ours = {line.casefold() for line in load("everyday").user}
@@ -258,7 +258,7 @@ def test_the_stream_is_a_function_of_its_arguments():
     shares = {"next_item": 0.7, "wish_item": 0.3}
 
     def first(seed, n=12):
-        return [b.ids.tobytes() for b in islice(stream(world, model.renderer, trie, shares, 900, 300, seed), n)]
+        return [b.ids.tobytes() for b in islice(pack_stream(world, model.renderer, trie, shares, 900, 300, seed), n)]
 
     assert first(0) == first(0) != first(1)
     assert len(set(first(0))) == 12

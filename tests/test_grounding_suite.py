@@ -37,7 +37,7 @@ SPLIT = a_split(FILMS)
 
 
 def demands(level, seed=0, catalog=FILMS, split=SPLIT):
-    return requests.draw(catalog, split, target_users(split, "test"), level, seed)
+    return requests.draw_demands(catalog, split, target_users(split, "test"), level, seed)
 
 
 def reply(rows=(), facts="", words="", reasons=None):
@@ -215,7 +215,7 @@ def test_what_does_not_exist_satisfies_nothing():
 
 def test_targets_are_means_over_requests_and_a_count():
     def value(level, metric, number, user=0):
-        return suite.Value("chat", level, user, metric, number)
+        return suite.GroundingValue("chat", level, user, metric, number)
 
     values = [
         value(1, "satisfied", 1.0), value(1, "satisfied", 0.5, 1), value(2, "satisfied", 0.0), value(1, "exists", 1.0),
@@ -231,11 +231,11 @@ def test_targets_are_means_over_requests_and_a_count():
 def test_the_suite_writes_a_result_in_the_form(monkeypatch, tmp_path):
     loaded = make_recommender()
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: loaded))
-    monkeypatch.setattr(suite, "open_base", lambda *_: make_model(N))
+    monkeypatch.setattr(suite, "open_base_model", lambda *_: make_model(N))
     monkeypatch.setattr(base_model, "TOKENS", 4)
     said = "Funny Tale 2 is a comedy film."
     monkeypatch.setattr(loaded, "talk", lambda *_, **__: iter([said]), raising=False)
-    monkeypatch.setattr(suite, "open_measured", lambda *_: (loaded, leave_one_out(loaded.interactions)))
+    monkeypatch.setattr(suite, "open_evaluated_model", lambda *_: (loaded, leave_one_out(loaded.interactions)))
     suite.run_grounding(None, None, tmp_path, 6)
     value = json.loads((tmp_path / "grounding-toy.json").read_text())
     check_result(value, "grounding-ml-100k")
@@ -254,7 +254,7 @@ def test_the_suite_writes_a_result_in_the_form(monkeypatch, tmp_path):
 
 def test_the_toy_catalogue_gives_demands():
     split = leave_one_out(make_recommender().interactions)
-    found = requests.draw(make_catalog(N), split, target_users(split, "test", 6, 0), 1, 0)
+    found = requests.draw_demands(make_catalog(N), split, target_users(split, "test", 6, 0), 1, 0)
     assert found and all(one.fits > 0 for one in found)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toy_recommender import make_recommender
 from typer.testing import CliRunner
 
-from llmrec.app.api.endpoints import recommended
+from llmrec.app.api.endpoints import recommend_for
 from llmrec.app.cli.main import app
 from llmrec.app.web import batch, compare, saved_conversations
 from llmrec.batch.ranker import Ids, resolve
@@ -48,7 +48,7 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
     found = {}
     history = recommender.history_of(USER)
     found["python"] = [one.reason for one in recommender.recommend(Request(history, k=5))]
-    found["said"] = [one.reason for one in recommended(recommender, Request(history, "no horror", k=5))[0]]
+    found["said"] = [one.reason for one in recommend_for(recommender, Request(history, "no horror", k=5))[0]]
     chat, session = Chat(recommender, Limits(reply_tokens=1)), Session("one")
     chat.become(session, USER)
     found["chat"] = [one.reason for one in chat.picks(session).items]
@@ -56,8 +56,8 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
         json.loads(json.dumps(saved_conversations._profile_out(session.profile))), chat
     )
     found["kept chat"] = [one.reason for one in recommender.recommend(chat.request(kept)[0])]
-    asked = compare.asked(recommender, Limits(), "", USER, "", 5)[0]
-    found["compare"] = [one.reason for one in compare.hybrid(recommender, asked)]
+    asked = compare.parse_form(recommender, Limits(), "", USER, "", 5)[0]
+    found["compare"] = [one.reason for one in compare.rank_hybrid(recommender, asked)]
     answer, _ = batch._answer(recommender, Ids(recommender.catalog, recommender.interactions), ROW)
     found["batch"] = [one.reason for one in answer.items]
     with pytest.MonkeyPatch.context() as patch:

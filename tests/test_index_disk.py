@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llmrec.errors import ArtifactError, DataError, RequestError
-from llmrec.eval.bench.disk_index import DiskIndex, Layout, build, recall
+from llmrec.eval.bench.disk_index import DiskIndex, IndexLayout, build, recall
 from llmrec.ranking.item_index import ItemIndex
 from llmrec.storage.artifacts import MANIFEST
 
@@ -28,7 +28,7 @@ def exact(vectors):
 @pytest.fixture(scope="module")
 def path(vectors, tmp_path_factory):
     folder = tmp_path_factory.mktemp("index") / "items"
-    build(folder, vectors, Layout(40, 8, 3))
+    build(folder, vectors, IndexLayout(40, 8, 3))
     return folder
 
 
@@ -48,7 +48,7 @@ def test_recall_against_exact_search_and_exact_scores(path, vectors, exact):
 
 
 def test_the_number_of_shards_changes_nothing_but_files(path, vectors, tmp_path):
-    build(tmp_path / "one", vectors, Layout(40, 8, 1))
+    build(tmp_path / "one", vectors, IndexLayout(40, 8, 1))
     for spare in (8,):
         one, three = DiskIndex(tmp_path / "one"), DiskIndex(path)
         a, b = one.search(QUERIES, 5, 40, spare)[0], three.search(QUERIES, 5, 40, spare)[0]
@@ -78,7 +78,7 @@ def test_the_same_bytes_twice_and_small_catalogues(tmp_path):
 
 
 def test_damage_and_wrong_shapes_are_refused(path, vectors, tmp_path):
-    build(tmp_path / "x", vectors, Layout(40, 8, 2))
+    build(tmp_path / "x", vectors, IndexLayout(40, 8, 2))
     lists = tmp_path / "x" / "shard-0001.lists"
     whole = lists.read_bytes()
     lists.write_bytes(whole[:-1])
@@ -100,5 +100,5 @@ def test_damage_and_wrong_shapes_are_refused(path, vectors, tmp_path):
         with pytest.raises(DataError):
             build(tmp_path / "bad", bad)
     with pytest.raises(DataError, match="does not fit"):
-        build(tmp_path / "bad", vectors, Layout(40, 5, 1))
+        build(tmp_path / "bad", vectors, IndexLayout(40, 5, 1))
     assert not (tmp_path / "bad").exists()

@@ -21,7 +21,7 @@ from llmrec.encoders.config import EncoderConfig, Tower, config_dict
 from llmrec.encoders.item_knn import item_counts
 from llmrec.encoders.sequential import SequenceEncoder, network
 from llmrec.errors import ArtifactError, DataError, RequestError, UserError
-from llmrec.finetune.refresh import moved, refit, refresh
+from llmrec.finetune.refresh import mean_user_cosine, refit_encoder, refresh_model
 from llmrec.lifecycle.remove_items import drift_of, withdraw
 from llmrec.recommender import Filters, Request
 from llmrec.semantic_ids.drift import sid_drift
@@ -49,7 +49,7 @@ def test_a_refresh_fits_everything_but_the_language_model(world, tmp_path):
     folder, model = world
     out = tmp_path / "model"
     shutil.copytree(model, out)
-    done = refresh(out, folder / "more", out, epochs=6, rate=1.0)
+    done = refresh_model(out, folder / "more", out, epochs=6, rate=1.0)
     assert (out / "adapter.safetensors").read_bytes() == (model / "adapter.safetensors").read_bytes()
     before, after = read_parts(model), read_parts(out)
     assert done.refitted and done.ndcg_after > done.ndcg_before and done.new_users == 20
@@ -71,14 +71,14 @@ def test_a_refit_that_validates_worse_is_not_kept(world, tmp_path, monkeypatch):
     values = iter([0.5, 0.4, 0.3, 0.4, 0.4])
     monkeypatch.setattr("llmrec.finetune.stages.next_item_ndcg", lambda *a: next(values))
     said = []
-    done = refresh(model, folder / "more", tmp_path / "out", epochs=2, say=said.append)
+    done = refresh_model(model, folder / "more", tmp_path / "out", epochs=2, say=said.append)
     assert not done.refitted and done.user_cosine == 1.0 and "is kept" in said[-1]
     assert np.array_equal(read_parts(model).encoder.item_vectors, read_parts(tmp_path / "out").encoder.item_vectors)
 
 
 def test_nothing_moves_without_epochs_and_new_data(world, tmp_path):
     folder, model = world
-    done = refresh(model, folder / "data", tmp_path / "out", epochs=0)
+    done = refresh_model(model, folder / "data", tmp_path / "out", epochs=0)
     assert (done.refitted, done.user_cosine, done.new_users) == (False, 1.0, 0)
     for name in ("encoder", "neighbours", "semantic_ids", "adapter"):
         name += ".safetensors"
@@ -90,9 +90,9 @@ def test_a_refresh_refuses_another_catalogue_and_leaves_the_old_model(world, tmp
     save_data(tmp_path / "other", make_catalog(13), make_interactions(n=13), load_data(world[0] / "data")[2])
     before = read_manifest(model, "model")
     with pytest.raises(ArtifactError, match="another catalogue"):
-        refresh(model, tmp_path / "other", model)
+        refresh_model(model, tmp_path / "other", model)
     with pytest.raises(RequestError, match="--rate 0"):
-        refresh(model, world[0] / "more", model, rate=0.0)
+        refresh_model(model, world[0] / "more", model, rate=0.0)
     assert read_manifest(model, "model") == before
 
 
@@ -141,7 +141,7 @@ def test_a_removal_that_cannot_write_its_model_leaves_the_data(world, tmp_path, 
         withdraw(model, catalog, log, ["i1"], mine, tmp_path / "data")
     assert read_manifest(tmp_path / "data", "data") == before
     with pytest.raises(ArtifactError, match="mine holds files"):
-        refresh(model, folder / "more", mine)
+        refresh_model(model, folder / "more", mine)
 
 
 def test_refresh_and_append_on_the_command_line(world, tmp_path):
@@ -215,8 +215,12 @@ def test_encoders_of_several_towers_are_refitted_and_cut_as_one_is(world, tmp_pa
     kept = np.array([0, 1, 2, 5, 6, 7, 8, 9, 10, 11])
     scores = towers.scores([np.array([0, 2])])[0][kept]
     assert np.allclose(without_rows(parts, kept).encoder.scores([np.array([0, 2])])[0], scores)
-    refitted, before, after = refit(parts, split, 12, choosing_users(split), 8, 1.0, 0, lambda line: None)
-    assert after >= before and refitted.item_vectors.shape == (12, 16) and 0 < moved(towers, refitted, split) < 1
+    refitted, before, after = refit_encoder(parts, split, 12, choosing_users(split), 8, 1.0, 0, lambda line: None)
+    assert (
+        after >= before
+        and refitted.item_vectors.shape == (12, 16)
+        and 0 < mean_user_cosine(towers, refitted, split) < 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from llmrec.data.catalog import Item
 from llmrec.data.sources import load_data
 from llmrec.errors import ArtifactError
 from llmrec.finetune import pipeline
-from llmrec.finetune.export import export
-from llmrec.finetune.refresh import refresh
+from llmrec.finetune.export import export_weights
+from llmrec.finetune.refresh import refresh_model
 from llmrec.lifecycle.add_items import add_to_model
 from llmrec.lifecycle.remove_items import withdraw
 from llmrec.storage import locks
@@ -132,12 +132,12 @@ def verbs(world, out: Path, other: Path):
     new = [Item("n1", "A new tale", "", {})]
     removed = partial(withdraw, model, catalog, log, ["i1"])
     added = partial(add_to_model, model, new)
-    yield "refresh", "--out", out, lambda: refresh(model, data, out)
+    yield "refresh", "--out", out, lambda: refresh_model(model, data, out)
     yield "items remove", "--out", out, lambda: removed(out, other)
     yield "items remove data", "--out-data", out, lambda: removed(other, out)
     yield "items add", "--out", out, lambda: added(out, other)
     yield "items add data", "--out-data", out, lambda: added(other, out)
-    yield "export", "--out", out, lambda: export(model, out)
+    yield "export", "--out", out, lambda: export_weights(model, out)
     yield "append", "--out", out, lambda: command("data", "append", data, *tables, "--out", out)
     prepare = ("data", "prepare", "--source", "table", "--items", other.parent / "items.csv")
     yield "prepare", "--out", out, lambda: command(*prepare, *tables, "--out", out)
@@ -165,14 +165,14 @@ def training(world, monkeypatch):
         reached.append(name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "locate", lambda name: SimpleNamespace(config=None, tokenizer=None))
+    monkeypatch.setattr(pipeline, "find_base_model", lambda name: SimpleNamespace(config=None, tokenizer=None))
     monkeypatch.setattr(pipeline.preflight, "check", lambda *given: None)
-    monkeypatch.setattr(pipeline, "obtain", obtain)
+    monkeypatch.setattr(pipeline, "fetch_base_model", obtain)
 
     def start(out: Path, work: Path) -> list[str]:
         reached.clear()
         with suppress(KeyboardInterrupt):
-            pipeline.run(world[1], "smoke", out, work=work)
+            pipeline.train_model(world[1], "smoke", out, work=work)
         return list(reached)
 
     return start

@@ -44,4 +44,4 @@ def test_threads_share_two_arenas():
 
 def test_another_system_is_left_alone(monkeypatch):
     monkeypatch.setattr(malloc.sys, "platform", "darwin")
-    assert malloc.bound_arenas() is False
+    assert malloc.limit_arenas() is False

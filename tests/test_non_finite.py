@@ -14,14 +14,13 @@ from llmrec.data.interactions import leave_one_out
 from llmrec.encoders.sequential import EncoderConfig
 from llmrec.encoders.training import train_encoder
 from llmrec.errors import TrainingError, UserError
-from llmrec.finetune import pipeline as train_module
-from llmrec.finetune import stages
-from llmrec.finetune.pipeline import Places, build
+from llmrec.finetune import pipeline, stages
+from llmrec.finetune.pipeline import RunPaths, build_model
 from llmrec.finetune.recipe import load_recipe
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train import checkpoints, fine_tuning
 from llmrec.finetune.train.loop import State, optimizer_for
-from llmrec.finetune.train.non_finite import Watch
+from llmrec.finetune.train.non_finite import NonFiniteWatch
 from llmrec.finetune.train.objective import Tally
 from llmrec.lm.base_models import BaseFiles
 from llmrec.semantic_ids import rqvae
@@ -32,8 +31,10 @@ BASE = BaseFiles("toy", Path("."), "0" * 64)
 def toy_build(out: Path, recipe):
     tokenizer = make_tokenizer()
     loaded = (make_lm(len(tokenizer)), tokenizer)
-    places = Places(out / "model", out / "work")
-    return build(make_catalog(), make_interactions(), recipe, BASE, loaded, HashEmbedder(), places, lambda line: None)
+    places = RunPaths(out / "model", out / "work")
+    return build_model(
+        make_catalog(), make_interactions(), recipe, BASE, loaded, HashEmbedder(), places, lambda line: None
+    )
 
 
 def recipe_of(**schedule):
@@ -74,7 +75,7 @@ def all_finite(directory: Path) -> bool:
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_poisoned_example_stops_training_at_its_step_and_the_run_can_go_on(tmp_path, monkeypatch, accumulate):
     """The step and the task are named, the checkpoint before it is sound, and from there the run ends in its bytes."""
-    monkeypatch.setattr(train_module, "_fuse", lambda inputs, scorer: ({}, {}))  # the last stage, and seconds
+    monkeypatch.setattr(pipeline, "_fuse", lambda inputs, scorer: ({}, {}))  # the last stage, and seconds
     recipe, at = recipe_of(accumulate=accumulate), 5
     whole = toy_build(tmp_path / "whole", recipe)
     step = (at - 1) // accumulate + 1
@@ -135,20 +136,20 @@ class OnDevice:
 
 
 def test_a_norm_on_a_device_is_asked_for_when_the_next_step_has_waited():
-    watch, norm, tally = Watch(), OnDevice(float("nan")), Tally({"level0": 1.0, "task/next_item": 1.0}, {})
+    watch, norm, tally = NonFiniteWatch(), OnDevice(float("nan")), Tally({"level0": 1.0, "task/next_item": 1.0}, {})
     watch.losses(tally, 3)
     watch.norm(norm, tally, 3)
     assert norm.asked == 0 and not watch.broken
     watch.settle()
     watch.settle()
     assert norm.asked == 1 and watch.broken == "step 3: the gradient norm is nan, of task next_item"
-    several = Watch(processes=2)
+    several = NonFiniteWatch(processes=2)
     several.norm(torch.tensor(float("inf")), tally, 4)
     assert several.broken == "step 4: the gradient norm is inf, in one of 2 processes"
 
 
 def test_a_gradient_scaler_may_skip_a_step_but_no_loss_may_be_infinite():
-    watch = Watch(scaled=True)
+    watch = NonFiniteWatch(scaled=True)
     watch.norm(torch.tensor(float("inf")), Tally(), 1)
     watch.norm(None, Tally(), 1)
     assert not watch.broken

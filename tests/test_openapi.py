@@ -7,14 +7,14 @@ import pytest
 from pydantic import SecretStr
 from toy_recommender import free_port, make_recommender, serving
 
-from llmrec.app.server.serve import create
-from llmrec.app.server.settings import load
+from llmrec.app.server.serve import create_app
+from llmrec.app.server.settings import load_settings
 
 
 @pytest.fixture(scope="module")
 def url():
     port = free_port()
-    yield from serving(create(make_recommender(), load(port=port)), port)
+    yield from serving(create_app(make_recommender(), load_settings(port=port)), port)
 
 
 def filled(schema, given):
@@ -55,6 +55,6 @@ def test_the_description_names_arguments_types_and_defaults(url):
 
 def test_nothing_is_described_to_those_who_have_not_logged_in():
     port = free_port()
-    settings = load(port=port).model_copy(update={"password": SecretStr("correct horse battery")})
-    for url in serving(create(make_recommender(), settings), port):
+    settings = load_settings(port=port).model_copy(update={"password": SecretStr("correct horse battery")})
+    for url in serving(create_app(make_recommender(), settings), port):
         assert httpx.get(f"{url}/openapi.json").status_code == 404

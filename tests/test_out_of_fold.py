@@ -8,7 +8,7 @@ from conftest import make_catalog, make_interactions
 
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.finetune import stages
-from llmrec.finetune.out_of_fold import folds_of, out_of_fold, rotation
+from llmrec.finetune.out_of_fold import assign_folds, out_of_fold_vectors, procrustes_rotation
 from llmrec.finetune.recipe import load_recipe
 from llmrec.finetune.stages import Inputs
 
@@ -27,20 +27,20 @@ def fitted(tmp_path_factory):
     work = tmp_path_factory.mktemp("crossfit")
     inputs = inputs_of(make_interactions(), work)
     full = stages.encoder(inputs)
-    return inputs, full, out_of_fold(inputs, full, FOLDS)
+    return inputs, full, out_of_fold_vectors(inputs, full, FOLDS)
 
 
 def test_folds_are_equal_and_come_from_the_seed():
-    fold = folds_of(40, FOLDS, 0)
+    fold = assign_folds(40, FOLDS, 0)
     assert sorted(np.bincount(fold).tolist()) == [13, 13, 14]
-    assert (fold == folds_of(40, FOLDS, 0)).all() and (fold != folds_of(40, FOLDS, 1)).any()
+    assert (fold == assign_folds(40, FOLDS, 0)).all() and (fold != assign_folds(40, FOLDS, 1)).any()
 
 
 def test_a_rotated_space_is_turned_back():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(30, 8)).astype(np.float32)
     turn = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
-    found = rotation(vectors @ turn, vectors, rng.random(30) + 0.1)
+    found = procrustes_rotation(vectors @ turn, vectors, rng.random(30) + 0.1)
     np.testing.assert_allclose(vectors @ turn @ found, vectors, atol=1e-5)
     np.testing.assert_allclose(found @ found.T, np.eye(8), atol=1e-5)
 
@@ -70,7 +70,7 @@ def test_a_users_vectors_do_not_depend_on_what_their_fold_took_later(fitted, tmp
     rows[place] = (rows[place] + 1) % 12
     other = inputs_of(replace(whole, row=rows), tmp_path)
     # the rotation reads the full encoder and the counts: hold both to see the fold's encoder alone
-    again = out_of_fold(other, full, FOLDS)
+    again = out_of_fold_vectors(other, full, FOLDS)
     before, after = vectors[user][:-1], again[user][:-1]
     np.testing.assert_allclose(after @ after.T, before @ before.T, rtol=1e-4, atol=1e-4)
     assert not np.allclose(again[user][-1], vectors[user][-1], atol=1e-3)
@@ -79,11 +79,11 @@ def test_a_users_vectors_do_not_depend_on_what_their_fold_took_later(fitted, tmp
 def test_it_is_a_stage_that_is_made_once(fitted):
     inputs, full, vectors = fitted
     said: list[str] = []
-    again = out_of_fold(inputs_of(make_interactions(), inputs.work, said), full, FOLDS)
+    again = out_of_fold_vectors(inputs_of(make_interactions(), inputs.work, said), full, FOLDS)
     assert said == ["crossfit: already there"]
     assert all((a == b).all() for a, b in zip(again, vectors, strict=True))
     said.clear()
-    out_of_fold(inputs_of(make_interactions(), inputs.work, said), full, 2)
+    out_of_fold_vectors(inputs_of(make_interactions(), inputs.work, said), full, 2)
     assert said[0] == "crossfit: made from other inputs, made again"
 
 

@@ -16,10 +16,10 @@ from llmrec.data.catalog import Catalog, Item
 from llmrec.data.interactions import leave_one_out
 from llmrec.encoders import text_cache
 from llmrec.eval.baselines.tuning import tune_item_knn
-from llmrec.finetune.pipeline import Places, build
+from llmrec.finetune.pipeline import RunPaths, build_model
 from llmrec.finetune.recipe import load_recipe
 from llmrec.finetune.train.loop import State
-from llmrec.finetune.train.metrics_log import Journal
+from llmrec.finetune.train.metrics_log import MetricsLog
 from llmrec.lm.base_models import BaseFiles
 from llmrec.progress import Counter, Screen, Step, counted, duration
 from llmrec.semantic_ids import residual_kmeans
@@ -83,7 +83,7 @@ def test_what_is_over_at_once_says_nothing(clock):
 
 def test_the_journal_never_prints_a_time_below_zero(tmp_path):
     said = []
-    journal = Journal(tmp_path / "m.jsonl", 1000, said.append)
+    journal = MetricsLog(tmp_path / "m.jsonl", 1000, said.append)
     for tokens in (500, 999, 1000, 1040):  # the last pack goes over the total
         journal.losses(State(step=tokens, tokens=tokens, seconds=tokens), {"level0": 1.0})
     minutes = [int(re.search(r"(-?\d+) min left", line)[1]) for line in said]
@@ -146,11 +146,11 @@ def told(tmp_path_factory):
     traffic = recipe.traffic.model_copy(update={"folds": 2})
     recipe = recipe.model_copy(update={"schedule": schedule, "encoder": encoder, "traffic": traffic})
     tokenizer = make_tokenizer()
-    loaded, places = (make_lm(len(tokenizer)), tokenizer), Places(out / "model", out / "work", texts=out / "texts")
+    loaded, places = (make_lm(len(tokenizer)), tokenizer), RunPaths(out / "model", out / "work", texts=out / "texts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "EVERY", 0.0)
         base = BaseFiles("toy", Path("."), "0" * 64)
-        build(make_catalog(), make_interactions(), recipe, base, loaded, HashEmbedder(), places, said.append)
+        build_model(make_catalog(), make_interactions(), recipe, base, loaded, HashEmbedder(), places, said.append)
     return said, out
 
 

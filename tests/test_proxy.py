@@ -23,7 +23,7 @@ from browser_world import FLAGS, World, chromium, served
 from fakes import FakeRecommender, films
 from gradio_client import Client
 
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
 NAME, PASSWORD = "rec.example.org", "correct horse"
@@ -155,7 +155,7 @@ def proxied(program: str, root: str, password: str, folder: Path, certificate: t
     if PROGRAMS[program] is None:
         pytest.skip(f"{program} is not installed")
     folder.mkdir(parents=True, exist_ok=True)
-    settings = load(public_origins=[f"https://{NAME}"], root_path=root, password=password or None)
+    settings = load_settings(public_origins=[f"https://{NAME}"], root_path=root, password=password or None)
     with served(FakeRecommender(films()), settings) as world:
         public = port()
         words = {"nginx": nginx, "caddy": caddy}[program](folder, world.port, public, root, certificate)
@@ -306,7 +306,7 @@ def headers_of_a_client_change_nothing(at: Proxied, client: httpx.Client) -> Non
 
 
 def test_under_a_path_the_page_and_programs_work_without_a_proxy_too() -> None:
-    with served(FakeRecommender(films()), load(root_path="/films")) as world:
+    with served(FakeRecommender(films()), load_settings(root_path="/films")) as world:
         moved = httpx.get(f"{world.url}/films?__theme=dark")
         assert (moved.status_code, moved.headers["location"]) == (308, "/films/?__theme=dark")
         assert httpx.get(f"{world.url}/films/config").json()["root"] == f"{world.url}/films"

@@ -13,10 +13,10 @@ from llmrec.eval import result_file
 from llmrec.eval.report import plots
 from llmrec.eval.report.build import COMMANDS, run_report
 from llmrec.eval.report.page import Section, Table, html, markdown
-from llmrec.eval.report.results import check_together, load, one_table
-from llmrec.eval.result_file import Estimate, Row, Target, provenance, stamp, write_per_user, write_result
+from llmrec.eval.report.results import check_one_catalogue, load_results, merge_results
+from llmrec.eval.result_file import Estimate, Row, Target, provenance, stamp_result, write_per_user, write_result
 from llmrec.eval.retention.instruction_following import own_instructions
-from llmrec.eval.retention.store import Measured, Sample, save
+from llmrec.eval.retention.store import Measured, Sample, save_values
 
 QUIET = Console(quiet=True)
 EVIL = '<img src=x onerror=alert(1)>|`$x$`[a](javascript:1)\n<script>alert("x")</script>'
@@ -44,7 +44,7 @@ def write(out, stem, suite, rows, told=PROTOCOL, catalog="a" * 64, model="m" * 6
     came = provenance(7, f"llmrec eval --suite {suite}", 12.0, 40)
     write_result(out / f"{stem}.json", suite, dataset, told, rows, asked, came)
     if catalog:
-        stamp(out / f"{stem}.json", {"catalog": catalog, "model": model, "train": "t"}, {"limit": None})
+        stamp_result(out / f"{stem}.json", {"catalog": catalog, "model": model, "train": "t"}, {"limit": None})
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_everything_there_is_in_the_report(results):
 def test_every_table_and_picture_says_where_its_numbers_come_from(results):
     run_report(results, console=QUIET)
     text = (results / "report.md").read_text()
-    commit = load(results)[0].provenance["commit"]
+    commit = load_results(results)[0].provenance["commit"]
     blocks = text.split("\n\n")
     tables = [i for i, block in enumerate(blocks) if block.startswith("| ")]
     assert len(tables) > 8
@@ -180,18 +180,18 @@ def test_results_of_different_catalogues_are_refused_with_both_fingerprints(resu
         assert part in str(error.value)
     assert "\n" not in str(error.value) and not (results / "report.md").exists()
     write(results, "stability-toy", "stability", [Row("hybrid", {})], catalog="b" * 64, dataset="other")
-    check_together(load(results))  # other data may have another catalogue
+    check_one_catalogue(load_results(results))  # other data may have another catalogue
 
 
 def test_rows_measured_in_another_way_are_not_put_into_one_table(results):
     write(results, "accuracy-toy-2", "accuracy", accuracy_rows(), {**PROTOCOL, "seen_filtered": False})
-    own = [one for one in load(results) if one.suite == "accuracy"]
+    own = [one for one in load_results(results) if one.suite == "accuracy"]
     with pytest.raises(DataError) as error:
-        one_table(own)
+        merge_results(own)
     prints = {one.protocol_fingerprint[:16] for one in own}
     assert len(prints) == 2 and all(one in str(error.value) for one in prints) and "protocols" in str(error.value)
     write(results, "accuracy-toy-2", "accuracy", accuracy_rows(), {**PROTOCOL, "fusion": {}}, model="n" * 64)
-    table = one_table([one for one in load(results) if one.suite == "accuracy"])
+    table = merge_results([one for one in load_results(results) if one.suite == "accuracy"])
     assert len(table) == 8 and "hybrid (accuracy-toy-2)" in table
     run_report(results, console=QUIET)
     assert "Results of several models" in (results / "report.md").read_text()
@@ -236,7 +236,7 @@ def test_instructions_that_are_no_longer_followed_are_shown_with_both_replies(re
     for side, followed in (("base", (1.0, 1.0, 0.0)), ("tuned", (1.0, 0.0, 1.0))):
         values = [{"acc": acc, "reply": f"{side} says {n}"} for n, acc in enumerate(followed)]
         sample = Sample("instructions", "1", (), 0, 3, {}, (side,))
-        save(
+        save_values(
             results / "per_item" / f"retention-toy-instructions-{side}.parquet",
             sample,
             Measured([4, 7, 9], values, 1.0),
@@ -261,9 +261,9 @@ def test_a_file_that_is_no_result_is_named(results):
         run_report(results, console=QUIET)
     (results / "notes.json").write_text("{")
     with pytest.raises(DataError, match=r"notes\.json"):
-        load(results)
+        load_results(results)
     with pytest.raises(DataError, match="no directory"):
-        load(results / "nowhere")
+        load_results(results / "nowhere")
 
 
 def test_without_matplotlib_the_extra_is_named(results, monkeypatch):

@@ -17,13 +17,13 @@ from llmrec.eval.result_file import check_result
 from llmrec.eval.retention import benchmarks, continuations, likelihood
 from llmrec.eval.retention.benchmarks import IFEVAL, TASKS, WIKITEXT, sample
 from llmrec.eval.retention.comparison import compare, perplexity, targets
-from llmrec.eval.retention.continuations import Branches, branches, score
+from llmrec.eval.retention.continuations import Continuations, continuations_of, score_continuations
 from llmrec.eval.retention.generate import Reply, replies
-from llmrec.eval.retention.instruction_checks import CHECKS, follows
+from llmrec.eval.retention.instruction_checks import CHECKS, passes_check
 from llmrec.eval.retention.instruction_following import Instruction, judge, own_instructions, read_ifeval
-from llmrec.eval.retention.jobs import ready, text_length
+from llmrec.eval.retention.jobs import prepare_jobs, text_length
 from llmrec.eval.retention.likelihood import block_nll, document_start, text_blocks, wikitext_nll
-from llmrec.eval.retention.store import Measured, Sample, find, save
+from llmrec.eval.retention.store import Measured, Sample, find_values, save_values
 from llmrec.eval.retention.suite import _write, measure, run_retention
 from llmrec.lm.rendering import Message, Text
 from llmrec.ranking.grounding import Checker
@@ -40,7 +40,7 @@ def logp(model, ids):
         return torch.log_softmax(model.word_logits(hidden[0]).double(), dim=-1)
 
 
-def one_by_one(model, question: Branches):
+def one_by_one(model, question: Continuations):
     nll, greedy = [], []
     for ids, start in zip(question.ids, question.start, strict=True):
         table = logp(model, ids)
@@ -64,8 +64,8 @@ def test_shared_contexts_score_as_each_sequence_alone(model, monkeypatch, tokens
         ("same", [" start", " started"]),  # one is the beginning of the other
         ("", ["", "a"]),  # nothing to score
     ]
-    questions = [branches(model, context, choices) for context, choices in texts]
-    for question, found in zip(questions, score(model, questions), strict=True):
+    questions = [continuations_of(model, context, choices) for context, choices in texts]
+    for question, found in zip(questions, score_continuations(model, questions), strict=True):
         nll, greedy = one_by_one(model, question)
         assert found.nll == pytest.approx(nll, abs=1e-3)
         assert found.greedy.tolist() == greedy
@@ -76,29 +76,29 @@ def test_the_likeliest_word_counts_as_greedy(model):
     likeliest = int(logp(model, model.renderer.words(context))[-1].argmax())
     ids = tuple(model.renderer.words(context))
     other = (likeliest + 1) % model.vocab.base
-    question = Branches(((*ids, likeliest), (*ids, other)), (len(ids),) * 2)
-    assert score(model, [question])[0].greedy.tolist() == [True, False]
+    question = Continuations(((*ids, likeliest), (*ids, other)), (len(ids),) * 2)
+    assert score_continuations(model, [question])[0].greedy.tolist() == [True, False]
 
 
 def test_a_shared_prefix_is_read_once(model):
-    question = branches(model, "a long common context", [" x", " y"])
+    question = continuations_of(model, "a long common context", [" x", " y"])
     assert question.shared == len("a long common context ")
     assert question.size == question.shared  # nothing follows the last ids: they are not read at all
 
 
 def test_blanks_at_the_end_of_a_context_belong_to_the_continuation(model):
-    assert branches(model, "he said ", ["no"]) == branches(model, "he said", [" no"])
+    assert continuations_of(model, "he said ", ["no"]) == continuations_of(model, "he said", [" no"])
 
 
 def test_without_a_context_scoring_begins_at_the_document_start(model):
-    question = branches(model, "", ["ab"])
+    question = continuations_of(model, "", ["ab"])
     assert question.ids[0] == (document_start(model), *model.renderer.words("ab"))
     assert question.start == (1,)
 
 
 def test_a_text_longer_than_the_context_is_refused(model):
     with pytest.raises(DataError, match="1105 tokens; the model reads 1024"):
-        branches(model, "a" * 1100, [" long"])
+        continuations_of(model, "a" * 1100, [" long"])
 
 
 def test_running_text_scores_as_a_plain_pass_does(model):
@@ -217,18 +217,18 @@ CASES = {
 @pytest.mark.parametrize("kind", CHECKS)
 def test_a_check_passes_and_fails(kind):
     values, good, bad = CASES[kind]
-    assert follows(good, kind, values)
-    assert not follows(bad, kind, values)
-    assert not follows(" \n", kind, values)
+    assert passes_check(good, kind, values)
+    assert not passes_check(bad, kind, values)
+    assert not passes_check(" \n", kind, values)
 
 
 def test_odd_checks_are_named():
     with pytest.raises(DataError, match="no check 'rhymes'"):
-        follows("x", "rhymes", {})
+        passes_check("x", "rhymes", {})
     with pytest.raises(DataError, match="does not take"):
-        follows("x", "lines", {"many": 2})
+        passes_check("x", "lines", {"many": 2})
     with pytest.raises(DataError, match="'about'"):
-        follows("x", "length_constraints:number_words", {"relation": "about", "num_words": 2})
+        passes_check("x", "length_constraints:number_words", {"relation": "about", "num_words": 2})
 
 
 def test_own_instructions_are_forty_or_more_and_all_can_be_checked():
@@ -237,7 +237,7 @@ def test_own_instructions_are_forty_or_more_and_all_can_be_checked():
     assert len({one.prompt for one in instructions}) == len(instructions) >= 40
     for one in instructions:
         for kind, values in one.checks:
-            follows("Some words.", kind, values)
+            passes_check("Some words.", kind, values)
 
 
 def test_what_is_measured_of_a_reply(model):
@@ -381,13 +381,13 @@ def test_values_are_found_for_the_same_sample_only(tmp_path):
     path = tmp_path / "deep" / "x.parquet"
     one = Sample("piqa", "1.1", ("ab",), 0, 2, {"tokens": 9}, ("base",))
     measured = Measured([3, 5], [{"acc": 1.0, "reply": "a"}, {"acc": 0.0, "reply": "ü"}], 1.5)
-    assert find(path, one) is None
-    save(path, one, measured)
-    assert find(path, one) == measured
-    assert find(path, replace(one, seed=1)) is None
-    assert find(path, replace(one, model=("base", "tuned"))) is None
+    assert find_values(path, one) is None
+    save_values(path, one, measured)
+    assert find_values(path, one) == measured
+    assert find_values(path, replace(one, seed=1)) is None
+    assert find_values(path, replace(one, model=("base", "tuned"))) is None
     path.write_bytes(path.read_bytes()[:-20])
-    assert find(path, one) is None
+    assert find_values(path, one) is None
 
 
 # the whole
@@ -397,7 +397,7 @@ def test_values_are_found_for_the_same_sample_only(tmp_path):
 def jobs(folder, monkeypatch):
     monkeypatch.setattr("llmrec.eval.retention.instruction_following.OWN_TOKENS", 4)
     monkeypatch.setattr("llmrec.eval.retention.instruction_following.IFEVAL_TOKENS", 4)
-    return lambda model: ready(model, folder, Checker(make_catalog()), 2, 0)
+    return lambda model: prepare_jobs(model, folder, Checker(make_catalog()), 2, 0)
 
 
 def test_the_suite_measures_both_sides_and_goes_on_where_it_was(folder, jobs, tmp_path):

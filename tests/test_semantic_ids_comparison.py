@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from llmrec.app.cli.main import app
 from llmrec.data.interactions import fusing_users, leave_one_out
 from llmrec.errors import ArtifactError
-from llmrec.eval.semantic_ids import model_comparison as model_comparison
+from llmrec.eval.semantic_ids import model_comparison
 from llmrec.ranking.fusion import Fusion
 
 
@@ -43,7 +43,7 @@ def by_row(path):
 
 def test_one_model_beside_itself_differs_in_nothing(models, tmp_path, capsys):
     models |= {"a": a_model("kmeans"), "b": a_model("rqvae")}
-    model_comparison.run_trained("a", "b", None, tmp_path)
+    model_comparison.run_model_comparison("a", "b", None, tmp_path)
     value, rows = by_row(tmp_path / "semantic-ids-trained-data.json")
     assert rows["residual k-means: llm"] == rows["rq-vae: llm"]
     for row in ("llm", "hybrid"):
@@ -56,16 +56,16 @@ def test_one_model_beside_itself_differs_in_nothing(models, tmp_path, capsys):
 
 def test_differences_are_the_second_minus_the_first_over_users_no_fusion_was_fitted_on(models, tmp_path):
     models |= {"a": a_model("rqvae"), "b": a_model("kmeans", weights={"popularity": 1.0})}
-    model_comparison.run_trained("a", "b", None, tmp_path)
+    model_comparison.run_model_comparison("a", "b", None, tmp_path)
     value, rows = by_row(tmp_path / "semantic-ids-trained-data.json")
     gap = rows["residual k-means: hybrid"]["ndcg@10"]["mean"] - rows["rq-vae: hybrid"]["ndcg@10"]["mean"]
     assert gap != 0
     assert rows["residual k-means minus rq-vae: hybrid"]["ndcg@10"]["mean"] == pytest.approx(gap, abs=2e-6)
     split = leave_one_out(models["a"].interactions)
-    users = model_comparison.asked_users(split, 1000, 0)
+    users = model_comparison.comparison_users(split, 1000, 0)
     assert value["provenance"]["n"] == len(users) > 0
     assert not np.isin(users, fusing_users(split)).any() and (split.valid[users] >= 0).all()
-    assert len(model_comparison.asked_users(split, 3, 0)) == 3
+    assert len(model_comparison.comparison_users(split, 3, 0)) == 3
 
 
 def test_what_may_not_be_compared_is_refused(models, tmp_path):
@@ -74,14 +74,14 @@ def test_what_may_not_be_compared_is_refused(models, tmp_path):
     models |= {"k": a_model("kmeans"), "same": a_model("kmeans"), "data": other, "lr": a_model("rqvae", lr=0.2)}
     for beside, said in (("same", "both models were made by kmeans"), ("data", "catalogues"), ("lr", "differ in lr")):
         with pytest.raises(ArtifactError, match=said):
-            model_comparison.run_trained("k", beside, None, tmp_path)
+            model_comparison.run_model_comparison("k", beside, None, tmp_path)
     assert not list(Path(tmp_path).iterdir())
 
 
 def test_an_older_recipe_names_no_method_and_is_kmeans():
     old = a_model("kmeans")
     del old.model_card["recipe"]["semantic_ids"]["method"]
-    assert model_comparison.told_apart(old, a_model("rqvae", depth=3)) == ("residual k-means", "rq-vae")
+    assert model_comparison.code_methods(old, a_model("rqvae", depth=3)) == ("residual k-means", "rq-vae")
 
 
 def test_only_one_suite_compares_two_models(tmp_path):

@@ -15,7 +15,7 @@ from llmrec.semantic_ids.rqvae import RqVaeConfig
 def recommender(monkeypatch):
     made = make_recommender()
     made.model_card["recipe"] = {"semantic_ids": {"text_dims": 8, "text_weight": 0.5}}
-    monkeypatch.setattr(suite, "open_measured", lambda *_: (made, leave_one_out(made.interactions)))
+    monkeypatch.setattr(suite, "open_evaluated_model", lambda *_: (made, leave_one_out(made.interactions)))
     usual = suite.rqvae.quantise
     few = RqVaeConfig(hidden=(8,), latent=4, epochs=2)
     monkeypatch.setattr(suite.rqvae, "quantise", lambda *given: usual(*given, few))
@@ -39,7 +39,7 @@ def test_both_ways_are_measured_on_the_models_own_vectors(recommender, tmp_path,
 
 
 def test_what_is_quantised_is_text_beside_item_vectors(recommender):
-    vectors, shape = suite.fused(recommender)
+    vectors, shape = suite.fused_vectors(recommender)
     dims = recommender.model.encoder.item_vectors.shape[1]
     assert vectors.shape == (12, 8 + dims) and shape == (
         recommender.model.vocab.ids.depth,

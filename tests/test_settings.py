@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from llmrec.app.cli import main
-from llmrec.app.server.settings import CONFIG, Settings, assigned, limits_of, listen, load
+from llmrec.app.server.settings import (
+    CONFIG,
+    Settings,
+    bind_socket,
+    conversation_limits,
+    load_settings,
+    parse_assignments,
+)
 from llmrec.errors import UserError
 
 
@@ -30,13 +37,13 @@ def test_arguments_go_before_the_environment_and_that_before_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path, "port = 7001\nqueue = 5\nturns = 7\n")
-    assert (load(path).port, load(path).queue, load().port) == (7001, 5, 7860)
+    assert (load_settings(path).port, load_settings(path).queue, load_settings().port) == (7001, 5, 7860)
     monkeypatch.setenv("LLMREC_PORT", "7002")
     monkeypatch.setenv("LLMREC_QUEUE", "6")
-    found = load(path, port=7003)
+    found = load_settings(path, port=7003)
     assert (found.port, found.queue, found.turns, found.sessions) == (7003, 6, 7, 1000)
     monkeypatch.setenv(CONFIG, str(path))
-    assert load().turns == 7
+    assert load_settings().turns == 7
 
 
 SERVED = [{"mcp": True}, {"public_origins": "https://a.example,https://b.example:8443", "root_path": "/films"}]
@@ -64,14 +71,16 @@ def test_every_setting_can_be_given_in_each_of_the_three_ways(
     if "public_origins" in served:
         expected["public_origins"] = ("https://a.example", "https://b.example:8443")
     toml = "\n".join(f"{name} = {str(v).lower() if isinstance(v, bool) else repr(v)}" for name, v in values.items())
-    assert load(written(tmp_path, toml)).model_dump(exclude=set(secret)) == expected
+    assert load_settings(written(tmp_path, toml)).model_dump(exclude=set(secret)) == expected
     assert (
-        load(**assigned([f"{name}={value}" for name, value in values.items()])).model_dump(exclude=set(secret))
+        load_settings(**parse_assignments([f"{name}={value}" for name, value in values.items()])).model_dump(
+            exclude=set(secret)
+        )
         == expected
     )
     for name, value in values.items():
         monkeypatch.setenv(f"LLMREC_{name.upper()}", str(value))
-    assert load().model_dump(exclude=set(secret)) == expected
+    assert load_settings().model_dump(exclude=set(secret)) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,7 @@ def test_every_setting_can_be_given_in_each_of_the_three_ways(
 )
 def test_what_is_wrong_in_the_file_is_said_in_one_line(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        load(written(tmp_path, text))
+        load_settings(written(tmp_path, text))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -103,30 +112,30 @@ def test_what_is_wrong_in_the_file_is_said_in_one_line(tmp_path: Path, text: str
 @pytest.mark.parametrize("host", ["\udcff", "a" * 80, "a..b", "\0"])
 def test_a_host_that_is_no_name_is_said_in_one_line(host: str) -> None:
     with pytest.raises(UserError, match="cannot listen on") as caught:
-        listen(load(host=host, password="long enough"))
+        bind_socket(load_settings(host=host, password="long enough"))
     assert "\n" not in str(caught.value)
     str(caught.value).encode()
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.toml"):
-        load(tmp_path / "gone.toml")
+        load_settings(tmp_path / "gone.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not TOML"):
-        load(tmp_path / "binary.toml")
+        load_settings(tmp_path / "binary.toml")
     with pytest.raises(UserError, match="chmod 600"):
-        load(written(tmp_path, "password = 'long enough'", 0o644))
-    private = load(written(tmp_path, "password = 'long enough'\nhost = '0.0.0.0'"))
+        load_settings(written(tmp_path, "password = 'long enough'", 0o644))
+    private = load_settings(written(tmp_path, "password = 'long enough'\nhost = '0.0.0.0'"))
     assert not private.local
     assert "long enough" not in repr(private)
 
 
 def test_a_misspelt_variable_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMREC_TEST_KILLS", "3")  # other parts have variables of their own
-    load()
+    load_settings()
     monkeypatch.setenv("LLMREC_PASSWRD", "long enough")
     with pytest.raises(UserError, match="did you mean LLMREC_PASSWORD"):
-        load()
+        load_settings()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +152,7 @@ def test_a_misspelt_variable_is_not_passed_over(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_origins_are_kept_as_browsers_write_them(given: object, kept: tuple[str, ...]) -> None:
-    assert load(public_origins=given).public_origins == kept
+    assert load_settings(public_origins=given).public_origins == kept
 
 
 @pytest.mark.parametrize(
@@ -176,7 +185,7 @@ def test_origins_are_kept_as_browsers_write_them(given: object, kept: tuple[str,
 )
 def test_what_is_no_origin_is_said_in_one_line(given: object, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        load(public_origins=given)
+        load_settings(public_origins=given)
     said = str(caught.value)
     assert words in said
     assert "public_origins" in said
@@ -190,36 +199,36 @@ def test_what_is_no_origin_is_said_in_one_line(given: object, words: str) -> Non
 )
 def test_what_is_no_root_path_is_said_in_one_line(given: str) -> None:
     with pytest.raises(UserError, match=r"setting root_path is .*: give a path like /films") as caught:
-        load(root_path=given)
+        load_settings(root_path=given)
     assert "\n" not in str(caught.value)
-    assert load(root_path="/a/films-2.0").root_path == "/a/films-2.0"
+    assert load_settings(root_path="/a/films-2.0").root_path == "/a/films-2.0"
 
 
 def test_the_addresses_of_the_page() -> None:
-    assert load().addresses == ("http://127.0.0.1:7860",)
-    behind = load(public_origins="https://rec.example.org", root_path="/films", port=7001)
+    assert load_settings().addresses == ("http://127.0.0.1:7860",)
+    behind = load_settings(public_origins="https://rec.example.org", root_path="/films", port=7001)
     assert behind.addresses == ("https://rec.example.org/films/", "http://127.0.0.1:7001/films/")
 
 
 def test_mcp_is_for_this_machine_only() -> None:
-    assert load(mcp=True).mcp
+    assert load_settings(mcp=True).mcp
     exposed = [{"password": "long enough", "host": "0.0.0.0"}, {"public_origins": "https://rec.example.org"}]
     for given in ({"password": "long enough"}, *exposed):
         with pytest.raises(UserError, match="mcp has no log-in"):
-            load(mcp=True, **given)
+            load_settings(mcp=True, **given)
 
 
 def test_assignments() -> None:
-    assert assigned(["queue=8", "session-minutes = 2"]) == {"queue": "8", "session_minutes": "2"}
+    assert parse_assignments(["queue=8", "session-minutes = 2"]) == {"queue": "8", "session_minutes": "2"}
     with pytest.raises(UserError, match="name=value"):
-        assigned(["queue"])
+        parse_assignments(["queue"])
     for secret in ("password", "backend-key"):
         with pytest.raises(UserError, match="list of processes"):
-            assigned([f"{secret}=abc"])
+            parse_assignments([f"{secret}=abc"])
 
 
 def test_limits_reach_the_conversation() -> None:
-    limits = limits_of(load(k=5, turns=3, message_chars=150, reply_tokens=7, reply_seconds=1.5))
+    limits = conversation_limits(load_settings(k=5, turns=3, message_chars=150, reply_tokens=7, reply_seconds=1.5))
     assert (limits.k, limits.default_k, limits.turns) == (5, 5, 3)
     assert (limits.message_chars, limits.reply_tokens, limits.reply_seconds) == (150, 7, 1.5)
 
@@ -255,5 +264,5 @@ def test_mistakes_end_the_command_at_once(
 
 def test_a_host_of_any_length_is_one_short_line() -> None:
     with pytest.raises(UserError, match="is open to other machines") as error:
-        load(host="1" + "[" * 3000 + "27.0.0.1")
+        load_settings(host="1" + "[" * 3000 + "27.0.0.1")
     assert len(str(error.value)) < 300

@@ -14,7 +14,7 @@ from llmrec.app.api.endpoints import item_rows
 from llmrec.app.cli.main import app
 from llmrec.dialogue.chat import Chat, Items, Notice, Token
 from llmrec.encoders.text import MiniLM
-from llmrec.finetune import recipe as recipes
+from llmrec.finetune.recipe_files import RECIPES
 from llmrec.recommender import Recommender, Request
 
 GAMES, PLAYERS = 600, 60
@@ -45,7 +45,7 @@ def shop(tmp_path_factory):
                 for step in range(8)
             ]
         csv.writer(file).writerows(rows)
-    found = yaml.safe_load((recipes.RECIPES / "smoke.yaml").read_text())
+    found = yaml.safe_load((RECIPES / "smoke.yaml").read_text())
     found["base"] = str(base_directory(tmp_path_factory.mktemp("base")))
     found["semantic_ids"]["size"] = 32
     found["encoder"]["epochs"] = 2

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from llmrec.app.server.settings import load
-from llmrec.app.server.site import Refusal, Site
+from llmrec.app.server.settings import load_settings
+from llmrec.app.server.site import RequestRefused, Site
 
 PUBLIC = ("https://rec.example.org", "https://films.example.org:8443")
 PROXY, AWAY = ("127.0.0.1", 5), ("203.0.113.9", 5)
@@ -21,16 +21,16 @@ def scope(path: str = "/", client: tuple[str, int] | None = PROXY, **headers: st
 def address(site: Site, **given: Any) -> str | int:
     """The address that a request is answered under, or the status of the refusal."""
     got = site.received(scope(**given))
-    if isinstance(got, Refusal):
+    if isinstance(got, RequestRefused):
         return got.status
     hosts = [value.decode() for name, value in got["headers"] if name == b"host"]
     assert len(hosts) == 1
     return f"{got['scheme']}://{hosts[0]}"
 
 
-LOCAL, BEHIND = Site.of(load()), Site.of(load(public_origins=PUBLIC))
-EXPOSED = Site.of(load(host="0.0.0.0", password="long enough"))
-EXPOSED_BEHIND = Site.of(load(host="0.0.0.0", password="long enough", public_origins=PUBLIC))
+LOCAL, BEHIND = Site.of(load_settings()), Site.of(load_settings(public_origins=PUBLIC))
+EXPOSED = Site.of(load_settings(host="0.0.0.0", password="long enough"))
+EXPOSED_BEHIND = Site.of(load_settings(host="0.0.0.0", password="long enough", public_origins=PUBLIC))
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_nothing_that_a_proxy_says_goes_further() -> None:
     }  # fmt: skip
     for site in (LOCAL, BEHIND, EXPOSED, EXPOSED_BEHIND):
         got = site.received(scope(host="rec.example.org" if site.origins else "127.0.0.1", cookie="kept", **said))
-        assert not isinstance(got, Refusal)
+        assert not isinstance(got, RequestRefused)
         assert sorted(name for name, _ in got["headers"]) == [b"cookie", b"host"]
 
 
 @pytest.mark.parametrize(("path", "status"), [("/films/", 0), ("/films/config", 0), ("/", 404), ("/filmstar/", 404)])
 def test_everything_lies_below_the_root_path(path: str, status: int) -> None:
-    site = Site.of(load(public_origins=PUBLIC, root_path="/films"))
+    site = Site.of(load_settings(public_origins=PUBLIC, root_path="/films"))
     got = site.received(scope(path, host="rec.example.org"))
-    assert (got.status if isinstance(got, Refusal) else 0) == status
-    if not isinstance(got, Refusal):
+    assert (got.status if isinstance(got, RequestRefused) else 0) == status
+    if not isinstance(got, RequestRefused):
         assert (got["path"], got["root_path"]) == (path, "/films")

@@ -54,7 +54,7 @@ def split(recommender):
 
 @pytest.fixture(scope="module")
 def cases(recommender, split):
-    return request_variants.draw(recommender.catalog, split, target_users(split, "test", 6, 0), 0)
+    return request_variants.draw_cases(recommender.catalog, split, target_users(split, "test", 6, 0), 0)
 
 
 def of_kind(cases, kind):
@@ -170,7 +170,7 @@ def test_nouns_come_from_the_catalogue(catalog):
 
 def test_cases_depend_on_their_user_alone(recommender, split, cases):
     users = sorted({case.user for case in cases})
-    alone = request_variants.draw(recommender.catalog, split, np.array(users[:1]), 0)
+    alone = request_variants.draw_cases(recommender.catalog, split, np.array(users[:1]), 0)
     assert alone == [case for case in cases if case.user == users[0]]
     assert {case.kind for case in cases} == set(request_variants.KINDS)
     for case in cases:
@@ -208,26 +208,28 @@ def test_attributes_are_the_targets_own(recommender, cases):
 
 def test_the_chat_answers_the_request_of_the_case(recommender, cases):
     case = of_kind(cases, "candidates")
-    reply = chat_client.ask(
+    reply = chat_client.ask_chat(
         recommender, "What should I watch next?", case.history, case.candidates, k=len(case.candidates)
     )
     assert sorted(reply.rows) == sorted(case.candidates)
     assert reply.words == "" and reply.facts
-    wish = chat_client.ask(recommender, "horror", case.history)
+    wish = chat_client.ask_chat(recommender, "horror", case.history)
     assert {recommender.catalog[row].attributes["genre"] for row in wish.rows} == {("Horror",)}
-    assert chat_client.ask(recommender, "hello").profile == Profile()
+    assert chat_client.ask_chat(recommender, "hello").profile == Profile()
 
 
 def test_a_remembering_scorer_reads_once_and_scores_the_same(monkeypatch, recommender, cases):
     case = of_kind(cases, "next")
     asked = "something with a tale in it"
-    plain_rows = [chat_client.ask(recommender, text, case.history).rows for text in (asked, "what next")]
-    remembering = chat_client.remembering(recommender)
+    plain_rows = [chat_client.ask_chat(recommender, text, case.history).rows for text in (asked, "what next")]
+    remembering = chat_client.with_caching_scorer(recommender)
     calls = []
     original = scoring.DecodeState
     monkeypatch.setattr(scoring, "DecodeState", lambda *given: calls.append(given) or original(*given))
     for _ in range(2):
-        assert [chat_client.ask(remembering, text, case.history).rows for text in (asked, "what next")] == plain_rows
+        assert [
+            chat_client.ask_chat(remembering, text, case.history).rows for text in (asked, "what next")
+        ] == plain_rows
     assert len(calls) == 2
 
 
@@ -259,7 +261,7 @@ def test_the_prompt_lists_the_candidates_in_the_variants_order(recommender, case
 
 
 def ranked(system, user, group, variant, rows, place=0, slot=-1, kind="candidates"):
-    return suite.Ranked(system, kind, user, group, variant, "", tuple(rows), place, slot)
+    return suite.RankedVariant(system, kind, user, group, variant, "", tuple(rows), place, slot)
 
 
 def test_values_and_targets_of_known_answers():
@@ -270,7 +272,7 @@ def test_values_and_targets_of_known_answers():
         ranked("hybrid", 0, "noise", "lower-case", [1, 2], 0),
         ranked("hybrid", 0, "irrelevant", "aside-1", [], -1),
     ]
-    values = suite.measured(lines)
+    values = suite.measure(lines)
     rows = suite.estimates(lines, values, 0)
     assert [row.name for row in rows] == ["hybrid", "hybrid candidates"]
     told = {one.name: one.value for one in suite.targets(rows)}
@@ -296,7 +298,7 @@ def test_candidates_in_another_order_change_nothing(recommender, cases):
 def test_the_suite_writes_a_result_in_the_form(monkeypatch, tmp_path, capsys):
     loaded = make_recommender()
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: loaded))
-    monkeypatch.setattr(suite, "open_base", lambda *_: make_model(N))
+    monkeypatch.setattr(suite, "open_base_model", lambda *_: make_model(N))
     monkeypatch.setattr(suite, "BASE_USERS", 1)
     suite.run_stability(None, None, tmp_path, 3)
     value = json.loads((tmp_path / "stability-toy.json").read_text())
@@ -325,4 +327,4 @@ def test_cases_leave_out_what_cannot_be_answered(recommender, split):
     user = int(np.flatnonzero(split.test >= 0)[0])
     repeated = replace(split, test=split.test.copy())
     repeated.test[user] = split.history(user, "test")[0]
-    assert request_variants.draw(recommender.catalog, repeated, np.array([user]), 0) == []
+    assert request_variants.draw_cases(recommender.catalog, repeated, np.array([user]), 0) == []

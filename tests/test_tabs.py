@@ -20,9 +20,9 @@ from toy_recommender import make_recommender
 
 from llmrec.app.server.guard import Sessions
 from llmrec.app.server.services import Services
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.app.web import batch, compare, model_view, tab_batch, tab_compare, tab_model
-from llmrec.app.web.base_model_list import BaseWords, base_of
+from llmrec.app.web.base_model_list import BaseModelLister, base_bundle
 from llmrec.app.web.html import tabs
 from llmrec.data.catalog import Catalog, Item
 from llmrec.dialogue.chat import Chat
@@ -39,7 +39,7 @@ def recommender() -> Recommender:
 
 
 def services(recommender: Recommender, **given: Any) -> Services:
-    return Services(Chat(recommender), Sessions(10, 60), load(**given))
+    return Services(Chat(recommender), Sessions(10, 60), load_settings(**given))
 
 
 class Said:
@@ -54,9 +54,9 @@ class Said:
         yield from self.lists
 
 
-def columns(recommender: Recommender, said: Said, **given: Any) -> tuple[compare.Column, ...]:
+def columns(recommender: Recommender, said: Said, **given: Any) -> tuple[compare.ComparisonColumn, ...]:
     form = {"liked": "", "user": "", "message": "", "k": 4, **given}
-    request, _ = compare.asked(recommender, Chat(recommender).limits, **form)
+    request, _ = compare.parse_form(recommender, Chat(recommender).limits, **form)
     return list(compare.compare(recommender, request, said))[-1]  # type: ignore[arg-type]
 
 
@@ -84,7 +84,7 @@ def test_a_base_model_that_is_not_there_costs_its_column_only(recommender: Recom
     assert found[3].note == "no such weights"
     assert found[3].ended
     assert all(found[place].lines for place in range(3))
-    assert "no such weights" in tabs.columns(found, [])
+    assert "no such weights" in tabs.comparison_columns(found, [])
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_base_model_is_the_one_without_lora(recommender: Recommender) -> Non
     fresh = make_model(12)
     with fresh.base_only():
         expected = fresh.lm(input_ids=np_ids()).logits
-    merged = BaseWords(recommender, lambda: without_lora(make_model(12)))
+    merged = BaseModelLister(recommender, lambda: without_lora(make_model(12)))
     model, _ = merged._ready()
     assert (model.lm(input_ids=np_ids()).logits - expected).abs().max() < 1e-5
     assert model is merged._ready()[0]
@@ -122,7 +122,7 @@ def test_the_base_model_is_the_one_without_lora(recommender: Recommender) -> Non
     assert "Funny Tale 2 (1992)" in prompt
     assert "a comedy" in prompt
     with pytest.raises(WeightsError, match="does not say which base"):
-        base_of(recommender)
+        base_bundle(recommender)
 
 
 def np_ids() -> Any:
@@ -183,8 +183,8 @@ def folder_of(tmp_path: Path) -> Path:
 
 def test_only_plain_files_of_the_folder_can_be_chosen(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
-    assert batch.listed(folder) == ["a.jsonl", "b.parquet", "c.csv"]
-    assert batch.chosen(folder, "a.jsonl") == folder / "a.jsonl"
+    assert batch.request_files(folder) == ["a.jsonl", "b.parquet", "c.csv"]
+    assert batch.open_request_file(folder, "a.jsonl") == folder / "a.jsonl"
     hostile = (
         "../secret.jsonl", "link.jsonl", "sub/../a.jsonl", "./a.jsonl", str(tmp_path / "secret.jsonl"), "a.jsonl\x00",
         "/etc/passwd", "", ".", "..", ".hidden.jsonl", "notes.txt", "empty.jsonl", "sub", "sub.jsonl", "A.JSONL",
@@ -192,15 +192,15 @@ def test_only_plain_files_of_the_folder_can_be_chosen(tmp_path: Path) -> None:
     )  # fmt: skip
     for name in hostile:
         with pytest.raises(RequestError, match="none of the files listed"):
-            batch.chosen(folder, name)
-    assert batch.listed(None) == batch.listed(tmp_path / "gone") == []
+            batch.open_request_file(folder, name)
+    assert batch.request_files(None) == batch.request_files(tmp_path / "gone") == []
     with pytest.raises(RequestError, match="batch_dir"):
-        batch.chosen(None, "a.jsonl")
+        batch.open_request_file(None, "a.jsonl")
 
 
 def test_a_file_is_ranked_as_the_page_would_and_measured(recommender: Recommender, tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
-    *_, outcome = batch.run(recommender, folder / "a.jsonl")
+    *_, outcome = batch.rank_requests(recommender, folder / "a.jsonl")
     assert outcome.ended
     assert [answer.row.request_id for answer in outcome.answers] == [1, 3, 4]
     assert outcome.counts == {"unknown_users": 1, "unknown_candidates": 1, "skipped_requests": 1}
@@ -210,13 +210,15 @@ def test_a_file_is_ranked_as_the_page_would_and_measured(recommender: Recommende
     assert (first.place, second.place, third.place) == (place, 0, None)
     assert all(one.row % 2 for one in second.items)
     assert {one.row for one in third.items} == {5, 7}
-    found = batch.measures(outcome, 12)
+    found = batch.batch_metrics(outcome, 12)
     assert found["requests with a target"] == 2
     assert found["recall@10"] == 0.5
     assert found["ndcg@10"] == pytest.approx(1 / math.log2(place + 1) / 2)
     assert found["mrr@10"] == pytest.approx(1 / place / 2)
-    assert sum(count for _, count in batch.places(outcome)) == 2
-    assert sum(count for _, count in batch.sources(outcome)) == sum(len(answer.items) for answer in outcome.answers)
+    assert sum(count for _, count in batch.target_ranks(outcome)) == 2
+    assert sum(count for _, count in batch.main_sources(outcome)) == sum(
+        len(answer.items) for answer in outcome.answers
+    )
 
 
 def test_a_batch_is_bounded_in_rows_and_time(
@@ -225,19 +227,19 @@ def test_a_batch_is_bounded_in_rows_and_time(
     path = tmp_path / "many.jsonl"
     path.write_text("".join(json.dumps({"request_id": n, "items": ["i1"], "k": 1}) + "\n" for n in range(9)))
     monkeypatch.setattr(batch, "MOST_ROWS", 5)
-    *_, outcome = batch.run(recommender, path)
+    *_, outcome = batch.rank_requests(recommender, path)
     assert (len(outcome.answers), outcome.total) == (5, 5)
     assert "first 5 requests" in outcome.notes[0]
-    *_, cut = batch.run(recommender, path, limit=0.0)
+    *_, cut = batch.rank_requests(recommender, path, limit=0.0)
     assert len(cut.answers) == 1
     assert any("Ended after" in note for note in cut.notes)
 
 
 def test_without_targets_nothing_is_claimed(recommender: Recommender, tmp_path: Path) -> None:
-    *_, outcome = batch.run(recommender, folder_of(tmp_path) / "b.parquet")
-    assert not any("@" in name for name in batch.measures(outcome, 12))
-    assert batch.places(outcome) == []
-    assert tabs.bars("x", []) == ""
+    *_, outcome = batch.rank_requests(recommender, folder_of(tmp_path) / "b.parquet")
+    assert not any("@" in name for name in batch.batch_metrics(outcome, 12))
+    assert batch.target_ranks(outcome) == []
+    assert tabs.bar_chart("x", []) == ""
 
 
 def test_the_batch_tab_shows_lists_and_keeps_paths_to_itself(recommender: Recommender, tmp_path: Path) -> None:
@@ -259,32 +261,32 @@ def test_the_batch_tab_shows_lists_and_keeps_paths_to_itself(recommender: Recomm
 
 def test_the_map_has_every_item_once_and_the_same_everywhere(recommender: Recommender) -> None:
     ids = recommender.model.vocab.ids
-    points = model_view.sid_map(ids)
+    points = model_view.project_semantic_ids(ids)
     assert [point.row for point in points] == list(range(12))
     assert [point.code for point in points] == ids.codes[:, 0].tolist()
     xs, ys = [p.x for p in points], [p.y for p in points]
     assert (min(xs), max(xs), min(ys), max(ys)) == (0, 1, 0, 1)
-    assert points == model_view.sid_map(ids)
+    assert points == model_view.project_semantic_ids(ids)
     vectors = ids.book[0][ids.codes[:, 0]] + ids.book[1][ids.codes[:, 1]]
     spread = np.var(vectors - vectors.mean(axis=0), axis=0).sum()
     values = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False) ** 2 / 12
     assert values.sum() == pytest.approx(spread, rel=1e-4)
     scale = np.ptp((vectors - vectors.mean(axis=0)) @ np.linalg.svd(vectors - vectors.mean(axis=0))[2][0])
     assert np.var(xs) * scale**2 == pytest.approx(values[0], rel=1e-3)
-    html = tabs.sid_map(recommender.catalog, points, 12)
+    html = tabs.semantic_id_map(recommender.catalog, points, 12)
     assert html.count("<circle") == 12
     assert "Funny Tale 4 &#40;1994&#41;" in html
 
 
 def test_large_maps_are_thinned_out(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_view, "MOST_POINTS", 5)
-    points = model_view.sid_map(recommender.model.vocab.ids)
+    points = model_view.project_semantic_ids(recommender.model.vocab.ids)
     assert 4 <= len(points) <= 5
-    assert "of 12 are drawn" in tabs.sid_map(recommender.catalog, points, 12)
+    assert "of 12 are drawn" in tabs.semantic_id_map(recommender.catalog, points, 12)
 
 
 def test_groups_say_what_a_code_means(recommender: Recommender) -> None:
-    found = model_view.groups(recommender.catalog, recommender.model.vocab.ids)
+    found = model_view.code_groups(recommender.catalog, recommender.model.vocab.ids)
     assert sum(one.size for one in found) == 12
     assert [one.size for one in found] == sorted((one.size for one in found), reverse=True)
     for one in found:
@@ -294,7 +296,7 @@ def test_groups_say_what_a_code_means(recommender: Recommender) -> None:
 
 
 def test_facts_come_from_what_is_loaded(recommender: Recommender) -> None:
-    found = dict(model_view.facts(recommender))
+    found = dict(model_view.model_facts(recommender))
     assert found["Catalogue"].startswith("12 films")
     assert found["Training tokens"] == "900"
     assert found["Base model"] == "not recorded"
@@ -305,17 +307,17 @@ def test_curves_are_read_from_the_journal_of_training(tmp_path: Path) -> None:
     model = tmp_path / "model"
     work = tmp_path / "model.work"
     work.mkdir()
-    assert model_view.curves(model) == {}
+    assert model_view.training_curves(model) == {}
     lines = [{"step": n, "tokens": 100 * n, "seconds": n, "item": 5 - n, "task/next_item": 1.0} for n in range(4)]
     lines[2]["ndcg10"] = 0.1
     (work / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n[1]\n{"step": 4, "tok')
-    assert model_view.curves(model) == {"item": [(0, 5), (100, 4), (200, 3), (300, 2)]}
+    assert model_view.training_curves(model) == {"item": [(0, 5), (100, 4), (200, 3), (300, 2)]}
     model.mkdir()
     (model / "metrics.jsonl").write_text("".join(f'{{"tokens": {n}, "kl": {n % 7}}}\n' for n in range(5000)))
-    (kl,) = model_view.curves(model).values()
+    (kl,) = model_view.training_curves(model).values()
     assert len(kl) <= 401
     assert (kl[0], kl[-1]) == ((0, 0), (4999, 4999 % 7))
-    html = tabs.curves({"kl": kl})
+    html = tabs.learning_curves({"kl": kl})
     assert html.count("<line") == len(kl) - 1
     assert not re.search(r'(?:x|y)[12]="(?:nan|inf|-)', html)
 
@@ -333,19 +335,19 @@ def test_result_files_become_tables_and_others_are_named(tmp_path: Path) -> None
     (tmp_path / "bench-toy.json").write_text(json.dumps(result(suite="bench", rows=[])))
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "other.json").write_text("[1, 2]")
-    found, wrong = model_view.results(tmp_path)
+    found, wrong = model_view.load_result_tables(tmp_path)
     assert [one.name for one in found] == ["accuracy-toy", "bench-toy"]
     assert found[0].rows[0][1] == ((0.2, 0.1, 0.3),)
     assert found[0].targets == (("hybrid_over_x", 1.25), ("later", None))
     assert [line.split()[0] for line in wrong] == ["broken.json", "other.json"]
-    html = tabs.results(found, wrong)
+    html = tabs.result_tables(found, wrong)
     for words in ("0&#46;2", "0&#46;1 to 0&#46;3", "1&#46;25", "not measured", "abcdef123456"):
         assert words in html, words
-    assert model_view.results(tmp_path / "gone") == ([], [])
+    assert model_view.load_result_tables(tmp_path / "gone") == ([], [])
 
 
 def test_the_results_of_this_repository_can_be_shown() -> None:
-    found, wrong = model_view.results(None)
+    found, wrong = model_view.load_result_tables(None)
     assert wrong == []
     assert "accuracy-ml-100k" in {one.name for one in found}
 
@@ -379,16 +381,22 @@ def hostile_catalog() -> Catalog:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda c: tabs.columns([compare.Column(HOSTILE, HOSTILE, (compare.Line(HOSTILE, -1, False, HOSTILE),),
-                                                       1.0, True, HOSTILE)], [HOSTILE]),
-        lambda c: tabs.sid_map(c, [model_view.Point(0, 0, 0.5, 0.5)], 12),
-        lambda c: tabs.groups(c, [model_view.Group(0, 1, ((HOSTILE, 1.0),), (0, 1))]),
-        lambda c: tabs.facts([(HOSTILE, HOSTILE)]),
-        lambda c: tabs.curves({HOSTILE: [(0.0, 1.0), (1.0, 2.0)]}),
-        lambda c: tabs.bars(HOSTILE, [(HOSTILE, 3)]),
-        lambda c: tabs.measures({HOSTILE: 1.0}),
-        lambda c: tabs.wrong(HOSTILE),
-        lambda c: tabs.results([model_view._result(HOSTILE, result(dataset=HOSTILE))], [HOSTILE]),
+        lambda c: tabs.comparison_columns(
+            [
+                compare.ComparisonColumn(
+                    HOSTILE, HOSTILE, (compare.ComparisonEntry(HOSTILE, -1, False, HOSTILE),), 1.0, True, HOSTILE
+                )
+            ],
+            [HOSTILE],
+        ),
+        lambda c: tabs.semantic_id_map(c, [model_view.MapPoint(0, 0, 0.5, 0.5)], 12),
+        lambda c: tabs.code_groups(c, [model_view.CodeGroup(0, 1, ((HOSTILE, 1.0),), (0, 1))]),
+        lambda c: tabs.fact_list([(HOSTILE, HOSTILE)]),
+        lambda c: tabs.learning_curves({HOSTILE: [(0.0, 1.0), (1.0, 2.0)]}),
+        lambda c: tabs.bar_chart(HOSTILE, [(HOSTILE, 3)]),
+        lambda c: tabs.metric_tiles({HOSTILE: 1.0}),
+        lambda c: tabs.error_line(HOSTILE),
+        lambda c: tabs.result_tables([model_view._result(HOSTILE, result(dataset=HOSTILE))], [HOSTILE]),
     ],
 )  # fmt: skip
 def test_hostile_text_stays_text(draw: Callable[[Catalog], str]) -> None:
@@ -406,8 +414,8 @@ def test_a_batch_list_is_escaped_too(recommender: Recommender, tmp_path: Path) -
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"request_id": HOSTILE, "message": HOSTILE, "target": "i1"}) + "\n")
     (row,) = batch.rows(path)
-    answer = batch.Answer(row, tuple(recommender.recommend(Request((2,), k=2))), 0)
-    html = tabs.batch(hostile_catalog(), batch.Outcome((answer,), 1, 0.1, ended=True), {}, "")
+    answer = batch.RankedRequest(row, tuple(recommender.recommend(Request((2,), k=2))), 0)
+    html = tabs.batch_results(hostile_catalog(), batch.BatchResult((answer,), 1, 0.1, ended=True), {}, "")
     assert "<img" not in html
     assert "<script" not in html
     assert "not listed" in html
@@ -417,4 +425,4 @@ def test_a_file_with_a_bad_row_is_refused_before_anything_is_ranked(recommender:
     path = tmp_path / "x.jsonl"
     path.write_text('{"request_id": 1, "items": []}\n{"request_id": 2, "items": [], "target": [1]}\n')
     with pytest.raises(DataError, match="target is"):
-        list(batch.run(recommender, path))
+        list(batch.rank_requests(recommender, path))

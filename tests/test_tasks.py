@@ -9,7 +9,7 @@ from conftest import make_catalog, make_interactions, make_model
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.interactions import leave_one_out
 from llmrec.finetune.data import dialogues
-from llmrec.finetune.data.context import World
+from llmrec.finetune.data.context import TaskContext
 from llmrec.finetune.data.tasks import TASKS, TEXT_TASKS
 from llmrec.lm.rendering import ItemRef, Text, UserRef
 from llmrec.nlu.wording import listed
@@ -17,11 +17,11 @@ from llmrec.ranking.explanations import describe, tags
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> TaskContext:
     model, split = make_model(), leave_one_out(make_interactions())
     histories = [split.train.of(u) for u in range(len(split.train.users))]
     passages = np.random.default_rng(0).integers(0, 200, (4, 12))
-    return World(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
+    return TaskContext(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
 
 
 def examples(world, task, count=60):
@@ -87,7 +87,7 @@ def test_searched_words_stand_in_the_item():
     items = [Item(f"i{i}", f"Title Number {i}", f"A long story about the thing {i} and more", {}) for i in range(6)]
     catalog = Catalog(items, domain="films")
     histories = [np.arange(6)]
-    world = World(catalog, histories, [np.zeros((6, 8), np.float32)], 10, 0.5, np.zeros((1, 4), np.int64))
+    world = TaskContext(catalog, histories, [np.zeros((6, 8), np.float32)], 10, 0.5, np.zeros((1, 4), np.int64))
     sources = set()
     for asked, answered in examples(world, "search_item", 200):
         (row,) = items_of(answered)

@@ -8,7 +8,7 @@ from toy_recommender import make_recommender
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.errors import DataError
 from llmrec.eval.conversation import text_only
-from llmrec.eval.conversation.text_only import KINDS, LOOKUP, OURS, by_fields, by_titles, visitors
+from llmrec.eval.conversation.text_only import KINDS, LOOKUP, MODEL, by_fields, by_titles, visitors
 
 
 class Always:
@@ -55,7 +55,7 @@ def test_named_and_known_films_are_never_listed_and_are_understood():
         for name, answer in found.items():
             listed = answer.rows[answer.rows >= 0].tolist()
             assert listed and not out & set(listed), (name, filtered)
-        assert found[OURS].named == 1.0
+        assert found[MODEL].named == 1.0
     looked = text_only._answers(recommender, common, case, "fields", True)[LOOKUP].rows
     vector = HashEmbedder().encode([case.sentences["fields"]])[0]
     free = [row for row in range(12) if row not in case.known]
@@ -65,14 +65,14 @@ def test_named_and_known_films_are_never_listed_and_are_understood():
 def test_the_run_reports_every_row_with_intervals():
     recommender = make_recommender()
     object.__setattr__(recommender.interactions, "value", recommender.interactions.value * 5)
-    rows, told = text_only.run(recommender, limit=6, seed=1)
+    rows, told = text_only.measure_text_only(recommender, limit=6, seed=1)
     assert set(rows) == {"words only", "text look-up", "popularity"}
     for metrics in rows.values():
         assert {"recall@10", "ndcg@10", "recall@10/seen not filtered", "recall@10/genres and years"} <= set(metrics)
         assert all(low <= value <= high for value, low, high in metrics.values())
-    assert rows[OURS]["titles_understood"][0] == 1.0
+    assert rows[MODEL]["titles_understood"][0] == 1.0
     assert "6 users" in told and "no id and no history" in told
-    ratio = rows[OURS]["recall@10"][0] / rows[LOOKUP]["recall@10"][0]
-    assert rows[OURS]["over_text_lookup"][0] == pytest.approx(ratio)
-    again, _ = text_only.run(recommender, limit=6, seed=1)
+    ratio = rows[MODEL]["recall@10"][0] / rows[LOOKUP]["recall@10"][0]
+    assert rows[MODEL]["over_text_lookup"][0] == pytest.approx(ratio)
+    again, _ = text_only.measure_text_only(recommender, limit=6, seed=1)
     assert again == rows

@@ -17,17 +17,16 @@ from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
 from llmrec.errors import RecipeError
-from llmrec.finetune import pipeline as train_module
-from llmrec.finetune import recipe_overrides
-from llmrec.finetune.data.packing import stream
+from llmrec.finetune import pipeline, recipe_overrides
+from llmrec.finetune.data.packing import pack_stream
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.recipe import EngineSettings, Recipe, load_recipe
-from llmrec.finetune.recipe_files import RECIPES, names, purposes
+from llmrec.finetune.recipe_files import RECIPES, recipe_names, recipe_purposes
 from llmrec.finetune.train import fine_tuning
 from llmrec.finetune.train.engine import accelerator_for
 from llmrec.finetune.train.fused_lora import fused_lora
 from llmrec.finetune.train.loop import Schedule, State, optimizer_for, train
-from llmrec.finetune.train.metrics_log import Journal
+from llmrec.finetune.train.metrics_log import MetricsLog
 from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import packed_attention
 from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
@@ -42,7 +41,7 @@ def at(values, key):
     return values
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_setting_can_be_set_to_what_it_is(name):
     """Each key takes its own value back, read by its type; so no key is missing and none is read wrongly."""
     plain = load_recipe(name)
@@ -94,19 +93,21 @@ def test_settings_are_in_the_plan_and_in_what_is_trained(tmp_path, monkeypatch):
 
     _, data = saved(tmp_path)
     trained = []
-    monkeypatch.setattr(train_module, "locate", lambda name: SimpleNamespace(config=None, tokenizer=None))
-    monkeypatch.setattr(train_module.preflight, "check", lambda *given: None)
-    monkeypatch.setattr(train_module, "obtain", lambda name: None)
-    monkeypatch.setattr(train_module, "load_for_training", lambda *given: None)
-    monkeypatch.setattr(train_module.MiniLM, "load", lambda: None)
-    monkeypatch.setattr(train_module, "build", lambda *given: trained.append(given))
+    monkeypatch.setattr(pipeline, "find_base_model", lambda name: SimpleNamespace(config=None, tokenizer=None))
+    monkeypatch.setattr(pipeline.preflight, "check", lambda *given: None)
+    monkeypatch.setattr(pipeline, "fetch_base_model", lambda name: None)
+    monkeypatch.setattr(pipeline, "load_for_training", lambda *given: None)
+    monkeypatch.setattr(pipeline.MiniLM, "load", lambda: None)
+    monkeypatch.setattr(pipeline, "build_model", lambda *given: trained.append(given))
     words = ["train", str(data), "--recipe", "smoke", "--out", str(tmp_path / "out"), "--set", "schedule.tokens=1234"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.exception
     assert trained[0][2] == load_recipe("smoke", ["schedule.tokens=1234"])  # kept in the model
     asked = {}
-    monkeypatch.setattr("llmrec.finetune.plan.dry_run.plan", lambda recipe, *given: asked.update(recipe=recipe) or {})
-    monkeypatch.setattr("llmrec.finetune.plan.dry_run.locate", lambda name: None)
+    monkeypatch.setattr(
+        "llmrec.finetune.plan.dry_run.training_plan", lambda recipe, *given: asked.update(recipe=recipe) or {}
+    )
+    monkeypatch.setattr("llmrec.finetune.plan.dry_run.find_base_model", lambda name: None)
     planned = CliRunner().invoke(app, [*words, "--dry-run", "--json"])
     assert json.loads(planned.stdout) == {"recipe": {"name": "smoke", "set": {"schedule.tokens": "1234"}}}
     assert asked["recipe"].schedule.tokens == 1234
@@ -114,17 +115,20 @@ def test_settings_are_in_the_plan_and_in_what_is_trained(tmp_path, monkeypatch):
 
 def test_recipes_are_listed_and_shown(tmp_path):
     listed = CliRunner().invoke(app, ["recipe", "list"]).output.splitlines()
-    assert [line.split(": ", 1)[0] for line in listed] == names() and all(len(line) > 40 for line in listed)
+    assert [line.split(": ", 1)[0] for line in listed] == recipe_names() and all(len(line) > 40 for line in listed)
     found = json.loads(CliRunner().invoke(app, ["recipe", "list", "--json"]).output)["recipes"]
-    assert {one["name"]: one["purpose"] for one in found} == purposes()
-    assert all(what.endswith(".") and (RECIPES / f"{name}.yaml").is_file() for name, what in purposes().items())
+    assert {one["name"]: one["purpose"] for one in found} == recipe_purposes()
+    assert all(what.endswith(".") and (RECIPES / f"{name}.yaml").is_file() for name, what in recipe_purposes().items())
     shown = CliRunner().invoke(app, ["recipe", "show", "smoke", "--set", "seed=7"]).output
-    assert shown.startswith(f"# {purposes()['smoke']}\n")
+    assert shown.startswith(f"# {recipe_purposes()['smoke']}\n")
     (tmp_path / "again.yaml").write_text(shown)
     assert load_recipe(tmp_path / "again.yaml") == load_recipe("smoke", ["seed=7"])
     assert "patience: 0" in shown  # a default that the file leaves out
     value = json.loads(CliRunner().invoke(app, ["recipe", "show", "smoke", "--json"]).output)
-    assert Recipe.model_validate(value["recipe"]) == load_recipe("smoke") and value["purpose"] == purposes()["smoke"]
+    assert (
+        Recipe.model_validate(value["recipe"]) == load_recipe("smoke")
+        and value["purpose"] == recipe_purposes()["smoke"]
+    )
     wrong = CliRunner().invoke(app, ["recipe", "show", "nope"])
     assert isinstance(wrong.exception, RecipeError) and "smoke" in str(wrong.exception)
     assert yaml.safe_load(shown)["schedule"]["tokens"] == 80_000
@@ -142,9 +146,9 @@ def test_recipes_are_listed_and_shown(tmp_path):
 )
 def test_a_wish_for_a_tracker_without_it_is_one_clear_line(wanted, words, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_available_trackers", [])
-    monkeypatch.setattr(train_module, "prepared", None)  # it is known before any data is opened
+    monkeypatch.setattr(pipeline, "prepared", None)  # it is known before any data is opened
     with pytest.raises(RecipeError, match=words):
-        train_module.run("no-data", "smoke", tmp_path / "out", **wanted)
+        pipeline.train_model("no-data", "smoke", tmp_path / "out", **wanted)
     assert not list(tmp_path.iterdir())
 
 
@@ -201,7 +205,7 @@ def test_trackers_are_told_what_the_journal_is_told(tmp_path, monkeypatch):
     accelerator = accelerator_for(EngineSettings(), trackers=trackers)
     recipe = load_recipe("smoke", ["schedule.tokens=1234"]).model_dump(mode="json")
     log = trackers.start(accelerator, recipe, tmp_path / "work")
-    journal = Journal(tmp_path / "m.jsonl", 100, lambda line: None, log)
+    journal = MetricsLog(tmp_path / "m.jsonl", 100, lambda line: None, log)
     journal.losses(State(step=10, tokens=500, seconds=1.0), {"level0": 2.0})
     journal.validation(State(step=10, tokens=500, best=0.1), 0.2)
     accelerator.end_training()
@@ -229,11 +233,11 @@ def test_a_short_run_is_validated_once_at_its_end(every, tokens, at):
     schedule = Schedule(tokens=tokens, validate_tokens=every)
     hooks = replace(QUIET, validate=lambda state: seen.append(state.tokens) or 0.5)
     with packed_attention(model), fused_lora(model):
-        packs_ = stream(world_of(model), model.renderer, trie_of(model), {"next_item": 1.0}, 3000, 100, 0)
+        packs_ = pack_stream(world_of(model), model.renderer, trie_of(model), {"next_item": 1.0}, 3000, 100, 0)
         train(Objective(model, 1.0), packs_, schedule, optimizer_for(model, schedule), State(), hooks)
     assert len(seen) == len(at) and all(0 <= found - wanted < 150 for found, wanted in zip(seen, at, strict=True))
 
 
 def test_a_short_run_says_that_it_is_validated_at_its_end():
-    said = fine_tuning.once(Schedule(tokens=120_000, validate_tokens=400_000))
+    said = fine_tuning.single_validation_note(Schedule(tokens=120_000, validate_tokens=400_000))
     assert said == ("schedule.tokens 120,000 is less than schedule.validate_tokens 400,000: validated once, at the end")

@@ -22,10 +22,10 @@ from llmrec.encoders import ease
 from llmrec.errors import ArtifactError, DataError, RecipeError, RequestError, UserError, WeightsError
 from llmrec.eval.result_file import check_result, publish
 from llmrec.finetune import stages
-from llmrec.finetune.base_model_info import KNOWN, Base, check_body, locate, obtain
+from llmrec.finetune.base_model_info import KNOWN, BaseModelInfo, check_architecture, fetch_base_model, find_base_model
 from llmrec.finetune.bench import sides, trainer_baseline, training_speed
 from llmrec.finetune.data import preview
-from llmrec.finetune.data.packing import Document, pack, packs, round_of
+from llmrec.finetune.data.packing import Document, make_pack, mixture_round, pack_documents
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.plan import cost, dry_run, gpus, preflight, work_directory
 from llmrec.finetune.plan.tables import print_plan
@@ -55,9 +55,9 @@ def toy_recipe():
     return recipe.model_copy(update={"encoder": replace(recipe.encoder, epochs=1), "embedder": HashEmbedder.name})
 
 
-def toy_base(name="toy") -> Base:
+def toy_base(name="toy") -> BaseModelInfo:
     tokenizer = make_tokenizer()
-    return Base(name, make_lm(len(tokenizer)).config, tokenizer, BaseFiles(name, ".", "0" * 64))
+    return BaseModelInfo(name, make_lm(len(tokenizer)).config, tokenizer, BaseFiles(name, ".", "0" * 64))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def files_in(path):
 
 def test_parameters_are_counted_as_the_model_has_them():
     model = make_model()
-    body = cost.body_of(model.lm.config)
+    body = cost.decoder_shape(model.lm.config)
     named = model.trainable()
     added = cost.added_parameters(body, model.config, 2, 4, 8)
     assert added.total == sum(p.numel() for p in named.values())
@@ -113,22 +113,22 @@ def test_operations_are_counted_as_torch_counts_them(kl):
     place, so attention is left out and LoRA runs on peft's own path."""
     model = make_model()
     recipe = toy_recipe()
-    world = work_directory.sketch(inputs_of("."), 8, np.ones((4, CHUNK), np.int64))
-    documents = round_of(world, model.renderer, recipe.traffic.shares | {"replay": 0.2}, 3000, 0, 0)
-    one = pack(documents, Trie(model.vocab.ids.codes, 4), model.renderer)
+    world = work_directory.placeholder_task_context(inputs_of("."), 8, np.ones((4, CHUNK), np.int64))
+    documents = mixture_round(world, model.renderer, recipe.traffic.shares | {"replay": 0.2}, 3000, 0, 0)
+    one = make_pack(documents, Trie(model.vocab.ids.codes, 4), model.renderer)
     with FlopCounterMode(display=False) as counter, packed_attention(model):
         Objective(model, kl)(one)[0].backward()
     seen = counter.get_flop_counts()["Global"]
-    ours = cost.pack_flops(cost.body_of(model.lm.config), model.config, 4, one, kl, recompute=False)
+    ours = cost.pack_flops(cost.decoder_shape(model.lm.config), model.config, 4, one, kl, recompute=False)
     products = sum(n for op, n in seen.items() if str(op) in ("aten.mm", "aten.addmm"))
-    text_attention = ours["kl"] - 2.0 * cost.body_of(model.lm.config).weights * (one.tokens - one.text_start)
-    counted = cost.total(ours) - ours["attention"] - (text_attention if kl else 0.0)
+    text_attention = ours["kl"] - 2.0 * cost.decoder_shape(model.lm.config).weights * (one.tokens - one.text_start)
+    counted = cost.total_flops(ours) - ours["attention"] - (text_attention if kl else 0.0)
     assert counted == pytest.approx(products, rel=0.002)
 
 
 def test_checkpointing_trades_memory_for_operations():
-    body = cost.body_of(KNOWN["Qwen/Qwen3-1.7B"])
-    added = cost.Added(1, 1, 1)
+    body = cost.decoder_shape(KNOWN["Qwen/Qwen3-1.7B"])
+    added = cost.AddedParameters(1, 1, 1)
     recipe = load_recipe("gpu-qwen3")
     plain = recipe.engine.model_copy(update={"gradient_checkpointing": False})
     kept = [cost.training_bytes(body, 32, added, 8192, e) for e in (recipe.engine, plain)]
@@ -139,8 +139,8 @@ def test_checkpointing_trades_memory_for_operations():
 
 
 def test_the_rate_of_products_is_that_of_this_machine():
-    body = cost.body_of(make_lm(100).config)
-    assert 1e6 < cost.product_rate(body, 64, 0.01) < 1e15
+    body = cost.decoder_shape(make_lm(100).config)
+    assert 1e6 < cost.matmul_rate(body, 64, 0.01) < 1e15
 
 
 # what is there
@@ -158,17 +158,17 @@ def test_provisional_codes_are_unique_and_spread():
 
 def test_a_look_makes_nothing_and_finds_what_fits(tmp_path):
     base = toy_base().files
-    empty = work_directory.look(inputs_of(tmp_path / "none"), base)
+    empty = work_directory.look_up_stages(inputs_of(tmp_path / "none"), base)
     assert (empty.encoder, empty.ids) == (None, None) and not (tmp_path / "none").exists()
     inputs, encoder, ids = a_work_directory(tmp_path / "work")
     before = files_in(tmp_path)
-    found = work_directory.look(inputs, base)
+    found = work_directory.look_up_stages(inputs, base)
     assert found.ids is not None and found.ids.fingerprint == ids.fingerprint
     assert {state for name, state in found.lines if name in ("encoder", "text", "semantic_ids")} == {
         work_directory.READY
     }
     assert dict(found.lines)["replay"] == dict(found.lines)["fine-tuning"] == work_directory.MISSING
-    other = work_directory.look(inputs_of(tmp_path / "work", interactions=make_interactions(seed=1)), base)
+    other = work_directory.look_up_stages(inputs_of(tmp_path / "work", interactions=make_interactions(seed=1)), base)
     assert other.encoder is None and "other inputs" in dict(other.lines)["encoder"]
     assert files_in(tmp_path) == before
 
@@ -181,7 +181,8 @@ def test_a_look_makes_nothing_and_finds_what_fits(tmp_path):
     state = State(step=7, tokens=3500, seconds=7.0)
     checkpoints.save(tmp_path / "work" / "checkpoints", model, optimizer, state, fingerprints_of(inputs, parts, base))
     assert (
-        "3,500 of 80,000 tokens done, at 500 tokens/s" in dict(work_directory.look(inputs, base).lines)["fine-tuning"]
+        "3,500 of 80,000 tokens done, at 500 tokens/s"
+        in dict(work_directory.look_up_stages(inputs, base).lines)["fine-tuning"]
     )
 
 
@@ -192,7 +193,7 @@ def check(tmp_path, recipe=None, interactions=None, catalog=None, base=None):
     base = base or toy_base()
     inputs = inputs_of(tmp_path / "work", recipe, interactions, catalog)
     out = tmp_path / "model"
-    preflight.check(inputs.recipe, inputs.catalog, inputs.split, base.config, base.tokenizer, out, inputs.work)
+    preflight.check_run(inputs.recipe, inputs.catalog, inputs.split, base.config, base.tokenizer, out, inputs.work)
 
 
 def changed(**sections):
@@ -268,13 +269,13 @@ def test_a_base_without_the_layers_or_the_markers_is_refused(tmp_path):
     odd = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=300, n_positions=64))
     odd.save_pretrained(tmp_path / "gpt2")
     make_tokenizer().save_pretrained(tmp_path / "gpt2")
-    base = locate(str(tmp_path / "gpt2"))
+    base = find_base_model(str(tmp_path / "gpt2"))
     with pytest.raises(WeightsError, match=r"GPT2LMHeadModel has no layers q_proj.*Llama, Qwen3 and Gemma3"):
         check(tmp_path, base=base)
     with pytest.raises(WeightsError, match=r"is not a causal language model"):
         from transformers import ViTConfig
 
-        check_body(ViTConfig())
+        check_architecture(ViTConfig())
     plain = make_tokenizer()
     plain.get_added_vocab = dict
     with pytest.raises(WeightsError, match="none of the chat markers"):
@@ -317,14 +318,16 @@ def test_a_full_disk_is_known_before_the_start(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_clock(monkeypatch):
-    monkeypatch.setattr(dry_run, "product_rate", lambda *args: 1e11)
+    monkeypatch.setattr(dry_run, "matmul_rate", lambda *args: 1e11)
 
 
 def test_a_plan_adds_up(tmp_path, no_clock):
     recipe = toy_recipe()
     recipe = recipe.model_copy(update={"schedule": replace(recipe.schedule, adapter_share=0.25)})
-    table = gpus.gpu_named(None, None, None)
-    made = dry_run.plan(recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w", table)
+    table = gpus.gpus_to_plan(None, None, None)
+    made = dry_run.training_plan(
+        recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w", table
+    )
     first, second = made["fine_tuning"]
     assert first["tokens"] + second["tokens"] == recipe.schedule.tokens
     assert (first["trains"], second["trains"]) == (["lora", "items"], ["adapter"])
@@ -352,12 +355,12 @@ def test_a_plan_adds_up(tmp_path, no_clock):
 def test_steps_are_those_of_the_stream(tmp_path, no_clock):
     """The plan's count against a walk through the real traffic."""
     recipe, base = toy_recipe(), toy_base()
-    made = dry_run.plan(recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w")
+    made = dry_run.training_plan(recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w")
     ids = work_directory.provisional_ids(12, 2, 4, 1, 0)
     renderer = Renderer(base.tokenizer, ItemVocab(len(base.tokenizer), ids), 1, recipe.encoder.dim)
-    world = work_directory.sketch(inputs_of("."), recipe.encoder.dim)
-    documents = round_of(world, renderer, recipe.traffic.shares, recipe.schedule.tokens, 5, 0)
-    walked = len(packs(documents, Trie(ids.codes, 4), renderer, recipe.traffic.pack_tokens))
+    world = work_directory.placeholder_task_context(inputs_of("."), recipe.encoder.dim)
+    documents = mixture_round(world, renderer, recipe.traffic.shares, recipe.schedule.tokens, 5, 0)
+    walked = len(pack_documents(documents, Trie(ids.codes, 4), renderer, recipe.traffic.pack_tokens))
     assert made["fine_tuning"][0]["steps"] == pytest.approx(walked, rel=0.03)
 
 
@@ -365,9 +368,9 @@ def test_steps_are_those_of_the_stream(tmp_path, no_clock):
 def test_every_shipped_recipe_can_be_planned(name, tmp_path, no_clock):
     recipe = load_recipe(name)
     known = recipe.base if recipe.base in KNOWN else "HuggingFaceTB/SmolLM2-135M-Instruct"
-    base = Base(known, KNOWN[known], make_tokenizer(), None, "published sizes")
-    one = gpus.gpu_named("l4", None, None)
-    made = dry_run.plan(
+    base = BaseModelInfo(known, KNOWN[known], make_tokenizer(), None, "published sizes")
+    one = gpus.gpus_to_plan("l4", None, None)
+    made = dry_run.training_plan(
         recipe, make_catalog(), make_interactions(), base, tmp_path / "m", tmp_path / "w", one, elsewhere=True
     )
     assert made["gpus"][0]["fits"] and made["flops"] > 0
@@ -378,20 +381,20 @@ def test_what_only_this_machine_lacks_is_a_note_in_a_plan_for_another(tmp_path, 
     recipe = changed(engine={"quantize": "4bit", "precision": "bfloat16"})
     arguments = (recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w")
     with pytest.raises(RecipeError, match="4bit"):
-        dry_run.plan(*arguments)
-    notes = dry_run.plan(*arguments, elsewhere=True)["notes"]
+        dry_run.training_plan(*arguments)
+    notes = dry_run.training_plan(*arguments, elsewhere=True)["notes"]
     assert any(note.startswith("not on this machine: engine.quantize") for note in notes)
 
 
 def test_a_stage_that_is_there_costs_nothing_and_folds_cost_as_many_encoders(tmp_path, no_clock):
     a_work_directory(tmp_path / "w")
     arguments = (make_catalog(), make_interactions(), toy_base(), tmp_path / "m")
-    before, after = (dry_run.plan(toy_recipe(), *arguments, tmp_path / work) for work in ("none", "w"))
+    before, after = (dry_run.training_plan(toy_recipe(), *arguments, tmp_path / work) for work in ("none", "w"))
     hours = [made["this_machine"]["hours_by_stage"] for made in (before, after)]
     for stage in ("text", "encoder", "semantic_ids"):
         assert hours[0][stage] > hours[1][stage] == 0
     assert hours[0]["fusion"] == hours[1]["fusion"] > 0
-    folded = dry_run.plan(changed(traffic={"folds": 4}), *arguments, tmp_path / "none")["this_machine"][
+    folded = dry_run.training_plan(changed(traffic={"folds": 4}), *arguments, tmp_path / "none")["this_machine"][
         "hours_by_stage"
     ]
     assert folded["crossfit"] == pytest.approx(3 * folded["encoder"])
@@ -420,7 +423,7 @@ def test_a_plan_of_a_recipe_for_a_gpu_does_not_fit_here(tmp_path, no_clock, monk
     on_gpu(monkeypatch, False)
     recipe = changed(engine={"precision": "bfloat16"})
     arguments = (recipe, make_catalog(), make_interactions(), toy_base(), tmp_path / "m", tmp_path / "w")
-    made = dry_run.plan(*arguments, gpus.gpu_named("L4", None, None))
+    made = dry_run.training_plan(*arguments, gpus.gpus_to_plan("L4", None, None))
     assert not made["this_machine"]["fits"] and "engine.precision: bfloat16" in made["this_machine"]["lacks"]
     assert any("--on-cpu" in note for note in made["notes"]) and made["gpus"][0]["fits"]
     assert made["this_machine"]["products"] == "bfloat16"
@@ -434,19 +437,19 @@ def test_a_base_that_cannot_be_fetched_says_what_was_tried_and_what_to_do(monkey
     monkeypatch.setenv("LLMREC_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(WeightsError) as error:
-        obtain("no/such-model")
+        fetch_base_model("no/such-model")
     said = str(error.value)
     for words in ("'no/such-model'", "the cache of this machine", "HF_ENDPOINT", "`base`", "smollm2-135m-instruct"):
         assert words in said
     assert "urlopen" not in said and "\n" not in said
     with pytest.raises(WeightsError, match="no base model 'nothing'") as error:
-        obtain("nothing")
+        fetch_base_model("nothing")
     assert "Tried" not in str(error.value)
 
 
 def test_gpus_by_name_and_by_number():
-    assert gpus.gpu_named("rtx 4090", None, None)[0].vram == 24
-    (own,) = gpus.gpu_named(None, 100.0, 12.0)
+    assert gpus.gpus_to_plan("rtx 4090", None, None)[0].vram == 24
+    (own,) = gpus.gpus_to_plan(None, 100.0, 12.0)
     assert own.peak("bfloat16") == (100.0, "bfloat16") and own.vram == 12
     assert gpus.GPUS["T4"].peak("bfloat16") == (8.1, "float32")
     for given, words in (
@@ -455,7 +458,7 @@ def test_gpus_by_name_and_by_number():
         ((None, 0.0, 1.0), "must be above 0"),
     ):
         with pytest.raises(RequestError, match=words):
-            gpus.gpu_named(*given)
+            gpus.gpus_to_plan(*given)
 
 
 def test_a_base_that_is_nowhere_is_described_where_it_is_known(monkeypatch, tmp_path):
@@ -465,11 +468,11 @@ def test_a_base_that_is_nowhere_is_described_where_it_is_known(monkeypatch, tmp_
     make_tokenizer().save_pretrained(tmp_path / "default")
     stand_in = BaseFiles("toy", tmp_path / "default", "0" * 64)
     monkeypatch.setattr("llmrec.finetune.base_model_info.base_model", lambda name: stand_in)
-    base = locate("Qwen/Qwen3-1.7B")
+    base = find_base_model("Qwen/Qwen3-1.7B")
     assert base.files is None and "published sizes" in base.stand_in
-    assert cost.body_of(base.config).parameters == 1_720_451_072
+    assert cost.decoder_shape(base.config).parameters == 1_720_451_072
     with pytest.raises(WeightsError, match="'no/such' is not on this machine and cannot be had"):
-        locate("no/such")
+        find_base_model("no/such")
 
 
 # the traffic, shown
@@ -478,7 +481,9 @@ def test_a_base_that_is_nowhere_is_described_where_it_is_known(monkeypatch, tmp_
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_samples_show_what_is_trained_on(task, toy):
     recipe = load_recipe(toy / "recipe.yaml")
-    shown = preview.samples(task, 2, recipe, make_catalog(), make_interactions(), locate(recipe.base), 0, None)
+    shown = preview.task_samples(
+        task, 2, recipe, make_catalog(), make_interactions(), find_base_model(recipe.base), 0, None
+    )
     assert len(shown.samples) == 2 and "provisional" in shown.provisional
     for sample in shown.samples:
         values = sample.values()
@@ -495,8 +500,8 @@ def test_samples_show_what_is_trained_on(task, toy):
 
 def test_samples_with_the_codes_of_a_run(tmp_path, toy):
     _, _, ids = a_work_directory(tmp_path / "work")
-    base = locate(load_recipe(toy / "recipe.yaml").base)
-    shown = preview.samples(
+    base = find_base_model(load_recipe(toy / "recipe.yaml").base)
+    shown = preview.task_samples(
         "title_item", 1, toy_recipe(), make_catalog(), make_interactions(), base, 0, tmp_path / "work"
     )
     assert shown.provisional == ""
@@ -506,9 +511,11 @@ def test_samples_with_the_codes_of_a_run(tmp_path, toy):
 
 def test_the_marks_are_seen_without_colour(toy):
     recipe = load_recipe(toy / "recipe.yaml")
-    shown = preview.samples("item_title", 1, recipe, make_catalog(), make_interactions(), locate(recipe.base), 0, None)
+    shown = preview.task_samples(
+        "item_title", 1, recipe, make_catalog(), make_interactions(), find_base_model(recipe.base), 0, None
+    )
     console = Console(record=True, width=500, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
-    preview.print_shown(shown, console)
+    preview.print_preview(shown, console)
     text = console.export_text()
     assert "Tale" in text[text.rindex("⟦") :] and "note: item codes are provisional" in text
 
@@ -518,7 +525,9 @@ def test_the_marks_are_seen_without_colour(toy):
 
 def test_the_usual_way_has_one_row_a_target():
     model = make_model()
-    rows = trainer_baseline.target_rows(work_directory.sketch(inputs_of("."), 8), model.renderer, 9, 0, window=2)
+    rows = trainer_baseline.target_rows(
+        work_directory.placeholder_task_context(inputs_of("."), 8), model.renderer, 9, 0, window=2
+    )
     collator = trainer_baseline.Collator(0, 2)
     batch = collator(rows)
     assert (batch["labels"] != trainer_baseline.IGNORED).sum(dim=1).tolist() == [2] * 9
@@ -536,7 +545,7 @@ def usual_pair():
         if "lora_B" in name:
             torch.nn.init.zeros_(parameter)
     torch.nn.init.ones_(model.item_scale)
-    other = trainer_baseline.usual_model(make_lm(len(tokenizer)), model.vocab, model.config)
+    other = trainer_baseline.peft_model(make_lm(len(tokenizer)), model.vocab, model.config)
     for name, parameter in other.named_parameters():
         if "trainable_tokens_delta" in name:
             with torch.no_grad():
@@ -547,7 +556,9 @@ def usual_pair():
 def test_the_usual_loss_is_ours_but_for_what_the_softmax_is_over():
     """The same rows, the same weights: its logits, taken over the codes of the level, give our loss."""
     model, other = usual_pair()
-    rows = trainer_baseline.target_rows(work_directory.sketch(inputs_of("."), 8), model.renderer, 6, 0)
+    rows = trainer_baseline.target_rows(
+        work_directory.placeholder_task_context(inputs_of("."), 8), model.renderer, 6, 0
+    )
     batch = trainer_baseline.Collator(0, 2)(rows)
     with torch.no_grad():
         logits = other(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -559,12 +570,12 @@ def test_the_usual_loss_is_ours_but_for_what_the_softmax_is_over():
         documents.append(Document("next_item", rendered))
         for level, at in enumerate(np.flatnonzero(row.labels >= 0)):
             first = model.vocab.base + 4 * level
-            single = pack([documents[-1]], trie, model.renderer).levels[level]
+            single = make_pack([documents[-1]], trie, model.renderer).levels[level]
             codes = logits[line, at - 1, first : first + 4] + torch.from_numpy(single.prior[0])
             theirs -= float(torch.log_softmax(codes, -1)[int(row.labels[at]) - first])
             whole -= float(torch.log_softmax(logits[line, at - 1], -1)[int(row.labels[at])])
     with torch.no_grad(), packed_attention(model):
-        ours = float(Objective(model, 0.0)(pack(documents, trie, model.renderer))[0])
+        ours = float(Objective(model, 0.0)(make_pack(documents, trie, model.renderer))[0])
         mean = float(other(**batch).loss)
     assert theirs == pytest.approx(ours, rel=1e-4)
     assert mean == pytest.approx(whole / 12, rel=1e-4)  # and the Trainer's is the mean over words and items
@@ -592,7 +603,7 @@ def test_both_sides_train_step_by_step(toy, monkeypatch):
     real = sides.trainer
     monkeypatch.setattr(sides, "trainer", lambda model, *rest: kept.append(model) or real(model, *rest))
     sides.engine_side(job, ours, {"next_item": 1.0})
-    sides.usual_side(job, theirs)
+    sides.trainer_side(job, theirs)
     for told in (ours, theirs):
         assert (told.waits, len(told.steps)) == (2, 2)
         assert all(step.seconds > 0 and step.tokens > 0 and step.targets > 0 for step in told.steps)
@@ -607,8 +618,8 @@ def test_a_summary_is_a_result_file(tmp_path):
     steps = [sides.Step(s, 1000, 100, 4e9, 3e9) for s in (1.0, 2.0, 3.0)]
     slow = [sides.Step(s, 500, 10) for s in (2.0, 4.0, 6.0)]
     taken = {
-        training_speed.ENGINE: training_speed.Taken(steps, [0.5, 1.0, 1.5], [4e9] * 3, 10**9, 2 * 10**9),
-        training_speed.USUAL: training_speed.Taken(slow, [0.0] * 3, [4e9] * 3, 10**9, 4 * 10**9),
+        training_speed.ENGINE: training_speed.SideMeasurements(steps, [0.5, 1.0, 1.5], [4e9] * 3, 10**9, 2 * 10**9),
+        training_speed.TRAINER: training_speed.SideMeasurements(slow, [0.0] * 3, [4e9] * 3, 10**9, 4 * 10**9),
     }
     rows, targets = training_speed.summarise(taken, 0)
     assert targets == pytest.approx(
@@ -622,7 +633,7 @@ def test_a_summary_is_a_result_file(tmp_path):
 
 
 def test_the_bench_runs_its_sides_as_processes(toy):
-    found = training_speed.run(toy / "recipe.yaml", str(toy / "data"), quick=True)
+    found = training_speed.benchmark_training(toy / "recipe.yaml", str(toy / "data"), quick=True)
     assert set(found.targets) == {"targets_per_s_ratio", "tokens_per_s_ratio", "peak_memory_ratio", "floor_ratio"}
     assert all(value > 0 for value in found.targets.values())
     for side in ("engine", "usual"):
@@ -635,7 +646,7 @@ def test_a_side_that_cannot_start_says_why(toy, tmp_path):
     text = yaml.safe_load((toy / "recipe.yaml").read_text())
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({**text, "semantic_ids": {"depth": 1, "size": 2}}))
     line = SimpleNamespace(sent=[], send=lambda value: line.sent.append(value))
-    sides.serve(line, training_speed.USUAL, sides.Job(load_recipe(tmp_path / "r.yaml"), str(toy / "data"), 1, 0, 1))
+    sides.serve(line, training_speed.TRAINER, sides.Job(load_recipe(tmp_path / "r.yaml"), str(toy / "data"), 1, 0, 1))
     assert isinstance(line.sent[0], UserError)
     with pytest.raises(DataError, match="hold 2 items"):
         training_speed._receive(SimpleNamespace(recv=lambda: line.sent[0]), "usual")
@@ -677,7 +688,7 @@ def test_mistakes_are_one_line_and_exit_code_2(words, named, monkeypatch, capsys
 
 
 def test_verbs_print_json(toy, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(dry_run, "product_rate", lambda *args: 1e11)
+    monkeypatch.setattr(dry_run, "matmul_rate", lambda *args: 1e11)
     given = ["--recipe", str(toy / "recipe.yaml")]
     words = ["data", "show-traffic", "--task", "wish_item", "-n", "1", "--data", str(toy / "data"), *given, "--json"]
     code, out, _ = command(words, monkeypatch, capsys)
@@ -691,8 +702,8 @@ def test_bench_writes_its_file(tmp_path, monkeypatch, capsys):
     rows = {"engine": {"tokens_per_s": (2.0, 1.0, 3.0)}}
     targets = {"targets_per_s_ratio": 9.0, "tokens_per_s_ratio": 2.0, "peak_memory_ratio": 0.5, "floor_ratio": 1.4}
     asked = []
-    found = training_speed.Measured(rows, targets, {"a": "b"}, 6, 1.0)
-    monkeypatch.setattr(training_speed, "run", lambda **how: asked.append(how) or found)
+    found = training_speed.TrainingBenchmark(rows, targets, {"a": "b"}, 6, 1.0)
+    monkeypatch.setattr(training_speed, "benchmark_training", lambda **how: asked.append(how) or found)
     words = ["bench", "--train", "--quick", "--seed", "3", "--out", str(tmp_path)]
     code, out, _ = command(words, monkeypatch, capsys)
     assert code == 0 and asked == [{"quick": True, "seed": 3}] and "tokens_per_s_ratio: 2" in out

@@ -18,18 +18,18 @@ from torch.nn import functional as F
 
 from llmrec.data.interactions import leave_one_out
 from llmrec.errors import ArtifactError, Interrupted, RecipeError
-from llmrec.finetune.data.context import World
-from llmrec.finetune.data.packing import Document, pack, packs, round_of, stream
+from llmrec.finetune.data.context import TaskContext
+from llmrec.finetune.data.packing import Document, make_pack, mixture_round, pack_documents, pack_stream
 from llmrec.finetune.data.tasks import TASKS
-from llmrec.finetune.pipeline import Places, build
+from llmrec.finetune.pipeline import RunPaths, build_model
 from llmrec.finetune.recipe import EngineSettings, load_recipe
 from llmrec.finetune.train import checkpoints, fine_tuning
 from llmrec.finetune.train.engine import checkpoint_activations
 from llmrec.finetune.train.fused_lora import fused_lora
-from llmrec.finetune.train.interrupts import polite
-from llmrec.finetune.train.linear_cross_entropy import word_loss
+from llmrec.finetune.train.interrupts import catch_interrupts
+from llmrec.finetune.train.linear_cross_entropy import linear_cross_entropy
 from llmrec.finetune.train.loop import Hooks, Schedule, State, optimizer_for, train
-from llmrec.finetune.train.metrics_log import Journal
+from llmrec.finetune.train.metrics_log import MetricsLog
 from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import packed_attention
 from llmrec.lm.base_models import BaseFiles
@@ -42,15 +42,15 @@ SHARES = {name: 1.0 for name in TASKS}
 QUIET = Hooks(save=lambda s: None, report=lambda s, m: None)
 
 
-def world_of(model) -> World:
+def world_of(model) -> TaskContext:
     split = leave_one_out(make_interactions())
     histories = [split.train.of(u) for u in range(len(split.train.users))]
     passages = np.random.default_rng(0).integers(0, 200, (4, 12))
-    return World(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
+    return TaskContext(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
 
 
 def documents_of(model, tokens=1500, seed=0, shares=None):
-    return round_of(world_of(model), model.renderer, shares or SHARES, tokens, seed, 0)
+    return mixture_round(world_of(model), model.renderer, shares or SHARES, tokens, seed, 0)
 
 
 def trie_of(model) -> Trie:
@@ -61,7 +61,7 @@ def plain_loss(model, documents, trie, kl) -> float:
     """The oracle: each document alone through transformers' own attention and the full softmaxes."""
     total = 0.0
     for document in documents:
-        one = pack([document], trie, model.renderer)
+        one = make_pack([document], trie, model.renderer)
         users = torch.from_numpy(one.users)
         hidden = model.hidden(model.embed(torch.from_numpy(one.ids)[None], users), use_cache=False)[0]
         words = one.text if document.is_text else one.words
@@ -89,9 +89,9 @@ def test_packed_equals_unpacked_equals_the_plain_model(kl):
     objective = Objective(model, kl)
     with packed_attention(model), fused_lora(model) as replaced:
         assert replaced == 14
-        whole = objective(pack(documents, trie, model.renderer))[0].item()
-        single = sum(objective(pack([d], trie, model.renderer))[0].item() for d in documents)
-        grouped = sum(objective(p)[0].item() for p in packs(documents, trie, model.renderer, 300))
+        whole = objective(make_pack(documents, trie, model.renderer))[0].item()
+        single = sum(objective(make_pack([d], trie, model.renderer))[0].item() for d in documents)
+        grouped = sum(objective(p)[0].item() for p in pack_documents(documents, trie, model.renderer, 300))
     assert whole == pytest.approx(want, rel=1e-5)
     assert single == pytest.approx(want, rel=1e-5)
     assert grouped == pytest.approx(want, rel=1e-5)
@@ -103,9 +103,9 @@ def test_a_document_cannot_see_its_neighbours():
     a, b, c = documents_of(model, shares={"conversation": 1.0})[:3]
     with packed_attention(model):
         objective = Objective(model, 0.0)
-        alone = objective._hidden(pack([a], trie, model.renderer))
+        alone = objective._hidden(make_pack([a], trie, model.renderer))
         for other in (b, c):
-            both = pack([a, other], trie, model.renderer)
+            both = make_pack([a, other], trie, model.renderer)
             start = 0 if len(a) <= len(other) else len(other)
             torch.testing.assert_close(objective._hidden(both)[start : start + len(a)], alone, atol=1e-5, rtol=1e-5)
 
@@ -113,7 +113,7 @@ def test_a_document_cannot_see_its_neighbours():
 def test_packs_hold_every_document_once_without_padding():
     model = make_model()
     documents = documents_of(model)
-    made = packs(documents, trie_of(model), model.renderer, 256)
+    made = pack_documents(documents, trie_of(model), model.renderer, 256)
     assert sum(p.tokens for p in made) == sum(len(d) for d in documents)
     assert all(p.tokens == sum(p.lengths) for p in made)
     assert all(p.tokens <= 256 or len(p.lengths) == 1 for p in made)
@@ -122,7 +122,7 @@ def test_packs_hold_every_document_once_without_padding():
 
 def test_gradients_of_the_fused_layers_and_word_loss_are_those_of_autograd():
     model = make_model()
-    one = pack(documents_of(model), trie_of(model), model.renderer)
+    one = make_pack(documents_of(model), trie_of(model), model.renderer)
 
     def gradients():
         for p in model.trainable().values():
@@ -151,12 +151,12 @@ def test_word_loss_equals_the_full_softmax(with_base):
     want = (q.exp() * (q - logp)).sum(-1) if with_base else -logp.gather(1, answer[:, None])[:, 0]
     weight = torch.rand(300)
     (expected,) = torch.autograd.grad((want * weight).sum(), hidden)
-    got = word_loss(hidden, table, answer, base if with_base else None)
+    got = linear_cross_entropy(hidden, table, answer, base if with_base else None)
     (gradient,) = torch.autograd.grad((got * weight).sum(), hidden)
     torch.testing.assert_close(got, want.detach(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-5)
     with pytest.raises(ValueError, match="must be frozen"):
-        word_loss(hidden, table.requires_grad_(), answer)
+        linear_cross_entropy(hidden, table.requires_grad_(), answer)
 
 
 def test_one_pack_of_many_equals_many_accumulated():
@@ -167,7 +167,7 @@ def test_one_pack_of_many_equals_many_accumulated():
         trie = Trie(model.vocab.ids.codes, 4)
         documents = documents_of(model, 900)[:24]
         groups = [documents[i : i + 8] for i in range(0, 24, 8)]
-        made = [pack(g[i : i + per_pack], trie, model.renderer) for g in groups for i in range(0, 8, per_pack)]
+        made = [make_pack(g[i : i + per_pack], trie, model.renderer) for g in groups for i in range(0, 8, per_pack)]
         schedule = Schedule(tokens=sum(p.tokens for p in made), accumulate=8 // per_pack, warmup=0.0, lr_lora=1e-3)
         with packed_attention(model), fused_lora(model):
             train(Objective(model, 1.0), iter(made), schedule, optimizer_for(model, schedule), State(), QUIET)
@@ -186,8 +186,8 @@ def recipe_of(tokens, **schedule):
 def toy_build(out: Path, recipe, say=lambda line: None, **kwargs):
     tokenizer = make_tokenizer()
     loaded = (make_lm(len(tokenizer)), tokenizer)
-    places = Places(out / "model", out / "work")
-    return build(make_catalog(), make_interactions(), recipe, BASE, loaded, HashEmbedder(), places, say, **kwargs)
+    places = RunPaths(out / "model", out / "work")
+    return build_model(make_catalog(), make_interactions(), recipe, BASE, loaded, HashEmbedder(), places, say, **kwargs)
 
 
 def same_bytes(a, b) -> bool:
@@ -286,12 +286,12 @@ def test_two_stages_train_the_adapter_last_and_nothing_else_then(tmp_path):
     model = make_model()
     before = {n: t.clone() for n, t in model.added_state().items()}
     world, trie = world_of(model), trie_of(model)
-    first = stream(world, model.renderer, trie, SHARES, 2000, 300, 0, users="none")
+    first = pack_stream(world, model.renderer, trie, SHARES, 2000, 300, 0, users="none")
     assert all(len(p.users) == 0 for p in islice(first, 8))
     with packed_attention(model), fused_lora(model):
         optimizer = optimizer_for(model, recipe.schedule)
         state = State(stage=1, tokens=5000)
-        packs_ = stream(world, model.renderer, trie, SHARES, 2000, 300, 1, users="only")
+        packs_ = pack_stream(world, model.renderer, trie, SHARES, 2000, 300, 1, users="only")
         train(Objective(model, 1.0), packs_, recipe.schedule, optimizer, state, QUIET)
     moved = {n for n, t in model.added_state().items() if not torch.equal(t, before[n])}
     assert moved and all(n.startswith("adapter.") for n in moved)
@@ -344,10 +344,10 @@ def test_the_divergence_keeps_text_nearer_to_the_base_than_no_replay_does():
         shares = {"item_title": 0.7, "talk": 0.2, "replay": replay}
         schedule = Schedule(tokens=16000, lr_lora=5e-3, kl=kl)
         with packed_attention(model), fused_lora(model):
-            packs_ = stream(world, model.renderer, trie, {n: s for n, s in shares.items() if s}, 4000, 500, 0)
+            packs_ = pack_stream(world, model.renderer, trie, {n: s for n, s in shares.items() if s}, 4000, 500, 0)
             train(Objective(model, kl), packs_, schedule, optimizer_for(model, schedule), State(), QUIET)
             text = [Document("replay", d.rendered) for d in documents_of(model, 60, 5, {"replay": 1.0})]
-            one = pack(text, trie, model.renderer)
+            one = make_pack(text, trie, model.renderer)
             return Objective(model, 1.0)(one)[0].item() / len(one.text)
 
     assert drift(3.0, 0.3) < 0.5 * drift(1.0, 0.0)
@@ -355,7 +355,7 @@ def test_the_divergence_keeps_text_nearer_to_the_base_than_no_replay_does():
 
 def test_losses_are_told_by_kind_and_by_task():
     model = make_model()
-    one = pack(documents_of(model, 3000), trie_of(model), model.renderer)
+    one = make_pack(documents_of(model, 3000), trie_of(model), model.renderer)
     with packed_attention(model):
         total, tally = Objective(model, 1.0)(one)
     kinds = [n for n in tally.sums if not n.startswith("task/")]
@@ -367,7 +367,7 @@ def test_losses_are_told_by_kind_and_by_task():
 
 def test_the_journal_drops_what_a_lost_stretch_wrote(tmp_path):
     said = []
-    journal = Journal(tmp_path / "m.jsonl", 100, said.append)
+    journal = MetricsLog(tmp_path / "m.jsonl", 100, said.append)
     for step in (10, 20, 30):
         journal.losses(State(step=step, tokens=step, seconds=1.0), {"level0": 2.0, "task/next_item": 3.0})
     with (tmp_path / "m.jsonl").open("a") as file:
@@ -383,7 +383,7 @@ def test_the_first_signal_asks_and_the_second_ends():
     said = []
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts ignoring it
     try:
-        with polite(said.append) as asked:
+        with catch_interrupts(said.append) as asked:
             assert not asked()
             os.kill(os.getpid(), signal.SIGINT)
             assert asked() and "once more" in said[0]
@@ -413,7 +413,7 @@ def test_a_schedule_out_of_range_is_one_clear_line(tmp_path, schedule, words):
 
 def test_gradient_checkpointing_changes_memory_not_gradients():
     model = make_model()
-    one = pack(documents_of(model), trie_of(model), model.renderer)
+    one = make_pack(documents_of(model), trie_of(model), model.renderer)
     results = []
     for on in (False, True):
         if on:
@@ -439,8 +439,8 @@ def test_a_bfloat16_recipe_trains_and_saves(tmp_path):
     loaded = (make_lm(len(tokenizer)).to(torch.bfloat16), tokenizer)
     AcceleratorState._reset_state(True)
     try:
-        places = Places(tmp_path / "model", tmp_path / "work")
-        result = build(
+        places = RunPaths(tmp_path / "model", tmp_path / "work")
+        result = build_model(
             make_catalog(), make_interactions(), recipe, BASE, loaded, HashEmbedder(), places, lambda line: None
         )
     finally:
@@ -454,7 +454,7 @@ def test_a_bfloat16_recipe_trains_and_saves(tmp_path):
 @pytest.mark.kernels
 def test_bfloat16_products_keep_the_direction_of_every_gradient():
     model = make_model()
-    one = pack(documents_of(model), trie_of(model), model.renderer)
+    one = make_pack(documents_of(model), trie_of(model), model.renderer)
     losses, gradients = [], []
     for products in ("float32", "bfloat16"):
         with packed_attention(model), fused_lora(model, products):

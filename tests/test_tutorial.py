@@ -20,7 +20,7 @@ from llmrec.checkpoint import hub
 from llmrec.data.sources import load_data
 from llmrec.dialogue.chat import Chat, Items
 from llmrec.encoders.text import MiniLM
-from llmrec.finetune import recipe as recipes
+from llmrec.finetune.recipe_files import RECIPES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tutorial.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
@@ -58,7 +58,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small(place, tmp_path_factory):
     """The recipe that the page names, shrunk, on a tiny base."""
-    found = yaml.safe_load((recipes.RECIPES / "smoke.yaml").read_text())
+    found = yaml.safe_load((RECIPES / "smoke.yaml").read_text())
     found["base"] = str(base_directory(tmp_path_factory.mktemp("base")))
     found["semantic_ids"]["size"] = 8
     found["schedule"]["tokens"] = 2000
@@ -73,7 +73,7 @@ def small(place, tmp_path_factory):
 def here(place, small, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setenv("LLMREC_HOME", str(place / "home"))
-    monkeypatch.setattr(recipes, "RECIPES", small)
+    monkeypatch.setattr("llmrec.finetune.recipe.RECIPES", small)
     monkeypatch.setattr(MiniLM, "load", staticmethod(lambda path=None: HashEmbedder()))
     return place
 
@@ -101,8 +101,8 @@ def test_the_commands_of_the_tutorial_run_in_order(here, monkeypatch, number):
     if not line.startswith("llmrec "):
         subprocess.run(["bash", "-c", line], check=True)
         return
-    monkeypatch.setattr("llmrec.app.server.serve.create", lambda recommender, settings: recommender)
-    monkeypatch.setattr("llmrec.app.server.serve.serve", talk)
+    monkeypatch.setattr("llmrec.app.server.serve.create_app", lambda recommender, settings: recommender)
+    monkeypatch.setattr("llmrec.app.server.serve.serve_app", talk)
     monkeypatch.setattr("llmrec.checkpoint.hub.push_to_hub", pushed)
     words = shlex.split(line)[1:]
     if words[0] == "chat":

@@ -14,7 +14,7 @@ from llmrec.data.filters import Filters
 from llmrec.dialogue import responses
 from llmrec.eval.conversation import phrasings
 from llmrec.eval.stability import paraphrases
-from llmrec.finetune.data.context import World
+from llmrec.finetune.data.context import TaskContext
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.lm.prompts import load
 from llmrec.lm.rendering import Text
@@ -126,7 +126,7 @@ def test_no_word_makes_it_fail(words):
     assert wording.verbs(words).do and wording.described([words], words, 3)
 
 
-def world(domain: str) -> World:
+def world(domain: str) -> TaskContext:
     """A catalogue with every awkward value, two of them an item, one item with all."""
     rng = np.random.default_rng(0)
     items = []
@@ -135,10 +135,10 @@ def world(domain: str) -> World:
         items.append(Item(str(row), f"Tale{row}", "", {"genre": own, "mood": ("ACTION",), "year": 1980 + row}))
     histories = [rng.permutation(30)[:12] for _ in range(8)]
     vectors = [np.zeros((12, 4), np.float32) for _ in histories]
-    return World(Catalog(items, domain), histories, vectors, 10, 0.5, np.zeros((1, 4), np.int64))
+    return TaskContext(Catalog(items, domain), histories, vectors, 10, 0.5, np.zeros((1, 4), np.int64))
 
 
-def traffic(made: World) -> list[str]:
+def traffic(made: TaskContext) -> list[str]:
     said = []
     for name, task in TASKS.items():
         if name == "replay":
@@ -148,7 +148,7 @@ def traffic(made: World) -> list[str]:
     return said
 
 
-def shown(made: World) -> list[str]:
+def shown(made: TaskContext) -> list[str]:
     """What the program writes itself, about one item and about several."""
     catalog, profile = made.catalog, Profile(shown=(Recommendation(0, 1.0, "llm", ""),), asked=True)
     said = [responses.question(catalog, main) for main in ((), ("comedy", "war"))]
@@ -162,7 +162,7 @@ def shown(made: World) -> list[str]:
     vectors = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     filters = Filters(all_of={"genre": VALUES[:6]}, ranges={"year": (1980, 2010)})
     said += [reason(catalog, row, tuple(range(5)), vectors, "action french", filters) for row in range(30)]
-    said.append(cards.card(catalog, Recommendation(0, 1.0, "llm", ""), "year"))
+    said.append(cards.item_card(catalog, Recommendation(0, 1.0, "llm", ""), "year"))
     return said
 
 
@@ -215,7 +215,7 @@ def test_a_reason_has_three_tags_at_most_and_none_twice():
 ])  # fmt: skip
 def test_the_button_says_what_one_has_done(domain, words):
     catalog = Catalog([Item("1", "One", "", {})], domain)
-    assert words in cards.card(catalog, Recommendation(0, 1.0, "llm", ""), None)
+    assert words in cards.item_card(catalog, Recommendation(0, 1.0, "llm", ""), None)
 
 
 def test_phrases_with_verbs_of_films_are_of_films_only():
@@ -223,7 +223,7 @@ def test_phrases_with_verbs_of_films_are_of_films_only():
     assert sum(not wording.fits(one, "films") for one in phrases) == 1  # "These are the films I took"
     assert not any("seen" in one for one in phrases if wording.fits(one, "books"))
     for act in phrasings.WORDINGS:
-        said = phrasings.wordings(act)
+        said = phrasings.phrasings_of(act)
         assert all(wording.fits(one, "films") for one in said), "the films of the suite lose a wording"
         assert all(any(wording.fits(one, domain) for one in said) for domain in DOMAINS), act
 

@@ -14,7 +14,7 @@ from test_cli import fake, run  # noqa: F401 (fake is a fixture)
 
 from llmrec.app.cli import doctor
 from llmrec.app.server import writable_paths
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.errors import UserError
 from llmrec.storage import download
 from llmrec.storage.registry import home
@@ -73,7 +73,7 @@ def test_the_chat_names_the_place_and_tells_no_address(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("llmrec.app.server.serve.serve", lambda *given: pytest.fail("it was served"))
+    monkeypatch.setattr("llmrec.app.server.serve.serve_app", lambda *given: pytest.fail("it was served"))
     target = spoil(place, how, tmp_path, monkeypatch)
     code, _, error = run("chat", monkeypatch=monkeypatch, capsys=capsys)
     assert code == 2
@@ -88,7 +88,7 @@ def test_doctor_finds_what_the_chat_would_stumble_over(
     place: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = spoil(place, how, tmp_path, monkeypatch)
-    bad = {one.name: one for one in doctor.examine() if not one.ok and one.name not in doctor.RESOURCES}
+    bad = {one.name: one for one in doctor.run_checks() if not one.ok and one.name not in doctor.RESOURCES}
     names = {"LLMREC_HOME": {"home", "feedback"}, "LLMREC_FEEDBACK": {"feedback"}}.get(place, {"temporary files"})
     assert set(bad) - {"checkpoint", "memory", "disk"} == names
     for name in names:
@@ -98,7 +98,7 @@ def test_doctor_finds_what_the_chat_would_stumble_over(
 
 
 def test_doctor_is_content_with_a_fresh_machine_and_leaves_nothing(tmp_path: Path) -> None:
-    found = {one.name: one for one in doctor.examine()}
+    found = {one.name: one for one in doctor.run_checks()}
     assert all(found[name].ok for name in ("home", "temporary files", "feedback", "port")), found
     assert list(tmp_path.iterdir()) == []
 
@@ -106,11 +106,11 @@ def test_doctor_is_content_with_a_fresh_machine_and_leaves_nothing(tmp_path: Pat
 def test_doctor_says_what_is_wrong_with_port_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("LLMREC_PORT", str(taken.getsockname()[1]))
-        (port,) = [one for one in doctor.examine() if one.name == "port"]
+        (port,) = [one for one in doctor.run_checks() if one.name == "port"]
         assert not port.ok
         assert str(taken.getsockname()[1]) in port.found
     monkeypatch.setenv("LLMREC_QUEUE", "0")
-    (settings,) = [one for one in doctor.examine() if one.name == "settings"]
+    (settings,) = [one for one in doctor.run_checks() if one.name == "settings"]
     assert not settings.ok
     assert "queue" in settings.found
 
@@ -123,7 +123,7 @@ def test_an_address_is_told_only_when_the_page_is_made(
     def create(*given: object) -> None:
         raise OSError(28, "No space left on device", "/full")
 
-    monkeypatch.setattr("llmrec.app.server.serve.create", create)
+    monkeypatch.setattr("llmrec.app.server.serve.create_app", create)
     code, _, error = run("chat", monkeypatch=monkeypatch, capsys=capsys)
     assert code == 2
     assert "http://" not in error
@@ -170,5 +170,5 @@ def test_folders_of_another_user_are_noticed(tmp_path: Path) -> None:
 
 
 def test_the_settings_say_where_feedback_goes(tmp_path: Path) -> None:
-    writable_paths.check(load())
+    writable_paths.check_writable(load_settings())
     assert (tmp_path / "home" / "feedback.sqlite").is_file()

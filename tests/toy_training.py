@@ -16,8 +16,8 @@ from conftest import make_catalog, make_interactions, make_model
 from safetensors.torch import save_file
 
 from llmrec.data.interactions import leave_one_out
-from llmrec.finetune.data.context import World
-from llmrec.finetune.data.packing import stream
+from llmrec.finetune.data.context import TaskContext
+from llmrec.finetune.data.packing import pack_stream
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.train.fused_lora import fused_lora
 from llmrec.finetune.train.loop import Hooks, Schedule, State, optimizer_for, train
@@ -36,9 +36,9 @@ def main(out: Path, accumulate: int) -> None:
     split = leave_one_out(make_interactions())
     histories = [split.train.of(u) for u in range(len(split.train.users))]
     passages = np.random.default_rng(0).integers(0, 200, (4, 12))
-    world = World(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
+    world = TaskContext(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
     trie = Trie(model.vocab.ids.codes, 4)
-    packs = list(islice(stream(world, model.renderer, trie, {n: 1.0 for n in TASKS}, 3000, 200, 0), PACKS))
+    packs = list(islice(pack_stream(world, model.renderer, trie, {n: 1.0 for n in TASKS}, 3000, 200, 0), PACKS))
     schedule = Schedule(tokens=sum(p.tokens for p in packs), accumulate=accumulate, lr_lora=1e-3)
     with packed_attention(model), fused_lora(model):
         hooks = Hooks(save=lambda s: None, report=lambda s, m: None)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from llmrec.app.server.guard import checked
+from llmrec.app.server.guard import checked_message
 from llmrec.data.catalog import Catalog, clean_text
 from llmrec.data.conditions import filters_of
 from llmrec.data.constraints import constraints
@@ -51,7 +51,7 @@ class Api:
         """Recommend for titles or ids, for a known user, or for both; see the endpoint's description."""
         if not isinstance(user, str) or not isinstance(message, str):
             raise RequestError("user and message must be texts; leave them empty for none")
-        wish = checked(self._chat, Session("api"), message)
+        wish = checked_message(self._chat, Session("api"), message)
         count = self._k(k)
         known = History(self._chat.recommender.history_of(user[:_USER_CHARS]) if user else ())
         if not isinstance(items, list) or len(items) > _MOST_ITEMS or not all(isinstance(one, str) for one in items):
@@ -60,12 +60,12 @@ class Api:
         history = known.then([find_item(catalog, one) for one in items])
         held = filters_of(filters, catalog)
         asked = Request(history, clean_text(wish, len(wish)), held, k=count)
-        found, notices = recommended(self._chat.recommender, asked)
+        found, notices = recommend_for(self._chat.recommender, asked)
         return {"items": item_rows(catalog, found), "notices": notices}
 
     def chat(self, session: Session, message: object) -> dict[str, Any]:
         """Answer one message of the caller's own conversation."""
-        asked = checked(self._chat, session, message)
+        asked = checked_message(self._chat, session, message)
         text, notices = "", list[str]()
         items: tuple[Recommendation, ...] | None = None
         done = len(session.turns)
@@ -181,7 +181,7 @@ def _descriptions(services: Services) -> tuple[str, str]:
     )
 
 
-def recommended(recommender: Recommender, request: Request) -> tuple[list[Recommendation], list[str]]:
+def recommend_for(recommender: Recommender, request: Request) -> tuple[list[Recommendation], list[str]]:
     """Recommend for a request; returns the items and notices, one of which says why there are none."""
     read = understood(request, recommender.catalog)
     items, notices = recommender.recommend(read.request), list(read.notices)

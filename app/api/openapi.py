@@ -25,7 +25,7 @@ _STARTED = {
 }
 
 
-def describe(info: Mapping[str, Any]) -> dict[str, Any]:
+def openapi_document(info: Mapping[str, Any]) -> dict[str, Any]:
     """OpenAPI 3.1 from `Blocks.get_api_info()`: every named endpoint, its arguments with their defaults and types."""
     paths: dict[str, Any] = {}
     for name, endpoint in sorted(info["named_endpoints"].items()):

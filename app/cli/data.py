@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmrec.data.sources import Data
     from llmrec.data.validation import Finding
 
-data = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
+data_app = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
 
 _TABLE = "Tables of your own"
 _EMPTY = "Word that means no value in a column of numbers, days or flags; may be given again."
@@ -33,7 +33,7 @@ _VALUE = "Column of ratings; kept with the data, training does not read it."
 _WEIGHT = "Weight of an event type, view=1: 0 leaves it out, any other is only kept with the data."
 
 
-@data.command(epilog="Example: llmrec data prepare --source recbole --path my-files --out my-data")
+@data_app.command(epilog="Example: llmrec data prepare --source recbole --path my-files --out my-data")
 def prepare(
     source: Annotated[str, typer.Option(help="ml-100k, movielens, amazon, s3rec, recbole or table (your own).")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
@@ -163,7 +163,7 @@ def _weights(pairs: list[str]) -> dict[str, float]:
     return found
 
 
-@data.command(epilog="Example: llmrec data append my-data --interactions new.csv --time at --out my-data-2")
+@data_app.command(epilog="Example: llmrec data append my-data --interactions new.csv --time at --out my-data-2")
 def append(
     directory: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
     out: Annotated[Path, typer.Option(help="Directory to write; DATA itself is replaced in one step.")],
@@ -203,7 +203,7 @@ def append(
     _print_report(out, catalog, log, report, {"new": len(log) - len(known)}, as_json)
 
 
-@data.command(epilog="Example: llmrec data check my-data")
+@data_app.command(epilog="Example: llmrec data check my-data")
 def check(
     directory: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
     strict: Annotated[bool, typer.Option(help="Exit with code 1 for warnings, too.")] = False,
@@ -225,8 +225,8 @@ def check(
         raise typer.Exit(1)
 
 
-@data.command(name="show-traffic", epilog="Example: llmrec data show-traffic --task wish_item -n 2")
-def show_traffic(
+@data_app.command(name="show-traffic", epilog="Example: llmrec data show-traffic --task wish_item -n 2")
+def preview_task(
     task: Annotated[str, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")],
     n: Annotated[int, typer.Option("-n", help="How many samples.")] = 3,
     directory: Annotated[str, typer.Option("--data", help="Prepared data, or ml-100k.")] = "ml-100k",
@@ -236,11 +236,11 @@ def show_traffic(
     as_json: Json = False,
 ) -> None:
     """Show what a training task gives the model to read, and which tokens of it are trained on."""
-    from llmrec.finetune.data.preview import print_shown, show_traffic
+    from llmrec.finetune.data.preview import preview_task, print_preview
 
-    shown = show_traffic(task, n, directory, recipe, seed, work)
+    shown = preview_task(task, n, directory, recipe, seed, work)
     if as_json:
         samples = [one.values() for one in shown.samples]
         print_values({"task": shown.task, "provisional": shown.provisional, "samples": samples}, True)
     else:
-        print_shown(shown)
+        print_preview(shown)

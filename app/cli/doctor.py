@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from llmrec.app.server import writable_paths
-from llmrec.app.server.settings import Settings, listen, load
+from llmrec.app.server.settings import Settings, bind_socket, load_settings
 from llmrec.errors import UserError
 from llmrec.storage import registry
 from llmrec.storage.registry import RESOURCES, home, offline
@@ -25,7 +25,7 @@ _DISK_GB = 2.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line: what was looked at, whether it will do, what was found, and what to do when it will not."""
 
     ok: bool
@@ -34,7 +34,7 @@ class Finding:
     advice: str = ""
 
 
-def examine() -> list[Finding]:
+def run_checks() -> list[CheckResult]:
     """Look at everything; nothing is downloaded or changed."""
     python = platform.python_version()
     findings = [_judged(_numbers(python) >= (3, 11), "python", python, "use Python 3.11 or later")]
@@ -44,15 +44,15 @@ def examine() -> list[Finding]:
     return [*findings, _checkpoint(), _network(), _home(), *_chat()]
 
 
-def _judged(ok: bool, name: str, found: str, advice: str) -> Finding:
-    return Finding(ok, name, found, "" if ok else advice)
+def _judged(ok: bool, name: str, found: str, advice: str) -> CheckResult:
+    return CheckResult(ok, name, found, "" if ok else advice)
 
 
-def _package(name: str, floor: str) -> Finding:
+def _package(name: str, floor: str) -> CheckResult:
     try:
         found = version(name)
     except PackageNotFoundError:
-        return Finding(False, name, "not installed", f"pip install '{name}>={floor}'")
+        return CheckResult(False, name, "not installed", f"pip install '{name}>={floor}'")
     return _judged(_numbers(found) >= _numbers(floor), name, found, f"pip install '{name}>={floor}'")
 
 
@@ -62,21 +62,21 @@ def _numbers(release: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
-def _threads() -> Finding:
+def _threads() -> CheckResult:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS")
-    return Finding(True, "threads", f"{usable} cores" + (f", OMP_NUM_THREADS={asked}" if asked else ""))
+    return CheckResult(True, "threads", f"{usable} cores" + (f", OMP_NUM_THREADS={asked}" if asked else ""))
 
 
-def _memory() -> Finding:
+def _memory() -> CheckResult:
     try:
         gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     except (AttributeError, OSError, ValueError):
-        return Finding(True, "memory", "cannot be read on this system")
+        return CheckResult(True, "memory", "cannot be read on this system")
     return _judged(gigabytes >= _MEMORY_GB, "memory", f"{gigabytes:.1f} GB", f"{_MEMORY_GB:.0f} GB are needed")
 
 
-def _disk() -> Finding:
+def _disk() -> CheckResult:
     place = home()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -85,7 +85,7 @@ def _disk() -> Finding:
     return _judged(free >= _DISK_GB, "disk", f"{free:.1f} GB free at {home()}", advice)
 
 
-def _resource(name: str) -> Finding:
+def _resource(name: str) -> CheckResult:
     there = (home() / "files" / name / "manifest.json").is_file()
     forbidden = offline()
     advice = "nothing: it is fetched when first needed"
@@ -94,25 +94,25 @@ def _resource(name: str) -> Finding:
     return _judged(there, name, "cached" if there else "not cached yet", advice)
 
 
-def _checkpoint() -> Finding:
+def _checkpoint() -> CheckResult:
     advice = "run `llmrec train ml-100k --recipe ml-100k --out checkpoints/ml-100k`, or give --model"
     return _judged(_SHIPPED.is_dir(), "checkpoint", str(_SHIPPED) if _SHIPPED.is_dir() else "no shipped model", advice)
 
 
-def _home() -> Finding:
-    why = writable_paths.problem(home())
+def _home() -> CheckResult:
+    why = writable_paths.directory_problem(home())
     advice = "set LLMREC_HOME to a folder that can be written"
     return _judged(not why, "home", why or f"{home()} can be written", advice)
 
 
-def _chat() -> list[Finding]:
+def _chat() -> list[CheckResult]:
     """What `llmrec chat` would need with the settings of the environment and of the file that LLMREC_CONFIG names."""
     try:
-        settings = load()
-        temporary = writable_paths.temporary()
+        settings = load_settings()
+        temporary = writable_paths.temporary_directory()
     except UserError as error:
-        return [Finding(False, "settings", str(error), "mend it: `llmrec chat` would not start")]
-    why = writable_paths.problem(temporary)
+        return [CheckResult(False, "settings", str(error), "mend it: `llmrec chat` would not start")]
+    why = writable_paths.directory_problem(temporary)
     advice = f"set {writable_paths.TEMPORARY} to a folder that can be written"
     found = [_judged(not why, "temporary files", why or f"{temporary} can be written", advice)]
     if settings.feedback != "off":
@@ -122,13 +122,15 @@ def _chat() -> list[Finding]:
     return [*found, _port(settings)]
 
 
-def _port(settings: Settings) -> Finding:
+def _port(settings: Settings) -> CheckResult:
     try:
-        listen(settings).close()
+        bind_socket(settings).close()
     except UserError as error:
-        return Finding(False, "port", str(error), "end what uses it, or set LLMREC_PORT; a chat that runs uses it, too")
-    return Finding(True, "port", f"{settings.host}:{settings.port} is free")
+        return CheckResult(
+            False, "port", str(error), "end what uses it, or set LLMREC_PORT; a chat that runs uses it, too"
+        )
+    return CheckResult(True, "port", f"{settings.host}:{settings.port} is free")
 
 
-def _network() -> Finding:
-    return Finding(True, "network", f"not used ({offline()})" if offline() else "may be used")
+def _network() -> CheckResult:
+    return CheckResult(True, "network", f"not used ({offline()})" if offline() else "may be used")

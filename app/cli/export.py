@@ -22,9 +22,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write plain merged weights with a vocabulary file, for vLLM, llama.cpp or transformers."""
-    from llmrec.finetune import export as weights
+    from llmrec.finetune.export import export_weights
 
-    done = weights.export(_model(model), out, data, items, precision)
+    done = export_weights(_model(model), out, data, items, precision)
     print_values({"out": str(out), **done}, as_json)
 
 
@@ -38,9 +38,9 @@ def export_traffic(
     as_json: Json = False,
 ) -> None:
     """Write training traffic as a table that Hugging Face `datasets` reads: text, input_ids, labels."""
-    from llmrec.finetune.data.traffic_table import export_traffic as run
+    from llmrec.finetune.data.traffic_table import write_task_table
 
-    print_values(run(data, recipe, out, tokens, seed, work), as_json)
+    print_values(write_task_table(data, recipe, out, tokens, seed, work), as_json)
 
 
 def push(

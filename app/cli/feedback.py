@@ -12,39 +12,39 @@ import typer
 from llmrec.app.cli.printing import Json, echo, print_values
 from llmrec.errors import UserError
 
-feedback = typer.Typer(help="Look at what visitors reacted to, or export it.", no_args_is_help=True)
+feedback_app = typer.Typer(help="Look at what visitors reacted to, or export it.", no_args_is_help=True)
 File = Annotated[Path | None, typer.Option("--file", help="Feedback file; the server's own when left out.")]
 
 
-@feedback.command(epilog="Example: llmrec feedback export --out pairs.jsonl --data ml-100k")
+@feedback_app.command(epilog="Example: llmrec feedback export --out pairs.jsonl --data ml-100k")
 def export(
     out: Annotated[Path, typer.Option(help="JSON lines to write: prompt, chosen, rejected, and the item ids.")],
     file: File = None,
     data: Annotated[str | None, typer.Option(help="Prepared data, or ml-100k, for titles instead of ids.")] = None,
 ) -> None:
     """Write preference pairs for training: liked before disliked, and before what was passed over above it."""
-    from llmrec.app.server.feedback import reactions
-    from llmrec.app.server.preferences import pairs, why_none
+    from llmrec.app.server.feedback import read_reactions
+    from llmrec.app.server.preferences import preference_pairs, why_no_pairs
     from llmrec.data.prepared import open_data
     from llmrec.storage.artifacts import write_bytes_atomic
 
     catalog = open_data(data)[0] if data else None
     path = _path(file)
-    found = list(reactions(path))
-    rows = [one.values() for one in pairs(found, catalog)]
+    found = list(read_reactions(path))
+    rows = [one.values() for one in preference_pairs(found, catalog)]
     write_bytes_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    echo(f"{len(rows)} preference pairs in {out}" + ("" if rows else f": {why_none(found)} (read from {path})"))
+    echo(f"{len(rows)} preference pairs in {out}" + ("" if rows else f": {why_no_pairs(found)} (read from {path})"))
 
 
-@feedback.command(epilog="Example: llmrec feedback show")
+@feedback_app.command(epilog="Example: llmrec feedback show")
 def show(
     file: File = None,
     as_json: Json = False,
 ) -> None:
     """Count reactions, visitors, lists, and how many reactions come with words."""
-    from llmrec.app.server.feedback import reactions
+    from llmrec.app.server.feedback import read_reactions
 
-    found = list(reactions(_path(file)))
+    found = list(read_reactions(_path(file)))
     counts: dict[str, int] = {
         "reactions": len(found),
         "visitors": len({one.visitor for one in found}),
@@ -56,9 +56,9 @@ def show(
 
 
 def _path(given: Path | None) -> Path:
-    from llmrec.app.server.settings import load
+    from llmrec.app.server.settings import load_settings
 
-    path = given or load().feedback
+    path = given or load_settings().feedback
     if path == "off":
         raise UserError(
             "feedback is off in the settings (LLMREC_FEEDBACK or feedback in the configuration file), so nothing was "

@@ -8,15 +8,14 @@ from typing import Annotated
 
 import typer
 
-from llmrec.app.cli.data import data
+from llmrec.app.cli.data import data_app
 from llmrec.app.cli.export import card, export, export_traffic, push
-from llmrec.app.cli.feedback import feedback
+from llmrec.app.cli.feedback import feedback_app
 from llmrec.app.cli.items import add, drift
 from llmrec.app.cli.printing import Json, echo, print_table, print_values, replace_unknown_characters
 from llmrec.app.cli.rank import rank
-from llmrec.app.cli.recipe import Changes
-from llmrec.app.cli.recipe import recipe as recipes
-from llmrec.app.cli.refresh import items, refresh
+from llmrec.app.cli.recipe import Changes, recipe_app
+from llmrec.app.cli.refresh import items_app, refresh
 from llmrec.errors import Interrupted, RequestError, UserError
 
 MISUSE = 2
@@ -28,15 +27,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(data, name="data")
+app.add_typer(data_app, name="data")
 app.command(epilog="Example: llmrec rank --input requests.jsonl --output ranked.parquet")(rank)
-app.add_typer(items, name="items")
-app.add_typer(recipes, name="recipe")
-items.command(epilog="Example: llmrec items drift --model my-model --items new.csv --category genre")(drift)
-items.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
+app.add_typer(items_app, name="items")
+app.add_typer(recipe_app, name="recipe")
+items_app.command(epilog="Example: llmrec items drift --model my-model --items new.csv --category genre")(drift)
+items_app.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
 app.command(epilog="Example: llmrec refresh --model my-model --data new-data --out my-model")(refresh)
-app.add_typer(feedback, name="feedback")
-data.command(epilog="Example: llmrec data export-traffic --tokens 10000 --out traffic.parquet")(export_traffic)
+app.add_typer(feedback_app, name="feedback")
+data_app.command(epilog="Example: llmrec data export-traffic --tokens 10000 --out traffic.parquet")(export_traffic)
 app.command(epilog="Example: llmrec export --items --out plain-model")(export)
 app.command(epilog="Example: llmrec push my-org/my-model --model my-model --results results")(push)
 app.command(epilog="Example: llmrec card --results eval/results --out README.md")(card)
@@ -90,21 +89,27 @@ def train(
         from llmrec.finetune.train.trackers import Trackers
 
         Trackers(tensorboard, wandb).check()
-        from llmrec.finetune.plan.dry_run import dry_run as plan
-        from llmrec.finetune.plan.gpus import gpu_named
+        from llmrec.finetune.plan.dry_run import plan_training
+        from llmrec.finetune.plan.gpus import gpus_to_plan
         from llmrec.finetune.plan.tables import print_plan
 
-        laid_out = plan(
-            data, recipe, out, work, gpu_named(gpu, tflops, vram), elsewhere=bool(gpu or tflops), changes=changes or ()
+        plan = plan_training(
+            data,
+            recipe,
+            out,
+            work,
+            gpus_to_plan(gpu, tflops, vram),
+            elsewhere=bool(gpu or tflops),
+            changes=changes or (),
         )
         if as_json:
-            print_values(laid_out, True)
+            print_values(plan, True)
         else:
-            print_plan(laid_out)
+            print_plan(plan)
         return
-    from llmrec.finetune.pipeline import run
+    from llmrec.finetune.pipeline import train_model
 
-    run(
+    train_model(
         data,
         recipe,
         out,
@@ -140,7 +145,7 @@ def recommend(
         raise RequestError("nothing to go by: give --user, --items, --message, --where or --exclude")
     if not 1 <= k <= 100:
         raise RequestError(f"-k is {k}; it must lie between 1 and 100")
-    from llmrec.app.api.endpoints import find_item, item_rows, recommended
+    from llmrec.app.api.endpoints import find_item, item_rows, recommend_for
     from llmrec.data.conditions import conditions
     from llmrec.data.interactions import History
     from llmrec.recommender import Recommender, Request
@@ -150,7 +155,7 @@ def recommend(
     named = [find_item(catalog, one) for one in (items or "").split("|") if one.strip()]
     known = History(recommender.history_of(user) if user else ())
     filters = conditions(where or (), exclude or (), catalog)
-    found, notices = recommended(recommender, Request(known.then(named), message, filters, k=k))
+    found, notices = recommend_for(recommender, Request(known.then(named), message, filters, k=k))
     for notice in notices:
         echo(f"note: {notice}", err=True)
     rows = item_rows(catalog, found)
@@ -201,9 +206,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
-    from llmrec.eval.run import run
+    from llmrec.eval.run import run_suite
 
-    run(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside, baselines)
+    run_suite(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside, baselines)
 
 
 @app.command(epilog="Example: llmrec bench --quick --out results")
@@ -222,21 +227,21 @@ def bench(
     if of_training and of_ranking:
         raise RequestError("--train and --rank are two benchmarks; give one of them")
     if of_ranking:
-        from llmrec.eval.bench import batch_ranking
+        from llmrec.eval.bench.batch_ranking import benchmark_ranking
 
-        batch_ranking.run(model=model, out=out, quick=quick, seed=seed)
+        benchmark_ranking(model=model, out=out, quick=quick, seed=seed)
         return
     if not of_training:
-        from llmrec.eval.bench.decoding import run
+        from llmrec.eval.bench.decoding import benchmark_decoding
 
-        run(model=model, out=out, quick=quick, seed=seed, data_dir=data_dir)
+        benchmark_decoding(model=model, out=out, quick=quick, seed=seed, data_dir=data_dir)
         return
     if model is not None:
         raise RequestError("--model belongs to decoding; --train starts from the base model of a recipe")
     from llmrec.eval.result_file import publish
-    from llmrec.finetune.bench import training_speed
+    from llmrec.finetune.bench.training_speed import benchmark_training
 
-    found = training_speed.run(quick=quick, seed=seed)
+    found = benchmark_training(quick=quick, seed=seed)
     command = f"llmrec bench --train{' --quick' if quick else ''} --seed {seed} --out {out}"
     path = out / "bench-train.json"
     publish(path, "ml-100k", found.protocol, found.rows, found.targets, seed, command, found.seconds, found.steps)
@@ -256,31 +261,31 @@ def chat(
 
     A setting is taken from the command line, else from LLMREC_<NAME>, else from the file: docs/settings.md.
     """
-    from llmrec.app.server.settings import assigned, listen, load
-    from llmrec.app.server.writable_paths import check
+    from llmrec.app.server.settings import bind_socket, load_settings, parse_assignments
+    from llmrec.app.server.writable_paths import check_writable
 
     named = {"host": host, "port": port, "model": model, "mcp": mcp, "batch_dir": batch_dir}
     given = {key: one for key, one in named.items() if one is not None}
-    settings = load(config, **{**assigned(others or []), **given})
+    settings = load_settings(config, **{**parse_assignments(others or []), **given})
     # before the model loads: a taken port, or a place that cannot be written, should be known at once
-    listener = listen(settings)
-    check(settings)
-    from llmrec.app.server.serve import create, serve
+    listener = bind_socket(settings)
+    check_writable(settings)
+    from llmrec.app.server.serve import create_app, serve_app
     from llmrec.recommender import Recommender
 
     echo("loading the model", err=True)
     recommender = Recommender.from_pretrained(settings.model)
-    application = create(recommender, settings)  # what fails here fails before an address is told
+    application = create_app(recommender, settings)  # what fails here fails before an address is told
     echo(f"llmrec is at {' and '.join(settings.addresses)} (Ctrl+C ends it)", err=True)
-    serve(application, listener)
+    serve_app(application, listener)
 
 
 @app.command(epilog="Example: llmrec doctor")
 def doctor(as_json: Json = False) -> None:
     """Check what this machine has and lacks; exit code 1 when something is missing."""
-    from llmrec.app.cli.doctor import examine
+    from llmrec.app.cli.doctor import run_checks
 
-    findings = examine()
+    findings = run_checks()
     if as_json:
         print_values({"findings": [vars(one) for one in findings]}, True)
     else:

@@ -8,18 +8,18 @@ import typer
 
 from llmrec.app.cli.printing import Json, echo, print_json
 
-recipe = typer.Typer(help="Look at training recipes.", no_args_is_help=True)
+recipe_app = typer.Typer(help="Look at training recipes.", no_args_is_help=True)
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: key=value, such as schedule.tokens=120000.")
 ]
 
 
-@recipe.command(name="list", epilog="Example: llmrec recipe list")
+@recipe_app.command(name="list", epilog="Example: llmrec recipe list")
 def list_recipes(as_json: Json = False) -> None:
     """Name the shipped recipes, each with a line of what it is for."""
-    from llmrec.finetune.recipe_files import purposes
+    from llmrec.finetune.recipe_files import recipe_purposes
 
-    found = purposes()
+    found = recipe_purposes()
     if as_json:
         print_json({"recipes": [{"name": name, "purpose": purpose} for name, purpose in found.items()]})
         return
@@ -27,7 +27,7 @@ def list_recipes(as_json: Json = False) -> None:
         echo(f"{name}: {purpose}")
 
 
-@recipe.command(epilog="Example: llmrec recipe show smoke --set schedule.tokens=120000")
+@recipe_app.command(epilog="Example: llmrec recipe show smoke --set schedule.tokens=120000")
 def show(
     name: Annotated[str, typer.Argument(help="A shipped recipe, or a YAML file.", metavar="NAME")],
     changes: Changes = None,
@@ -37,10 +37,10 @@ def show(
     import yaml
 
     from llmrec.finetune.recipe import load_recipe, recipe_path
-    from llmrec.finetune.recipe_files import purpose
+    from llmrec.finetune.recipe_files import recipe_purpose
 
     settings = load_recipe(name, changes or ()).model_dump(mode="json")
-    what = purpose(recipe_path(name).read_text(encoding="utf-8"))
+    what = recipe_purpose(recipe_path(name).read_text(encoding="utf-8"))
     if as_json:
         print_json({"name": name, "purpose": what, "recipe": settings})
         return

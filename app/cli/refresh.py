@@ -11,7 +11,7 @@ import typer
 from llmrec.app.cli.printing import Json, echo, print_values
 from llmrec.errors import RequestError
 
-items = typer.Typer(help="Items that come and go.", no_args_is_help=True)
+items_app = typer.Typer(help="Items that come and go.", no_args_is_help=True)
 
 Model = Annotated[Path, typer.Option(help="Model directory.")]
 
@@ -26,19 +26,20 @@ def refresh(
     as_json: Json = False,
 ) -> None:
     """Fit encoder, neighbours and prior to new interactions; the language model stays. For every night."""
-    from llmrec.finetune.refresh import MOVED
-    from llmrec.finetune.refresh import refresh as run
+    from llmrec.finetune.refresh import LEAST_COSINE, refresh_model
     from llmrec.progress import Screen
 
     with Screen() as say:
-        done = run(model, data, out, epochs, rate, seed, say)
+        done = refresh_model(model, data, out, epochs, rate, seed, say)
     print_values({"out": str(out), **asdict(done)}, as_json)
     if done.rebuild:
-        words = f"user vectors moved to a mean cosine of {done.user_cosine:.2f}, below {MOVED}"
+        words = f"user vectors moved to a mean cosine of {done.user_cosine:.2f}, below {LEAST_COSINE}"
         echo(f"note: {words}: run llmrec train, so that the language model reads them again", err=True)
 
 
-@items.command(epilog="Example: llmrec items remove --model my-model --ids 17,42 --out less --out-data my-data-less")
+@items_app.command(
+    epilog="Example: llmrec items remove --model my-model --ids 17,42 --out less --out-data my-data-less"
+)
 def remove(
     model: Model,
     out: Annotated[Path, typer.Option(help="Model directory to write.")],

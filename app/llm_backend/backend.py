@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmrec.app.llm_backend.stream import Away, Endpoint, stream
+from llmrec.app.llm_backend.stream import BackendUnavailable, Endpoint, stream_completion
 from llmrec.app.server.settings import Settings
 from llmrec.data.catalog import clean_text
 from llmrec.errors import UserError
@@ -64,7 +64,7 @@ class NameChecker(Checker):
         return quoted + [word for word in _names(sentence) if not _words(word) <= own]
 
 
-class RemoteWords:
+class RemoteTextGenerator:
     """Writes through the server, and through the local model when that fails; one for the whole application.
 
     Args:
@@ -97,7 +97,7 @@ class RemoteWords:
                 said = True
                 yield sentence
             why = "the other model said nothing about this list that the catalogue backs"
-        except Away as error:
+        except BackendUnavailable as error:
             why = str(error)
             if said:
                 raise UserError(f"The rest is missing: {why}.") from None
@@ -110,20 +110,20 @@ class RemoteWords:
         self, dialogue: Sequence[tuple[str, str]], shown: Sequence[Recommendation], most: int, stop: threading.Event
     ) -> Iterator[str]:
         if time.monotonic() < self._until:
-            raise Away(self._why)
+            raise BackendUnavailable(self._why)
         rows = [item.row for item in shown]
         asked = next((text for role, text in reversed(dialogue) if role == "user"), "")
-        messages = prompt(self._local.catalog, asked, rows[:_NAMED])
+        messages = server_messages(self._local.catalog, asked, rows[:_NAMED])
         try:
-            pieces = cut(without_thoughts(stream(self._endpoint, messages, most, stop)), most * _CHARS)
+            pieces = truncate(strip_thinking(stream_completion(self._endpoint, messages, most, stop)), most * _CHARS)
             for sentence in grounded_sentences(pieces, self._checker, rows):
                 yield f"{' ' if sentence[:1] == ' ' else ''}{clean_text(sentence, _SENTENCE)}"
-        except Away as error:
+        except BackendUnavailable as error:
             self._until, self._why = time.monotonic() + _PAUSE, str(error)
             raise
 
 
-def writer(recommender: Recommender, settings: Settings) -> Talk | None:
+def text_generator(recommender: Recommender, settings: Settings) -> Talk | None:
     """What writes the words under these settings; None for the recommender itself."""
     if not settings.backend_url:
         return None
@@ -131,10 +131,10 @@ def writer(recommender: Recommender, settings: Settings) -> Talk | None:
     endpoint = Endpoint(
         settings.backend_url, settings.backend_model, key, settings.backend_seconds, settings.backend_bytes
     )
-    return RemoteWords(recommender, endpoint).talk
+    return RemoteTextGenerator(recommender, endpoint).talk
 
 
-def prompt(catalog: Catalog, asked: str, rows: Sequence[int]) -> list[dict[str, str]]:
+def server_messages(catalog: Catalog, asked: str, rows: Sequence[int]) -> list[dict[str, str]]:
     """The messages for the server: what the local model is given, with nothing in it that reads as a control token."""
     slots: dict[str, Slot] = {"domain": catalog.domain, "message": asked, "shown": listing(catalog, rows)}
     return [
@@ -143,7 +143,7 @@ def prompt(catalog: Catalog, asked: str, rows: Sequence[int]) -> list[dict[str, 
     ]
 
 
-def without_thoughts(pieces: Iterator[str]) -> Iterator[str]:
+def strip_thinking(pieces: Iterator[str]) -> Iterator[str]:
     """Leave out a first `<think>...</think>`, which reasoning models send as if it were part of the answer."""
     text, speaking = "", False
     for piece in pieces:
@@ -155,7 +155,7 @@ def without_thoughts(pieces: Iterator[str]) -> Iterator[str]:
         speaking = True
 
 
-def cut(pieces: Iterator[str], most: int) -> Iterator[str]:
+def truncate(pieces: Iterator[str], most: int) -> Iterator[str]:
     """End after `most` characters, whatever a server was asked for."""
     for piece in pieces:
         yield piece[:most]

@@ -14,7 +14,7 @@ import httpx
 _POLL = 0.05  # seconds after which a stop is noticed, also while the server says nothing
 
 
-class Away(Exception):
+class BackendUnavailable(Exception):
     """The server cannot be reached, is slow, or does not answer in the agreed form; a clause that says so."""
 
 
@@ -37,7 +37,7 @@ class Endpoint:
     most_bytes: int = 65_536
 
 
-def stream(
+def stream_completion(
     endpoint: Endpoint, messages: Sequence[dict[str, str]], max_tokens: int, stop: threading.Event
 ) -> Iterator[str]:
     """Pieces of text as they come; ends with the answer, or within a twentieth of a second of `stop`.
@@ -46,7 +46,7 @@ def stream(
         Away: no connection, another status than 200, too many bytes, too much time, or garbage.
     """
     deadline = time.monotonic() + endpoint.seconds
-    came: queue.SimpleQueue[str | Away | None] = queue.SimpleQueue()
+    came: queue.SimpleQueue[str | BackendUnavailable | None] = queue.SimpleQueue()
     gone = threading.Event()
     body = {
         "model": endpoint.model,
@@ -61,14 +61,14 @@ def stream(
         while not stop.is_set():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise Away(f"the other model took longer than {endpoint.seconds:g} seconds")
+                raise BackendUnavailable(f"the other model took longer than {endpoint.seconds:g} seconds")
             try:
                 piece = came.get(timeout=min(left, _POLL))
             except queue.Empty:
                 continue
             if piece is None:
                 return
-            if isinstance(piece, Away):
+            if isinstance(piece, BackendUnavailable):
                 raise piece
             yield piece
     finally:
@@ -78,7 +78,7 @@ def stream(
 def _read(
     endpoint: Endpoint,
     body: dict[str, object],
-    came: queue.SimpleQueue[str | Away | None],
+    came: queue.SimpleQueue[str | BackendUnavailable | None],
     gone: threading.Event,
     deadline: float,
 ) -> None:
@@ -86,14 +86,14 @@ def _read(
         for piece in _pieces(endpoint, body, gone, deadline):
             came.put(piece)
         came.put(None)
-    except Away as error:
+    except BackendUnavailable as error:
         came.put(error)
     except httpx.TimeoutException:
-        came.put(Away(f"the other model took longer than {endpoint.seconds:g} seconds"))
+        came.put(BackendUnavailable(f"the other model took longer than {endpoint.seconds:g} seconds"))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        came.put(Away(f"the other model cannot be reached ({type(error).__name__})"))
+        came.put(BackendUnavailable(f"the other model cannot be reached ({type(error).__name__})"))
     except Exception as error:  # what a hostile answer may still set off must not leave the reader waiting
-        came.put(Away(f"the other model's answer cannot be read ({type(error).__name__})"))
+        came.put(BackendUnavailable(f"the other model's answer cannot be read ({type(error).__name__})"))
 
 
 def _pieces(endpoint: Endpoint, body: dict[str, object], gone: threading.Event, deadline: float) -> Iterator[str]:
@@ -107,14 +107,14 @@ def _pieces(endpoint: Endpoint, body: dict[str, object], gone: threading.Event, 
         client.stream("POST", url, json=body, headers=headers) as response,
     ):
         if response.status_code != httpx.codes.OK:
-            raise Away(f"the other model answered with status {response.status_code}")
+            raise BackendUnavailable(f"the other model answered with status {response.status_code}")
         read, line, heard = 0, b"", False
         for chunk in response.iter_raw():
             if gone.is_set() or time.monotonic() > deadline:
                 return
             read += len(chunk)
             if read > endpoint.most_bytes:
-                raise Away(f"the other model sent more than {endpoint.most_bytes:,} bytes")
+                raise BackendUnavailable(f"the other model sent more than {endpoint.most_bytes:,} bytes")
             *lines, line = (line + chunk).split(b"\n")
             for one in lines:
                 piece = _content(one.strip())
@@ -124,7 +124,7 @@ def _pieces(endpoint: Endpoint, body: dict[str, object], gone: threading.Event, 
                 if piece:
                     yield piece
         if not heard:
-            raise Away("the other model did not answer in the agreed form")
+            raise BackendUnavailable("the other model did not answer in the agreed form")
 
 
 def _content(line: bytes) -> str | None:
@@ -132,7 +132,7 @@ def _content(line: bytes) -> str | None:
     if not line.startswith(b"data:"):
         if not line or line.startswith((b":", b"event:", b"id:", b"retry:")):
             return ""
-        raise Away("the other model did not answer in the agreed form")
+        raise BackendUnavailable("the other model did not answer in the agreed form")
     data = line.removeprefix(b"data:").strip()
     if data == b"[DONE]":
         return None
@@ -140,7 +140,7 @@ def _content(line: bytes) -> str | None:
         choices = json.loads(data)["choices"]
         content = choices[0].get("delta", {}).get("content") if choices else ""
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise Away("the other model did not answer in the agreed form") from None
+        raise BackendUnavailable("the other model did not answer in the agreed form") from None
     if not isinstance(content, str | None):
-        raise Away("the other model did not answer in the agreed form")
+        raise BackendUnavailable("the other model did not answer in the agreed form")
     return content or ""

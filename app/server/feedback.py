@@ -62,7 +62,7 @@ class Reaction:
     words: str | None
 
 
-class Feedback:
+class FeedbackLog:
     """The writer; any thread may use it, and a full disk costs the reaction but never the conversation.
 
     Args:
@@ -147,12 +147,12 @@ class Feedback:
         self._last = (visitor, shown, kept)
 
 
-def open_feedback(settings: Settings) -> Feedback | None:
+def open_feedback(settings: Settings) -> FeedbackLog | None:
     """The writer that the settings ask for; None when feedback is off."""
-    return None if settings.feedback == "off" else Feedback(settings.feedback)
+    return None if settings.feedback == "off" else FeedbackLog(settings.feedback)
 
 
-def reactions(path: Path) -> Iterator[Reaction]:
+def read_reactions(path: Path) -> Iterator[Reaction]:
     """Read a feedback file, oldest first; a server may be writing to it.
 
     Raises:

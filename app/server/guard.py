@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llmrec.app.server.site import Refusal, Site
+from llmrec.app.server.site import RequestRefused, Site
 from llmrec.errors import RequestError
 from llmrec.nlu.state import Session
 
@@ -68,7 +68,7 @@ class Visit(Session):
     seconds: tuple[tuple[str, float], ...] = ()
 
 
-def checked(chat: Chat, session: Session, message: object) -> str:
+def checked_message(chat: Chat, session: Session, message: object) -> str:
     """Return the message when it is text within bounds; RequestError says what is wrong otherwise."""
     if not isinstance(message, str):
         raise RequestError(f"the message is of type {type(message).__name__}; send text")
@@ -143,14 +143,14 @@ class Guard:
         nonce = secrets.token_urlsafe(16)
         root = self._site.root
         if root and scope["path"] == root:  # the page's own addresses are relative to what ends in a slash
-            await _Answer(send, nonce).redirect(f"{root}/", scope["query_string"])
+            await _Response(send, nonce).redirect(f"{root}/", scope["query_string"])
             return
         received = self._site.received(scope)
-        if isinstance(received, Refusal):
-            await _Answer(send, nonce).refuse(received.status, received.detail)
+        if isinstance(received, RequestRefused):
+            await _Response(send, nonce).refuse(received.status, received.detail)
             return
         scope, path = received, received["path"].removeprefix(root)
-        answer = _Answer(send, nonce, page=path in {"/", "/login", "/login/"}, secure=scope["scheme"] == "https")
+        answer = _Response(send, nonce, page=path in {"/", "/login", "/login/"}, secure=scope["scheme"] == "https")
         refused = self._refused(scope, path)
         body = b""
         if not refused and scope["method"] not in {"GET", "HEAD"}:
@@ -178,7 +178,7 @@ class Guard:
         return None
 
 
-class _Answer:
+class _Response:
     """Adds the headers; on the page, marks the server's own inline scripts as the only ones that may run.
 
     Over https, cookies are marked as not to be sent over plain http.

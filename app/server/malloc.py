@@ -14,7 +14,7 @@ M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 ARENAS, MAPPED = 2, 2**20
 
 
-def bound_arenas() -> bool:
+def limit_arenas() -> bool:
     """Share two arenas among all threads and map blocks from a megabyte on by themselves; before threads start.
 
     Returns:

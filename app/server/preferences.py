@@ -16,7 +16,7 @@ from llmrec.errors import RequestError
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """One preference.
 
     Attributes:
@@ -54,7 +54,7 @@ class _Like:
     message: str
 
 
-def pairs(found: Iterable[Reaction], catalog: Catalog | None = None) -> Iterator[Pair]:
+def preference_pairs(found: Iterable[Reaction], catalog: Catalog | None = None) -> Iterator[PreferencePair]:
     """Every preference once, visitor by visitor; opinions taken back count for nothing.
 
     Args:
@@ -78,8 +78,8 @@ def pairs(found: Iterable[Reaction], catalog: Catalog | None = None) -> Iterator
                     yield _pair(visitor, like, item, why, catalog)
 
 
-def why_none(found: Sequence[Reaction]) -> str:
-    """Why `pairs` makes nothing of these reactions, in words."""
+def why_no_pairs(found: Sequence[Reaction]) -> str:
+    """Why `preference_pairs` makes nothing of these reactions, in words."""
     if not found:
         return "the file holds no reactions yet"
     final = {(one.visitor, one.item): one.reaction for one in found if one.reaction != "more"}
@@ -111,9 +111,9 @@ def _beside(own: Iterable[Reaction], like: _Like) -> list[str]:
     return list(dict.fromkeys(item for shown in lists for item in shown))
 
 
-def _pair(visitor: str, like: _Like, rejected: str, why: str, catalog: Catalog | None) -> Pair:
+def _pair(visitor: str, like: _Like, rejected: str, why: str, catalog: Catalog | None) -> PreferencePair:
     known = f"I liked {'; '.join(_name(item, catalog) for item in like.before)}." if like.before else ""
-    return Pair(
+    return PreferencePair(
         visitor=visitor,
         prompt=" ".join(part for part in (known, like.message) if part) or "What would you recommend?",
         chosen=_name(like.item, catalog),

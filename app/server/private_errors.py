@@ -18,7 +18,7 @@ _FRAMES = 6  # innermost places told
 _SAID = "that did not work; reload the page, or check what was sent"
 
 
-class QuietBlocks(gr.Blocks):
+class PrivateErrorBlocks(gr.Blocks):
     """Blocks that turn every failure of an event into a refusal."""
 
     async def process_api(self, *given: Any, **options: Any) -> dict[str, Any]:
@@ -29,11 +29,11 @@ class QuietBlocks(gr.Blocks):
         except Exception as error:
             if isinstance(error, gr.Error) and not error.print_exception:
                 raise
-            _log.warning("an event failed: %s", failure(error))
+            _log.warning("an event failed: %s", describe_failure(error))
         raise gr.Error(_SAID, print_exception=False)
 
 
-def failure(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """The kind of an error, or of the one that caused it, and where it arose; never its message."""
     while error.__cause__ is not None:
         error = error.__cause__

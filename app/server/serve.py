@@ -12,13 +12,13 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 
-from llmrec.app.api.openapi import describe
-from llmrec.app.llm_backend.backend import writer
+from llmrec.app.api.openapi import openapi_document
+from llmrec.app.llm_backend.backend import text_generator
 from llmrec.app.server.feedback import open_feedback
 from llmrec.app.server.guard import Guard, Sessions
-from llmrec.app.server.malloc import bound_arenas
+from llmrec.app.server.malloc import limit_arenas
 from llmrec.app.server.services import Services
-from llmrec.app.server.settings import Settings, limits_of
+from llmrec.app.server.settings import Settings, conversation_limits
 from llmrec.app.server.site import Site
 from llmrec.app.web.wiring import build
 from llmrec.dialogue.chat import Chat
@@ -33,16 +33,16 @@ _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
-def create(recommender: Recommender, settings: Settings) -> FastAPI:
+def create_app(recommender: Recommender, settings: Settings) -> FastAPI:
     """Return the application: the page mounted behind the guard."""
     sessions = Sessions(settings.sessions, settings.session_minutes * 60)
-    chat = Chat(recommender, limits_of(settings), writer(recommender, settings))
+    chat = Chat(recommender, conversation_limits(settings), text_generator(recommender, settings))
     blocks = build(Services(chat, sessions, settings, open_feedback(settings)))
     blocks.state_session_capacity = settings.sessions
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, body_bytes=settings.body_bytes, site=Site.of(settings), mcp=settings.mcp)
     app.add_api_route("/page.js", _script, include_in_schema=False)
-    described = None if settings.password is not None else describe(blocks.get_api_info())
+    described = None if settings.password is not None else openapi_document(blocks.get_api_info())
     if described is not None and settings.root_path:
         described["servers"] = [{"url": settings.root_path}]
     app.add_api_route("/openapi.json", lambda: described or Response(status_code=404), include_in_schema=False)
@@ -69,15 +69,15 @@ def create(recommender: Recommender, settings: Settings) -> FastAPI:
     return app
 
 
-def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Serve what `create` made on a bound socket until interrupted."""
+def serve_app(app: FastAPI, listener: socket.socket) -> None:
+    """Serve what `create_app` made on a bound socket until interrupted."""
     import uvicorn
 
-    bound_arenas()
-    uvicorn.Server(configured(app)).run(sockets=[listener])
+    limit_arenas()
+    uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])
 
 
-def configured(app: FastAPI) -> uvicorn.Config:
+def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     """How uvicorn is to serve it."""
     import uvicorn
 

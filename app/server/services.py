@@ -11,7 +11,7 @@ from llmrec.dialogue.chat import Chat
 from llmrec.nlu.state import Limits
 
 if TYPE_CHECKING:
-    from llmrec.app.server.feedback import Feedback
+    from llmrec.app.server.feedback import FeedbackLog
     from llmrec.recommender import Recommender
 
 
@@ -29,7 +29,7 @@ class Services:
     chat: Chat
     sessions: Sessions
     settings: Settings
-    feedback: Feedback | None = None
+    feedback: FeedbackLog | None = None
 
     @property
     def recommender(self) -> Recommender:

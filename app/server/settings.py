@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         return self
 
 
-def load(config: Path | None = None, /, **given: Any) -> Settings:
+def load_settings(config: Path | None = None, /, **given: Any) -> Settings:
     """Return the settings; what is given (and not None) goes before the environment, and that before the file.
 
     Args:
@@ -202,7 +202,7 @@ def load(config: Path | None = None, /, **given: Any) -> Settings:
         raise UserError(_first(error)) from None
 
 
-def assigned(pairs: list[str]) -> dict[str, str]:
+def parse_assignments(pairs: list[str]) -> dict[str, str]:
     """Read `name=value` arguments.
 
     Raises:
@@ -223,7 +223,7 @@ def assigned(pairs: list[str]) -> dict[str, str]:
     return out
 
 
-def limits_of(settings: Settings) -> Limits:
+def conversation_limits(settings: Settings) -> Limits:
     """The bounds of a conversation."""
     from llmrec.nlu.state import Limits
 
@@ -237,7 +237,7 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def listen(settings: Settings) -> socket.socket:
+def bind_socket(settings: Settings) -> socket.socket:
     """Return a socket bound to the host and port; UserError when that cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:

@@ -21,7 +21,7 @@ _FORWARDED = re.compile(rb"x-forwarded-.*|forwarded|x-real-ip|x-original-.*|x-gr
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RequestRefused:
     """Why a request is not answered: an HTTP status and a sentence."""
 
     status: int
@@ -49,7 +49,7 @@ class Site:
         anywhere = not settings.local and not settings.public_origins
         return cls(frozenset() if anywhere else frozenset(known), settings.public_origins, settings.root_path)
 
-    def received(self, scope: Scope) -> Scope | Refusal:
+    def received(self, scope: Scope) -> Scope | RequestRefused:
         """The request as the application may see it: under the address that the visitor sees, and nothing of a proxy's.
 
         Its `path` is whole; `root_path` is the part of it that belongs to the site.
@@ -57,12 +57,14 @@ class Site:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         address = self._address(scope, headers)
         if address is None:
-            return Refusal(421, "This server does not answer to that name.")
+            return RequestRefused(421, "This server does not answer to that name.")
         origin = headers.get("origin")
         if origin and not self._own(origin, address):
-            return Refusal(403, "Requests from other sites are not accepted.")
+            return RequestRefused(403, "Requests from other sites are not accepted.")
         if self.root and not scope["path"].startswith(f"{self.root}/"):
-            return Refusal(404, f"Not found: all lies below {self.root}/, and a proxy passes paths on unchanged.")
+            return RequestRefused(
+                404, f"Not found: all lies below {self.root}/, and a proxy passes paths on unchanged."
+            )
         scheme, _, host = address.partition("://")
         plain = [pair for pair in scope["headers"] if pair[0] != b"host" and not _FORWARDED.fullmatch(pair[0])]
         plain.append((b"host", host.encode("latin-1")))

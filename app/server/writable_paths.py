@@ -13,7 +13,7 @@ from llmrec.errors import UserError
 TEMPORARY = "GRADIO_TEMP_DIR"
 
 
-def problem(folder: Path) -> str:
+def directory_problem(folder: Path) -> str:
     """Why nothing can be written below a folder, which may not be there yet; "" when it can. Leaves nothing behind."""
     place = Path(os.path.abspath(folder))
     while not os.path.lexists(place) and place != place.parent:
@@ -30,15 +30,15 @@ def problem(folder: Path) -> str:
 def file_problem(file: Path) -> str:
     """Why a file that grows beside helpers of its own, as SQLite's do, cannot be written; "" when it can."""
     if not os.path.lexists(file):
-        return problem(file.parent)
+        return directory_problem(file.parent)
     try:
         with file.open("r+b"):
-            return problem(file.parent)
+            return directory_problem(file.parent)
     except OSError as error:
         return f"{file} cannot be written: {error.strerror or error}"
 
 
-def temporary() -> Path:
+def temporary_directory() -> Path:
     """The folder in which Gradio makes folders when it starts.
 
     Raises:
@@ -50,14 +50,14 @@ def temporary() -> Path:
         raise UserError(f"{error.strerror or error}: set TMPDIR to a folder that can be written") from None
 
 
-def check(settings: Settings) -> None:
+def check_writable(settings: Settings) -> None:
     """Refuse to start where the page could not be served; what can be done without is not looked at.
 
     Raises:
         UserError: the feedback file or the folder of temporary files cannot be written; names it, and the setting that
             moves it.
     """
-    if why := problem(temporary()):
+    if why := directory_problem(temporary_directory()):
         raise UserError(f"no place for temporary files: {why}; set {TEMPORARY} to a folder that can be written")
     kept = open_feedback(settings)
     if kept is not None:

@@ -22,7 +22,7 @@ _HISTORY = 10  # latest items that the prompt names
 _CHARS = 500
 
 
-class BaseWords:
+class BaseModelLister:
     """A second copy of the base model, loaded when it is first asked, since the served one has LoRA folded in.
 
     Args:
@@ -32,7 +32,7 @@ class BaseWords:
 
     def __init__(self, recommender: Recommender, load: Callable[[], RecModel] | None = None) -> None:
         self._recommender = recommender
-        self._load = load or (lambda: base_of(recommender))
+        self._load = load or (lambda: base_bundle(recommender))
         self._lock = threading.Lock()
         self._loaded: tuple[RecModel, Int8Weights | None] | None = None
 
@@ -75,7 +75,7 @@ class BaseWords:
             return self._loaded
 
 
-def base_of(recommender: Recommender) -> RecModel:
+def base_bundle(recommender: Recommender) -> RecModel:
     """The base model of a recommender in the same bundle, LoRA fresh and thus without effect.
 
     Raises:

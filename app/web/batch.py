@@ -27,7 +27,7 @@ _TELL = 0.5  # seconds between two reports of progress
 
 
 @dataclass(frozen=True)
-class Answer:
+class RankedRequest:
     """One request with its list; `place` is the target's, from 1, 0 outside the list, None without a target."""
 
     row: Row
@@ -36,7 +36,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BatchResult:
     """What was done so far.
 
     Attributes:
@@ -48,7 +48,7 @@ class Outcome:
         ended: whether that is all.
     """
 
-    answers: tuple[Answer, ...]
+    answers: tuple[RankedRequest, ...]
     total: int
     seconds: float
     counts: Counter[str] = field(default_factory=Counter)
@@ -56,7 +56,7 @@ class Outcome:
     ended: bool = False
 
 
-def listed(folder: Path | None) -> list[str]:
+def request_files(folder: Path | None) -> list[str]:
     """Names of the files that may be chosen, sorted; none without a folder."""
     if folder is None or not folder.is_dir():
         return []
@@ -65,7 +65,7 @@ def listed(folder: Path | None) -> list[str]:
     return sorted(entry.name for entry in plain if 0 < entry.stat().st_size <= MOST_BYTES)[:MOST_FILES]
 
 
-def chosen(folder: Path | None, name: object) -> Path:
+def open_request_file(folder: Path | None, name: object) -> Path:
     """The file of that name in the folder.
 
     Raises:
@@ -73,17 +73,17 @@ def chosen(folder: Path | None, name: object) -> Path:
     """
     if folder is None:
         raise RequestError("no folder of request files is set on this server; batch_dir names one")
-    if not isinstance(name, str) or name not in listed(folder):
+    if not isinstance(name, str) or name not in request_files(folder):
         raise RequestError(f"{str(name)[:60]!r} is none of the files listed; choose one of them")
     return folder / name
 
 
-def run(recommender: Recommender, path: Path, limit: float = MOST_SECONDS) -> Iterator[Outcome]:
+def rank_requests(recommender: Recommender, path: Path, limit: float = MOST_SECONDS) -> Iterator[BatchResult]:
     """Rank a file's first requests; tells how far it is twice a second, and at the end.
 
     Args:
         recommender: ranks each as the page would.
-        path: of `chosen`.
+        path: of `open_request_file`.
         limit: seconds after which it ends with what there is.
 
     Raises:
@@ -96,7 +96,7 @@ def run(recommender: Recommender, path: Path, limit: float = MOST_SECONDS) -> It
     )
     requests = requests[:MOST_ROWS]
     ids = Ids(recommender.catalog, recommender.interactions)
-    answers: list[Answer] = []
+    answers: list[RankedRequest] = []
     counts: Counter[str] = Counter()
     for row in requests:
         answer, found = _answer(recommender, ids, row)
@@ -108,17 +108,17 @@ def run(recommender: Recommender, path: Path, limit: float = MOST_SECONDS) -> It
             break
         if now - told > _TELL:
             told = now
-            yield Outcome(tuple(answers), len(requests), now, counts)
+            yield BatchResult(tuple(answers), len(requests), now, counts)
     seconds = time.monotonic() - started
-    yield Outcome(tuple(answers), len(requests), seconds, counts, tuple(notes), ended=True)
+    yield BatchResult(tuple(answers), len(requests), seconds, counts, tuple(notes), ended=True)
 
 
-def _answer(recommender: Recommender, ids: Ids, row: Row) -> tuple[Answer | None, Counter[str]]:
+def _answer(recommender: Recommender, ids: Ids, row: Row) -> tuple[RankedRequest | None, Counter[str]]:
     task, counts = resolve(row, ids, K)
     if task is None:
         return None, counts
     items = tuple(recommender.recommend(task.request))
-    return Answer(row, items, _place(row, ids, items)), counts
+    return RankedRequest(row, items, _place(row, ids, items)), counts
 
 
 def _place(row: Row, ids: Ids, items: tuple[Recommendation, ...]) -> int | None:
@@ -128,7 +128,7 @@ def _place(row: Row, ids: Ids, items: tuple[Recommendation, ...]) -> int | None:
     return next((place for place, item in enumerate(items, 1) if item.row == target), 0)
 
 
-def measures(outcome: Outcome, items: int) -> dict[str, float]:
+def batch_metrics(outcome: BatchResult, items: int) -> dict[str, float]:
     """What can be said of the lists: sizes and pace, and with targets recall, NDCG and MRR within the lists.
 
     Args:
@@ -142,19 +142,19 @@ def measures(outcome: Outcome, items: int) -> dict[str, float]:
         "requests a second": len(answers) / max(outcome.seconds, 1e-9),
         "share of the catalogue shown": len(shown) / max(items, 1),
     }
-    places = [answer.place for answer in answers if answer.place is not None]
-    if places:
-        within = [place for place in places if 0 < place <= K]
+    ranks = [answer.place for answer in answers if answer.place is not None]
+    if ranks:
+        within = [place for place in ranks if 0 < place <= K]
         out |= {
-            "requests with a target": float(len(places)),
-            f"recall@{K}": len(within) / len(places),
-            f"ndcg@{K}": sum(1 / math.log2(place + 1) for place in within) / len(places),
-            f"mrr@{K}": sum(1 / place for place in within) / len(places),
+            "requests with a target": float(len(ranks)),
+            f"recall@{K}": len(within) / len(ranks),
+            f"ndcg@{K}": sum(1 / math.log2(place + 1) for place in within) / len(ranks),
+            f"mrr@{K}": sum(1 / place for place in within) / len(ranks),
         }
     return out
 
 
-def places(outcome: Outcome) -> list[tuple[str, int]]:
+def target_ranks(outcome: BatchResult) -> list[tuple[str, int]]:
     """How many targets stood where, for a plot; empty without targets."""
     found = Counter(answer.place for answer in outcome.answers if answer.place is not None)
     if not found:
@@ -164,6 +164,6 @@ def places(outcome: Outcome) -> list[tuple[str, int]]:
     return [(name, sum(found[p] for p in span)) for name, span in [*spans, ("later", beyond), ("not listed", [0])]]
 
 
-def sources(outcome: Outcome) -> list[tuple[str, int]]:
+def main_sources(outcome: BatchResult) -> list[tuple[str, int]]:
     """How many items each part of the score spoke for most, for a plot."""
     return Counter(item.source for answer in outcome.answers for item in answer.items).most_common()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmrec.app.api.endpoints import find_item
-from llmrec.app.web.base_model_list import BaseWords
+from llmrec.app.web.base_model_list import BaseModelLister
 from llmrec.data.catalog import clean_text
 from llmrec.data.interactions import History
 from llmrec.data.requests import Request
@@ -28,7 +28,7 @@ MOST_TITLES, MOST_K = 50, 20
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonEntry:
     """One place of a list.
 
     Attributes:
@@ -45,18 +45,18 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Column:
+class ComparisonColumn:
     """One way of answering: its name, what it goes by, its list, the seconds it took; `ended` when that is all."""
 
     name: str
     how: str
-    lines: tuple[Line, ...] = ()
+    lines: tuple[ComparisonEntry, ...] = ()
     seconds: float = 0.0
     ended: bool = False
     note: str = ""
 
 
-def asked(
+def parse_form(
     recommender: Recommender, limits: Limits, liked: object, user: object, message: object, k: object
 ) -> tuple[Request, list[str]]:
     """The request that the form means, its message as it was typed, and notices; everything is checked again.
@@ -83,17 +83,17 @@ def asked(
 
 
 def compare(
-    recommender: Recommender, request: Request, base: BaseWords, stop: threading.Event | None = None
-) -> Iterator[tuple[Column, ...]]:
+    recommender: Recommender, request: Request, base: BaseModelLister, stop: threading.Event | None = None
+) -> Iterator[tuple[ComparisonColumn, ...]]:
     """The four columns, again and again as they fill."""
     columns = [
-        Column("Hybrid", "the language model's item tokens, the encoder, neighbours and text, fused"),
-        Column("Encoder alone", "what was taken in which order; it does not hear words"),
-        Column("Text look-up", "likeness of descriptions to the message, or to what was liked"),
-        Column("Base model in words", "the language model as published, asked to list titles"),
+        ComparisonColumn("Hybrid", "the language model's item tokens, the encoder, neighbours and text, fused"),
+        ComparisonColumn("Encoder alone", "what was taken in which order; it does not hear words"),
+        ComparisonColumn("Text look-up", "likeness of descriptions to the message, or to what was liked"),
+        ComparisonColumn("Base model in words", "the language model as published, asked to list titles"),
     ]
     yield tuple(columns)
-    for place, way in enumerate((hybrid, encoder, text)):
+    for place, way in enumerate((rank_hybrid, rank_encoder, rank_text)):
         started = time.monotonic()
         lines = way(recommender, request)
         columns[place] = replace(columns[place], lines=lines, seconds=time.monotonic() - started, ended=True)
@@ -101,22 +101,22 @@ def compare(
     yield from _in_words(recommender, request, base, stop, columns)
 
 
-def hybrid(recommender: Recommender, request: Request) -> tuple[Line, ...]:
+def rank_hybrid(recommender: Recommender, request: Request) -> tuple[ComparisonEntry, ...]:
     """The list that the page and the endpoints give."""
     fits = _fits(recommender, request)
     return tuple(
-        Line(recommender.catalog.label(one.row), one.row, bool(fits[one.row]), one.reason)
+        ComparisonEntry(recommender.catalog.label(one.row), one.row, bool(fits[one.row]), one.reason)
         for one in recommender.recommend(request)
     )
 
 
-def encoder(recommender: Recommender, request: Request) -> tuple[Line, ...]:
+def rank_encoder(recommender: Recommender, request: Request) -> tuple[ComparisonEntry, ...]:
     """The encoder's best unseen items; constraints do not reach it."""
     scores = recommender.model.encoder.scores([np.asarray(request.history, np.int64)])
     return _best(recommender, request, log_softmax(scores))
 
 
-def text(recommender: Recommender, request: Request) -> tuple[Line, ...]:
+def rank_text(recommender: Recommender, request: Request) -> tuple[ComparisonEntry, ...]:
     """The unseen items whose text is most alike to the message, or without one to the latest liked items' text."""
     scorer = recommender.scorer
     if request.message:
@@ -129,23 +129,29 @@ def _fits(recommender: Recommender, request: Request) -> np.ndarray:
     return recommender.catalog.where(understood(request, recommender.catalog).request.filters)
 
 
-def _best(recommender: Recommender, request: Request, scores: np.ndarray) -> tuple[Line, ...]:
+def _best(recommender: Recommender, request: Request, scores: np.ndarray) -> tuple[ComparisonEntry, ...]:
     allowed = np.ones(len(recommender.catalog), bool)
     allowed[list(request.history)] = False
     rows, _ = top_k(scores, request.k, allowed)
     fits = _fits(recommender, request)
-    return tuple(Line(recommender.catalog.label(int(r)), int(r), bool(fits[r])) for r in rows[0] if r >= 0)
+    return tuple(ComparisonEntry(recommender.catalog.label(int(r)), int(r), bool(fits[r])) for r in rows[0] if r >= 0)
 
 
 def _in_words(
-    recommender: Recommender, request: Request, base: BaseWords, stop: threading.Event | None, columns: list[Column]
-) -> Iterator[tuple[Column, ...]]:
+    recommender: Recommender,
+    request: Request,
+    base: BaseModelLister,
+    stop: threading.Event | None,
+    columns: list[ComparisonColumn],
+) -> Iterator[tuple[ComparisonColumn, ...]]:
     started = time.monotonic()
     catalog, fits, note = recommender.catalog, _fits(recommender, request), ""
     try:
         for listed in base.listed(request.history, request.message, stop):
             lines = tuple(
-                Line(catalog.label(row) if row >= 0 else clean_text(title, 120), row, row < 0 or bool(fits[row]))
+                ComparisonEntry(
+                    catalog.label(row) if row >= 0 else clean_text(title, 120), row, row < 0 or bool(fits[row])
+                )
                 for title, row in zip(listed.titles, listed.rows, strict=True)
             )
             columns[3] = replace(columns[3], lines=lines, seconds=time.monotonic() - started)

@@ -10,13 +10,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from llmrec.app.server.guard import Visit, checked
+from llmrec.app.server.guard import Visit, checked_message
 from llmrec.app.server.services import Services
 from llmrec.app.web import saved_conversations
-from llmrec.app.web import suggestions as suggest
-from llmrec.app.web.html import cards as present
-from llmrec.app.web.html import side_panel
-from llmrec.app.web.html import trace as present_trace
+from llmrec.app.web.html import cards, side_panel
+from llmrec.app.web.html.trace import trace_drawer
+from llmrec.app.web.suggestions import suggest
 from llmrec.data.catalog import Catalog, clean_text
 from llmrec.data.constraints import constraints
 from llmrec.dialogue.chat import Chat, Done, Items, Notice, Token
@@ -71,7 +70,7 @@ class Handlers:
 
     def view(self, visit: Visit, note: str = "") -> View:
         """Return the whole page for a session at rest; `note` says what has just been done."""
-        return replace(self._view(visit, present.messages(visit), writing=False, note=note), beside=visit.busy)
+        return replace(self._view(visit, cards.chat_messages(visit), writing=False, note=note), beside=visit.busy)
 
     def start(self, visit: Visit, kept: object = None) -> View:
         """Fill an empty page: with the conversation that the visitor's browser kept, else with popular items."""
@@ -92,34 +91,34 @@ class Handlers:
         Raises:
             RequestError: the message exceeds a bound, or another reply is being written.
         """
-        asked = checked(self.chat, visit, message)
+        asked = checked_message(self.chat, visit, message)
         if visit.busy:
             raise RequestError("the last reply is still being written; press Stop first")
         shown = clean_text(asked, self.chat.limits.message_chars)
         done, seconds, visit.tried = len(visit.turns), dict[str, float](), ()
         reply, started = "", time.monotonic()
         drawn = started
-        yield self._view(visit, present.messages(visit, shown, ""), writing=True)
+        yield self._view(visit, cards.chat_messages(visit, shown, ""), writing=True)
         for event in self.chat.turn(visit, asked):
             now = time.monotonic()
             if isinstance(event, Items):
                 visit.asked = self.chat.request(visit.profile)[0]
                 seconds["list"] = now - started
-                yield self._view(visit, present.messages(visit, shown, reply), writing=True)
+                yield self._view(visit, cards.chat_messages(visit, shown, reply), writing=True)
             elif isinstance(event, Token):
                 reply += event.text
                 first = "first word" not in seconds
                 seconds.setdefault("first word", now - started)
                 if first or now - drawn > _FRAME:
                     drawn = now
-                    yield View(present.messages(visit, shown, reply), writing=True, words_only=True)
+                    yield View(cards.chat_messages(visit, shown, reply), writing=True, words_only=True)
             elif isinstance(event, Notice) and len(visit.turns) == done:
                 raise RequestError(event.text)
             elif isinstance(event, Done):
                 visit.seconds = (*seconds.items(), ("whole reply", now - started))
                 # a message that leaves no turn, as "undo that" does, is answered above the list
                 aside = reply if len(visit.turns) <= done else ""
-                yield self._view(visit, present.messages(visit), writing=False, note=aside)
+                yield self._view(visit, cards.chat_messages(visit), writing=False, note=aside)
 
     def ask(self, visit: Visit, sent: object) -> Iterator[View]:
         """Answer a button that speaks for the visitor: a suggestion, or `more like this` on a card."""
@@ -129,7 +128,7 @@ class Handlers:
             self._record(visit, row, "more")
             yield from self.say(visit, f"More like {self.catalog.label(row)}")
         elif verb == "say":
-            offered = {side_panel.code(text): text for text in self.suggestions(visit)}
+            offered = {side_panel.text_key(text): text for text in self.suggestions(visit)}
             if number not in offered:
                 raise RequestError("that suggestion is no longer offered")
             yield from self.say(visit, offered[number])
@@ -140,7 +139,7 @@ class Handlers:
         """Do what a button of a card or of the side panel says, and list anew."""
         verb, number = _verb(sent)
         if verb == "import":
-            note = saved_conversations.load(visit, number, self.chat, self._key)
+            note = saved_conversations.import_conversation(visit, number, self.chat, self._key)
             return self.view(visit, note or "The conversation was restored.")
         if verb in {"like", "dislike", "seen", "forget", "add"}:
             row, opinion = self._row(number), "like" if verb == "add" else verb
@@ -148,7 +147,7 @@ class Handlers:
             self.chat.judge(visit, row, opinion)
             note = f"{_NOTES[opinion].format(done=verbs(self.catalog.domain).done)} {self.catalog.label(row)}."
         elif verb == "unfilter":
-            gone = [one for one in constraints(visit.profile.filters) if side_panel.code(one.key) == number]
+            gone = [one for one in constraints(visit.profile.filters) if side_panel.text_key(one.key) == number]
             for one in gone:
                 self.chat.unfilter(visit, one.key)
             note = f"Taken away: {gone[0].label}." if gone else ""
@@ -205,7 +204,7 @@ class Handlers:
     def search(self, typed: object) -> str:
         """Return HTML of the items whose title fits what was typed."""
         words = clean_text(typed, 100) if isinstance(typed, str) else ""
-        return side_panel.found(self.catalog, self.chat.search(words), bool(words.strip()))
+        return side_panel.search_results(self.catalog, self.chat.search(words), bool(words.strip()))
 
     def users(self) -> list[tuple[str, str]]:
         """Return (label, id) of the visitors one can play; the first is a new one."""
@@ -228,16 +227,16 @@ class Handlers:
 
     def export(self, visit: Visit) -> str:
         """Return HTML that holds the conversation as JSON."""
-        return present.exported(saved_conversations.export(visit, self.chat, self._key))
+        return cards.exported_conversation(saved_conversations.export_conversation(visit, self.chat, self._key))
 
     def explain(self, visit: Visit) -> str:
         """Return HTML that says how the list on display was made."""
         request = visit.asked or self.chat.request(visit.profile)[0]
-        return present_trace.drawer(self.catalog, trace(self.chat.recommender, request), visit.seconds)
+        return trace_drawer(self.catalog, trace(self.chat.recommender, request), visit.seconds)
 
     def suggestions(self, visit: Visit) -> tuple[str, ...]:
         """Return a few texts worth sending next."""
-        return suggest.suggestions(self.catalog, self._tools.lexicon, self._tools.years, visit)
+        return suggest(self.catalog, self._tools.lexicon, self._tools.years, visit)
 
     def _list(self, visit: Visit) -> None:
         visit.asked, visit.seconds = self.chat.request(visit.profile)[0], ()
@@ -264,10 +263,10 @@ class Handlers:
         offers = () if writing else self.suggestions(visit)
         return View(
             messages=messages,
-            heading=present.heading(self.catalog, visit, note),
-            cards=present.cards(self.catalog, visit.profile.shown, self._tools.lexicon.year),
-            offers=present.suggestions([(f"say:{side_panel.code(text)}", text) for text in offers]),
-            profile=side_panel.profile(self.catalog, visit.profile),
+            heading=cards.list_heading(self.catalog, visit, note),
+            cards=cards.item_cards(self.catalog, visit.profile.shown, self._tools.lexicon.year),
+            offers=cards.suggestion_chips([(f"say:{side_panel.text_key(text)}", text) for text in offers]),
+            profile=side_panel.profile_panel(self.catalog, visit.profile),
             writing=writing,
             kept=saved_conversations.seal(visit, self.chat, self._key) if visit.keep and not writing else None,
         )

@@ -29,7 +29,7 @@ _COLUMNS = 5
 
 
 @dataclass(frozen=True)
-class Point:
+class MapPoint:
     """An item on the map: its row, first code, and place with both coordinates from 0 to 1."""
 
     row: int
@@ -39,7 +39,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Group:
+class CodeGroup:
     """Items that share a first code: how many, what most of them are, some of them."""
 
     code: int
@@ -49,7 +49,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Result:
+class ResultTable:
     """A result file: its name, data set, how it came about, metrics, rows of (mean, low, high), and targets."""
 
     name: str
@@ -60,7 +60,7 @@ class Result:
     targets: tuple[tuple[str, float | None], ...]
 
 
-def facts(recommender: Recommender) -> list[tuple[str, str]]:
+def model_facts(recommender: Recommender) -> list[tuple[str, str]]:
     """The card in a few lines, from the model's own record and what is loaded."""
     card, ids = recommender.model_card, recommender.model.vocab.ids
     recipe = card.get("recipe", {})
@@ -85,7 +85,7 @@ def facts(recommender: Recommender) -> list[tuple[str, str]]:
     return lines
 
 
-def sid_map(ids: SemanticIds) -> list[Point]:
+def project_semantic_ids(ids: SemanticIds) -> list[MapPoint]:
     """Two principal components of the items' code vectors (the sum of their centroids), items evenly thinned out."""
     vectors = sum(ids.book[level][ids.codes[:, level]].astype(np.float64) for level in range(ids.depth))
     centred = np.asarray(vectors) - np.mean(vectors, axis=0)
@@ -98,10 +98,10 @@ def sid_map(ids: SemanticIds) -> list[Point]:
     low, high = flat.min(axis=0), flat.max(axis=0)
     flat = (flat - low) / np.maximum(high - low, 1e-9)
     step = max(1, -(-len(flat) // MOST_POINTS))
-    return [Point(r, int(ids.codes[r, 0]), float(flat[r, 0]), float(flat[r, 1])) for r in range(0, len(flat), step)]
+    return [MapPoint(r, int(ids.codes[r, 0]), float(flat[r, 0]), float(flat[r, 1])) for r in range(0, len(flat), step)]
 
 
-def groups(catalog: Catalog, ids: SemanticIds, most: int = 24) -> list[Group]:
+def code_groups(catalog: Catalog, ids: SemanticIds, most: int = 24) -> list[CodeGroup]:
     """The largest first codes and what their items have in common."""
     codes = ids.codes[:, 0]
     sizes = Counter(int(code) for code in codes).most_common(most)
@@ -110,11 +110,11 @@ def groups(catalog: Catalog, ids: SemanticIds, most: int = 24) -> list[Group]:
         rows = np.flatnonzero(codes == code)
         common = Counter(tag for row in rows for tag in tags(catalog, int(row))).most_common(3)
         shares = tuple((tag, count / size) for tag, count in common if count * 4 >= size)
-        out.append(Group(code, size, shares, tuple(int(r) for r in rows[:4])))
+        out.append(CodeGroup(code, size, shares, tuple(int(r) for r in rows[:4])))
     return out
 
 
-def curves(model: Path) -> dict[str, list[tuple[float, float]]]:
+def training_curves(model: Path) -> dict[str, list[tuple[float, float]]]:
     """Series of a training run's journal by name: (tokens, value); empty when the journal is not there."""
     beside = (model / JOURNAL, model.with_name(model.name + ".work") / JOURNAL)
     path = next((one for one in beside if one.is_file() and one.stat().st_size <= _MOST_BYTES), None)
@@ -132,7 +132,7 @@ def curves(model: Path) -> dict[str, list[tuple[float, float]]]:
     return {name: _thinned(points) for name, points in out.items() if len(points) > 1}
 
 
-def results(folder: Path | None) -> tuple[list[Result], list[str]]:
+def load_result_tables(folder: Path | None) -> tuple[list[ResultTable], list[str]]:
     """The tables of a folder of result files, and a line for each file that cannot be read as one."""
     folder = folder or RESULTS
     found, wrong = [], []
@@ -146,7 +146,7 @@ def results(folder: Path | None) -> tuple[list[Result], list[str]]:
     return found, wrong
 
 
-def _result(name: str, value: Mapping[str, Any]) -> Result:
+def _result(name: str, value: Mapping[str, Any]) -> ResultTable:
     came, suite = value["provenance"], str(value["suite"])
     there = {metric for row in value["rows"] for metric in row["metrics"]}
     wanted = next((some for start, some in _METRICS.items() if suite.startswith(start)), ())
@@ -155,7 +155,7 @@ def _result(name: str, value: Mapping[str, Any]) -> Result:
     targets = tuple((str(t["name"]), None if t["value"] is None else float(t["value"])) for t in value["targets"])
     commit = str(came["commit"] or "no commit")[:12]
     source = f"n = {came['n']}, seed {came['seed']}, commit {commit}, {came['command']}"
-    return Result(name, str(value["dataset"]), source, metrics, rows, targets)
+    return ResultTable(name, str(value["dataset"]), source, metrics, rows, targets)
 
 
 def _estimate(value: Mapping[str, Any] | None) -> tuple[float, float, float] | None:

@@ -108,8 +108,8 @@ def restore(visit: Visit, sealed: str, chat: Chat, key: bytes) -> None:
     visit.turns.extend(turns[: chat.limits.turns])
 
 
-def export(visit: Visit, chat: Chat, key: bytes) -> str:
-    """Return the conversation as JSON that a person can read and `load` reads back."""
+def export_conversation(visit: Visit, chat: Chat, key: bytes) -> str:
+    """Return the conversation as JSON that a person can read and `import_conversation` reads back."""
     profile, catalog = visit.profile, chat.catalog
     opinions = {
         name: [{"id": catalog[row].id, "title": catalog.label(row)} for row in getattr(profile, name)]
@@ -127,7 +127,7 @@ def export(visit: Visit, chat: Chat, key: bytes) -> str:
     return json.dumps(whole, ensure_ascii=False, indent=1)
 
 
-def load(visit: Visit, text: str, chat: Chat, key: bytes) -> str:
+def import_conversation(visit: Visit, text: str, chat: Chat, key: bytes) -> str:
     """Read an exported conversation back; returns a remark for the visitor, or ''.
 
     Raises:

@@ -14,7 +14,7 @@ MOST = 5
 _LONGEST_TITLE = 40
 
 
-def suggestions(catalog: Catalog, lexicon: Lexicon, years: Sequence[int], session: Session) -> tuple[str, ...]:
+def suggest(catalog: Catalog, lexicon: Lexicon, years: Sequence[int], session: Session) -> tuple[str, ...]:
     """Return up to `MOST` texts that a button offers to send."""
     texts = (
         _critiques(catalog, lexicon, session.profile) if session.turns else _examples(catalog, lexicon, years, session)
@@ -40,7 +40,7 @@ def _critiques(catalog: Catalog, lexicon: Lexicon, profile: Profile) -> Iterator
         yield from ("Forget the filters", "Surprise me")
         return
     yield "Something else"
-    label = cards.label(catalog, profile.rows[0])
+    label = cards.short_title(catalog, profile.rows[0])
     if len(label) <= _LONGEST_TITLE:
         yield f"More like {label}"
     filters = profile.filters

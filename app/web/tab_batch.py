@@ -20,7 +20,7 @@ def build(services: Services) -> None:
     folder = services.settings.batch_dir
     if folder is None:
         gr.Markdown(
-            cards.hint(
+            cards.muted_line(
                 "No folder is set. Start the server with --batch-dir FOLDER, and the request files in it (Parquet, "
                 "CSV or JSON lines, as llmrec rank takes them) can be chosen here. Nothing can be uploaded."
             ),
@@ -28,7 +28,7 @@ def build(services: Services) -> None:
         )
         return
     gr.Markdown(
-        cards.hint(
+        cards.muted_line(
             "Request files in the server's folder, as llmrec rank takes them. A column target (the id of what was "
             f"taken next) is measured. Here up to {batch.MOST_ROWS} requests are ranked; llmrec rank has no such "
             "bound."
@@ -36,7 +36,7 @@ def build(services: Services) -> None:
         **_HTML,
     )
     with gr.Row(elem_id="batch-form", equal_height=True):
-        names = batch.listed(folder)
+        names = batch.request_files(folder)
         name = gr.Dropdown(
             names, value=names[0] if names else None, label="File", filterable=True, elem_id="batch-file"
         )
@@ -53,7 +53,7 @@ def build(services: Services) -> None:
 
 def _names(services: Services) -> Callable[[], Any]:
     def look() -> Any:
-        names = batch.listed(services.settings.batch_dir)
+        names = batch.request_files(services.settings.batch_dir)
         return gr.update(choices=names, value=names[0] if names else None)
 
     return look
@@ -63,19 +63,19 @@ def _ranked(services: Services) -> Callable[[Any], Iterator[str]]:
     def run(name: Any) -> Iterator[str]:
         catalog = services.chat.catalog
         try:
-            path = batch.chosen(services.settings.batch_dir, name)
-            for outcome in batch.run(services.recommender, path):
-                measured = batch.measures(outcome, len(catalog)) if outcome.ended else {}
+            path = batch.open_request_file(services.settings.batch_dir, name)
+            for outcome in batch.rank_requests(services.recommender, path):
+                measured = batch.batch_metrics(outcome, len(catalog)) if outcome.ended else {}
                 plots = (
-                    tabs.bars("Place of the target", batch.places(outcome))
-                    + tabs.bars("What spoke for the items most", batch.sources(outcome))
+                    tabs.bar_chart("Place of the target", batch.target_ranks(outcome))
+                    + tabs.bar_chart("What spoke for the items most", batch.main_sources(outcome))
                     if outcome.ended
                     else ""
                 )
-                yield tabs.batch(catalog, outcome, measured, plots)
+                yield tabs.batch_results(catalog, outcome, measured, plots)
         except UserError as error:
             # the folder's own place on the disk is nobody's business
             said = str(error).replace(f"{services.settings.batch_dir}/", "")
-            raise gr.Error(cards.text(said), print_exception=False) from None
+            raise gr.Error(cards.escape_html(said), print_exception=False) from None
 
     return run

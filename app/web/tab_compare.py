@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from llmrec.app.server.services import Services
-from llmrec.app.web.base_model_list import BaseWords
-from llmrec.app.web.compare import MOST_K, asked, compare
+from llmrec.app.web.base_model_list import BaseModelLister
+from llmrec.app.web.compare import MOST_K, compare, parse_form
 from llmrec.app.web.html import cards, tabs
 from llmrec.errors import UserError
 
@@ -20,10 +20,10 @@ _USERS = 2_000
 
 def build(services: Services) -> None:
     """Lay the tab out and connect it; to be called inside a Tab."""
-    base = BaseWords(services.recommender)
+    base = BaseModelLister(services.recommender)
     domain = services.chat.catalog.domain
     gr.Markdown(
-        cards.hint(
+        cards.muted_line(
             "The same request, answered by the whole recommender, by its encoder alone, by text look-up, and by the "
             f"language model without item tokens, which may name {domain} that are not here."
         ),
@@ -55,15 +55,15 @@ def _users(services: Services) -> list[tuple[str, str]]:
     return [("Nobody known", ""), *((f"User {one}", one) for one in known)]
 
 
-def _compared(services: Services, base: BaseWords) -> Callable[..., Iterator[str]]:
+def _compared(services: Services, base: BaseModelLister) -> Callable[..., Iterator[str]]:
     def run(message: Any, liked: Any, user: Any, k: Any) -> Iterator[str]:
         ended = threading.Event()
         try:
-            request, notices = asked(services.recommender, services.limits, liked, user, message, k)
+            request, notices = parse_form(services.recommender, services.limits, liked, user, message, k)
             for found in compare(services.recommender, request, base, ended):
-                yield tabs.columns(found, notices)
+                yield tabs.comparison_columns(found, notices)
         except UserError as error:
-            raise gr.Error(cards.text(str(error)), print_exception=False) from None
+            raise gr.Error(cards.escape_html(str(error)), print_exception=False) from None
         finally:
             ended.set()  # also when the visitor has gone: nothing goes on for nobody
 

@@ -34,18 +34,20 @@ def _filled(services: Services) -> Callable[[], list[str]]:
     def still() -> tuple[str, str]:
         recommender, catalog = services.recommender, services.chat.catalog
         ids = recommender.model.vocab.ids
-        drawn = tabs.sid_map(catalog, model_view.sid_map(ids), len(catalog))
-        found = tabs.groups(catalog, model_view.groups(catalog, ids))
-        return tabs.facts(model_view.facts(recommender)), drawn + found
+        drawn = tabs.semantic_id_map(catalog, model_view.project_semantic_ids(ids), len(catalog))
+        found = tabs.code_groups(catalog, model_view.code_groups(catalog, ids))
+        return tabs.fact_list(model_view.model_facts(recommender)), drawn + found
 
     def fill() -> list[str]:
         card, drawn = still()
-        found = model_view.curves(services.settings.model or SHIPPED)
-        curves = tabs.curves(found) or cards.hint(
+        found = model_view.training_curves(services.settings.model or SHIPPED)
+        curves = tabs.learning_curves(found) or cards.muted_line(
             f"No {model_view.JOURNAL} lies beside the model; training writes one to its work directory."
         )
-        tables, unread = model_view.results(services.settings.results)
-        results = tabs.results(tables, unread) or cards.hint("There are no result files; make eval writes them.")
+        tables, unread = model_view.load_result_tables(services.settings.results)
+        results = tabs.result_tables(tables, unread) or cards.muted_line(
+            "There are no result files; make eval writes them."
+        )
         return [card, drawn, curves, results]
 
     return fill

@@ -10,14 +10,14 @@ import gradio as gr
 
 from llmrec.app.server.services import Services
 from llmrec.app.web.handlers import Handlers
-from llmrec.app.web.html import cards as present
+from llmrec.app.web.html import cards
 
 # module of the application -> what its tab is called; each has `build(services)`
 TABS = {"tab_compare": "Compare", "tab_batch": "Batch", "tab_model": "Model"}
 
 
 @dataclass(frozen=True)
-class Parts:
+class PageComponents:
     """The components that change, or that send something."""
 
     chatbot: gr.Chatbot
@@ -51,18 +51,18 @@ class Parts:
 _HTML: dict[str, Any] = {"sanitize_html": True, "latex_delimiters": [], "container": False, "padding": False}
 
 
-def page(handlers: Handlers) -> Parts:
+def page(handlers: Handlers) -> PageComponents:
     """Lay the page out, inside a Blocks: the chat in the first tab, the other parts of the application beside it."""
-    gr.Markdown(present.masthead(handlers.catalog), elem_id="masthead", **_HTML)
+    gr.Markdown(cards.masthead(handlers.catalog), elem_id="masthead", **_HTML)
     with gr.Tabs(elem_id="tabs"):
         with gr.Tab("Chat", id="chat"), gr.Row(elem_id="columns", equal_height=False):
             shown = _columns(handlers)
-        others(handlers.services)
+        build_other_tabs(handlers.services)
     with gr.Column(elem_id="unseen"):
-        return Parts(**shown, **_unseen())
+        return PageComponents(**shown, **_unseen())
 
 
-def others(services: Services) -> None:
+def build_other_tabs(services: Services) -> None:
     """Build the other tabs."""
     for module, name in TABS.items():
         with gr.Tab(name, id=module.removeprefix("tab_"), elem_classes="other"):
@@ -104,7 +104,7 @@ def _talk(handlers: Handlers) -> dict[str, Any]:
         buttons=[],
         feedback_options=None,
         editable="user",
-        placeholder=present.welcome(handlers.catalog),
+        placeholder=cards.welcome(handlers.catalog),
     )
     offers = gr.Markdown(elem_id="offers", **_HTML)
     box = gr.Textbox(
@@ -134,7 +134,7 @@ def _side(handlers: Handlers) -> dict[str, Any]:
         keep = gr.Checkbox(label="Keep it in this browser", value=False, elem_id="keep")
         recorded = handlers.services.feedback is not None
         share = gr.Checkbox(label="Record my words, too", value=False, visible=recorded, elem_id="share")
-        told = present.hint("This server records lists and what you press on them, without a name or your words.")
+        told = cards.muted_line("This server records lists and what you press on them, without a name or your words.")
         gr.Markdown(told, visible=recorded, elem_id="told", **_HTML)
         with gr.Row(elem_id="files"):
             export = gr.Button("Export", size="sm", min_width=0, elem_id="export")

@@ -10,12 +10,12 @@ from typing import Any
 import gradio as gr
 
 from llmrec.app.api.endpoints import register
-from llmrec.app.server.guard import Visit, checked
-from llmrec.app.server.private_errors import QuietBlocks
+from llmrec.app.server.guard import Visit, checked_message
+from llmrec.app.server.private_errors import PrivateErrorBlocks
 from llmrec.app.server.services import Services
 from llmrec.app.web.handlers import Handlers, View
 from llmrec.app.web.html import cards
-from llmrec.app.web.ui import Parts, page
+from llmrec.app.web.ui import PageComponents, page
 from llmrec.errors import UserError
 
 Update = dict[Any, Any]
@@ -29,7 +29,7 @@ def build(services: Services) -> gr.Blocks:
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     handlers = Handlers(services)
-    blocks = QuietBlocks(analytics_enabled=False, title="llmrec", fill_width=True)
+    blocks = PrivateErrorBlocks(analytics_enabled=False, title="llmrec", fill_width=True)
     with blocks:
         Wiring(handlers, page(handlers)).connect(blocks)
         register(services)
@@ -41,7 +41,7 @@ def build(services: Services) -> gr.Blocks:
 class Wiring:
     """Connects events to handlers; every event is private, and looks its session up by the server's id."""
 
-    def __init__(self, handlers: Handlers, parts: Parts) -> None:
+    def __init__(self, handlers: Handlers, parts: PageComponents) -> None:
         self._handlers, self._parts = handlers, parts
         # everything that writes words shares one limit; lists alone are quick, and must not wait for words
         self._model, self._quick = handlers.services.model, handlers.services.quick
@@ -128,7 +128,7 @@ class Wiring:
     def _edit(self, edit: gr.EditData, request: gr.Request) -> Iterator[Update]:
         visit = self._visit(request)
         with _toasts():
-            checked(self._handlers.chat, Visit("edit"), edit.value)
+            checked_message(self._handlers.chat, Visit("edit"), edit.value)
             place = edit.index[0] if isinstance(edit.index, list | tuple) else edit.index
             before = self._handlers.rewind(visit, place)
         if before:
@@ -175,4 +175,4 @@ def _toasts() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise gr.Error(cards.text(str(error)), print_exception=False) from None
+        raise gr.Error(cards.escape_html(str(error)), print_exception=False) from None

@@ -12,18 +12,20 @@ from llmrec.ranking.fusion_candidates import drawn, shortlists, whole
 from llmrec.ranking.scorer import Scorer, fixed_threads
 from llmrec.recommender import Recommender
 
-LEAST = 0.01  # a part with a smaller weight changes nothing that could be measured
+LEAST_WEIGHT = 0.01  # a part with a smaller weight changes nothing that could be measured
 
 
-def without_each(recommender: Recommender, split: Split, seed: int, say: Say = silent) -> Iterator[PartsRanker]:
+def leave_one_component_out(
+    recommender: Recommender, split: Split, seed: int, say: Say = silent
+) -> Iterator[ComponentRanker]:
     """Yield `hybrid, no <part>` for every part that has a weight, and for the familiarity that weights may lean on.
 
     The weights are fitted on the validation items that the model's own fusion was fitted on, never on test items.
     `say` is told how far it is.
     """
     own, scorer = recommender.fusions["history"].weights, recommender.scorer
-    used = [name for name in PRIOR if abs(own.get(name, 0.0)) >= LEAST]
-    used += [FAMILIARITY] if any(abs(own.get(name, 0.0)) >= LEAST for name in LEANING) else []
+    used = [name for name in PRIOR if abs(own.get(name, 0.0)) >= LEAST_WEIGHT]
+    used += [FAMILIARITY] if any(abs(own.get(name, 0.0)) >= LEAST_WEIGHT for name in LEANING) else []
     users = drawn(fusing_users(split), scorer, seed)
     if len(used) < 2 or not len(users):
         return
@@ -40,10 +42,10 @@ def without_each(recommender: Recommender, split: Split, seed: int, say: Say = s
         gone = LEANING if left_out == FAMILIARITY else [name for name in own if name.partition("*")[0] == left_out]
         prior = {name: pull for name, pull in {**PRIOR, **LEANING}.items() if name in own and name not in gone}
         weights = fit(of.parts, of.targets, of.allowed, prior, positive=POSITIVE)
-        yield PartsRanker(f"hybrid, no {left_out}", scorer, weights)
+        yield ComponentRanker(f"hybrid, no {left_out}", scorer, weights)
 
 
-class PartsRanker:
+class ComponentRanker:
     """A row of the table made from the scorer's parts: one of them alone, or a fusion."""
 
     def __init__(self, name: str, scorer: Scorer, fusion: Fusion) -> None:

@@ -13,25 +13,25 @@ from llmrec.data.interactions import Split
 from llmrec.encoders.item_knn import item_counts
 from llmrec.errors import RequestError
 from llmrec.eval import metrics
-from llmrec.eval.console_tables import show
+from llmrec.eval.console_tables import print_columns
 from llmrec.eval.ranked_lists import (
     CANDIDATES,
     Condition,
-    Lists,
-    Part,
     Progress,
-    candidates,
-    everything,
-    not_seen,
+    RankedLists,
+    SplitPart,
+    all_items,
     rank_each,
+    sampled_candidates,
     target_users,
     targets_of,
+    unseen_items,
 )
 from llmrec.eval.result_file import Estimate, Row, write_per_user
 from llmrec.eval.slices import sampled, slices_of
 from llmrec.ranker import Mask, Ranker, Rows, Scores
 
-__all__ = ["AccuracyTable", "Measured", "evaluate", "measure", "tabulate"]
+__all__ = ["AccuracyTable", "UserMetrics", "evaluate", "measure", "tabulate"]
 
 Floats = npt.NDArray[np.float64]
 Number = TypeVar("Number", bound=np.generic)
@@ -43,7 +43,7 @@ CUTS: Mapping[str, Sequence[int]] = {"": metrics.KS, SEEN_KEPT: (10,), OF_FEW: (
 
 
 @dataclass(frozen=True)
-class Measured:
+class UserMetrics:
     """Values of every user under every ranker, nothing averaged yet.
 
     Attributes:
@@ -92,7 +92,7 @@ class AccuracyTable:
         reference: the row that others are compared with.
     """
 
-    measured: Measured
+    measured: UserMetrics
     estimates: Mapping[str, Mapping[str, Estimate]]
     pairs: Mapping[str, Mapping[str, Mapping[str, float]]]
     reference: str
@@ -123,7 +123,7 @@ def evaluate(
     split: Split,
     n_items: int,
     *,
-    part: Part = "test",
+    part: SplitPart = "test",
     limit: int | None = None,
     seed: int = 0,
     reference: str | None = None,
@@ -144,14 +144,14 @@ def measure(
     split: Split,
     n_items: int,
     *,
-    part: Part = "test",
+    part: SplitPart = "test",
     limit: int | None = None,
     seed: int = 0,
     vectors: Scores | None = None,
     batch: int = 64,
     progress: Progress | None = None,
-    ranked: Mapping[str, Mapping[str, Lists]] | None = None,
-) -> Measured:
+    ranked: Mapping[str, Mapping[str, RankedLists]] | None = None,
+) -> UserMetrics:
     """Rank for the same users under three conditions: unseen items (the main one), all items, 20 candidates.
 
     Ties count against the target, so equal scores help nobody. `limit` draws that many users by `seed`, which also
@@ -170,7 +170,7 @@ def measure(
     at = {name: np.searchsorted(users, own.users) for name, own in main.items()}
     values = {name: _values(own, [histories[i] for i in at[name]], counts, vectors) for name, own in lists.items()}
     slices = slices_of(targets, histories, counts) | sampled(users, [own.users for own in main.values()])
-    return Measured(
+    return UserMetrics(
         users,
         targets,
         histories,
@@ -194,13 +194,13 @@ def conditions(seed: int) -> dict[str, Condition]:
     """What there is to choose from, by the suffix of its metrics; `seed` draws the candidates."""
     deep = max(metrics.KS) + 1  # one more than the largest cut-off: see ranks_of about ties
     return {
-        "": Condition(deep, not_seen),
-        SEEN_KEPT: Condition(max(CUTS[SEEN_KEPT]) + 1, everything),
-        OF_FEW: Condition(CANDIDATES, candidates(seed)),
+        "": Condition(deep, unseen_items),
+        SEEN_KEPT: Condition(max(CUTS[SEEN_KEPT]) + 1, all_items),
+        OF_FEW: Condition(CANDIDATES, sampled_candidates(seed)),
     }
 
 
-def tabulate(measured: Measured, reference: str, seed: int) -> AccuracyTable:
+def tabulate(measured: UserMetrics, reference: str, seed: int) -> AccuracyTable:
     """Means, 95 % bootstrap intervals over users, and paired tests between all rows; `seed` is theirs."""
     estimates = {
         name: _estimates(own, measured.slices, measured.asked(name), seed)
@@ -237,7 +237,7 @@ def _reference(names: Sequence[str], reference: str | None) -> str:
 
 
 def _values(
-    lists: Mapping[str, Lists], histories: Sequence[Rows], counts: Rows, vectors: Scores | None
+    lists: Mapping[str, RankedLists], histories: Sequence[Rows], counts: Rows, vectors: Scores | None
 ) -> dict[str, Floats]:
     values: dict[str, Floats] = {}
     for condition, own in lists.items():
@@ -272,7 +272,7 @@ def _estimates(
     return estimates
 
 
-def _whole(lists: Lists, n_items: int) -> dict[str, float]:
+def _whole(lists: RankedLists, n_items: int) -> dict[str, float]:
     """Properties of all lists together; no user has one, so there is no interval over users."""
     return {
         "coverage@10": metrics.coverage(lists.rows, n_items, 10),
@@ -281,7 +281,7 @@ def _whole(lists: Lists, n_items: int) -> dict[str, float]:
 
 
 def _protocol(
-    split: Split, part: Part, n_items: int, targets: Rows, histories: Sequence[Rows], slices: Mapping[str, Mask]
+    split: Split, part: SplitPart, n_items: int, targets: Rows, histories: Sequence[Rows], slices: Mapping[str, Mask]
 ) -> dict[str, str | int | bool]:
     return {
         "split": split.name,
@@ -307,7 +307,7 @@ def print_accuracy(table: AccuracyTable, console: Console | None = None) -> None
         cells = [_cell(estimates[metric], True) for metric in MAIN]
         cells += [_cell(estimates[metric], False) if metric in estimates else "" for metric in EXTRA_COLUMNS]
         rows.append([_named(table, name), *cells, f"{p[name]:.4f}" if name in p else ""])
-    show(["", *MAIN, *EXTRA_COLUMNS, f"p vs {table.reference}"], rows, console)
+    print_columns(["", *MAIN, *EXTRA_COLUMNS, f"p vs {table.reference}"], rows, console)
     out = console or Console()
     for key, value in table.measured.protocol.items():
         out.print(f"{key} {value}", markup=False)

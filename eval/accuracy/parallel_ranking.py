@@ -20,10 +20,10 @@ import numpy as np
 from llmrec.batch.pool import processes
 from llmrec.data.interactions import Split
 from llmrec.eval import result_file
-from llmrec.eval.accuracy.ablation import PartsRanker
+from llmrec.eval.accuracy.ablation import ComponentRanker
 from llmrec.eval.accuracy.measurement import conditions
-from llmrec.eval.chat_client import RememberingScorer
-from llmrec.eval.ranked_lists import Lists, Progress, rank_each, targets_of
+from llmrec.eval.chat_client import CachingScorer
+from llmrec.eval.ranked_lists import Progress, RankedLists, rank_each, targets_of
 from llmrec.lm.runtime.onednn import Products
 from llmrec.ranker import Rows
 from llmrec.ranking.fusion import Fusion
@@ -33,12 +33,12 @@ from llmrec.storage.artifacts import MANIFEST, fingerprint_bytes, write_bytes_at
 
 STRETCH = 64  # users: some ten seconds of work with the shipped model
 BATCH = 8  # users whose searches share the language model's passes
-Opener = Callable[[], tuple[Recommender, Split]]
-Found = dict[str, dict[str, Lists]]
+ScorerOpener = Callable[[], tuple[Recommender, Split]]
+ListsByRow = dict[str, dict[str, RankedLists]]
 
 
 @dataclass(frozen=True)
-class Asking:
+class RankingJob:
     """What is ranked.
 
     Attributes:
@@ -59,34 +59,34 @@ class Asking:
     sample: Rows | None = None
     sampled: tuple[str, ...] = ()
 
-    def stretches(self) -> list[Asking]:
+    def stretches(self) -> list[RankingJob]:
         """The same in pieces; those of the sample come first, the others have fewer rows."""
         if self.sample is None:
             return self._cut(self.users, self.fusions)
         rest = {name: own for name, own in self.fusions.items() if name not in self.sampled}
         return self._cut(self.sample, self.fusions) + self._cut(np.setdiff1d(self.users, self.sample), rest)
 
-    def _cut(self, users: Rows, fusions: Mapping[str, Fusion]) -> list[Asking]:
+    def _cut(self, users: Rows, fusions: Mapping[str, Fusion]) -> list[RankingJob]:
         pieces = [users[at : at + STRETCH] for at in range(0, len(users), STRETCH)]
         return [replace(self, users=piece, fusions=fusions) for piece in pieces]
 
 
-def rank_rows(
-    asked: Asking,
+def rank_in_processes(
+    asked: RankingJob,
     scorer: Scorer,
     split: Split,
     folder: Path,
     workers: int,
-    opener: Opener,
+    opener: ScorerOpener,
     progress: Progress | None = None,
-) -> Found:
+) -> ListsByRow:
     """Lists by row and condition, as `rank_each` gives them for rankers.
 
     Args:
         asked: rows and users.
         scorer: the product's, which remembers what it read.
         split: whose test part is asked.
-        folder: what was ranked before, and will be kept; see `kept`.
+        folder: what was ranked before, and will be kept; see `list_cache`.
         workers: processes; 1 is this one.
         opener: gives recommender and split in another process.
         progress: is told of the users that are done.
@@ -106,7 +106,7 @@ def rank_rows(
 
 
 @contextmanager
-def kept(asked: Asking, model: Path, below: Path, split: Split) -> Iterator[Path]:
+def list_cache(asked: RankingJob, model: Path, below: Path, split: Split) -> Iterator[Path]:
     """The folder for lists of this model by this code, below `below`; a passing one where either cannot be named."""
     made, changed = result_file.commit()
     manifest = model / MANIFEST
@@ -125,7 +125,7 @@ def kept(asked: Asking, model: Path, below: Path, split: Split) -> Iterator[Path
 
 
 def _ranked(
-    todo: Sequence[tuple[Asking, Path]], scorer: Scorer, split: Split, workers: int, opener: Opener
+    todo: Sequence[tuple[RankingJob, Path]], scorer: Scorer, split: Split, workers: int, opener: ScorerOpener
 ) -> Iterator[int]:
     """Rank stretches into their files; yields the number of users of each that is done."""
     if workers == 1 or len(todo) < 2:
@@ -141,27 +141,28 @@ def _ranked(
             yield running[one]
 
 
-_opened: tuple[Scorer, RememberingScorer, Split] | None = None  # of this process, from its first stretch on
+_opened: tuple[Scorer, CachingScorer, Split] | None = None  # of this process, from its first stretch on
 
 
-def _elsewhere(asked: Asking, opener: Opener, file: Path) -> None:
+def _elsewhere(asked: RankingJob, opener: ScorerOpener, file: Path) -> None:
     global _opened
     if _opened is None:
         recommender, split = opener()
         # more cores are used by more processes
-        scorer = RememberingScorer.of(replace(recommender.scorer, threads=1))
+        scorer = CachingScorer.of(replace(recommender.scorer, threads=1))
         _opened = scorer, _blind(scorer), split
     _rank(asked, *_opened, file)
 
 
-def _blind(scorer: Scorer) -> RememberingScorer:
+def _blind(scorer: Scorer) -> CachingScorer:
     """The same without user vector, made once: whitening the texts of 12,000 items anew took 4 % of a stretch."""
-    return RememberingScorer.of(replace(scorer, user_vector=False))
+    return CachingScorer.of(replace(scorer, user_vector=False))
 
 
-def _rank(asked: Asking, scorer: Scorer, without: RememberingScorer, split: Split, file: Path) -> None:
+def _rank(asked: RankingJob, scorer: Scorer, without: CachingScorer, split: Split, file: Path) -> None:
     rankers = [
-        PartsRanker(name, without if name in asked.blind else scorer, fusion) for name, fusion in asked.fusions.items()
+        ComponentRanker(name, without if name in asked.blind else scorer, fusion)
+        for name, fusion in asked.fusions.items()
     ]
     found = rank_each(rankers, split, "test", scorer.trie.n, conditions(asked.seed), asked.users, BATCH)
     without.memory.clear()  # half a gigabyte that the next stretch has no use for
@@ -176,13 +177,13 @@ def _rank(asked: Asking, scorer: Scorer, without: RememberingScorer, split: Spli
     write_bytes_atomic(file, handle.getvalue())
 
 
-def _joined(asked: Asking, split: Split, stretches: Sequence[tuple[Asking, Path]]) -> Found:
+def _joined(asked: RankingJob, split: Split, stretches: Sequence[tuple[RankingJob, Path]]) -> ListsByRow:
     parts = []
     for own, file in stretches:
         with np.load(file, allow_pickle=False) as one:
             parts.append((own, {name: one[name] for name in one.files}))
 
-    def lists(row: str, condition: str) -> Lists:
+    def lists(row: str, condition: str) -> RankedLists:
         having = [(own, columns) for own, columns in parts if row in own.fusions]
         users = np.concatenate([own.users for own, _ in having])
         order = np.argsort(users)
@@ -190,6 +191,6 @@ def _joined(asked: Asking, split: Split, stretches: Sequence[tuple[Asking, Path]
             np.concatenate([columns[f"{row}|{condition}|{what}"] for _, columns in having])[order]
             for what in ("rows", "scores")
         )
-        return Lists(users[order], targets_of(split, "test")[users[order]], rows, scores)
+        return RankedLists(users[order], targets_of(split, "test")[users[order]], rows, scores)
 
     return {name: {condition: lists(name, condition) for condition in conditions(asked.seed)} for name in asked.fusions}

@@ -25,7 +25,7 @@ BESIDE: tuple[Kind, ...] = ("sasrec", "hstu")  # encoders that every table has
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class EvaluationSetup:
     """What is measured: the data, how it is cut, and the model where it was trained on this very train part.
 
     Attributes:
@@ -57,9 +57,9 @@ class Subject:
         return BESIDE[0] if self.encoder is None else self.encoder.net.config.kind
 
 
-def open_subject(
+def open_setup(
     model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
-) -> Subject:
+) -> EvaluationSetup:
     """Load the data, cut it, and load the model where it may be measured on this cut, to multiply in `products`."""
     subject = _opened(model, data, split)
     if subject.recommender is not None:
@@ -67,7 +67,7 @@ def open_subject(
     return subject
 
 
-def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Subject:
+def _opened(model: str | Path | None, data: str | Path | None, split: str) -> EvaluationSetup:
     path = SHIPPED if model is None else Path(model)
     if split == "loo":
         return _whole(Recommender.from_pretrained(model, data), split, path)
@@ -82,10 +82,10 @@ def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Su
         f"{cut.train.fingerprint[:16]}; train one on this split to measure it here"
     )
     text = text_vectors(catalog, MiniLM.load(), home() / "cache")
-    return Subject(Path(source).name, catalog, cut, text, None, missing, path)
+    return EvaluationSetup(Path(source).name, catalog, cut, text, None, missing, path)
 
 
-def _whole(recommender: Recommender, split: str, path: Path) -> Subject:
+def _whole(recommender: Recommender, split: str, path: Path) -> EvaluationSetup:
     x = recommender.interactions
     cut = leave_one_out(x) if split == "loo" else global_time(x)
     trained = recommender.model_card.get("train_fingerprint")
@@ -95,7 +95,7 @@ def _whole(recommender: Recommender, split: str, path: Path) -> Subject:
             f"{cut.train.fingerprint[:16]}: measuring it here would mix train and test"
         )
     name = Path(str(recommender.data_name)).name
-    return Subject(name, recommender.catalog, cut, recommender.scorer.text, recommender, path=path)
+    return EvaluationSetup(name, recommender.catalog, cut, recommender.scorer.text, recommender, path=path)
 
 
 def open_model(
@@ -106,7 +106,7 @@ def open_model(
     Raises:
         UserError: it may not be measured on this cut.
     """
-    subject = open_subject(model, data, split, products)
+    subject = open_setup(model, data, split, products)
     if subject.recommender is None:
         raise ArtifactError(subject.missing)
     return subject.recommender, subject.split

@@ -16,10 +16,10 @@ from llmrec.encoders import ease
 from llmrec.encoders.item_knn import item_counts
 from llmrec.encoders.sequential import Kind
 from llmrec.errors import RequestError
-from llmrec.eval.accuracy.ablation import without_each
-from llmrec.eval.accuracy.measurement import MAIN, AccuracyTable, Measured, measure, print_accuracy, tabulate
-from llmrec.eval.accuracy.parallel_ranking import Asking, Found, Opener, kept, rank_rows
-from llmrec.eval.accuracy.setup import BESIDE, Subject, open_model, open_subject
+from llmrec.eval.accuracy.ablation import leave_one_component_out
+from llmrec.eval.accuracy.measurement import MAIN, AccuracyTable, UserMetrics, measure, print_accuracy, tabulate
+from llmrec.eval.accuracy.parallel_ranking import ListsByRow, RankingJob, ScorerOpener, list_cache, rank_in_processes
+from llmrec.eval.accuracy.setup import BESIDE, EvaluationSetup, open_model, open_setup
 from llmrec.eval.baselines import factorisation
 from llmrec.eval.baselines.encoders import tune_encoder
 from llmrec.eval.baselines.factorisation import tune_als, tune_bpr
@@ -32,9 +32,9 @@ from llmrec.eval.baselines.tuning import (
     tune_recent_popularity,
     tune_text_lookup,
 )
-from llmrec.eval.chat_client import remembering
+from llmrec.eval.chat_client import with_caching_scorer
 from llmrec.eval.metrics import holm
-from llmrec.eval.ranked_lists import Progress, sample, target_users
+from llmrec.eval.ranked_lists import Progress, sample_users, target_users
 from llmrec.eval.result_file import Target, eval_command, provenance, write_per_user, write_result
 from llmrec.lm.runtime.onednn import Products
 from llmrec.progress import Counter, Say, Screen
@@ -42,7 +42,7 @@ from llmrec.ranker import Ranker, Rows
 from llmrec.ranking.fusion import Fusion
 
 SPLITS = ("loo", "time")
-OURS = ("llm", "hybrid")
+MODEL_ROWS = ("llm", "hybrid")
 BASELINES = ("popularity", "recent-popularity", "text-lookup", "item-knn", "ease", "als", "bpr", *BESIDE)
 NO_BASELINE = "none"
 BLIND = "llm, no user vector"
@@ -95,13 +95,13 @@ def run_accuracy(
     started = time.monotonic()
     with Screen() as say:
         say("loading the model")
-        subject = open_subject(model, data, split, products)
+        subject = open_setup(model, data, split, products)
         stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
         tuned_on = _tuned_on(subject, limit)
         log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}{_few(subject, tuned_on)}.jsonl", subject.name)
         rankers, skipped = _baselines(subject, seed, log, out / "work", say, wanted, tuned_on)
         users = target_users(subject.split, "test", limit, seed)
-        few = None if ablations is None else sample(users, ablations, seed)
+        few = None if ablations is None else sample_users(users, ablations, seed)
         opener = partial(open_model, model, data, split, products)
         ours = _ours(subject, seed, users, few, out / "work", workers, opener, say)
         say(f"ranking for {len(users)} users")
@@ -132,7 +132,7 @@ def run_accuracy(
 
 
 def _baselines(
-    subject: Subject,
+    subject: EvaluationSetup,
     seed: int,
     log: TuningLog,
     work: Path,
@@ -172,7 +172,7 @@ def _baselines(
             say(f"{name}: {why}")
     else:
         skipped = {name: "not asked for" for name in BASELINES if name not in names}
-    skipped |= {} if subject.recommender else dict.fromkeys(OURS, subject.missing)
+    skipped |= {} if subject.recommender else dict.fromkeys(MODEL_ROWS, subject.missing)
     return [makers[name]() for name in names], skipped
 
 
@@ -218,50 +218,50 @@ def _announce(say: Say, names: Sequence[str], own: Sequence[str], users: int) ->
         )
 
 
-def _tuned_on(subject: Subject, limit: int | None) -> int:
+def _tuned_on(subject: EvaluationSetup, limit: int | None) -> int:
     """How many validation users the baselines' settings are chosen on."""
     there = min(int((subject.split.valid >= 0).sum()), USERS)
     return there if limit is None else min(there, limit)
 
 
-def _few(subject: Subject, users: int) -> str:
+def _few(subject: EvaluationSetup, users: int) -> str:
     """The end of a log's name: a quick look must not replace what was tried on all validation users."""
     return "" if users == _tuned_on(subject, None) else f"-of-{users}"
 
 
-def _reference(subject: Subject, rankers: Sequence[Ranker]) -> str:
+def _reference(subject: EvaluationSetup, rankers: Sequence[Ranker]) -> str:
     """The row that others are compared with: the usual one, or the last of those that were asked for."""
     names = [ranker.name for ranker in rankers]
     return subject.reference if subject.reference in names else names[-1]
 
 
 def _ours(
-    subject: Subject,
+    subject: EvaluationSetup,
     seed: int,
     users: Rows,
     few: Rows | None,
     work: Path,
     workers: int,
-    opener: Opener,
+    opener: ScorerOpener,
     say: Say,
-) -> Found:
+) -> ListsByRow:
     """Lists of the model's own rows: alone, fused, and fused without each of its parts."""
     if subject.recommender is None:
         return {}
-    recommender = remembering(subject.recommender)  # all these rows read a history once
+    recommender = with_caching_scorer(subject.recommender)  # all these rows read a history once
     alone = Fusion({"llm": 1.0})
     fusions = {"llm": alone, BLIND: alone, "hybrid": recommender.fusions["history"]}
     say("fitting the fusion again without each of its parts")
-    fusions |= {one.name: one.fusion for one in without_each(recommender, subject.split, seed, say)}
+    fusions |= {one.name: one.fusion for one in leave_one_component_out(recommender, subject.split, seed, say)}
     costly = tuple(name for name, fusion in fusions.items() if fusion.weights.get("llm") and name != "hybrid")
-    asked = Asking(fusions, users, seed, recommender.model.products, (BLIND,), few, costly)
-    with kept(asked, subject.path, work, subject.split) as folder:
+    asked = RankingJob(fusions, users, seed, recommender.model.products, (BLIND,), few, costly)
+    with list_cache(asked, subject.path, work, subject.split) as folder:
         say(f"ranking with the model for {len(users)} users")
         told = _told(say, "ranking with the model")
-        return rank_rows(asked, recommender.scorer, subject.split, folder, workers, opener, told)
+        return rank_in_processes(asked, recommender.scorer, subject.split, folder, workers, opener, told)
 
 
-def _encoder(kind: Kind, subject: Subject, work: Path, how: Mapping[str, Any]) -> Ranker:
+def _encoder(kind: Kind, subject: EvaluationSetup, work: Path, how: Mapping[str, Any]) -> Ranker:
     """An encoder as a row: the model's own stands for its kind, others are tuned."""
     if subject.encoder is not None and kind == subject.reference:
         return EncoderRanker(subject.encoder, kind)
@@ -282,7 +282,7 @@ def _told(say: Say, what: str) -> Progress:
 
 def best_baseline(table: AccuracyTable) -> str:
     """The row with the best NDCG@10 that is not ours."""
-    others = [name for name in table.estimates if name.split(",")[0] not in OURS]
+    others = [name for name in table.estimates if name.split(",")[0] not in MODEL_ROWS]
     return max(others, key=lambda name: table.mean(name, MAIN[1]))
 
 
@@ -305,7 +305,7 @@ def targets(table: AccuracyTable, all_baselines: bool = True) -> list[Target]:
     ]
 
 
-def _protocol(table: AccuracyTable, subject: Subject, skipped: Mapping[str, str]) -> dict[str, object]:
+def _protocol(table: AccuracyTable, subject: EvaluationSetup, skipped: Mapping[str, str]) -> dict[str, object]:
     fused = {} if subject.recommender is None else dict(subject.recommender.fusions["history"].weights)
     return {
         **table.measured.protocol,
@@ -323,7 +323,7 @@ def _protocol(table: AccuracyTable, subject: Subject, skipped: Mapping[str, str]
     }
 
 
-def _save_lists(measured: Measured, catalog: Catalog, out: Path, stem: str) -> None:
+def _save_lists(measured: UserMetrics, catalog: Catalog, out: Path, stem: str) -> None:
     """Every row's first ten of every user in words, with what was known and what was wanted."""
     lines = [(name, int(i)) for name in measured.tops for i in np.flatnonzero(measured.asked(name))]
     known = ["; ".join(catalog.label(int(row)) for row in past[-SHOWN:]) for past in measured.histories]

@@ -15,7 +15,7 @@ from llmrec.encoders.sequential import EncoderConfig, Kind, SequenceEncoder, con
 from llmrec.encoders.training import next_item_ndcg, train_encoder
 from llmrec.errors import ArtifactError
 from llmrec.eval.baselines.rankers import EncoderRanker
-from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
+from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, ValidationScorer, tune
 from llmrec.progress import Say, silent
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, writing
 
@@ -57,24 +57,24 @@ def tune_encoder(
         start: all settings that the grid does not name; None as for the grid.
         say: told every trial and validation.
     """
-    check = Validation(split, n_items, seed, users)
+    check = ValidationScorer(split, n_items, seed, users)
     start = start or (LARGE_START if n_items > LARGE else START)
     grid = grid or (LARGE_GRID if n_items > LARGE else ENCODER_GRID)
 
     def make(params: Params) -> EncoderRanker:
         config = replace(start, kind=kind, **{n: type(getattr(start, n))(value) for n, value in params.items()})
-        return EncoderRanker(trained(split, n_items, config, seed, check, work, say), kind)
+        return EncoderRanker(train_baseline_encoder(split, n_items, config, seed, check, work, say), kind)
 
     inputs = json.dumps({"seed": seed, "start": config_dict(replace(start, kind=kind))}, sort_keys=True)
-    return search(kind, make, grid, check, log, inputs, say)
+    return tune(kind, make, grid, check, log, inputs, say)
 
 
-def trained(
+def train_baseline_encoder(
     split: Split,
     n_items: int,
     config: EncoderConfig,
     seed: int,
-    check: Validation,
+    check: ValidationScorer,
     work: Path | None = None,
     say: Say = silent,
 ) -> SequenceEncoder:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from llmrec.data.interactions import Interactions, Split
 from llmrec.encoders.item_knn import item_counts
 from llmrec.errors import RequestError
-from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
+from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, ValidationScorer, tune
 from llmrec.inner_product import inner
 from llmrec.progress import Say, silent
 from llmrec.ranker import Mask, Rows, Scores, top_k
@@ -74,13 +74,13 @@ class ALS:
             self._model = AlternatingLeastSquares(
                 factors=factors, regularization=regularization, alpha=alpha, num_threads=1, random_state=seed
             )
-            self._model.fit(taken(train, n_items), show_progress=False)
+            self._model.fit(train_matrix(train, n_items), show_progress=False)
 
     def scores(self, histories: Sequence[Rows]) -> Scores:
         """Inner products with the whole catalogue: float32[b, n]; all 0 for an empty history."""
         items = np.asarray(self._model.item_factors)
         with threadpool_limits(1, "blas"):
-            users = self._model.recalculate_user(np.arange(len(histories)), once(histories, len(items)))
+            users = self._model.recalculate_user(np.arange(len(histories)), interaction_matrix(histories, len(items)))
         return inner(users, items)
 
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
@@ -120,7 +120,7 @@ class BPR:
         )
         self._regularization = regularization
         try:
-            model.fit(taken(train, n_items), show_progress=False)
+            model.fit(train_matrix(train, n_items), show_progress=False)
             self._items = np.asarray(model.item_factors, np.float32)  # the last column is the item's bias
         except ModelFitError:  # it diverged: a setting that ranks nothing, and loses the search
             self._items = np.zeros((n_items, factors + 1), np.float32)
@@ -159,13 +159,13 @@ def _pairwise(user: np.ndarray, up: np.ndarray, down: np.ndarray, ridge: float) 
     return float(loss), gradient + ridge * user
 
 
-def taken(train: Interactions, n_items: int) -> sparse.csr_matrix:
+def train_matrix(train: Interactions, n_items: int) -> sparse.csr_matrix:
     """Who took what, once each: csr float32[users, n]."""
     item_counts(train, n_items)  # names a row outside the catalogue
-    return once([train.of(user) for user in range(len(train.users))], n_items)
+    return interaction_matrix([train.of(user) for user in range(len(train.users))], n_items)
 
 
-def once(histories: Sequence[Rows], n_items: int) -> sparse.csr_matrix:
+def interaction_matrix(histories: Sequence[Rows], n_items: int) -> sparse.csr_matrix:
     """1 for every item of every history: csr float32[b, n]."""
     rows = [np.unique(np.asarray(history, np.int64)) for history in histories]
     ends = np.concatenate([[0], np.cumsum([len(one) for one in rows])]).astype(np.int32)
@@ -189,7 +189,7 @@ def tune_als(
     def make(p: Params) -> ALS:
         return ALS(split.train, n_items, int(p["factors"]), p["regularization"], p["alpha"], seed)
 
-    return search("als", make, grid, Validation(split, n_items, seed, users), log, f"seed {seed}", say)
+    return tune("als", make, grid, ValidationScorer(split, n_items, seed, users), log, f"seed {seed}", say)
 
 
 def tune_bpr(
@@ -209,7 +209,7 @@ def tune_bpr(
         iterations, rate = int(p["iterations"]), p["learning_rate"]
         return BPR(split.train, n_items, int(p["factors"]), p["regularization"], iterations, rate, seed)
 
-    return search("bpr", make, grid, Validation(split, n_items, seed, users), log, f"seed {seed}", say)
+    return tune("bpr", make, grid, ValidationScorer(split, n_items, seed, users), log, f"seed {seed}", say)
 
 
 def _need() -> None:

@@ -102,7 +102,7 @@ class TuningLog:
             write_bytes_atomic(self._path, "".join(lines).encode())
 
 
-class Validation:
+class ValidationScorer:
     """Scores rankers on validation targets: whole catalogue, seen items filtered, ties against the target.
 
     Args:
@@ -138,11 +138,11 @@ class Validation:
             yield target_ranks(ranker.scores(histories), self.targets[start : start + batch], allowed)
 
 
-def search(
+def tune(
     name: str,
     make: Callable[[Params], R],
     grid: Grid,
-    check: Validation,
+    check: ValidationScorer,
     log: TuningLog | None = None,
     inputs: str = "",
     say: Say = silent,
@@ -179,7 +179,7 @@ def search(
 
 
 def _trial(
-    name: str, make: Callable[[Params], R], params: Params, check: Validation, log: TuningLog, key: str
+    name: str, make: Callable[[Params], R], params: Params, check: ValidationScorer, log: TuningLog, key: str
 ) -> Trial:
     metrics = log.find(name, key, params)
     if metrics is not None:
@@ -201,7 +201,7 @@ def tune_item_knn(
     log: TuningLog | None = None,
     say: Say = silent,
 ) -> tuple[ItemKNN, list[Trial]]:
-    """Search the grid of `ItemKNN`'s arguments, see `search`; `seed` picks the validation users."""
+    """Search the grid of `ItemKNN`'s arguments, see `tune`; `seed` picks the validation users."""
     counts = item_counts(split.train, n_items)
 
     @lru_cache(maxsize=1)
@@ -216,7 +216,7 @@ def tune_item_knn(
         matrix = similarity(int(p["window"]), p["shrink"], p["alpha"], int(p["neighbours"]))
         return ItemKNN.of(matrix, counts, p["decay"], int(p["recent"]))
 
-    return search("item-knn", make, grid, Validation(split, n_items, seed, users), log, say=say)
+    return tune("item-knn", make, grid, ValidationScorer(split, n_items, seed, users), log, say=say)
 
 
 def tune_ease(
@@ -240,7 +240,7 @@ def tune_ease(
         knn = ItemKNN.of(similarity(int(p["window"]), p["ridge"]), counts, 0.0, 50, p["fade"])
         return EncoderRanker(knn, "ease")
 
-    return search("ease", make, grid, Validation(split, n_items, seed, users), log, say=say)
+    return tune("ease", make, grid, ValidationScorer(split, n_items, seed, users), log, say=say)
 
 
 def tune_text_lookup(
@@ -257,8 +257,8 @@ def tune_text_lookup(
     def make(p: Params) -> TextLookup:
         return TextLookup(vectors, int(p["recent"]), bool(p["whiten"]))
 
-    check = Validation(split, len(vectors), seed, users)
-    return search("text-lookup", make, grid, check, log, fingerprint_arrays(vectors=vectors), say)
+    check = ValidationScorer(split, len(vectors), seed, users)
+    return tune("text-lookup", make, grid, check, log, fingerprint_arrays(vectors=vectors), say)
 
 
 def tune_recent_popularity(
@@ -275,7 +275,7 @@ def tune_recent_popularity(
     def make(p: Params) -> RecentPopularity:
         return RecentPopularity(split.train, n_items, p["half_life"])
 
-    return search("recent-popularity", make, grid, Validation(split, n_items, seed, users), log, say=say)
+    return tune("recent-popularity", make, grid, ValidationScorer(split, n_items, seed, users), log, say=say)
 
 
 def _words(params: Params) -> str:

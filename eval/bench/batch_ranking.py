@@ -29,8 +29,8 @@ from llmrec.batch import pool
 from llmrec.batch.rank_file import Settings, places, rank_file
 from llmrec.batch.ranker import Task
 from llmrec.data.prepared import open_data
-from llmrec.eval.bench.catalog_scaling import SIZES, scale_rows
-from llmrec.eval.bench.generate_ranking import Generate, generate_side
+from llmrec.eval.bench.catalog_scaling import SIZES, scaling_rows
+from llmrec.eval.bench.generate_ranking import GenerateRanker, generate_ranker
 from llmrec.eval.result_file import publish
 from llmrec.recommender import Recommender
 
@@ -53,7 +53,7 @@ PROTOCOL = (
 
 
 @dataclass(frozen=True)
-class Sizes:
+class BenchmarkSizes:
     """How much is measured."""
 
     users: int
@@ -63,11 +63,13 @@ class Sizes:
     catalogues: tuple[int, ...]
 
 
-FULL = Sizes(400, 96, 16, 200, SIZES)
-QUICK = Sizes(24, 16, 2, 3, SIZES[:1])
+FULL = BenchmarkSizes(400, 96, 16, 200, SIZES)
+QUICK = BenchmarkSizes(24, 16, 2, 3, SIZES[:1])
 
 
-def run(model: Path | None, out: Path, quick: bool = False, seed: int = 0, loader: pool.Loader = pool.load) -> None:
+def benchmark_ranking(
+    model: Path | None, out: Path, quick: bool = False, seed: int = 0, loader: pool.Loader = pool.load
+) -> None:
     """Measure, print, and write `bench-rank.json` to `out` after each part; `quick` measures little and writes nothing.
 
     Raises:
@@ -96,14 +98,14 @@ class _Bench:
     seed: int
     console: Console
 
-    def measure(self, sizes: Sizes) -> Iterator[tuple[Rows, dict[str, float | None]]]:
+    def measure(self, sizes: BenchmarkSizes) -> Iterator[tuple[Rows, dict[str, float | None]]]:
         """Rows and targets: all but catalogues' first, then again after every catalogue, with its row."""
         recommender = self.loader(*map(str, places(self.model, None)))
         users = [str(user) for user in np.random.default_rng(self.seed).permutation(recommender.users)]
         cores = os.cpu_count() or 1
         rows: Rows = {}
         self.console.print("generate, first time")
-        reference = generate_side(recommender)
+        reference = generate_ranker(recommender)
         shown = self._tasks(recommender, users[: sizes.reference])
         spent: dict[int, list[float]] = {beams: [] for beams in BEAMS}
         found = {beams: _time_generate(reference, shown, beams, spent[beams]) for beams in BEAMS}
@@ -123,7 +125,7 @@ class _Bench:
         speedup = rows[f"generate_beams{TARGET_BEAMS}"]["speedup"][0]
         targets = {"speedup_over_generate": speedup, "memory_ratio_100x_input": memory, "ray_two_workers_speedup": ray}
         yield rows, targets
-        for name, values in scale_rows(recommender, sizes.catalogues, self.seed, self.console):
+        for name, values in scaling_rows(recommender, sizes.catalogues, self.seed, self.console):
             rows[name] = values
             yield rows, targets
 
@@ -141,7 +143,7 @@ class _Bench:
         settings = Settings(model=self.model, part=PART, restart=True)
         rank_file(source, target, settings, runner, lambda done, _: log.append((time.perf_counter(), done)))
         whole = time.perf_counter() - start
-        rate = steady(log, workers * PART)
+        rate = steady_rate(log, workers * PART)
         lists: dict[str, list[str]] = {}
         for row in pq.read_table(target).to_pylist():
             lists.setdefault(row["request_id"], []).append(row["item_id"])
@@ -186,7 +188,7 @@ class _Bench:
         return rates[1] / rates[0], rows
 
 
-def steady(log: Sequence[tuple[float, int]], warm: int) -> float:
+def steady_rate(log: Sequence[tuple[float, int]], warm: int) -> float:
     """Requests a second from a log of (seconds, requests done): from `warm` requests on, to `warm` before the end."""
     end = log[-1][1]
     kept = [(at, done) for at, done in log if warm <= done <= max(end - warm, 2 * warm)]
@@ -209,7 +211,7 @@ def peak_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _time_generate(side: Generate, tasks: Sequence[Task], beams: int, spent: list[float]) -> list[list[int]]:
+def _time_generate(side: GenerateRanker, tasks: Sequence[Task], beams: int, spent: list[float]) -> list[list[int]]:
     """The lists of `generate`; seconds a request of each batch are added to `spent`."""
     before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)

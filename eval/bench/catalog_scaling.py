@@ -37,18 +37,18 @@ CANDIDATES = 500
 PROBES = (1 / 64, 1 / 16)
 
 
-def scale_rows(
+def scaling_rows(
     recommender: Recommender, sizes: Sequence[int], seed: int, console: Console
 ) -> Iterator[tuple[str, dict[str, Interval]]]:
     """A named row for each size of catalogue: ranking all of it, ranking candidates, and finding candidates on disk."""
     for items in sizes:
         console.print(f"a catalogue of {items} items")
-        values = ranking(recommender, items, seed)
+        values = benchmark_ranking(recommender, items, seed)
         console.print(f"an index of {items} vectors")
-        yield f"catalogue_{items}", values | index(items, seed)
+        yield f"catalogue_{items}", values | benchmark_index(items, seed)
 
 
-def ranking(recommender: Recommender, items: int, seed: int) -> dict[str, Interval]:
+def benchmark_ranking(recommender: Recommender, items: int, seed: int) -> dict[str, Interval]:
     """Seconds of one request with one thread, over everything and over `CANDIDATES`; the trie; the tokens read."""
     codes = random_paths(items, seed).astype(np.int32)
     rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ def ranking(recommender: Recommender, items: int, seed: int) -> dict[str, Interv
     return out | {"trie_build_seconds": (built, built, built)}
 
 
-def index(items: int, seed: int) -> dict[str, Interval]:
+def benchmark_index(items: int, seed: int) -> dict[str, Interval]:
     """The index on disk: recall at 100 against exact search, seconds of a query (one thread) and of building (all)."""
     out: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="llmrec-index-") as name:

@@ -20,7 +20,7 @@ from llmrec.eval.bench.generate_baseline import (
     DEPTH,
     ITEMS,
     SIZE,
-    Pair,
+    ModelPair,
     load_merged,
     plain_copy,
     random_prompts,
@@ -90,7 +90,9 @@ class Cell:
         return Row(self.name, metrics | {"seconds": _median(self.ours), "reference_seconds": _median(self.reference)})
 
 
-def run(model: str | Path | None, out: Path, quick: bool = False, seed: int = 0, data_dir: Path | None = None) -> None:
+def benchmark_decoding(
+    model: str | Path | None, out: Path, quick: bool = False, seed: int = 0, data_dir: Path | None = None
+) -> None:
     """Measure, print, and write `bench-decode.json` with its plot to `out`; `quick` measures one cell, writes nothing.
 
     The last line of a quick run is `decode_speedup_vs_generate: X`, for 20 beams and a prompt of 128 tokens. With the
@@ -106,7 +108,7 @@ def run(model: str | Path | None, out: Path, quick: bool = False, seed: int = 0,
     console.print("loading the model")
     bundle, name = load_merged(None if model is None else Path(model))
     pair = synthetic_pair(bundle, seed)
-    rate = decoding_costs.product_rate()
+    rate = decoding_costs.matmul_rate()
     _warm(pair, seed)
     if quick:
         cell = measure(pair, *QUICK, rate=rate, seed=seed, limit=10.0)
@@ -124,22 +126,31 @@ def run(model: str | Path | None, out: Path, quick: bool = False, seed: int = 0,
     _write(cells, others, rate, name, out, seed, time.monotonic() - started, named)
 
 
-def _warm(pair: Pair, seed: int) -> None:
+def _warm(pair: ModelPair, seed: int) -> None:
     prompts = random_prompts(pair.bundle, 1, 16, seed)
     pair.ours(prompts, 2)
     pair.reference(prompts, 2)
 
 
 def measure(
-    pair: Pair, beams: int, length: int, users: int, rate: float, seed: int, limit: float, alone: Cell | None = None
+    pair: ModelPair,
+    beams: int,
+    length: int,
+    users: int,
+    rate: float,
+    seed: int,
+    limit: float,
+    alone: Cell | None = None,
 ) -> Cell:
     """Time one setting, each side within about `limit` seconds; the sides take turns.
 
     `alone` is the same setting for one user: its runs of the reference count where all users would take too long.
     """
     prompts = random_prompts(pair.bundle, users, length, seed)
-    need = decoding_costs.operations(pair, prompts, beams)
-    one = decoding_costs.operations(pair, prompts[:1], 1) / rate * beams * 1.5  # what `generate` may take for a user
+    need = decoding_costs.beam_search_flops(pair, prompts, beams)
+    one = (
+        decoding_costs.beam_search_flops(pair, prompts[:1], 1) / rate * beams * 1.5
+    )  # what `generate` may take for a user
     shown = prompts if one * users <= limit else prompts[:1]
     factor = users / len(shown)
     repeats = _repeats(limit, need / rate * 1.5)
@@ -150,11 +161,11 @@ def measure(
     expected = before.expected if before else ()
     for turn in range(max(repeats, references)):
         if turn < references:
-            named, seconds = decoding_costs.timed(lambda: pair.reference(shown, beams))
+            named, seconds = decoding_costs.time_call(lambda: pair.reference(shown, beams))
             expected = tuple(tuple(int(row) for row in rows) for rows in named)
             reference.append(seconds * factor)
         if turn < repeats:
-            found, seconds = decoding_costs.timed(lambda: pair.ours(prompts, beams))
+            found, seconds = decoding_costs.time_call(lambda: pair.ours(prompts, beams))
             ours.append(seconds)
     same = [len(set(rows) & set(others)) / len(others) for rows, others in zip(found, expected, strict=False)]
     share = float(np.mean(same))
@@ -181,7 +192,7 @@ class _Others:
     perplexity: float | None
 
 
-def _others(pair: Pair, bundle: RecModel, source: Path | None, console: Console, seed: int) -> _Others:
+def _others(pair: ModelPair, bundle: RecModel, source: Path | None, console: Console, seed: int) -> _Others:
     console.print("words")
     text = text_speed(bundle, plain_copy(bundle.lm), tokens=64, repeats=3)
     print(f"words: {text.reference:.1f} tokens/s generate, {text.float32:.1f} float32, {text.int8 or 0:.1f} int8")
@@ -226,7 +237,7 @@ def _write(
     command = f"llmrec bench{named}" + (f" --seed {seed}" if seed else "")
     proof = provenance(seed, command, seconds, sum(len(cell.ours) for cell in cells))
     write_result(out / "bench-decode.json", "bench-decode", "synthetic", protocol, rows, targets, proof)
-    plot(cells, out / "bench-decode.svg")
+    plot_speedups(cells, out / "bench-decode.svg")
     for target in targets:
         print(f"{target.name}: {target.value if target.value is None else round(target.value, 3)}")
 
@@ -239,7 +250,7 @@ def _print(cell: Cell) -> None:
     )
 
 
-def plot(cells: Sequence[Cell], path: Path) -> None:
+def plot_speedups(cells: Sequence[Cell], path: Path) -> None:
     """Write an SVG of speed-ups: a panel for each number of users, a line for each length of prompt."""
     import matplotlib
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from llmrec.decoding.beam_search import items
-from llmrec.eval.bench.generate_baseline import K, Pair, linear_parameters
+from llmrec.eval.bench.generate_baseline import K, ModelPair, linear_parameters
 from llmrec.lm.rendering import Rendered
 from llmrec.lm.runtime.hf_backend import body_of
 from llmrec.lm.runtime.prefill import read
@@ -22,7 +22,7 @@ MASK_ITEMS = (10**4, 10**5, 10**6, 10**7)
 MASK_BEAMS, MASK_DEPTH, MASK_SIZE = 50, 4, 64
 
 
-def product_rate(seconds: float = 1.0) -> float:
+def matmul_rate(seconds: float = 1.0) -> float:
     """float32 operations a second of the fastest matrix product here: what the layers' shapes could reach at best."""
     best = 0.0
     for n in (1024, 2048):
@@ -35,7 +35,7 @@ def product_rate(seconds: float = 1.0) -> float:
     return best
 
 
-def operations(pair: Pair, prompts: list[Rendered], beams: int) -> float:
+def beam_search_flops(pair: ModelPair, prompts: list[Rendered], beams: int) -> float:
     """float32 operations that beam search over the trie cannot do without, for shared prompts of one length.
 
     Two an entry of a matrix that a token is multiplied with, and in attention four a number of each key it sees; of
@@ -68,7 +68,7 @@ def peak_bytes(call: Callable[[], Any]) -> int:
     return int(np.cumsum([0, *(e.nbytes() for e in events)]).max())
 
 
-def memory_ratio(pair: Pair, prompts: list[Rendered], beams: int) -> float:
+def memory_ratio(pair: ModelPair, prompts: list[Rendered], beams: int) -> float:
     """Peak of tensors of a decode with `beams` beams over that of reading the prompt alone; weights are in neither."""
     body = body_of(pair.bundle.lm)
 
@@ -79,7 +79,7 @@ def memory_ratio(pair: Pair, prompts: list[Rendered], beams: int) -> float:
     return peak_bytes(lambda: items(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill)
 
 
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+def time_call(call: Callable[[], Any]) -> tuple[Any, float]:
     """What a call gives, and the seconds it took."""
     start = time.perf_counter()
     value = call()

@@ -28,7 +28,7 @@ _ID = 8  # bytes of a row number in a list
 
 
 @dataclass(frozen=True)
-class Layout:
+class IndexLayout:
     """The shape of an index.
 
     Attributes:
@@ -42,14 +42,14 @@ class Layout:
     shards: int
 
     @staticmethod
-    def of(n: int, dim: int) -> Layout:
+    def of(n: int, dim: int) -> IndexLayout:
         """The usual one: 4 sqrt(n) lists, a byte for four dimensions, two million rows a shard."""
         lists = max(1, min(int(4 * np.sqrt(n)), n // 39 or 1))
         size = next(size for size in range(max(1, dim // 4), 0, -1) if dim % size == 0)
-        return Layout(lists, size, max(1, -(-n // 2_000_000)))
+        return IndexLayout(lists, size, max(1, -(-n // 2_000_000)))
 
 
-def build(path: Path, vectors: np.ndarray, layout: Layout | None = None, seed: int = 0) -> None:
+def build(path: Path, vectors: np.ndarray, layout: IndexLayout | None = None, seed: int = 0) -> None:
     """Write an index of float32[n, d] (an array or a memory map, read in chunks) as an artifact directory.
 
     Raises:
@@ -58,7 +58,7 @@ def build(path: Path, vectors: np.ndarray, layout: Layout | None = None, seed: i
     if vectors.ndim != 2 or not len(vectors):
         raise DataError(f"item vectors must be n x d with n at least 1; got shape {vectors.shape}")
     n, dim = vectors.shape
-    layout = layout or Layout.of(n, dim)
+    layout = layout or IndexLayout.of(n, dim)
     if not (1 <= layout.lists <= n and 1 <= layout.shards <= n and layout.bytes > 0 and dim % layout.bytes == 0):
         raise DataError(f"{layout} does not fit {n} vectors of {dim} dimensions")
     trained = _trained(vectors, layout, seed)
@@ -84,7 +84,7 @@ def _bounds(n: int, shards: int, shard: int) -> tuple[int, int]:
     return n * shard // shards, n * (shard + 1) // shards
 
 
-def _trained(vectors: np.ndarray, layout: Layout, seed: int) -> Any:
+def _trained(vectors: np.ndarray, layout: IndexLayout, seed: int) -> Any:
     n, dim = vectors.shape
     wanted = min(n, max(_SAMPLE * layout.lists, 40 * 256))
     sample = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
@@ -105,14 +105,14 @@ def _empty(dim: int, lists: int, size: int, n: int) -> Any:
     return index
 
 
-def _centroids(index: Any, layout: Layout, dim: int) -> dict[str, np.ndarray]:
+def _centroids(index: Any, layout: IndexLayout, dim: int) -> dict[str, np.ndarray]:
     faiss: Any = import_module("faiss")
     quantizer = index.quantizer.reconstruct_n(0, layout.lists)
     books = faiss.vector_to_array(index.pq.centroids).reshape(layout.bytes, -1, dim // layout.bytes)
     return {"lists": np.ascontiguousarray(quantizer), "books": np.ascontiguousarray(books)}
 
 
-def _write_shard(directory: Path, shard: int, trained: Any, vectors: np.ndarray, layout: Layout) -> None:
+def _write_shard(directory: Path, shard: int, trained: Any, vectors: np.ndarray, layout: IndexLayout) -> None:
     """The shard's lists, one after the other, codes before rows; and where each begins and how long it is."""
     faiss: Any = import_module("faiss")
     first, last = _bounds(len(vectors), layout.shards, shard)
@@ -144,7 +144,7 @@ class DiskIndex:
     def __init__(self, path: Path, verify: bool = True) -> None:
         meta = read_manifest(path, KIND, verify).meta
         self.n, self.dim = int(meta["n"]), int(meta["dim"])
-        self.layout = Layout(int(meta["lists"]), int(meta["bytes"]), int(meta["shards"]))
+        self.layout = IndexLayout(int(meta["lists"]), int(meta["bytes"]), int(meta["shards"]))
         self._vectors: np.ndarray = np.load(path / "vectors.npy", mmap_mode="r", allow_pickle=False)
         centroids = load_file(path / "centroids.safetensors")
         if self._vectors.shape != (self.n, self.dim) or centroids["lists"].shape != (self.layout.lists, self.dim):

@@ -32,7 +32,7 @@ FAMILIES = ("llama", "qwen3")  # whose word table is used as it is, so that item
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ModelPair:
     """One model twice: as a bundle for this engine and as a causal language model with item tokens in its vocabulary.
 
     Both use the same tensors. `rows` takes a path of codes to its row.
@@ -136,7 +136,7 @@ def even_masses(codes: Ints) -> npt.NDArray[np.float64]:
     return out
 
 
-def synthetic_pair(model: RecModel, seed: int, items: int = ITEMS, depth: int = DEPTH, size: int = SIZE) -> Pair:
+def synthetic_pair(model: RecModel, seed: int, items: int = ITEMS, depth: int = DEPTH, size: int = SIZE) -> ModelPair:
     """A catalogue of random paths on the layers of `model` (merged), for both sides.
 
     Raises:
@@ -162,7 +162,7 @@ def synthetic_pair(model: RecModel, seed: int, items: int = ITEMS, depth: int = 
     # probabilities over what is allowed, summed along the path: what this engine gives
     reference.generation_config.update(renormalize_logits=True, length_penalty=0.0)
     trie = Trie(codes, size, even_masses(codes.astype(np.int64)))
-    return Pair(bundle, trie, reference, {tuple(path): row for row, path in enumerate(codes.tolist())})
+    return ModelPair(bundle, trie, reference, {tuple(path): row for row, path in enumerate(codes.tolist())})
 
 
 def random_prompts(bundle: RecModel, users: int, length: int, seed: int) -> list[Rendered]:

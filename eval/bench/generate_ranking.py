@@ -23,7 +23,7 @@ Children = dict[tuple[int, ...], tuple[list[int], torch.Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Generate:
+class GenerateRanker:
     """A recommender's language model with the item tokens in its vocabulary; the weights are shared, not copied.
 
     Attributes:
@@ -93,7 +93,7 @@ class _Prior(LogitsProcessor):
         return scores
 
 
-def generate_side(recommender: Recommender) -> Generate:
+def generate_ranker(recommender: Recommender) -> GenerateRanker:
     """The reference for a recommender (merged).
 
     Raises:
@@ -107,7 +107,9 @@ def generate_side(recommender: Recommender) -> Generate:
     lm = plain_copy(model.lm, rows, rows * scale)
     lm.generation_config.update(renormalize_logits=True, length_penalty=0.0)
     tokens = model.vocab.tokens
-    return Generate(recommender, lm, _children(trie, tokens), {tuple(p): r for r, p in enumerate(tokens.tolist())})
+    return GenerateRanker(
+        recommender, lm, _children(trie, tokens), {tuple(p): r for r, p in enumerate(tokens.tolist())}
+    )
 
 
 def _children(trie: Any, tokens: Ints) -> Children:

@@ -20,7 +20,7 @@ USERS, CORES = 100_000_000, 64  # of the sized plan: requests, and cores of a ma
 Metrics = Mapping[str, Mapping[str, float]]
 
 
-def page(text: str, result: Mapping[str, Any]) -> str:
+def update_page(text: str, result: Mapping[str, Any]) -> str:
     """The page with the stretch between its two markers made anew.
 
     Raises:
@@ -111,7 +111,7 @@ def _sized(rows: Metrics) -> str:
 def main(arguments: list[str]) -> None:
     """Write the page anew."""
     result, path = (Path(one) for one in arguments)
-    text = page(path.read_text(encoding="utf-8"), json.loads(result.read_text(encoding="utf-8")))
+    text = update_page(path.read_text(encoding="utf-8"), json.loads(result.read_text(encoding="utf-8")))
     write_bytes_atomic(path, text.encode())
 
 

@@ -13,7 +13,7 @@ import torch
 
 from llmrec.decoding.text_generation import stream
 from llmrec.errors import DataError
-from llmrec.eval.bench.decoding_costs import timed
+from llmrec.eval.bench.decoding_costs import time_call
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Message, Rendered, Text
 from llmrec.lm.runtime.hf_backend import body_of
@@ -66,14 +66,14 @@ def text_speed(model: RecModel, lm: Any, tokens: int, repeats: int) -> TextSpeed
     seconds: dict[str, list[float]] = {"reference": [], "float32": [], "int8": []}
     same = []
     for prompt in questions(model) * repeats:
-        (expected, count), spent = timed(lambda p=prompt: generate_words(lm, model, p, tokens))  # type: ignore[misc]
+        (expected, count), spent = time_call(lambda p=prompt: generate_words(lm, model, p, tokens))  # type: ignore[misc]
         seconds["reference"].append(count / spent)
-        words, spent = timed(lambda p=prompt: _streamed(model, p, tokens, None))  # type: ignore[misc]
+        words, spent = time_call(lambda p=prompt: _streamed(model, p, tokens, None))  # type: ignore[misc]
         seconds["float32"].append(count / spent)
         same.append(words == expected.rstrip("\ufffd"))
         if weights is not None:
             counted = _Counted(weights)
-            _, spent = timed(lambda p=prompt, w=counted: _streamed(model, p, tokens, w))  # type: ignore[misc]
+            _, spent = time_call(lambda p=prompt, w=counted: _streamed(model, p, tokens, w))  # type: ignore[misc]
             seconds["int8"].append(counted.tokens / spent)
     median = {name: float(np.median(values)) if values else None for name, values in seconds.items()}
     return TextSpeed(median["reference"] or 0.0, median["float32"] or 0.0, median["int8"], float(np.mean(same)))

@@ -9,35 +9,35 @@ import numpy as np
 
 from llmrec.eval.conversation.phrasings import LATER_FILMS
 from llmrec.eval.conversation.user_state import Step
-from llmrec.eval.conversation.writer import Writer, pair, years
+from llmrec.eval.conversation.writer import DialogueWriter, list_positions, year_range
 from llmrec.eval.grounding.requests import Constraint
 
 KNOWN_EVERY = 4  # one dialogue in so many is of a user of the log
 TURNS = (2, 6)
 PLACED = 5  # positions that are pointed at
-Act = Callable[[Writer, str], Step | None]
+Act = Callable[[DialogueWriter, str], Step | None]
 
 
-def _titles(w: Writer, rows: Sequence[int]) -> tuple[str, bool]:
+def _titles(w: DialogueWriter, rows: Sequence[int]) -> tuple[str, bool]:
     typed = [w.title(row) for row in rows]
     names = [name for name, _ in typed]
     link = f", {names[-2]} and {names[-1]}" if len(names) > 2 else " and ".join(names[-2:])
     return (f"{', '.join(names[:-2])}{link}" if len(names) > 2 else link), any(slip for _, slip in typed)
 
 
-def _others(w: Writer, count: int) -> list[int]:
+def _others(w: DialogueWriter, count: int) -> list[int]:
     """Rows that may be named: not the goal, nothing that was named before."""
     gone = {w.goal, *w.state.hidden}
     return [int(r) for r in w.rng.permutation(w.world.titled)[: 20 * count] if int(r) not in gone][:count]
 
 
-def empty(w: Writer, act: str) -> Step | None:
+def empty(w: DialogueWriter, act: str) -> Step | None:
     """A request that says nothing; only while nothing is known."""
     known = w.state.history or w.state.liked or w.state.constraints
     return None if known else w.say(act, Step(act, "", answer="question"))
 
 
-def like(w: Writer, act: str) -> Step | None:
+def like(w: DialogueWriter, act: str) -> Step | None:
     """One to three titles with approval."""
     rows = _others(w, 1 if act == "like_title" else 1 + int(w.rng.integers(3)))
     titles, slipped = _titles(w, rows)
@@ -48,14 +48,14 @@ def like(w: Writer, act: str) -> Step | None:
     return w.say(act, Step(act, "", opinion="like", rows=tuple(rows), slipped=slipped), **slots)
 
 
-def dislike(w: Writer, act: str) -> Step | None:
+def dislike(w: DialogueWriter, act: str) -> Step | None:
     """A title with disapproval."""
     rows = _others(w, 1)
     title, slipped = w.title(rows[0])
     return w.say(act, Step(act, "", opinion="dislike", rows=tuple(rows), slipped=slipped), title=title)
 
 
-def turn_liked(w: Writer, act: str) -> Step | None:
+def turn_liked(w: DialogueWriter, act: str) -> Step | None:
     """A title that was disliked before, now with approval."""
     if not w.state.disliked:
         return None
@@ -64,17 +64,17 @@ def turn_liked(w: Writer, act: str) -> Step | None:
     return w.say(act, Step(act, "", opinion="like", rows=(row,), slipped=slipped), title=title)
 
 
-def _tag(w: Writer, value: str, kind: str = "tag") -> Constraint:
+def _tag(w: DialogueWriter, value: str, kind: str = "tag") -> Constraint:
     return Constraint(kind, w.world.tag, value)
 
 
-def _fresh_value(w: Writer) -> str | None:
+def _fresh_value(w: DialogueWriter) -> str | None:
     """A value of the goal that was not asked for yet."""
     own = [value for value in w.world.values(w.goal) if value not in w.wanted()]
     return w.pick(own) if own else None
 
 
-def _foreign_value(w: Writer) -> str | None:
+def _foreign_value(w: DialogueWriter) -> str | None:
     """A value that the goal lacks, drawn by how common it is."""
     own = {*w.world.values(w.goal), *w.wanted(), *w.unwanted()}
     values = [value for value in w.world.having if value not in own]
@@ -84,12 +84,12 @@ def _foreign_value(w: Writer) -> str | None:
     return str(w.rng.choice(values, p=common / common.sum()))
 
 
-def want(w: Writer, act: str) -> Step | None:
+def want(w: DialogueWriter, act: str) -> Step | None:
     """A value of the goal, half of the time with a range of years that holds it."""
     value, year = _fresh_value(w), w.world.year(w.goal)
     if value is None or w.wanted() or w.ranged():  # a second wish might add or replace: nobody could tell
         return None
-    when = years(w, year) if year is not None and w.chance(0.5) else None
+    when = year_range(w, year) if year is not None and w.chance(0.5) else None
     add = (_tag(w, value), *([when] if when else []))
     slots = {**w.tagged(value), **({"years": when.words} if when else {})}
     said = w.say(act, Step(act, "", add=add), **slots)
@@ -101,7 +101,7 @@ def _less(step: Step, gone: Constraint) -> Step:
     return replace(step, add=tuple(one for one in step.add if one is not gone))
 
 
-def like_but(w: Writer, act: str) -> Step | None:
+def like_but(w: DialogueWriter, act: str) -> Step | None:
     """A title with approval, and what should differ from it."""
     row = _others(w, 1)[0]
     year, goal = w.world.year(row), w.world.year(w.goal)
@@ -121,28 +121,28 @@ def like_but(w: Writer, act: str) -> Step | None:
     return w.say(act, replace(meant, opinion="like", rows=(row,), slipped=slipped), title=title, but=but)
 
 
-def add(w: Writer, act: str) -> Step | None:
+def add(w: DialogueWriter, act: str) -> Step | None:
     """One more value of the goal, to hold beside what was asked for."""
     value = _fresh_value(w)
     return None if value is None else w.say(act, Step(act, "", add=(_tag(w, value),)), **w.tagged(value))
 
 
-def exclude(w: Writer, act: str) -> Step | None:
+def exclude(w: DialogueWriter, act: str) -> Step | None:
     """A value that the goal lacks, to be left out."""
     value = _foreign_value(w)
     return None if value is None else w.say(act, Step(act, "", add=(_tag(w, value, "not"),)), **w.tagged(value))
 
 
-def when(w: Writer, act: str) -> Step | None:
+def when(w: DialogueWriter, act: str) -> Step | None:
     """A range of years that holds the goal's."""
     year = w.world.year(w.goal)
     if year is None or w.ranged():
         return None
-    when = years(w, year)
+    when = year_range(w, year)
     return w.say(act, Step(act, "", add=(when,)), years=when.words)
 
 
-def switch(w: Writer, act: str) -> Step | None:
+def switch(w: DialogueWriter, act: str) -> Step | None:
     """Another value in place of those asked for; the goal becomes an item that has it."""
     old = [one for one in w.state.constraints if one.kind == "tag"]
     rest = [one for one in w.state.constraints if one.kind != "tag"]
@@ -155,7 +155,7 @@ def switch(w: Writer, act: str) -> Step | None:
     return None
 
 
-def switch_years(w: Writer, act: str) -> Step | None:
+def switch_years(w: DialogueWriter, act: str) -> Step | None:
     """Other years in place of those asked for."""
     old = w.dated()
     rest = [one for one in w.state.constraints if one.kind != "year"]
@@ -164,29 +164,29 @@ def switch_years(w: Writer, act: str) -> Step | None:
     if not old or not pool or any(step.side for step in w.steps):
         return None
     w.goal = int(w.rng.choice(pool))
-    when = years(w, w.world.year(w.goal) or 0)
+    when = year_range(w, w.world.year(w.goal) or 0)
     return w.say(act, Step(act, "", add=(when,), lift=tuple(old)), years=when.words)
 
 
-def any_years(w: Writer, act: str) -> Step | None:
+def any_years(w: DialogueWriter, act: str) -> Step | None:
     """The years do not matter any more."""
     pointed = any(step.side for step in w.steps)
     return w.say(act, Step(act, "", lift=tuple(w.dated()))) if w.dated() and not pointed else None
 
 
-def no_longer(w: Writer, act: str) -> Step | None:
+def no_longer(w: DialogueWriter, act: str) -> Step | None:
     """A value that was asked for need not hold any more."""
     tags = [one for one in w.state.constraints if one.kind == "tag"]
     return w.say(act, Step(act, "", lift=(tags[-1],)), **w.tagged(tags[-1].value)) if tags else None
 
 
-def allow(w: Writer, act: str) -> Step | None:
+def allow(w: DialogueWriter, act: str) -> Step | None:
     """A value that was left out may come again."""
     out = [one for one in w.state.constraints if one.kind == "not"]
     return w.say(act, Step(act, "", lift=(out[-1],)), **w.tagged(out[-1].value)) if out else None
 
 
-def any_(w: Writer, act: str) -> Step | None:
+def any_(w: DialogueWriter, act: str) -> Step | None:
     """Nothing that was asked for holds any more."""
     held = w.state.constraints
     pointed = any(step.side for step in w.steps)
@@ -197,19 +197,19 @@ def any_(w: Writer, act: str) -> Step | None:
     )
 
 
-def else_(w: Writer, act: str) -> Step | None:
+def else_(w: DialogueWriter, act: str) -> Step | None:
     """Other items than those on display, while there certainly are enough."""
     return w.say(act, Step(act, "", fresh=True)) if w.room() == w.state.count else None
 
 
-def count(w: Writer, act: str) -> Step | None:
+def count(w: DialogueWriter, act: str) -> Step | None:
     """Another length of the list."""
     number = int(w.rng.choice([3, 4, 5, 6, 8]))
     words = dict(zip((3, 4, 5, 6, 8), ("three", "four", "five", "six", "eight"), strict=True))
     return w.say(act, Step(act, "", count=number), n=words[number] if w.chance(0.5) else str(number))
 
 
-def side(w: Writer, act: str) -> Step | None:
+def side(w: DialogueWriter, act: str) -> Step | None:
     """Newer or older than an item on display; only without another range, whose ends might contradict it."""
     most = min(w.room(), 3)
     if not most or w.ranged():
@@ -221,32 +221,32 @@ def side(w: Writer, act: str) -> Step | None:
 def pointing(opinion: str, answer: str = "list") -> Act:
     """An act that gives an opinion on items on display, or asks about them."""
 
-    def write(w: Writer, act: str) -> Step | None:
+    def write(w: DialogueWriter, act: str) -> Step | None:
         most = min(w.room(), PLACED)
         if not most:
             return None
-        words, places = pair(w, most) if opinion in {"like", "seen", "about"} else _one(w, most)
+        words, places = list_positions(w, most) if opinion in {"like", "seen", "about"} else _one(w, most)
         return w.say(act, Step(act, "", opinion=opinion, places=places, answer=answer), place=words)
 
     return write
 
 
-def _one(w: Writer, most: int) -> tuple[str, tuple[int, ...]]:
+def _one(w: DialogueWriter, most: int) -> tuple[str, tuple[int, ...]]:
     position = int(w.rng.integers(1, most + 1))
     return w.place(position), (position,)
 
 
-def why(w: Writer, act: str) -> Step | None:
+def why(w: DialogueWriter, act: str) -> Step | None:
     """A question about the whole list."""
     return w.say(act, Step(act, "", opinion="why", answer="words")) if w.room() else None
 
 
-def aside(w: Writer, act: str) -> Step | None:
+def aside(w: DialogueWriter, act: str) -> Step | None:
     """Small talk, or what is none of this program's business."""
     return w.say(act, Step(act, "", answer="words"))
 
 
-def unknown(w: Writer, act: str) -> Step | None:
+def unknown(w: DialogueWriter, act: str) -> Step | None:
     """A title that the catalogue lacks: a later film, or in quotes one crossed from two of the catalogue's."""
     there = {item.title for item in w.world.catalog.items}
     later = [title for title in LATER_FILMS if title not in there]
@@ -260,6 +260,6 @@ def unknown(w: Writer, act: str) -> Step | None:
     return w.say(act, Step(act, "", answer="unknown", named=title), title=f'"{title}"')
 
 
-def undo(w: Writer, act: str) -> Step | None:
+def undo(w: DialogueWriter, act: str) -> Step | None:
     """The button that takes the last exchange back."""
     return Step(act, "") if w.steps and w.steps[-1].act != "undo" else None

@@ -9,10 +9,10 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split
-from llmrec.eval.conversation import acts as acts
+from llmrec.eval.conversation import acts
 from llmrec.eval.conversation.acts import Act
-from llmrec.eval.conversation.user_state import State, Step
-from llmrec.eval.conversation.writer import Dialogue, World, Writer
+from llmrec.eval.conversation.user_state import Step, UserState
+from llmrec.eval.conversation.writer import Dialogue, DialogueWorld, DialogueWriter
 
 KNOWN_EVERY = 4  # one dialogue in so many is of a user of the log
 TURNS = (2, 6)
@@ -35,7 +35,7 @@ LATER: Mapping[str, Act] = {
 SPARE = {"exclude": 3.0, "add": 2.0, "when": 2.0, "else": 3.0, "like_place": 2.0, "dislike_place": 2.0}
 
 
-def _twins(w: Writer) -> bool:
+def _twins(w: DialogueWriter) -> bool:
     """Two steps: a title that two items have, which must be asked about, and the answer to the question."""
     if not w.world.twins:
         return False
@@ -49,7 +49,7 @@ def _twins(w: Writer) -> bool:
     return True
 
 
-def _open(w: Writer) -> None:
+def _open(w: DialogueWriter) -> None:
     weights = np.array([weight for _, weight in OPENINGS.values()])
     while not w.steps:
         if w.chance(TWINS) and _twins(w):
@@ -60,12 +60,14 @@ def _open(w: Writer) -> None:
             w.took(step)
 
 
-def write(world: World, number: int, user: int, history: tuple[int, ...], seed: int, aside: bool) -> Dialogue:
+def write_dialogue(
+    world: DialogueWorld, number: int, user: int, history: tuple[int, ...], seed: int, aside: bool
+) -> Dialogue:
     """One dialogue: an opening, then steps drawn among those that can be said."""
     rng = np.random.default_rng([seed, number])
     value = str(rng.choice(list(world.having)))
     pool = [row for row in world.having[value] if row not in history] or list(range(len(world.catalog)))
-    w = Writer(world, rng, int(rng.choice(pool)), State(history=history), aside)
+    w = DialogueWriter(world, rng, int(rng.choice(pool)), UserState(history=history), aside)
     turns = int(rng.integers(TURNS[0], TURNS[1] + 1))
     _open(w)
     names = list(LATER)
@@ -87,9 +89,9 @@ def write(world: World, number: int, user: int, history: tuple[int, ...], seed: 
     return Dialogue(number, user, history, tuple(w.steps))
 
 
-def _replayed(w: Writer) -> State:
+def _replayed(w: DialogueWriter) -> UserState:
     """The state without the step before the last `undo`."""
-    state = State(history=w.state.history)
+    state = UserState(history=w.state.history)
     kept: list[Step] = []
     for step in w.steps:
         kept = kept[:-1] if step.act == "undo" else [*kept, step]
@@ -98,9 +100,9 @@ def _replayed(w: Writer) -> State:
     return state
 
 
-def write_all(catalog: Catalog, split: Split, count: int, seed: int, aside: bool = False) -> list[Dialogue]:
+def write_dialogues(catalog: Catalog, split: Split, count: int, seed: int, aside: bool = False) -> list[Dialogue]:
     """The suite's dialogues, or those in words put aside; the first ones of more are those of fewer."""
-    world = World.of(catalog)
+    world = DialogueWorld.of(catalog)
     rng = np.random.default_rng([seed, 1])
     users = rng.permutation(len(split.train.users))
     found = []
@@ -108,5 +110,5 @@ def write_all(catalog: Catalog, split: Split, count: int, seed: int, aside: bool
         known = number % KNOWN_EVERY == KNOWN_EVERY - 1
         user = int(users[number % len(users)]) if known else -1
         history = tuple(int(r) for r in split.history(user, "test")) if known else ()
-        found.append(write(world, number, user, history, seed, aside))
+        found.append(write_dialogue(world, number, user, history, seed, aside))
     return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.conversation.simulation import Turn
+from llmrec.eval.conversation.simulation import PlayedTurn
 from llmrec.eval.conversation.user_state import OPINIONS
 from llmrec.eval.grounding.text import TextCheck
 
@@ -29,7 +29,7 @@ class Verdict:
     wrong: str = ""
 
 
-def judge(check: TextCheck, turn: Turn) -> list[Verdict]:
+def judge_turn(check: TextCheck, turn: PlayedTurn) -> list[Verdict]:
     """All measures of a turn."""
     found = [Verdict("crashed", float(bool(turn.answer.error)), turn.answer.error)]
     if turn.answer.error:
@@ -62,7 +62,7 @@ def _told(metric: str, right: bool, wrong: str) -> Verdict:
     return Verdict(metric, float(right), "" if right else wrong)
 
 
-def _list(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
+def _list(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
     """Constraints, exclusions, length, and what is said when nothing fits."""
     rows, after = turn.answer.rows, turn.after
     if rows is None:
@@ -93,7 +93,7 @@ def _names(catalog: Catalog, what: str, rows: Sequence[int]) -> str:
     return f"{what}: {'; '.join(catalog.label(row) for row in rows[:3])}" if rows else ""
 
 
-def _opinions(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
+def _opinions(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
     """Whether the profile holds exactly the opinions that were given; by title and by place apart.
 
     Titles are compared, not rows: a catalogue may list a film twice, and a visitor cannot say which one was meant.
@@ -113,7 +113,7 @@ def _opinions(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
         yield Verdict("opinions_kept", float(right), wrong)
 
 
-def _understood(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
+def _understood(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
     """Whether the filters on display let exactly those items pass that the visitor meant."""
     mask, meant = catalog.where(turn.answer.profile.filters), turn.after.fitting(catalog)
     same = bool((mask == meant).all())
@@ -123,7 +123,7 @@ def _understood(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
         yield Verdict("references_resolved", float(same), "" if same else wrong)
 
 
-def _undone(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
+def _undone(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
     """Whether an undo put everything back."""
     profile, after = turn.answer.profile, turn.after
     same = profile.rows == after.shown and bool((catalog.where(profile.filters) == after.fitting(catalog)).all())
@@ -133,7 +133,7 @@ def _undone(catalog: Catalog, turn: Turn) -> Iterator[Verdict]:
     yield _told("undone", same, "something of the turn stayed")
 
 
-def _answered(catalog: Catalog, turn: Turn) -> Verdict:
+def _answered(catalog: Catalog, turn: PlayedTurn) -> Verdict:
     """Whether a question on items was answered about these items and no other one of the list."""
     rows = turn.before.pointed(turn.step.places)
     said = turn.answer.facts
@@ -147,7 +147,7 @@ def _answered(catalog: Catalog, turn: Turn) -> Verdict:
     return Verdict("references_resolved", float(right), "" if right else f"speaks of {_names(catalog, '', opened)}")
 
 
-def _questions(catalog: Catalog, turn: Turn) -> int:
+def _questions(catalog: Catalog, turn: PlayedTurn) -> int:
     """Question marks in the reply, those of titles left out."""
     said = " ".join((turn.answer.facts, turn.answer.words, *turn.answer.notices))
     for title in [item.title for item in catalog.items if "?" in item.title]:
@@ -155,7 +155,7 @@ def _questions(catalog: Catalog, turn: Turn) -> int:
     return said.count("?")
 
 
-def _texts(check: TextCheck, turn: Turn) -> Iterator[Verdict]:
+def _texts(check: TextCheck, turn: PlayedTurn) -> Iterator[Verdict]:
     """Titles named that are neither on the list nor the visitor's own; what a question offers is not a claim."""
     answer, after = turn.answer, turn.after
     known = [*after.hidden, *turn.before.shown, *_typed(check, turn)]
@@ -182,7 +182,7 @@ def _claimed(text: str, named: str) -> str:
     return _ASKED.sub(" ", text.replace(named, "this") if named else text)
 
 
-def _typed(check: TextCheck, turn: Turn) -> list[int]:
+def _typed(check: TextCheck, turn: PlayedTurn) -> list[int]:
     """Rows that the visitor named, or whose title stands in the message or is the one asked about."""
     same = [row for row, item in enumerate(check.catalog.items) if item.title == turn.step.named]
     named = {row for one in check.mentions(turn.step.text) for row in one.rows}

@@ -251,11 +251,11 @@ POLITE = ("Please, ", "Hey, ", "Well, ", "Okay, ", "Hmm, ", "So, ")
 ENDINGS = (" please", " thanks", " if possible", " :)", " thank you")
 
 
-def wordings(act: str) -> tuple[str, ...]:
+def phrasings_of(act: str) -> tuple[str, ...]:
     """All wordings of an act, those put aside last."""
     return (*WORDINGS[act], *ASIDE.get(act, ()))
 
 
-def put_aside(act: str, index: int) -> bool:
+def is_held_out(act: str, index: int) -> bool:
     """Whether the wording at that place in `wordings(act)` is one that nothing was changed for."""
     return index >= len(WORDINGS[act])

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from llmrec.dialogue.chat import Chat, Items, Notice, Token
-from llmrec.eval.conversation.user_state import State, Step
+from llmrec.eval.conversation.user_state import Step, UserState
 from llmrec.eval.conversation.writer import Dialogue
 from llmrec.nlu.state import Profile, Session
 from llmrec.recommender import Recommender
 
 
-class Stage:
+class StagedRecommender:
     """What the chat sees of a recommender; the language model speaks only while `words` is true."""
 
     def __init__(self, recommender: Recommender) -> None:
@@ -30,7 +30,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ChatAnswer:
     """What came of one message.
 
     Attributes:
@@ -58,16 +58,16 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Turn:
+class PlayedTurn:
     """One step as it was played: the state before and after it, and the answer."""
 
     step: Step
-    before: State
-    after: State
-    answer: Answer
+    before: UserState
+    after: UserState
+    answer: ChatAnswer
 
 
-def play(recommender: Recommender, dialogue: Dialogue, speaking: int) -> list[Turn]:
+def play_dialogue(recommender: Recommender, dialogue: Dialogue, speaking: int) -> list[PlayedTurn]:
     """Say everything in order in one new session.
 
     Args:
@@ -75,32 +75,32 @@ def play(recommender: Recommender, dialogue: Dialogue, speaking: int) -> list[Tu
         dialogue: what to say.
         speaking: place of the one step at which the language model speaks as well, -1 for none.
     """
-    stage = Stage(recommender)
+    stage = StagedRecommender(recommender)
     chat = Chat(cast(Recommender, stage))
     session = Session("measured")
     session.become("measured" if dialogue.history else "", dialogue.history)
-    state = State(history=dialogue.history)
-    turns: list[Turn] = []
-    kept: list[State] = []  # what held before each exchange that the session still has
+    state = UserState(history=dialogue.history)
+    turns: list[PlayedTurn] = []
+    kept: list[UserState] = []  # what held before each exchange that the session still has
     for place, step in enumerate(dialogue.steps):
         stage.words = place == speaking
         before = state
         if step.act == "undo":
             session.undo()
             state = kept.pop()
-            answer = Answer(None, (), "", "", (), session.profile, {}, False)
+            answer = ChatAnswer(None, (), "", "", (), session.profile, {}, False)
         elif any(spot > len(state.shown) for spot in step.places) or (step.places and not state.shown):
             break  # the list is shorter than the writer could know; what follows would mean nothing
         else:
             kept.append(state)
-            answer = ask(chat, session, step.text, stage.words)
+            answer = send_message(chat, session, step.text, stage.words)
             state = state.after(step, chat.catalog)
             state = state if answer.rows is None else replace(state, shown=answer.rows)
-        turns.append(Turn(step, before, state, answer))
+        turns.append(PlayedTurn(step, before, state, answer))
     return turns
 
 
-def ask(chat: Chat, session: Session, text: str, spoken: bool) -> Answer:
+def send_message(chat: Chat, session: Session, text: str, spoken: bool) -> ChatAnswer:
     """Type a message; an exception is an answer too, the worst one."""
     started = time.monotonic()
     seconds: dict[str, float] = {}
@@ -125,4 +125,6 @@ def ask(chat: Chat, session: Session, text: str, spoken: bool) -> Answer:
     rows = None if items is None else items.rows
     reasons = () if items is None else tuple(item.reason for item in items.items)
     words = "".join(tokens[1:]).strip()
-    return Answer(rows, reasons, "".join(tokens[:1]), words, tuple(notices), session.profile, seconds, spoken, error)
+    return ChatAnswer(
+        rows, reasons, "".join(tokens[:1]), words, tuple(notices), session.profile, seconds, spoken, error
+    )

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from llmrec.data.interactions import leave_one_out
 from llmrec.eval.chat_client import progress_bar
-from llmrec.eval.conversation.dialogues import write_all
-from llmrec.eval.conversation.judge import Verdict, judge
-from llmrec.eval.conversation.simulation import Turn, play
+from llmrec.eval.conversation.dialogues import write_dialogues
+from llmrec.eval.conversation.judge import Verdict, judge_turn
+from llmrec.eval.conversation.simulation import PlayedTurn, play_dialogue
 from llmrec.eval.conversation.writer import Dialogue
 from llmrec.eval.grounding.text import TextCheck
 from llmrec.eval.metrics import bootstrap_ci
@@ -30,16 +30,16 @@ DIALOGUES = 240
 ASIDE_PART = 4  # a quarter as many more in words put aside
 WARM = 2  # dialogues played first for the clock's sake; their seconds are not counted
 APPLIES = ("satisfied", "references_resolved", "clarifying_asked", "titles_understood", "relaxed_said", "unknown_said")
-Span = tuple[float, float, float]
+Interval = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Played:
+class JudgedTurn:
     """One turn of one dialogue with its verdicts."""
 
     dialogue: Dialogue
     place: int
-    turn: Turn
+    turn: PlayedTurn
     verdicts: tuple[Verdict, ...]
 
     def value(self, metric: str) -> float | None:
@@ -66,10 +66,10 @@ def run_conversation(
     recommender = Recommender.from_pretrained(model, data)
     count = limit or DIALOGUES
     split = leave_one_out(recommender.interactions)
-    dialogues = write_all(recommender.catalog, split, count, seed)
-    others = write_all(recommender.catalog, split, max(1, count // ASIDE_PART), seed + 1, aside=True)
-    played = play_all(recommender, dialogues, seed)
-    aside = play_all(recommender, others, seed, numbered=count)
+    dialogues = write_dialogues(recommender.catalog, split, count, seed)
+    others = write_dialogues(recommender.catalog, split, max(1, count // ASIDE_PART), seed + 1, aside=True)
+    played = play_dialogues(recommender, dialogues, seed)
+    aside = play_dialogues(recommender, others, seed, numbered=count)
     name = Path(str(recommender.data_name)).name
     rows = table(played, aside, seed)
     text_only, why_not = _words_only(recommender, limit, seed)
@@ -89,20 +89,24 @@ def run_conversation(
     )
 
 
-def play_all(recommender: Recommender, dialogues: Sequence[Dialogue], seed: int, numbered: int = 0) -> list[Played]:
+def play_dialogues(
+    recommender: Recommender, dialogues: Sequence[Dialogue], seed: int, numbered: int = 0
+) -> list[JudgedTurn]:
     """Every dialogue, numbered from `numbered` on; in each the language model speaks at one step, drawn by seed."""
     check = TextCheck(recommender.catalog)
-    found: list[Played] = []
+    found: list[JudgedTurn] = []
     with progress_bar(Console(stderr=True)) as progress:
         for dialogue in progress.track(dialogues, description="dialogues"):
             rng = np.random.default_rng([seed, dialogue.number, 2])
-            turns = play(recommender, dialogue, int(rng.integers(len(dialogue.steps))))
+            turns = play_dialogue(recommender, dialogue, int(rng.integers(len(dialogue.steps))))
             dialogue = replace(dialogue, number=dialogue.number + numbered)
-            found += [Played(dialogue, place, turn, tuple(judge(check, turn))) for place, turn in enumerate(turns)]
+            found += [
+                JudgedTurn(dialogue, place, turn, tuple(judge_turn(check, turn))) for place, turn in enumerate(turns)
+            ]
     return found
 
 
-def targets(played: Sequence[Played], text_only: Mapping[str, Mapping[str, Span]]) -> dict[str, float | None]:
+def targets(played: Sequence[JudgedTurn], text_only: Mapping[str, Mapping[str, Interval]]) -> dict[str, float | None]:
     """The numbers that the project is held to, by name; see the protocol for what each one is."""
     seconds = [t for one in played[_warm(played) :] if (t := one.turn.answer.seconds.get("items")) is not None]
     ratio = text_only.get("words only", {}).get("over_text_lookup")
@@ -117,9 +121,9 @@ def targets(played: Sequence[Played], text_only: Mapping[str, Mapping[str, Span]
     }
 
 
-def table(played: Sequence[Played], aside: Sequence[Played], seed: int) -> dict[str, dict[str, Span]]:
+def table(played: Sequence[JudgedTurn], aside: Sequence[JudgedTurn], seed: int) -> dict[str, dict[str, Interval]]:
     """Measures over all turns and dialogues, in common words and in those put aside; by act; and the clock."""
-    rows: dict[str, dict[str, Span]] = {}
+    rows: dict[str, dict[str, Interval]] = {}
     for words, some in (("", played), (" in words put aside", aside)):
         rows[f"turns{words}"] = _measures(some, seed)
         whole = list(_dialogues(some, "satisfied").values())
@@ -131,7 +135,7 @@ def table(played: Sequence[Played], aside: Sequence[Played], seed: int) -> dict[
     return {name: metrics for name, metrics in rows.items() if metrics}
 
 
-def _measures(played: Sequence[Played], seed: int) -> dict[str, Span]:
+def _measures(played: Sequence[JudgedTurn], seed: int) -> dict[str, Interval]:
     """Each measure's mean over the turns that it applies to; means of dialogues are drawn for the interval."""
     by: dict[str, dict[int, list[float]]] = {}
     for one in played:
@@ -140,13 +144,13 @@ def _measures(played: Sequence[Played], seed: int) -> dict[str, Span]:
     return {metric: _span([float(np.mean(own)) for own in values.values()], seed) for metric, values in by.items()}
 
 
-def _span(values: Sequence[float], seed: int) -> Span:
+def _span(values: Sequence[float], seed: int) -> Interval:
     column = np.asarray(values, np.float64)
     low, high = bootstrap_ci(column, seed)
     return float(column.mean()), low, high
 
 
-def _dialogues(played: Sequence[Played], metric: str) -> dict[int, float]:
+def _dialogues(played: Sequence[JudgedTurn], metric: str) -> dict[int, float]:
     """By dialogue: 1 when every list that came satisfies all that was asked for, and every list due came."""
     found: dict[int, float] = {}
     for one in played:
@@ -156,7 +160,7 @@ def _dialogues(played: Sequence[Played], metric: str) -> dict[int, float]:
     return found
 
 
-def _right(played: Sequence[Played]) -> Mapping[int, float]:
+def _right(played: Sequence[JudgedTurn]) -> Mapping[int, float]:
     found: dict[int, float] = {}
     for one in played:
         fine = not any(verdict.wrong for verdict in one.verdicts)
@@ -164,9 +168,9 @@ def _right(played: Sequence[Played]) -> Mapping[int, float]:
     return found
 
 
-def _clock(played: Sequence[Played]) -> dict[str, dict[str, Span]]:
+def _clock(played: Sequence[JudgedTurn]) -> dict[str, dict[str, Interval]]:
     """Median and 95th percentile of the seconds to the list, the first text, the first word, the end of a reply."""
-    rows: dict[str, dict[str, Span]] = {}
+    rows: dict[str, dict[str, Interval]] = {}
     counted = played[_warm(played) :]
     for name, stage, spoken in (
         ("first item list", "items", None),
@@ -187,17 +191,17 @@ def _clock(played: Sequence[Played]) -> dict[str, dict[str, Span]]:
     return rows
 
 
-def _warm(played: Sequence[Played]) -> int:
+def _warm(played: Sequence[JudgedTurn]) -> int:
     """How many turns the first dialogues took, none when there are no others."""
     first = sum(one.dialogue.number < WARM for one in played)
     return first if first < len(played) else 0
 
 
-def _share(played: Sequence[Played], metric: str) -> float | None:
+def _share(played: Sequence[JudgedTurn], metric: str) -> float | None:
     return _mean([value for one in played if (value := one.value(metric)) is not None])
 
 
-def _sum(played: Sequence[Played], metric: str) -> float:
+def _sum(played: Sequence[JudgedTurn], metric: str) -> float:
     return float(sum(one.value(metric) or 0.0 for one in played))
 
 
@@ -205,17 +209,17 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def _words_only(recommender: Recommender, limit: int | None, seed: int) -> tuple[dict[str, dict[str, Span]], str]:
+def _words_only(recommender: Recommender, limit: int | None, seed: int) -> tuple[dict[str, dict[str, Interval]], str]:
     """Rows of recommendation from one sentence, when that part is there; and what is said of it."""
     try:
         from llmrec.eval.conversation import text_only
     except ImportError:
         return {}, "not measured: this version has no such part"
-    rows, told = text_only.run(recommender, limit, seed)
+    rows, told = text_only.measure_text_only(recommender, limit, seed)
     return rows, told
 
 
-def protocol(played: Sequence[Played], seed: int) -> dict[str, object]:
+def protocol(played: Sequence[JudgedTurn], seed: int) -> dict[str, object]:
     """How it was measured."""
     lengths = [len(one.dialogue.steps) for one in played if one.place == 0]
     applies = {name: sum(one.value(name) is not None for one in played) for name in APPLIES}
@@ -244,7 +248,7 @@ def protocol(played: Sequence[Played], seed: int) -> dict[str, object]:
     }
 
 
-def _save(out: Path, name: str, played: Sequence[Played]) -> None:
+def _save(out: Path, name: str, played: Sequence[JudgedTurn]) -> None:
     """One row a turn with its texts, and one row a verdict."""
     turns = [
         {

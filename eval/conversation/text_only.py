@@ -18,7 +18,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split, leave_one_out
 from llmrec.encoders.item_knn import item_counts
 from llmrec.errors import DataError
-from llmrec.eval.chat_client import ask, progress_bar, remembering
+from llmrec.eval.chat_client import ask_chat, progress_bar, with_caching_scorer
 from llmrec.eval.metrics import bootstrap_ci, per_user, ranks_of
 from llmrec.eval.ranked_lists import target_users
 from llmrec.inner_product import inner
@@ -26,7 +26,7 @@ from llmrec.nlu.wording import fits, listed
 from llmrec.ranker import Rows, Scores, top_k
 from llmrec.recommender import Recommender
 
-Span = tuple[float, float, float]  # value, low, high
+Interval = tuple[float, float, float]  # value, low, high
 FILMS = 5  # what the sentence is written from
 LIKED = 4.0  # a rating from here on is good
 K = 10
@@ -44,7 +44,7 @@ BY_FIELDS = (
     "I am in the mood for {tags} from {years}.",
 )
 KINDS = ("titles", "fields")
-OURS, LOOKUP, POPULAR = "words only", "text look-up", "popularity"
+MODEL, LOOKUP, POPULAR = "words only", "text look-up", "popularity"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Case:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class TextOnlyLists:
     """Lists of K rows for one sentence; scores are the order of the list where a ranker shows none."""
 
     rows: Rows
@@ -75,7 +75,9 @@ class Answer:
     named: float = np.nan
 
 
-def run(recommender: Recommender, limit: int | None = None, seed: int = 0) -> tuple[dict[str, dict[str, Span]], str]:
+def measure_text_only(
+    recommender: Recommender, limit: int | None = None, seed: int = 0
+) -> tuple[dict[str, dict[str, Interval]], str]:
     """Measure a model, trained on the leave-one-out train part, beside text look-up on the same sentences.
 
     Args:
@@ -91,9 +93,9 @@ def run(recommender: Recommender, limit: int | None = None, seed: int = 0) -> tu
     """
     split = leave_one_out(recommender.interactions)
     cases = visitors(recommender.catalog, split, limit, seed)
-    recommender = remembering(recommender)  # the same sentence is asked twice, with and without what was seen
+    recommender = with_caching_scorer(recommender)  # the same sentence is asked twice, with and without what was seen
     common = item_counts(split.train, len(recommender.catalog)).astype(np.float32)
-    found: dict[tuple[str, str, bool], list[Answer]] = {}
+    found: dict[tuple[str, str, bool], list[TextOnlyLists]] = {}
     with progress_bar(Console(stderr=True)) as progress:
         for case in progress.track(cases, description="words only"):
             for kind in KINDS:
@@ -147,7 +149,9 @@ def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) 
     return str(rng.choice(_fitting(BY_FIELDS, catalog))).format(tags=f"{listed(tags)} {catalog.domain}", years=span)
 
 
-def _answers(recommender: Recommender, common: Scores, case: Case, kind: str, filtered: bool) -> dict[str, Answer]:
+def _answers(
+    recommender: Recommender, common: Scores, case: Case, kind: str, filtered: bool
+) -> dict[str, TextOnlyLists]:
     """What everybody lists for a sentence; `filtered` leaves out what the user knows besides the films named."""
     catalog, sentence = recommender.catalog, case.sentences[kind]
     free = np.ones(len(catalog), np.bool_)
@@ -164,19 +168,21 @@ def _answers(recommender: Recommender, common: Scores, case: Case, kind: str, fi
         (POPULAR, common[None]),
     ):
         rows, values = top_k(scores, K + 1, free)
-        out[name] = Answer(rows[0], values[0])
+        out[name] = TextOnlyLists(rows[0], values[0])
     candidates = tuple(int(row) for row in np.flatnonzero(free)) if filtered else None
-    reply = ask(recommender, sentence, candidates=candidates, k=K)
+    reply = ask_chat(recommender, sentence, candidates=candidates, k=K)
     listed = np.full(K + 1, -1, np.int64)
     listed[: len(reply.rows)] = reply.rows
     named = float(np.mean(np.isin(case.films, reply.profile.liked)))
-    out[OURS] = Answer(listed, -np.arange(K + 1, dtype=np.float32), named)
+    out[MODEL] = TextOnlyLists(listed, -np.arange(K + 1, dtype=np.float32), named)
     return out
 
 
-def _rows(found: dict[tuple[str, str, bool], list[Answer]], targets: Rows, seed: int) -> dict[str, dict[str, Span]]:
+def _rows(
+    found: dict[tuple[str, str, bool], list[TextOnlyLists]], targets: Rows, seed: int
+) -> dict[str, dict[str, Interval]]:
     """Metrics of every row; titles and filtered are the plain names, the rest is in the metric's."""
-    rows: dict[str, dict[str, Span]] = {}
+    rows: dict[str, dict[str, Interval]] = {}
     recall: dict[tuple[str, str], np.ndarray] = {}
     for (name, kind, filtered), answers in found.items():
         listed, scores = np.stack([one.rows for one in answers]), np.stack([one.scores for one in answers])
@@ -185,22 +191,22 @@ def _rows(found: dict[tuple[str, str, bool], list[Answer]], targets: Rows, seed:
         metrics = rows.setdefault(name, {})
         for metric in (f"recall@{K}", f"ndcg@{K}"):
             metrics[metric + end] = _span(values[metric], seed)
-        if name == OURS and kind == "titles" and filtered:
+        if name == MODEL and kind == "titles" and filtered:
             metrics["titles_understood"] = _span(np.array([one.named for one in answers]), seed)
         if filtered:
             recall[name, kind] = values[f"recall@{K}"]
     for kind, metric in zip(KINDS, ("over_text_lookup", "over_text_lookup/genres and years"), strict=True):
-        ratio = _ratio(recall[OURS, kind], recall[LOOKUP, kind], seed)
+        ratio = _ratio(recall[MODEL, kind], recall[LOOKUP, kind], seed)
         if ratio is not None:
-            rows[OURS][metric] = ratio
+            rows[MODEL][metric] = ratio
     return rows
 
 
-def _span(values: np.ndarray, seed: int) -> Span:
+def _span(values: np.ndarray, seed: int) -> Interval:
     return (float(values.mean()), *bootstrap_ci(values, seed))
 
 
-def _ratio(ours: np.ndarray, theirs: np.ndarray, seed: int, n: int = 1000) -> Span | None:
+def _ratio(ours: np.ndarray, theirs: np.ndarray, seed: int, n: int = 1000) -> Interval | None:
     """Ratio of two means over the same users with a bootstrap interval; None where the lower one is nought."""
     if theirs.sum() == 0:
         return None

@@ -57,7 +57,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class State:
+class UserState:
     """What holds after some steps; rows are of the catalogue."""
 
     constraints: tuple[Constraint, ...] = ()
@@ -93,7 +93,7 @@ class State:
         """The rows at positions on the list on display."""
         return tuple(self.shown[place - 1 if place > 0 else place] for place in places)
 
-    def after(self, step: Step, catalog: Catalog) -> State:
+    def after(self, step: Step, catalog: Catalog) -> UserState:
         """The state once a step was said; what it points at is on the list on display."""
         rows = (*step.rows, *self.pointed(step.places))
         state = self

@@ -15,8 +15,8 @@ from rapidfuzz.distance import OSA
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.titles import title_key
-from llmrec.eval.conversation.phrasings import ASIDE, ENDINGS, LAST, PAIRS, PLACES, POLITE, put_aside, wordings
-from llmrec.eval.conversation.user_state import State, Step
+from llmrec.eval.conversation.phrasings import ASIDE, ENDINGS, LAST, PAIRS, PLACES, POLITE, is_held_out, phrasings_of
+from llmrec.eval.conversation.user_state import Step, UserState
 from llmrec.eval.grounding.requests import Constraint
 from llmrec.eval.stability import paraphrases
 from llmrec.eval.stability.paraphrases import Nouns
@@ -48,7 +48,7 @@ class Dialogue:
 
 
 @dataclass
-class World:
+class DialogueWorld:
     """What the writer knows of a catalogue, once."""
 
     catalog: Catalog
@@ -61,7 +61,7 @@ class World:
     goals: dict[int, set[str]] = field(default_factory=dict)
 
     @staticmethod
-    def of(catalog: Catalog) -> World:
+    def of(catalog: Catalog) -> DialogueWorld:
         """What is asked for is the attribute of words with the fewest values; titles that can be typed are picked."""
         names = [
             n for n in catalog.attribute_names if any(isinstance(i.attributes.get(n), tuple) for i in catalog.items)
@@ -73,7 +73,7 @@ class World:
                 having[value].append(row)
         keys = [title_key(item.title) for item in catalog.items]
         titled = [row for row, item in enumerate(catalog.items) if _typed(item.title) and keys.count(keys[row]) == 1]
-        return World(catalog, Nouns.of(catalog), tag, having, keys, titled, _twins(catalog, keys))
+        return DialogueWorld(catalog, Nouns.of(catalog), tag, having, keys, titled, _twins(catalog, keys))
 
     def values(self, row: int) -> tuple[str, ...]:
         """Values of an item."""
@@ -108,13 +108,13 @@ def _twins(catalog: Catalog, keys: Sequence[str]) -> list[tuple[int, int]]:
 
 
 @dataclass
-class Writer:
+class DialogueWriter:
     """Writes one dialogue; `state` runs along without what is shown, which only playing tells."""
 
-    world: World
+    world: DialogueWorld
     rng: np.random.Generator
     goal: int
-    state: State
+    state: UserState
     aside: bool = False  # say all that can be said so in the wordings that were put aside
     steps: list[Step] = field(default_factory=list)
     passes: int = 0
@@ -131,8 +131,8 @@ class Writer:
 
     def say(self, act: str, meant: Step, **slots: str) -> Step:
         """A wording of an act, its slots filled, in the visitor's own manner of typing."""
-        said = wordings(act)
-        there = [i for i in range(len(said)) if put_aside(act, i) == (self.aside and act in ASIDE)]
+        said = phrasings_of(act)
+        there = [i for i in range(len(said)) if is_held_out(act, i) == (self.aside and act in ASIDE)]
         there = [i for i in there if fits(said[i], self.world.nouns.things)]
         usable = [i for i in there if all(f"{{{s}}}" not in said[i] or s in slots for s in _SLOTS)]
         wording = int(usable[int(self.rng.integers(len(usable)))])
@@ -215,7 +215,7 @@ class Writer:
 _SLOTS = ("tagged", "tag", "a_tag", "years", "title", "titles", "place", "n", "but", "year", "age")
 
 
-def years(writer: Writer, year: int) -> Constraint:
+def year_range(writer: DialogueWriter, year: int) -> Constraint:
     """A range that holds the year, in words that follow a noun and say whether its ends count."""
     rng, start = writer.rng, year // 10 * 10
     before, after = year + int(rng.integers(1, 9)), year - int(rng.integers(1, 9))
@@ -233,7 +233,7 @@ def years(writer: Writer, year: int) -> Constraint:
     return Constraint("year", "year", low=bottom, high=top, words=words)
 
 
-def pair(writer: Writer, most: int) -> tuple[str, tuple[int, ...]]:
+def list_positions(writer: DialogueWriter, most: int) -> tuple[str, tuple[int, ...]]:
     """One position on the list, or now and then two, in words."""
     if most >= 2 and writer.chance(0.2):
         first, second = sorted(int(p) for p in writer.rng.choice(most, 2, replace=False) + 1)

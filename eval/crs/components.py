@@ -15,9 +15,9 @@ from scipy import sparse
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.encoders.item_knn import ItemKNN, NeighbourSettings, neighbours_of
-from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Cases, Dialogue, cases_of, tastes
-from llmrec.eval.crs.embeddings import Vectors, context_text, said
-from llmrec.eval.crs.two_tower import NetSettings, Trained, train_nets
+from llmrec.eval.crs.data import RECOMMENDER, SEEKER, CrsQuestions, Dialogue, questions_of, tastes
+from llmrec.eval.crs.embeddings import CorpusVectors, context_text, turn_vectors
+from llmrec.eval.crs.two_tower import TwoTowerEnsemble, TwoTowerSettings, train_two_tower
 from llmrec.numerics import log_softmax
 from llmrec.ranker import Rows, Scores
 from llmrec.ranking.scorer import TEXT_TEMPERATURE
@@ -28,11 +28,11 @@ NEW = ("network", "neighbours", "popularity", "wish", "context", "taste", "lates
 ALL = (*NEW, "named", "named_latest")  # where films named before may come again
 FEATURES: Mapping[str, tuple[str, ...]] = {"people": ("director", "star"), "genre": ("genre",)}
 _WISH_DECAY = 0.7
-_ABSENT = 1.0  # times that a film which was never recommended counts, divided by three: see `popularity`
+_ABSENT = 1.0  # times that a film which was never recommended counts, divided by three: see `log_popularity`
 
 
 @dataclass(frozen=True, eq=False)
-class Learnt:
+class FittedComponents:
     """What was learnt from some dialogues.
 
     Attributes:
@@ -42,38 +42,38 @@ class Learnt:
         features: unit-length attribute vectors by part, csr float32[n, values].
     """
 
-    network: Trained
+    network: TwoTowerEnsemble
     knn: ItemKNN
     popularity: Scores
     features: Mapping[str, sparse.csr_array] = field(default_factory=dict)
 
 
-def learn(
-    dialogues: Sequence[Dialogue], catalog: Catalog, vectors: Vectors, settings: NetSettings, seed: int
-) -> Learnt:
+def fit_components(
+    dialogues: Sequence[Dialogue], catalog: Catalog, vectors: CorpusVectors, settings: TwoTowerSettings, seed: int
+) -> FittedComponents:
     """Learn every part from these dialogues alone."""
-    return Learnt(
-        train_nets(dialogues, catalog, vectors, settings, seed),
-        neighbours_of(mentions(dialogues), len(catalog), NEIGHBOURS),
-        popularity(cases_of(dialogues).target, len(catalog)),
-        {part: features(catalog, names) for part, names in FEATURES.items()},
+    return FittedComponents(
+        train_two_tower(dialogues, catalog, vectors, settings, seed),
+        neighbours_of(mention_log(dialogues), len(catalog), NEIGHBOURS),
+        log_popularity(questions_of(dialogues).target, len(catalog)),
+        {part: attribute_features(catalog, names) for part, names in FEATURES.items()},
     )
 
 
-def mentions(dialogues: Sequence[Dialogue]) -> Interactions:
+def mention_log(dialogues: Sequence[Dialogue]) -> Interactions:
     """Who named what in which dialogue: a dialogue is a user, its order is time."""
-    cases = cases_of(dialogues, (RECOMMENDER, SEEKER))
+    cases = questions_of(dialogues, (RECOMMENDER, SEEKER))
     users = [str(number) for number in cases.dialogue]
     return Interactions.build(users, cases.target, cases.turn, np.ones(len(cases), np.float32))
 
 
-def popularity(targets: Rows, n_items: int) -> Scores:
+def log_popularity(targets: Rows, n_items: int) -> Scores:
     """float32[n]: log share of the recommendations; one never made counts as a third of a time."""
     counts = np.bincount(targets, minlength=n_items) + _ABSENT / 3
     return np.asarray(np.log(counts / counts.sum()), np.float32)
 
 
-def features(catalog: Catalog, names: Sequence[str]) -> sparse.csr_array:
+def attribute_features(catalog: Catalog, names: Sequence[str]) -> sparse.csr_array:
     """Attribute values of every film by inverse frequency, length 1 or 0: csr float32[n, values]."""
     numbers: dict[tuple[str, str], int] = {}
     places: list[tuple[int, int]] = []
@@ -91,10 +91,10 @@ def features(catalog: Catalog, names: Sequence[str]) -> sparse.csr_array:
     return sparse.csr_array(sparse.diags_array((1 / np.maximum(length, 1e-6)).astype(np.float32)) @ matrix)
 
 
-def parts_of(learnt: Learnt, cases: Cases, vectors: Vectors) -> dict[str, Scores]:
+def component_scores(learnt: FittedComponents, cases: CrsQuestions, vectors: CorpusVectors) -> dict[str, Scores]:
     """float32[q, n] by part, of every name in `ALL`."""
     liked = [tastes(context)[0] for context in cases.contexts()]
-    wish = said(cases, vectors, lambda turn: turn.speaker == SEEKER, _WISH_DECAY)
+    wish = turn_vectors(cases, vectors, lambda turn: turn.speaker == SEEKER, _WISH_DECAY)
     centred = vectors.items - vectors.items.mean(axis=0)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
     out = {
@@ -111,7 +111,7 @@ def parts_of(learnt: Learnt, cases: Cases, vectors: Vectors) -> dict[str, Scores
     return out | _named(cases, len(vectors.items))
 
 
-def text_lookup(cases: Cases, vectors: Vectors) -> Scores:
+def text_lookup(cases: CrsQuestions, vectors: CorpusVectors) -> Scores:
     """float32[q, n]: likeness of every film's text to the latest turns as they stand."""
     found: Scores = vectors.contexts.of([context_text(context) for context in cases.contexts()]) @ vectors.items.T
     return found
@@ -136,7 +136,7 @@ def _alike(matrix: sparse.csr_array, histories: Sequence[Rows]) -> Scores:
     return np.asarray((chosen @ matrix @ matrix.T).toarray(), np.float32)
 
 
-def _named(cases: Cases, n_items: int) -> dict[str, Scores]:
+def _named(cases: CrsQuestions, n_items: int) -> dict[str, Scores]:
     """Marks of films named before, and of those named in the latest turn: float32[q, n] of 0 and 1.
 
     No log-probabilities: their weights say by how many nats such a film is likelier to be named again.

@@ -71,7 +71,7 @@ class Corpus:
 
 
 @dataclass(frozen=True, eq=False)
-class Cases:
+class CrsQuestions:
     """Questions, one a line.
 
     Attributes:
@@ -91,9 +91,11 @@ class Cases:
     def __len__(self) -> int:
         return len(self.target)
 
-    def where(self, mask: Mask) -> Cases:
+    def where(self, mask: Mask) -> CrsQuestions:
         """The questions where bool[q] is true."""
-        return Cases(self.dialogues, self.dialogue[mask], self.turn[mask], self.target[mask], self.repeated[mask])
+        return CrsQuestions(
+            self.dialogues, self.dialogue[mask], self.turn[mask], self.target[mask], self.repeated[mask]
+        )
 
     def contexts(self) -> Iterator[tuple[Turn, ...]]:
         """What was said before each question."""
@@ -119,7 +121,7 @@ def tastes(context: Sequence[Turn]) -> tuple[Rows, Rows]:
     return named[~disliked], named[disliked]
 
 
-def merged(parts: Sequence[Turn]) -> tuple[Turn, ...]:
+def merge_turns(parts: Sequence[Turn]) -> tuple[Turn, ...]:
     """Messages to turns: what one person says in a row becomes one turn."""
     out: list[Turn] = []
     for part in parts:
@@ -136,7 +138,7 @@ def merged(parts: Sequence[Turn]) -> tuple[Turn, ...]:
     return tuple(out)
 
 
-def cases_of(dialogues: Sequence[Dialogue], speakers: Sequence[str] = (RECOMMENDER,)) -> Cases:
+def questions_of(dialogues: Sequence[Dialogue], speakers: Sequence[str] = (RECOMMENDER,)) -> CrsQuestions:
     """The questions that dialogues put: every film that one of `speakers` names in a turn."""
     found: list[tuple[int, int, int, bool]] = []
     for number, dialogue in enumerate(dialogues):
@@ -146,17 +148,17 @@ def cases_of(dialogues: Sequence[Dialogue], speakers: Sequence[str] = (RECOMMEND
                 found += [(number, place, row, row in named) for row in turn.rows]
             named.update(turn.rows)
     table = np.array(found, np.int64).reshape(-1, 4)
-    return Cases(tuple(dialogues), table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.bool_))
+    return CrsQuestions(tuple(dialogues), table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.bool_))
 
 
-def latest(dialogues: Sequence[Dialogue], share: float) -> tuple[tuple[Dialogue, ...], tuple[Dialogue, ...]]:
+def split_latest(dialogues: Sequence[Dialogue], share: float) -> tuple[tuple[Dialogue, ...], tuple[Dialogue, ...]]:
     """Cut off the latest share of the dialogues: (earlier, later), as the test part lies after the train part."""
     order = sorted(dialogues, key=lambda one: (one.when, one.id))
     cut = len(order) - round(len(order) * share)
     return tuple(order[:cut]), tuple(order[cut:])
 
 
-def allowed(cases: Cases, n_items: int, named_too: bool) -> Mask:
+def allowed_items(cases: CrsQuestions, n_items: int, named_too: bool) -> Mask:
     """bool[q, n]: what may be answered; without `named_too` nothing that was named before."""
     mask = np.ones((len(cases), n_items), np.bool_)
     if not named_too:

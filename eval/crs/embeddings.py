@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from llmrec.encoders.text import Embedder
 from llmrec.encoders.text_cache import text_vectors
 from llmrec.errors import ArtifactError
-from llmrec.eval.crs.data import Cases, Corpus, Turn
+from llmrec.eval.crs.data import Corpus, CrsQuestions, Turn
 from llmrec.ranker import Scores
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, writing
 
@@ -22,7 +22,7 @@ CONTEXT_CHARS = 900  # about what the encoder's 256 tokens hold
 
 
 @dataclass(frozen=True, eq=False)
-class Sentences:
+class SentenceVectors:
     """Vectors of texts.
 
     Attributes:
@@ -39,7 +39,7 @@ class Sentences:
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors:
+class CorpusVectors:
     """All text vectors of a corpus.
 
     Attributes:
@@ -49,18 +49,18 @@ class Vectors:
     """
 
     items: Scores
-    words: Sentences
-    contexts: Sentences
+    words: SentenceVectors
+    contexts: SentenceVectors
 
 
-def embed_corpus(corpus: Corpus, cases: Sequence[Cases], embedder: Embedder, cache: Path) -> Vectors:
+def embed_corpus(corpus: Corpus, cases: Sequence[CrsQuestions], embedder: Embedder, cache: Path) -> CorpusVectors:
     """Everything that is read of a corpus; `cases` are the questions whose contexts are needed."""
     turns = [turn for part in (corpus.train, corpus.test) for dialogue in part for turn in dialogue.turns]
     contexts = [context_text(context) for part in cases for context in part.contexts()]
-    return Vectors(
+    return CorpusVectors(
         text_vectors(corpus.catalog, embedder, cache),
-        sentences([turn.words for turn in turns], embedder, cache),
-        sentences(contexts, embedder, cache),
+        embed_sentences([turn.words for turn in turns], embedder, cache),
+        embed_sentences(contexts, embedder, cache),
     )
 
 
@@ -69,7 +69,7 @@ def context_text(context: Sequence[Turn]) -> str:
     return " ".join(turn.text for turn in context[-CONTEXT_TURNS:])[-CONTEXT_CHARS:].strip()
 
 
-def sentences(texts: Sequence[str], embedder: Embedder, cache: Path) -> Sentences:
+def embed_sentences(texts: Sequence[str], embedder: Embedder, cache: Path) -> SentenceVectors:
     """Vectors of different texts, read from the cache where they are there."""
     unique = sorted(set(texts))
     print_of = fingerprint_bytes(*(text.encode() for text in unique))
@@ -77,16 +77,16 @@ def sentences(texts: Sequence[str], embedder: Embedder, cache: Path) -> Sentence
     place = {text: number for number, text in enumerate(unique)}
     try:
         read_manifest(path, KIND)
-        return Sentences(place, load_file(path / "vectors.safetensors")["vectors"])
+        return SentenceVectors(place, load_file(path / "vectors.safetensors")["vectors"])
     except ArtifactError:
         pass
     table = np.asarray(embedder.encode(unique), np.float32)
     with writing(path, KIND, {"texts": print_of}, own_place=True) as directory:
         save_file({"vectors": table}, directory / "vectors.safetensors")
-    return Sentences(place, table)
+    return SentenceVectors(place, table)
 
 
-def said(cases: Cases, vectors: Vectors, choose: Callable[[Turn], bool], decay: float) -> Scores:
+def turn_vectors(cases: CrsQuestions, vectors: CorpusVectors, choose: Callable[[Turn], bool], decay: float) -> Scores:
     """What the chosen turns before each question say: float32[q, d], of length 1, or 0 where nothing was said.
 
     A turn weighs `decay` to the power of how many chosen turns follow it.

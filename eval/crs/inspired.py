@@ -17,7 +17,7 @@ from pathlib import Path
 from llmrec.data.catalog import Catalog, Item, clean_text
 from llmrec.data.titles import split_year, title_key
 from llmrec.errors import DataError
-from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, merged
+from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, merge_turns
 from llmrec.eval.crs.redial import FILMS, find, opened, read_films
 from llmrec.nlu.opinions import opinion_on
 from llmrec.nlu.parser import reader
@@ -173,7 +173,7 @@ class _Rows:
 
 
 def _dialogue(raw: _Raw, when: int, rows: _Rows) -> Dialogue:
-    return Dialogue(raw[0], when, merged([_turn(one, rows) for one in raw[1]]))
+    return Dialogue(raw[0], when, merge_turns([_turn(one, rows) for one in raw[1]]))
 
 
 def _turn(said: _Said, rows: _Rows) -> Turn:

@@ -17,7 +17,7 @@ from typing import Any
 from llmrec.data.catalog import Catalog, Item, clean_text
 from llmrec.data.titles import split_year
 from llmrec.errors import DataError
-from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, merged
+from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, merge_turns
 from llmrec.nlu.opinions import opinion_on
 
 PUBLISHED_TRAINING = 10_006  # dialogues of the official training file
@@ -133,7 +133,7 @@ def _dialogue(record: Mapping[str, Any], catalog: Catalog) -> Dialogue:
     for message in record["messages"]:
         speaker = RECOMMENDER if message["senderWorkerId"] == record["respondentWorkerId"] else SEEKER
         turns.append(_turn(speaker, html.unescape(str(message["text"])), titles, catalog))
-    return Dialogue(str(record["conversationId"]), int(record["conversationId"]), merged(turns))
+    return Dialogue(str(record["conversationId"]), int(record["conversationId"]), merge_turns(turns))
 
 
 def _turn(speaker: str, raw: str, films: Mapping[str, int], catalog: Catalog) -> Turn:

@@ -19,11 +19,20 @@ from rich.console import Console
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.errors import DataError, RequestError
-from llmrec.eval.console_tables import show
-from llmrec.eval.crs.components import ALL, NEIGHBOURS, NEW, learn, mentions, parts_of, popularity, text_lookup
-from llmrec.eval.crs.data import Cases, Corpus, Dialogue, allowed, cases_of, latest
-from llmrec.eval.crs.embeddings import CONTEXT_TURNS, Vectors, embed_corpus
-from llmrec.eval.crs.two_tower import NetSettings
+from llmrec.eval.console_tables import print_columns
+from llmrec.eval.crs.components import (
+    ALL,
+    NEIGHBOURS,
+    NEW,
+    component_scores,
+    fit_components,
+    log_popularity,
+    mention_log,
+    text_lookup,
+)
+from llmrec.eval.crs.data import Corpus, CrsQuestions, Dialogue, allowed_items, questions_of, split_latest
+from llmrec.eval.crs.embeddings import CONTEXT_TURNS, CorpusVectors, embed_corpus
+from llmrec.eval.crs.two_tower import TwoTowerSettings
 from llmrec.eval.metrics import per_user, target_ranks
 from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.ranker import Rows, Scores
@@ -32,7 +41,7 @@ from llmrec.ranking.scorer import fixed_threads
 from llmrec.storage.registry import home
 
 KS = (1, 10, 50)
-OURS = "fusion"
+MODEL = "fusion"
 VALIDATION = 0.15  # latest share of the train pool
 GRID = {"alpha": (0.5, 0.7, 0.85, 1.0), "decay": (0.0, 0.5, 1.0), "shrink": (2.0, 10.0)}
 ANSWERED = 512  # questions that are scored at once
@@ -41,7 +50,7 @@ VIEWS = {"novel_": (False, False), "": (True, True), "novel_unfiltered_": (False
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class ValidationChoice:
     """What was settled on the validation cut.
 
     Attributes:
@@ -59,7 +68,7 @@ def run_crs(
     out: Path,
     limit: int | None = None,
     seed: int = 0,
-    settings: NetSettings = NetSettings(),  # noqa: B008
+    settings: TwoTowerSettings = TwoTowerSettings(),  # noqa: B008
 ) -> list[Row]:
     """Measure on one benchmark; writes `conversation-<name>.json` to `out`, and before it the rank of every target.
 
@@ -83,7 +92,7 @@ def run_crs(
     corpus = _limited(READERS[name](data_dir), limit, seed)
     with fixed_threads():
         rows, ranks, chosen = measure(corpus, MiniLM.load(), home() / "cache", settings, seed, Console(stderr=True))
-    cases = cases_of(corpus.test)
+    cases = questions_of(corpus.test)
     places = {"dialogue": cases.dialogue, "turn": cases.turn, "repeated": cases.repeated}
     write_per_user(out, f"conversation-{name}", {**places, **ranks})
     print_crs(rows)
@@ -102,8 +111,8 @@ def _limited(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
 
 
 def measure(
-    corpus: Corpus, embedder: Embedder, cache: Path, settings: NetSettings, seed: int, console: Console
-) -> tuple[list[Row], dict[str, Rows], Chosen]:
+    corpus: Corpus, embedder: Embedder, cache: Path, settings: TwoTowerSettings, seed: int, console: Console
+) -> tuple[list[Row], dict[str, Rows], ValidationChoice]:
     """Choose on validation, learn from the whole pool, answer the test part.
 
     Returns:
@@ -112,38 +121,43 @@ def measure(
     Raises:
         DataError: too few dialogues to choose on or to measure.
     """
-    earlier, later = latest(corpus.train, VALIDATION)
-    valid, test = cases_of(later), cases_of(corpus.test)
+    earlier, later = split_latest(corpus.train, VALIDATION)
+    valid, test = questions_of(later), questions_of(corpus.test)
     if not len(valid) or not len(test) or not earlier:
         raise DataError(f"{corpus.name}: too few dialogues: {len(corpus.train)} to learn from, {len(corpus.test)} test")
     console.print("embedding what is said")
     vectors = embed_corpus(corpus, (valid, test), embedder, cache)
     console.print(f"choosing on {len(valid)} targets of the latest {len(later)} training dialogues")
-    chosen = choose(corpus, earlier, valid, vectors, settings, seed)
+    chosen = choose_settings(corpus, earlier, valid, vectors, settings, seed)
     console.print(f"learning from {len(corpus.train)} dialogues, answering {len(test)} targets")
     ranks = _answers(corpus, test, vectors, chosen, settings, seed)
     return estimates(test, ranks, seed), ranks, chosen
 
 
-def choose(
-    corpus: Corpus, earlier: Sequence[Dialogue], valid: Cases, vectors: Vectors, settings: NetSettings, seed: int
-) -> Chosen:
+def choose_settings(
+    corpus: Corpus,
+    earlier: Sequence[Dialogue],
+    valid: CrsQuestions,
+    vectors: CorpusVectors,
+    settings: TwoTowerSettings,
+    seed: int,
+) -> ValidationChoice:
     """Fit the fusion weights and pick the settings of item-knn on validation targets."""
     n = len(corpus.catalog)
-    parts = parts_of(learn(earlier, corpus.catalog, vectors, settings, seed), valid, vectors)
+    parts = component_scores(fit_components(earlier, corpus.catalog, vectors, settings, seed), valid, vectors)
     fusions = {}
     for again, names in ((False, NEW), (True, ALL)):
         use = np.ones(len(valid), np.bool_) if again else ~valid.repeated
         prior = {name: 1.0 if name == "network" else 0.1 for name in names}
         some = {name: parts[name][use] for name in names}
-        fusions[again] = fit(some, valid.target[use], allowed(valid, n, again)[use], prior)
-    return Chosen(fusions, _tune_knn(earlier, valid, n))
+        fusions[again] = fit(some, valid.target[use], allowed_items(valid, n, again)[use], prior)
+    return ValidationChoice(fusions, _tune_knn(earlier, valid, n))
 
 
-def _tune_knn(earlier: Sequence[Dialogue], valid: Cases, n: int) -> NeighbourSettings:
+def _tune_knn(earlier: Sequence[Dialogue], valid: CrsQuestions, n: int) -> NeighbourSettings:
     """The settings with the best recall@10 on validation targets that were not named before."""
     new = valid.where(~valid.repeated)
-    free, histories, said = allowed(new, n, False), new.histories(), mentions(earlier)
+    free, histories, said = allowed_items(new, n, False), new.histories(), mention_log(earlier)
 
     def settings(values: tuple[Any, ...]) -> NeighbourSettings:
         return replace(NEIGHBOURS, **dict(zip(GRID, values, strict=True)))
@@ -157,17 +171,22 @@ def _tune_knn(earlier: Sequence[Dialogue], valid: Cases, n: int) -> NeighbourSet
 
 
 def _answers(
-    corpus: Corpus, test: Cases, vectors: Vectors, chosen: Chosen, settings: NetSettings, seed: int
+    corpus: Corpus,
+    test: CrsQuestions,
+    vectors: CorpusVectors,
+    chosen: ValidationChoice,
+    settings: TwoTowerSettings,
+    seed: int,
 ) -> dict[str, Rows]:
     """By "row/view": the rank of every target, int64[q]."""
     n = len(corpus.catalog)
-    learnt = learn(corpus.train, corpus.catalog, vectors, settings, seed)
-    knn = neighbours_of(mentions(corpus.train), n, chosen.knn)
-    common = popularity(cases_of(corpus.train).target, n)
+    learnt = fit_components(corpus.train, corpus.catalog, vectors, settings, seed)
+    knn = neighbours_of(mention_log(corpus.train), n, chosen.knn)
+    common = log_popularity(questions_of(corpus.train).target, n)
     found: dict[str, list[Rows]] = {}
     for some in _blocks(test):
-        parts = parts_of(learnt, some, vectors)
-        free = {again: allowed(some, n, again) for again in (False, True)}
+        parts = component_scores(learnt, some, vectors)
+        free = {again: allowed_items(some, n, again) for again in (False, True)}
         fused = {again: fusion.combine(parts) for again, fusion in chosen.fusions.items()}
         # without and with films that were named before
         scores: dict[str, tuple[Scores, Scores]] = {
@@ -175,7 +194,7 @@ def _answers(
             "text-lookup": (text_lookup(some, vectors),) * 2,
             "item-knn": (knn.scores(some.histories()),) * 2,
             "network": (parts["network"],) * 2,
-            OURS: (fused[False], fused[True]),
+            MODEL: (fused[False], fused[True]),
         }
         for name, pair in scores.items():
             for again, values in zip((False, True), pair, strict=True):
@@ -184,12 +203,12 @@ def _answers(
     return {key: np.concatenate(ranks) for key, ranks in found.items()}
 
 
-def _blocks(cases: Cases) -> list[Cases]:
+def _blocks(cases: CrsQuestions) -> list[CrsQuestions]:
     places = np.arange(len(cases))
     return [cases.where(places // ANSWERED == block) for block in range(-(-len(cases) // ANSWERED))]
 
 
-def estimates(cases: Cases, ranks: Mapping[str, Rows], seed: int) -> list[Row]:
+def estimates(cases: CrsQuestions, ranks: Mapping[str, Rows], seed: int) -> list[Row]:
     """A row for every name, with intervals over dialogues: targets of one dialogue are not independent."""
     rows = []
     for name in dict.fromkeys(key.rpartition("/")[0] for key in ranks):
@@ -218,11 +237,13 @@ def over_dialogues(values: np.ndarray, dialogue: Rows, seed: int, n: int = 1000)
 
 def targets(rows: Sequence[Row]) -> list[Target]:
     """The numbers that the project is held to: films not named before, those named before left out."""
-    ours = next(row for row in rows if row.name == OURS)
+    ours = next(row for row in rows if row.name == MODEL)
     return [Target(f"novel_recall{k}", ours.metrics[f"novel_recall@{k}"].mean) for k in KS]
 
 
-def _protocol(corpus: Corpus, cases: Cases, chosen: Chosen, settings: NetSettings) -> dict[str, object]:
+def _protocol(
+    corpus: Corpus, cases: CrsQuestions, chosen: ValidationChoice, settings: TwoTowerSettings
+) -> dict[str, object]:
     return {
         "available": corpus.available,
         "question": "every film that the recommender names in a turn, given all turns before; a turn is what one "
@@ -251,7 +272,9 @@ def _protocol(corpus: Corpus, cases: Cases, chosen: Chosen, settings: NetSetting
 def print_crs(rows: Sequence[Row], console: Console | None = None) -> None:
     """Print recall of every row, under every view."""
     shown = [f"{prefix}recall@{k}" for prefix in VIEWS for k in KS]
-    show(["", *shown], [[row.name, *(f"{row.metrics[name].mean:.3f}" for name in shown)] for row in rows], console)
+    print_columns(
+        ["", *shown], [[row.name, *(f"{row.metrics[name].mean:.3f}" for name in shown)] for row in rows], console
+    )
 
 
 def _redial(directory: Path) -> Corpus:

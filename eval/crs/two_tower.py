@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Cases, Dialogue, Turn, cases_of
-from llmrec.eval.crs.embeddings import Vectors
+from llmrec.eval.crs.data import RECOMMENDER, SEEKER, CrsQuestions, Dialogue, Turn, questions_of
+from llmrec.eval.crs.embeddings import CorpusVectors
 from llmrec.ranker import Rows, Scores
 
 NAMED = 12  # latest films of a context that are read
@@ -28,7 +28,7 @@ _NOT_NAMED = -1e4
 
 
 @dataclass(frozen=True)
-class NetSettings:
+class TwoTowerSettings:
     """Sizes and training; the defaults were chosen on the validation cut of ReDial.
 
     Attributes:
@@ -55,7 +55,7 @@ class NetSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs:
+class TwoTowerInputs:
     """Contexts as arrays: `spoken` float32[q, 3 d], bags of words, and the films named, latest first.
 
     Attributes:
@@ -74,14 +74,14 @@ class Inputs:
     named: torch.Tensor
     role: torch.Tensor
 
-    def at(self, places: torch.Tensor) -> Inputs:
+    def at(self, places: torch.Tensor) -> TwoTowerInputs:
         """The contexts at int64[p]."""
         lengths = (self.starts[1:] - self.starts[:-1])[places]
         starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         inside = torch.arange(int(starts[-1])) - torch.repeat_interleave(starts[:-1], lengths)
         chosen = torch.repeat_interleave(self.starts[:-1][places], lengths) + inside
         rest = (self.spoken[places], self.words[chosen], self.weights[chosen], starts)
-        return Inputs(*rest, self.named[places], self.role[places])
+        return TwoTowerInputs(*rest, self.named[places], self.role[places])
 
 
 def word_numbers(dialogues: Sequence[Dialogue], least: int) -> dict[str, int]:
@@ -91,7 +91,9 @@ def word_numbers(dialogues: Sequence[Dialogue], least: int) -> dict[str, int]:
     return {word: number for number, word in enumerate(kept)}
 
 
-def read_inputs(cases: Cases, vectors: Vectors, numbers: dict[str, int], n_items: int, decay: float = 0.8) -> Inputs:
+def two_tower_inputs(
+    cases: CrsQuestions, vectors: CorpusVectors, numbers: dict[str, int], n_items: int, decay: float = 0.8
+) -> TwoTowerInputs:
     """What the network is given for each question; an older turn weighs `decay` less."""
     q, d = len(cases), vectors.words.table.shape[1]
     spoken = np.zeros((q, 3, d), np.float32)
@@ -106,11 +108,11 @@ def read_inputs(cases: Cases, vectors: Vectors, numbers: dict[str, int], n_items
     words = np.array([number for one, _ in bags for number in one], np.int64)
     weights = np.array([weight for _, one in bags for weight in one], np.float32)
     arrays = (spoken.reshape(q, 3 * d), words, weights, starts, named, role)
-    return Inputs(*(torch.from_numpy(array) for array in arrays))
+    return TwoTowerInputs(*(torch.from_numpy(array) for array in arrays))
 
 
 def _read_words(
-    context: Sequence[Turn], spoken: Scores, vectors: Vectors, numbers: dict[str, int], decay: float
+    context: Sequence[Turn], spoken: Scores, vectors: CorpusVectors, numbers: dict[str, int], decay: float
 ) -> tuple[list[int], list[float]]:
     """Fill `spoken` float32[3, d] and return the words with their weights; a word's number tells who said it."""
     words: list[int] = []
@@ -140,7 +142,7 @@ def _named(context: Sequence[Turn]) -> dict[int, bool]:
     return out
 
 
-class Net(nn.Module):
+class TwoTower(nn.Module):
     """The network.
 
     Args:
@@ -156,7 +158,7 @@ class Net(nn.Module):
     ends: torch.Tensor
 
     def __init__(
-        self, texts: Scores, values: Sequence[Sequence[int]], n_words: int, bias: Scores, settings: NetSettings
+        self, texts: Scores, values: Sequence[Sequence[int]], n_words: int, bias: Scores, settings: TwoTowerSettings
     ) -> None:
         super().__init__()
         (n, d), dim = texts.shape, settings.dim
@@ -184,7 +186,7 @@ class Net(nn.Module):
         attributes = self.bags[side](self.values, self.ends)
         return text + 0.5 * attributes + self.free[side].weight  # type: ignore[no-any-return]
 
-    def forward(self, given: Inputs) -> torch.Tensor:
+    def forward(self, given: TwoTowerInputs) -> torch.Tensor:
         """float[q, n] scores."""
         answers, known = self._side(0), self._side(1)
         n = len(answers)
@@ -214,15 +216,15 @@ def value_numbers(catalog: Catalog, least: int = 3) -> list[list[int]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TwoTowerEnsemble:
     """Networks of several seeds, and the words that they know."""
 
-    nets: tuple[Net, ...]
+    nets: tuple[TwoTower, ...]
     numbers: dict[str, int]
 
-    def log_probability(self, cases: Cases, vectors: Vectors) -> Scores:
+    def log_probability(self, cases: CrsQuestions, vectors: CorpusVectors) -> Scores:
         """float32[q, n]: the mean of the networks' log-probabilities."""
-        given = read_inputs(cases, vectors, self.numbers, len(vectors.items))
+        given = two_tower_inputs(cases, vectors, self.numbers, len(vectors.items))
         out = np.zeros((len(cases), len(vectors.items)), np.float32)
         with torch.inference_mode():
             for places in torch.arange(len(cases)).split(256):
@@ -232,14 +234,14 @@ class Trained:
         return out
 
 
-def train_nets(
-    dialogues: Sequence[Dialogue], catalog: Catalog, vectors: Vectors, settings: NetSettings, seed: int
-) -> Trained:
+def train_two_tower(
+    dialogues: Sequence[Dialogue], catalog: Catalog, vectors: CorpusVectors, settings: TwoTowerSettings, seed: int
+) -> TwoTowerEnsemble:
     """Train on every film that either of the two names for the first time."""
-    cases = cases_of(dialogues, (RECOMMENDER, SEEKER))
+    cases = questions_of(dialogues, (RECOMMENDER, SEEKER))
     cases = cases.where(~cases.repeated)
     numbers = word_numbers(dialogues, settings.word_count)
-    given = read_inputs(cases, vectors, numbers, len(catalog))
+    given = two_tower_inputs(cases, vectors, numbers, len(catalog))
     by = [cases.dialogues[d].turns[t].speaker for d, t in zip(cases.dialogue, cases.turn, strict=True)]
     recommended = np.array([speaker == RECOMMENDER for speaker in by], np.bool_)
     weights = np.where(recommended, 1.0, settings.seeker).astype(np.float32)
@@ -248,10 +250,10 @@ def train_nets(
     nets = []
     for number in range(settings.seeds):
         torch.manual_seed(seed + number)
-        net = Net(vectors.items, values, 2 * len(numbers), bias, settings)
+        net = TwoTower(vectors.items, values, 2 * len(numbers), bias, settings)
         _fit(net, given, cases.target, weights, settings)
         nets.append(net.eval())
-    return Trained(tuple(nets), numbers)
+    return TwoTowerEnsemble(tuple(nets), numbers)
 
 
 def start_bias(targets: Rows, n_items: int) -> Scores:
@@ -260,7 +262,7 @@ def start_bias(targets: Rows, n_items: int) -> Scores:
     return np.asarray(counts - counts.mean(), np.float32)
 
 
-def _fit(net: Net, given: Inputs, targets: Rows, weights: Scores, settings: NetSettings) -> None:
+def _fit(net: TwoTower, given: TwoTowerInputs, targets: Rows, weights: Scores, settings: TwoTowerSettings) -> None:
     target, weight = torch.from_numpy(targets), torch.from_numpy(weights)
     optimiser = _optimiser(net, settings)
     # a tenth of the steps warms up, and OneCycleLR divides by one less than that
@@ -282,7 +284,7 @@ def _fit(net: Net, given: Inputs, targets: Rows, weights: Scores, settings: NetS
             schedule.step()
 
 
-def _optimiser(net: Net, settings: NetSettings) -> torch.optim.Optimizer:
+def _optimiser(net: TwoTower, settings: TwoTowerSettings) -> torch.optim.Optimizer:
     """Tables shrink, projections hardly do, biases move slowly and freely."""
     tables: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []

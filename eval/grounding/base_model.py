@@ -11,13 +11,13 @@ from llmrec.lm.model import RecModel
 from llmrec.nlu.title_lists import ALIKE, Listed, look_up, titles_of
 from llmrec.nlu.title_lists import MOST as ASKED
 
-__all__ = ["ALIKE", "ASKED", "Listed", "ask", "look_up", "prompt", "titles_of"]
+__all__ = ["ALIKE", "ASKED", "Listed", "ask_base_model", "look_up", "prompt", "titles_of"]
 
 HISTORY = 10  # latest items that the prompt names
 TOKENS = 200
 
 
-def ask(
+def ask_base_model(
     model: RecModel, catalog: Catalog, demands: Sequence[Demand], progress: Callable[[int], None] | None = None
 ) -> list[Listed]:
     """Let the base model list items for each demand, greedily.

@@ -17,7 +17,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Value:
+class GroundingValue:
     """One measure of one request."""
 
     system: str
@@ -32,8 +32,8 @@ def list_values(catalog: Catalog, demand: Demand, rows: Sequence[int]) -> dict[s
     exists = [0 <= row < len(catalog) and catalog.row(catalog[row].id) == row for row in rows]
     values = {
         "answered": float(bool(rows)),
-        "satisfied": share(catalog, demand, rows),
-        "all_satisfied": float(bool(rows) and share(catalog, demand, rows) == 1.0),
+        "satisfied": satisfied_share(catalog, demand, rows),
+        "all_satisfied": float(bool(rows) and satisfied_share(catalog, demand, rows) == 1.0),
         "as_many_as_fit": min(1.0, len(rows) / min(SHOWN, demand.fits)),
         "repeated_or_known": float(len(set(rows)) < len(rows) or bool({*rows} & {*demand.history, demand.like})),
     }
@@ -80,7 +80,7 @@ def _reason(check: TextCheck, row: int, reason: str, known: Sequence[int]) -> li
     return wrong
 
 
-def base_values(catalog: Catalog, level: int, demand: Demand, listed: base_model.Listed) -> Iterator[Value]:
+def base_values(catalog: Catalog, level: int, demand: Demand, listed: base_model.Listed) -> Iterator[GroundingValue]:
     """The same measures of what the base model listed; a title that does not exist satisfies nothing."""
     found = [row for row in listed.rows if row >= 0]
     met = [row >= 0 and row not in demand.history and demand.satisfied(catalog[row]) for row in listed.rows]
@@ -91,10 +91,10 @@ def base_values(catalog: Catalog, level: int, demand: Demand, listed: base_model
         values["exists"] = len(found) / len(listed.titles)
         values["off_catalogue_titles"] = float(len(listed.titles) - len(found))
         values["known"] = sum(row in demand.history for row in found) / len(listed.titles)
-    return (Value("base", level, demand.user, metric, value) for metric, value in values.items())
+    return (GroundingValue("base", level, demand.user, metric, value) for metric, value in values.items())
 
 
-def share(catalog: Catalog, demand: Demand, rows: Sequence[int]) -> float:
+def satisfied_share(catalog: Catalog, demand: Demand, rows: Sequence[int]) -> float:
     """Share of the rows that exist and satisfy every constraint; 0 without rows."""
     met = [0 <= row < len(catalog) and demand.satisfied(catalog[row]) for row in rows]
     return float(np.mean(met)) if met else 0.0

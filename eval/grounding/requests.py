@@ -76,7 +76,7 @@ class Demand:
         return all(one.holds(item) for one in self.constraints)
 
 
-def draw(catalog: Catalog, split: Split, users: Rows, level: int, seed: int) -> list[Demand]:
+def draw_demands(catalog: Catalog, split: Split, users: Rows, level: int, seed: int) -> list[Demand]:
     """One demand with `level` constraints for each user, none where the catalogue has no such fields.
 
     Constraints are read off an item that the user does not know, so that every demand can be met. The item is drawn

@@ -16,11 +16,19 @@ from rich.console import Console
 from rich.progress import Progress
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.chat_client import Reply, ask, open_base, open_measured, progress_bar
-from llmrec.eval.console_tables import show
+from llmrec.eval.chat_client import Reply, ask_chat, open_base_model, open_evaluated_model, progress_bar
+from llmrec.eval.console_tables import print_columns
 from llmrec.eval.grounding import base_model
-from llmrec.eval.grounding.measures import SHOWN, Value, base_values, list_values, share, text_values, wrong_reasons
-from llmrec.eval.grounding.requests import LEVELS, Demand, draw
+from llmrec.eval.grounding.measures import (
+    SHOWN,
+    GroundingValue,
+    base_values,
+    list_values,
+    satisfied_share,
+    text_values,
+    wrong_reasons,
+)
+from llmrec.eval.grounding.requests import LEVELS, Demand, draw_demands
 from llmrec.eval.grounding.text import TextCheck
 from llmrec.eval.ranked_lists import target_users
 from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
@@ -35,7 +43,7 @@ ORDER = ("chat", "base", "list without words", "random unseen item")
 
 
 @dataclass(frozen=True)
-class Line:
+class GroundingExample:
     """What was asked and what came, for a look at what went wrong."""
 
     system: str
@@ -64,13 +72,13 @@ def run_grounding(
     """
     started = time.monotonic()
     console = Console(stderr=True)
-    recommender, split = open_measured(model, data)
+    recommender, split = open_evaluated_model(model, data)
     catalog = recommender.catalog
     users = target_users(split, "test", limit or USERS, seed)
-    demands = [(level, demand) for level in LEVELS for demand in draw(catalog, split, users, level, seed)]
+    demands = [(level, demand) for level in LEVELS for demand in draw_demands(catalog, split, users, level, seed)]
     with progress_bar(console) as progress:
         values, lines = _chat(recommender, demands, progress)
-        found, listed = _base(open_base(model, recommender), catalog, demands[::BASE_EVERY], progress)
+        found, listed = _base(open_base_model(model, recommender), catalog, demands[::BASE_EVERY], progress)
     values, lines = [*values, *found], [*lines, *listed]
     name = Path(str(recommender.data_name)).name
     _save(out, name, values, lines)
@@ -86,13 +94,13 @@ def run_grounding(
 
 def _chat(
     recommender: Recommender, demands: Sequence[tuple[int, Demand]], progress: Progress
-) -> tuple[list[Value], list[Line]]:
+) -> tuple[list[GroundingValue], list[GroundingExample]]:
     """Type every demand into the chat."""
     check = TextCheck(recommender.catalog)
-    values: list[Value] = []
-    lines: list[Line] = []
+    values: list[GroundingValue] = []
+    lines: list[GroundingExample] = []
     for place, (level, demand) in progress.track(list(enumerate(demands)), description="chat"):
-        reply = ask(recommender, demand.text, demand.history, words=place % WITH_WORDS == 0)
+        reply = ask_chat(recommender, demand.text, demand.history, words=place % WITH_WORDS == 0)
         values += _product(recommender, check, level, demand, reply)
         lines.append(_line(check, level, demand, reply))
     return values, lines
@@ -100,32 +108,36 @@ def _chat(
 
 def _base(
     bundle: RecModel, catalog: Catalog, demands: Sequence[tuple[int, Demand]], progress: Progress
-) -> tuple[list[Value], list[Line]]:
+) -> tuple[list[GroundingValue], list[GroundingExample]]:
     """Put demands to the base model in plain words."""
     task = progress.add_task("base model", total=len(demands))
-    told = base_model.ask(
+    told = base_model.ask_base_model(
         bundle, catalog, [demand for _, demand in demands], lambda done: progress.update(task, completed=done)
     )
-    values: list[Value] = []
-    lines: list[Line] = []
+    values: list[GroundingValue] = []
+    lines: list[GroundingExample] = []
     for (level, demand), listed in zip(demands, told, strict=True):
         values += base_values(catalog, level, demand, listed)
-        lines.append(Line("base", level, demand.user, demand.text, "; ".join(listed.titles), "", ""))
+        lines.append(GroundingExample("base", level, demand.user, demand.text, "; ".join(listed.titles), "", ""))
     return values, lines
 
 
-def _product(recommender: Recommender, check: TextCheck, level: int, demand: Demand, reply: Reply) -> Iterator[Value]:
+def _product(
+    recommender: Recommender, check: TextCheck, level: int, demand: Demand, reply: Reply
+) -> Iterator[GroundingValue]:
     """All measures of one reply of the chat, and what the same user's list without words would have met."""
     catalog = recommender.catalog
     for metric, value in {**list_values(catalog, demand, reply.rows), **text_values(check, demand, reply)}.items():
-        yield Value("chat", level, demand.user, metric, value)
+        yield GroundingValue("chat", level, demand.user, metric, value)
     plain = recommender.recommend(Request(history=demand.history, k=SHOWN))
-    yield Value("list without words", level, demand.user, "satisfied", share(catalog, demand, [i.row for i in plain]))
+    yield GroundingValue(
+        "list without words", level, demand.user, "satisfied", satisfied_share(catalog, demand, [i.row for i in plain])
+    )
     unknown = len(catalog) - len({*demand.history, *([demand.like] if demand.like >= 0 else [])})
-    yield Value("random unseen item", level, demand.user, "satisfied", demand.fits / unknown)
+    yield GroundingValue("random unseen item", level, demand.user, "satisfied", demand.fits / unknown)
 
 
-def estimates(values: Sequence[Value], seed: int) -> list[Row]:
+def estimates(values: Sequence[GroundingValue], seed: int) -> list[Row]:
     """A row for every system and one for each number of constraints (`chat, 2`), with intervals over users."""
     rows: dict[str, dict[str, dict[int, list[float]]]] = {}
     for one in values:
@@ -139,7 +151,7 @@ def estimates(values: Sequence[Value], seed: int) -> list[Row]:
     return sorted(out, key=lambda row: ORDER.index(row.name.partition(",")[0]))
 
 
-def targets(values: Sequence[Value]) -> list[Target]:
+def targets(values: Sequence[GroundingValue]) -> list[Target]:
     """The numbers that the project is held to; `off_list_titles` is a count over all replies in words."""
 
     def of(metric: str, level: int | None = None) -> list[float]:
@@ -161,7 +173,7 @@ def _semantic_ids(recommender: Recommender) -> Row:
     return Row("semantic IDs", {name: Estimate(value, (value, value)) for name, value in found.items()})
 
 
-def _line(check: TextCheck, level: int, demand: Demand, reply: Reply) -> Line:
+def _line(check: TextCheck, level: int, demand: Demand, reply: Reply) -> GroundingExample:
     catalog = check.catalog
     listed = "; ".join(catalog.label(row) for row in reply.rows)
     broken = [catalog.label(row) for row in reply.rows if not demand.satisfied(catalog[row])]
@@ -169,10 +181,10 @@ def _line(check: TextCheck, level: int, demand: Demand, reply: Reply) -> Line:
     wrong = [*(f"breaks: {title}" for title in broken), *(f"off list: {title}" for title in found.off_list)]
     wrong += [f"contradicted: {claim}" for claim in found.contradicted]
     wrong += [f"reason: {claim}" for claim in wrong_reasons(check, demand, reply)]
-    return Line("chat", level, demand.user, demand.text, listed, reply.words, "; ".join(wrong))
+    return GroundingExample("chat", level, demand.user, demand.text, listed, reply.words, "; ".join(wrong))
 
 
-def _protocol(demands: Sequence[tuple[int, Demand]], values: Sequence[Value]) -> dict[str, object]:
+def _protocol(demands: Sequence[tuple[int, Demand]], values: Sequence[GroundingValue]) -> dict[str, object]:
     spoken = [one for one in values if one.metric == "titles_in_words"]
     return {
         "requests": "generated from the catalogue by seed, typed into the chat of a test user; every one can be met by "
@@ -192,7 +204,7 @@ def _protocol(demands: Sequence[tuple[int, Demand]], values: Sequence[Value]) ->
     }
 
 
-def _save(out: Path, name: str, values: Sequence[Value], lines: Sequence[Line]) -> None:
+def _save(out: Path, name: str, values: Sequence[GroundingValue], lines: Sequence[GroundingExample]) -> None:
     for stem, records in (("grounding", values), ("grounding-replies", lines)):
         rows = [asdict(one) for one in records]
         write_per_user(out, f"{stem}-{name}", {key: np.array([row[key] for row in rows]) for key in rows[0]})
@@ -206,4 +218,4 @@ def print_grounding(rows: Sequence[Row], console: Console | None = None) -> None
         for row in rows
         if "satisfied" in row.metrics
     ]
-    show(["constraints", *names], shown, console)
+    print_columns(["constraints", *names], shown, console)

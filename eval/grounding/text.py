@@ -40,7 +40,7 @@ class Mention:
 
 
 @dataclass(frozen=True)
-class Findings:
+class TextFindings:
     """What a text names and claims.
 
     Attributes:
@@ -64,7 +64,7 @@ class TextCheck:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
 
-    def findings(self, text: str, shown: Sequence[int], known: Sequence[int] = ()) -> Findings:
+    def findings(self, text: str, shown: Sequence[int], known: Sequence[int] = ()) -> TextFindings:
         """Check a text.
 
         Args:
@@ -78,7 +78,7 @@ class TextCheck:
         outside = [words for words, one in zip(named, mentions, strict=True) if one.rows and not one.rows & allowed]
         unknown = [words for words, one in zip(named, mentions, strict=True) if not one.rows]
         claims, wrong = self._claims(text, mentions, frozenset(shown))
-        return Findings(len(mentions), tuple(outside + unknown), tuple(unknown), claims, tuple(wrong))
+        return TextFindings(len(mentions), tuple(outside + unknown), tuple(unknown), claims, tuple(wrong))
 
     def mentions(self, text: str) -> list[Mention]:
         """Titles in a text, in order."""

@@ -54,7 +54,7 @@ _NEUTRAL = (
 
 
 @dataclass(frozen=True)
-class Movement:
+class RankMovement:
     """What orders did.
 
     Attributes:
@@ -93,14 +93,14 @@ def neutral(length: int) -> str:
     return (_NEUTRAL * (length // len(_NEUTRAL) + 1))[:length]
 
 
-def movement(
+def measure_movement(
     recommender: Recommender,
     embedder: Embedder,
     asked: Sequence[tuple[tuple[int, ...], str]],
     orders: Sequence[str] = ORDERS,
     seed: int = 0,
     k: int = 10,
-) -> Movement:
+) -> RankMovement:
     """Hide every order in the title, and in the description, of a random item, once for each kind of request.
 
     Args:
@@ -132,10 +132,10 @@ def movement(
         places.append(found[0][0] - found[1][0])
         gained.append(found[2][0] - found[1][0])
         changed.append(found[0][1] != found[1][1])
-    return Movement(np.array(places, np.int64), np.array(gained, np.int64), np.array(changed, bool))
+    return RankMovement(np.array(places, np.int64), np.array(gained, np.int64), np.array(changed, bool))
 
 
-def of_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dict[str, float]:
+def measure_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dict[str, float]:
     """Measure a saved model over its own users and some wishes.
 
     Args:
@@ -160,7 +160,7 @@ def of_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dic
     histories = [(recommender.history_of(str(user)), "") for user in users]
     out: dict[str, float] = {}
     for name, asked in (("histories", histories), ("wishes", [((), wish) for wish in WISHES])):
-        found = movement(recommender, embedder, asked, seed=seed)
+        found = measure_movement(recommender, embedder, asked, seed=seed)
         out |= {f"cases_{name}": float(len(found.places)), f"median_rise_{name}": found.gain}
         out |= {f"median_rise_over_neutral_{name}": found.median, f"rose_over_neutral_{name}": found.rose}
         out[f"lists_changed_{name}"] = found.share

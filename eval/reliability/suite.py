@@ -25,7 +25,7 @@ from scipy.stats import beta
 
 from llmrec.errors import RequestError
 from llmrec.eval.reliability.faults import FAULTS
-from llmrec.eval.reliability.hidden_instructions import of_model
+from llmrec.eval.reliability.hidden_instructions import measure_model
 from llmrec.eval.reliability.promises import PROMISES, Claim
 from llmrec.eval.result_file import publish
 
@@ -37,7 +37,7 @@ Metrics = dict[str, tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ClaimResult:
     """What the tests of one claim showed.
 
     Attributes:
@@ -58,7 +58,7 @@ class Shown:
         return self.cases > 0 or bool(self.failed)
 
 
-def attack(model: str | Path | None, out: Path, limit: int | None = None) -> None:
+def run_reliability_suite(model: str | Path | None, out: Path, limit: int | None = None) -> None:
     """The suite as the command line runs it: promises and faults, hidden instructions on a saved model, and the load.
 
     Args:
@@ -72,7 +72,7 @@ def attack(model: str | Path | None, out: Path, limit: int | None = None) -> Non
     """
     _in_a_checkout()
     loads = {name: path for name, path in LOADS.items() if path.is_file()}
-    run_reliability(out, loads, of_model(model), limit)
+    run_reliability(out, loads, measure_model(model), limit)
 
 
 def run_reliability(
@@ -97,7 +97,7 @@ def run_reliability(
     claims = {f"promise {number}": claim for number, claim in list(PROMISES.items())[:limit]}
     faults = {f"fault: {name}": claim for name, claim in list(FAULTS.items())[:limit]}
     # with the promises alone the tests try what the quick suite tries; kills are counted where they are faults
-    shown = {**show(claims, without="LLMREC_TEST_KILLS"), **show(faults)}
+    shown = {**run_claim_tests(claims, without="LLMREC_TEST_KILLS"), **run_claim_tests(faults)}
     rows = {name: _metrics(one, name in faults) for name, one in shown.items()}
     rows |= {name: _plain(json.loads(load.read_text("utf-8"))) for name, load in (loads or {}).items()}
     rows |= {"hidden instructions, served model": _plain(movement)} if movement else {}
@@ -119,7 +119,7 @@ def _in_a_checkout() -> None:
         raise RequestError(f"no tests at {TESTS}: the suite reliability runs in a checkout of the project")
 
 
-def targets(promises: Mapping[str, Shown], faults: Mapping[str, Shown]) -> dict[str, float | None]:
+def targets(promises: Mapping[str, ClaimResult], faults: Mapping[str, ClaimResult]) -> dict[str, float | None]:
     """The four numbers that the file must answer."""
     return {
         "promises_tested": float(sum(one.tested for one in promises.values())),
@@ -129,7 +129,7 @@ def targets(promises: Mapping[str, Shown], faults: Mapping[str, Shown]) -> dict[
     }
 
 
-def show(claims: Mapping[str, Claim], without: str = "") -> dict[str, Shown]:
+def run_claim_tests(claims: Mapping[str, Claim], without: str = "") -> dict[str, ClaimResult]:
     """Run the tests of claims, each test once however many claims name it, and sort the outcomes by claim."""
     more = {name: value for claim in claims.values() for name, value in claim.more.items() if name != without}
     tests = list(dict.fromkeys(test for claim in claims.values() for test in claim.tests))
@@ -143,12 +143,12 @@ def show(claims: Mapping[str, Claim], without: str = "") -> dict[str, Shown]:
         if done.returncode not in (0, 1) or not report.is_file():  # 1: some failed; all else: they did not all run
             said = " ".join((done.stdout + done.stderr).split())[-300:]
             raise RequestError(f"pytest ended with {done.returncode}: {said}")
-        outcomes = read(report)
+        outcomes = read_junit_report(report)
     return {name: _sorted(claim, outcomes) for name, claim in claims.items()}
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TestOutcome:
     """One test function over all its parameters."""
 
     cases: int
@@ -157,7 +157,7 @@ class Outcome:
     seconds: float
 
 
-def read(report: Path) -> dict[str, Outcome]:
+def read_junit_report(report: Path) -> dict[str, TestOutcome]:
     """Outcomes by node id without parameters (`file.py::test`), from pytest's JUnit report.
 
     Args:
@@ -165,7 +165,7 @@ def read(report: Path) -> dict[str, Outcome]:
     """
     root = ElementTree.parse(report).getroot()
     examples = _examples(root)
-    out: dict[str, Outcome] = {}
+    out: dict[str, TestOutcome] = {}
     for case in root.iter("testcase"):
         name = _node(case.get("classname", ""), case.get("name", ""))
         skipped = case.find("skipped") is not None
@@ -173,9 +173,9 @@ def read(report: Path) -> dict[str, Outcome]:
         said = [int(one.get("value", "0")) for one in case.iter("property") if one.get("name") in {"cases", "runs"}]
         full = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
         cases = 0 if skipped else sum(said) or examples.get(full, 0) or 1
-        old = out.get(name, Outcome(0, False, True, 0.0))
+        old = out.get(name, TestOutcome(0, False, True, 0.0))
         seconds = old.seconds + float(case.get("time", "0"))
-        out[name] = Outcome(old.cases + cases, old.failed or failed, old.skipped and skipped, seconds)
+        out[name] = TestOutcome(old.cases + cases, old.failed or failed, old.skipped and skipped, seconds)
     return out
 
 
@@ -197,10 +197,10 @@ def _examples(root: ElementTree.Element) -> Counter[str]:
     return out
 
 
-def _sorted(claim: Claim, outcomes: Mapping[str, Outcome]) -> Shown:
+def _sorted(claim: Claim, outcomes: Mapping[str, TestOutcome]) -> ClaimResult:
     found = {test: outcomes.get(test) for test in claim.tests}
     ran = [one for one in found.values() if one is not None]
-    return Shown(
+    return ClaimResult(
         sum(one.cases for one in ran),
         tuple(test for test, one in found.items() if one is not None and one.failed),
         tuple(test for test, one in found.items() if one is None or one.skipped),
@@ -208,7 +208,7 @@ def _sorted(claim: Claim, outcomes: Mapping[str, Outcome]) -> Shown:
     )
 
 
-def _metrics(shown: Shown, fault: bool) -> Metrics:
+def _metrics(shown: ClaimResult, fault: bool) -> Metrics:
     """Counts, and the rate of violations with its exact (Clopper-Pearson) 95 % interval over the cases."""
     bad, cases = len(shown.failed), max(shown.cases, len(shown.failed))
     low = float(beta.ppf(0.025, bad, cases - bad + 1)) if bad else 0.0
@@ -222,7 +222,7 @@ def _plain(values: Mapping[str, float]) -> Metrics:
     return {name: (float(value), float(value), float(value)) for name, value in values.items()}
 
 
-def _protocol(claims: Mapping[str, Claim], shown: Mapping[str, Shown]) -> dict[str, object]:
+def _protocol(claims: Mapping[str, Claim], shown: Mapping[str, ClaimResult]) -> dict[str, object]:
     return {
         "method": "every test that the table of promises names, on the toy world; a violation is a test that fails",
         "claims": {name: claim.words for name, claim in claims.items()},

@@ -13,11 +13,11 @@ from llmrec.checkpoint.pretrained import KIND as MODEL
 from llmrec.checkpoint.pretrained import read_settings
 from llmrec.data.sources import load_data
 from llmrec.errors import ArtifactError, UserError
-from llmrec.eval.report import sections as sections
+from llmrec.eval.report import sections
 from llmrec.eval.report.conversation import conversation
-from llmrec.eval.report.gallery import gallery
-from llmrec.eval.report.page import Block, Section, Table, Words, html, markdown
-from llmrec.eval.report.results import UNKNOWN, Result, check_together, load, models
+from llmrec.eval.report.gallery import failure_gallery
+from llmrec.eval.report.page import Block, Paragraph, Section, Table, html, markdown
+from llmrec.eval.report.results import UNKNOWN, Result, check_one_catalogue, load_results, models
 from llmrec.eval.retention.instruction_following import own_instructions
 from llmrec.storage.artifacts import read_manifest, write_bytes_atomic
 from llmrec.storage.registry import home
@@ -64,14 +64,14 @@ def run_report(out: Path, model: Path | None = None, console: Console | None = N
         DataError: a file that is not a result, or results of different catalogues or protocols.
         RequestError: matplotlib is not installed.
     """
-    results = load(out)
-    check_together(results)
+    results = load_results(out)
+    check_one_catalogue(results)
     dataset = _dataset(model)
     names = list(dict.fromkeys([*([dataset] if dataset else []), *(result.dataset for result in results)]))
     parts = [
         *_head(results, out),
         *(section for name in names for section in _of_one(results, name, out)),
-        *(sections.anything(result) for result in results if result.suite not in KNOWN),
+        *(sections.generic_section(result) for result in results if result.suite not in KNOWN),
         _curves(model, out),
         *(_gallery(results, name, out) for name in names),
         _missing(results, names, out),
@@ -96,7 +96,7 @@ def _head(results: Sequence[Result], out: Path) -> list[Section]:
     mixed = models(results)
     warning = "; ".join(f"{name[:16]}: {', '.join(files)}" for name, files in mixed.items())
     known = (
-        [Section("Results of several models", [Words(f"These files are not of one model. {warning}.")])]
+        [Section("Results of several models", [Paragraph(f"These files are not of one model. {warning}.")])]
         if mixed
         else []
     )
@@ -117,7 +117,7 @@ def _curves(model: Path | None, out: Path) -> Section:
     path = None if model is None else model / JOURNAL
     lines = _journal(path) if path is not None and path.is_file() else []
     if not lines or model is None:
-        return Section("Learning curves", [Words(f"No {JOURNAL} stands beside the model.")])
+        return Section("Learning curves", [Paragraph(f"No {JOURNAL} stands beside the model.")])
     source = f"{JOURNAL} of {model.name}: {len(lines)} lines to step {lines[-1].get('step')}; {_trained(model)}"
     return Section("Learning curves", sections.curves(lines, out / PLOTS / f"training-{model.name}", source))
 
@@ -148,11 +148,13 @@ def _journal(path: Path) -> list[dict[str, Any]]:
 
 def _gallery(results: Sequence[Result], dataset: str, out: Path) -> Section:
     prompts = [one.prompt for one in own_instructions()[1]]
-    cases = gallery(out, dataset, _titles(results, dataset), prompts)
+    cases = failure_gallery(out, dataset, _titles(results, dataset), prompts)
     words = (
         "Chosen by rule from the values of single users and requests that the suites leave in per_user and per_item."
     )
-    blocks: list[Block] = [Words(words if cases else "The suites left no values of single users and requests here.")]
+    blocks: list[Block] = [
+        Paragraph(words if cases else "The suites left no values of single users and requests here.")
+    ]
     return Section(f"Failures, {dataset}", [*blocks, *cases])
 
 
@@ -178,5 +180,5 @@ def _missing(results: Sequence[Result], names: Sequence[str], out: Path) -> Sect
             absent = [f"{suite}-{name}" for name in names or ["data"] if (suite, name) not in there]
         lacking += [[f"{stem}.json", f"{command} --out {where}"] for stem in absent]
     if not lacking:
-        return Section("Missing", [Words("Nothing: every suite has its result.")])
+        return Section("Missing", [Paragraph("Nothing: every suite has its result.")])
     return Section("Missing", [Table(["file", "made by"], lacking, "Not measured yet, or not kept in this directory.")])

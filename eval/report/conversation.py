@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmrec.eval.report.page import Block, Section, Table, Words
-from llmrec.eval.report.results import Result, one_table
-from llmrec.eval.report.sections import bars, sources, told
+from llmrec.eval.report.page import Block, Paragraph, Section, Table
+from llmrec.eval.report.results import Result, merge_results
+from llmrec.eval.report.sections import bars, protocol_paragraph, sources
 
 _ALL = ("turns", "turns in words put aside")
 _ACT = "act "
@@ -15,14 +15,14 @@ _ACT = "act "
 
 def conversation(results: Sequence[Result], folder: Path) -> list[Section]:
     """Measures over all turns, filters and references by act, and the clock."""
-    rows, source, stem = one_table(results), sources(results), results[0].path.stem
+    rows, source, stem = merge_results(results), sources(results), results[0].path.stem
     over = [name for name in _ALL if name in rows]
     metrics = list(dict.fromkeys(metric for name in over for metric in rows[name]))
     main = [[metric, *(_cell(rows[name].get(metric)) for name in over)] for metric in metrics]
     clock = {name: own for name, own in rows.items() if "p95_seconds" in own}
     acts = {name.removeprefix(_ACT): own for name, own in rows.items() if name.startswith(_ACT)}
     shown = {name: own["filters_as_meant"] for name, own in acts.items() if "filters_as_meant" in own}
-    blocks: list[Block] = [Words(told(results[0].protocol)), Table(["", *over], main, source)]
+    blocks: list[Block] = [Paragraph(protocol_paragraph(results[0].protocol)), Table(["", *over], main, source)]
     for name in (one.replace("turns", "dialogues") for one in over):
         shares = [[metric, _cell(value)] for metric, value in rows.get(name, {}).items()]
         blocks.append(Table([name, "share"], shares, source))

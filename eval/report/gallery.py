@@ -20,7 +20,7 @@ LONG = 600  # characters of a text
 Line = Mapping[str, Any]
 
 
-def gallery(folder: Path, dataset: str, titles: Sequence[str] = (), prompts: Sequence[str] = ()) -> list[Case]:
+def failure_gallery(folder: Path, dataset: str, titles: Sequence[str] = (), prompts: Sequence[str] = ()) -> list[Case]:
     """What went wrong in each suite, `EACH` of a kind; empty where a suite left nothing behind.
 
     Args:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Words:
+class Paragraph:
     """A paragraph."""
 
     text: str
@@ -47,7 +47,7 @@ class Case:
     lines: Sequence[tuple[str, str]]
 
 
-Block = Words | Table | Picture | Case
+Block = Paragraph | Table | Picture | Case
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def markdown(title: str, sections: Sequence[Section], folder: Path) -> str:
 
 
 def _markdown(block: Block, folder: Path) -> str:
-    if isinstance(block, Words):
+    if isinstance(block, Paragraph):
         return _plain(block.text)
     if isinstance(block, Picture):
         path = block.path.relative_to(folder).as_posix()
@@ -113,7 +113,7 @@ def html(title: str, sections: Sequence[Section]) -> str:
 
 
 def _html(block: Block) -> str:
-    if isinstance(block, Words):
+    if isinstance(block, Paragraph):
         return f"<p>{escape(block.text)}</p>"
     if isinstance(block, Case):
         lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in block.lines)

@@ -62,7 +62,7 @@ class Result:
         )
 
 
-def load(folder: Path) -> list[Result]:
+def load_results(folder: Path) -> list[Result]:
     """Every result file of a directory, by name.
 
     Raises:
@@ -94,7 +94,7 @@ def _read(path: Path) -> Result:
     )
 
 
-def one_table(results: Sequence[Result]) -> dict[str, Mapping[str, Estimate]]:
+def merge_results(results: Sequence[Result]) -> dict[str, Mapping[str, Estimate]]:
     """The rows of results that say to be of one suite and one data set, in one table.
 
     A row's name stands alone; where two files have the same one, the later gets its file's name behind it.
@@ -110,7 +110,7 @@ def one_table(results: Sequence[Result]) -> dict[str, Mapping[str, Estimate]]:
     return rows
 
 
-def check_together(results: Iterable[Result]) -> None:
+def check_one_catalogue(results: Iterable[Result]) -> None:
     """That all results of one data set are of one catalogue.
 
     Raises:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.eval.report import plots as plots
-from llmrec.eval.report.page import Block, Picture, Section, Table, Words
-from llmrec.eval.report.results import Result, one_table
+from llmrec.eval.report import plots
+from llmrec.eval.report.page import Block, Paragraph, Picture, Section, Table
+from llmrec.eval.report.results import Result, merge_results
 from llmrec.eval.result_file import Estimate
-from llmrec.eval.slices import WORDS as SLICES
+from llmrec.eval.slices import SLICE_DESCRIPTIONS
 
 Rows = Mapping[str, Mapping[str, Estimate]]
 
@@ -24,7 +24,7 @@ GROUNDED = ("exists", "satisfied", "all_satisfied", "off_list_titles", "contradi
 
 def accuracy(results: Sequence[Result], folder: Path) -> list[Section]:
     """Main table, cut-offs, slices, and what lists are like beside being right."""
-    rows, source, protocol = one_table(results), sources(results), results[0].protocol
+    rows, source, protocol = merge_results(results), sources(results), results[0].protocol
     stem = folder / results[0].path.stem
     title = f"Accuracy, {results[0].dataset}, {protocol.get('split', 'held out')}"
     own = protocol.get("encoder", "sasrec")
@@ -35,7 +35,7 @@ def accuracy(results: Sequence[Result], folder: Path) -> list[Section]:
     drawn = bars(_svg(stem), list(rows), whole, "mean over users", "Recall and NDCG at 10", source)
     table = Table(["", *there, f"p (ndcg@10) against {own}"], main, source)
     return [
-        Section(title, [Words(told(protocol)), table, drawn]),
+        Section(title, [Paragraph(protocol_paragraph(protocol)), table, drawn]),
         Section(f"{title}: every cut-off", [_wide(rows, cuts, source) for cuts in CUTS]),
         Section(f"{title}: slices", _slices(rows, protocol, stem, source)),
         Section(f"{title}: popularity, coverage, diversity", [_wide(rows, BEYOND, source), *_bias(rows, stem, source)]),
@@ -44,14 +44,14 @@ def accuracy(results: Sequence[Result], folder: Path) -> list[Section]:
 
 def _slices(rows: Rows, protocol: Mapping[str, Any], stem: Path, source: str) -> list[Block]:
     """NDCG@10 of every row over every slice that has users."""
-    there = [name for name in SLICES if any(f"ndcg@10/{name}" in metrics for metrics in rows.values())]
+    there = [name for name in SLICE_DESCRIPTIONS if any(f"ndcg@10/{name}" in metrics for metrics in rows.values())]
     labels = [f"{name} ({protocol.get(f'users_{name}', '?')})" for name in there]
     metrics = [f"ndcg@10/{name}" for name in there]
-    meant = "; ".join(f"{name}: {SLICES[name]}" for name in there)
+    meant = "; ".join(f"{name}: {SLICE_DESCRIPTIONS[name]}" for name in there)
     lines = [[name, *_cells(own, metrics, True)] for name, own in rows.items()]
     drawn = {name: [rows[name].get(one) for one in metrics] for name in _shown(rows, protocol)}
     return [
-        Words(f"NDCG@10 of the users of each slice, their number in brackets. {meant}."),
+        Paragraph(f"NDCG@10 of the users of each slice, their number in brackets. {meant}."),
         Table(["", *labels], lines, source),
         bars(_svg(stem, "slices"), labels, drawn, "ndcg@10", "NDCG@10 by slice", source),
     ]
@@ -75,7 +75,7 @@ def _shown(rows: Rows, protocol: Mapping[str, Any]) -> list[str]:
 
 def stability(results: Sequence[Result], folder: Path) -> list[Section]:
     """Agreement under each kind of change, row by row."""
-    rows, source, stem = one_table(results), sources(results), results[0].path.stem
+    rows, source, stem = merge_results(results), sources(results), results[0].path.stem
     groups = list(dict.fromkeys(m.partition("/")[0] for one in rows.values() for m in one if "/top1_flip" in m))
     lines = [
         [f"{name}, {group}", *_cells(metrics, [f"{group}/{one}" for one in AGREEMENT], False)]
@@ -83,7 +83,7 @@ def stability(results: Sequence[Result], folder: Path) -> list[Section]:
         for group in groups
         if f"{group}/top1_flip" in metrics
     ]
-    blocks: list[Block] = [Words(told(results[0].protocol)), Table(["", *AGREEMENT], lines, source)]
+    blocks: list[Block] = [Paragraph(protocol_paragraph(results[0].protocol)), Table(["", *AGREEMENT], lines, source)]
     for metric, shows in (
         ("overlap@10", "Overlap of the first ten"),
         ("top1_flip", "How often the first place changes"),
@@ -96,7 +96,7 @@ def stability(results: Sequence[Result], folder: Path) -> list[Section]:
 
 def retention(results: Sequence[Result], folder: Path) -> list[Section]:
     """Language before and after tuning."""
-    rows, source = one_table(results), sources(results)
+    rows, source = merge_results(results), sources(results)
     header = ("base", "tuned", "difference", "se_difference", "ratio", "n")
     main = {f"{task} {metric}" for task, metric in dict(results[0].protocol.get("main", {})).items()}
     shown = [name for name in rows if name in main and {"base", "tuned"} <= set(rows[name])]
@@ -104,7 +104,7 @@ def retention(results: Sequence[Result], folder: Path) -> list[Section]:
     path = folder / f"{results[0].path.stem}.svg"
     return [
         Section(f"Language retention, {results[0].dataset}", [
-            Words(told(results[0].protocol)),
+            Paragraph(protocol_paragraph(results[0].protocol)),
             _wide(rows, header, source),
             bars(path, shown, series, "accuracy", "Language benchmarks before (base) and after tuning", source),
         ])
@@ -113,13 +113,13 @@ def retention(results: Sequence[Result], folder: Path) -> list[Section]:
 
 def grounding(results: Sequence[Result], folder: Path) -> list[Section]:
     """Existence, constraints and claims, and how the semantic IDs are used."""
-    rows, source, dataset = one_table(results), sources(results), results[0].dataset
+    rows, source, dataset = merge_results(results), sources(results), results[0].dataset
     asked = {name: metrics for name, metrics in rows.items() if "satisfied" in metrics}
     met = {"satisfied": [metrics["satisfied"] for metrics in asked.values()]}
     stem = results[0].path.stem
     sections = [
         Section(f"Grounding, {dataset}", [
-            Words(told(results[0].protocol)),
+            Paragraph(protocol_paragraph(results[0].protocol)),
             _wide(asked, GROUNDED, source),
             bars(folder / f"{stem}.svg", list(asked), met, "share of a list's items", "Constraints satisfied", source),
         ])
@@ -135,7 +135,7 @@ def grounding(results: Sequence[Result], folder: Path) -> list[Section]:
     return sections
 
 
-def anything(result: Result) -> Section:
+def generic_section(result: Result) -> Section:
     """A result that the report knows nothing special of, such as a bench: all its numbers."""
     rows = [
         [f"{name}: {metric}", _number(value.mean), f"{_number(value.ci95[0])} to {_number(value.ci95[1])}"]
@@ -143,7 +143,7 @@ def anything(result: Result) -> Section:
         for metric, value in metrics.items()
     ]
     table = Table(["", "value", "interval"], rows, result.source)
-    return Section(f"{result.suite}, {result.dataset}", [Words(told(result.protocol)), table])
+    return Section(f"{result.suite}, {result.dataset}", [Paragraph(protocol_paragraph(result.protocol)), table])
 
 
 def target_tables(results: Iterable[Result]) -> Section:
@@ -171,7 +171,7 @@ def curves(lines: Sequence[Mapping[str, Any]], path: Path, source: str) -> list[
     return blocks
 
 
-def told(protocol: Mapping[str, Any]) -> str:
+def protocol_paragraph(protocol: Mapping[str, Any]) -> str:
     """How it was measured, in one paragraph: everything in the protocol but tables of numbers."""
     said = []
     for name, value in protocol.items():
@@ -196,7 +196,7 @@ def bars(
     """A picture of bars, or words that there is nothing to draw."""
     drawn = {name: values for name, values in series.items() if any(value is not None for value in values)}
     if not labels or not drawn:
-        return Words(f"{shows}: nothing to draw.")
+        return Paragraph(f"{shows}: nothing to draw.")
     plots.bars(path, labels, drawn, unit)
     sure = all(value.ci95[0] == value.ci95[1] for values in drawn.values() for value in values if value is not None)
     return Picture(path, shows if sure else f"{shows}, with 95 % intervals", source)

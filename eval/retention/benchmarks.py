@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.errors import DataError
-from llmrec.eval.retention.continuations import Scored
+from llmrec.eval.retention.continuations import ContinuationScores
 from llmrec.eval.retention.likelihood import read_text
 from llmrec.storage.artifacts import sha256_file
 
@@ -67,7 +67,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Task:
+class Benchmark:
     """One benchmark of questions.
 
     Attributes:
@@ -84,12 +84,12 @@ class Task:
     version: int
     source: Source
     read: Callable[[Sequence[Path]], list[Question]]
-    judge: Callable[[Question, Scored], dict[str, float]]
+    judge: Callable[[Question, ContinuationScores], dict[str, float]]
     main: str
     size: int
 
 
-def load(task: Task, folder: Path, limit: int | None, seed: int) -> tuple[list[int], list[Question]]:
+def load(task: Benchmark, folder: Path, limit: int | None, seed: int) -> tuple[list[int], list[Question]]:
     """Numbers in the file and questions, `limit` or the default many, in the order of the file.
 
     Raises:
@@ -173,12 +173,12 @@ def _choice(context: str, choices: Sequence[str], gold: int) -> Question:
     return Question(context, tuple(f" {one}" for one in choices), gold, tuple(map(len, choices)))
 
 
-def judge_greedy(question: Question, scored: Scored) -> dict[str, float]:
+def judge_greedy(question: Question, scored: ContinuationScores) -> dict[str, float]:
     """Right when every token of the word is the likeliest; `nll` is the word's, in nats."""
     return {"acc": float(scored.greedy[0]), "nll": float(scored.nll[0])}
 
 
-def judge_choice(question: Question, scored: Scored) -> dict[str, float]:
+def judge_choice(question: Question, scored: ContinuationScores) -> dict[str, float]:
     """Right when the gold choice is the likeliest: in sum (`acc`), a character (`acc_norm`); ties go to the first."""
     out = {"acc": float(int(np.argmin(scored.nll)) == question.gold)}
     if question.lengths:
@@ -187,29 +187,29 @@ def judge_choice(question: Question, scored: Scored) -> dict[str, float]:
     return out
 
 
-def judge_pair(question: Question, scored: Scored) -> dict[str, float]:
+def judge_pair(question: Question, scored: ContinuationScores) -> dict[str, float]:
     """Right when the acceptable sentence, the first, is likelier than the other; equal is wrong."""
     return {"acc": float(scored.nll[0] < scored.nll[1])}
 
 
-TASKS: tuple[Task, ...] = (
-    Task(
+TASKS: tuple[Benchmark, ...] = (
+    Benchmark(
         "lambada_openai", 1, Source(("lambada/lambada_test.jsonl",), GITHUB + "cybertronai/bflm"),
         read_lambada, judge_greedy, "acc", 600,
     ),
-    Task(
+    Benchmark(
         "blimp", 1, Source(("blimp/blimp.jsonl",), GITHUB + "alexwarstadt/blimp"),
         read_blimp, judge_pair, "acc", 1340,
     ),
-    Task(
+    Benchmark(
         "piqa", 1, Source(("piqa/valid.jsonl", "piqa/valid-labels.lst"), GITHUB + "ybisk/ybisk.github.io"),
         read_piqa, judge_choice, "acc_norm", 500,
     ),
-    Task(
+    Benchmark(
         "arc_easy", 1, Source(("arc/arc_easy_test.llmfoundry.jsonl",), GITHUB + "mosaicml/llm-foundry"),
         read_arc, judge_choice, "acc_norm", 600,
     ),
-    Task(
+    Benchmark(
         "hellaswag", 1, Source(("hellaswag/hellaswag_val_full.txt",), GITHUB + "klosax/hellaswag_text_data"),
         read_hellaswag, judge_choice, "acc_norm", 300,
     ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console
 
-from llmrec.eval.console_tables import show
+from llmrec.eval.console_tables import print_columns
 from llmrec.eval.result_file import Estimate, Row, Target
 from llmrec.eval.retention.store import Values
 
@@ -18,7 +18,7 @@ Z95 = 1.959964
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedMetric:
     """One metric of one task, base and tuned on the same n items.
 
     Attributes:
@@ -57,7 +57,7 @@ class Compared:
         return Row(f"{self.task} {self.metric}", metrics)
 
 
-def compare(task: str, base: Values, tuned: Values, main: str | None) -> list[Compared]:
+def compare(task: str, base: Values, tuned: Values, main: str | None) -> list[ComparedMetric]:
     """Every metric of a task; text columns are left out.
 
     Raises:
@@ -69,11 +69,11 @@ def compare(task: str, base: Values, tuned: Values, main: str | None) -> list[Co
     for metric in (name for name, value in base[0].items() if not isinstance(value, str)):
         b, t = (np.array([float(one[metric]) for one in side]) for side in (base, tuned))
         gain = t - b
-        out.append(Compared(task, metric, _mean(b), _mean(t), _mean(gain), _error(gain), len(b), metric == main))
+        out.append(ComparedMetric(task, metric, _mean(b), _mean(t), _mean(gain), _error(gain), len(b), metric == main))
     return out
 
 
-def perplexity(nats: Compared, tokens: int, words: int) -> Row:
+def perplexity(nats: ComparedMetric, tokens: int, words: int) -> Row:
     """Word-level perplexity and its ratio, from nats a token and the length of the whole text in tokens and words.
 
     Sampled blocks give nats a token; tokens a word are known exactly. Intervals come from those of the nats.
@@ -83,7 +83,7 @@ def perplexity(nats: Compared, tokens: int, words: int) -> Row:
     return Row(f"{nats.task} word_ppl", {"base": base, "tuned": tuned, "ratio": ratio, "n": _plain(float(nats.n))})
 
 
-def targets(compared: Sequence[Compared], ppl_ratio: float) -> list[Target]:
+def targets(compared: Sequence[ComparedMetric], ppl_ratio: float) -> list[Target]:
     """The numbers that the project is held to.
 
     `task_mean_ratio` is the mean accuracy over the tasks, tuned over base; a task counts as worse when its main
@@ -99,7 +99,7 @@ def targets(compared: Sequence[Compared], ppl_ratio: float) -> list[Target]:
 
 
 def print_retention(
-    compared: Sequence[Compared], ppl: Row, named: Mapping[str, float | None], console: Console
+    compared: Sequence[ComparedMetric], ppl: Row, named: Mapping[str, float | None], console: Console
 ) -> None:
     """Print the comparison, main metrics marked with *, and the targets."""
     rows = []
@@ -110,7 +110,7 @@ def print_retention(
         rows.append([f"{one.task} {one.metric}{'*' if one.main else ''}", str(one.n), *cells, judged])
     cells = (f"{ppl.metrics[name].mean:.4f}" for name in ("base", "tuned"))
     rows.append([ppl.name, f"{ppl.metrics['n'].mean:.0f}", *cells, f"x {ppl.metrics['ratio'].mean:.4f}", "", ""])
-    show(["", "n", "base", "tuned", "difference", "SE", ""], rows, console)
+    print_columns(["", "n", "base", "tuned", "difference", "SE", ""], rows, console)
     for name, value in named.items():
         console.print(f"{name} {'-' if value is None else f'{value:.4f}'}", markup=False)
 

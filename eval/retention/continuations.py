@@ -26,7 +26,7 @@ LOGITS = 512  # positions whose word logits are held at a time: 100 MB for 49 th
 
 
 @dataclass(frozen=True)
-class Branches:
+class Continuations:
     """Sequences of ids that are compared: mostly one context with each of its continuations.
 
     Attributes:
@@ -50,7 +50,7 @@ class Branches:
         return self.shared + sum(len(ids) - 1 - self.shared for ids in self.ids)
 
 
-def branches(model: RecModel, context: str, continuations: Sequence[str]) -> Branches:
+def continuations_of(model: RecModel, context: str, continuations: Sequence[str]) -> Continuations:
     """Ids of a context with each continuation; an empty context is the document start.
 
     Context and continuation are encoded together, and the context alone says where scoring begins; blanks at the end of
@@ -66,11 +66,11 @@ def branches(model: RecModel, context: str, continuations: Sequence[str]) -> Bra
     limit, longest = int(model.lm.config.max_position_embeddings), max(map(len, ids))
     if longest > limit:
         raise DataError(f"a context with its continuation has {longest} tokens; the model reads {limit}: {stem[:40]!r}")
-    return Branches(tuple(ids), (start,) * len(ids))
+    return Continuations(tuple(ids), (start,) * len(ids))
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ContinuationScores:
     """What the model gives to c continuations.
 
     Attributes:
@@ -83,11 +83,11 @@ class Scored:
 
 
 @torch.inference_mode()
-def score(
-    model: RecModel, questions: Sequence[Branches], progress: Callable[[int], None] | None = None
-) -> list[Scored]:
+def score_continuations(
+    model: RecModel, questions: Sequence[Continuations], progress: Callable[[int], None] | None = None
+) -> list[ContinuationScores]:
     """Scores of all continuations, in the order given; the sequences of one question share their common prefix."""
-    out: list[Scored | None] = [None] * len(questions)
+    out: list[ContinuationScores | None] = [None] * len(questions)
     for done, batch in _batches(questions):
         for i, one in zip(batch, _scored(model, [_Row.of(questions[i]) for i in batch]), strict=True):
             out[i] = one
@@ -96,7 +96,7 @@ def score(
     return [one for one in out if one is not None]
 
 
-def _batches(questions: Sequence[Branches]) -> Iterator[tuple[int, list[int]]]:
+def _batches(questions: Sequence[Continuations]) -> Iterator[tuple[int, list[int]]]:
     """Numbers of questions of like length, `TOKENS` at a time padding included, and how many are done after them."""
     sizes = [question.size for question in questions]
     order = sorted(range(len(questions)), key=lambda i: (-sizes[i], i))  # the largest first: memory fails at once
@@ -128,7 +128,7 @@ class _Row:
     sequences: int
 
     @staticmethod
-    def of(question: Branches) -> _Row:
+    def of(question: Continuations) -> _Row:
         shared = question.shared
         ids, position, branch = list(question.ids[0][:shared]), list(range(shared)), [-1] * shared
         at, target, owner = [], [], []
@@ -158,13 +158,13 @@ class _Row:
         pairs, where = np.unique(np.stack([self.at, self.target]), axis=1, return_inverse=True)
         return pairs[0], pairs[1], where.reshape(-1)
 
-    def summed(self, nll: Doubles, best: Bools) -> Scored:
+    def summed(self, nll: Doubles, best: Bools) -> ContinuationScores:
         """From nats float64[s] and bool[s] of the scored ids to those of the sequences."""
         missed = np.bincount(self.owner, ~best, self.sequences)
-        return Scored(np.bincount(self.owner, nll, self.sequences).astype(np.float64), missed == 0)
+        return ContinuationScores(np.bincount(self.owner, nll, self.sequences).astype(np.float64), missed == 0)
 
 
-def _scored(model: RecModel, rows: Sequence[_Row]) -> Iterator[Scored]:
+def _scored(model: RecModel, rows: Sequence[_Row]) -> Iterator[ContinuationScores]:
     """Scores of the rows of a batch; the head reads the positions of all rows together, since it is large."""
     wanted = [row.wanted() for row in rows]
     hidden = torch.cat(

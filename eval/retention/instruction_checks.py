@@ -18,7 +18,7 @@ from llmrec.errors import DataError
 _WORDS = re.compile(r"[^\W_]+(?:[-'\u2019][^\W_]+)*")
 
 
-def follows(reply: str, kind: str, values: Mapping[str, Any]) -> bool:
+def passes_check(reply: str, kind: str, values: Mapping[str, Any]) -> bool:
     """Whether a reply passes one check; an empty reply passes none.
 
     Raises:

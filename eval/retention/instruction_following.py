@@ -18,7 +18,7 @@ import yaml
 
 from llmrec.errors import DataError
 from llmrec.eval.retention.generate import Reply
-from llmrec.eval.retention.instruction_checks import CHECKS, follows
+from llmrec.eval.retention.instruction_checks import CHECKS, passes_check
 from llmrec.eval.retention.likelihood import read_text
 from llmrec.lm.model import RecModel
 from llmrec.ranking.grounding import Checker
@@ -88,7 +88,7 @@ def judge(instruction: Instruction, reply: Reply, model: RecModel, titles: Check
     arXiv:1510.03055, within a reply); `titles`: catalogue titles named; `entry_form`: something looks like an entry
     of a list, `Title (1996)`, whether it exists or not; `item_tokens`, `control_tokens`: ids that are no words.
     """
-    passed = [follows(reply.text, kind, values) for kind, values in instruction.checks]
+    passed = [passes_check(reply.text, kind, values) for kind, values in instruction.checks]
     base, control = model.vocab.base, model.renderer.control
     return {
         "acc": float(all(passed)),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmrec.eval.retention import benchmarks, instruction_following
-from llmrec.eval.retention.benchmarks import IFEVAL, TASKS, WIKITEXT, Source, Task
-from llmrec.eval.retention.continuations import branches, score
+from llmrec.eval.retention.benchmarks import IFEVAL, TASKS, WIKITEXT, Benchmark, Source
+from llmrec.eval.retention.continuations import continuations_of, score_continuations
 from llmrec.eval.retention.generate import replies
 from llmrec.eval.retention.instruction_following import Instruction
 from llmrec.eval.retention.likelihood import SCORING, block_nll, read_text, text_blocks
@@ -38,7 +38,7 @@ class Job:
     run: Callable[[RecModel, Told], Values]
 
 
-def ready(model: RecModel, folder: Path, titles: Checker, limit: int | None, seed: int) -> list[Job]:
+def prepare_jobs(model: RecModel, folder: Path, titles: Checker, limit: int | None, seed: int) -> list[Job]:
     """All tasks with their samples drawn, nothing measured yet."""
     return [
         _wikitext(model, folder, limit, seed),
@@ -59,12 +59,12 @@ def _wikitext(model: RecModel, folder: Path, limit: int | None, seed: int) -> Jo
     return Job(sample, range(len(blocks)), None, run)
 
 
-def _questions(task: Task, folder: Path, limit: int | None, seed: int) -> Job:
+def _questions(task: Benchmark, folder: Path, limit: int | None, seed: int) -> Job:
     numbers, questions = benchmarks.load(task, folder, limit, seed)
     sample = Sample(task.name, f"{task.version}.{SCORING}", _files(task.source, folder), seed, len(questions), {}, ())
 
     def run(model: RecModel, told: Told) -> Values:
-        found = score(model, [branches(model, q.context, q.choices) for q in questions], told)
+        found = score_continuations(model, [continuations_of(model, q.context, q.choices) for q in questions], told)
         return [dict(task.judge(question, one)) for question, one in zip(questions, found, strict=True)]
 
     return Job(sample, numbers, task.main, run)

@@ -49,7 +49,7 @@ class Measured:
     seconds: float
 
 
-def save(path: Path, sample: Sample, measured: Measured) -> None:
+def save_values(path: Path, sample: Sample, measured: Measured) -> None:
     """Write one sample's values; git is told to ignore the folder, since replies and numbers are rows of data."""
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / ".gitignore").write_text("*\n")
@@ -63,7 +63,7 @@ def save(path: Path, sample: Sample, measured: Measured) -> None:
     write_bytes_atomic(path, sink.getvalue().to_pybytes())
 
 
-def find(path: Path, sample: Sample) -> Measured | None:
+def find_values(path: Path, sample: Sample) -> Measured | None:
     """The values of this very sample, or None: not there, not readable, or of another one."""
     try:
         table = pq.read_table(path)

@@ -22,10 +22,10 @@ from llmrec.data import prepared
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.result_file import Row, Target, eval_command, provenance, write_result
 from llmrec.eval.retention.benchmarks import IFEVAL, TASKS, WIKITEXT
-from llmrec.eval.retention.comparison import WORSE, Compared, compare, perplexity, print_retention, targets
-from llmrec.eval.retention.jobs import Job, ready, text_length
+from llmrec.eval.retention.comparison import WORSE, ComparedMetric, compare, perplexity, print_retention, targets
+from llmrec.eval.retention.jobs import Job, prepare_jobs, text_length
 from llmrec.eval.retention.likelihood import wikitext_nll
-from llmrec.eval.retention.store import Measured, find, save
+from llmrec.eval.retention.store import Measured, find_values, save_values
 from llmrec.lm.model import RecModel
 from llmrec.ranking.grounding import Checker
 from llmrec.recommender import SHIPPED
@@ -44,7 +44,7 @@ class Retention:
         seconds: by side and task.
     """
 
-    compared: Sequence[Compared]
+    compared: Sequence[ComparedMetric]
     ppl: Row
     seconds: Mapping[str, float]
 
@@ -86,7 +86,7 @@ def run_retention(
     catalog, _ = prepared.open_data(source_name)
     manifest = read_manifest(path, KIND, verify=False)
     loaded = load_pretrained(path, catalog).model
-    jobs = ready(loaded, data_dir, Checker(catalog), limit, seed)
+    jobs = prepare_jobs(loaded, data_dir, Checker(catalog), limit, seed)
     name = Path(source_name).name
     prints = (manifest.fingerprints["base"], manifest.files["adapter.safetensors"][0])
     console = Console(stderr=True)
@@ -126,7 +126,7 @@ def measure(
                 sides[side] = {
                     job.sample.task: _side(model, job, side, prints, store, dataset, progress) for job in jobs
                 }
-    compared: list[Compared] = []
+    compared: list[ComparedMetric] = []
     for job in jobs:
         task = job.sample.task
         compared += compare(task, sides["base"][task].values, sides["tuned"][task].values, job.main)
@@ -141,12 +141,12 @@ def _side(
     sample = replace(job.sample, model=prints[:1] if side == "base" else prints)
     path = store / f"retention-{dataset}-{sample.task}-{side}.parquet"
     bar = progress.add_task(f"{side} {sample.task}", total=len(job.numbers))
-    measured = find(path, sample)
+    measured = find_values(path, sample)
     if measured is None:
         started = time.monotonic()
         values = job.run(model, lambda done: progress.update(bar, completed=done))
         measured = Measured(job.numbers, values, time.monotonic() - started)
-        save(path, sample, measured)
+        save_values(path, sample, measured)
         if not progress.console.is_terminal:  # bars are drawn once, at the end: say where it is
             progress.console.print(f"{side} {sample.task}: {len(values)} items, {measured.seconds:.0f} s")
     progress.update(bar, completed=len(job.numbers))

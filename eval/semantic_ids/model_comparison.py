@@ -14,13 +14,13 @@ from rich.console import Console
 from llmrec.data.interactions import Split, fusing_users
 from llmrec.errors import ArtifactError
 from llmrec.eval import metrics
-from llmrec.eval.accuracy.ablation import PartsRanker
+from llmrec.eval.accuracy.ablation import ComponentRanker
 from llmrec.eval.accuracy.measurement import conditions
 from llmrec.eval.accuracy.parallel_ranking import BATCH
 from llmrec.eval.accuracy.setup import open_model
-from llmrec.eval.chat_client import RememberingScorer, progress_bar
-from llmrec.eval.console_tables import show
-from llmrec.eval.ranked_lists import rank_each, sample, target_users
+from llmrec.eval.chat_client import CachingScorer, progress_bar
+from llmrec.eval.console_tables import print_columns
+from llmrec.eval.ranked_lists import rank_each, sample_users, target_users
 from llmrec.eval.result_file import Estimate, Row, eval_command, provenance, write_result
 from llmrec.lm.runtime.onednn import Products
 from llmrec.ranker import Rows
@@ -34,7 +34,7 @@ NAMES = {"kmeans": "residual k-means", "rqvae": "rq-vae"}
 Values = Mapping[str, npt.NDArray[np.float64]]  # float64[u] by metric
 
 
-def run_trained(
+def run_model_comparison(
     model: str | Path | None,
     beside: str | Path,
     data: str | Path | None,
@@ -61,9 +61,11 @@ def run_trained(
     """
     started = time.monotonic()
     (one, split), (other, _) = (open_model(path, data, "loo", products) for path in (model, beside))
-    names = told_apart(one, other)
-    users = asked_users(split, limit or USERS, seed)
-    first, second = (ranked(made, split, users, name) for made, name in zip((one, other), names, strict=True))
+    names = code_methods(one, other)
+    users = comparison_users(split, limit or USERS, seed)
+    first, second = (
+        rank_validation_items(made, split, users, name) for made, name in zip((one, other), names, strict=True)
+    )
     rows = [
         *_rows(names[0], first, seed),
         *_rows(names[1], second, seed),
@@ -74,7 +76,7 @@ def run_trained(
     protocol = {
         "users": f"{len(users)} drawn by seed {seed} of those on whose validation items no fusion was fitted",
         "target": "the validation item, in the whole catalogue but for the history",
-        "differs": ", ".join(f"{k} {v}" for k, v in differing(one, other).items()),
+        "differs": ", ".join(f"{k} {v}" for k, v in recipe_differences(one, other).items()),
         "products": products,
         f"p_{main}": {row: metrics.paired_p(first[row][main], second[row][main], seed) for row in first},
     }
@@ -86,41 +88,41 @@ def run_trained(
     return rows
 
 
-def told_apart(one: Recommender, other: Recommender) -> tuple[str, str]:
+def code_methods(one: Recommender, other: Recommender) -> tuple[str, str]:
     """What the codes of each were made by.
 
     Raises:
-        ArtifactError: they may not be compared, see `run_trained`.
+        ArtifactError: they may not be compared, see `run_model_comparison`.
     """
     if one.catalog.fingerprint != other.catalog.fingerprint:
         raise ArtifactError("the two models are of different catalogues; compare models of the same data")
     methods = [str(_recipe(made)["semantic_ids"].get("method", "kmeans")) for made in (one, other)]
     if methods[0] == methods[1]:
         raise ArtifactError(f"the codes of both models were made by {methods[0]}; give one of each method")
-    others = {key for key in differing(one, other) if not key.startswith("semantic_ids.")}
+    others = {key for key in recipe_differences(one, other) if not key.startswith("semantic_ids.")}
     if others:
         raise ArtifactError(f"the recipes differ in {', '.join(sorted(others))}, too; train both by the same recipe")
     return NAMES[methods[0]], NAMES[methods[1]]
 
 
-def differing(one: Recommender, other: Recommender) -> dict[str, str]:
+def recipe_differences(one: Recommender, other: Recommender) -> dict[str, str]:
     """Settings of two recipes that are not the same, by dotted name, as `a and b`."""
     left, right = _flat(_recipe(one)), _flat(_recipe(other))
     keys = sorted(left.keys() | right.keys())
     return {key: f"{left.get(key)} and {right.get(key)}" for key in keys if left.get(key) != right.get(key)}
 
 
-def asked_users(split: Split, limit: int, seed: int) -> Rows:
+def comparison_users(split: Split, limit: int, seed: int) -> Rows:
     """Users with a validation item on which no fusion was fitted, at most so many: int64[u], in order."""
-    return sample(np.setdiff1d(target_users(split, "valid"), fusing_users(split)), limit, seed)
+    return sample_users(np.setdiff1d(target_users(split, "valid"), fusing_users(split)), limit, seed)
 
 
-def ranked(recommender: Recommender, split: Split, users: Rows, name: str) -> dict[str, Values]:
+def rank_validation_items(recommender: Recommender, split: Split, users: Rows, name: str) -> dict[str, Values]:
     """Metrics of the language model alone and of the fused list, by row."""
-    scorer = RememberingScorer.of(recommender.scorer)
+    scorer = CachingScorer.of(recommender.scorer)
     rankers = [
-        PartsRanker("llm", scorer, Fusion({"llm": 1.0})),
-        PartsRanker("hybrid", scorer, recommender.fusions["history"]),
+        ComponentRanker("llm", scorer, Fusion({"llm": 1.0})),
+        ComponentRanker("hybrid", scorer, recommender.fusions["history"]),
     ]
     full = {"": conditions(0)[""]}  # nothing is drawn in it
     with progress_bar(Console(stderr=True)) as bar:
@@ -159,4 +161,4 @@ def print_model_comparison(rows: Sequence[Row], console: Console | None = None) 
     for row in rows:
         cells = (row.metrics[m] for m in METRICS)
         shown.append([row.name, *(f"{one.mean:.4f} ({one.ci95[0]:.4f} to {one.ci95[1]:.4f})" for one in cells)])
-    show(["", *METRICS], shown, console)
+    print_columns(["", *METRICS], shown, console)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from llmrec.eval.chat_client import open_measured
-from llmrec.eval.console_tables import show
+from llmrec.eval.chat_client import open_evaluated_model
+from llmrec.eval.console_tables import print_columns
 from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_result
 from llmrec.recommender import Recommender
 from llmrec.semantic_ids import residual_kmeans, rqvae
@@ -22,14 +22,14 @@ from llmrec.semantic_ids.residual_kmeans import SemanticIds
 SEEDS = 3
 
 
-class Shape(NamedTuple):
+class CodebookShape(NamedTuple):
     """Levels, and codes a level."""
 
     depth: int
     size: int
 
 
-Made = tuple[SemanticIds, np.ndarray]  # and the codes that there would be without regard to room
+CodeMaker = tuple[SemanticIds, np.ndarray]  # and the codes that there would be without regard to room
 
 
 def run_semantic_ids(
@@ -46,8 +46,8 @@ def run_semantic_ids(
     """
     started = time.monotonic()
     console = Console(stderr=True)
-    recommender, _ = open_measured(model, data)
-    vectors, shape = fused(recommender)
+    recommender, _ = open_evaluated_model(model, data)
+    vectors, shape = fused_vectors(recommender)
     rows = []
     for name, make in (("residual k-means", by_kmeans), ("rq-vae", by_rqvae)):
         console.print(f"{name}: {len(vectors)} items, {shape.depth} levels of {shape.size} codes")
@@ -70,21 +70,21 @@ def run_semantic_ids(
     return rows
 
 
-def fused(recommender: Recommender) -> tuple[np.ndarray, Shape]:
+def fused_vectors(recommender: Recommender) -> tuple[np.ndarray, CodebookShape]:
     """The vectors that the model's codes are made from, float32[n, d], and the shape of its code book."""
     recipe, ids = recommender.model_card["recipe"]["semantic_ids"], recommender.model.vocab.ids
     text, items = recommender.scorer.text, recommender.model.encoder.item_vectors
     vectors = residual_kmeans.fuse(text, items, int(recipe["text_dims"]), float(recipe["text_weight"]))
-    return vectors, Shape(ids.depth, ids.size)
+    return vectors, CodebookShape(ids.depth, ids.size)
 
 
-def by_kmeans(vectors: np.ndarray, depth: int, size: int, seed: int) -> Made:
+def by_kmeans(vectors: np.ndarray, depth: int, size: int, seed: int) -> CodeMaker:
     """Codes by residual k-means."""
     ids = residual_kmeans.fit(vectors, depth, size, seed)
     return ids, residual_kmeans.nearest(vectors, ids.book)
 
 
-def by_rqvae(vectors: np.ndarray, depth: int, size: int, seed: int) -> Made:
+def by_rqvae(vectors: np.ndarray, depth: int, size: int, seed: int) -> CodeMaker:
     """Codes by an RQ-VAE."""
     found = rqvae.quantise(vectors, depth, size, seed)
     return rqvae.placed(vectors, found, seed), residual_kmeans.nearest(found.latent, found.book)
@@ -114,4 +114,4 @@ def _spread(values: Sequence[dict[str, float]]) -> dict[str, Estimate]:
 def print_semantic_ids(rows: Sequence[Row], console: Console | None = None) -> None:
     """Print a line for every metric, a column for every method."""
     shown = [[name.replace("_", " "), *(f"{row.metrics[name].mean:.4g}" for row in rows)] for name in rows[0].metrics]
-    show(["", *(row.name for row in rows)], shown, console)
+    print_columns(["", *(row.name for row in rows)], shown, console)

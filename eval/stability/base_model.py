@@ -13,7 +13,7 @@ from string import ascii_uppercase
 import numpy as np
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.retention.continuations import Branches, score
+from llmrec.eval.retention.continuations import Continuations, score_continuations
 from llmrec.eval.stability.request_variants import Case, Variant
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Message, Text
@@ -22,7 +22,9 @@ HISTORY = 10  # latest items that the prompt names
 SYSTEMS = ("base-letters", "base-titles")
 
 
-def rank(model: RecModel, catalog: Catalog, case: Case, variant: Variant) -> dict[str, tuple[int, ...]]:
+def rank_listed_candidates(
+    model: RecModel, catalog: Catalog, case: Case, variant: Variant
+) -> dict[str, tuple[int, ...]]:
     """The candidates best first, by system.
 
     Args:
@@ -54,9 +56,9 @@ def scores(model: RecModel, messages: Sequence[Message], titles: Sequence[str]) 
     """Log-probability of each title's letter, and mean log-probability a token of each title: float64[n] twice."""
     start = tuple(model.renderer.render(messages).ids.tolist())
     answers = [model.renderer.words(words) for words in (*ascii_uppercase[: len(titles)], *titles)]
-    branches = Branches(tuple((*start, *ids) for ids in answers), (len(start),) * len(answers))
+    branches = Continuations(tuple((*start, *ids) for ids in answers), (len(start),) * len(answers))
     with model.base_only():
-        nll = score(model, [branches])[0].nll
+        nll = score_continuations(model, [branches])[0].nll
     lengths = np.array([len(ids) for ids in answers], np.float64)
     n = len(titles)
     return -nll[:n], -nll[n:] / lengths[n:]

@@ -73,7 +73,7 @@ class Variant:
     named: tuple[int, ...] = ()
 
 
-def draw(catalog: Catalog, split: Split, users: Rows, seed: int) -> list[Case]:
+def draw_cases(catalog: Catalog, split: Split, users: Rows, seed: int) -> list[Case]:
     """One case of every kind for each user that allows it; a case depends on seed and user alone."""
     nouns = Nouns.of(catalog)
     plain = plain_titles(catalog)

@@ -15,13 +15,13 @@ import numpy as np
 from rich.console import Console
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.chat_client import ask, open_base, open_measured, progress_bar
-from llmrec.eval.console_tables import show
+from llmrec.eval.chat_client import ask_chat, open_base_model, open_evaluated_model, progress_bar
+from llmrec.eval.console_tables import print_columns
 from llmrec.eval.ranked_lists import target_users
 from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.eval.stability import base_model, paraphrases
 from llmrec.eval.stability.metrics import TOP, agreement, quarters, spread, spread_ci
-from llmrec.eval.stability.request_variants import CANDIDATES, GROUPS, NAMED, Case, Variant, draw, variants
+from llmrec.eval.stability.request_variants import CANDIDATES, GROUPS, NAMED, Case, Variant, draw_cases, variants
 from llmrec.recommender import Recommender
 
 USERS = 16  # with everything below, some ten minutes on two cores
@@ -29,11 +29,11 @@ BASE_USERS = 5  # the base model reads every candidate again for every variant
 EQUALS = ("order", "paraphrase")  # groups whose variants stand on one level: all pairs are compared
 DISTURBED = "noise+irrelevant"
 
-Ask = Callable[[Case, Variant], Mapping[str, tuple[int, ...]]]
+AnswerVariant = Callable[[Case, Variant], Mapping[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedVariant:
     """What one system answered to one variant: rows best first, none when it gave no list.
 
     `place` is the 0-based position of the held-out item, -1 when it is not in the list; `slot` where it stood among
@@ -57,7 +57,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Value:
+class StabilityValue:
     """One measure of one request, averaged over the variants of a group."""
 
     system: str
@@ -84,16 +84,16 @@ def run_stability(
     """
     started = time.monotonic()
     console = Console(stderr=True)
-    recommender, split = open_measured(model, data)
+    recommender, split = open_evaluated_model(model, data)
     users = target_users(split, "test", limit or USERS, seed)
-    cases = draw(recommender.catalog, split, users, seed)
+    cases = draw_cases(recommender.catalog, split, users, seed)
     few = set(users[:BASE_USERS].tolist())
     base = [case for case in cases if case.user in few and case.kind in ("candidates", "named")]
     ranked = _collect(cases, hybrid(recommender), recommender.catalog, seed, console, "hybrid")
-    bundle = open_base(model, recommender)
+    bundle = open_base_model(model, recommender)
     ranked += _collect(base, _base(bundle, recommender.catalog), recommender.catalog, seed, console, "base model")
     name = Path(str(recommender.data_name)).name
-    values = measured(ranked)
+    values = measure(ranked)
     _save(out, name, ranked, values)
     rows = estimates(ranked, values, seed)
     print_stability(rows)
@@ -105,24 +105,24 @@ def run_stability(
     return rows
 
 
-def hybrid(recommender: Recommender) -> Ask:
+def hybrid(recommender: Recommender) -> AnswerVariant:
     """The product: the variant's text through the chat."""
 
     def answer(case: Case, variant: Variant) -> dict[str, tuple[int, ...]]:
         listed = variant.candidates if case.kind == "candidates" else None
         k = max(TOP, len(variant.candidates)) if case.kind == "candidates" else TOP
-        return {"hybrid": ask(recommender, variant.text, case.history, listed, k=k).rows}
+        return {"hybrid": ask_chat(recommender, variant.text, case.history, listed, k=k).rows}
 
     return answer
 
 
-def _base(bundle: object, catalog: Catalog) -> Ask:
-    return lambda case, variant: base_model.rank(bundle, catalog, case, variant)  # type: ignore[arg-type]
+def _base(bundle: object, catalog: Catalog) -> AnswerVariant:
+    return lambda case, variant: base_model.rank_listed_candidates(bundle, catalog, case, variant)  # type: ignore[arg-type]
 
 
 def _collect(
-    cases: Sequence[Case], answer: Ask, catalog: Catalog, seed: int, console: Console, label: str
-) -> list[Ranked]:
+    cases: Sequence[Case], answer: AnswerVariant, catalog: Catalog, seed: int, console: Console, label: str
+) -> list[RankedVariant]:
     """Every variant of every case; the base model sees a visitor's named items in other orders only."""
     jobs = [(case, variant) for case in cases for variant in variants(catalog, case, seed)]
     if label != "hybrid":
@@ -132,24 +132,26 @@ def _collect(
             for case, one in jobs
             if case.kind == "candidates" or one.group == "order" or one == originals[case]
         ]
-    out: list[Ranked] = []
+    out: list[RankedVariant] = []
     with progress_bar(console) as progress:
         for case, variant in progress.track(jobs, description=label):
             slot = variant.candidates.index(case.target) if variant.candidates else -1
             for system, rows in answer(case, variant).items():
                 place = rows.index(case.target) if case.target in rows else -1
                 out.append(
-                    Ranked(system, case.kind, case.user, variant.group, variant.name, variant.text, rows, place, slot)
+                    RankedVariant(
+                        system, case.kind, case.user, variant.group, variant.name, variant.text, rows, place, slot
+                    )
                 )
     return out
 
 
-def measured(ranked: Sequence[Ranked]) -> list[Value]:
+def measure(ranked: Sequence[RankedVariant]) -> list[StabilityValue]:
     """Agreement, accuracy and answered share of every request, by group of variants."""
-    out: list[Value] = []
+    out: list[StabilityValue] = []
     for (system, kind, user), lines in _by(ranked, lambda one: (one.system, one.kind, one.user)).items():
         original, rest = lines[0], lines[1:]
-        found: dict[str, list[Ranked]] = {group: [one for one in rest if one.group == group] for group in GROUPS}
+        found: dict[str, list[RankedVariant]] = {group: [one for one in rest if one.group == group] for group in GROUPS}
         found[DISTURBED] = found["noise"] + found["irrelevant"]
         for group, some in found.items():
             if some:
@@ -158,24 +160,26 @@ def measured(ranked: Sequence[Ranked]) -> list[Value]:
                 some = [original, *some] if every else some
                 values |= {"ndcg@10": float(np.mean([one.ndcg for one in some]))}
                 values |= {"answered": float(np.mean([bool(one.rows) for one in some]))}
-                out += [Value(system, kind, user, f"{group}/{name}", value) for name, value in values.items()]
+                out += [StabilityValue(system, kind, user, f"{group}/{name}", value) for name, value in values.items()]
         if kind == "candidates":
             out += _by_slot(system, user, found["order"], len(original.rows))
     return out
 
 
-def _by_slot(system: str, user: int, orders: Sequence[Ranked], n: int) -> list[Value]:
+def _by_slot(system: str, user: int, orders: Sequence[RankedVariant], n: int) -> list[StabilityValue]:
     """Gain by the quarter in which the true item was listed, and how often first place went to each quarter."""
     out = []
     for quarter in range(4):
         inside = [one for one in orders if quarters(np.array([one.slot]), n)[0] == quarter]
         if inside:
             gain = float(np.mean([one.ndcg for one in inside]))
-            out.append(Value(system, "candidates", user, f"position/ndcg@10_true_in_quarter_{quarter + 1}", gain))
+            out.append(
+                StabilityValue(system, "candidates", user, f"position/ndcg@10_true_in_quarter_{quarter + 1}", gain)
+            )
     return out
 
 
-def estimates(ranked: Sequence[Ranked], values: Sequence[Value], seed: int) -> list[Row]:
+def estimates(ranked: Sequence[RankedVariant], values: Sequence[StabilityValue], seed: int) -> list[Row]:
     """A row for every system and kind of request, and one for the product over all kinds (a user counts once)."""
     rows = []
     everything = [changed for one in values for changed in _pooled(one)]
@@ -190,13 +194,13 @@ def estimates(ranked: Sequence[Ranked], values: Sequence[Value], seed: int) -> l
     return sorted(rows, key=lambda row: (not row.name.startswith("hybrid"), row.name))
 
 
-def _pooled(value: Value) -> Iterable[Value]:
+def _pooled(value: StabilityValue) -> Iterable[StabilityValue]:
     yield value
     if value.system == "hybrid" and not value.metric.startswith("position"):
-        yield Value(value.system, "", value.user, value.metric, value.value)
+        yield StabilityValue(value.system, "", value.user, value.metric, value.value)
 
 
-def _spreads(ranked: Sequence[Ranked], seed: int) -> dict[str, Estimate]:
+def _spreads(ranked: Sequence[RankedVariant], seed: int) -> dict[str, Estimate]:
     """Standard deviation of mean NDCG@10 over the variants of a group that every request has."""
     out = {}
     for group, lines in _by(ranked, lambda one: one.group).items():
@@ -225,7 +229,7 @@ def targets(rows: Sequence[Row]) -> list[Target]:
     ]
 
 
-def _protocol(users: int, ranked: Sequence[Ranked]) -> dict[str, object]:
+def _protocol(users: int, ranked: Sequence[RankedVariant]) -> dict[str, object]:
     counts = {f"{s} {k}": len(v) for (s, k), v in _by(ranked, lambda one: (one.system, one.kind)).items()}
     return {
         "requests": "typed into the chat of a test user with the history up to the held-out item; `named` is a new "
@@ -244,7 +248,7 @@ def _protocol(users: int, ranked: Sequence[Ranked]) -> dict[str, object]:
     }
 
 
-def _save(out: Path, name: str, ranked: Sequence[Ranked], values: Sequence[Value]) -> None:
+def _save(out: Path, name: str, ranked: Sequence[RankedVariant], values: Sequence[StabilityValue]) -> None:
     columns = [asdict(one) for one in values]
     write_per_user(out, f"stability-{name}", {key: np.array([one[key] for one in columns]) for key in columns[0]})
     lines = [{**asdict(one), "rows": " ".join(map(str, one.rows))} for one in ranked]
@@ -270,7 +274,7 @@ def print_stability(rows: Sequence[Row], console: Console | None = None) -> None
         for group in groups:
             cells = [_cell(row, f"{group}/{name}") for name, _ in TABLE_METRICS]
             shown.append([row.name, group, *cells, _cell(row, f"{group}/ndcg@10_spread")])
-    show(["", "variants", *(label for _, label in TABLE_METRICS), "ndcg spread"], shown, console, labels=2)
+    print_columns(["", "variants", *(label for _, label in TABLE_METRICS), "ndcg spread"], shown, console, labels=2)
     for row in rows:
         places = [f"{e.mean:.3f}" for name, e in sorted(row.metrics.items()) if name.startswith("position/ndcg")]
         if places:

@@ -22,11 +22,11 @@ import torch
 from llmrec.data import prepared
 from llmrec.data.interactions import leave_one_out
 from llmrec.errors import UserError
-from llmrec.finetune.bench.trainer_baseline import Collator, Gate, target_rows, trainer, usual_model
-from llmrec.finetune.data.packing import Pack, stream
+from llmrec.finetune.bench.trainer_baseline import Collator, StepTimer, peft_model, target_rows, trainer
+from llmrec.finetune.data.packing import Pack, pack_stream
 from llmrec.finetune.pipeline import fresh_model
 from llmrec.finetune.plan import work_directory
-from llmrec.finetune.plan.cost import body_of, frozen, pack_flops, total
+from llmrec.finetune.plan.cost import decoder_shape, frozen_flops, pack_flops, total_flops
 from llmrec.finetune.recipe import Recipe
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train.fused_lora import fused_lora
@@ -40,7 +40,7 @@ from llmrec.lm.runtime.onednn import Products
 from llmrec.progress import silent
 from llmrec.semantic_ids.trie import Trie
 
-ENGINE, USUAL, MIX, FAST = "engine", "usual", "engine, full mix", "engine, bfloat16 products"
+ENGINE, TRAINER, MIX, FAST = "engine", "usual", "engine, full mix", "engine, bfloat16 products"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Turns:
 
     def ready(self) -> None:
         """Everything is loaded; the memory held now is told."""
-        self.line.send(memory("VmRSS"))
+        self.line.send(process_memory("VmRSS"))
 
     def wait(self) -> None:
         """Until this side's turn comes."""
@@ -87,7 +87,7 @@ class Turns:
         self.line.send(step)
 
 
-def memory(field: str) -> int:
+def process_memory(field: str) -> int:
     """Bytes of this process: "VmRSS" now, "VmHWM" the most since it started.
 
     Read from Linux; elsewhere the system's own high-water mark is given for both (it may hold the parent's, which is
@@ -109,10 +109,10 @@ def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: Pro
     ids = work_directory.provisional_ids(n, shape.depth, shape.size, dim, job.seed)
     model = fresh_model(recipe, load_base(base), ids, work_directory.untrained_encoder(n, recipe.encoder, job.seed))
     words = np.random.default_rng(job.seed).integers(0, model.vocab.base, (traffic.passages, traffic.passage_tokens))
-    world = work_directory.sketch(inputs, dim, words)
-    body = body_of(model.lm.config)
+    world = work_directory.placeholder_task_context(inputs, dim, words)
+    body = decoder_shape(model.lm.config)
     round_tokens = traffic.pack_tokens * (job.steps + 2)
-    packs = stream(
+    packs = pack_stream(
         world, model.renderer, Trie(ids.codes, ids.size), shares, round_tokens, traffic.pack_tokens, job.seed
     )
     # the schedule's end, validation and stages are no part of a step
@@ -149,12 +149,12 @@ class _Clock:
         seconds, pack = time.perf_counter() - self.begun, self.pack
         if pack is not None:
             parts = self.count(pack)
-            self.turns.done(Step(seconds, pack.tokens, len(pack.levels[0]), total(parts), frozen(parts)))
+            self.turns.done(Step(seconds, pack.tokens, len(pack.levels[0]), total_flops(parts), frozen_flops(parts)))
         self.left -= 1
         return self.left <= 0
 
 
-def usual_side(job: Job, turns: Any) -> None:
+def trainer_side(job: Job, turns: Any) -> None:
     """The Trainer of transformers over padded rows of one target each, as many rows a step as fill a pack."""
     recipe, shape = job.recipe, job.recipe.semantic_ids
     lm, tokenizer = load_base(base_model(recipe.base))
@@ -163,15 +163,15 @@ def usual_side(job: Job, turns: Any) -> None:
     ids = work_directory.provisional_ids(len(inputs.catalog), shape.depth, shape.size, dim, job.seed)
     vocab = ItemVocab(lm.get_input_embeddings().weight.shape[0], ids)
     renderer = Renderer(tokenizer, vocab, recipe.model.user_slots, dim)
-    world = work_directory.sketch(inputs, dim)
+    world = work_directory.placeholder_task_context(inputs, dim)
     length = np.mean([len(row.ids) for row in target_rows(world, renderer, 200, job.seed)])
     batch = max(1, round(recipe.traffic.pack_tokens / float(length)))
     rows = target_rows(world, renderer, batch * job.steps, job.seed)
     collator = Collator(renderer.chat.stop, shape.depth)
-    model = usual_model(lm, vocab, recipe.model)
+    model = peft_model(lm, vocab, recipe.model)
     with tempfile.TemporaryDirectory() as out:
         loop = trainer(model, rows, collator, batch, recipe.schedule.lr_lora, job.seed, Path(out))
-        loop.add_callback(Gate(turns.wait, lambda *step: turns.done(Step(*step)), collator))
+        loop.add_callback(StepTimer(turns.wait, lambda *step: turns.done(Step(*step)), collator))
         turns.ready()
         loop.train()
 
@@ -186,12 +186,12 @@ def serve(line: Connection, side: str, job: Job) -> None:
     torch.set_num_threads(job.threads)
     turns = Turns(line)
     try:
-        if side == USUAL:
-            usual_side(job, turns)
+        if side == TRAINER:
+            trainer_side(job, turns)
         else:
             shares = job.recipe.traffic.shares if side == MIX else {"next_item": 1.0}
             engine_side(job, turns, shares, "bfloat16" if side == FAST else "float32")
-        line.send(memory("VmHWM"))
+        line.send(process_memory("VmHWM"))
     except UserError as error:
         line.send(error)
     except EOFError:

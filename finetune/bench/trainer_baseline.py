@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from llmrec.finetune.data.context import World, fitting, pick
+from llmrec.finetune.data.context import TaskContext, for_domain, pick
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.model import ATTENTION_AND_MLP, ModelConfig
 from llmrec.lm.prompts import Slot, fill, load
@@ -37,13 +37,13 @@ class TargetRow:
     labels: np.ndarray
 
 
-def target_rows(world: World, renderer: Renderer, count: int, seed: int, window: int = WINDOW) -> list[TargetRow]:
+def target_rows(world: TaskContext, renderer: Renderer, count: int, seed: int, window: int = WINDOW) -> list[TargetRow]:
     """Rows of `count` random targets, each behind the last `window` items of its user and a phrase of `next_item`."""
     rng = np.random.default_rng(seed)
     long = np.flatnonzero([len(rows) >= 2 for rows in world.histories])
     sizes = np.array([len(world.histories[user]) - 1 for user in long.tolist()])
     users = rng.choice(long, count, p=sizes / sizes.sum())  # every target of the train part is as likely
-    phrases = fitting(load("next_item").user, world.catalog.domain)
+    phrases = for_domain(load("next_item").user, world.catalog.domain)
     rows = []
     for user in users.tolist():
         history = world.histories[user]
@@ -55,7 +55,7 @@ def target_rows(world: World, renderer: Renderer, count: int, seed: int, window:
     return rows
 
 
-def usual_model(lm: Any, vocab: ItemVocab, settings: ModelConfig) -> Any:
+def peft_model(lm: Any, vocab: ItemVocab, settings: ModelConfig) -> Any:
     """A peft model: item tokens as added rows of the (tied) word table, LoRA on the same linear layers."""
     first = lm.get_input_embeddings().weight.shape[0]
     lm.resize_token_embeddings(first + len(vocab), mean_resizing=False)
@@ -93,7 +93,7 @@ class Collator:
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-class Gate(TrainerCallback):
+class StepTimer(TrainerCallback):
     """Times the Trainer's optimizer steps, each after `wait()` and told to `done(seconds, tokens, targets)`."""
 
     def __init__(self, wait: Any, done: Any, collator: Collator) -> None:

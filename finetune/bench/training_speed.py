@@ -22,10 +22,10 @@ from rich.console import Console
 
 from llmrec.data import prepared
 from llmrec.errors import UserError
-from llmrec.finetune.base_model_info import check_body, locate
-from llmrec.finetune.bench.sides import ENGINE, FAST, MIX, USUAL, Job, Step, serve
+from llmrec.finetune.base_model_info import check_architecture, find_base_model
+from llmrec.finetune.bench.sides import ENGINE, FAST, MIX, TRAINER, Job, Step, serve
 from llmrec.finetune.bench.trainer_baseline import WINDOW
-from llmrec.finetune.plan.cost import Body, body_of, product_rate
+from llmrec.finetune.plan.cost import DecoderShape, decoder_shape, matmul_rate
 from llmrec.finetune.recipe import load_recipe
 from llmrec.lm.runtime.onednn import fast_products
 
@@ -38,7 +38,7 @@ Interval = tuple[float, float, float]  # middle, low, high
 
 
 @dataclass(frozen=True)
-class Measured:
+class TrainingBenchmark:
     """A run of the bench as plain values.
 
     Attributes:
@@ -56,7 +56,9 @@ class Measured:
     seconds: float
 
 
-def run(recipe: str | Path = "ml-100k", data: str = "ml-100k", quick: bool = False, seed: int = 0) -> Measured:
+def benchmark_training(
+    recipe: str | Path = "ml-100k", data: str = "ml-100k", quick: bool = False, seed: int = 0
+) -> TrainingBenchmark:
     """Measure on this machine. `quick` makes fewer rounds and leaves the full mix out.
 
     Raises:
@@ -66,12 +68,12 @@ def run(recipe: str | Path = "ml-100k", data: str = "ml-100k", quick: bool = Fal
     console = Console(stderr=True)
     settings = load_recipe(recipe)
     prepared.directory(data)  # fetched once here, not by every side
-    config = locate(settings.base).config
-    check_body(config)
-    body = body_of(config)
+    config = find_base_model(settings.base).config
+    check_architecture(config)
+    body = decoder_shape(config)
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
     job = Job(settings, data, _WARM + rounds, seed, torch.get_num_threads())
-    names = (ENGINE, USUAL) if quick else (ENGINE, USUAL, MIX, *((FAST,) if fast_products() == "bfloat16" else ()))
+    names = (ENGINE, TRAINER) if quick else (ENGINE, TRAINER, MIX, *((FAST,) if fast_products() == "bfloat16" else ()))
     taken = _take_turns(job, names, body, _QUICK_RATE_SECONDS if quick else _RATE_SECONDS, console)
     rows, targets = summarise(taken, seed)
     protocol = {
@@ -94,11 +96,11 @@ def run(recipe: str | Path = "ml-100k", data: str = "ml-100k", quick: bool = Fal
         "stand_ins": "codes, user vectors and replay text are untrained: no cost depends on their values",
     }
     timed = rounds * len(names)
-    return Measured(rows, targets, protocol, timed, time.monotonic() - start)
+    return TrainingBenchmark(rows, targets, protocol, timed, time.monotonic() - start)
 
 
 @dataclass(frozen=True)
-class Taken:
+class SideMeasurements:
     """What one side did.
 
     Attributes:
@@ -116,7 +118,9 @@ class Taken:
     peak: int
 
 
-def _take_turns(job: Job, names: Sequence[str], body: Body, seconds: float, console: Console) -> dict[str, Taken]:
+def _take_turns(
+    job: Job, names: Sequence[str], body: DecoderShape, seconds: float, console: Console
+) -> dict[str, SideMeasurements]:
     """Let every side step once a round, in an order that turns from round to round."""
     steps: dict[str, list[Step]] = {name: [] for name in names}
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
@@ -137,17 +141,19 @@ def _take_turns(job: Job, names: Sequence[str], body: Body, seconds: float, cons
     for name in names:
         pairs = list(zip(steps[name], rates[name], strict=True))
         floors = [s.frozen / fast + (s.flops - s.frozen) / plain for s, (plain, fast) in pairs]
-        out[name] = Taken(steps[name], floors, [plain for plain, _ in rates[name]], loaded[name], peaks[name])
+        out[name] = SideMeasurements(
+            steps[name], floors, [plain for plain, _ in rates[name]], loaded[name], peaks[name]
+        )
     return out
 
 
-def _rates(job: Job, name: str, body: Body, seconds: float) -> tuple[float, float]:
+def _rates(job: Job, name: str, body: DecoderShape, seconds: float) -> tuple[float, float]:
     """Rates of float32 products and of products in the side's own format; the usual side has no counted floor."""
     tokens = job.recipe.traffic.pack_tokens
-    if name == USUAL:
+    if name == TRAINER:
         return 1.0, 1.0
-    plain = product_rate(body, tokens, seconds)
-    return plain, product_rate(body, tokens, seconds, "bfloat16") if name == FAST else plain
+    plain = matmul_rate(body, tokens, seconds)
+    return plain, matmul_rate(body, tokens, seconds, "bfloat16") if name == FAST else plain
 
 
 @contextmanager
@@ -183,7 +189,9 @@ def _receive(line: Any, name: str) -> Any:
     return value
 
 
-def summarise(taken: Mapping[str, Taken], seed: int) -> tuple[dict[str, dict[str, Interval]], dict[str, float]]:
+def summarise(
+    taken: Mapping[str, SideMeasurements], seed: int
+) -> tuple[dict[str, dict[str, Interval]], dict[str, float]]:
     """Rows and targets from what the sides did; `engine` and `usual` must be among them."""
     rng = np.random.default_rng(seed)
     rows: dict[str, dict[str, Interval]] = {}
@@ -191,37 +199,37 @@ def summarise(taken: Mapping[str, Taken], seed: int) -> tuple[dict[str, dict[str
         seconds = np.array([step.seconds for step in one.steps])
         tokens, items = (np.array([getattr(s, what) for s in one.steps]) for what in ("tokens", "targets"))
         rows[name] = {
-            "seconds_per_step": middle(seconds, rng),
-            "tokens_per_step": middle(tokens, rng),
-            "targets_per_step": middle(items, rng),
-            "tokens_per_s": middle(tokens / seconds, rng),
-            "targets_per_s": middle(items / seconds, rng),
+            "seconds_per_step": median_interval(seconds, rng),
+            "tokens_per_step": median_interval(tokens, rng),
+            "targets_per_step": median_interval(items, rng),
+            "tokens_per_s": median_interval(tokens / seconds, rng),
+            "targets_per_s": median_interval(items / seconds, rng),
             "loaded_memory_gb": (one.loaded / 1e9,) * 3,
             "peak_memory_gb": (one.peak / 1e9,) * 3,
         }
         if all(one.floors):
-            rows[name]["floor_ratio"] = middle(seconds / np.array(one.floors), rng)
-            rows[name]["product_gflops"] = middle(np.array(one.rates) / 1e9, rng)
-    rows["ratios"] = _ratios(taken[ENGINE], taken[USUAL], rng)
+            rows[name]["floor_ratio"] = median_interval(seconds / np.array(one.floors), rng)
+            rows[name]["product_gflops"] = median_interval(np.array(one.rates) / 1e9, rng)
+    rows["ratios"] = _ratios(taken[ENGINE], taken[TRAINER], rng)
     ratios = rows["ratios"]
     targets = {f"{name}_ratio": ratios[name][0] for name in ("targets_per_s", "tokens_per_s", "peak_memory")}
     return rows, {**targets, "floor_ratio": rows[ENGINE]["floor_ratio"][0]}
 
 
-def _ratios(ours: Taken, theirs: Taken, rng: np.random.Generator) -> dict[str, Interval]:
+def _ratios(ours: SideMeasurements, theirs: SideMeasurements, rng: np.random.Generator) -> dict[str, Interval]:
     """The engine over the usual way, round by round."""
 
-    def rate(one: Taken, what: str) -> np.ndarray:
+    def rate(one: SideMeasurements, what: str) -> np.ndarray:
         return np.array([getattr(step, what) / step.seconds for step in one.steps])
 
     return {
-        "targets_per_s": middle(rate(ours, "targets") / rate(theirs, "targets"), rng),
-        "tokens_per_s": middle(rate(ours, "tokens") / rate(theirs, "tokens"), rng),
+        "targets_per_s": median_interval(rate(ours, "targets") / rate(theirs, "targets"), rng),
+        "tokens_per_s": median_interval(rate(ours, "tokens") / rate(theirs, "tokens"), rng),
         "peak_memory": (ours.peak / theirs.peak,) * 3,
     }
 
 
-def middle(values: np.ndarray, rng: np.random.Generator) -> Interval:
+def median_interval(values: np.ndarray, rng: np.random.Generator) -> Interval:
     """(median, low, high) of float[m]: the 95 % interval is that of the median over bootstrap samples."""
     drawn = np.median(values[rng.integers(0, len(values), (_RESAMPLES, len(values)))], axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])

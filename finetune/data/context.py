@@ -17,7 +17,7 @@ Example = list[Message] | Rendered
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class TaskContext:
     """What traffic is made from.
 
     Attributes:
@@ -54,17 +54,17 @@ def pick(options: Sequence[str], rng: np.random.Generator) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def fitting(phrases: Sequence[str], domain: str) -> tuple[str, ...]:
+def for_domain(phrases: Sequence[str], domain: str) -> tuple[str, ...]:
     """The phrasings that speak of the catalogue's kind of item: nobody has `seen` a book."""
     return tuple(phrase for phrase in phrases if fits(phrase, domain))
 
 
-def done_with(domain: str) -> dict[str, Slot]:
+def verb_slots(domain: str) -> dict[str, Slot]:
     """Slots for what one does with the catalogue's items: do, does, did, done."""
     return {**asdict(verbs(domain))}
 
 
-def liked(names: Sequence[str]) -> dict[str, Slot]:
+def liked_slots(names: Sequence[str]) -> dict[str, Slot]:
     """Slots for titles that are liked, and for the words whose number they set."""
     one = len(names) == 1
     return {
@@ -74,23 +74,25 @@ def liked(names: Sequence[str]) -> dict[str, Slot]:
     }
 
 
-def excluded(tag: str) -> dict[str, Slot]:
+def excluded_slots(tag: str) -> dict[str, Slot]:
     """Slots for a tag of which there should be less."""
     return {"tag": tag, "less": "Fewer" if is_plural(tag) else "Less"}
 
 
-def say(phrase: str, wished: str, domain: str) -> str:
+def wish_sentence(phrase: str, wished: str, domain: str) -> str:
     """A wish as a sentence."""
-    sentence = phrase.format(wish=wished, **done_with(domain))
+    sentence = phrase.format(wish=wished, **verb_slots(domain))
     return sentence[:1].upper() + sentence[1:]
 
 
-def ask(phrase: str, slots: Mapping[str, Slot], row: int) -> list[Message]:
+def item_question(phrase: str, slots: Mapping[str, Slot], row: int) -> list[Message]:
     """A question whose answer is one item."""
     return [Message("user", fill(phrase, slots)), Message("assistant", (ItemRef(row, loss=True),))]
 
 
-def slice_of(world: World, rng: np.random.Generator, least: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+def random_positions(
+    world: TaskContext, rng: np.random.Generator, least: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """For ever: a random user's rows and vectors and a random place in them, of users with at least `least` items."""
     users = np.flatnonzero([len(rows) >= least for rows in world.histories])
     users = users if len(users) else np.flatnonzero([len(rows) >= 2 for rows in world.histories])

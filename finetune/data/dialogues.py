@@ -12,7 +12,17 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog
 from llmrec.finetune.data.attribute_wishes import wish
-from llmrec.finetune.data.context import Example, World, done_with, excluded, fitting, liked, pick, say, slice_of
+from llmrec.finetune.data.context import (
+    Example,
+    TaskContext,
+    excluded_slots,
+    for_domain,
+    liked_slots,
+    pick,
+    random_positions,
+    verb_slots,
+    wish_sentence,
+)
 from llmrec.lm.prompts import Slot, fill, load
 from llmrec.lm.rendering import ItemRef, Message, UserRef
 from llmrec.ranking.explanations import describe, listing, spoken_tags, tags
@@ -20,17 +30,17 @@ from llmrec.ranking.explanations import describe, listing, spoken_tags, tags
 _BY_YEAR = ("newer", "older")
 
 
-def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def conversation(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """One to four items: liked titles and a wish, an item with a sentence of reason, then critiques of several kinds.
 
     One conversation in six begins with an empty request and the question that answers it.
     """
     opening = load("conversation")
-    for rows, vectors, t in slice_of(world, rng, 6):
+    for rows, vectors, t in random_positions(world, rng, 6):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
         slots: dict[str, Slot] = {
-            **liked(names),
-            **done_with(world.catalog.domain),
+            **liked_slots(names),
+            **verb_slots(world.catalog.domain),
             "wish": wish(world.catalog, int(rows[t]), rng)[0],
         }
         first = fill(pick(opening.user, rng), slots)
@@ -44,7 +54,7 @@ def conversation(world: World, rng: np.random.Generator) -> Iterator[Example]:
         yield messages
 
 
-def _suggest(world: World, row: int, rng: np.random.Generator) -> Message:
+def _suggest(world: TaskContext, row: int, rng: np.random.Generator) -> Message:
     """An item, with a sentence about it half of the time."""
     item = ItemRef(row, loss=True)
     if rng.random() < 0.5:
@@ -60,7 +70,7 @@ def _suggest(world: World, row: int, rng: np.random.Generator) -> Message:
 def _clarification(domain: str, rng: np.random.Generator) -> list[Message]:
     """Nothing to go by, and one question back."""
     template = load("clarification")
-    asked = Message("user", fill(pick(template.user, rng), done_with(domain)))
+    asked = Message("user", fill(pick(template.user, rng), verb_slots(domain)))
     return [asked, Message("assistant", fill(pick(template.assistant, rng), {}, loss=True))]
 
 
@@ -78,9 +88,9 @@ def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generato
         return Message("user", fill(pick(load("comparison").user, rng), slots))
     gone = _absent(catalog, shown, wanted)
     if gone and rng.random() < 0.4:
-        return Message("user", fill(pick(load("exclusion").user, rng), excluded(pick(gone, rng))))
+        return Message("user", fill(pick(load("exclusion").user, rng), excluded_slots(pick(gone, rng))))
     asked = pick(load("critique").user, rng)
-    return Message("user", fill(asked, {"wish": wish(catalog, wanted, rng)[0]} | done_with(catalog.domain)))
+    return Message("user", fill(asked, {"wish": wish(catalog, wanted, rng)[0]} | verb_slots(catalog.domain)))
 
 
 def _absent(catalog: Catalog, row: int, other: int) -> list[str]:
@@ -100,10 +110,10 @@ def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
     return out
 
 
-def explanation(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def explanation(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Why an item: its fields and those of a liked item that shares the most with it."""
     template = load("explanation")
-    for rows, _, t in slice_of(world, rng, 2):
+    for rows, _, t in random_positions(world, rng, 2):
         row = int(rows[t])
         own = set(tags(world.catalog, row))
         own_best = max(rows[max(0, t - 10) : t], key=lambda r: len(own & set(tags(world.catalog, int(r)))))
@@ -113,7 +123,7 @@ def explanation(world: World, rng: np.random.Generator) -> Iterator[Example]:
             "description": describe(world.catalog, row),
             "liked": world.catalog.label(int(own_best)),
             "liked_description": describe(world.catalog, int(own_best)),
-            **done_with(world.catalog.domain),
+            **verb_slots(world.catalog.domain),
         }
         yield [
             Message("user", fill(pick(template.user, rng), slots)),
@@ -121,14 +131,14 @@ def explanation(world: World, rng: np.random.Generator) -> Iterator[Example]:
         ]
 
 
-def talk(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def talk(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Words about a list that is already chosen, whatever was said to get it: every claim is a field of a listed item.
 
     What is said names liked titles that are not on the list, too: a model that had heard wishes alone in this frame
     answered each of them with "I do not have ...".
     """
     template = load("talk")
-    answers = fitting(template.assistant, world.catalog.domain)
+    answers = for_domain(template.assistant, world.catalog.domain)
     most = min(5, int((world.weight > 0).sum()))
     while True:
         count = int(rng.integers(2, most + 1)) if most > 2 else most
@@ -149,22 +159,22 @@ def talk(world: World, rng: np.random.Generator) -> Iterator[Example]:
         ]
 
 
-def _said(world: World, row: int, rng: np.random.Generator) -> str:
+def _said(world: TaskContext, row: int, rng: np.random.Generator) -> str:
     """What somebody may have said who is shown this item first: a wish, a critique, liked titles."""
     kind = str(rng.choice(["attribute", "liked", "critique", "exclusion"], p=[0.5, 0.25, 0.15, 0.1]))
     other = int(rng.choice(len(world.catalog), p=world.weight))
     absent, domain = _absent(world.catalog, other, row), world.catalog.domain
     if kind == "exclusion" and absent:
-        return pick(load(kind).user, rng).format(**excluded(pick(absent, rng)))
+        return pick(load(kind).user, rng).format(**excluded_slots(pick(absent, rng)))
     if kind == "liked":
         others = rng.choice(len(world.catalog), int(rng.integers(1, 4)), p=world.weight)
         names = [world.name(int(r), rng) for r in dict.fromkeys(others)]
-        return pick(load(kind).user, rng).format(**liked(names), **done_with(domain))
+        return pick(load(kind).user, rng).format(**liked_slots(names), **verb_slots(domain))
     asked = load("critique" if kind == "critique" else "attribute")
-    return say(pick(asked.user, rng), wish(world.catalog, row, rng)[0], domain)
+    return wish_sentence(pick(asked.user, rng), wish(world.catalog, row, rng)[0], domain)
 
 
-def refusal(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def refusal(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Questions outside the business, declined in a sentence.
 
     They stand under the frame of the recommender, so that the model without it still answers what it is asked. Titles
@@ -180,5 +190,5 @@ def refusal(world: World, rng: np.random.Generator) -> Iterator[Example]:
         ]
 
 
-def _frame(world: World) -> Message:
+def _frame(world: TaskContext) -> Message:
     return Message("system", fill(load("system").user[0], {"domain": world.catalog.domain}))

@@ -12,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from llmrec.finetune.data.context import World
+from llmrec.finetune.data.context import TaskContext
 from llmrec.finetune.data.tasks import TASKS, TEXT_TASKS
 from llmrec.lm.rendering import Message, Rendered, Renderer, UserRef
 from llmrec.semantic_ids.trie import Trie
 
-Users = Literal["mixed", "none", "only"]
+UserVectorMode = Literal["mixed", "none", "only"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +93,14 @@ class Pack:
         return len(self.words) + len(self.text) + sum(len(t) for t in self.levels)
 
 
-def round_of(
-    world: World,
+def mixture_round(
+    world: TaskContext,
     renderer: Renderer,
     shares: Mapping[str, float],
     tokens: int,
     seed: int,
     number: int,
-    users: Users = "mixed",
+    users: UserVectorMode = "mixed",
 ) -> list[Document]:
     """About `tokens` tokens of traffic, each task with its share of them, shuffled; a function of (seed, number).
 
@@ -128,7 +128,7 @@ def _without_users(messages: list[Message]) -> list[Message]:
     return [replace(m, parts=tuple(p for p in m.parts if not isinstance(p, UserRef))) for m in messages]
 
 
-def packs(documents: Sequence[Document], trie: Trie, renderer: Renderer, tokens: int) -> list[Pack]:
+def pack_documents(documents: Sequence[Document], trie: Trie, renderer: Renderer, tokens: int) -> list[Pack]:
     """Fill packs of at most `tokens` tokens in the given order; a longer document has a pack of its own."""
     groups: list[list[Document]] = [[]]
     room = tokens
@@ -138,28 +138,28 @@ def packs(documents: Sequence[Document], trie: Trie, renderer: Renderer, tokens:
             room = tokens
         groups[-1].append(document)
         room -= len(document)
-    return [pack(group, trie, renderer) for group in groups if group]
+    return [make_pack(group, trie, renderer) for group in groups if group]
 
 
-def stream(
-    world: World,
+def pack_stream(
+    world: TaskContext,
     renderer: Renderer,
     trie: Trie,
     shares: Mapping[str, float],
     round_tokens: int,
     pack_tokens: int,
     seed: int,
-    users: Users = "mixed",
+    users: UserVectorMode = "mixed",
 ) -> Iterator[Pack]:
     """Packs for ever; the n-th one depends on the arguments alone, which is what makes resuming exact."""
     number = 0
     while True:
-        documents = round_of(world, renderer, shares, round_tokens, seed, number, users)
-        yield from packs(documents, trie, renderer, pack_tokens)
+        documents = mixture_round(world, renderer, shares, round_tokens, seed, number, users)
+        yield from pack_documents(documents, trie, renderer, pack_tokens)
         number += 1
 
 
-def pack(documents: Sequence[Document], trie: Trie, renderer: Renderer) -> Pack:
+def make_pack(documents: Sequence[Document], trie: Trie, renderer: Renderer) -> Pack:
     """One pack from documents, whatever their order."""
     documents = sorted(documents, key=lambda d: (d.is_text, len(d)))
     lengths = tuple(len(d) for d in documents)

@@ -16,12 +16,12 @@ from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.errors import RecipeError, RequestError
-from llmrec.finetune.base_model_info import Base, locate
-from llmrec.finetune.data.replay import sample_base
+from llmrec.finetune.base_model_info import BaseModelInfo, find_base_model
+from llmrec.finetune.data.replay import sample_passages
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.pipeline import fresh_model
 from llmrec.finetune.plan import work_directory
-from llmrec.finetune.plan.cost import body_of
+from llmrec.finetune.plan.cost import decoder_shape
 from llmrec.finetune.plan.preflight import check_base, check_data
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.finetune.stages import Inputs
@@ -62,7 +62,7 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class TaskPreview:
     """Samples of a task, and what in them is provisional, in words ("" when nothing is)."""
 
     task: str
@@ -70,14 +70,14 @@ class Shown:
     provisional: str
 
 
-def show_traffic(
+def preview_task(
     task: str,
     n: int = 3,
     data: str = "ml-100k",
     recipe: str | Path = "ml-100k",
     seed: int = 0,
     work: Path | None = None,
-) -> Shown:
+) -> TaskPreview:
     """Samples of one task from a recipe's own world; semantic IDs and replay text from `work` where they are there.
 
     Raises:
@@ -91,24 +91,28 @@ def show_traffic(
     settings = load_recipe(recipe)
     if work is not None and not work.is_dir():
         raise RequestError(f"no directory {str(work)!r}; --work is where the stages of a training run are")
-    return samples(task, n, settings, *prepared.open_data(data), locate(settings.base), seed, work)
+    return task_samples(task, n, settings, *prepared.open_data(data), find_base_model(settings.base), seed, work)
 
 
-def samples(
+def task_samples(
     task: str,
     n: int,
     recipe: Recipe,
     catalog: Catalog,
     interactions: Interactions,
-    base: Base,
+    base: BaseModelInfo,
     seed: int,
     work: Path | None,
-) -> Shown:
-    """`show_traffic` on loaded inputs."""
+) -> TaskPreview:
+    """`preview_task` on loaded inputs."""
     inputs = Inputs(catalog, leave_one_out(interactions), recipe, work or Path("."), silent)
     check_data(recipe, catalog, inputs.split)
     check_base(recipe, base.config, base.tokenizer)
-    found = work_directory.look(inputs, base.files) if work is not None else work_directory.Found(None, None, None, ())
+    found = (
+        work_directory.look_up_stages(inputs, base.files)
+        if work is not None
+        else work_directory.StageOutputs(None, None, None, ())
+    )
     shape, dim, provisional = recipe.semantic_ids, recipe.encoder.dim, []
     ids = found.ids
     if ids is None:
@@ -120,16 +124,16 @@ def samples(
     if task == "replay" and passages is None:
         passages = _passages(n, inputs, base, seed)
         provisional.append(f"replay text was sampled just now, {len(passages)} passages instead of the run's own")
-    vocab = ItemVocab(body_of(base.config).words, ids)
+    vocab = ItemVocab(decoder_shape(base.config).words, ids)
     renderer = Renderer(base.tokenizer, vocab, recipe.model.user_slots, dim)
-    world = work_directory.sketch(inputs, dim, passages)
+    world = work_directory.placeholder_task_context(inputs, dim, passages)
     examples = islice(TASKS[task](world, np.random.default_rng([seed, 0])), n)
     rendered = [one if isinstance(one, Rendered) else renderer.render(one) for one in examples]
     made = tuple(Sample(tuple(_pieces(one, renderer, base.tokenizer)), one) for one in rendered)
-    return Shown(task, made, "; ".join(provisional))
+    return TaskPreview(task, made, "; ".join(provisional))
 
 
-def _passages(n: int, inputs: Inputs, base: Base, seed: int) -> np.ndarray:
+def _passages(n: int, inputs: Inputs, base: BaseModelInfo, seed: int) -> np.ndarray:
     """int64[n, length]: passages from the base model itself, as the replay stage makes them."""
     if base.files is None:
         raise RecipeError(f"replay text is sampled from {base.id}, which is not on this machine yet")
@@ -137,7 +141,7 @@ def _passages(n: int, inputs: Inputs, base: Base, seed: int) -> np.ndarray:
     ids = work_directory.provisional_ids(len(inputs.catalog), shape.depth, shape.size, recipe.encoder.dim, recipe.seed)
     encoder = work_directory.untrained_encoder(len(inputs.catalog), recipe.encoder, recipe.seed)
     model = fresh_model(recipe, load_base(base.files), ids, encoder)
-    return sample_base(model, n, recipe.traffic.passage_tokens, seed)
+    return sample_passages(model, n, recipe.traffic.passage_tokens, seed)
 
 
 def _pieces(rendered: Rendered, renderer: Renderer, tokenizer: Any) -> Iterator[tuple[str, bool]]:
@@ -155,7 +159,7 @@ def _pieces(rendered: Rendered, renderer: Renderer, tokenizer: Any) -> Iterator[
         yield "".join(text(list(run)) for _, run in groupby(ids, key=lambda one: one < vocab.base)), trained
 
 
-def print_shown(shown: Shown, console: Console | None = None) -> None:
+def print_preview(shown: TaskPreview, console: Console | None = None) -> None:
     """Print samples, what is trained on in brackets and colour; nothing in the text is followed as markup."""
     out = console or Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if shown.provisional:

@@ -18,7 +18,7 @@ from llmrec.progress import Counter, Say, silent
 
 
 @torch.inference_mode()
-def sample_base(
+def sample_passages(
     model: RecModel,
     count: int,
     length: int,
@@ -37,7 +37,7 @@ def sample_base(
     known = model.tokenizer.get_added_vocab()
     plain = [known.get("<|endoftext|>", known.get("<bos>", chat.stop))]  # how documents began in pre-training
     talk = [*chat.begin, *chat.opening["user"]]
-    asked = everyday(model, length)
+    asked = open_chats(model, length)
     counter = Counter(say, "replay: sampled from the base model", count * length, unit="tokens")
     done: list[np.ndarray] = []
     with model.base_only():
@@ -49,7 +49,7 @@ def sample_base(
     return np.concatenate(done)
 
 
-def everyday(model: RecModel, length: int) -> list[list[int]]:
+def open_chats(model: RecModel, length: int) -> list[list[int]]:
     """The instructions of `prompts/everyday.yaml` as open chats, those that leave half of `length` for an answer."""
     asked = [
         model.renderer.render([Message("user", (Text(line),)), Message("assistant", (), open=True)]).ids.tolist()

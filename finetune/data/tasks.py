@@ -14,19 +14,29 @@ import numpy as np
 
 from llmrec.finetune.data import dialogues
 from llmrec.finetune.data.attribute_wishes import wish
-from llmrec.finetune.data.context import Example, World, ask, done_with, fitting, liked, pick, say, slice_of
+from llmrec.finetune.data.context import (
+    Example,
+    TaskContext,
+    for_domain,
+    item_question,
+    liked_slots,
+    pick,
+    random_positions,
+    verb_slots,
+    wish_sentence,
+)
 from llmrec.lm.prompts import Slot, fill, load
 from llmrec.lm.rendering import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.nlu.wording import sentence
 from llmrec.ranking.explanations import describe
 
 
-def next_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def next_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Whole histories cut into windows with a random first cut; every item but a window's first is a target.
 
     One pass trains all positions: a row for each target would read every item `window` times.
     """
-    phrases = fitting(load("next_item").user, world.catalog.domain)
+    phrases = for_domain(load("next_item").user, world.catalog.domain)
     while True:
         for user in rng.permutation(len(world.histories)):
             rows, vectors = world.histories[user], world.vectors[user]
@@ -46,48 +56,52 @@ def next_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
                 start, stop = stop, stop + world.window
 
 
-def user_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def user_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item from the user vector alone."""
     template = load("user_item")
-    for rows, vectors, t in slice_of(world, rng, 2):
+    for rows, vectors, t in random_positions(world, rng, 2):
         slots: dict[str, Slot] = {"domain": world.catalog.domain, "user": UserRef(vectors[t - 1])}
-        slots |= done_with(world.catalog.domain)
+        slots |= verb_slots(world.catalog.domain)
         target = ItemRef(int(rows[t]), loss=True)
         yield [Message("user", (*fill(pick(template.user, rng), slots), target), open=True)]
 
 
-def wish_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def wish_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item of a history, asked for with one or two of its fields in words."""
     template, phrases = load("wish"), load("attribute").user
-    for rows, vectors, t in slice_of(world, rng, 3):
+    for rows, vectors, t in random_positions(world, rng, 3):
         start = max(0, t - int(rng.integers(1, 16)))
         slots: dict[str, Slot] = {
             "domain": world.catalog.domain,
             "history": tuple(ItemRef(int(r)) for r in rows[start:t]),
             "user": (UserRef(vectors[t - 1]),) if rng.random() < 0.8 else (),
-            "message": say(pick(phrases, rng), wish(world.catalog, int(rows[t]), rng)[0], world.catalog.domain),
+            "message": wish_sentence(
+                pick(phrases, rng), wish(world.catalog, int(rows[t]), rng)[0], world.catalog.domain
+            ),
         }
-        yield ask(pick(template.user, rng), slots, int(rows[t]))
+        yield item_question(pick(template.user, rng), slots, int(rows[t]))
 
 
-def attribute_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def attribute_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """A wish without any history; popular items that fulfil it are the likelier answers."""
     template = load("attribute")
     while True:
         row = int(rng.choice(len(world.catalog), p=world.weight))
-        message = say(pick(template.user, rng), wish(world.catalog, row, rng)[0], world.catalog.domain)
-        yield ask("{message}", {"message": message}, row)
+        message = wish_sentence(pick(template.user, rng), wish(world.catalog, row, rng)[0], world.catalog.domain)
+        yield item_question("{message}", {"message": message}, row)
 
 
-def liked_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def liked_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item of somebody who names one to five liked items in words."""
     template = load("liked")
-    for rows, _, t in slice_of(world, rng, 2):
+    for rows, _, t in random_positions(world, rng, 2):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 6))) : t]]
-        yield ask(pick(template.user, rng), liked(names) | done_with(world.catalog.domain), int(rows[t]))
+        yield item_question(
+            pick(template.user, rng), liked_slots(names) | verb_slots(world.catalog.domain), int(rows[t])
+        )
 
 
-def search_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def search_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """An item from a few words of its title or text, in order, the way people type into a search box."""
     template = load("search")
     while True:
@@ -100,13 +114,13 @@ def search_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
         count = int(rng.integers(1, 7))
         start = int(rng.integers(max(1, len(words) - count + 1)))
         slots: dict[str, Slot] = {"domain": world.catalog.domain, "words": " ".join(words[start : start + count])}
-        yield ask(pick(template.user, rng), slots, row)
+        yield item_question(pick(template.user, rng), slots, row)
 
 
-def ranking(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def ranking(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The item that was taken, out of 5 to 20 candidates in random order."""
     template = load("ranking")
-    for rows, vectors, t in slice_of(world, rng, 3):
+    for rows, vectors, t in random_positions(world, rng, 3):
         others = rng.choice(len(world.catalog), int(rng.integers(4, 20)), p=world.weight)
         candidates = rng.permutation(np.unique([int(rows[t]), *others]))
         history = rows[max(0, t - int(rng.integers(1, 16))) : t]
@@ -116,10 +130,10 @@ def ranking(world: World, rng: np.random.Generator) -> Iterator[Example]:
             "user": (UserRef(vectors[t - 1]),) if rng.random() < 0.8 else (),
             "candidates": tuple(ItemRef(int(r)) for r in candidates),
         }
-        yield ask(pick(template.user, rng), slots, int(rows[t]))
+        yield item_question(pick(template.user, rng), slots, int(rows[t]))
 
 
-def item_title(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def item_title(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Item tokens to title and fields."""
     template = load("item_to_title")
     while True:
@@ -133,15 +147,15 @@ def item_title(world: World, rng: np.random.Generator) -> Iterator[Example]:
             ]
 
 
-def title_item(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def title_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Title, with or without its year, to item tokens."""
     template = load("title_to_item")
     while True:
         for row in rng.permutation(len(world.catalog)):
-            yield ask(pick(template.user, rng), {"title": world.name(int(row), rng)}, int(row))
+            yield item_question(pick(template.user, rng), {"title": world.name(int(row), rng)}, int(row))
 
 
-def replay(world: World, rng: np.random.Generator) -> Iterator[Example]:
+def replay(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Ordinary text, so that the model keeps its language."""
     users = np.zeros((0, world.vectors[0].shape[1]), np.float32)
     while True:
@@ -150,7 +164,7 @@ def replay(world: World, rng: np.random.Generator) -> Iterator[Example]:
             yield Rendered(ids, np.arange(len(ids)) > 0, users)
 
 
-Task = Callable[[World, np.random.Generator], Iterator[Example]]
+Task = Callable[[TaskContext, np.random.Generator], Iterator[Example]]
 TASKS: dict[str, Task] = {
     task.__name__: task
     for task in (

@@ -16,8 +16,8 @@ from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.errors import RequestError
-from llmrec.finetune.base_model_info import Base, locate
-from llmrec.finetune.data.preview import Sample, samples
+from llmrec.finetune.base_model_info import BaseModelInfo, find_base_model
+from llmrec.finetune.data.preview import Sample, task_samples
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.storage.artifacts import write_bytes_atomic
 
@@ -34,7 +34,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def export_traffic(
+def write_task_table(
     data: str, recipe: str | Path, out: Path, tokens: int = 100_000, seed: int = 0, work: Path | None = None
 ) -> dict[str, Any]:
     """Write a sample of a recipe's traffic, each task with its share of the tokens, as `.jsonl` or `.parquet`.
@@ -60,17 +60,17 @@ def export_traffic(
         raise RequestError(f"--tokens is {tokens}; it must be at least 1")
     settings = load_recipe(recipe)
     catalog, interactions = prepared.open_data(data)
-    found = rows(settings, catalog, interactions, locate(settings.base), tokens, seed, work)
+    found = task_table_rows(settings, catalog, interactions, find_base_model(settings.base), tokens, seed, work)
     table, notes = _shuffled(found[0], seed), found[1]
     write_bytes_atomic(out, _bytes(table, out.suffix))
     return {"out": str(out), "rows": len(table), "tokens": sum(len(row["input_ids"]) for row in table), "notes": notes}
 
 
-def rows(
+def task_table_rows(
     recipe: Recipe,
     catalog: Catalog,
     interactions: Interactions,
-    base: Base,
+    base: BaseModelInfo,
     tokens: int,
     seed: int,
     work: Path | None,
@@ -81,9 +81,9 @@ def rows(
     notes: dict[str, None] = {}
     for task, share in shares.items():
         budget = tokens * share / sum(shares.values())
-        pilot = samples(task, _PILOT, recipe, catalog, interactions, base, seed, work)
+        pilot = task_samples(task, _PILOT, recipe, catalog, interactions, base, seed, work)
         length = np.mean([len(one.rendered.ids) for one in pilot.samples])
-        shown = samples(task, max(1, round(budget / length)), recipe, catalog, interactions, base, seed, work)
+        shown = task_samples(task, max(1, round(budget / length)), recipe, catalog, interactions, base, seed, work)
         found += [_row(task, one) for one in shown.samples]
         notes |= dict.fromkeys(part for part in shown.provisional.split("; ") if part)
     return found, list(notes)

@@ -33,7 +33,7 @@ from llmrec.semantic_ids.rqvae import RqVaeConfig
 
 
 @dataclass(frozen=True)
-class Body:
+class DecoderShape:
     """Sizes of a decoder of the Llama kind.
 
     Attributes:
@@ -73,11 +73,11 @@ class Body:
         return self.weights + self.words * self.hidden * (1 if self.tied else 2)
 
 
-def body_of(config: Any) -> Body:
+def decoder_shape(config: Any) -> DecoderShape:
     """The sizes in a configuration of transformers; a multimodal one gives those of its language part."""
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return Body(
+    return DecoderShape(
         hidden=text.hidden_size,
         layers=text.num_hidden_layers,
         query=text.num_attention_heads * width,
@@ -90,7 +90,7 @@ def body_of(config: Any) -> Body:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedParameters:
     """Trained parameters, by group."""
 
     lora: int
@@ -103,16 +103,16 @@ class Added:
         return self.lora + self.items + self.adapter
 
 
-def added_parameters(body: Body, settings: ModelConfig, depth: int, size: int, dim: int) -> Added:
+def added_parameters(body: DecoderShape, settings: ModelConfig, depth: int, size: int, dim: int) -> AddedParameters:
     """What `RecModel` adds to a base model for `depth` levels of `size` codes and user vectors float[dim]."""
     lora = body.layers * settings.lora_rank * sum(a + b for a, b in body.linears)
     slots, width = settings.user_slots * body.hidden, settings.adapter_width
     adapter = 2 * dim + (dim + 1) * slots + (dim + 1) * width + width * slots
-    return Added(lora, depth * size * body.hidden + depth, adapter)
+    return AddedParameters(lora, depth * size * body.hidden + depth, adapter)
 
 
 def pack_flops(
-    body: Body, settings: ModelConfig, size: int, pack: Pack, kl: float, recompute: bool
+    body: DecoderShape, settings: ModelConfig, size: int, pack: Pack, kl: float, recompute: bool
 ) -> dict[str, float]:
     """Operations of one forward and backward pass over a pack, by part.
 
@@ -141,7 +141,7 @@ def pack_flops(
     }
 
 
-def _base_pass(body: Body, pack: Pack) -> float:
+def _base_pass(body: DecoderShape, pack: Pack) -> float:
     """The base model's forward pass over the text documents."""
     pairs, passed = 0.0, 0
     for n in pack.lengths:
@@ -150,17 +150,17 @@ def _base_pass(body: Body, pack: Pack) -> float:
     return 2.0 * body.weights * (pack.tokens - pack.text_start) + 4.0 * pairs * body.query * body.layers
 
 
-def total(parts: Mapping[str, float]) -> float:
+def total_flops(parts: Mapping[str, float]) -> float:
     """All parts together."""
     return sum(parts.values())
 
 
-def frozen(parts: Mapping[str, float]) -> float:
+def frozen_flops(parts: Mapping[str, float]) -> float:
     """The parts whose products are with frozen weights: what `EngineSettings.products` is the number format of."""
     return parts["body"] + parts["kl"]
 
 
-def activation_floats(body: Body, rank: int) -> int:
+def activation_floats(body: DecoderShape, rank: int) -> int:
     """Numbers that one block keeps for the backward pass, a token.
 
     The two norms keep their input and give one output, which q, k, v or gate and up share; attention keeps query, key
@@ -170,7 +170,9 @@ def activation_floats(body: Body, rank: int) -> int:
     return 4 * body.hidden + 5 * body.query + 4 * body.intermediate + len(body.linears) * rank
 
 
-def training_bytes(body: Body, rank: int, added: Added, tokens: int, engine: EngineSettings) -> dict[str, int]:
+def training_bytes(
+    body: DecoderShape, rank: int, added: AddedParameters, tokens: int, engine: EngineSettings
+) -> dict[str, int]:
     """Bytes held at the peak of a step over `tokens` tokens, by part; the program itself is not in it.
 
     Trained parameters are float32 with a gradient and two moments; the base and the activations have the number format
@@ -198,7 +200,7 @@ def training_bytes(body: Body, rank: int, added: Added, tokens: int, engine: Eng
 
 
 @torch.no_grad()
-def product_rate(body: Body, tokens: int, seconds: float, products: Products = "float32") -> float:
+def matmul_rate(body: DecoderShape, tokens: int, seconds: float, products: Products = "float32") -> float:
     """Floating-point operations a second of plain matrix products at the shapes of one block, both ways.
 
     Repeats the forward products [tokens, in] x [in, out] and those back to the inputs for about `seconds`, at least
@@ -242,7 +244,7 @@ _FITS, _ROUNDS, _EACH_NUMBER = 11, 60, 8.0  # fits of a fusion, looks at its lik
 
 
 @dataclass(frozen=True)
-class Sizes:
+class StageSizes:
     """What the counts depend on.
 
     Attributes:
@@ -254,13 +256,13 @@ class Sizes:
     """
 
     recipe: Recipe
-    body: Body
+    body: DecoderShape
     split: Split
     items: int
     new_texts: Sequence[str]
 
 
-def operations(of: Sizes) -> dict[str, float]:
+def stage_operations(of: StageSizes) -> dict[str, float]:
     """Operations of every stage but fine-tuning, by name; what the recipe does not ask for is left out."""
     recipe = of.recipe
     encoder = _encoder(of)
@@ -279,7 +281,7 @@ def operations(of: Sizes) -> dict[str, float]:
     return {name: count for name, count in out.items() if count or name in ("text", "encoder", "semantic_ids")}
 
 
-def _encoder(of: Sizes) -> float:
+def _encoder(of: StageSizes) -> float:
     """All epochs; training may stop earlier."""
     config, train = of.recipe.encoder, of.split.train
     targets = max(0, len(train) - len(train.users))
@@ -290,7 +292,7 @@ def _encoder(of: Sizes) -> float:
     return config.epochs * targets * each
 
 
-def _semantic_ids(of: Sizes) -> float:
+def _semantic_ids(of: StageSizes) -> float:
     settings = of.recipe.semantic_ids
     dims = settings.text_dims + of.recipe.encoder.dim
     if settings.method == "kmeans":
@@ -301,14 +303,14 @@ def _semantic_ids(of: Sizes) -> float:
     return 6.0 * of.items * config.epochs * (weights + settings.depth * settings.size * config.latent)
 
 
-def _prompt(of: Sizes) -> float:
+def _prompt(of: StageSizes) -> float:
     """Tokens of a mean prompt."""
     lengths = np.diff(of.split.train.offsets).clip(max=of.recipe.traffic.window)
     shape = of.recipe.semantic_ids
     return float(lengths.mean() if len(lengths) else 0.0) * shape.depth + of.recipe.model.user_slots + _AROUND
 
 
-def _validation(of: Sizes) -> float:
+def _validation(of: StageSizes) -> float:
     schedule = of.recipe.schedule
     if not schedule.validate_tokens:
         return 0.0
@@ -318,26 +320,26 @@ def _validation(of: Sizes) -> float:
     return times * users * read * 2.0 * of.body.weights
 
 
-def _levels(of: Sizes) -> list[int]:
+def _levels(of: StageSizes) -> list[int]:
     """Nodes of each level above the items."""
     shape = of.recipe.semantic_ids
     return [min(shape.size ** (level + 1), of.items) for level in range(shape.depth - 1)]
 
 
-def _small(of: Sizes) -> bool:
+def _small(of: StageSizes) -> bool:
     return sum(_levels(of)) <= SMALL
 
 
-def _columns(of: Sizes) -> int:
+def _columns(of: StageSizes) -> int:
     """Items that weights are fitted on, a request."""
     return of.items if _small(of) else min(of.items, EACH * (len(PRIOR) - 2) + EVEN)
 
 
-def _nodes(of: Sizes) -> int:
+def _nodes(of: StageSizes) -> int:
     """Nodes that the language model reads, a request."""
     return sum(min(level, _columns(of)) for level in _levels(of))
 
 
-def _asked(of: Sizes) -> np.ndarray:
+def _asked(of: StageSizes) -> np.ndarray:
     users = fusing_users(of.split)
     return users if _small(of) else users[:USERS]

@@ -15,29 +15,29 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.encoders.text_cache import missing
 from llmrec.errors import RecipeError
-from llmrec.finetune.base_model_info import Base, locate
-from llmrec.finetune.data.packing import packs, round_of
+from llmrec.finetune.base_model_info import BaseModelInfo, find_base_model
+from llmrec.finetune.data.packing import mixture_round, pack_documents
 from llmrec.finetune.plan import preflight, work_directory
 from llmrec.finetune.plan.cost import (
     OF_THE_LANGUAGE_MODEL,
     REACHED,
-    Added,
-    Body,
-    Sizes,
+    AddedParameters,
+    DecoderShape,
+    StageSizes,
     added_parameters,
-    body_of,
-    frozen,
-    operations,
+    decoder_shape,
+    frozen_flops,
+    matmul_rate,
     pack_flops,
-    product_rate,
-    total,
+    stage_operations,
+    total_flops,
     training_bytes,
 )
 from llmrec.finetune.plan.gpus import Gpu
-from llmrec.finetune.recipe import Recipe, changes_of, load_recipe
+from llmrec.finetune.recipe import Recipe, load_recipe, typed_overrides
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train.engine import check_engine, lacks_gpu
-from llmrec.finetune.train.fine_tuning import once
+from llmrec.finetune.train.fine_tuning import single_validation_note
 from llmrec.finetune.train.loop import Stage
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
@@ -60,7 +60,7 @@ GPU_EFFICIENCY = 0.35
 _CUDA_CONTEXT = 600_000_000  # bytes, an assumption
 
 
-def dry_run(
+def plan_training(
     data: str,
     recipe_name: str | Path,
     out: Path,
@@ -86,32 +86,32 @@ def dry_run(
     recipe = load_recipe(recipe_name, changes)
     catalog, interactions = prepared.open_data(data)
     work = work or out.with_name(out.name + ".work")
-    found = plan(recipe, catalog, interactions, locate(recipe.base), out, work, gpus, elsewhere)
-    return {"recipe": {"name": str(recipe_name), "set": changes_of(changes)}, **found}
+    found = training_plan(recipe, catalog, interactions, find_base_model(recipe.base), out, work, gpus, elsewhere)
+    return {"recipe": {"name": str(recipe_name), "set": typed_overrides(changes)}, **found}
 
 
-def plan(
+def training_plan(
     recipe: Recipe,
     catalog: Catalog,
     interactions: Interactions,
-    base: Base,
+    base: BaseModelInfo,
     out: Path,
     work: Path,
     gpus: tuple[Gpu, ...] = (),
     elsewhere: bool = False,
 ) -> dict[str, Any]:
-    """The plan as plain values; see `dry_run`."""
+    """The plan as plain values; see `plan_training`."""
     inputs = Inputs(catalog, leave_one_out(interactions), recipe, work, silent)
     notes = _check(inputs, base, out, elsewhere)
-    found = work_directory.look(inputs, base.files)
-    body, shape = body_of(base.config), recipe.semantic_ids
+    found = work_directory.look_up_stages(inputs, base.files)
+    body, shape = decoder_shape(base.config), recipe.semantic_ids
     added = added_parameters(body, recipe.model, shape.depth, shape.size, recipe.encoder.dim)
     stages = [_stage(inputs, base, body, number) for number in range(len(recipe.schedule.stages()))]
     flops = {name: sum(stage["flops"][name] for stage in stages) for name in stages[0]["flops"]}
     memory = _memory(recipe, body, added)
     there = {name for name, state in found.lines if state == work_directory.READY}
     texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, home() / "cache")
-    counted = operations(Sizes(recipe, body, inputs.split, len(catalog), texts))
+    counted = stage_operations(StageSizes(recipe, body, inputs.split, len(catalog), texts))
     others = {name: 0.0 if name in there else count for name, count in counted.items()}
     here = _here(recipe, body, flops, memory, others)
     return {
@@ -140,7 +140,7 @@ def _small_packs(recipe: Recipe, gpus: tuple[Gpu, ...]) -> list[str]:
     return [f"packs of {size} tokens leave a GPU waiting most of the time: its time above is a lower bound"]
 
 
-def _facts(inputs: Inputs, interactions: Interactions, base: Base, body: Body) -> dict[str, Any]:
+def _facts(inputs: Inputs, interactions: Interactions, base: BaseModelInfo, body: DecoderShape) -> dict[str, Any]:
     return {
         "data": {
             "items": len(inputs.catalog),
@@ -162,7 +162,7 @@ def _counts(inputs: Inputs) -> tuple[int, int]:
     return len(inputs.catalog), len(inputs.split.valid)
 
 
-def _check(inputs: Inputs, base: Base, out: Path, elsewhere: bool) -> list[str]:
+def _check(inputs: Inputs, base: BaseModelInfo, out: Path, elsewhere: bool) -> list[str]:
     """The checks of `preflight`; what only this machine lacks becomes a note when the run is meant for another."""
     recipe, notes = inputs.recipe, []
     try:
@@ -186,13 +186,13 @@ def _check(inputs: Inputs, base: Base, out: Path, elsewhere: bool) -> list[str]:
     if base.stand_in:
         notes.append(f"{base.id} is described by {base.stand_in}: counts may differ by some per cent")
     if recipe.schedule.tokens < recipe.schedule.validate_tokens:
-        notes.append(once(recipe.schedule))
+        notes.append(single_validation_note(recipe.schedule))
     if lacks_gpu(recipe.engine):
         notes.append(f"{lacks_gpu(recipe.engine)}: llmrec train refuses it on this machine, unless --on-cpu is given")
     return notes
 
 
-def _stage(inputs: Inputs, base: Base, body: Body, number: int) -> dict[str, Any]:
+def _stage(inputs: Inputs, base: BaseModelInfo, body: DecoderShape, number: int) -> dict[str, Any]:
     """Tokens, steps and operations of one stage of the schedule, counted on a sample of its own traffic."""
     recipe, shape = inputs.recipe, inputs.recipe.semantic_ids
     traffic, schedule = recipe.traffic, recipe.schedule
@@ -200,10 +200,10 @@ def _stage(inputs: Inputs, base: Base, body: Body, number: int) -> dict[str, Any
     begin = schedule.stages()[number - 1].until if number else 0
     ids = work_directory.provisional_ids(len(inputs.catalog), shape.depth, shape.size, 1, recipe.seed)
     renderer = Renderer(base.tokenizer, ItemVocab(body.words, ids), recipe.model.user_slots, recipe.encoder.dim)
-    world = work_directory.sketch(inputs, recipe.encoder.dim)
+    world = work_directory.placeholder_task_context(inputs, recipe.encoder.dim)
     sample = max(_SAMPLE, 4 * traffic.pack_tokens)
-    documents = round_of(world, renderer, traffic.shares, sample, recipe.seed, number, stage.users)
-    made = packs(documents, Trie(ids.codes, ids.size), renderer, traffic.pack_tokens)
+    documents = mixture_round(world, renderer, traffic.shares, sample, recipe.seed, number, stage.users)
+    made = pack_documents(documents, Trie(ids.codes, ids.size), renderer, traffic.pack_tokens)
     recompute = recipe.engine.gradient_checkpointing
     counted = [pack_flops(body, recipe.model, shape.size, pack, schedule.kl, recompute) for pack in made]
     tokens, seen = stage.until - begin, sum(pack.tokens for pack in made)
@@ -221,7 +221,7 @@ def _stage(inputs: Inputs, base: Base, body: Body, number: int) -> dict[str, Any
         "steps": max(1, round(tokens / step)),
         "item_targets": round(items * tokens),
         "passes": _passes(inputs, documents, tokens),
-        "flops": {**parts, "total": total(parts)},
+        "flops": {**parts, "total": total_flops(parts)},
     }
 
 
@@ -235,19 +235,23 @@ def _passes(inputs: Inputs, documents: Any, tokens: int) -> float:
     return round(targets / seen * tokens / max(whole, 1), 2)
 
 
-def _memory(recipe: Recipe, body: Body, added: Added) -> dict[str, int]:
+def _memory(recipe: Recipe, body: DecoderShape, added: AddedParameters) -> dict[str, int]:
     return training_bytes(body, recipe.model.lora_rank, added, recipe.traffic.pack_tokens, recipe.engine)
 
 
 def _here(
-    recipe: Recipe, body: Body, flops: Mapping[str, float], memory: Mapping[str, int], others: Mapping[str, float]
+    recipe: Recipe,
+    body: DecoderShape,
+    flops: Mapping[str, float],
+    memory: Mapping[str, int],
+    others: Mapping[str, float],
 ) -> dict[str, Any]:
     """Time at the rates measured now. The program itself is what this process holds: the same libraries."""
     tokens, low = min(recipe.traffic.pack_tokens, 1024), recipe.engine.precision == "bfloat16"
     products: Products = "bfloat16" if low else recipe.engine.format
-    rate = product_rate(body, tokens, _MEASURE)
-    fast = product_rate(body, tokens, _MEASURE, products) if products != "float32" else rate
-    ideal = frozen(flops) / fast + (flops["total"] - frozen(flops)) / (fast if low else rate)
+    rate = matmul_rate(body, tokens, _MEASURE)
+    fast = matmul_rate(body, tokens, _MEASURE, products) if products != "float32" else rate
+    ideal = frozen_flops(flops) / fast + (flops["total"] - frozen_flops(flops)) / (fast if low else rate)
     program = psutil.Process().memory_info().rss
     hours = {name: count / (rate * REACHED[name]) / 3600 for name, count in others.items()}
     hours["fine-tuning"] = ideal / CPU_EFFICIENCY[products] / 3600

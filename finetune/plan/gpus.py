@@ -37,7 +37,7 @@ GPUS = {
 }
 
 
-def gpu_named(name: str | None, tflops: float | None, vram: float | None) -> tuple[Gpu, ...]:
+def gpus_to_plan(name: str | None, tflops: float | None, vram: float | None) -> tuple[Gpu, ...]:
     """The devices to plan for: one by name, one by its numbers, or all of the table.
 
     Raises:

@@ -14,11 +14,11 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split
 from llmrec.encoders import ease
 from llmrec.errors import ArtifactError, DataError, RecipeError
-from llmrec.finetune.base_model_info import check_body
-from llmrec.finetune.plan.cost import added_parameters, body_of
+from llmrec.finetune.base_model_info import check_architecture
+from llmrec.finetune.plan.cost import added_parameters, decoder_shape
 from llmrec.finetune.plan.work_directory import provisional_ids
 from llmrec.finetune.recipe import Recipe
-from llmrec.finetune.stages import key
+from llmrec.finetune.stages import settings_hash
 from llmrec.finetune.train.engine import check_engine
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
@@ -29,7 +29,9 @@ _PROMPT = 64  # tokens around the items of a prompt: role markers and phrasing
 _MARGIN = 1.2
 
 
-def check(recipe: Recipe, catalog: Catalog, split: Split, config: Any, tokenizer: Any, out: Path, work: Path) -> None:
+def check_run(
+    recipe: Recipe, catalog: Catalog, split: Split, config: Any, tokenizer: Any, out: Path, work: Path
+) -> None:
     """Everything below; `config` and `tokenizer` are those of the base model.
 
     Raises:
@@ -84,8 +86,8 @@ def check_base(recipe: Recipe, config: Any, tokenizer: Any) -> None:
         WeightsError: an architecture without the linear layers that LoRA goes into, or unknown chat markers.
         RecipeError: prompts that may outgrow the model's context.
     """
-    check_body(config)
-    body = body_of(config)
+    check_architecture(config)
+    body = decoder_shape(config)
     shape, slots = recipe.semantic_ids, recipe.model.user_slots
     vocab = ItemVocab(body.words, provisional_ids(1, shape.depth, shape.size, 1, recipe.seed))
     Renderer(tokenizer, vocab, slots, recipe.encoder.dim)  # reads the chat markers
@@ -109,7 +111,7 @@ def check_directories(recipe: Recipe, catalog: Catalog, out: Path, work: Path) -
     if (out / "config.json").is_file():
         expect_fingerprint(read_manifest(out, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
     advice = f"give another --work, or remove {work}"
-    found, wanted = _inputs_of(work / "text"), key(catalog=catalog.fingerprint, embedder=recipe.embedder)
+    found, wanted = _inputs_of(work / "text"), settings_hash(catalog=catalog.fingerprint, embedder=recipe.embedder)
     if found not in ("", wanted):
         raise ArtifactError(
             f"the stages in {work} belong to another catalogue or embedder: inputs {found[:16]}, "
@@ -141,7 +143,7 @@ def space_needed(recipe: Recipe, config: Any, items: int, users: int) -> dict[st
     copies of the best weights, the stages, and the scores of the fusion's users over the whole catalogue.
     """
     shape, traffic = recipe.semantic_ids, recipe.traffic
-    added = added_parameters(body_of(config), recipe.model, shape.depth, shape.size, recipe.encoder.dim).total * 4
+    added = added_parameters(decoder_shape(config), recipe.model, shape.depth, shape.size, recipe.encoder.dim).total * 4
     encoder = 4 * (items + recipe.encoder.max_len) * (recipe.encoder.dim + 1)
     stages = encoder + 4 * items * TEXT_DIM + 8 * traffic.passages * traffic.passage_tokens
     scores = 2 * 4 * (users // 2) * items

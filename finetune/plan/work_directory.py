@@ -13,10 +13,10 @@ import torch
 from llmrec.encoders.sequential import EncoderConfig, SequenceEncoder, network
 from llmrec.errors import ArtifactError, DataError
 from llmrec.finetune import stages
-from llmrec.finetune.data.context import World
+from llmrec.finetune.data.context import TaskContext
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train import checkpoints
-from llmrec.finetune.train.fine_tuning import fingerprints_of, make_world
+from llmrec.finetune.train.fine_tuning import fingerprints_of, make_task_context
 from llmrec.lm.base_models import BaseFiles
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 from llmrec.storage.artifacts import read_manifest
@@ -26,7 +26,7 @@ MISSING = "not there yet"
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class StageOutputs:
     """What is there and fits the present data and recipe; None for what is not.
 
     Attributes:
@@ -46,7 +46,7 @@ class _Making(Exception):
     """A stage was about to be made."""
 
 
-def look(inputs: Inputs, base: BaseFiles | None) -> Found:
+def look_up_stages(inputs: Inputs, base: BaseFiles | None) -> StageOutputs:
     """Read the stages of a run in their order; nothing is written and nothing is made."""
     lines: list[tuple[str, str]] = []
 
@@ -73,9 +73,9 @@ def look(inputs: Inputs, base: BaseFiles | None) -> Found:
     passages = None
     if base is not None and "replay" in inputs.recipe.traffic.shares:
         empty: Any = SimpleNamespace(encoder=SimpleNamespace(trajectory=lambda rows: np.zeros((0, 1), np.float32)))
-        passages = read("replay", lambda quiet: make_world(quiet, empty, base).passages)
+        passages = read("replay", lambda quiet: make_task_context(quiet, empty, base).passages)
     lines.append(("fine-tuning", _progress(inputs, encoder, ids, base)))
-    return Found(encoder, ids, passages, tuple(lines))
+    return StageOutputs(encoder, ids, passages, tuple(lines))
 
 
 def _stop_unless_ready(line: str) -> None:
@@ -126,7 +126,7 @@ def provisional_ids(n: int, depth: int, size: int, dim: int, seed: int) -> Seman
     return SemanticIds(codes.reshape(n, depth), rng.normal(size=(depth, size, dim)).astype(np.float32))
 
 
-def sketch(inputs: Inputs, dim: int, passages: np.ndarray | None = None) -> World:
+def placeholder_task_context(inputs: Inputs, dim: int, passages: np.ndarray | None = None) -> TaskContext:
     """What traffic is made from, with one user vector for all and, where they are not given, empty replay passages."""
     traffic, train = inputs.recipe.traffic, inputs.split.train
     histories = [train.of(user) for user in range(len(train.users))]
@@ -134,4 +134,4 @@ def sketch(inputs: Inputs, dim: int, passages: np.ndarray | None = None) -> Worl
     vectors = [np.broadcast_to(one, (len(rows), dim)) for rows in histories]
     if passages is None:
         passages = np.zeros((traffic.passages, traffic.passage_tokens), np.int64)
-    return World(inputs.catalog, histories, vectors, traffic.window, traffic.user_share, passages)
+    return TaskContext(inputs.catalog, histories, vectors, traffic.window, traffic.user_share, passages)

@@ -14,16 +14,16 @@ from accelerate import Accelerator
 
 from llmrec.errors import Interrupted, TrainingError
 from llmrec.finetune import stages
-from llmrec.finetune.data.context import World
-from llmrec.finetune.data.packing import Pack, stream
-from llmrec.finetune.data.replay import sample_base
-from llmrec.finetune.stages import Inputs, key
+from llmrec.finetune.data.context import TaskContext
+from llmrec.finetune.data.packing import Pack, pack_stream
+from llmrec.finetune.data.replay import sample_passages
+from llmrec.finetune.stages import Inputs, settings_hash
 from llmrec.finetune.train import checkpoints
 from llmrec.finetune.train.engine import accelerator_for, checkpoint_activations
 from llmrec.finetune.train.fused_lora import fused_lora
-from llmrec.finetune.train.interrupts import polite
+from llmrec.finetune.train.interrupts import catch_interrupts
 from llmrec.finetune.train.loop import Hooks, Schedule, Stage, State, optimizer_for, train
-from llmrec.finetune.train.metrics_log import Journal
+from llmrec.finetune.train.metrics_log import MetricsLog
 from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import NAME, packed_attention
 from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
@@ -73,9 +73,9 @@ def fine_tune(
         inputs.say("fine-tuning: already there")
     else:
         if schedule.tokens < schedule.validate_tokens:
-            inputs.say(f"fine-tuning: {once(schedule)}")
+            inputs.say(f"fine-tuning: {single_validation_note(schedule)}")
         log = trackers.start(accelerator, inputs.recipe.model_dump(mode="json"), inputs.work)
-        journal = Journal(inputs.work / "metrics.jsonl", schedule.tokens, inputs.say, log)
+        journal = MetricsLog(inputs.work / "metrics.jsonl", schedule.tokens, inputs.say, log)
         try:
             _run(_Job(inputs, model, trie, base, optimizer, state, fingerprints, journal, accelerator, vectors))
         except TrainingError as error:
@@ -87,7 +87,7 @@ def fine_tune(
     return state
 
 
-def once(schedule: Schedule) -> str:
+def single_validation_note(schedule: Schedule) -> str:
     """What is said of a run that is too short for its own `validate_tokens`."""
     return (
         f"schedule.tokens {schedule.tokens:,} is less than schedule.validate_tokens {schedule.validate_tokens:,}: "
@@ -106,7 +106,7 @@ class _Job:
     optimizer: torch.optim.Optimizer
     state: State
     fingerprints: Mapping[str, str]
-    journal: Journal
+    journal: MetricsLog
     accelerator: Accelerator
     vectors: Sequence[np.ndarray] | None
 
@@ -149,7 +149,7 @@ def _run(job: _Job) -> None:
     inputs, model, state = job.inputs, job.model, job.state
     schedule, engine = inputs.recipe.schedule, inputs.recipe.engine
     with job.accelerator.main_process_first(), job.accelerator.autocast():
-        world = make_world(inputs, model, job.base, job.vectors)
+        world = make_task_context(inputs, model, job.base, job.vectors)
     if job.accelerator.is_main_process:
         job.journal.resume(state)
     if engine.gradient_checkpointing:
@@ -158,10 +158,10 @@ def _run(job: _Job) -> None:
     with ExitStack() as stack:
         stack.enter_context(packed_attention(model, NAME if engine.attention == "varlen" else engine.attention))
         stack.enter_context(fused_lora(model, engine.format))
-        hooks = job.hooks(stack.enter_context(polite(inputs.say)))
+        hooks = job.hooks(stack.enter_context(catch_interrupts(inputs.say)))
         while True:
             stage = schedule.stages()[state.stage]
-            packs = islice(pack_stream(inputs, model, job.trie, world, stage, state.stage), state.packs, None)
+            packs = islice(stage_packs(inputs, model, job.trie, world, stage, state.stage), state.packs, None)
             train(Objective(model, schedule.kl), packs, schedule, job.optimizer, state, hooks, job.accelerator)
             if hooks.interrupted():
                 raise Interrupted(f"stopped at step {state.step}; the same command goes on from there")
@@ -170,11 +170,13 @@ def _run(job: _Job) -> None:
             state.stage, state.packs = state.stage + 1, 0
 
 
-def pack_stream(inputs: Inputs, model: RecModel, trie: Trie, world: World, stage: Stage, number: int) -> Iterator[Pack]:
+def stage_packs(
+    inputs: Inputs, model: RecModel, trie: Trie, world: TaskContext, stage: Stage, number: int
+) -> Iterator[Pack]:
     """The packs of one stage from its first one on."""
     traffic = inputs.recipe.traffic
     seed = inputs.recipe.seed + 1000 * number
-    return stream(
+    return pack_stream(
         world, model.renderer, trie, traffic.shares, traffic.round_tokens, traffic.pack_tokens, seed, stage.users
     )
 
@@ -182,7 +184,7 @@ def pack_stream(inputs: Inputs, model: RecModel, trie: Trie, world: World, stage
 def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseFiles) -> dict[str, str]:
     """What a training checkpoint belongs to."""
     return {
-        "inputs": key(
+        "inputs": settings_hash(
             train=inputs.split.train.fingerprint,
             ids=model.vocab.ids.fingerprint,
             base=base.sha256,
@@ -193,7 +195,9 @@ def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseFiles) -> dict[st
     }
 
 
-def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, vectors: Sequence[np.ndarray] | None = None) -> World:
+def make_task_context(
+    inputs: Inputs, model: RecModel, base: BaseFiles, vectors: Sequence[np.ndarray] | None = None
+) -> TaskContext:
     """Everything that traffic is made from, replay passages as a stage of their own; `vectors` as in `fine_tune`."""
     traffic = inputs.recipe.traffic
     passages = np.zeros((0, 2), np.int64)
@@ -202,19 +206,19 @@ def make_world(inputs: Inputs, model: RecModel, base: BaseFiles, vectors: Sequen
         def sample() -> Mapping[str, np.ndarray]:
             count, length = traffic.passages, traffic.passage_tokens
             inputs.say(f"replay: {count} passages of {length} tokens are sampled from the base model")
-            return {"ids": sample_base(model, count, length, inputs.recipe.seed, say=inputs.say)}
+            return {"ids": sample_passages(model, count, length, inputs.recipe.seed, say=inputs.say)}
 
-        fingerprint = key(
+        fingerprint = settings_hash(
             base=base.sha256,
             n=traffic.passages,
             t=traffic.passage_tokens,
             seed=inputs.recipe.seed,
             prompts=version(("everyday",)),
         )
-        passages = stages.stage(inputs, "replay", fingerprint, sample)["ids"]
+        passages = stages.run_stage(inputs, "replay", fingerprint, sample)["ids"]
     train_part = inputs.split.train
     histories = [train_part.of(user) for user in range(len(train_part.users))]
     if vectors is None:
         seen = counted(histories, "user vectors", inputs.say, "users")
         vectors = [model.encoder.trajectory(rows) for rows in seen]
-    return World(inputs.catalog, histories, vectors, traffic.window, traffic.user_share, passages)
+    return TaskContext(inputs.catalog, histories, vectors, traffic.window, traffic.user_share, passages)

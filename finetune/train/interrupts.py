@@ -11,7 +11,7 @@ from typing import Any
 
 
 @contextmanager
-def polite(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def catch_interrupts(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Catch the first SIGINT or SIGTERM and yield a question whether one came; a second one ends at once.
 
     Outside the main thread signals cannot be caught, and the question is answered with no.

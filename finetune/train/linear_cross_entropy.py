@@ -17,7 +17,7 @@ import torch
 CHUNK = 128  # positions at a time: 25 MB of logits for 49 thousand words
 
 
-class _WordLoss(torch.autograd.Function):
+class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: torch.Tensor, table: torch.Tensor, answer: torch.Tensor, base: torch.Tensor | None
@@ -46,7 +46,7 @@ class _WordLoss(torch.autograd.Function):
         return gradient * gradients[0][:, None].to(gradient.dtype), None, None, None
 
 
-def word_loss(
+def linear_cross_entropy(
     hidden: torch.Tensor, table: torch.Tensor, answer: torch.Tensor, base: torch.Tensor | None = None
 ) -> torch.Tensor:
     """float32[m] nats a position.
@@ -59,5 +59,5 @@ def word_loss(
     """
     if table.requires_grad:
         raise ValueError("the word table must be frozen: this loss gives no gradient for it")
-    out: torch.Tensor = _WordLoss.apply(hidden, table, answer, base)  # type: ignore[no-untyped-call]
+    out: torch.Tensor = _LinearCrossEntropy.apply(hidden, table, answer, base)  # type: ignore[no-untyped-call]
     return out

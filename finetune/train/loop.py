@@ -18,8 +18,8 @@ import torch
 from accelerate import Accelerator
 
 from llmrec.errors import TrainingError
-from llmrec.finetune.data.packing import Pack, Users
-from llmrec.finetune.train.non_finite import ADVICE, Watch
+from llmrec.finetune.data.packing import Pack, UserVectorMode
+from llmrec.finetune.train.non_finite import ADVICE, NonFiniteWatch
 from llmrec.finetune.train.objective import Objective, Tally
 from llmrec.lm.model import RecModel
 
@@ -90,7 +90,7 @@ class Stage:
 
     until: int
     groups: tuple[str, ...]
-    users: Users
+    users: UserVectorMode
 
 
 @dataclass
@@ -171,7 +171,7 @@ def train(
     _only(objective.model, stage.groups)
     wrapped, prepared = accelerator.prepare(objective, optimizer)
     wrapped.train()
-    watch = Watch(accelerator.scaler is not None, accelerator.num_processes)
+    watch = NonFiniteWatch(accelerator.scaler is not None, accelerator.num_processes)
     window, saved = Tally(), time.monotonic()
     start, before = saved, state.seconds
     while state.tokens < stage.until and not state.stopped:
@@ -212,7 +212,7 @@ def _step(
     factor: float,
     clip: float,
     accelerator: Accelerator,
-    watch: Watch,
+    watch: NonFiniteWatch,
     step: int,
 ) -> Tally:
     """One optimizer step over this process's share of the packs; none where this process sees that it is broken."""

@@ -11,7 +11,7 @@ from llmrec.finetune.train.trackers import Log
 from llmrec.progress import Say
 
 
-class Journal:
+class MetricsLog:
     """Metrics of one run, one JSON object a line: `step`, `tokens`, `seconds`, and losses or `ndcg10`.
 
     Args:

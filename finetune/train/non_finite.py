@@ -24,7 +24,7 @@ _SHOWN = 4  # tasks that are named
 
 
 @dataclass
-class Watch:
+class NonFiniteWatch:
     """What was seen of the steps so far.
 
     Attributes:

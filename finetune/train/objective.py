@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from llmrec.finetune.data.packing import Pack, Targets
 from llmrec.finetune.train import packed_attention
-from llmrec.finetune.train.linear_cross_entropy import word_loss
+from llmrec.finetune.train.linear_cross_entropy import linear_cross_entropy
 from llmrec.lm.model import RecModel
 
 
@@ -56,12 +56,12 @@ class Objective(nn.Module):
         table = self.model.word_table
         if len(pack.words):
             at, answer = _at(hidden, pack.words)
-            total = total + _sum(word_loss(at, table, answer), pack, pack.words, "words", tally)
+            total = total + _sum(linear_cross_entropy(at, table, answer), pack, pack.words, "words", tally)
         if len(pack.text):
             at, answer = _at(hidden, pack.text)
             base = self._base_hidden(pack) if self.kl else None
             weight = self.kl if self.kl else 1.0
-            total = total + weight * _sum(word_loss(at, table, answer, base), pack, pack.text, "text", tally)
+            total = total + weight * _sum(linear_cross_entropy(at, table, answer, base), pack, pack.text, "text", tally)
         for level, targets in enumerate(pack.levels):
             if len(targets) and targets.prior is not None:
                 at, answer = _at(hidden, targets)
@@ -74,7 +74,9 @@ class Objective(nn.Module):
         """float[t, h]: the last hidden states of a pack."""
         device = self.model.device
         ids, users = torch.from_numpy(pack.ids)[None].to(device), torch.from_numpy(pack.users).to(device)
-        return self.model.hidden(self.model.embed(ids, users), **packed_attention.arguments(pack.lengths, device))[0]
+        return self.model.hidden(
+            self.model.embed(ids, users), **packed_attention.attention_arguments(pack.lengths, device)
+        )[0]
 
     @torch.no_grad()
     def _base_hidden(self, pack: Pack) -> torch.Tensor:
@@ -82,7 +84,9 @@ class Objective(nn.Module):
         lengths = pack.lengths[_first_text(pack) :]
         ids = torch.from_numpy(pack.ids[pack.text_start :])[None].to(self.model.device)
         with self.model.base_only():
-            hidden = self.model.hidden(self.model.words(ids), **packed_attention.arguments(lengths, ids.device))[0]
+            hidden = self.model.hidden(
+                self.model.words(ids), **packed_attention.attention_arguments(lengths, ids.device)
+            )[0]
         return hidden[torch.from_numpy(pack.text.position - pack.text_start).to(ids.device)]
 
 

@@ -76,18 +76,18 @@ def _documents(x: torch.Tensor, count: int, length: int) -> torch.Tensor:
 AttentionInterface.register(NAME, attention)
 
 
-def runs_of(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def length_runs(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """(count, length) of neighbours of one length."""
     return tuple((len(list(group)), int(length)) for length, group in groupby(lengths))
 
 
-def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
+def attention_arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
     """What the body of a model needs beside embeddings to see documents of these lengths in one line."""
     starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32).to(device)
     longest = max(lengths)
     return {
         "position_ids": torch.cat([torch.arange(n) for n in lengths])[None].to(device),
-        "runs": runs_of(lengths),
+        "runs": length_runs(lengths),
         "cu_seq_lens_q": starts,
         "cu_seq_lens_k": starts,
         "max_length_q": longest,

@@ -11,15 +11,15 @@ from typing import Any
 import httpx
 from toy_recommender import free_port, serving
 
-from llmrec.app.server.serve import create
-from llmrec.app.server.settings import load
+from llmrec.app.server.serve import create_app
+from llmrec.app.server.settings import load_settings
 
 
 @contextmanager
 def running(recommender: Any, **settings: Any) -> Iterator[str]:
     """The address of a server that ends with the block."""
     port = free_port()
-    yield from serving(create(recommender, load(port=port, **settings)), port)
+    yield from serving(create_app(recommender, load_settings(port=port, **settings)), port)
 
 
 def events(

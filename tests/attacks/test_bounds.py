@@ -17,7 +17,7 @@ from llmrec.app.api.endpoints import Api
 from llmrec.app.server import guard
 from llmrec.app.server.guard import Sessions, Visit
 from llmrec.app.server.services import Services
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.app.web.handlers import Handlers
 from llmrec.dialogue.chat import Chat, Limits
 from llmrec.errors import RequestError
@@ -29,7 +29,7 @@ AT_ONCE = 0.05
 @pytest.fixture
 def services(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Services:
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
-    return Services(Chat(make_recommender(), Limits()), Sessions(10, 60), load())
+    return Services(Chat(make_recommender(), Limits()), Sessions(10, 60), load_settings())
 
 
 def full(visit: Visit) -> Visit:

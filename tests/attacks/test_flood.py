@@ -17,7 +17,7 @@ from served import events, running
 
 from llmrec.app.server.guard import Sessions
 from llmrec.app.server.services import Services
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.app.web.handlers import Handlers
 from llmrec.dialogue.chat import Chat, Limits
 from llmrec.recommender import Recommendation, Request
@@ -89,7 +89,7 @@ def test_a_thousand_turns_keep_memory_threads_and_files_flat(
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
     fake = Slow(films())
     fake.seconds = 0.0
-    made = Handlers(Services(Chat(fake, Limits()), Sessions(20, 3600), load(feedback="off")))  # type: ignore[arg-type]
+    made = Handlers(Services(Chat(fake, Limits()), Sessions(20, 3600), load_settings(feedback="off")))  # type: ignore[arg-type]
 
     def turns(start: int, end: int) -> None:
         for number in range(start, end):

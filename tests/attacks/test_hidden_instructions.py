@@ -14,7 +14,7 @@ from test_recommend import WORLDS
 from toy_recommender import make_recommender
 
 from llmrec.errors import RequestError
-from llmrec.eval.reliability.hidden_instructions import ORDERS, movement, neutral, of_model
+from llmrec.eval.reliability.hidden_instructions import ORDERS, measure_model, measure_movement, neutral
 
 WISHES = ("something funny", "a scary tale", "horror of the eighties", "a comedy for the evening")
 
@@ -38,7 +38,7 @@ def test_items_rise_as_often_as_they_fall(record_property: Any) -> None:
     rng = np.random.default_rng(3)
     histories = [tuple(int(row) for row in rng.choice(500, 4, replace=False)) for _ in range(10)]
     asked = [(history, "") for history in histories] + [((), wish) for wish in WISHES]
-    found = movement(world, HashEmbedder(), asked)
+    found = measure_movement(world, HashEmbedder(), asked)
     assert len(found.places) == 2 * len(ORDERS) == 50
     rose, fell = int((found.places > 0).sum()), int((found.places < 0).sum())
     assert binomtest(rose, rose + fell).pvalue > 0.05, (rose, fell)
@@ -48,7 +48,7 @@ def test_items_rise_as_often_as_they_fall(record_property: Any) -> None:
 @pytest.mark.skipif("LLMREC_TEST_SERVED" not in os.environ, reason="LLMREC_TEST_SERVED is not set; the suite sets it")
 def test_an_order_lifts_no_item_of_the_shipped_model(record_property: Any) -> None:
     """On the shipped model with its own embedder: no rise over the item without the order or with neutral text."""
-    found = of_model(None)
+    found = measure_model(None)
     for name in ("histories", "wishes"):
         assert found[f"median_rise_{name}"] <= 1, found
         assert found[f"median_rise_over_neutral_{name}"] <= 1, found
@@ -59,11 +59,11 @@ def test_an_order_lifts_no_item_of_the_shipped_model(record_property: Any) -> No
 def test_a_text_that_does_move_items_is_seen() -> None:
     """The measure is not blind: words of the wish itself, put into a title, lift the item."""
     stuffed = ["something funny " * 4] * 10
-    found = movement(WORLDS[500], HashEmbedder(), [((), "something funny")], stuffed, seed=1)
+    found = measure_movement(WORLDS[500], HashEmbedder(), [((), "something funny")], stuffed, seed=1)
     assert found.median > 1
 
 
 def test_the_neutral_text_has_the_length_asked_for() -> None:
     assert [len(neutral(n)) for n in (0, 1, 63, 999)] == [0, 1, 63, 999]
     with pytest.raises(RequestError, match="no requests"):
-        movement(WORLDS[12], HashEmbedder(), [])
+        measure_movement(WORLDS[12], HashEmbedder(), [])

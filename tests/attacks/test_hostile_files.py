@@ -15,9 +15,9 @@ from fakes import FakeRecommender, films
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrec.app.server.feedback import Feedback, reactions
+from llmrec.app.server.feedback import FeedbackLog, read_reactions
 from llmrec.app.server.guard import Visit
-from llmrec.app.server.settings import load as load_settings
+from llmrec.app.server.settings import load_settings
 from llmrec.app.web import saved_conversations
 from llmrec.batch import requests
 from llmrec.dialogue.chat import Chat
@@ -34,7 +34,7 @@ def _requests(path: Path) -> None:
 
 
 def _import(path: Path) -> None:
-    saved_conversations.load(Visit("x"), path.read_bytes().decode("utf-8", "replace"), CHAT, b"k" * 32)
+    saved_conversations.import_conversation(Visit("x"), path.read_bytes().decode("utf-8", "replace"), CHAT, b"k" * 32)
 
 
 # reader -> (name of the file, how it is read, a sound content to damage)
@@ -73,18 +73,18 @@ def _(path: Path) -> None:
 def _(path: Path) -> None:
     visit = Visit("one")
     list(CHAT.turn(visit, "I loved Alien"))
-    path.write_text(saved_conversations.export(visit, CHAT, b"k" * 32))
+    path.write_text(saved_conversations.export_conversation(visit, CHAT, b"k" * 32))
 
 
-@reader("feedback.sqlite", lambda path: list(reactions(path)))
+@reader("feedback.sqlite", lambda path: list(read_reactions(path)))
 def _(path: Path) -> None:
-    store = Feedback(path)
+    store = FeedbackLog(path)
     store.react("v", "f1", "like", ("f1", "f2"))
     store.close()
     sqlite3.connect(path).close()
 
 
-@reader("accuracy-ml-100k.json", lambda path: results.load(path.parent))
+@reader("accuracy-ml-100k.json", lambda path: results.load_results(path.parent))
 def _(path: Path) -> None:
     path.write_text(json.dumps({"suite": "accuracy", "dataset": "x", "protocol": "y", "rows": [], "targets": []}))
 

@@ -15,7 +15,7 @@ from toy_recommender import make_recommender
 from llmrec.app.api.endpoints import Api
 from llmrec.app.server.guard import Sessions, Visit
 from llmrec.app.server.services import Services
-from llmrec.app.server.settings import load
+from llmrec.app.server.settings import load_settings
 from llmrec.app.web import saved_conversations
 from llmrec.dialogue.chat import Chat, Items, Limits
 from llmrec.errors import RequestError
@@ -86,7 +86,7 @@ def test_imported_conversations_stay_words(
         saved_conversations.restore(again, saved_conversations.seal(first, chat, KEY), chat, KEY)
         list(chat.turn(again, "and something scary"))
         forged = json.dumps({"llmrec": 1, "conversation": [{"you": marker}], "liked": [{"id": "i1"}], "wish": marker})
-        saved_conversations.load(again, forged, chat, KEY)
+        saved_conversations.import_conversation(again, forged, chat, KEY)
         list(chat.turn(again, "more"))
     assert watch.check() >= 3 * len(MARKERS)
     record_property("cases", 2 * len(MARKERS))
@@ -96,7 +96,7 @@ def test_arguments_of_the_endpoint_stay_words(
     recommender: Recommender, monkeypatch: pytest.MonkeyPatch, record_property: Any
 ) -> None:
     watch = watched(recommender, monkeypatch)
-    api = Api(Services(Chat(recommender, LIMITS), Sessions(9, 60), load()))
+    api = Api(Services(Chat(recommender, LIMITS), Sessions(9, 60), load_settings()))
     for marker in MARKERS:
         ids = {one["item_id"] for one in api.recommend(["i1"], "", f"a tale {marker}", 12)["items"]}
         assert ids == {item.id for item in recommender.catalog.items} - {"i1"}

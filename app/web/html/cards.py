@@ -35,12 +35,12 @@ _SOURCES = {
 }
 
 
-def text(raw: str) -> str:
+def escape_html(raw: str) -> str:
     """Escape for a place that shows HTML but no Markdown: messages, toasts."""
     return escape(raw, quote=False)
 
 
-def field(raw: str) -> str:
+def escaped(raw: str) -> str:
     """Escape for a place that shows Markdown: one line, with every mark that Markdown knows as an entity."""
     return escape(clean_text(raw, 4_000), quote=False).translate(_MARKDOWN)
 
@@ -53,11 +53,11 @@ def button(wire: Literal["act", "ask"], value: str, words: str, style: str, abou
     """
     if not _VALUE.fullmatch(value):
         raise ValueError(f"button value {value!r} is not verb:argument")
-    more = f'<span class="hid"> {field(about)}</span>' if about else ""
-    return f'<button type="button" name="{wire}" value="{value}" class="{style}">{field(words)}{more}</button>'
+    more = f'<span class="hid"> {escaped(about)}</span>' if about else ""
+    return f'<button type="button" name="{wire}" value="{value}" class="{style}">{escaped(words)}{more}</button>'
 
 
-def messages(session: Session, asked: str = "", reply: str | None = None) -> list[dict[str, str]]:
+def chat_messages(session: Session, asked: str = "", reply: str | None = None) -> list[dict[str, str]]:
     """Return the conversation for the chat window, from the server's session.
 
     Args:
@@ -67,30 +67,30 @@ def messages(session: Session, asked: str = "", reply: str | None = None) -> lis
     """
     shown = []
     for turn in session.turns:
-        shown += [_message("user", text(turn.user)), _message("assistant", _reply(turn.reply, turn.notices))]
+        shown += [_message("user", escape_html(turn.user)), _message("assistant", _reply(turn.reply, turn.notices))]
     if reply is not None:
         waiting = '<span class="waiting" role="status">Looking\N{HORIZONTAL ELLIPSIS}</span>'
-        shown += [_message("user", text(asked)), _message("assistant", text(reply) or waiting)]
+        shown += [_message("user", escape_html(asked)), _message("assistant", escape_html(reply) or waiting)]
     return shown
 
 
-def cards(catalog: Catalog, items: Sequence[Recommendation], year: str | None) -> str:
+def item_cards(catalog: Catalog, items: Sequence[Recommendation], year: str | None) -> str:
     """Return the list: a card for each of the first `CARDS` items, the others as numbered lines."""
     if not items:
         return ""
-    shown = "".join(card(catalog, item, year) for item in items[:CARDS])
-    return f'<ol class="cards">{shown}</ol>{rest(catalog, items[CARDS:], CARDS + 1)}'
+    shown = "".join(item_card(catalog, item, year) for item in items[:CARDS])
+    return f'<ol class="cards">{shown}</ol>{remaining_items(catalog, items[CARDS:], CARDS + 1)}'
 
 
-def card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
+def item_card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
     """Return one item of the list: cover, title, year, chips, why it is here, and what can be done with it."""
     entry, label_ = catalog[item.row], catalog.label(item.row)
     dated = entry.attributes.get(year) if year else None
-    when = f'<span class="year">{field(str(dated))}</span>' if dated is not None else ""
-    chips = "".join(f'<span class="chip">{field(_short(word))}</span>' for word in _words(entry.attributes))
+    when = f'<span class="year">{escaped(str(dated))}</span>' if dated is not None else ""
+    chips = "".join(f'<span class="chip">{escaped(_short(word))}</span>' for word in _words(entry.attributes))
     spoke = _SOURCES.get(item.source, "")
-    source = f'<span class="source">{field(spoke)}</span>' if spoke else ""
-    why = f'<div class="why">{source}{field(item.reason)}</div>' if item.reason or source else ""
+    source = f'<span class="source">{escaped(spoke)}</span>' if spoke else ""
+    why = f'<div class="why">{source}{escaped(item.reason)}</div>' if item.reason or source else ""
     acts = (
         button("act", f"like:{item.row}", "Like", "act like", label_)
         + button("act", f"dislike:{item.row}", "Not for me", "act dislike", label_)
@@ -99,23 +99,24 @@ def card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
     )
     return (
         f'<li class="card">{cover(entry.title, label_)}<div class="about"><div class="name">'
-        f'<span class="title">{field(entry.title)}</span>{when}</div>'
+        f'<span class="title">{escaped(entry.title)}</span>{when}</div>'
         f'<div class="chips">{chips}</div>{why}<div class="acts">{acts}</div></div></li>'
     )
 
 
-def rest(catalog: Catalog, items: Sequence[Recommendation], first: int) -> str:
+def remaining_items(catalog: Catalog, items: Sequence[Recommendation], first: int) -> str:
     """Return the items beyond the cards as a numbered list that starts at `first`; empty without any."""
     if not items:
         return ""
     rows = "".join(
-        f'<div class="more-item"><span class="place">{place}</span><span>{field(catalog.label(item.row))}</span></div>'
+        f'<div class="more-item"><span class="place">{place}</span>'
+        f"<span>{escaped(catalog.label(item.row))}</span></div>"
         for place, item in enumerate(items, start=first)
     )
     return f'<div class="more-items">{rows}</div>'
 
 
-def heading(catalog: Catalog, session: Session, note: str = "") -> str:
+def list_heading(catalog: Catalog, session: Session, note: str = "") -> str:
     """Return the lines above the cards; `note` says what an act has just changed."""
     profile = session.profile
     count = noun(catalog, len(profile.shown))
@@ -128,12 +129,12 @@ def heading(catalog: Catalog, session: Session, note: str = "") -> str:
     else:
         what, how = f"For user {profile.user}", f"{count}, best first"
     return (
-        f'<h2 class="heading">{field(what)}</h2>'
-        f'<div class="sub" role="status">{field(note) + " " if note else ""}{field(how)}</div>'
+        f'<h2 class="heading">{escaped(what)}</h2>'
+        f'<div class="sub" role="status">{escaped(note) + " " if note else ""}{escaped(how)}</div>'
     )
 
 
-def suggestions(values: Sequence[tuple[str, str]]) -> str:
+def suggestion_chips(values: Sequence[tuple[str, str]]) -> str:
     """Return the chips that offer what to say next: (value, words) each."""
     return f'<div class="offers">{"".join(button("ask", value, words, "offer") for value, words in values)}</div>'
 
@@ -142,7 +143,7 @@ def masthead(catalog: Catalog) -> str:
     """Return the top of the page."""
     return (
         '<div class="masthead"><h1 class="brand">llmrec</h1>'
-        f'<span class="sub">{len(catalog):,} {field(catalog.domain)}, and nothing that is not among them</span>'
+        f'<span class="sub">{len(catalog):,} {escaped(catalog.domain)}, and nothing that is not among them</span>'
         '<button type="button" name="page" value="theme" class="plain theme">Light or dark</button></div>'
     )
 
@@ -151,22 +152,22 @@ def welcome(catalog: Catalog) -> str:
     """Return what stands in the empty chat window."""
     return (
         '<div class="welcome"><div class="hello">What are you in the mood for?</div>'
-        f'<div class="sub">Name {field(catalog.domain)} you liked, say what you want and what you do not. '
+        f'<div class="sub">Name {escaped(catalog.domain)} you liked, say what you want and what you do not. '
         "The list follows every word.</div></div>"
     )
 
 
-def hint(words: str) -> str:
+def muted_line(words: str) -> str:
     """Return a muted line."""
-    return f'<div class="sub">{field(words)}</div>'
+    return f'<div class="sub">{escaped(words)}</div>'
 
 
-def exported(json_text: str) -> str:
+def exported_conversation(json_text: str) -> str:
     """Return an exported conversation where the page's script finds it, to offer it as a file."""
     return f'<pre class="exported">{escape(json_text, quote=False).translate(_MARKDOWN)}</pre>'
 
 
-def label(catalog: Catalog, row: int) -> str:
+def short_title(catalog: Catalog, row: int) -> str:
     """Return a short title for a button; nothing is escaped."""
     return _short(catalog.label(row), _LABEL_CHARS)
 
@@ -176,8 +177,8 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 
 def _reply(reply: str, notices: Sequence[str]) -> str:
-    asides = "".join(f'<span class="notice">{text(notice)}</span>' for notice in notices)
-    return f"{text(reply)}{asides}"
+    asides = "".join(f'<span class="notice">{escape_html(notice)}</span>' for notice in notices)
+    return f"{escape_html(reply)}{asides}"
 
 
 def _words(attributes: Mapping[str, Value]) -> list[str]:

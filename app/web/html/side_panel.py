@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from llmrec.app.web.html.cards import button, field, hint, label
+from llmrec.app.web.html.cards import button, escaped, muted_line, short_title
 from llmrec.data.catalog import Catalog
 from llmrec.data.constraints import constraints
 from llmrec.nlu.state import Profile
@@ -15,16 +15,16 @@ _LATEST = 3
 _MOST = 40
 
 
-def profile(catalog: Catalog, known: Profile) -> str:
+def profile_panel(catalog: Catalog, known: Profile) -> str:
     """Return the profile: constraints first, then opinions, then what the log says of a user who is played."""
-    active = [(f"unfilter:{code(one.key)}", one.label) for one in constraints(known.filters)]
+    active = [(f"unfilter:{text_key(one.key)}", one.label) for one in constraints(known.filters)]
     wish = [("unwish:0", known.wish if len(known.wish) <= 60 else f"{known.wish[:59]}\N{HORIZONTAL ELLIPSIS}")]
     seen = verbs(catalog.domain).done.capitalize()
     parts = [
         _pills("Constraints", active, "Remove"),
         _pills("In your words", wish if known.wish else [], "Forget"),
         *(
-            _pills(name, [(f"forget:{row}", label(catalog, row)) for row in rows[-_MOST:]], "Take back")
+            _pills(name, [(f"forget:{row}", short_title(catalog, row)) for row in rows[-_MOST:]], "Take back")
             for name, rows in (
                 ("Liked", known.liked),
                 ("Not for me", known.disliked),
@@ -33,19 +33,19 @@ def profile(catalog: Catalog, known: Profile) -> str:
         ),
         _log(catalog, known),
     ]
-    inside = "".join(parts) or hint("What you like and what you rule out gathers here, and can be taken back.")
+    inside = "".join(parts) or muted_line("What you like and what you rule out gathers here, and can be taken back.")
     return f'<div class="profile">{inside}</div>'
 
 
-def found(catalog: Catalog, rows: Sequence[int], typed: bool) -> str:
+def search_results(catalog: Catalog, rows: Sequence[int], typed: bool) -> str:
     """Return search results, each a button that likes the item; a line when there are none for what was typed."""
     if not rows:
-        return hint(f"No title among the {catalog.domain} looks like that.") if typed else ""
-    pills = "".join(button("act", f"add:{row}", label(catalog, row), "pill add", "like it") for row in rows)
+        return muted_line(f"No title among the {catalog.domain} looks like that.") if typed else ""
+    pills = "".join(button("act", f"add:{row}", short_title(catalog, row), "pill add", "like it") for row in rows)
     return f'<div class="pills">{pills}</div>'
 
 
-def code(key: str) -> str:
+def text_key(key: str) -> str:
     """Return a stand-in for a text that must not stand in an attribute."""
     return f"{zlib.crc32(key.encode()):08x}"
 
@@ -54,7 +54,7 @@ def _pills(name: str, values: Sequence[tuple[str, str]], does: str) -> str:
     if not values:
         return ""
     pills = "".join(button("act", value, words, "pill remove", does) for value, words in values)
-    return f'<h3 class="sub">{field(name)}</h3><div class="pills">{pills}</div>'
+    return f'<h3 class="sub">{escaped(name)}</h3><div class="pills">{pills}</div>'
 
 
 def _log(catalog: Catalog, known: Profile) -> str:
@@ -62,4 +62,4 @@ def _log(catalog: Catalog, known: Profile) -> str:
         return ""
     latest = ", ".join(catalog.label(row) for row in reversed(known.history[-_LATEST:]))
     words = f"{counted(len(known.history), catalog.domain)} in the log; the latest: {latest}"
-    return f'<h3 class="sub">{field(f"User {known.user}")}</h3><div class="log">{field(words)}</div>'
+    return f'<h3 class="sub">{escaped(f"User {known.user}")}</h3><div class="log">{escaped(words)}</div>'

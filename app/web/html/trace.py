@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmrec.app.web.html.cards import field, label
+from llmrec.app.web.html.cards import escaped, short_title
 from llmrec.data.catalog import Catalog
 from llmrec.dialogue.trace import Piece, Trace
 
@@ -20,7 +20,7 @@ _NAMES = {
 }
 
 
-def drawer(catalog: Catalog, made: Trace, seconds: Sequence[tuple[str, float]]) -> str:
+def trace_drawer(catalog: Catalog, made: Trace, seconds: Sequence[tuple[str, float]]) -> str:
     """Return the whole story of a list.
 
     Args:
@@ -40,7 +40,7 @@ def drawer(catalog: Catalog, made: Trace, seconds: Sequence[tuple[str, float]]) 
 
 
 def _section(name: str, inside: str) -> str:
-    return f'<h3 class="step">{field(name)}</h3>{inside}'
+    return f'<h3 class="step">{escaped(name)}</h3>{inside}'
 
 
 def _funnel(catalog: Catalog, made: Trace) -> str:
@@ -48,7 +48,7 @@ def _funnel(catalog: Catalog, made: Trace) -> str:
         f"{made.catalogue:,} {catalog.domain} in the catalogue, {made.allowed:,} left by constraints and by what you "
         f"know, {len(made.lines)} shown."
     )
-    return f'<div class="sub">{field(words)}</div>'
+    return f'<div class="sub">{escaped(words)}</div>'
 
 
 def _prompt(catalog: Catalog, pieces: Sequence[Piece]) -> str:
@@ -57,24 +57,23 @@ def _prompt(catalog: Catalog, pieces: Sequence[Piece]) -> str:
     what = (
         f"{total} tokens. Framed: items as semantic IDs, and you as soft tokens from the encoder; the rest are words."
     )
-    return f'<div class="sub">{field(what)}</div><div class="prompt">{shown}</div>'
+    return f'<div class="sub">{escaped(what)}</div><div class="prompt">{shown}</div>'
 
 
 def _piece(catalog: Catalog, piece: Piece) -> str:
     if piece.kind == "words":
-        return f'<span class="words">{field(piece.text)}</span> '
+        return f'<span class="words">{escaped(piece.text)}</span> '
     if piece.kind == "item":
-        return (
-            f'<span class="ref">{field(label(catalog, piece.row))} <span class="sid">{field(piece.text)}</span></span> '
-        )
+        semantic_id = f'<span class="sid">{escaped(piece.text)}</span>'
+        return f'<span class="ref">{escaped(short_title(catalog, piece.row))} {semantic_id}</span> '
     name = f"you, {piece.tokens} soft tokens" if piece.kind == "user" else "\N{MIDDLE DOT}"
-    return f'<span class="ref {piece.kind}">{field(name)}</span> '
+    return f'<span class="ref {piece.kind}">{escaped(name)}</span> '
 
 
 def _decoded(catalog: Catalog, made: Trace) -> str:
     rows = [
         (
-            label(catalog, path.row),
+            short_title(catalog, path.row),
             "-".join(map(str, path.codes)),
             f"{path.log_probability:.2f}",
             _allowed(path.allowed),
@@ -82,7 +81,7 @@ def _decoded(catalog: Catalog, made: Trace) -> str:
         for path in made.decoded
     ]
     what = "Its own best paths through the trie, with the log-probability of the whole path, before any constraint."
-    return f'<div class="sub">{field(what)}</div>' + _table(("title", "semantic ID", "log p", ""), rows)
+    return f'<div class="sub">{escaped(what)}</div>' + _table(("title", "semantic ID", "log p", ""), rows)
 
 
 def _allowed(allowed: bool) -> str:
@@ -93,7 +92,7 @@ def _fusion(catalog: Catalog, made: Trace) -> str:
     names = list(made.weights)
     weights = ("weight", "", *(f"{made.weights[name]:.2f}" for name in names))
     rows = [
-        (label(catalog, line.row), f"{line.score:.2f}", *(f"{line.parts[name]:.2f}" for name in names))
+        (short_title(catalog, line.row), f"{line.score:.2f}", *(f"{line.parts[name]:.2f}" for name in names))
         for line in made.lines
     ]
     what = "Log-probabilities by part; the fused score is their weighted sum, and the list is sorted by it."
@@ -102,7 +101,7 @@ def _fusion(catalog: Catalog, made: Trace) -> str:
             " Parts for known and for new items: how far above an even share, times how far that is true of the item."
         )
     head = ("title", "fused", *(_NAMES.get(name, name) for name in names))
-    return f'<div class="sub">{field(what)}</div>' + _table(head, [weights, *rows])
+    return f'<div class="sub">{escaped(what)}</div>' + _table(head, [weights, *rows])
 
 
 def _times(made: Trace, seconds: Sequence[tuple[str, float]]) -> str:
@@ -113,7 +112,7 @@ def _times(made: Trace, seconds: Sequence[tuple[str, float]]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{field(cell)}</{tag}>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{escaped(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows)
     return f'<div class="scroll"><table><thead>{line(head, "th")}</thead><tbody>{body}</tbody></table></div>'
