@@ -480,7 +480,7 @@ def test_a_running_reply_can_be_stopped_from_another_thread() -> None:
 
 
 def test_the_real_recommender_converses_on_the_toy_world() -> None:
-    from test_recommend import make_recommender
+    from test_recommender import make_recommender
 
     chat = Chat(make_recommender(), Limits(reply_tokens=8))
     session = chat.open()

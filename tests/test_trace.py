@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_recommend import make_recommender
+from test_recommender import make_recommender
 
 from llmrec.data.filters import Filters
 from llmrec.dialogue.trace import trace

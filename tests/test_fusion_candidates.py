@@ -4,10 +4,10 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from test_recommend import recommender  # noqa: F401  (a fixture)
+from test_recommender import recommender  # noqa: F401  (a fixture)
 
 from llmrec.ranking import fusion_candidates
-from llmrec.ranking import scorer as scoring
+from llmrec.ranking import scorer as scorer_module
 from llmrec.ranking.fusion import PRIOR, Fusion, fit
 from llmrec.ranking.fusion_candidates import drawn, shortlists, whole
 from llmrec.ranking.scorer import Scorer
@@ -110,10 +110,10 @@ def test_lists_of_a_large_catalogue_are_exact_within_reach_and_never_leave_what_
     history, allowed = np.array([1, 4]), np.ones(scorer.trie.n, bool)
     allowed[[1, 4, 6]] = False
     exact = scorer.ask(history).best(fusion, 3, allowed)
-    monkeypatch.setattr(scoring, "REACH", scorer.trie.n)
+    monkeypatch.setattr(scorer_module, "REACH", scorer.trie.n)
     everything = large_of(scorer).ask(history).best(fusion, 3, allowed)
     assert everything.rows.tolist() == exact.rows.tolist()
-    monkeypatch.setattr(scoring, "REACH", 2)  # twice the length of the list is the least
+    monkeypatch.setattr(scorer_module, "REACH", 2)  # twice the length of the list is the least
     near = large_of(scorer).ask(history).best(fusion, 3, allowed)
     assert len(near.rows) == 3 and allowed[near.rows].all()
     rest = sum(fusion.weights[name] * scorer.ask(history).others[name] for name in ("encoder", "neighbours"))

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from llmrec.data.interactions import leave_one_out
 from llmrec.encoders.sequential import SASRecConfig, SequenceEncoder, config_dict
-from llmrec.encoders.training import train_encoder as train_sasrec
-from llmrec.encoders.training import windows
+from llmrec.encoders.training import train_encoder, windows
 from llmrec.errors import RecipeError
 
 CONFIG = SASRecConfig(dim=16, layers=1, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01)
@@ -25,12 +24,12 @@ def test_windows_make_every_row_but_the_first_a_target_once(lengths, size, seed)
 
 def test_learns_the_known_successor_and_is_reproducible():
     train = leave_one_out(make_interactions()).train
-    encoder, log = train_sasrec(train, 12, CONFIG, seed=0)
+    encoder, log = train_encoder(train, 12, CONFIG, seed=0)
     assert log[-1]["loss"] < log[0]["loss"] / 3
     for start in range(4):
         best = int(encoder.scores([np.array([start, start + 2])]).argmax())
         assert best == (start + 4) % 12
-    again, _ = train_sasrec(train, 12, CONFIG, seed=0)
+    again, _ = train_encoder(train, 12, CONFIG, seed=0)
     assert all((a == again.state()[n]).all() for n, a in encoder.state().items())
 
 
@@ -59,7 +58,7 @@ def test_early_stopping_keeps_the_best_epoch():
         return next(values)
 
     config = SASRecConfig(dim=16, layers=1, heads=2, max_len=20, epochs=50, patience=3, evaluate_every=2)
-    encoder, log = train_sasrec(leave_one_out(make_interactions()).train, 12, config, 0, validate)
+    encoder, log = train_encoder(leave_one_out(make_interactions()).train, 12, config, 0, validate)
     assert (encoder.bias == seen[1]).all()
     assert log[-1]["epoch"] == 10
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_recommend import WORLDS
+from test_recommender import WORLDS
 from toy_recommender import make_recommender
 
 from llmrec.lm.runtime.onednn import can_pack, fast_products
