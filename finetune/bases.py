@@ -149,7 +149,7 @@ def check_body(config: Any) -> None:
             raise WeightsError(
                 f"{kind!r} is not a causal language model; use one of the Llama, Qwen3 or Gemma3 kind"
             ) from None
-    RecModel._check_body(skeleton)
+    RecModel.check_layers(skeleton)
 
 
 def _ask(name: str) -> None:

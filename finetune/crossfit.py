@@ -15,7 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from llmrec.data.interactions import choosing_users
-from llmrec.encoders.sequential import SequenceEncoder, config_dict
+from llmrec.encoders.config import encoder_config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import train_encoder
 from llmrec.finetune import stages
 from llmrec.finetune.stages import Inputs, key
@@ -65,7 +66,7 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
                 vectors[a:b] = encoder.trajectory(train.of(int(user))) @ turn
         return {"vectors": vectors}
 
-    config = config_dict(inputs.recipe.encoder)
+    config = encoder_config_dict(inputs.recipe.encoder)
     fingerprint = key(
         train=train.fingerprint,
         full=fingerprint_arrays(**full.state()),

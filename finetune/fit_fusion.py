@@ -65,7 +65,7 @@ def _choices(
     fingerprint = key(
         weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
         text=fingerprint_arrays(text=scorer.text),
-        products=scorer.model.products,
+        products=scorer.model.matmul_dtype,
         histories=[h.tolist() for h in histories],
         said=list(said),
         window=scorer.window,

@@ -188,13 +188,13 @@ def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, 
     engine, model = inputs.recipe.engine, scorer.model
     if engine.precision != "float32" or engine.quantize != "none":
         return fit_fusions(inputs, scorer)
-    before = model.products
+    before = model.matmul_dtype
     try:
         model.merge()
-        model.products = engine.format
+        model.matmul_dtype = engine.format
         return fit_fusions(inputs, scorer)
     finally:
-        model.products = before
+        model.matmul_dtype = before
         for layer in model.lora_layers():
             if layer.merged:
                 layer.unmerge()

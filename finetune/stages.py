@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split, choosing_users
 from llmrec.encoders import text_cache
-from llmrec.encoders.sequential import SequenceEncoder, config_dict
+from llmrec.encoders.config import encoder_config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import Embedder
 from llmrec.encoders.training import next_item_ndcg, train_encoder
 from llmrec.errors import ArtifactError
@@ -89,7 +90,7 @@ def encoder(inputs: Inputs, text: np.ndarray | None = None) -> SequenceEncoder:
     """Train (or load) the sequential encoder on the train part; `text` float32[n, d] where its recipe asks for it."""
     recipe, n = inputs.recipe, len(inputs.catalog)
     users = choosing_users(inputs.split)
-    config = config_dict(recipe.encoder)
+    config = encoder_config_dict(recipe.encoder)
 
     def make() -> Mapping[str, np.ndarray]:
         train, validate = inputs.split.train, validation(inputs.split, users)

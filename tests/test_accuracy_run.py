@@ -10,8 +10,8 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
 from llmrec.data.interactions import Interactions, by_time, leave_one_out
 from llmrec.encoders import ease
+from llmrec.encoders.config import EncoderConfig
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
-from llmrec.encoders.sequential import EncoderConfig
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.eval import protocol, run
 from llmrec.eval.accuracy import run as accuracy_run

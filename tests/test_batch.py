@@ -18,7 +18,7 @@ from llmrec.batch import requests as batch_input
 from llmrec.batch.rank_file import Settings, rank_file
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.lm.runtime import onednn
-from llmrec.lm.runtime.onednn import can_pack, fast_products
+from llmrec.lm.runtime.onednn import can_prepack, fastest_matmul_dtype
 from llmrec.recommender import Request
 
 REQUESTS = [
@@ -585,7 +585,7 @@ def test_on_the_command_line_an_error_is_one_line_and_digits_are_plain(model, tm
 
 @pytest.mark.kernels
 def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tmp_path):
-    if fast_products() != "bfloat16" or not can_pack():
+    if fastest_matmul_dtype() != "bfloat16" or not can_prepack():
         pytest.skip("this processor does not multiply bfloat16 matrices")
     source = lines(tmp_path / "requests.jsonl", many(24))
     run = partial(pool.run, workers=1, loader=load)
@@ -603,7 +603,7 @@ def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tm
 
 
 def test_products_that_cannot_be_are_refused_before_anything_is_read(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(onednn, "fast_products", lambda: "float32")
+    monkeypatch.setattr(onednn, "fastest_matmul_dtype", lambda: "float32")
     for name, words in (("bfloat16", "does not multiply bfloat16"), ("int4", "no products in 'int4'")):
         with pytest.raises(RequestError, match=words):
             rank_file(tmp_path / "none.jsonl", tmp_path / "out.parquet", Settings(model, products=name))

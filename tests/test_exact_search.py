@@ -11,7 +11,7 @@ from llmrec.decoding.exact_search import best, branch_and_bound
 from llmrec.decoding.trie_scoring import DecodeState, search_together
 from llmrec.errors import RequestError
 from llmrec.lm.rendering import ItemRef, Message, Text
-from llmrec.lm.runtime.onednn import can_pack
+from llmrec.lm.runtime.onednn import can_prepack
 from llmrec.ranker import top_k
 from llmrec.ranking.fusion import spread
 from llmrec.semantic_ids.trie import Trie
@@ -147,7 +147,7 @@ def test_beams_refuse_what_cannot_be(width, k):
 
 
 @pytest.mark.kernels
-@pytest.mark.skipif(not can_pack(), reason="without oneDNN's products the last bits depend on what shares a pass")
+@pytest.mark.skipif(not can_prepack(), reason="without oneDNN's products the last bits depend on what shares a pass")
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(SIZES)), st.data())
 def test_searches_side_by_side_find_the_bits_that_each_finds_alone(n, data):

@@ -87,7 +87,7 @@ def test_the_fusion_is_fitted_on_merged_weights_that_are_taken_out_again(trained
     held = [layer.base_layer.weight.detach().clone() for layer in model.lora_layers()]
 
     def fit(inputs, scorer):
-        seen.append((scorer.model.products, all(layer.merged for layer in model.lora_layers())))
+        seen.append((scorer.model.matmul_dtype, all(layer.merged for layer in model.lora_layers())))
         if fails:
             raise KeyboardInterrupt
         return {}, {}
@@ -95,7 +95,7 @@ def test_the_fusion_is_fitted_on_merged_weights_that_are_taken_out_again(trained
     monkeypatch.setattr(pipeline, "fit_fusions", fit)
     with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
         pipeline._fuse(inputs, scorer)
-    assert seen == [("bfloat16", True)] and model.products == "float32"
+    assert seen == [("bfloat16", True)] and model.matmul_dtype == "float32"
     for layer, before in zip(model.lora_layers(), held, strict=True):
         assert not layer.merged
         torch.testing.assert_close(layer.base_layer.weight, before, atol=1e-6, rtol=1e-5)

@@ -10,7 +10,7 @@ from conftest import make_model
 from llmrec.decoding import beam_search, trie_scoring
 from llmrec.errors import RequestError
 from llmrec.lm.rendering import ItemRef, Message, Text, UserRef
-from llmrec.lm.runtime.prefix_cache import PrefixCache, Segment, cuts, key_of
+from llmrec.lm.runtime.prefix_cache import PrefixCache, Segment, segment_ends, segment_key
 from llmrec.semantic_ids.trie import Trie
 
 MODEL = make_model(30, 2, 8)
@@ -38,15 +38,15 @@ class Counting:
         original = trie_scoring.body_of
 
         def counted(*given):
-            body = original(*given)
-            forward = type(body).forward
+            transformer = original(*given)
+            forward = type(transformer).forward
 
             def counting(this, x, *args, **kwargs):
                 self.rows += len(x)
                 return forward(this, x, *args, **kwargs)
 
-            monkeypatch.setattr(type(body), "forward", counting, raising=True)
-            return body
+            monkeypatch.setattr(type(transformer), "forward", counting, raising=True)
+            return transformer
 
         monkeypatch.setattr(trie_scoring, "body_of", counted)
         beam_search.items(MODEL, TRIE, [conversation("warm")], 1)  # the counter is in place from here on
@@ -57,10 +57,10 @@ class Counting:
 def test_segments_end_where_turns_end_and_are_never_short():
     closing = (9, 8)
     ids = np.array([1] * 40 + [9, 8] + [2] * 5 + [9, 8] + [3] * 40 + [9, 8] + [4] * 40)
-    assert cuts(ids, closing, 32) == [42, 91, 131]
-    assert cuts(ids[:60], closing, 32) == [60]
-    assert cuts(ids[:74], closing, 32) == [42, 74]
-    assert cuts(np.array([1]), closing, 32) == [1]
+    assert segment_ends(ids, closing, 32) == [42, 91, 131]
+    assert segment_ends(ids[:60], closing, 32) == [60]
+    assert segment_ends(ids[:74], closing, 32) == [42, 74]
+    assert segment_ends(np.array([1]), closing, 32) == [1]
 
 
 @pytest.mark.kernels
@@ -76,7 +76,7 @@ def test_a_conversation_goes_on_without_being_read_again(monkeypatch):
     cold = beam_search.items(MODEL, TRIE, [two], 5)
     without, counting.rows = counting.rows, 0
     warm = beam_search.items(MODEL, TRIE, [two], 5, prefixes=prefixes)
-    shared = cuts(two.ids, MODEL.renderer.chat.closing)[2]
+    shared = segment_ends(two.ids, MODEL.renderer.chat.closing)[2]
     assert counting.rows == without - shared
     assert (warm[0].scores == cold[0].scores).all() and (warm[0].rows == cold[0].rows).all()
     counting.rows = 0
@@ -104,7 +104,7 @@ def test_equal_words_with_another_user_vector_share_nothing():
     one = conversation("the same words in every way, all of them", user=0.5)
     other = conversation("the same words in every way, all of them", user=0.75)
     assert (one.ids == other.ids).all()
-    assert key_of(one, len(one.ids), 1) != key_of(other, len(other.ids), 1)
+    assert segment_key(one, len(one.ids), 1) != segment_key(other, len(other.ids), 1)
     beam_search.items(MODEL, TRIE, [one], 8, prefixes=prefixes)
     warm = beam_search.items(MODEL, TRIE, [other], 8, prefixes=prefixes)[0]
     cold = beam_search.items(MODEL, TRIE, [other], 8)[0]

@@ -7,11 +7,12 @@ import pytest
 from test_recommender import WORLDS
 from toy_recommender import make_recommender
 
-from llmrec.lm.runtime.onednn import can_pack, fast_products
+from llmrec.lm.runtime.onednn import can_prepack, fastest_matmul_dtype
 from llmrec.ranking.fusion import Fusion
 
 needs_bfloat16 = pytest.mark.skipif(
-    not can_pack() or fast_products() != "bfloat16", reason="this processor does not multiply bfloat16 matrices"
+    not can_prepack() or fastest_matmul_dtype() != "bfloat16",
+    reason="this processor does not multiply bfloat16 matrices",
 )
 
 
@@ -55,7 +56,7 @@ def test_without_the_user_vector_only_the_language_model_reads_another_prompt():
 @needs_bfloat16
 def test_products_in_bfloat16_give_nearly_the_same_scores():
     exact, rounded = make_recommender(), make_recommender()
-    rounded.model.products = "bfloat16"
+    rounded.model.matmul_dtype = "bfloat16"
     for one in (exact, rounded):
         one.model.merge()
     everything, fusion = np.ones(12, bool), Fusion({"llm": 1.0})

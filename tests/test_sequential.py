@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data.interactions import leave_one_out
-from llmrec.encoders.sequential import SASRecConfig, SequenceEncoder, config_dict
+from llmrec.encoders.config import EncoderConfig, encoder_config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import train_encoder, windows
 from llmrec.errors import RecipeError
 
-CONFIG = SASRecConfig(dim=16, layers=1, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01)
+CONFIG = EncoderConfig(dim=16, layers=1, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01)
 
 
 @settings(max_examples=100, deadline=None)
@@ -44,7 +45,7 @@ def test_an_empty_history_is_scored_by_the_item_biases():
 
 def test_state_round_trip():
     encoder = make_encoder(12)
-    again = SequenceEncoder.from_state(encoder.state(), config_dict(encoder.config))
+    again = SequenceEncoder.from_state(encoder.state(), encoder_config_dict(encoder.config))
     history = [np.array([1, 2, 3])]
     assert (encoder.scores(history) == again.scores(history)).all()
 
@@ -57,7 +58,7 @@ def test_early_stopping_keeps_the_best_epoch():
         seen.append(encoder.state()["bias"].copy())
         return next(values)
 
-    config = SASRecConfig(dim=16, layers=1, heads=2, max_len=20, epochs=50, patience=3, evaluate_every=2)
+    config = EncoderConfig(dim=16, layers=1, heads=2, max_len=20, epochs=50, patience=3, evaluate_every=2)
     encoder, log = train_encoder(leave_one_out(make_interactions()).train, 12, config, 0, validate)
     assert (encoder.bias == seen[1]).all()
     assert log[-1]["epoch"] == 10
@@ -65,4 +66,4 @@ def test_early_stopping_keeps_the_best_epoch():
 
 def test_impossible_sizes_are_named():
     with pytest.raises(RecipeError, match="dim 10 must be a multiple of heads 4"):
-        SASRecConfig(dim=10, heads=4)
+        EncoderConfig(dim=10, heads=4)

@@ -13,9 +13,9 @@ from families import GENERIC, LEAN, make_bundle
 from llmrec.decoding.text_generation import _Text, hold_back, stream
 from llmrec.errors import RequestError
 from llmrec.lm.rendering import Message, Text
-from llmrec.lm.runtime.hf_backend import body_of
-from llmrec.lm.runtime.int8 import int8_weights, pack
-from llmrec.lm.runtime.kv_cache import KeyValues, Part
+from llmrec.lm.runtime.hf_backend import build_transformer
+from llmrec.lm.runtime.int8 import int8_weights, quantise
+from llmrec.lm.runtime.kv_cache import Chunk, KVCache
 from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.lm.runtime.transformer import Dense
 
@@ -105,18 +105,18 @@ def test_a_character_of_several_tokens_comes_whole():
 def test_eight_bits_are_near_and_stay_beside_the_model(name):
     model = make_bundle(LEAN[name])
     weights = int8_weights(model)
-    memory, other = KeyValues(weights.body.layout, 20), KeyValues(weights.body.layout, 20)
+    cache, other = KVCache(weights.transformer.layout, 20), KVCache(weights.transformer.layout, 20)
     x = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        exact = body_of(model.lm).forward(x, [Part.following(memory, 20)])
-        near = weights.body.forward(x, [Part.following(other, 20)])
+        exact = build_transformer(model.lm).forward(x, [Chunk.following(cache, 20)])
+        near = weights.transformer.forward(x, [Chunk.following(other, 20)])
     assert float((near - exact).norm() / exact.norm()) < 0.05
     assert "".join(stream(model, prompt_of(model), max_tokens=12, weights=weights))
 
 
 def test_eight_bits_round_to_nearest():
     weight = torch.randn(7, 48, generator=torch.Generator().manual_seed(0))
-    packed = pack(Dense((weight,), (None,)))
+    packed = quantise(Dense((weight,), (None,)))
     error = (packed.weight.float() * packed.scale.float()[:, None] - weight).abs()
     assert (error <= packed.scale.float()[:, None] * 0.51).all()
 

@@ -224,7 +224,7 @@ def test_settings_that_cannot_work_are_one_line(tmp_path, sections, error, words
 def no_bfloat16(monkeypatch):
     """A processor that says it has the instructions, and products that cannot be had of it."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    monkeypatch.setattr(onednn, "can_pack", lambda products="float32": products == "float32")
+    monkeypatch.setattr(onednn, "can_prepack", lambda products="float32": products == "float32")
 
 
 def test_products_that_cannot_be_had_are_known_before_the_start(tmp_path, monkeypatch):

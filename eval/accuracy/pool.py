@@ -24,7 +24,7 @@ from llmrec.eval.accuracy.parts import PartsRanker
 from llmrec.eval.accuracy.suite import conditions
 from llmrec.eval.lists import Lists, Progress, rank_each, targets_of
 from llmrec.eval.requests import RememberingScorer
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranker import Rows
 from llmrec.ranking.fusion import Fusion
 from llmrec.ranking.scorer import Scorer
@@ -54,7 +54,7 @@ class Asking:
     fusions: Mapping[str, Fusion]
     users: Rows
     seed: int
-    products: Products = "float32"
+    products: MatmulDtype = "float32"
     blind: tuple[str, ...] = ()
     sample: Rows | None = None
     sampled: tuple[str, ...] = ()

@@ -11,11 +11,12 @@ from llmrec.checkpoint.pretrained import KIND, read_settings
 from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions, Split, by_time, leave_one_out
-from llmrec.encoders.sequential import Kind, SequenceEncoder
+from llmrec.encoders.config import Kind
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import MiniLM
 from llmrec.encoders.text_cache import text_vectors
 from llmrec.errors import ArtifactError, DataError
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranker import Scores
 from llmrec.recommender import SHIPPED, Recommender
 from llmrec.storage.artifacts import read_manifest
@@ -58,12 +59,12 @@ class Subject:
 
 
 def open_subject(
-    model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
+    model: str | Path | None, data: str | Path | None, split: str, products: MatmulDtype = "float32"
 ) -> Subject:
     """Load the data, cut it, and load the model where it may be measured on this cut, to multiply in `products`."""
     subject = _opened(model, data, split)
     if subject.recommender is not None:
-        subject.recommender.model.products = products
+        subject.recommender.model.matmul_dtype = products
     return subject
 
 
@@ -99,7 +100,7 @@ def _whole(recommender: Recommender, split: str, path: Path) -> Subject:
 
 
 def open_model(
-    model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
+    model: str | Path | None, data: str | Path | None, split: str, products: MatmulDtype = "float32"
 ) -> tuple[Recommender, Split]:
     """Model and cut alone, as another process needs them.
 

@@ -11,7 +11,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from llmrec.data.interactions import Split
-from llmrec.encoders.sequential import EncoderConfig, Kind, SequenceEncoder, config_dict
+from llmrec.encoders.config import EncoderConfig, Kind, encoder_config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import next_item_ndcg, train_encoder
 from llmrec.errors import ArtifactError
 from llmrec.eval.baselines.rankers import EncoderRanker
@@ -65,7 +66,7 @@ def tune_encoder(
         config = replace(start, kind=kind, **{n: type(getattr(start, n))(value) for n, value in params.items()})
         return EncoderRanker(trained(split, n_items, config, seed, check, work, say), kind)
 
-    inputs = json.dumps({"seed": seed, "start": config_dict(replace(start, kind=kind))}, sort_keys=True)
+    inputs = json.dumps({"seed": seed, "start": encoder_config_dict(replace(start, kind=kind))}, sort_keys=True)
     return search(kind, make, grid, check, log, inputs, say)
 
 
@@ -79,13 +80,13 @@ def trained(
     say: Say = silent,
 ) -> SequenceEncoder:
     """An encoder at its best validation epoch, from `work` when the same one was trained before."""
-    settings = {"config": config_dict(config), "kind": config.kind, "seed": seed, "check": check.fingerprint}
+    settings = {"config": encoder_config_dict(config), "kind": config.kind, "seed": seed, "check": check.fingerprint}
     inputs = fingerprint_bytes(json.dumps(settings, sort_keys=True).encode())
     path = None if work is None else work / f"encoder-{config.kind}-{inputs[:16]}"
     if path is not None and path.is_dir():
         try:
             if read_manifest(path, KIND).fingerprints.get("inputs") == inputs:
-                return SequenceEncoder.from_state(load_file(path / "encoder.safetensors"), config_dict(config))
+                return SequenceEncoder.from_state(load_file(path / "encoder.safetensors"), encoder_config_dict(config))
         except ArtifactError as error:
             say(f"{error}; trained again")
     say(f"training {config.kind}: {config.layers} layers, dropout {config.dropout}")

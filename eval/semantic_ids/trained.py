@@ -22,7 +22,7 @@ from llmrec.eval.lists import rank_each, sample, target_users
 from llmrec.eval.protocol import Estimate, Row, eval_command, provenance, write_result
 from llmrec.eval.requests import RememberingScorer, progress_bar
 from llmrec.eval.tables import show
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranker import Rows
 from llmrec.ranking.fusion import Fusion
 from llmrec.recommender import Recommender
@@ -40,7 +40,7 @@ def run_trained(
     data: str | Path | None,
     out: Path,
     limit: int | None = None,
-    products: Products = "float32",
+    products: MatmulDtype = "float32",
     seed: int = 0,
 ) -> list[Row]:
     """Rank validation items with two models whose codes were made otherwise.

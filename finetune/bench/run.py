@@ -27,7 +27,7 @@ from llmrec.finetune.bench.sides import ENGINE, FAST, MIX, USUAL, Job, Step, ser
 from llmrec.finetune.bench.trainer_baseline import WINDOW
 from llmrec.finetune.plan.cost import Body, body_of, product_rate
 from llmrec.finetune.recipe import load_recipe
-from llmrec.lm.runtime.onednn import fast_products
+from llmrec.lm.runtime.onednn import fastest_matmul_dtype
 
 _WARM = 1  # untimed steps: the first one allocates and warms the caches
 _ROUNDS, _QUICK_ROUNDS = 7, 2
@@ -71,7 +71,9 @@ def run(recipe: str | Path = "ml-100k", data: str = "ml-100k", quick: bool = Fal
     body = body_of(config)
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
     job = Job(settings, data, _WARM + rounds, seed, torch.get_num_threads())
-    names = (ENGINE, USUAL) if quick else (ENGINE, USUAL, MIX, *((FAST,) if fast_products() == "bfloat16" else ()))
+    names = (
+        (ENGINE, USUAL) if quick else (ENGINE, USUAL, MIX, *((FAST,) if fastest_matmul_dtype() == "bfloat16" else ()))
+    )
     taken = _take_turns(job, names, body, _QUICK_RATE_SECONDS if quick else _RATE_SECONDS, console)
     rows, targets = summarise(taken, seed)
     protocol = {

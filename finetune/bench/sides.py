@@ -36,7 +36,7 @@ from llmrec.finetune.train.packed_attention import packed_attention
 from llmrec.lm.base_models import base_model, load_base
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.progress import silent
 from llmrec.semantic_ids.trie import Trie
 
@@ -100,7 +100,7 @@ def memory(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: Products = "float32") -> None:
+def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: MatmulDtype = "float32") -> None:
     """The product's own training loop on packs of the recipe's traffic with these shares."""
     recipe, traffic = job.recipe, job.recipe.traffic
     base = base_model(recipe.base)

@@ -20,7 +20,7 @@ from llmrec.finetune.data.packing import Pack
 from llmrec.finetune.recipe import EngineSettings
 from llmrec.finetune.train.linear_cross_entropy import CHUNK
 from llmrec.lm.model import ModelConfig
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def training_bytes(body: Body, rank: int, added: Added, tokens: int, engine: Eng
 
 
 @torch.no_grad()
-def product_rate(body: Body, tokens: int, seconds: float, products: Products = "float32") -> float:
+def product_rate(body: Body, tokens: int, seconds: float, products: MatmulDtype = "float32") -> float:
     """Floating-point operations a second of plain matrix products at the shapes of one block, both ways.
 
     Repeats the forward products [tokens, in] x [in, out] and those back to the inputs for about `seconds`, at least

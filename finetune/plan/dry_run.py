@@ -38,7 +38,7 @@ from llmrec.finetune.train.fine_tune import once
 from llmrec.finetune.train.loop import Stage
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.progress import silent
 from llmrec.semantic_ids.trie import Trie
 from llmrec.storage.registry import home
@@ -241,7 +241,7 @@ def _here(
 ) -> dict[str, Any]:
     """Time at the rates measured now. The program itself is what this process holds: the same libraries."""
     tokens, low = min(recipe.traffic.pack_tokens, 1024), recipe.engine.precision == "bfloat16"
-    products: Products = "bfloat16" if low else recipe.engine.format
+    products: MatmulDtype = "bfloat16" if low else recipe.engine.format
     rate = product_rate(body, tokens, _MEASURE)
     fast = product_rate(body, tokens, _MEASURE, products) if products != "float32" else rate
     ideal = frozen(flops) / fast + (flops["total"] - frozen(flops)) / (fast if low else rate)

@@ -26,7 +26,7 @@ from llmrec.batch import answers, requests
 from llmrec.batch.answers import KEY, Written
 from llmrec.batch.ranker import BatchRanker, Ids, one_thread, resolve
 from llmrec.errors import ArtifactError, DataError, RequestError
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.storage.artifacts import fingerprint_bytes, write_bytes_atomic, write_json_atomic
 from llmrec.storage.locks import held
 
@@ -62,7 +62,7 @@ class Job:
     part: int
     numbers: bool
     id: str
-    products: Products = "float32"
+    products: MatmulDtype = "float32"
 
     @property
     def work(self) -> Path:

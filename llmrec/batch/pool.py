@@ -18,7 +18,7 @@ from multiprocessing import connection
 from llmrec.batch.job import Job, rank_part
 from llmrec.batch.ranker import BatchRanker, Ids
 from llmrec.errors import RequestError
-from llmrec.lm.runtime.onednn import wanted_products
+from llmrec.lm.runtime.onednn import parse_matmul_dtype
 from llmrec.recommender import Recommender
 
 Loader = Callable[[str, str | None], Recommender]  # of a model directory and prepared data, None for the model's own
@@ -104,5 +104,5 @@ def ready(job: Job, loader: Loader) -> tuple[BatchRanker, Ids]:
         RequestError: this machine does not multiply in the job's number format.
     """
     recommender = loader(job.model, job.data)
-    recommender.model.products = wanted_products(job.products)
+    recommender.model.matmul_dtype = parse_matmul_dtype(job.products)
     return BatchRanker(recommender), Ids(recommender.catalog, recommender.interactions)

@@ -24,7 +24,7 @@ from llmrec.checkpoint import hub
 from llmrec.checkpoint.pretrained import KIND
 from llmrec.data.prepared import open_data
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.lm.runtime.onednn import wanted_products
+from llmrec.lm.runtime.onednn import parse_matmul_dtype
 from llmrec.recommender import MAX_K, SHIPPED
 from llmrec.storage.artifacts import expect_fingerprint, read_manifest, sha256_file
 
@@ -129,7 +129,7 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
     batch_output.kind_of(output)
     if input.resolve() == output.resolve():
         raise RequestError(f"--output {str(output)!r} is the input; give another file")
-    products = wanted_products(settings.products)
+    products = parse_matmul_dtype(settings.products)
     model, data = places(settings.model, settings.data)
     catalog, interactions = open_data(data)
     expect_fingerprint(read_manifest(model, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")

@@ -26,8 +26,9 @@ from llmrec.data.ids import Forms
 from llmrec.data.readers.common import Report, kept_notes
 from llmrec.data.readers.joining import refuse_twins
 from llmrec.data.sources import check_place, load_data, save_data
+from llmrec.encoders.config import encoder_config_dict
 from llmrec.encoders.item_knn import ItemKNN
-from llmrec.encoders.sequential import SequenceEncoder, config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.encoders.text_cache import text_vectors, vectors_of
 from llmrec.errors import RequestError
@@ -125,7 +126,7 @@ def grown_encoder(encoder: SequenceEncoder, lent: sparse.csr_array) -> SequenceE
             state[name] = np.concatenate([value[:-1], own.astype(np.float32), value[-1:]])  # the last row is padding
         else:
             state[name] = value
-    return SequenceEncoder.from_state(state, config_dict(encoder.config))
+    return SequenceEncoder.from_state(state, encoder_config_dict(encoder.config))
 
 
 def grown_neighbours(neighbours: ItemKNN, lent: sparse.csr_array) -> ItemKNN:
