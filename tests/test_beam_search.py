@@ -145,7 +145,7 @@ def test_filters_narrowed_once_and_requests_in_groups_change_nothing(world, monk
     allowed = np.random.default_rng(8).random(n) < 0.5
     expected = beam_search.items(model, trie, prompts, 9, 5, [allowed] * 6)
     monkeypatch.setattr(beam_search, "TOGETHER", 60)
-    monkeypatch.setattr("llmrec.lm.runtime.prefill.ROWS", {"cpu": 20})
+    monkeypatch.setattr("llmrec.lm.runtime.prefill.MAX_ROWS", {"cpu": 20})
     found = beam_search.items(model, trie, prompts, 9, 5, [trie.narrow(allowed)] * 6)
     for a, b in zip(expected, found, strict=True):
         assert a.rows.tolist() == b.rows.tolist()

@@ -35,7 +35,7 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.rows = 0
-        original = trie_scoring.body_of
+        original = trie_scoring.build_transformer
 
         def counted(*given):
             transformer = original(*given)
@@ -48,9 +48,9 @@ class Counting:
             monkeypatch.setattr(type(transformer), "forward", counting, raising=True)
             return transformer
 
-        monkeypatch.setattr(trie_scoring, "body_of", counted)
+        monkeypatch.setattr(trie_scoring, "build_transformer", counted)
         beam_search.items(MODEL, TRIE, [conversation("warm")], 1)  # the counter is in place from here on
-        monkeypatch.setattr(trie_scoring, "body_of", original)
+        monkeypatch.setattr(trie_scoring, "build_transformer", original)
         self.rows = 0
 
 

@@ -15,6 +15,7 @@ from llmrec.decoding.beam_search import items
 from llmrec.eval.bench.decode_models import K, Pair, linear_parameters
 from llmrec.lm.rendering import Rendered
 from llmrec.lm.runtime.hf_backend import build_transformer
+from llmrec.lm.runtime.prefill import prefill
 from llmrec.semantic_ids.trie import Trie
 
 MASK_ITEMS = (10**4, 10**5, 10**6, 10**7)
