@@ -4,7 +4,6 @@ import datetime
 import decimal
 import gzip
 import json
-import types
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +16,13 @@ from typer.testing import CliRunner
 from llmrec.app.cli.main import app
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers import table_files
 from llmrec.data.readers.joining import Rules
 from llmrec.data.readers.table import read_items, read_table
 from llmrec.data.readers.table_files import rows
 from llmrec.data.readers.table_mapping import ItemColumns, TableMapping, load_mapping
 from llmrec.data.sources import load_data
 from llmrec.data.validation import examine, refuse_errors
-from llmrec.errors import DataError, RequestError, UserError
+from llmrec.errors import DataError, UserError
 
 ITEMS = [
     {"asin": "a", "name": "Duck, yellow", "about": "Squeaks.\nFloats.", "brand": "Tub", "tags": "bath|toy",
@@ -245,38 +243,14 @@ def test_flags_win_over_the_file_and_the_command_writes_prepared_data(tmp_path):
     assert "brand" not in catalog.attribute_names and 2.0 in x.value
     assert json.loads(result.output)["counts"] == {"items": 3, "users": 2, "interactions": 3}
     for wrong, words in (
-        (["--source", "recbole", "--title", "t"], "column options belong to --source table"),
+        (["--source", "recbole", "--title", "t"], "column options belong to --source table and hub"),
         (["--source", "table", "--path", "x"], "--path is for other sources"),
         (["--source", "table"], "no items table"),
-        (["--source", "excel", "--path", "x"], "choose from: amazon, ml-100k, movielens, recbole, s3rec, table"),
+        (["--source", "excel", "--path", "x"], "choose from: amazon, hub, ml-100k, movielens, recbole, s3rec, table"),
         (["--source", "table", "--weight", "buy"], "--weight 'buy' should be"),
     ):
         result = CliRunner().invoke(app, ["data", "prepare", "--out", str(tmp_path / "new"), *wrong])
         assert words in str(result.exception) and not (tmp_path / "new").exists()
-
-
-def test_hugging_face_datasets_are_streamed_by_name(monkeypatch):
-    asked = []
-
-    def load_dataset(*names, **how):
-        asked.append((names, how))
-        return iter([{"item_id": 1, "title": "A", "extra": 2}, {"item_id": 2, "title": "B", "extra": 3}])
-
-    monkeypatch.setitem(__import__("sys").modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr(table_files, "offline", lambda: False)
-    monkeypatch.setattr(table_files.importlib.util, "find_spec", lambda name: object())
-    assert [item.title for item in read_items(ItemColumns(file="hf:org/toys:small@test"))] == ["A", "B"]
-    assert asked == [(("org/toys", "small"), {"split": "test", "streaming": True})]
-    with pytest.raises(DataError, match="no column 'price'"):
-        list(rows("hf:org/toys", ["price"]))
-    monkeypatch.setattr(table_files.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"llmrec\[datasets\]"):
-        list(rows("hf:org/toys", ["title"]))
-    monkeypatch.setattr(table_files, "offline", lambda: True)
-    with pytest.raises(RequestError, match="offline"):
-        list(rows("hf:org/toys", ["title"]))
-    with pytest.raises(RequestError, match="should be hf:org/name"):
-        list(rows("hf:../../etc/passwd", ["title"]))
 
 
 def own(folder, items, log, *, form="jsonl", events=None, **columns):

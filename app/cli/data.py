@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
     from llmrec.data.readers.common import Report
-    from llmrec.data.readers.joining import Rules
-    from llmrec.data.sources import Data
+    from llmrec.data.readers.table_mapping import TableMapping
     from llmrec.data.validation import Finding
 
 data = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
 
 _TABLE = "Tables of your own"
+_HUB = "Data sets of the Hugging Face Hub"
+_PATH = "Where the files are (ml-100k is fetched when left out); for hub OWNER/NAME, or a directory of such a data set."
+_ITEMS = (
+    "CSV, JSONL, Parquet, a directory of them, or hf:OWNER/NAME:CONFIG@SPLIT; for hub CONFIG, CONFIG@SPLIT or @SPLIT."
+)
 _EMPTY = "Word that means no value in a column of numbers, days or flags; may be given again."
 AcceptLoss = Annotated[
     bool, typer.Option(help="Leave out interactions with unknown items, though they are over 5 % of all.")
@@ -35,13 +39,15 @@ _WEIGHT = "Weight of an event type, view=1: 0 leaves it out, any other is only k
 
 @data.command(epilog="Example: llmrec data prepare --source recbole --path my-files --out my-data")
 def prepare(
-    source: Annotated[str, typer.Option(help="ml-100k, movielens, amazon, s3rec, recbole or table (your own).")],
+    source: Annotated[str, typer.Option(help="ml-100k, movielens, amazon, s3rec, recbole, table (your own) or hub.")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
-    path: Annotated[Path | None, typer.Option(help="Where the files are; ml-100k is fetched when left out.")] = None,
-    items: Annotated[
-        str | None,
-        typer.Option(help="CSV, JSONL, Parquet, a directory of them, or hf:org/name@split.", rich_help_panel=_TABLE),
+    path: Annotated[Path | None, typer.Option(help=_PATH)] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration of the data set.", rich_help_panel=_HUB)] = None,
+    split: Annotated[str | None, typer.Option(help="Its split (train).", rich_help_panel=_HUB)] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit; the commit is kept in the notes.", rich_help_panel=_HUB)
     ] = None,
+    items: Annotated[str | None, typer.Option(help=_ITEMS, rich_help_panel=_TABLE)] = None,
     interactions: Annotated[str | None, typer.Option(help="In the same forms.", rich_help_panel=_TABLE)] = None,
     mapping: Annotated[
         Path | None, typer.Option(help="TOML file that says all of this; flags win.", rich_help_panel=_TABLE)
@@ -87,26 +93,42 @@ def prepare(
     flags = {"domain": domain, "items": item_columns, "interactions": log_columns, "events": _weights(weight or [])}
     from llmrec.data import sources
     from llmrec.data.readers.joining import Rules
+    from llmrec.data.readers.table import read_table
+    from llmrec.data.readers.table_mapping import load_mapping
 
     sources.check_place(out)
     rules = Rules(accept_loss, exact_ids)
-    if source == "table":
+    if source != "hub" and (config or split or revision):
+        raise RequestError("--config, --split and --revision belong to --source hub")
+    files, meaning = Path(), None
+    if source == "hub":
+        meaning = _of_the_hub(path, config or "", split or "", revision or "", flags, mapping)
+    elif source == "table":
         if path is not None:
             raise RequestError("--path is for other sources; a table source takes --items and --interactions")
+        meaning = load_mapping(mapping, flags)
     else:
         _no_table_flags(source, flags, mapping, strict)
-        path = _files(source, path)
+        files = _files(source, path)
     with held(out, "preparing"):
-        found = sources.read(source, path, rules) if path else _own_tables(flags, mapping, strict, rules)
+        found = read_table(meaning, strict, rules) if meaning else sources.read(source, files, rules)
         sources.save_data(out, *found)
     _print_report(out, *found, {}, as_json)
 
 
-def _own_tables(flags: Mapping[str, Any], mapping: Path | None, strict: bool, rules: Rules) -> Data:
-    from llmrec.data.readers.table import read_table
-    from llmrec.data.readers.table_mapping import load_mapping
+def _of_the_hub(
+    path: Path | None, config: str, split: str, revision: str, flags: Mapping[str, Any], mapping: Path | None
+) -> TableMapping:
+    """The mapping whose parts are tables of a data set: those that flags and file name, else the one at --path."""
+    from llmrec.data.readers.hub_tables import HubTable, part_of
+    from llmrec.data.readers.table_mapping import load_mapping, of_data_set
 
-    return read_table(load_mapping(mapping, flags), strict, rules)
+    whole = HubTable(path.as_posix(), config, split, revision) if path is not None else None
+    named: dict[str, Any] = dict(flags)
+    for part in ("items", "interactions"):
+        if whole is not None and (given := flags[part]["file"]):
+            named[part] = {**flags[part], "file": part_of(whole, given)}
+    return of_data_set(load_mapping(mapping, named), whole)
 
 
 def _print_report(
@@ -134,7 +156,9 @@ def _files(source: str, path: Path | None) -> Path:
     from llmrec.data.sources import SOURCES
 
     if source not in SOURCES:
-        raise RequestError(f"source {source!r} is unknown; choose from: {', '.join(sorted([*SOURCES, 'table']))}")
+        raise RequestError(
+            f"source {source!r} is unknown; choose from: {', '.join(sorted([*SOURCES, 'hub', 'table']))}"
+        )
     if path is None and source == "ml-100k":
         from llmrec.data.prepared import raw_files
 
@@ -149,7 +173,7 @@ def _files(source: str, path: Path | None) -> Path:
 def _no_table_flags(source: str, flags: Mapping[str, Any], mapping: Path | None, strict: bool) -> None:
     inner = (value for part in flags.values() for value in (part.values() if isinstance(part, Mapping) else [part]))
     if mapping is not None or strict or any(value is not None for value in inner):
-        raise RequestError(f"column options belong to --source table; the columns of {source} are known")
+        raise RequestError(f"column options belong to --source table and hub; the columns of {source} are known")
 
 
 def _weights(pairs: list[str]) -> dict[str, float]:

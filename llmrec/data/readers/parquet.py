@@ -74,11 +74,11 @@ def check_values(path: Path, metadata: pq.FileMetaData, groups: Iterable[int]) -
             raise DataError(f"{what}; at most {MOST_VALUES:,} are read: write smaller row groups")
 
 
-def check_ids(path: Path, batch: pa.RecordBatch, names: Iterable[str], at: int) -> None:
+def check_ids(place: Path | str, batch: pa.RecordBatch, names: Iterable[str], at: int) -> None:
     """Refuse ids in columns of floats that hold fewer digits than a Python float, which `ids.is_rounded` sees.
 
     Args:
-        path: for messages.
+        place: the table, for messages.
         batch: some rows.
         names: columns of ids, or of lists of ids, as far as they are there.
         at: how many rows stand before.
@@ -97,7 +97,7 @@ def check_ids(path: Path, batch: pa.RecordBatch, names: Iterable[str], at: int) 
             for one in cell if listed and cell else [cell]:
                 if isinstance(one, float) and abs(one) >= exact:
                     why = f"is of type {of}, which holds whole numbers exactly only below {exact:.0f}"
-                    raise DataError(f"{path}, row {row}: {name} {one:.0f} {why}; store ids as text or whole numbers")
+                    raise DataError(f"{place}, row {row}: {name} {one:.0f} {why}; store ids as text or whole numbers")
 
 
 def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -1,10 +1,10 @@
-"""Reads somebody's own tables: items and interactions in any of the forms of `table_files`, by a mapping of columns."""
+"""Reads somebody's own tables by a mapping of columns: files in any form of `table_files`, or data sets of the Hub."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import Any, TypeVar
@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 from llmrec.data.attribute_types import flag_word
 from llmrec.data.catalog import TEXT_LIMIT, TITLE_LIMIT, VALUE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.data.interactions import Interactions
+from llmrec.data.readers import hub_tables
 from llmrec.data.readers.common import FLOAT32_MAX, NO_TIME, Event, Report, identifier
+from llmrec.data.readers.hub_tables import HubTable
 from llmrec.data.readers.joining import RULES, Rules, assemble, counted
-from llmrec.data.readers.table_files import rows
+from llmrec.data.readers.table_files import Row, rows
 from llmrec.data.readers.table_mapping import EVENT_LIMIT, InteractionColumns, ItemColumns, TableMapping
 from llmrec.data.readers.table_values import Moment, day_of, flag_of, moment_of, number_of, text_of, words_of
 from llmrec.data.time_units import is_moment
@@ -62,11 +64,29 @@ def read_table(mapping: TableMapping, strict: bool = False, rules: Rules = RULES
         if not columns.file:
             raise DataError(f"no {part} table: give --{part} FILE, or file = ... under [{part}] in the mapping")
     tally = Tally()
+    mapping = _pinned(mapping)
     items = read_items(mapping.items, tally)
-    events, file = _events(mapping, tally), mapping.interactions.file
+    flat = mapping.items.file == mapping.interactions.file
+    if flat:  # an item stands in all rows of its interactions
+        del tally.dropped["repeated item"]
+    events, file = _events(mapping, tally), str(mapping.interactions.file)
     rules = replace(rules, accept_loss=True) if strict else rules  # which has its own words for any loss
     catalog, interactions, report = assemble(items, events, mapping.domain, (), tally.dropped, file, rules=rules)
+    if flat:
+        tally.unread = {"the table": set.intersection(*tally.unread.values())}
     return _checked(catalog, interactions, report, mapping, tally, strict)
+
+
+def _pinned(mapping: TableMapping) -> TableMapping:
+    """The mapping with the commits of its tables of the Hub, so that what was read can be said and read again."""
+    of_hub = {name: part.file for name, part in mapping.parts.items() if isinstance(part.file, HubTable)}
+    return mapping.with_tables({name: hub_tables.pinned(table) for name, table in of_hub.items()})
+
+
+def _rows(columns: ItemColumns | InteractionColumns, unread: set[str], every: Sequence[str] = ()) -> Iterator[Row]:
+    if isinstance(columns.file, HubTable):
+        return hub_tables.rows(columns.file, columns.columns, columns.ids, columns.options, unread)
+    return rows(columns.file, columns.columns, columns.ids, columns.options, unread, every)
 
 
 def read_items(columns: ItemColumns, tally: Tally | None = None) -> list[Item]:
@@ -81,7 +101,7 @@ def read_items(columns: ItemColumns, tally: Tally | None = None) -> list[Item]:
     """
     tally = tally or Tally()
     found: dict[str, tuple[Item, str]] = {}
-    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, tally.unread["items"]):
+    for where, row in _rows(columns, tally.unread["items"]):
         item, titled = _item(row, columns, where, tally.emptied)
         if item.id not in found:
             found[item.id] = item, where
@@ -180,7 +200,7 @@ def _events(mapping: TableMapping, tally: Tally, start: int = 0) -> Iterator[Eve
     columns = mapping.interactions
     orders, clock = count(start), _Clock(columns.time)
     unread, every = tally.unread["interactions"], [columns.time] if columns.time else []
-    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, unread, every):
+    for where, row in _rows(columns, unread, every):
         weight = _weight(row, mapping, where, tally.kinds)
         if weight == 0:
             tally.dropped["event of weight 0"] += 1
@@ -255,7 +275,7 @@ def item_notes(tally: Tally) -> list[str]:
 
 
 def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
-    found, noted = [], tally.noted
+    found, noted = _origins(mapping), tally.noted
     if not mapping.interactions.time:
         lists = noted["listed"] == noted["rows"]
         found.append("no time column: the order in the lists stands in" if lists else NO_TIME)
@@ -267,6 +287,12 @@ def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
     if mapping.interactions.value or any(weight not in (0, 1) for weight in mapping.events.values()):
         found.append("values and weights are kept with the data; only weight 0 changes what is trained")
     return found
+
+
+def _origins(mapping: TableMapping) -> list[str]:
+    """Which data sets of the Hub the tables came from, to be kept with the data."""
+    tables = {name: part.file for name, part in mapping.parts.items()}
+    return [f"{name}: {hub_tables.origin(table)}" for name, table in tables.items() if isinstance(table, HubTable)]
 
 
 def _checked(
@@ -296,7 +322,8 @@ def append_table(
     """
     if not mapping.interactions.file:
         raise DataError("no interactions table: give --interactions FILE, or file = ... under [interactions]")
-    tally, file = Tally(), mapping.interactions.file
+    tally, mapping = Tally(), _pinned(mapping)
+    file = str(mapping.interactions.file)
     ids = [item.id for item in catalog.items]
     log = zip(known.user.tolist(), known.row.tolist(), known.time.tolist(), known.value.tolist(), strict=True)
     earlier = (Event(known.users[user], ids[row], time, value) for user, row, time, value in log)
