@@ -251,20 +251,29 @@ def check(
 
 @data.command(name="show-traffic", epilog="Example: llmrec data show-traffic --task wish_item -n 2")
 def show_traffic(
-    task: Annotated[str, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")],
+    task: Annotated[str | None, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")] = None,
     n: Annotated[int, typer.Option("-n", help="How many samples.")] = 3,
     directory: Annotated[str, typer.Option("--data", help="Prepared data, or ml-100k.")] = "ml-100k",
     recipe: Annotated[str, typer.Option(help="YAML file, or the name of a shipped recipe.")] = "ml-100k",
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     work: Annotated[Path | None, typer.Option(help="Stages of a run, for its own item codes.")] = None,
+    saved: Annotated[Path | None, typer.Option("--from", help="Directory of export-traffic to show instead.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of that directory: train or validation (train).")] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a training task gives the model to read, and which tokens of it are trained on."""
-    from llmrec.finetune.data.preview import print_shown, show_traffic
+    if task is None and saved is None:
+        raise RequestError("--task is missing: name a training task, or an exported directory with --from")
+    if split is not None and saved is None:
+        raise RequestError("--split belongs to --from")
+    from llmrec.finetune.data import preview
 
-    shown = show_traffic(task, n, directory, recipe, seed, work)
+    if saved is not None:
+        shown = preview.show_saved(saved, split or "train", task, n, directory, recipe, work)
+    else:
+        shown = preview.show_traffic(task or "", n, directory, recipe, seed, work)
     if as_json:
         samples = [one.values() for one in shown.samples]
         print_values({"task": shown.task, "provisional": shown.provisional, "samples": samples}, True)
     else:
-        print_shown(shown)
+        preview.print_shown(shown)
