@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from llmrec.data.interactions import choosing_users
+from llmrec.data.interactions import model_selection_users
 from llmrec.encoders.config import encoder_config_dict
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import train_encoder
@@ -82,6 +82,6 @@ def out_of_fold(inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndar
 def _fit(inputs: Inputs, kept: np.ndarray, text: np.ndarray | None) -> SequenceEncoder:
     """An encoder on the kept users' train part; the epoch is chosen as for the full one, on kept users."""
     train, recipe = inputs.split.train, inputs.recipe
-    validate = stages.validation(inputs.split, (u for u in choosing_users(inputs.split) if kept[u]))
+    validate = stages.validation(inputs.split, (u for u in model_selection_users(inputs.split) if kept[u]))
     part = train.where(kept[train.user])
     return train_encoder(part, len(inputs.catalog), recipe.encoder, recipe.seed, validate, inputs.say, text)[0]

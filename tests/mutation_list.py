@@ -74,7 +74,7 @@ MUTATIONS = (
         'temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"\n    try:\n'
         '        with temporary.open("xb")',
         'temporary = path\n    try:\n        with temporary.open("wb")',
-        "tests/test_swap.py::test_single_files_are_replaced_whole",
+        "tests/test_atomic.py::test_single_files_are_replaced_whole",
     ),
     Mutation(
         10,
@@ -103,7 +103,7 @@ MUTATIONS = (
     Mutation(
         11,
         "interactions may name any row",
-        "llmrec/data/sources.py",
+        "llmrec/data/dataset.py",
         "    if len(outside):",
         "    if False:",
         "tests/attacks/test_data_dirs.py::test_hostile_prepared_data_is_one_clear_error",
@@ -122,7 +122,7 @@ MUTATIONS = (
         "llmrec/data/readers/common.py",
         "if len(raw) > LINE_LIMIT:",
         "if False:",
-        "tests/test_sources.py::test_lines_are_bounded",
+        "tests/test_readers.py::test_lines_are_bounded",
     ),
     Mutation(
         13,

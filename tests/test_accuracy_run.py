@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
-from llmrec.data.interactions import Interactions, by_time, leave_one_out
+from llmrec.data.interactions import Interactions, leave_one_out, split_by_time
 from llmrec.encoders import ease
 from llmrec.encoders.config import EncoderConfig
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
@@ -128,7 +128,7 @@ def test_a_second_run_tries_nothing_again_and_says_the_same(world, tmp_path, mon
 
 def test_a_split_by_time_has_no_row_of_a_model_trained_on_another(world, tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(accuracy_subject.prepared, "open_data", lambda name: (world.catalog, spread()))
+    monkeypatch.setattr(accuracy_subject, "open_data", lambda name: (world.catalog, spread()))
     monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
     monkeypatch.setattr(accuracy_subject.MiniLM, "load", staticmethod(HashEmbedder))
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
@@ -149,7 +149,7 @@ def test_a_split_by_time_has_all_rows_of_a_model_trained_on_it(world, tmp_path, 
     mine.model_card["train_fingerprint"] = global_time(x).train.fingerprint
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda model, data: mine))
     monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(accuracy_subject.prepared, "open_data", lambda name: (mine.catalog, x))
+    monkeypatch.setattr(accuracy_subject, "open_data", lambda name: (mine.catalog, x))
     monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=mine.model_card))
     assert {"llm", "hybrid"} <= set(run_accuracy(None, None, tmp_path, limit=3, split="time").estimates)
 
@@ -164,7 +164,7 @@ def test_the_cut_by_time_leaves_the_shares_behind():
     x = spread()
     split = global_time(x, 0.5, 0.75)
     assert abs(len(split.train) / len(x) - 0.5) < 0.1
-    same = by_time(x, *(int(word) for word in split.name.split()[1:]))
+    same = split_by_time(x, *(int(word) for word in split.name.split()[1:]))
     assert (same.test == split.test).all() and split.train.time.max() < split.window.time.min()
     with pytest.raises(DataError, match="must be before"):
         global_time(Interactions.build(["a"] * 3, [0, 1, 2], [5, 5, 5], [1.0] * 3))
@@ -253,7 +253,7 @@ def test_a_baseline_that_cannot_be_had_here_is_refused_by_name(world, tmp_path, 
     with pytest.raises(RequestError, match=r"--baselines names als, which cannot be measured here: .*implicit"):
         run_accuracy(None, None, tmp_path, baselines="popularity,als")
     monkeypatch.setattr(accuracy_subject, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(accuracy_subject.prepared, "open_data", lambda name: (world.catalog, spread()))
+    monkeypatch.setattr(accuracy_subject, "open_data", lambda name: (world.catalog, spread()))
     monkeypatch.setattr(accuracy_subject, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
     monkeypatch.setattr(accuracy_subject.MiniLM, "load", staticmethod(HashEmbedder))
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))

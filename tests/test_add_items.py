@@ -15,7 +15,7 @@ from llmrec.app.cli.main import app
 from llmrec.checkpoint.parts import read_parts
 from llmrec.checkpoint.validation import of_items
 from llmrec.data.catalog import Item
-from llmrec.data.sources import load_data
+from llmrec.data.dataset import load_data
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
 from llmrec.errors import DataError, RequestError
 from llmrec.lifecycle.add_items import (

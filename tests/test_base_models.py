@@ -144,6 +144,6 @@ def test_unknown_names_and_the_hub(monkeypatch):
     monkeypatch.delenv("LLMREC_OFFLINE", raising=False)
     with pytest.raises(WeightsError, match="no base model 'nothing'; give smollm2-135m-instruct, a directory"):
         base_model("nothing")
-    monkeypatch.setattr(base_models, "reachable", refuse)
+    monkeypatch.setattr(base_models, "check_reachable", refuse)
     with pytest.raises(WeightsError, match=r"'org/model': the Hub did not give it: .*unreachable"):
         base_model("org/model", progress=False)

@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeRecommender, films
 
 from llmrec.data.catalog import Catalog, Item
-from llmrec.data.constraints import constraints, relax, without
+from llmrec.data.constraints import constraints, relax, remove_constraint
 from llmrec.data.filters import Filters
 from llmrec.dialogue.chat import Chat, Done, Event, Items, Limits, Notice, Profile, Session, Token
 from llmrec.errors import RequestError
@@ -179,9 +179,9 @@ def test_every_constraint_can_be_taken_away_by_its_key() -> None:
         "no Western",
     ]
     for one in parts:
-        left = constraints(without(filters, one.key))
+        left = constraints(remove_constraint(filters, one.key))
         assert [other for other in parts if other != one] == list(left)
-    assert without(filters, "nonsense") == filters
+    assert remove_constraint(filters, "nonsense") == filters
 
 
 def test_why_and_about_say_only_what_is_known() -> None:

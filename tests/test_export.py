@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
 from llmrec.checkpoint.pretrained import load_pretrained
-from llmrec.data import prepared
+from llmrec.data.dataset import open_data
 from llmrec.errors import RequestError
 from llmrec.finetune.export import KIND, export, plain_model
 from llmrec.storage.artifacts import read_manifest
@@ -31,7 +31,7 @@ def served(path):
 
 
 def ours(files):
-    catalog, _ = prepared.open_data(files[1])
+    catalog, _ = open_data(files[1])
     return load_pretrained(files[0], catalog).model
 
 

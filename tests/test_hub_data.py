@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from llmrec.app.cli import main as command
 from llmrec.app.cli.main import app
+from llmrec.data.dataset import load_data
 from llmrec.data.readers import hub_tables
 from llmrec.data.readers.hub_tables import HubTable, origin, parse, part_of, pinned
 from llmrec.data.readers.table import read_items
 from llmrec.data.readers.table_mapping import ItemColumns
-from llmrec.data.sources import load_data
 from llmrec.errors import DataError, RequestError
 
 FILMS = [

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
 from llmrec.recommender import SHIPPED, Recommender
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -40,7 +40,7 @@ EXAMPLES = [
     for page, lines in PRINTED.items()
     for number, body in zip(lines, blocks("python", (DOCS / f"{page}.md").read_text("utf-8")), strict=True)
 ]
-CACHED = SHIPPED.is_dir() and all((home() / "files" / n).is_dir() for n in ("ml-100k", "minilm-l6-v2"))
+CACHED = SHIPPED.is_dir() and all((cache_home() / "files" / n).is_dir() for n in ("ml-100k", "minilm-l6-v2"))
 needs_weights = pytest.mark.skipif(
     not CACHED, reason="base weights, data or the shipped model are not on this machine yet"
 )

@@ -21,7 +21,7 @@ from llmrec.finetune.data.traffic_dataset import SCHEMA, Origin, messages_of, re
 from llmrec.finetune.recipe import load_recipe
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import ItemRef, Message, Rendered, Renderer, Text, UserRef
-from llmrec.storage.artifacts import writing
+from llmrec.storage.artifacts import write_artifact
 
 
 def toy_base():
@@ -57,7 +57,7 @@ def toy(recipe, monkeypatch):
     for module in (traffic, preview):
         monkeypatch.setattr(module, "load_recipe", lambda name: recipe)
         monkeypatch.setattr(module, "locate", lambda name: toy_base())
-    monkeypatch.setattr(traffic.prepared, "open_data", lambda name: (make_catalog(), make_interactions()))
+    monkeypatch.setattr(traffic, "open_data", lambda name: (make_catalog(), make_interactions()))
 
 
 def test_both_forms_hold_the_same_rows(toy, tmp_path):
@@ -189,7 +189,7 @@ def said(*parts, role="user"):
 
 def written(folder, *rows):
     """A directory with a manifest that is right, as anybody can make it."""
-    with writing(folder, traffic_dataset.KIND) as directory:
+    with write_artifact(folder, traffic_dataset.KIND) as directory:
         (directory / "data").mkdir()
         for split in ("train", "validation"):
             table = pa.Table.from_pylist(list(rows), SCHEMA)

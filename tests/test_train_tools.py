@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from llmrec.app.cli import main
+from llmrec.data.dataset import save_data
 from llmrec.data.interactions import leave_one_out
 from llmrec.data.readers.common import Report
-from llmrec.data.sources import save_data
 from llmrec.encoders import ease
 from llmrec.errors import ArtifactError, DataError, RecipeError, RequestError, UserError, WeightsError
 from llmrec.eval.form import check_result

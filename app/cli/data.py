@@ -11,7 +11,7 @@ import typer
 
 from llmrec.app.cli.printing import Json, echo, print_values
 from llmrec.errors import RequestError
-from llmrec.storage.locks import held
+from llmrec.storage.locks import output_lock
 
 if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
@@ -91,13 +91,13 @@ def prepare(
         "empty": empty or None,
     }  # fmt: skip
     flags = {"domain": domain, "items": item_columns, "interactions": log_columns, "events": _weights(weight or [])}
-    from llmrec.data import sources
-    from llmrec.data.readers.joining import Rules
+    from llmrec.data.dataset import check_writable, read_source, save_data
+    from llmrec.data.readers.assembly import JoinRules
     from llmrec.data.readers.table import read_table
     from llmrec.data.readers.table_mapping import load_mapping
 
-    sources.check_place(out)
-    rules = Rules(accept_loss, exact_ids)
+    check_writable(out)
+    rules = JoinRules(accept_loss, exact_ids)
     if source != "hub" and (config or split or revision):
         raise RequestError("--config, --split and --revision belong to --source hub")
     files, meaning = Path(), None
@@ -110,9 +110,9 @@ def prepare(
     else:
         _no_table_flags(source, flags, mapping, strict)
         files = _files(source, path)
-    with held(out, "preparing"):
-        found = read_table(meaning, strict, rules) if meaning else sources.read(source, files, rules)
-        sources.save_data(out, *found)
+    with output_lock(out, "preparing"):
+        found = read_table(meaning, strict, rules) if meaning else read_source(source, files, rules)
+        save_data(out, *found)
     _print_report(out, *found, {}, as_json)
 
 
@@ -135,9 +135,9 @@ def _print_report(
     out: Path, catalog: Catalog, log: Interactions, report: Report, more: Mapping[str, int], as_json: bool
 ) -> None:
     """Say what was read, what was left out, and what `data check` finds in it."""
-    from llmrec.data.validation import examine
+    from llmrec.data.validation import validate_dataset
 
-    findings = examine(catalog, log, report.notes).findings
+    findings = validate_dataset(catalog, log, report.notes).findings
     said = {"counts": {**report.counts, **more}, "dropped": dict(report.dropped), "notes": list(report.notes)}
     if as_json:
         print_values({"out": str(out), **said, "findings": [asdict(one) for one in findings]}, True)
@@ -153,16 +153,16 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 
 def _files(source: str, path: Path | None) -> Path:
     """Where the files of a known source are."""
-    from llmrec.data.sources import SOURCES
+    from llmrec.data.dataset import SOURCES
 
     if source not in SOURCES:
         raise RequestError(
             f"source {source!r} is unknown; choose from: {', '.join(sorted([*SOURCES, 'hub', 'table']))}"
         )
     if path is None and source == "ml-100k":
-        from llmrec.data.prepared import raw_files
+        from llmrec.data.dataset import movielens_files
 
-        path = raw_files()
+        path = movielens_files()
     if path is None:
         raise RequestError(f"--path is missing: say where the {source} files are")
     if not path.exists():
@@ -206,24 +206,23 @@ def append(
     as_json: Json = False,
 ) -> None:
     """Add new interactions to prepared data; the catalogue stays as it is."""
-    from llmrec.data import prepared as datasets
-    from llmrec.data import sources
-    from llmrec.data.readers.common import kept_notes
-    from llmrec.data.readers.joining import Rules
+    from llmrec.data.dataset import check_writable, dataset_directory, load_data, save_data
+    from llmrec.data.readers.assembly import JoinRules
+    from llmrec.data.readers.common import carry_notes
     from llmrec.data.readers.table import append_table
     from llmrec.data.readers.table_mapping import load_mapping
 
-    sources.check_place(out)
+    check_writable(out)
     columns = {
         "file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event,
         "empty": empty or None,
     }  # fmt: skip
     meaning = load_mapping(mapping, {"interactions": columns, "events": _weights(weight or [])})
-    with held(out, "appending to"):
-        catalog, known, before = sources.load_data(datasets.directory(directory))
-        _, log, report = append_table(catalog, known, meaning, strict, Rules(accept_loss, exact_ids))
-        report = replace(report, notes=kept_notes(before.notes, report.notes))
-        sources.save_data(out, catalog, log, report)
+    with output_lock(out, "appending to"):
+        catalog, known, before = load_data(dataset_directory(directory))
+        _, log, report = append_table(catalog, known, meaning, strict, JoinRules(accept_loss, exact_ids))
+        report = replace(report, notes=carry_notes(before.notes, report.notes))
+        save_data(out, catalog, log, report)
     _print_report(out, catalog, log, report, {"new": len(log) - len(known)}, as_json)
 
 
@@ -234,12 +233,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Show sizes, duplicates, cold items, missing text, hints of leakage; exit code 1 when training is refused."""
-    from llmrec.data import prepared as datasets
-    from llmrec.data import sources
-    from llmrec.data.validation import examine
+    from llmrec.data.dataset import dataset_directory, load_data
+    from llmrec.data.validation import validate_dataset
 
-    catalog, log, report = sources.load_data(datasets.directory(directory))
-    found = examine(catalog, log, report.notes)
+    catalog, log, report = load_data(dataset_directory(directory))
+    found = validate_dataset(catalog, log, report.notes)
     if as_json:
         print_values({**found.numbers, "findings": [asdict(one) for one in found.findings]}, True)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmrec.data.interactions import Split, fusing_users
+from llmrec.data.interactions import Split, fusion_users
 from llmrec.eval.accuracy.parts import PartsRanker
 from llmrec.progress import Say, counted, silent
 from llmrec.ranking.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, fit
@@ -24,7 +24,7 @@ def without_each(recommender: Recommender, split: Split, seed: int, say: Say = s
     own, scorer = recommender.fusions["history"].weights, recommender.scorer
     used = [name for name in PRIOR if abs(own.get(name, 0.0)) >= LEAST]
     used += [FAMILIARITY] if any(abs(own.get(name, 0.0)) >= LEAST for name in LEANING) else []
-    users = drawn(fusing_users(split), scorer, seed)
+    users = drawn(fusion_users(split), scorer, seed)
     if len(used) < 2 or not len(users):
         return
     histories, targets = [split.history(int(user), "valid") for user in users], split.valid[users]

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from llmrec.batch.pool import processes
+from llmrec.batch.process_pool import worker_pool
 from llmrec.data.interactions import Split
 from llmrec.eval import protocol
 from llmrec.eval.accuracy.parts import PartsRanker
@@ -134,7 +134,7 @@ def _ranked(
             _rank(own, *both, split, file)
             yield len(own.users)
         return
-    with processes(min(workers, len(todo))) as pool:
+    with worker_pool(min(workers, len(todo))) as pool:
         running = {pool.submit(_elsewhere, own, opener, file): len(own.users) for own, file in todo}
         for one in as_completed(running):
             one.result()

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from llmrec.checkpoint.pretrained import KIND, read_settings
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
-from llmrec.data.interactions import Interactions, Split, by_time, leave_one_out
+from llmrec.data.dataset import open_data
+from llmrec.data.interactions import Interactions, Split, leave_one_out, split_by_time
 from llmrec.encoders.config import Kind
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import MiniLM
@@ -20,7 +20,7 @@ from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranker import Scores
 from llmrec.recommender import SHIPPED, Recommender
 from llmrec.storage.artifacts import read_manifest
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 BESIDE: tuple[Kind, ...] = ("sasrec", "hstu")  # encoders that every table has
 
@@ -73,7 +73,7 @@ def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Su
     if split == "loo":
         return _whole(Recommender.from_pretrained(model, data), split, path)
     source = str(read_settings(path)["data"] if data is None else data)
-    catalog, interactions = prepared.open_data(source)
+    catalog, interactions = open_data(source)
     cut = global_time(interactions)
     trained = str(read_manifest(path, KIND, verify=False).meta.get("train_fingerprint"))
     if trained == cut.train.fingerprint:
@@ -82,7 +82,7 @@ def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Su
         f"not measured: the model was trained on the train part {trained[:16]}, this split has "
         f"{cut.train.fingerprint[:16]}; train one on this split to measure it here"
     )
-    text = text_vectors(catalog, MiniLM.load(), home() / "cache")
+    text = text_vectors(catalog, MiniLM.load(), cache_home() / "cache")
     return Subject(Path(source).name, catalog, cut, text, None, missing, path)
 
 
@@ -114,7 +114,7 @@ def open_model(
 
 
 def global_time(x: Interactions, valid: float = 0.8, test: float = 0.9) -> Split:
-    """Cut everybody where these shares of all interactions lie behind: `by_time` at quantiles of the log.
+    """Cut everybody where these shares of all interactions lie behind: `split_by_time` at quantiles of the log.
 
     Raises:
         DataError: so many interactions at one moment that the two cuts fall together.
@@ -123,4 +123,4 @@ def global_time(x: Interactions, valid: float = 0.8, test: float = 0.9) -> Split
     if not len(times):
         raise DataError("a log without interactions cannot be cut by time")
     cuts = [int(times[min(int(len(times) * share), len(times) - 1)]) for share in (valid, test)]
-    return by_time(x, *cuts)
+    return split_by_time(x, *cuts)

@@ -18,7 +18,7 @@ from llmrec.errors import ArtifactError
 from llmrec.eval.baselines.rankers import EncoderRanker
 from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, Validation, search
 from llmrec.progress import Say, silent
-from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, writing
+from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_artifact
 
 # Few values, for each trial trains an encoder: depth and dropout are what moves either most on small logs.
 ENCODER_GRID: Grid = {"layers": (2, 4), "dropout": (0.3, 0.5)}
@@ -103,7 +103,7 @@ def trained(
 def _save(path: Path, inputs: str, state: Mapping[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / ".gitignore").write_text("*\n")
-    with writing(path, KIND, {"inputs": inputs}, own_place=True) as directory:
+    with write_artifact(path, KIND, {"inputs": inputs}, own_place=True) as directory:
         save_file(
             {name: np.ascontiguousarray(value) for name, value in state.items()}, directory / "encoder.safetensors"
         )

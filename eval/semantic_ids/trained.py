@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from llmrec.data.interactions import Split, fusing_users
+from llmrec.data.interactions import Split, fusion_users
 from llmrec.errors import ArtifactError
 from llmrec.eval import metrics
 from llmrec.eval.accuracy.parts import PartsRanker
@@ -112,7 +112,7 @@ def differing(one: Recommender, other: Recommender) -> dict[str, str]:
 
 def asked_users(split: Split, limit: int, seed: int) -> Rows:
     """Users with a validation item on which no fusion was fitted, at most so many: int64[u], in order."""
-    return sample(np.setdiff1d(target_users(split, "valid"), fusing_users(split)), limit, seed)
+    return sample(np.setdiff1d(target_users(split, "valid"), fusion_users(split)), limit, seed)
 
 
 def ranked(recommender: Recommender, split: Split, users: Rows, name: str) -> dict[str, Values]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from llmrec.data import prepared
+from llmrec.data.dataset import dataset_directory
 from llmrec.errors import UserError
 from llmrec.finetune.bases import check_body, locate
 from llmrec.finetune.bench.sides import ENGINE, FAST, MIX, USUAL, Job, Step, serve
@@ -65,7 +65,7 @@ def run(recipe: str | Path = "ml-100k", data: str = "ml-100k", quick: bool = Fal
     start = time.monotonic()
     console = Console(stderr=True)
     settings = load_recipe(recipe)
-    prepared.directory(data)  # fetched once here, not by every side
+    dataset_directory(data)  # fetched once here, not by every side
     config = locate(settings.base).config
     check_body(config)
     body = body_of(config)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.data import prepared
+from llmrec.data.dataset import open_data
 from llmrec.data.interactions import leave_one_out
 from llmrec.errors import UserError
 from llmrec.finetune.bench.trainer_baseline import Collator, Gate, target_rows, trainer, usual_model
@@ -177,7 +177,7 @@ def usual_side(job: Job, turns: Any) -> None:
 
 
 def _inputs(job: Job) -> Inputs:
-    catalog, interactions = prepared.open_data(job.data)
+    catalog, interactions = open_data(job.data)
     return Inputs(catalog, leave_one_out(interactions), job.recipe, Path("."), silent)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import open_data
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.errors import RecipeError, RequestError
 from llmrec.finetune.bases import Base, locate
@@ -97,7 +97,7 @@ def show_traffic(
         raise RequestError(f"-n is {n}; it must be at least 1")
     settings = load_recipe(recipe)
     _check_work(work)
-    return samples(task, n, settings, *prepared.open_data(data), locate(settings.base), seed, work)
+    return samples(task, n, settings, *open_data(data), locate(settings.base), seed, work)
 
 
 def show_saved(
@@ -121,7 +121,7 @@ def show_saved(
         raise RequestError(f"-n is {n}; it must be at least 1")
     settings = load_recipe(recipe)
     _check_work(work)
-    view = _view(settings, *prepared.open_data(data), locate(settings.base), work)
+    view = _view(settings, *open_data(data), locate(settings.base), work)
     rows = traffic_dataset.read(directory, split, view.inputs.catalog, view.renderer)
     chosen = islice(((name, one) for name, one in rows if task in (None, name)), n)
     return Shown(task or "", tuple(view.sample(*one) for one in chosen), "; ".join(view.provisional))

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCardData
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.readers.table_files import rows
+from llmrec.data.readers.table_files import read_rows
 from llmrec.errors import DataError, RequestError
 from llmrec.finetune.data.context import Example
 from llmrec.finetune.data.tasks import TASKS, TEXT_TASKS
 from llmrec.lm.rendering import ROLES, ItemRef, Message, Part, Rendered, Renderer, Text, UserRef
-from llmrec.storage.artifacts import JSON, read_manifest, writing
+from llmrec.storage.artifacts import JSON, read_manifest, write_artifact
 
 KIND = "traffic"
 SPLITS = ("train", "validation")
@@ -121,7 +121,7 @@ def save(out: Path, table: Sequence[Mapping[str, Any]], validation: float, origi
         raise RequestError(f"--validation {validation} of {len(table)} rows leaves a split empty; take more tokens")
     parts = {"train": table[held:], "validation": table[:held]}
     meta: dict[str, JSON] = {"seed": origin.seed, "recipe": origin.recipe, "base": origin.base}
-    with writing(out, KIND, {"catalog": catalog.fingerprint}, meta) as directory:
+    with write_artifact(out, KIND, {"catalog": catalog.fingerprint}, meta) as directory:
         (directory / "data").mkdir()
         for name, some in parts.items():
             pq.write_table(pa.Table.from_pylist(list(some), SCHEMA), directory / _file(name))
@@ -194,7 +194,7 @@ def read(path: Path, split: str, catalog: Catalog, renderer: Renderer) -> Iterat
     if split not in SPLITS:
         raise RequestError(f"no split {split!r}; there are: {', '.join(SPLITS)}")
     read_manifest(path, KIND)
-    for where, row in rows(path / _file(split), ["task", "messages", "input_ids", "labels"]):
+    for where, row in read_rows(path / _file(split), ["task", "messages", "input_ids", "labels"]):
         task, messages = row["task"], row["messages"]
         if task not in TASKS:
             raise DataError(f"{where}: no task {str(task)[:60]!r}; there are: {', '.join(TASKS)}")

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import open_data
 from llmrec.data.interactions import Interactions
 from llmrec.errors import RequestError
 from llmrec.finetune.bases import Base, locate
@@ -69,7 +69,7 @@ def export_traffic(
     if tokens < 1:
         raise RequestError(f"--tokens is {tokens}; it must be at least 1")
     settings = load_recipe(recipe)
-    catalog, interactions = prepared.open_data(data)
+    catalog, interactions = open_data(data)
     found = rows(settings, catalog, interactions, locate(settings.base), tokens, seed, work)
     table, notes = _shuffled(found[0], seed), found[1]
     if is_file:

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 import torch
 
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import open_data
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.encoders.text_cache import missing
 from llmrec.errors import RecipeError
@@ -41,7 +41,7 @@ from llmrec.lm.rendering import Renderer
 from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.progress import silent
 from llmrec.semantic_ids.trie import Trie
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 _SAMPLE = 40_000  # tokens of traffic that the counts are taken from
 _MEASURE = 1.0  # seconds
@@ -81,7 +81,7 @@ def dry_run(
         UserError: whatever would stop the run.
     """
     recipe = load_recipe(recipe_name, changes)
-    catalog, interactions = prepared.open_data(data)
+    catalog, interactions = open_data(data)
     work = work or out.with_name(out.name + ".work")
     found = plan(recipe, catalog, interactions, locate(recipe.base), out, work, gpus, elsewhere)
     return {"recipe": {"name": str(recipe_name), "set": changes_of(changes)}, **found}
@@ -107,7 +107,7 @@ def plan(
     flops = {name: sum(stage["flops"][name] for stage in stages) for name in stages[0]["flops"]}
     memory = _memory(recipe, body, added)
     there = {name for name, state in found.lines if state == survey.READY}
-    texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, home() / "cache")
+    texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, cache_home() / "cache")
     counted = operations(Sizes(recipe, body, inputs.split, len(catalog), texts))
     others = {name: 0.0 if name in there else count for name, count in counted.items()}
     here = _here(recipe, body, flops, memory, others)

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmrec.data.interactions import Split, choosing_users, fusing_users
+from llmrec.data.interactions import Split, fusion_users, model_selection_users
 from llmrec.encoders.training import FULL_LIMIT, SAMPLE
 from llmrec.finetune.plan.cost import Body
 from llmrec.finetune.recipe import Recipe
@@ -115,7 +115,7 @@ def _validation(of: Sizes) -> float:
     schedule = of.recipe.schedule
     if not schedule.validate_tokens:
         return 0.0
-    users = min(schedule.validate_users, len(choosing_users(of.split)))
+    users = min(schedule.validate_users, len(model_selection_users(of.split)))
     read = _prompt(of) + BEAM_WIDTH * (of.recipe.semantic_ids.depth - 1)
     times = max(1, schedule.tokens // schedule.validate_tokens)  # a shorter run validates at its end
     return times * users * read * 2.0 * of.body.weights
@@ -142,5 +142,5 @@ def _nodes(of: Sizes) -> int:
 
 
 def _asked(of: Sizes) -> np.ndarray:
-    users = fusing_users(of.split)
+    users = fusion_users(of.split)
     return users if _small(of) else users[:USERS]

@@ -25,7 +25,7 @@ from llmrec.lm import prompts
 from llmrec.lm.base_models import BaseFiles, base_model, load_base
 from llmrec.lm.model import ModelConfig, RecModel, model_config_dict
 from llmrec.ranking.fusion import Fusion
-from llmrec.storage.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, writing
+from llmrec.storage.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, write_artifact
 
 KIND = "model"
 # What a directory may ask for before its weights are looked at: larger sizes would only be a way to fill the memory.
@@ -83,7 +83,7 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
         "settings": dict(loaded.settings),
         "item_ids": [item.id for item in catalog.items],
     }
-    with writing(path, KIND, fingerprints, dict(loaded.meta)) as directory:
+    with write_artifact(path, KIND, fingerprints, dict(loaded.meta)) as directory:
         state = {
             n: t.to(torch.float16).contiguous() if "lora_" in n else t.contiguous()
             for n, t in model.added_state().items()

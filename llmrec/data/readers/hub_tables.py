@@ -20,10 +20,10 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
-from llmrec.data.readers.table_files import Row, Wanted, batch_rows, check_columns, one_line
+from llmrec.data.readers.table_files import ColumnSelection, Row, batch_rows, check_columns, one_line
 from llmrec.errors import DataError, RequestError, UserError
 from llmrec.storage.network import PATIENCE
-from llmrec.storage.registry import offline
+from llmrec.storage.registry import offline_setting
 
 FORMS = ("csv", "json", "parquet", "arrow")  # readers of `datasets` for tables; others decode media or unpack objects
 _BATCH = 4096
@@ -118,7 +118,7 @@ def pinned(table: HubTable) -> HubTable:
         raise RequestError(f"{table} needs the package datasets: pip install 'llmrec[datasets]'")
     if table.is_directory or _COMMIT.fullmatch(table.revision):
         return table
-    if forbidden := offline():
+    if forbidden := offline_setting():
         raise RequestError(f"{table}: the Hub may not be asked (offline: {forbidden}); give a directory instead")
     with _plain_errors(table):
         return replace(table, revision=_commit(table.path, table.revision))
@@ -136,17 +136,17 @@ def origin(table: HubTable) -> str:
     return ", ".join(words)
 
 
-def rows(
+def read_rows(
     table: HubTable, needed: Sequence[str], ids: Sequence[str], options: Mapping[str, str], unread: set[str]
 ) -> Iterator[Row]:
-    """Yield (place for messages, column -> value) of every row; arguments as `table_files.rows` takes them.
+    """Yield (place for messages, column -> value) of every row; arguments as `table_files.read_rows` takes them.
 
     Raises:
         DataError: a missing column or split (names those that exist), no rows, or a data set that cannot be read.
         RequestError: see `pinned`.
     """
     table = pinned(table)
-    wanted, number = Wanted(tuple(dict.fromkeys(needed)), tuple(ids), tuple(ids), options, unread), 0
+    wanted, number = ColumnSelection(tuple(dict.fromkeys(needed)), tuple(ids), tuple(ids), options, unread), 0
     with tempfile.TemporaryDirectory(prefix="llmrec-hub-") as cache, _plain_errors(table):
         for batch in _split(table, _builder(table, cache)).with_format("arrow").iter(_BATCH):
             if not number:

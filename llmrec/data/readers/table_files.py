@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.data.readers.common import lines, objects
+from llmrec.data.readers.common import read_json_lines, read_lines
 from llmrec.data.readers.parquet import check_ids, check_values
 from llmrec.errors import DataError
 
@@ -34,7 +34,7 @@ _FORMS = {
 }  # fmt: skip
 
 
-def rows(
+def read_rows(
     source: str | Path,
     needed: Sequence[str],
     ids: Sequence[str] = (),
@@ -57,10 +57,10 @@ def rows(
         DataError: no such file, an unknown form, a missing column, damage; names file and line where there are lines.
     """
     named, rest = options or {}, set() if unread is None else unread
-    wanted = Wanted(tuple(dict.fromkeys(needed)), tuple(ids), (*ids, *every), named, rest)
+    wanted = ColumnSelection(tuple(dict.fromkeys(needed)), tuple(ids), (*ids, *every), named, rest)
     seen: set[str] = set()
     where = ""
-    for path in _parts(Path(source)):
+    for path in _table_files(Path(source)):
         for where, row in _FORM_READERS[_form(path)](path, wanted):
             seen.update(name for name in wanted.columns if name in row)
             yield where, row
@@ -72,7 +72,7 @@ def rows(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ColumnSelection:
     """Columns that are read.
 
     Attributes:
@@ -116,7 +116,7 @@ def _suffix(path: Path) -> str:
     return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
 
 
-def _parts(path: Path) -> list[Path]:
+def _table_files(path: Path) -> list[Path]:
     if not path.is_dir():
         if not path.exists():
             raise DataError(f"no file or directory {str(path)!r}")
@@ -137,7 +137,7 @@ class _Lines:
     """Lines of a file, with a line end each; those of the record that is being read are held."""
 
     def __init__(self, path: Path) -> None:
-        self._lines = lines(path)
+        self._lines = read_lines(path)
         self._number = 0
         self.held: list[str] = []
 
@@ -167,7 +167,7 @@ class _Lines:
         return self.first + line
 
 
-def _csv_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+def _csv_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
     """RFC 4180; a quoted cell may hold line breaks. The separator is the one that the header has most of."""
     csv.field_size_limit(_CELL_LIMIT)
     texts = _Lines(path)
@@ -203,8 +203,8 @@ def _csv_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
         raise DataError(f"{path}, line {texts.opened(mark)}: {why}") from None
 
 
-def _json_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
-    for where, row in objects(path):
+def _json_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
+    for where, row in read_json_lines(path):
         for name in wanted.every:
             if name not in row:
                 raise wanted.missing(where, name, list(row))
@@ -213,7 +213,7 @@ def _json_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
         yield where, row
 
 
-def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+def _parquet_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
             check_columns(str(path), file.schema_arrow.names, wanted)
@@ -224,7 +224,7 @@ def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
         raise DataError(f"{path} is not a whole Parquet file: {one_line(error)}") from None
 
 
-def _arrow_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+def _arrow_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
     """An IPC stream, as `Dataset.save_to_disk` writes it, or an IPC file."""
     try:
         with pa.memory_map(str(path)) as source:
@@ -242,7 +242,7 @@ def _arrow_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
         raise DataError(f"{path} is not a whole Arrow file: {one_line(error)}") from None
 
 
-def check_columns(place: str, names: Sequence[str], wanted: Wanted) -> None:
+def check_columns(place: str, names: Sequence[str], wanted: ColumnSelection) -> None:
     """Note the columns of a table.
 
     Raises:

@@ -94,7 +94,7 @@ class ItemColumns(_Strict):
     def _pairs(cls, value: Any) -> Any:
         if not isinstance(value, str | list | tuple | dict):
             raise DataError(f"{value!r:.60} should be columns, or a table of name = column")
-        return value if isinstance(value, dict) else renamed(_listed(value))
+        return value if isinstance(value, dict) else parse_column_names(_listed(value))
 
     @model_validator(mode="after")
     def _distinct(self) -> ItemColumns:
@@ -239,7 +239,7 @@ def of_data_set(mapping: TableMapping, table: HubTable | None) -> TableMapping:
     return mapping.with_tables({name: part.file or checked(table) for name, part in mapping.parts.items()})
 
 
-def renamed(words: Sequence[str]) -> dict[str, str]:
+def parse_column_names(words: Sequence[str]) -> dict[str, str]:
     """`brand` -> brand from the column brand, `genre=genres` -> genre from the column genres.
 
     Raises:

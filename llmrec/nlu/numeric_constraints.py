@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from llmrec.data.attribute_types import date_number
+from llmrec.data.attribute_types import encode_date
 from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Range
 from llmrec.nlu.english import FILLER
-from llmrec.nlu.lexicon import is_year
+from llmrec.nlu.lexicon import is_year_attribute
 
 _PRICES = ("price", "cost", "prices")
 _MONEY = r"(?:dollars?|bucks|euros?|pounds?|usd|eur|gbp|yen)"
@@ -51,7 +51,7 @@ _PRICED = re.compile(r"under|below|cheaper")  # `under 20` is an amount, `at lea
 
 
 @dataclass(frozen=True, eq=False)
-class Amounts:
+class NumericAttributes:
     """The attributes of one catalogue that hold numbers or dates, years left out.
 
     Attributes:
@@ -67,20 +67,22 @@ class Amounts:
     @cached_property
     def patterns(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
         """What asks for each attribute, in order of the attributes' names."""
-        return tuple((name, _pattern(words)) for name, words in sorted(self.nouns.items()))
+        return tuple((name, _range_pattern(words)) for name, words in sorted(self.nouns.items()))
 
 
-def amounts_of(catalog: Catalog) -> Amounts:
+def numeric_attributes(catalog: Catalog) -> NumericAttributes:
     """Tell which attributes hold numbers and dates, and what they are called."""
     kinds = {name: catalog.kind(name) for name in catalog.attribute_names}
-    numbers = [name for name, kind in kinds.items() if kind == "number" and not is_year(name)]
+    numbers = [name for name, kind in kinds.items() if kind == "number" and not is_year_attribute(name)]
     values = {name: [item.attributes[name] for item in catalog.items if name in item.attributes] for name in kinds}
     whole = frozenset(name for name in numbers if all(float(str(v)).is_integer() for v in values[name]))
     dates = sorted((name for name, kind in kinds.items() if kind == "date"), key=lambda name: -len(values[name]))
-    return Amounts({name: nouns for name in numbers if (nouns := _nouns(name))}, whole, tuple(dates))
+    return NumericAttributes(
+        {name: nouns for name in numbers if (nouns := _attribute_nouns(name))}, whole, tuple(dates)
+    )
 
 
-def amounts_wanted(text: str, amounts: Amounts) -> tuple[dict[str, Range], list[tuple[int, int]]]:
+def parse_numeric_ranges(text: str, amounts: NumericAttributes) -> tuple[dict[str, Range], list[tuple[int, int]]]:
     """Read ranges of numbers and of the first date attribute.
 
     Args:
@@ -95,15 +97,15 @@ def amounts_wanted(text: str, amounts: Amounts) -> tuple[dict[str, Range], list[
     for name, pattern in amounts.patterns:
         for match in pattern.finditer(text):
             if name not in found and not any(start < match.end() and match.start() < end for start, end in spans):
-                found[name] = _bound(match, name in amounts.whole)
+                found[name] = _parse_bounds(match, name in amounts.whole)
                 spans.append(match.span())
-    if amounts.dates and (when := _dated(text)) is not None:
+    if amounts.dates and (when := _parse_date_range(text)) is not None:
         found[amounts.dates[0]], place = when
         spans.append(place)
     return found, spans
 
 
-def amounts_unknown(text: str, nouns: str) -> list[tuple[int, int]]:
+def unmatched_amounts(text: str, nouns: str) -> list[tuple[int, int]]:
     """Return the places of amounts that no attribute was found for: `under 10 dollars`, `at most 90 minutes`.
 
     Args:
@@ -123,14 +125,14 @@ def amounts_unknown(text: str, nouns: str) -> list[tuple[int, int]]:
     return found
 
 
-def days_of(years: Range) -> Range:
+def year_range_to_dates(years: Range) -> Range:
     """Return a range of years as one of dates: 1990 to 1999 is 1990-01-01 to 1999-12-31."""
     low, high = years
-    first = None if low is None else date_number(datetime.date(int(low), 1, 1))
-    return first, None if high is None else date_number(datetime.date(int(high), 12, 31))
+    first = None if low is None else encode_date(datetime.date(int(low), 1, 1))
+    return first, None if high is None else encode_date(datetime.date(int(high), 12, 31))
 
 
-def _nouns(name: str) -> tuple[str, ...]:
+def _attribute_nouns(name: str) -> tuple[str, ...]:
     """`number_of_players` -> number of players, players, player."""
     whole = " ".join(name.replace("_", " ").split()).casefold()
     last = re.sub(r"^(?:number|count|amount|no) of ", "", whole)
@@ -138,7 +140,7 @@ def _nouns(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(form for form in forms if form))
 
 
-def _pattern(nouns: tuple[str, ...]) -> re.Pattern[str]:
+def _range_pattern(nouns: tuple[str, ...]) -> re.Pattern[str]:
     """`price under 20`, `under 20 dollars`, `under $20`, `between 4 and 6 players`, `20 to 30 dollars`."""
     priced = nouns[0].split()[-1] in _PRICES
     unit = "|".join(map(re.escape, sorted(nouns, key=len, reverse=True)))
@@ -148,29 +150,31 @@ def _pattern(nouns: tuple[str, ...]) -> re.Pattern[str]:
     span = rf"(?:between\s+|from\s+)?{sign}{one}\s*(?:and|to|-|\u2013)\s*{sign}{two}"
     number = rf"(?:{_COMPARE})\s+{sign}(?P<edge>{_NUMBER})"
     named = rf"\b(?P<lead>{unit})\s+(?:(?:is|of|be|are|must be|should be)\s+)?(?:{span}|{number})(?!\w)"
-    span_n, number_n = _again(span, "n"), _again(number, "n")
+    span_n, number_n = _rename_groups(span, "n"), _rename_groups(number, "n")
     counted = rf"(?:(?<!\w){span_n}|\b{number_n})\s*-?(?:{units})\b"
     parts = [named, counted]
     if priced:  # a currency sign, or `cheaper than`, says what is meant without a noun
-        signed = _again(rf"(?:{_COMPARE})\s+{_SIGN}\s?(?P<edge>{_NUMBER})(?![\w.]*\d)", "s")
+        signed = _rename_groups(rf"(?:{_COMPARE})\s+{_SIGN}\s?(?P<edge>{_NUMBER})(?![\w.]*\d)", "s")
         cheap = "(?P<below>cheaper than|under|below|less than)"
-        bare = _again(rf"{cheap}\s+(?P<edge>{_NUMBER}){_ENDS}", "b")
-        between = _again(rf"(?:between\s+)?{_SIGN}\s?{one}\s*(?:and|to|-|\u2013)\s*{_SIGN}?\s?{two}(?![\d,.]*\d)", "r")
+        bare = _rename_groups(rf"{cheap}\s+(?P<edge>{_NUMBER}){_ENDS}", "b")
+        between = _rename_groups(
+            rf"(?:between\s+)?{_SIGN}\s?{one}\s*(?:and|to|-|\u2013)\s*{_SIGN}?\s?{two}(?![\d,.]*\d)", "r"
+        )
         parts += [rf"\b{signed}", rf"\b{bare}", rf"(?<!\w){between}"]
     return re.compile("|".join(parts))
 
 
-def _again(pattern: str, mark: str) -> str:
+def _rename_groups(pattern: str, mark: str) -> str:
     """The same groups under other names: a regular expression may name a group once."""
     return re.sub(r"\(\?P<(\w+)>", lambda match: f"(?P<{match[1]}_{mark}>", pattern)
 
 
-def _bound(match: re.Match[str], whole: bool) -> Range:
+def _parse_bounds(match: re.Match[str], whole: bool) -> Range:
     found = {name.split("_")[0]: text for name, text in match.groupdict().items() if text is not None}
     if "one" in found:
-        low, high = sorted((_value(found["one"]), _value(found["two"])))
+        low, high = sorted((_parse_number(found["one"]), _parse_number(found["two"])))
         return low, high
-    edge = _value(found["edge"])
+    edge = _parse_number(found["edge"])
     if "below" in found:
         return None, (math.ceil(edge) - 1 if whole else math.nextafter(edge, -math.inf))
     if "above" in found:
@@ -180,29 +184,29 @@ def _bound(match: re.Match[str], whole: bool) -> Range:
     return (None, edge) if "most" in found else (edge, None)
 
 
-def _value(text: str) -> float:
+def _parse_number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
-def _dated(text: str) -> tuple[Range, tuple[int, int]] | None:
+def _parse_date_range(text: str) -> tuple[Range, tuple[int, int]] | None:
     """`after 2012-03-01`, `since March 2012`, `in May 2013`; a year alone is left to `llmrec.nlu.years`."""
     for match in _WHEN.finditer(text):
-        days = _days(match)
+        days = _day_range(match)
         if days is None:
             continue
         (first, last), one = days, datetime.timedelta(days=1)
         if match["after"]:
-            return (date_number(last + one), None), match.span()
+            return (encode_date(last + one), None), match.span()
         if match["before"]:
-            return (None, date_number(first - one)), match.span()
+            return (None, encode_date(first - one)), match.span()
         if match["since"]:
-            return (date_number(first), None), match.span()
-        low = None if match["until"] else date_number(first)
-        return (low, date_number(last)), match.span()
+            return (encode_date(first), None), match.span()
+        low = None if match["until"] else encode_date(first)
+        return (low, encode_date(last)), match.span()
     return None
 
 
-def _days(match: re.Match[str]) -> tuple[datetime.date, datetime.date] | None:
+def _day_range(match: re.Match[str]) -> tuple[datetime.date, datetime.date] | None:
     """First and last day that are meant, None where the calendar has no such day."""
     year = int(match["iso_year"] or match["year"])
     month = int(match["iso_month"] or _MONTHS[match["month"]])
@@ -212,4 +216,4 @@ def _days(match: re.Match[str]) -> tuple[datetime.date, datetime.date] | None:
     return datetime.date(year, month, day or 1), datetime.date(year, month, day or longest)
 
 
-__all__ = ["Amounts", "amounts_of", "amounts_wanted"]
+__all__ = ["NumericAttributes", "numeric_attributes", "parse_numeric_ranges"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llmrec.data.catalog import Catalog
-from llmrec.nlu.wording import listed
+from llmrec.nlu.wording import join_words
 
 _MOST, _LONGEST = 3, 40
+_MOST_NOTES = 5
 
-Place = tuple[int, int]
+Span = tuple[int, int]
 
 
-def remarks(text: str, strange: Sequence[Place], beyond: Sequence[Place], catalog: Catalog) -> tuple[str, ...]:
+def unsupported_notes(text: str, strange: Sequence[Span], beyond: Sequence[Span], catalog: Catalog) -> tuple[str, ...]:
     """Return a sentence for each kind; it names the attributes that the catalogue has.
 
     Args:
@@ -22,7 +23,7 @@ def remarks(text: str, strange: Sequence[Place], beyond: Sequence[Place], catalo
         catalog: its attributes are named.
     """
     names = [f"\u201c{name.replace('_', ' ')}\u201d" for name in catalog.attribute_names]
-    have = f"the {catalog.domain} here have {listed(names) if names else 'no attributes to filter by'}"
+    have = f"the {catalog.domain} here have {join_words(names) if names else 'no attributes to filter by'}"
     said = []
     if strange:
         said.append(f"I know no {_quoted(text, _runs(text, strange))} here and cannot leave that out: {have}.")
@@ -31,9 +32,18 @@ def remarks(text: str, strange: Sequence[Place], beyond: Sequence[Place], catalo
     return tuple(said)
 
 
-def _runs(text: str, places: Sequence[Place]) -> list[Place]:
+def limit_notes(notes: Iterable[str]) -> tuple[str, ...]:
+    """Return different notes, in their order; of more than five the first four, and how many are left out."""
+    different = tuple(dict.fromkeys(notes))
+    if len(different) <= _MOST_NOTES:
+        return different
+    kept = different[: _MOST_NOTES - 1]
+    return (*kept, f"There were {len(different) - len(kept)} more names that I could not place.")
+
+
+def _runs(text: str, places: Sequence[Span]) -> list[Span]:
     """Neighbouring words as one: `happy endings`."""
-    runs: list[Place] = []
+    runs: list[Span] = []
     for start, end in places:
         if runs and not text[runs[-1][1] : max(start, runs[-1][1])].strip():
             runs[-1] = (min(runs[-1][0], start), end)
@@ -42,7 +52,7 @@ def _runs(text: str, places: Sequence[Place]) -> list[Place]:
     return runs
 
 
-def _quoted(text: str, places: Sequence[Place]) -> str:
+def _quoted(text: str, places: Sequence[Span]) -> str:
     words = list(dict.fromkeys(text[start:end][:_LONGEST] for start, end in places))
     more = [f"{len(words) - _MOST} more"] if len(words) > _MOST else []
-    return listed([*(f"\u201c{word}\u201d" for word in words[:_MOST]), *more], "or")
+    return join_words([*(f"\u201c{word}\u201d" for word in words[:_MOST]), *more], "or")

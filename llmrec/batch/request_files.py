@@ -27,29 +27,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmrec.data.ids import is_rounded, written
+from llmrec.data.ids import id_text, is_rounded
 from llmrec.data.readers.parquet import check_ids, check_values
 from llmrec.errors import DataError
 from llmrec.recommender import MAX_K, MAX_MESSAGE
 
-ONE_ID, MANY_IDS = ("user_id", "similar_to"), ("items", "candidates")
-ID_COLUMNS = (*ONE_ID, *MANY_IDS, "target")
-COLUMNS = ("request_id", *ONE_ID, *MANY_IDS, "message", "k", "target")
-TEXTS = ["request_id", *ONE_ID, "message", "target"]  # read as dictionaries: a long text said often is held once
-TO_GO_BY = ("user_id", "items", "message", "similar_to")
-KINDS = {
+ID_FIELDS, ID_LIST_FIELDS = ("user_id", "similar_to"), ("items", "candidates")
+ID_COLUMNS = (*ID_FIELDS, *ID_LIST_FIELDS, "target")
+COLUMNS = ("request_id", *ID_FIELDS, *ID_LIST_FIELDS, "message", "k", "target")
+TEXT_COLUMNS = [
+    "request_id",
+    *ID_FIELDS,
+    "message",
+    "target",
+]  # read as dictionaries: a long text said often is held once
+INPUT_COLUMNS = ("user_id", "items", "message", "similar_to")
+FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
 }  # fmt: skip
 LINE_LIMIT = 4 * 2**20  # bytes of a line of JSON, and of a row of CSV
-MOST_IDS, LONGEST_ID = 10_000, 1_000  # of a list; of one of them, in characters
+MAX_IDS, MAX_ID_LENGTH = 10_000, 1_000  # of a list; of one of them, in characters
 _SEPARATORS = ",;\t"
 _LISTED = re.compile(r"((?:[^|\\]|\\[|\\]?)*)(?:\||$)")  # an id of a cell with a list
 _ROWS, _PIECE = 1024, 64  # decoded at a time; made into objects at a time
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRequest:
     """One request as it stands in the file; None where it says nothing."""
 
     number: int
@@ -64,7 +69,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Survey:
+class FileSummary:
     """What a file holds: how many rows, of which content, and whether its request ids are numbers."""
 
     rows: int
@@ -72,7 +77,7 @@ class Survey:
     numbers: bool
 
 
-def rows(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+def read_requests(path: Path, start: int = 0, stop: int | None = None) -> Iterator[BatchRequest]:
     """The checked rows `start` to `stop` of a file, in order.
 
     Raises:
@@ -81,17 +86,17 @@ def rows(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Row]:
     """
     read = {"parquet": _parquet, "csv": _csv, "jsonl": _lines}[_kind(path)]
     for number, (where, values) in enumerate(read(path, start, stop), start):
-        yield _row(number, values, f"{path}: {where}")
+        yield _parse_row(number, values, f"{path}: {where}")
 
 
-def survey(path: Path) -> Survey:
+def scan_requests(path: Path) -> FileSummary:
     """Read and check a whole file.
 
     Raises:
-        DataError: see `rows`; or no row at all, or request ids of two types.
+        DataError: see `read_requests`; or no row at all, or request ids of two types.
     """
     count, kinds = 0, set[bool]()
-    for row in rows(path):
+    for row in read_requests(path):
         count += 1
         kinds.add(isinstance(row.request_id, int))
         if len(kinds) > 1:
@@ -101,7 +106,7 @@ def survey(path: Path) -> Survey:
     if not count:
         raise DataError(f"{path} has no rows; a file of requests has at least one")
     with path.open("rb") as handle:
-        return Survey(count, hashlib.file_digest(handle, "sha256").hexdigest(), True in kinds)
+        return FileSummary(count, hashlib.file_digest(handle, "sha256").hexdigest(), True in kinds)
 
 
 def _kind(path: Path) -> str:
@@ -111,7 +116,7 @@ def _kind(path: Path) -> str:
         raise DataError(f"{path} is empty; a file of requests has at least one row")
     with path.open("rb") as handle:
         magic = handle.read(4) == b"PAR1"
-    kind = "parquet" if magic else KINDS.get(path.suffix.lower())
+    kind = "parquet" if magic else FORMATS.get(path.suffix.lower())
     if kind is None:
         raise DataError(f"{path}: the name ends in {path.suffix!r}; requests are read from .parquet, .csv or .jsonl")
     return kind
@@ -121,7 +126,7 @@ def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Ma
     try:
         schema = pq.read_schema(path)
         _check_schema(path, schema)
-        with pq.ParquetFile(path, read_dictionary=[name for name in TEXTS if name in schema.names]) as file:
+        with pq.ParquetFile(path, read_dictionary=[name for name in TEXT_COLUMNS if name in schema.names]) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
             ends = list(accumulate(sizes))
             groups = [g for g, end in enumerate(ends) if end > start and (stop is None or end - sizes[g] < stop)]
@@ -145,8 +150,8 @@ def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Ma
 def _check_lengths(path: Path, part: pa.RecordBatch, at: int) -> None:
     """Refuse long lists and long texts while they are still packed."""
     for name, column in zip(part.schema.names, part.columns, strict=True):
-        if name in MANY_IDS and not pa.types.is_null(column.type):
-            lengths, most, what = pc.list_value_length(column), MOST_IDS, "ids; a list has at most"
+        if name in ID_LIST_FIELDS and not pa.types.is_null(column.type):
+            lengths, most, what = pc.list_value_length(column), MAX_IDS, "ids; a list has at most"
         elif pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
             each = pc.utf8_length(column.dictionary.cast(pa.large_string()))
             lengths, most, what = each.take(column.indices), MAX_MESSAGE, "characters; it has at most"
@@ -163,7 +168,7 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
     _check_columns(schema.names, str(path))
     for name, found in zip(schema.names, schema.types, strict=True):
         of = found.value_type if pa.types.is_dictionary(found) else found
-        if name in MANY_IDS:
+        if name in ID_LIST_FIELDS:
             listed = pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_null(of)
             fine, need = (
                 listed and (pa.types.is_null(of) or _holds_ids(of.value_type)),
@@ -174,7 +179,7 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
         elif name == "message":
             fine, need = _is_text(of) or pa.types.is_null(of), "strings"
         else:
-            fine = _holds_ids(of) if name in ID_COLUMNS else _is_id(of)
+            fine = _holds_ids(of) if name in ID_COLUMNS else _is_id_type(of)
             need = "strings or whole numbers"
         if not fine:
             raise DataError(f"{path}: column {name!r} is of type {found}; it must hold {need}")
@@ -184,12 +189,12 @@ def _is_text(of: pa.DataType) -> bool:
     return bool(pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_string_view(of))
 
 
-def _is_id(of: pa.DataType) -> bool:
+def _is_id_type(of: pa.DataType) -> bool:
     return _is_text(of) or bool(pa.types.is_integer(of) or pa.types.is_null(of))
 
 
 def _holds_ids(of: pa.DataType) -> bool:
-    return _is_id(of) or bool(pa.types.is_floating(of))
+    return _is_id_type(of) or bool(pa.types.is_floating(of))
 
 
 def _lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -203,7 +208,7 @@ def _lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapp
             if stop is not None and number >= stop:
                 return
             if number >= start:
-                yield f"line {line}", _object(raw, f"{path}: line {line}")
+                yield f"line {line}", _parse_json(raw, f"{path}: line {line}")
             number += 1
 
 
@@ -262,7 +267,7 @@ def _cell(name: str, cell: str) -> Any:
     """The value of a cell as JSON would hold it; what cannot be right stays text, and is refused as such."""
     if not cell.strip():
         return None
-    if name in MANY_IDS:
+    if name in ID_LIST_FIELDS:
         found = (re.sub(r"\\([|\\])", r"\1", one).strip() for one in _LISTED.findall(cell))
         return [one for one in found if one]
     if name == "k" and re.fullmatch(r"[0-9]{1,9}", cell.strip(), re.ASCII):
@@ -270,7 +275,7 @@ def _cell(name: str, cell: str) -> Any:
     return cell if name in ("message", "request_id") else cell.strip()
 
 
-def _object(raw: bytes, where: str) -> Mapping[str, Any]:
+def _parse_json(raw: bytes, where: str) -> Mapping[str, Any]:
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -291,21 +296,21 @@ def _check_columns(names: Sequence[str], where: str) -> None:
     if unknown := [name for name in names if name not in COLUMNS]:
         odd, known = unknown[0][:100], ", ".join(COLUMNS)
         raise DataError(f"{where}: column {odd!r} is unknown; the columns of a request are {known}")
-    if not any(name in names for name in TO_GO_BY):
-        raise DataError(f"{where}: a column to go by is missing; give one of {', '.join(TO_GO_BY)}")
+    if not any(name in names for name in INPUT_COLUMNS):
+        raise DataError(f"{where}: a column to go by is missing; give one of {', '.join(INPUT_COLUMNS)}")
 
 
-def _row(number: int, values: Mapping[str, Any], where: str) -> Row:
+def _parse_row(number: int, values: Mapping[str, Any], where: str) -> BatchRequest:
     request = values.get("request_id")
-    if not _id(request):
+    if not _is_id(request):
         raise DataError(f"{where}: request_id is {_short(request)}; it must be a string or a whole number")
-    _short_enough(request, "request_id", where)
+    _check_id_length(request, "request_id", where)
     where = f"{where} (request {_short(request)})"
     blank = isinstance(values.get("message"), str) and not values["message"].strip()
-    if all(values.get(name) is None or (blank and name == "message") for name in TO_GO_BY):
-        raise DataError(f"{where} has nothing to go by: give one of {', '.join(TO_GO_BY)}")
-    user, similar = (_one(values.get(name), name, where) for name in ONE_ID)
-    items, candidates = (_many(values.get(name), name, where) for name in MANY_IDS)
+    if all(values.get(name) is None or (blank and name == "message") for name in INPUT_COLUMNS):
+        raise DataError(f"{where} has nothing to go by: give one of {', '.join(INPUT_COLUMNS)}")
+    user, similar = (_parse_id(values.get(name), name, where) for name in ID_FIELDS)
+    items, candidates = (_parse_ids(values.get(name), name, where) for name in ID_LIST_FIELDS)
     message, k = values.get("message"), values.get("k")
     if message is not None and (not isinstance(message, str) or len(message) > MAX_MESSAGE):
         what = f"has {len(message)} characters" if isinstance(message, str) else f"is {_short(message)}"
@@ -314,21 +319,21 @@ def _row(number: int, values: Mapping[str, Any], where: str) -> Row:
         raise DataError(f"{where}: k is {_short(k)}; it must be a whole number from 1 to {MAX_K}")
     if similar is not None and any(values.get(name) is not None for name in ("user_id", "items", "message")):
         raise DataError(f"{where}: similar_to goes with nothing but candidates and k")
-    target = _one(values.get("target"), "target", where)
-    return Row(number, request, user, similar, items, candidates, (message or "").strip(), k, target)
+    target = _parse_id(values.get("target"), "target", where)
+    return BatchRequest(number, request, user, similar, items, candidates, (message or "").strip(), k, target)
 
 
-def _id(value: Any) -> TypeGuard[str | int]:
+def _is_id(value: Any) -> TypeGuard[str | int]:
     return isinstance(value, str | int) and not isinstance(value, bool) and -(2**63) <= _size(value) < 2**63
 
 
-def _exact(value: Any) -> bool:
+def _is_exact_id(value: Any) -> bool:
     """Whether a value is an id of an item or a user, as it was when it was written."""
     whole = isinstance(value, float) and value.is_integer()
-    return (_id(value) or whole) and not is_rounded(value)
+    return (_is_id(value) or whole) and not is_rounded(value)
 
 
-def _why(value: Any) -> str:
+def _rounding_hint(value: Any) -> str:
     """What a float does to an id, where it has done so."""
     return ", not one that a float has rounded (at 2**53 and more)" if is_rounded(value) else ""
 
@@ -337,30 +342,32 @@ def _size(value: str | int) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _short_enough(value: Any, name: str, where: str) -> None:
-    if isinstance(value, str) and len(value) > LONGEST_ID:
-        raise DataError(f"{where}: {name} has {len(value):,} characters; an id has at most {LONGEST_ID:,}")
+def _check_id_length(value: Any, name: str, where: str) -> None:
+    if isinstance(value, str) and len(value) > MAX_ID_LENGTH:
+        raise DataError(f"{where}: {name} has {len(value):,} characters; an id has at most {MAX_ID_LENGTH:,}")
 
 
-def _one(value: Any, name: str, where: str) -> str | None:
+def _parse_id(value: Any, name: str, where: str) -> str | None:
     if value is None or value != value:  # not a number: an empty cell of a data frame
         return None
-    if not _exact(value):
-        raise DataError(f"{where}: {name} is {_short(value)}; it must be a string or a whole number{_why(value)}")
-    _short_enough(value, name, where)
-    return written(value)
+    if not _is_exact_id(value):
+        raise DataError(
+            f"{where}: {name} is {_short(value)}; it must be a string or a whole number{_rounding_hint(value)}"
+        )
+    _check_id_length(value, name, where)
+    return id_text(value)
 
 
-def _many(value: Any, name: str, where: str) -> tuple[str, ...] | None:
+def _parse_ids(value: Any, name: str, where: str) -> tuple[str, ...] | None:
     if value is None:
         return None
-    odd = [one for one in value if not _exact(one)] if isinstance(value, list) else [value]
+    odd = [one for one in value if not _is_exact_id(one)] if isinstance(value, list) else [value]
     if odd:
-        what = f"it must be a list of strings or whole numbers{_why(odd[0])}"
+        what = f"it must be a list of strings or whole numbers{_rounding_hint(odd[0])}"
         raise DataError(f"{where}: {name} is {_short(value)}; {what}")
-    if len(value) > MOST_IDS:
-        raise DataError(f"{where}: {name} has {len(value):,} ids; a list has at most {MOST_IDS:,}")
-    return tuple(map(written, value))
+    if len(value) > MAX_IDS:
+        raise DataError(f"{where}: {name} has {len(value):,} ids; a list has at most {MAX_IDS:,}")
+    return tuple(map(id_text, value))
 
 
 def _short(value: Any) -> str:

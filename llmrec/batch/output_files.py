@@ -22,14 +22,14 @@ import pyarrow.parquet as pq
 from llmrec.errors import RequestError
 from llmrec.storage.artifacts import JSON, sha256_file, write_json_atomic
 
-KEY = b"llmrec.job"
-GROUP = 2**16  # rows of a row group of Parquet
+JOB_KEY = b"llmrec.job"
+ROW_GROUP = 2**16  # rows of a row group of Parquet
 _KINDS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 FORMULA = "=+-@\t\r"  # what a cell begins with that spreadsheets calculate
 
 
 @dataclass(frozen=True)
-class Written:
+class OutputSummary:
     """An output that is there.
 
     Attributes:
@@ -41,7 +41,7 @@ class Written:
     formulas: int = 0
 
 
-def kind_of(output: Path) -> str:
+def output_format(output: Path) -> str:
     """The kind of an output by its name: parquet, csv or jsonl.
 
     Raises:
@@ -53,20 +53,24 @@ def kind_of(output: Path) -> str:
     return kind
 
 
-def found(output: Path, job: str) -> Written | None:
+def existing_output(output: Path, job: str) -> OutputSummary | None:
     """What is there of exactly this job; None for nothing, for other work, and for a file that was changed since."""
-    if kind_of(output) == "parquet":
-        return Written(pq.read_metadata(output).num_rows) if metadata(output).get(KEY) == job.encode() else None
+    if output_format(output) == "parquet":
+        return (
+            OutputSummary(pq.read_metadata(output).num_rows)
+            if parquet_metadata(output).get(JOB_KEY) == job.encode()
+            else None
+        )
     try:
-        told = json.loads(_beside(output).read_bytes())
+        told = json.loads(_sidecar(output).read_bytes())
         if told["job"] == job and told["bytes"] == output.stat().st_size and told["sha256"] == sha256_file(output):
-            return Written(int(told["rows"]), int(told["formulas"]))
+            return OutputSummary(int(told["rows"]), int(told["formulas"]))
     except (OSError, ValueError, TypeError, KeyError):
         pass  # nothing there, or nothing that can be trusted
     return None
 
 
-def metadata(path: Path) -> dict[bytes, bytes]:
+def parquet_metadata(path: Path) -> dict[bytes, bytes]:
     """What a Parquet file says of itself; nothing where it cannot be read."""
     try:
         return dict(pq.read_schema(path).metadata or {})
@@ -74,7 +78,9 @@ def metadata(path: Path) -> dict[bytes, bytes]:
         return {}
 
 
-def write(output: Path, temporary: Path, job: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Written:
+def write_output(
+    output: Path, temporary: Path, job: str, schema: pa.Schema, tables: Iterable[pa.Table]
+) -> OutputSummary:
     """Write tables to `temporary` in the kind that `output` asks for, and rename it to `output`.
 
     Args:
@@ -82,13 +88,13 @@ def write(output: Path, temporary: Path, job: str, schema: pa.Schema, tables: It
         temporary: a file on the same disk; gone afterwards, whatever happens.
         job: the id of the job.
         schema: of the tables.
-        tables: of `GROUP` rows, but for the last one; each is a row group of Parquet.
+        tables: of `ROW_GROUP` rows, but for the last one; each is a row group of Parquet.
     """
-    kind = kind_of(output)
+    kind = output_format(output)
     try:
-        with _WRITERS[kind](temporary, schema.with_metadata({KEY: job.encode()})) as put:
+        with _WRITERS[kind](temporary, schema.with_metadata({JOB_KEY: job.encode()})) as put:
             done = [(len(table), put(table)) for table in tables]
-        written = Written(sum(rows for rows, _ in done), sum(formulas for _, formulas in done))
+        written = OutputSummary(sum(rows for rows, _ in done), sum(formulas for _, formulas in done))
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         told: dict[str, JSON] = (
@@ -101,11 +107,11 @@ def write(output: Path, temporary: Path, job: str, schema: pa.Schema, tables: It
     os.fsync(directory)
     os.close(directory)
     if told:
-        write_json_atomic(_beside(output), {"job": job, **told, **asdict(written)})
+        write_json_atomic(_sidecar(output), {"job": job, **told, **asdict(written)})
     return written
 
 
-def _beside(output: Path) -> Path:
+def _sidecar(output: Path) -> Path:
     return output.parent / f".{output.name}.job"
 
 
@@ -118,7 +124,7 @@ def _parquet(path: Path, schema: pa.Schema) -> Iterator[_Put]:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
 
         def put(table: pa.Table) -> int:
-            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=GROUP)
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=ROW_GROUP)
             return 0
 
         yield put

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data.catalog import Catalog, Item
-from llmrec.data.titles import display_title, names
+from llmrec.data.titles import display_title, title_variants
 from llmrec.errors import RequestError
+from llmrec.nlu.entity_linking import EntityLinker
 from llmrec.nlu.lexicon import Lexicon
-from llmrec.nlu.mentions import TitleSpotter
 
 # raw title -> as it is shown, and every name it goes by
 TITLES = {
@@ -52,7 +52,7 @@ CATALOG = Catalog(
     + [Item("hard", "Hard Rain", "", {"year": 1998}), Item("seven", "Seven Samurai", "", {"year": 1954})],
     "films",
 )
-SPOTTER = TitleSpotter(CATALOG, Lexicon(CATALOG))
+SPOTTER = EntityLinker(CATALOG, Lexicon(CATALOG))
 NAMED = [(row, name) for row, (_, called) in enumerate(TITLES.values()) for name in called]
 NAME = st.from_regex(r"[A-Z][a-zé]{4,8}( [A-Z][a-zö]{4,8}){0,2}", fullmatch=True)
 ARTICLE = re.compile(rf"^(?:{'|'.join(one for one in FOREIGN if one != 'L')}) |^L'")
@@ -76,7 +76,7 @@ def typed(row: int, name: str) -> list[str]:
 @pytest.mark.parametrize(("raw", "shown"), [(raw, shown) for raw, (shown, _) in TITLES.items()])
 def test_articles_come_first_in_every_part(raw, shown):
     assert display_title(raw) == shown == display_title(shown)
-    assert names(shown) == names(raw) == TITLES[raw][1]
+    assert title_variants(shown) == title_variants(raw) == TITLES[raw][1]
     row = list(TITLES).index(raw)
     for whole in (raw, shown, f"{raw} ({1950 + row})", shown.upper(), bare(shown).lower()):
         assert CATALOG.find(whole) == row
@@ -122,4 +122,4 @@ def test_a_name_of_one_is_no_half_of_another():
     "title", ["(500) Days of Summer", "Live and Let, Live", "A", "(Untitled)", "Blue (", "X ()", ""]
 )
 def test_what_has_one_name_keeps_it(title):
-    assert display_title(title) == title and names(title) == (title,)
+    assert display_title(title) == title and title_variants(title) == (title,)

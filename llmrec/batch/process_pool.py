@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 
 from llmrec.batch.job import Job, rank_part
-from llmrec.batch.ranker import BatchRanker, Ids
+from llmrec.batch.ranker import BatchRanker, IdLookup
 from llmrec.errors import RequestError
 from llmrec.lm.runtime.onednn import parse_matmul_dtype
 from llmrec.recommender import Recommender
@@ -24,30 +24,30 @@ from llmrec.recommender import Recommender
 Loader = Callable[[str, str | None], Recommender]  # of a model directory and prepared data, None for the model's own
 _AHEAD = 2  # parts that wait for each process
 
-_loaded: tuple[BatchRanker, Ids] | None = None  # of this process, from its first part on
+_loaded: tuple[BatchRanker, IdLookup] | None = None  # of this process, from its first part on
 
 
-def load(model: str, data: str | None) -> Recommender:
+def load_recommender(model: str, data: str | None) -> Recommender:
     """The usual loader."""
     return Recommender.from_pretrained(model, data)
 
 
-def run(job: Job, parts: Sequence[int], workers: int, loader: Loader = load) -> Iterator[int]:
+def run_local(job: Job, parts: Sequence[int], workers: int, loader: Loader = load_recommender) -> Iterator[int]:
     """Rank parts with `workers` processes, in this one if it is one; yields the requests of each part that is done.
 
     Raises:
         RequestError: the system ended a process, most likely for want of memory.
     """
     if workers == 1:
-        ranker, ids = ready(job, loader)
+        ranker, ids = load_ranker(job, loader)
         yield from (rank_part(job, part, ranker, ids) for part in parts)
         return
-    with processes(min(workers, len(parts))) as pool:
+    with worker_pool(min(workers, len(parts))) as pool:
         yield from _hand_out(pool, job, parts, workers * _AHEAD, loader)
 
 
 @contextmanager
-def processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that may hold a model each, and end with this one; work still waiting at the end is dropped.
 
     Raises:
@@ -93,11 +93,11 @@ def _start() -> None:
 def _rank(job: Job, part: int, loader: Loader) -> int:
     global _loaded
     if _loaded is None:
-        _loaded = ready(job, loader)
+        _loaded = load_ranker(job, loader)
     return rank_part(job, part, *_loaded)
 
 
-def ready(job: Job, loader: Loader) -> tuple[BatchRanker, Ids]:
+def load_ranker(job: Job, loader: Loader) -> tuple[BatchRanker, IdLookup]:
     """The model of a job, loaded, and its ids.
 
     Raises:
@@ -105,4 +105,4 @@ def ready(job: Job, loader: Loader) -> tuple[BatchRanker, Ids]:
     """
     recommender = loader(job.model, job.data)
     recommender.model.matmul_dtype = parse_matmul_dtype(job.products)
-    return BatchRanker(recommender), Ids(recommender.catalog, recommender.interactions)
+    return BatchRanker(recommender), IdLookup(recommender.catalog, recommender.interactions)

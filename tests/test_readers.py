@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llmrec.data import sources
+from llmrec.data.dataset import dataset_statistics, load_data, read_source, save_data
+from llmrec.data.interactions import Interactions
 from llmrec.data.readers import common
-from llmrec.data.readers.joining import Rules
-from llmrec.data.readers.movielens_100k import convert
-from llmrec.data.sources import check, load_data, read, save_data
+from llmrec.data.readers.assembly import JoinRules
+from llmrec.data.readers.movielens import convert_100k
 from llmrec.errors import ArtifactError, DataError
-from llmrec.storage.artifacts import read_manifest, writing
+from llmrec.storage.artifacts import read_manifest, write_artifact
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 ITEM = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
@@ -34,7 +34,9 @@ def pair(folder: Path, inter: str | bytes = GOOD_INTER, item: str | bytes = GOOD
 
 
 def test_movielens_fields_are_mapped(tmp_path):
-    catalog, x, report = read("ml-100k", pair(tmp_path, GOOD_INTER + "8\t99\t1\t100\n"), Rules(accept_loss=True))
+    catalog, x, report = read_source(
+        "ml-100k", pair(tmp_path, GOOD_INTER + "8\t99\t1\t100\n"), JoinRules(accept_loss=True)
+    )
     assert catalog.domain == "films"
     assert [catalog.label(row) for row in range(4)] == [
         "Toy Story (1995)",
@@ -57,7 +59,7 @@ def test_any_recbole_pair_is_read(tmp_path):
         "b\t\t\t\t\t\t\t\t\n"
     )
     inter = "\ufeffuser_id:token\titem_id:token\r\nu\ta\r\n\r\nu\tb\r\nu\ta\r\n"
-    catalog, x, report = read("recbole", pair(tmp_path, inter, item))
+    catalog, x, report = read_source("recbole", pair(tmp_path, inter, item))
     expected = {"brand": "Nivea", "categories": ("Skin Care", "Soaps"), "price": 9.5, "year": 2001}
     assert dict(catalog[0].attributes) == expected
     assert catalog.describe(0) == "Soft Soap (2001). Nivea. Skin Care, Soaps. price 9.5. Cleans."
@@ -65,7 +67,7 @@ def test_any_recbole_pair_is_read(tmp_path):
     assert x.of(0).tolist() == [0, 1, 0] and x.value.tolist() == [1, 1, 1]
     titles = ("titles from title", "1 items have no title: called by their id")
     assert report.notes == (*titles, "no time column: the order of the rows stands in")
-    assert read("recbole", tmp_path / "x.inter")[0].fingerprint == catalog.fingerprint
+    assert read_source("recbole", tmp_path / "x.inter")[0].fingerprint == catalog.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -100,45 +102,45 @@ def test_any_recbole_pair_is_read(tmp_path):
 def test_bad_files_name_file_and_line(tmp_path, inter, item, message):
     folder = pair(tmp_path / "d", inter, item)
     if message is None:
-        read("ml-100k", folder)
+        read_source("ml-100k", folder)
         return
     with pytest.raises(DataError, match=message) as error:
-        read("ml-100k", folder)
+        read_source("ml-100k", folder)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_lines_are_bounded(tmp_path):
     folder = pair(tmp_path, INTER + "7\t1\t5\t1" + " " * common.LINE_LIMIT + "\n")
     with pytest.raises(DataError, match="line 2: longer than"):
-        read("ml-100k", folder)
+        read_source("ml-100k", folder)
 
 
 def test_wrong_places_and_names(tmp_path):
     with pytest.raises(DataError, match="'netflix' is unknown; choose from: amazon, ml-100k, movielens, "):
-        read("netflix", tmp_path)
+        read_source("netflix", tmp_path)
     with pytest.raises(DataError, match=r"one \.inter file; found: none"):
-        read("recbole", tmp_path)
+        read_source("recbole", tmp_path)
     pair(tmp_path)
     (tmp_path / "y.inter").write_text(GOOD_INTER)
     with pytest.raises(DataError, match=r"found: x\.inter, y\.inter"):
-        read("recbole", tmp_path)
+        read_source("recbole", tmp_path)
     with pytest.raises(DataError, match=r"y\.item does not exist"):
-        read("recbole", tmp_path / "y.inter")
+        read_source("recbole", tmp_path / "y.inter")
 
 
 def test_a_packed_pair_is_read(tmp_path):
-    plain = read("recbole", pair(tmp_path / "plain"))
+    plain = read_source("recbole", pair(tmp_path / "plain"))
     for packed in (("x.inter", "x.item"), ("x.inter",)):
         folder = pair(tmp_path / str(len(packed)))
         for name in packed:
             (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
             (folder / name).unlink()
         named = [folder, folder / "x.inter.gz", next(folder.glob("x.item*"))]
-        for found in (read("recbole", path) for path in named):
+        for found in (read_source("recbole", path) for path in named):
             assert found[0].fingerprint == plain[0].fingerprint and found[1].fingerprint == plain[1].fingerprint
     (folder / "x.item").unlink()
     with pytest.raises(DataError, match=r"x\.item does not exist; .*\.gz"):
-        read("recbole", folder)
+        read_source("recbole", folder)
 
 
 CELL = st.text(st.characters(exclude_characters="\t\n\r"), max_size=8) | st.sampled_from(
@@ -160,7 +162,7 @@ TABLE = st.lists(st.lists(CELL, min_size=2, max_size=5).map("\t".join), max_size
 @example(GOOD_INTER.encode(), b"item_id:token\ttitle:float_seq\tyear:token_seq\n1\t\xe2\x80\xae\t\n", "recbole")
 def test_hostile_bytes_give_data_or_a_data_error(tmp_path, inter, item, source):
     try:
-        catalog, x, _ = read(source, pair(tmp_path / "d", inter, item))
+        catalog, x, _ = read_source(source, pair(tmp_path / "d", inter, item))
     except DataError as error:
         assert "\n" not in str(error)
     else:
@@ -177,13 +179,13 @@ def test_damaged_files_give_data_or_a_data_error(tmp_path, data):
         stop = min(len(content), start + data.draw(st.integers(0, 4)))
         content[start:stop] = data.draw(st.binary(max_size=4))
     try:
-        read("ml-100k", pair(tmp_path / "d", bytes(files["x.inter"]), bytes(files["x.item"])))
+        read_source("ml-100k", pair(tmp_path / "d", bytes(files["x.inter"]), bytes(files["x.item"])))
     except DataError as error:
         assert "\n" not in str(error)
 
 
 def test_prepared_data_comes_back_equal(tmp_path):
-    catalog, x, report = read("ml-100k", pair(tmp_path / "raw"))
+    catalog, x, report = read_source("ml-100k", pair(tmp_path / "raw"))
     save_data(tmp_path / "data", catalog, x, report)
     again, y, same = load_data(tmp_path / "data")
     assert again.items == catalog.items and again.fingerprint == catalog.fingerprint
@@ -193,18 +195,18 @@ def test_prepared_data_comes_back_equal(tmp_path):
 
 
 def test_prepared_data_of_another_catalogue_is_refused(tmp_path):
-    catalog, x, report = read("ml-100k", pair(tmp_path / "raw"))
+    catalog, x, report = read_source("ml-100k", pair(tmp_path / "raw"))
     save_data(tmp_path / "one", catalog, x, report)
-    other = read("ml-100k", pair(tmp_path / "raw", item=GOOD_ITEM.replace("Toy", "Boy")))[0]
+    other = read_source("ml-100k", pair(tmp_path / "raw", item=GOOD_ITEM.replace("Toy", "Boy")))[0]
     save_data(tmp_path / "two", other, x, report)
     manifest = read_manifest(tmp_path / "one", "data")
-    with writing(tmp_path / "mixed", "data", manifest.fingerprints, manifest.meta) as directory:
+    with write_artifact(tmp_path / "mixed", "data", manifest.fingerprints, manifest.meta) as directory:
         (directory / "catalog.parquet").write_bytes((tmp_path / "two" / "catalog.parquet").read_bytes())
         (directory / "interactions.parquet").write_bytes((tmp_path / "one" / "interactions.parquet").read_bytes())
     with pytest.raises(ArtifactError) as error:
         load_data(tmp_path / "mixed")
     assert catalog.fingerprint[:12] in str(error.value) and other.fingerprint[:12] in str(error.value)
-    with writing(tmp_path / "junk", "data", manifest.fingerprints, manifest.meta) as directory:
+    with write_artifact(tmp_path / "junk", "data", manifest.fingerprints, manifest.meta) as directory:
         (directory / "catalog.parquet").write_bytes(b"PAR1 no")
         (directory / "interactions.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(ArtifactError, match="not a readable data artifact"):
@@ -212,17 +214,17 @@ def test_prepared_data_of_another_catalogue_is_refused(tmp_path):
 
 
 def test_check_counts_what_matters(tmp_path):
-    catalog, x, _ = read("ml-100k", pair(tmp_path))
-    found = check(catalog, x)
+    catalog, x, _ = read_source("ml-100k", pair(tmp_path))
+    found = dataset_statistics(catalog, x)
     assert (found["items"], found["users"], found["interactions"]) == (4, 2, 4)
     assert found["density"] == 3 / 8 and found["repeated_pairs"] == 1 and found["cold_items"] == 1
     assert found["history_length"]["max"] == 3 and found["users_under_3"] == 1
     assert found["ties_in_time"] == 0 and found["time_range"] == [100, 150] and found["items_without_text"] == 4
     assert found["attributes"] == {"genre": 5, "year": 1}
-    ties = sources.Interactions.build(["a", "a", "b"], [0, 1, 0], [5, 5, 5], [1, 1, 1])
-    assert check(catalog, ties)["ties_in_time"] == 1
-    empty = sources.Interactions.build([], [], [], [])
-    assert check(catalog, empty)["time_range"] == []
+    ties = Interactions.build(["a", "a", "b"], [0, 1, 0], [5, 5, 5], [1, 1, 1])
+    assert dataset_statistics(catalog, ties)["ties_in_time"] == 1
+    empty = Interactions.build([], [], [], [])
+    assert dataset_statistics(catalog, empty)["time_range"] == []
 
 
 def archive(data: str, films: str) -> bytes:
@@ -259,25 +261,28 @@ def test_the_published_archive_amounts_to_the_same_data(tmp_path):
     ]
     site = tmp_path / "site"
     site.mkdir()
-    convert(archive(GOOD_INTER.removeprefix(INTER), "\n".join(films) + "\n"), site)
+    convert_100k(archive(GOOD_INTER.removeprefix(INTER), "\n".join(films) + "\n"), site)
     wheel = pair(tmp_path / "wheel", item=GOOD_ITEM + "5\tMisérables, Les\t1995\tDrama\n")
-    for mine, theirs in zip(read("ml-100k", site)[:2], read("ml-100k", wheel)[:2], strict=True):
+    for mine, theirs in zip(read_source("ml-100k", site)[:2], read_source("ml-100k", wheel)[:2], strict=True):
         assert mine.fingerprint == theirs.fingerprint
     for junk in [b"", b"PK", archive("", "1|x\n")]:
         with pytest.raises(DataError):
-            convert(junk, site)
+            convert_100k(junk, site)
 
 
 def test_numbers_are_strict():
     for good, value in [("1", 1.0), (" -2.5e1 ", -25.0), (".5", 0.5), ("3.", 3.0)]:
-        assert common.number(good, "here") == value
+        assert common.parse_float(good, "here") == value
     for bad in ["", "nan", "inf", "1_0", "0x1", "١", "1e999", "1" * 70, "--1"]:
         with pytest.raises(DataError, match="here"):
-            common.number(bad, "here")
-    assert common.whole(str(2**62), "here") == 2**62 and common.whole("1588888888.75", "here") == 1588888888
+            common.parse_float(bad, "here")
+    assert (
+        common.parse_timestamp(str(2**62), "here") == 2**62
+        and common.parse_timestamp("1588888888.75", "here") == 1588888888
+    )
     for bad in [str(2**62 + 1), str(-(2**62) - 1), "1e30"]:
         with pytest.raises(DataError, match="out of range for a time"):
-            common.whole(bad, "here")
+            common.parse_timestamp(bad, "here")
     for bad in ["0.5", "-3.25", "999999.5"]:
         with pytest.raises(DataError, match=r"here: .* is not a whole number.*order"):
-            common.whole(bad, "here")
+            common.parse_timestamp(bad, "here")

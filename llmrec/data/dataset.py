@@ -1,4 +1,8 @@
-"""Data files in, (Catalog, Interactions, Report) out; and the prepared form that every later stage reads."""
+"""Data sets: reads source files by format, and saves, loads and opens the prepared form that every later stage uses.
+
+A prepared data set is an artifact of two Parquet files: the catalogue and the interactions. It is opened by directory
+or by name; a known name is downloaded and prepared once below `cache_home()`.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +19,28 @@ from llmrec.data.catalog import Catalog, Item, Value
 from llmrec.data.interactions import Interactions
 from llmrec.data.readers import parquet
 from llmrec.data.readers.amazon import read_amazon
+from llmrec.data.readers.assembly import DEFAULT_RULES, JoinRules
 from llmrec.data.readers.common import Report
-from llmrec.data.readers.joining import RULES, Rules
-from llmrec.data.readers.movielens import read_movielens
+from llmrec.data.readers.movielens import convert_100k, read_movielens
 from llmrec.data.readers.recbole import read_ml_100k, read_recbole
 from llmrec.data.readers.s3rec import read_s3rec
 from llmrec.errors import ArtifactError, DataError
-from llmrec.storage.artifacts import JSON, check_replaceable, expect_fingerprint, read_manifest, writing
+from llmrec.storage.artifacts import JSON, check_replaceable, expect_fingerprint, read_manifest, write_artifact
+from llmrec.storage.download import fetch
+from llmrec.storage.locks import cache_lock
+from llmrec.storage.registry import cache_home
 
-__all__ = ["SOURCES", "Report", "check", "load_data", "read", "save_data"]
+Dataset = tuple[Catalog, Interactions, Report]
 
-Data = tuple[Catalog, Interactions, Report]
-
-SOURCES: Mapping[str, Callable[[Path, Rules], Data]] = {
+SOURCES: Mapping[str, Callable[[Path, JoinRules], Dataset]] = {
     "amazon": read_amazon,
     "ml-100k": read_ml_100k,
     "movielens": read_movielens,
     "recbole": read_recbole,
     "s3rec": read_s3rec,
 }
-KIND = "data"
+DATASET_KIND = "data"
+DOWNLOADABLE = ("ml-100k",)  # names that are fetched when they are not there
 # Columns of the two files, and about what a row of each takes in memory once it is read, with no text in it.
 _CATALOG = {name: pa.string() for name in ("id", "title", "text", "attributes")}
 _INTERACTIONS = {"user": pa.string(), "row": pa.int64(), "time": pa.int64(), "value": pa.float32()}
@@ -42,7 +48,7 @@ _ITEM_BYTES, _INTERACTION_BYTES = 512, 128
 _LARGEST = 10**300  # a whole number that is still a float
 
 
-def read(source: str, path: Path, rules: Rules = RULES) -> Data:
+def read_source(source: str, path: Path, rules: JoinRules = DEFAULT_RULES) -> Dataset:
     """Read a data set in one of the known forms.
 
     Raises:
@@ -53,9 +59,9 @@ def read(source: str, path: Path, rules: Rules = RULES) -> Data:
     return SOURCES[source](Path(path), rules)
 
 
-def check_place(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Raise ArtifactError where `save_data` would refuse to write; asked before anything large is read."""
-    check_replaceable(path, KIND)
+    check_replaceable(path, DATASET_KIND)
 
 
 def save_data(path: Path, catalog: Catalog, interactions: Interactions, report: Report) -> None:
@@ -67,23 +73,23 @@ def save_data(path: Path, catalog: Catalog, interactions: Interactions, report: 
         "dropped": dict(report.dropped),
         "notes": list(report.notes),
     }
-    with writing(path, KIND, prints, meta) as directory:
+    with write_artifact(path, DATASET_KIND, prints, meta) as directory:
         pq.write_table(_catalog_table(catalog), directory / "catalog.parquet")
         pq.write_table(_interactions_table(interactions), directory / "interactions.parquet")
 
 
-def load_data(path: Path) -> Data:
+def load_data(path: Path) -> Dataset:
     """Read what `save_data` wrote.
 
     Raises:
         ArtifactError: damaged, or the contents do not have the fingerprints of the manifest.
     """
     path = Path(path)
-    manifest = read_manifest(path, KIND)
+    manifest = read_manifest(path, DATASET_KIND)
     try:
-        items = parquet.read(path / "catalog.parquet", _CATALOG, _ITEM_BYTES)
+        items = parquet.read_columns(path / "catalog.parquet", _CATALOG, _ITEM_BYTES)
         catalog = _catalog(items, str(manifest.meta["domain"]))
-        interactions = _interactions(_log(path, len(catalog)))
+        interactions = _interactions(_interaction_table(path, len(catalog)))
         counts, dropped = dict(manifest.meta["counts"]), dict(manifest.meta["dropped"])
         report = Report(counts, dropped, tuple(manifest.meta["notes"]))
     except (pa.ArrowException, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -94,7 +100,58 @@ def load_data(path: Path) -> Data:
     return catalog, interactions, report
 
 
-def check(catalog: Catalog, interactions: Interactions) -> dict[str, Any]:
+def dataset_directory(name_or_path: str | Path, progress: bool = True) -> Path:
+    """The directory of prepared data; a known name is fetched and prepared when it is not there yet.
+
+    Raises:
+        DataError: neither a directory nor a known name.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    name = str(name_or_path)
+    prepared = cache_home() / "data" / name
+    if name not in DOWNLOADABLE:
+        if "/" not in name and prepared.is_dir():
+            return prepared
+        raise DataError(
+            f"no prepared data '{name}'; give a directory made by `llmrec data prepare`, or {', '.join(DOWNLOADABLE)}"
+        )
+    if not prepared.is_dir():
+        files = movielens_files(progress)
+        with cache_lock(f"prepare-{name}"):
+            if not prepared.is_dir():
+                save_data(prepared, *read_source(name, files))
+    return prepared
+
+
+def movielens_files(progress: bool = True) -> Path:
+    """The files of MovieLens-100k, fetched when they are not there yet."""
+    return fetch("ml-100k", progress, convert_ml_100k)
+
+
+def convert_ml_100k(archive: bytes, directory: Path) -> Mapping[str, str]:
+    """Write what GroupLens publishes as atomic files; the fingerprints of what they hold."""
+    convert_100k(archive, directory)
+    catalog, interactions, _ = read_ml_100k(directory)
+    return {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint}
+
+
+def open_data(name_or_path: str | Path, progress: bool = True) -> tuple[Catalog, Interactions]:
+    """Catalogue and interactions of prepared data."""
+    catalog, interactions, _ = load_data(dataset_directory(name_or_path, progress))
+    return catalog, interactions
+
+
+def dataset_reference(path: str | Path) -> str:
+    """How a model refers to its data: a name when it lies under `home()`, an absolute path otherwise."""
+    path = Path(path)
+    if str(path) in DOWNLOADABLE:
+        return str(path)
+    return path.name if path.resolve().parent == (cache_home() / "data").resolve() else str(path.resolve())
+
+
+def dataset_statistics(catalog: Catalog, interactions: Interactions) -> dict[str, Any]:
     """Return what to look at before training: sizes, density, history lengths, cold items, ties, gaps."""
     x = interactions
     lengths = np.diff(x.offsets)
@@ -165,9 +222,9 @@ def _attributes(id: str, text: str) -> dict[str, Value]:
     return values
 
 
-def _log(path: Path, items: int) -> pa.Table:
+def _interaction_table(path: Path, items: int) -> pa.Table:
     """The table of interactions; no array may be as long as a row that is not there says."""
-    table = parquet.read(path / "interactions.parquet", _INTERACTIONS, _INTERACTION_BYTES)
+    table = parquet.read_columns(path / "interactions.parquet", _INTERACTIONS, _INTERACTION_BYTES)
     row = table.column("row").to_numpy()
     outside = row[(row < 0) | (row >= items)]
     if len(outside):

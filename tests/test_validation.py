@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
 from llmrec.data.catalog import Catalog, Item
+from llmrec.data.dataset import load_data
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers.table_files import rows
-from llmrec.data.sources import load_data
-from llmrec.data.validation import examine
+from llmrec.data.readers.table_files import read_rows
+from llmrec.data.validation import validate_dataset
 from llmrec.errors import DataError
 
 
@@ -67,9 +67,9 @@ def test_lists_that_were_cut_and_names_are_not_told(tmp_path):
     names = [f"Last{a}, First{b}" for a, b in rng.integers(0, 30, (300, 2))]
     items = [Item(str(n), f"T{n}", "", {"by": (name,)}) for n, name in enumerate(names)]
     log = Interactions.build(["u"] * 5, range(5), range(5), [1.0] * 5)
-    assert "uncut-values" not in {one.name for one in examine(Catalog(items), log).findings}
+    assert "uncut-values" not in {one.name for one in validate_dataset(Catalog(items), log).findings}
     alone = [Item(str(n), f"T{n}", "", {"by": (f"Studio {n}",)}) for n in range(300)]
-    assert "unique-values" in {one.name for one in examine(Catalog(alone), log).findings}
+    assert "unique-values" in {one.name for one in validate_dataset(Catalog(alone), log).findings}
 
 
 def test_written_lists_say_that_their_brackets_go(tmp_path):
@@ -122,16 +122,16 @@ def test_times_and_lists_in_order_are_no_findings_and_recbole_without_times_is(t
     items = [f"i{n}" for n in range(90)]
     for form in ("csv", "recbole", "movielens csv", "amazon", "s3rec jsonl"):
         data = prepared(form, tmp_path / form, items, log)
-        names = {one.name for one in examine(*data[:2], data[2].notes).findings}
+        names = {one.name for one in validate_dataset(*data[:2], data[2].notes).findings}
         assert not {"no-time", "no-order", "sorted-rows", "two-clocks"} & names, form
     path = tmp_path / "recbole" / "x.inter"
     path.write_text("\n".join(line.rpartition("\t")[0] for line in path.read_text().splitlines()) + "\n")
-    from llmrec.data.sources import read
+    from llmrec.data.dataset import read_source
 
-    data = read("recbole", tmp_path / "recbole")
-    assert "no-time" in {one.name for one in examine(*data[:2], data[2].notes).findings}
+    data = read_source("recbole", tmp_path / "recbole")
+    assert "no-time" in {one.name for one in validate_dataset(*data[:2], data[2].notes).findings}
     mixed = Interactions.build(["u"] * 4, range(4), [1_500_000_000, 1_500_000_001, 1_500_000_002_000, 5], [1.0] * 4)
-    assert "two-clocks" in {one.name for one in examine(data[0], mixed).findings}
+    assert "two-clocks" in {one.name for one in validate_dataset(data[0], mixed).findings}
 
 
 def test_what_is_known_of_the_order_stays_with_the_data(tmp_path):
@@ -244,7 +244,7 @@ def test_an_open_quotation_mark_is_blamed_on_the_line_where_it_opens(
     path.write_text("\n".join([*lines, *rest]) + "\n")
     opened = "\n".join(lines).count("\n") + 1
     with pytest.raises(DataError, match=rf"t\.csv, line {opened}: .*is a quotation mark left open\?"):
-        list(rows(path, ["a"]))
+        list(read_rows(path, ["a"]))
 
 
 # new items

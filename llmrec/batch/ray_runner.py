@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmrec.batch.job import Job, rank_part
-from llmrec.batch.pool import Loader, load, ready
+from llmrec.batch.process_pool import Loader, load_ranker, load_recommender
 from llmrec.errors import RequestError
 
 if TYPE_CHECKING:
-    from llmrec.batch.ranker import BatchRanker, Ids
+    from llmrec.batch.ranker import BatchRanker, IdLookup
 
 
 class PartRanker:
@@ -25,7 +25,7 @@ class PartRanker:
 
     def __init__(self, job: Job, loader: Loader) -> None:
         self._job = job
-        self._ready: tuple[BatchRanker, Ids] = ready(job, loader)
+        self._ready: tuple[BatchRanker, IdLookup] = load_ranker(job, loader)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Rank the parts int64[b] `part`; int64[b] `requests` of each."""
@@ -33,8 +33,8 @@ class PartRanker:
         return {"requests": np.array(counts, np.int64)}
 
 
-def run(
-    job: Job, parts: Sequence[int], workers: int, address: str | None = None, loader: Loader = load
+def run_on_ray(
+    job: Job, parts: Sequence[int], workers: int, address: str | None = None, loader: Loader = load_recommender
 ) -> Iterator[int]:
     """Rank parts with `workers` actors; yields the requests of each part that is done.
 

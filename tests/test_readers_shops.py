@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmrec.data.dataset import dataset_statistics, load_data, read_source, save_data
 from llmrec.data.interactions import leave_one_out
-from llmrec.data.readers.joining import Rules
-from llmrec.data.sources import check, load_data, read, save_data
+from llmrec.data.readers.assembly import JoinRules
 from llmrec.errors import DataError
 
 SEQUENCES = "1 10 20 30\n2 20 10\n\n3 30 30 40 50\n"
@@ -44,7 +44,7 @@ def sequences(folder: Path, text: str = SEQUENCES, items: str | None = None, end
 
 @pytest.mark.parametrize("end", ["", ".gz"])
 def test_sequences_with_items_are_read(tmp_path, end):
-    catalog, x, report = read("s3rec", sequences(tmp_path, end=end))
+    catalog, x, report = read_source("s3rec", sequences(tmp_path, end=end))
     titles = ["Soap & Brush", "short words", "Conair Irons (30)", "Item 40", "Never bought", "Item 50"]
     assert [item.title for item in catalog.items] == titles
     assert dict(catalog[0].attributes) == {"brand": "Pond's", "category": ("Bath", "Soaps", "Sets")}
@@ -57,19 +57,19 @@ def test_sequences_with_items_are_read(tmp_path, end):
     for words in ("1 ids of the sequences have no text (such as 50)", "3 items have no title", "1 interactions repeat",
                   "1 users with fewer than 3 interactions", "no times"):  # fmt: skip
         assert words in notes
-    assert read("s3rec", tmp_path)[1].fingerprint == x.fingerprint
+    assert read_source("s3rec", tmp_path)[1].fingerprint == x.fingerprint
 
 
 def test_prepared_sequences_come_back_equal(tmp_path):
-    catalog, x, report = read("s3rec", sequences(tmp_path / "raw"))
+    catalog, x, report = read_source("s3rec", sequences(tmp_path / "raw"))
     save_data(tmp_path / "data", catalog, x, report)
     again, y, same = load_data(tmp_path / "data")
     assert (again.fingerprint, y.fingerprint, same) == (catalog.fingerprint, x.fingerprint, report)
-    assert check(again, y)["cold_items"] == 1
+    assert dataset_statistics(again, y)["cold_items"] == 1
 
 
 def test_users_on_several_lines(tmp_path):
-    _, x, report = read("s3rec", sequences(tmp_path, "1 10 20 30\n2 20 10\n1 10 20 30\n2 30\n"))
+    _, x, report = read_source("s3rec", sequences(tmp_path, "1 10 20 30\n2 20 10\n1 10 20 30\n2 30\n"))
     assert x.of(0).tolist() == [0, 1, 2] and x.of(1).tolist() == [1, 0, 2]
     assert report.dropped == {"repeated line of a user": 3}
     assert any(note.startswith("1 lines belong to users of an earlier line") for note in report.notes)
@@ -77,7 +77,7 @@ def test_users_on_several_lines(tmp_path):
 
 def test_sequences_with_a_table_of_items_count_from_zero(tmp_path):
     write(tmp_path / "g.item.tsv.gz", "item_id:token\ttitle:token_seq\n0\tGame One\n1\tGame Two\n")
-    catalog, x, _ = read("s3rec", write(tmp_path / "g.sequences.txt.gz", "0 0 1 0\n7 1\n"))
+    catalog, x, _ = read_source("s3rec", write(tmp_path / "g.sequences.txt.gz", "0 0 1 0\n7 1\n"))
     assert [item.title for item in catalog.items] == ["Game One", "Game Two"]
     assert x.users == ("0", "7") and x.of(0).tolist() == [0, 1, 0]
 
@@ -105,37 +105,37 @@ def test_sequences_with_a_table_of_items_count_from_zero(tmp_path):
 )
 def test_bad_sequences_name_file_and_line(tmp_path, text, items, message):
     with pytest.raises(DataError, match=message) as error:
-        read("s3rec", sequences(tmp_path, text, items))
+        read_source("s3rec", sequences(tmp_path, text, items))
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_nested_lists_are_no_text(tmp_path):
     deep = '{"id": 10, "title": ' + "[" * 900 + '"x"' + "]" * 900 + ', "categories": ' + "[" * 900 + "]" * 900 + "}\n"
-    catalog, _, _ = read("s3rec", sequences(tmp_path, "1 10\n", deep))
+    catalog, _, _ = read_source("s3rec", sequences(tmp_path, "1 10\n", deep))
     assert catalog[0].title == "Item 10"
 
 
 def test_sequences_in_the_wrong_place(tmp_path):
     with pytest.raises(DataError, match=r"one X\.sequences\.txt, or name the file itself; found: none"):
-        read("s3rec", tmp_path)
+        read_source("s3rec", tmp_path)
     alone = write(tmp_path / "y.sequences.txt", SEQUENCES)
     with pytest.raises(DataError, match=r"no items beside it; y\.items\.jsonl or y\.item\.tsv"):
-        read("s3rec", alone)
+        read_source("s3rec", alone)
     sequences(tmp_path)
     with pytest.raises(DataError, match=r"found: x\.sequences\.txt, y\.sequences\.txt"):
-        read("s3rec", tmp_path)
+        read_source("s3rec", tmp_path)
     with pytest.raises(DataError, match=r"is not a file X\.sequences\.txt"):
-        read("s3rec", tmp_path / "x.items.jsonl")
+        read_source("s3rec", tmp_path / "x.items.jsonl")
 
 
 def test_damaged_packing_is_named(tmp_path):
     path = sequences(tmp_path, SEQUENCES * 2000, end=".gz")
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError, match="damaged gzip file"):
-        read("s3rec", path)
+        read_source("s3rec", path)
     path.write_bytes(b"1 2 3\n")
     with pytest.raises(DataError, match="damaged gzip file"):
-        read("s3rec", path)
+        read_source("s3rec", path)
 
 
 META_2014 = (
@@ -173,7 +173,7 @@ def test_amazon_reviews_of_three_years_are_the_same_data(tmp_path, year):
     reviews, meta, review_name, meta_name = FORMS[year]
     write(tmp_path / meta_name, meta)
     path = write(tmp_path / review_name, jsonl(*reviews, reviews[0]))
-    catalog, x, report = read("amazon", tmp_path)
+    catalog, x, report = read_source("amazon", tmp_path)
     assert [item.title for item in catalog.items] == ['Kid\'s "Drum"', "Item B"]
     assert dict(catalog[0].attributes) == {"brand": "Hape", "category": ("Music",), "price": 12.5}
     assert catalog[0].text == "Loud." and x.of(0).tolist() == [1, 0] and x.value.tolist() == [1, 5]
@@ -181,7 +181,7 @@ def test_amazon_reviews_of_three_years_are_the_same_data(tmp_path, year):
     notes = " | ".join(report.notes)
     assert "1 reviewed products have no metadata" in notes and "1 users with fewer than 3" in notes
     assert "stood before an earlier one" in notes
-    assert read("amazon", path)[1].fingerprint == x.fingerprint
+    assert read_source("amazon", path)[1].fingerprint == x.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -201,22 +201,22 @@ def test_bad_reviews_name_file_and_line(tmp_path, review, meta, message):
     write(tmp_path / "meta_x.json", meta)
     write(tmp_path / "x.json", jsonl(review))
     with pytest.raises(DataError, match=message) as error:
-        read("amazon", tmp_path)
+        read_source("amazon", tmp_path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_amazon_in_the_wrong_place(tmp_path):
     with pytest.raises(DataError, match=r"one file of reviews X\.json .*found: none"):
-        read("amazon", tmp_path)
+        read_source("amazon", tmp_path)
     write(tmp_path / "a.json", "")
     with pytest.raises(DataError, match=r"one file of products meta_X\.json"):
-        read("amazon", tmp_path)
+        read_source("amazon", tmp_path)
     write(tmp_path / "meta_a.json", "")
     with pytest.raises(DataError, match=r"a\.json: no reviews"):
-        read("amazon", tmp_path)
+        read_source("amazon", tmp_path)
     write(tmp_path / "b.json", "")
     with pytest.raises(DataError, match=r"found: a\.json, b\.json"):
-        read("amazon", tmp_path)
+        read_source("amazon", tmp_path)
 
 
 CSV = ("userId,movieId,rating,timestamp\n1,10,4.0,5\n1,20,3.5,4\n1,30,1,6\n",
@@ -232,7 +232,7 @@ DAT = ("1::10::4::5\n1::20::3.5::4\n1::30::1::6\n",
 def test_movielens_forms_are_the_same_films(tmp_path, kind, files, encoding):
     for stem, text in zip(("ratings", "movies"), files, strict=True):
         write(tmp_path / f"{stem}{kind}", text.encode(encoding))
-    catalog, x, report = read("movielens", tmp_path)
+    catalog, x, report = read_source("movielens", tmp_path)
     assert [catalog.label(row) for row in range(3)] == ["The Usual Suspects (1995)", "Misérables (1998)", "Untold"]
     assert dict(catalog[0].attributes) == {"genre": ("Crime", "Thriller"), "year": 1995} and catalog.domain == "films"
     assert dict(catalog[2].attributes) == {} and x.of(0).tolist() == [1, 0, 2] and x.value.tolist() == [3.5, 4, 1]
@@ -255,11 +255,11 @@ def test_bad_movielens_files_name_file_and_line(tmp_path, ratings, movies, messa
     write(tmp_path / "ratings.csv", ratings)
     write(tmp_path / "movies.csv", movies)
     with pytest.raises(DataError, match=message) as error:
-        read("movielens", tmp_path)
+        read_source("movielens", tmp_path)
     assert "\n" not in str(error.value)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="should hold ratings and movies"):
-        read("movielens", tmp_path / "empty")
+        read_source("movielens", tmp_path / "empty")
 
 
 NAMES = {
@@ -284,7 +284,7 @@ def test_damaged_files_give_data_or_a_data_error(tmp_path, data, source):
     write(folder / log, bytes(files[0]))
     write(folder / items, bytes(files[1]))
     try:
-        catalog, x, _ = read(source, folder)
+        catalog, x, _ = read_source(source, folder)
     except DataError as error:
         assert "\n" not in str(error)
     else:
@@ -297,7 +297,7 @@ def test_a_long_log_is_joined_as_a_plain_program_would(tmp_path):
     log = "".join(f"{u}::{f}::3::{t}\n" for u, f, t in zip(users, films, times, strict=True))
     write(tmp_path / "ratings.dat", log)
     write(tmp_path / "movies.dat", "".join(f"{f}::Film {f}::\n" for f in range(10)))  # two films are not there
-    _, x, report = read("movielens", tmp_path, Rules(accept_loss=True))
+    _, x, report = read_source("movielens", tmp_path, JoinRules(accept_loss=True))
     kept, seen = {}, set()
     for u, f, t in zip(users, films, times, strict=True):
         if f < 10 and (u, f, t) not in seen:
@@ -314,7 +314,7 @@ REAL = os.environ.get("LLMREC_SHOP_DATA", "")
 
 @pytest.mark.skipif(not REAL, reason="LLMREC_SHOP_DATA names no directory with published sequence files")
 def test_published_sequence_files_have_their_published_sizes():
-    found = {path.name: read("s3rec", path)[2].counts for path in sorted(Path(REAL).rglob("*.sequences.txt.gz"))}
+    found = {path.name: read_source("s3rec", path)[2].counts for path in sorted(Path(REAL).rglob("*.sequences.txt.gz"))}
     sizes = {"beauty": (12101, 22363, 198502), "toys": (11924, 19412, 167597), "games": (16859, 50546, 440264)}
     for name, (items, users, interactions) in sizes.items():
         counts = found.get(f"{name}.sequences.txt.gz")

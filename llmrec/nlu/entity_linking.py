@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.titles import PLAIN_ARTICLES, title_key
-from llmrec.data.titles import names as names_of
-from llmrec.nlu import cues
+from llmrec.data.titles import PLAIN_ARTICLES, title_key, title_variants
+from llmrec.nlu import cue_phrases
 from llmrec.nlu.english import ARTICLES, CLOSERS, FILLER, INDEFINITE, SMALL, TASTE
-from llmrec.nlu.lexicon import Lexicon, Word, words_of
-from llmrec.nlu.opinions import cue_before, judged
-from llmrec.nlu.phrase_lookup import Lookup, few
+from llmrec.nlu.lexicon import Lexicon, Word, split_words
+from llmrec.nlu.notes import limit_notes
+from llmrec.nlu.opinions import ends_with_opinion, is_verdict
+from llmrec.nlu.phrase_lookup import Lookup
 from llmrec.nlu.typos import SlipFinder
 
 _NEAR = 80  # characters before a name in which words of taste are looked for
@@ -21,6 +22,7 @@ _BEING = frozenset(["am", "are", "be", "been", "being", "got", "is", "was", "wer
 _OPENERS = frozenset(["also", "and", "because", "but", "oh", "so", "that", "well"])
 _SHORTENED = frozenset(["dr", "mr", "mrs", "ms", "st", "vs", "jr"])
 _QUOTED = re.compile(r"[\"\u201c\u201d\u00ab\u00bb]([^\"\u201c\u201d\u00ab\u00bb]{1,120})[\"\u201c\u201d\u00ab\u00bb]")
+_JOINED = re.compile(r"\s*(?:,|,?\s*(?:and|or|&)|,?\s*and both)\s*(?:the )?[\"\u201c\u201d]?\s*")
 _YEAR_AFTER = re.compile(r"^(?:[.!?]?\s*\(\s*(\d{4})\s*\)|\s*,?\s*(?:from|of)?\s*((?:18|19|20)\d{2})\b)")
 
 
@@ -42,7 +44,7 @@ class Mentions:
     notes: tuple[str, ...]
 
 
-class TitleSpotter:
+class EntityLinker:
     """Finds titles inside sentences; only confident ones."""
 
     def __init__(self, catalog: Catalog, lexicon: Lexicon) -> None:
@@ -50,7 +52,7 @@ class TitleSpotter:
         self._names: dict[tuple[str, ...], dict[int, int]] = {}
         self._longest: dict[str, int] = {}
         for row, item in enumerate(catalog.items):
-            for name, rank in _names(item.title).items():
+            for name, rank in _surface_forms(item.title).items():
                 if not name:
                     continue  # a title without a letter cannot be said
                 self._names.setdefault(name, {})[row] = rank
@@ -64,16 +66,18 @@ class TitleSpotter:
         lookup = Lookup(self._catalog)
         for match in _QUOTED.finditer(text):
             self._look_up(text, match.span(1), found, notes, lookup, insist=True)
-        words = words_of(text)
+        words = split_words(text)
         shouting = _mostly_capital(words)
         self._misspelt(text, words, found, notes)
         place = 0
         while place < len(words):
             length = self._at(text, words, place, found, notes, shouting)
             place += max(length, 1)
-        for match in [one for cue in (cues.CUE, cues.ASKED, cues.STOCKED) for one in cue.finditer(text)]:
+        for match in [
+            one for cue in (cue_phrases.CUE, cue_phrases.ASKED, cue_phrases.STOCKED) for one in cue.finditer(text)
+        ]:
             self._pieces(text, match, found, notes, lookup)
-        return Mentions(tuple(sorted(found, key=lambda one: one.start)), few(notes))
+        return Mentions(tuple(sorted(found, key=lambda one: one.start)), limit_notes(notes))
 
     def _at(
         self, text: str, words: list[Word], place: int, found: list[Mention], notes: list[str], shouting: bool
@@ -85,7 +89,7 @@ class TitleSpotter:
             rows = self._called(tuple(word.key for word in span))
             start, end = span[0].start, span[-1].end
             whole = any(text[start:end].casefold() == self._catalog[row].title.strip(" !?.").casefold() for row in rows)
-            if not rows or _overlaps(start, end, found) or (_broken(span) and not whole):
+            if not rows or _overlaps(start, end, found) or (_spans_sentences(span) and not whole):
                 continue
             if self._confident(text, words, place, length, found, shouting):
                 self._settle(text, (start, end), rows, found, notes)
@@ -111,7 +115,7 @@ class TitleSpotter:
         starts_sentence = place == 0 or bool(re.search(r"[.!?:;\n]", span[0].gap))
         capital = span[0].capital and not shouting and (not starts_sentence or (length > 1 and span[-1].capital))
         named = len([key for key in keys if key not in SMALL]) >= 2 or len(keys) > 3
-        if not span[0].capital and _passive(words, place, length):
+        if not span[0].capital and _is_passive(words, place, length):
             return False
         if re.match(r"\s*\((?:18|19|20)\d\d\)", text[span[-1].end :]):
             return True
@@ -122,13 +126,13 @@ class TitleSpotter:
         plain = self._lexicon.is_word(keys) or (keys[0] in ARTICLES and self._lexicon.is_word(keys[1:]))
         alone = length == len(words)
         opens = starts_sentence or "," in span[0].gap or words[place - 1].key in _OPENERS
-        verdict = opens and not plain and judged(text[span[-1].end :].lower())
+        verdict = opens and not plain and is_verdict(text[span[-1].end :].lower())
         if plain or all(key in SMALL for key in keys):
             return (alone and span[0].capital and not plain) or (verdict and length > 1)
         ends = alone or place + length == len(words) or words[place + length].key in CLOSERS
-        ends = ends or _mark(words[place + length].gap)
+        ends = ends or _has_punctuation(words[place + length].gap)
         before = text[max(0, span[0].start - _NEAR) : span[0].start].lower()
-        tasted = _wanted_before(words, place, found) or cue_before(before)
+        tasted = _follows_opinion_or_title(words, place, found) or ends_with_opinion(before)
         return alone or verdict or (ends and (tasted or (span[0].capital and starts_sentence and not shouting)))
 
     def _settle(
@@ -153,10 +157,10 @@ class TitleSpotter:
 
     def _pieces(self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str], lookup: Lookup) -> None:
         """Look up what stands after `I loved ...` piece by piece, where no title was found yet."""
-        rest = cues.ENDING.sub("", cue["rest"])
+        rest = cue_phrases.ENDING.sub("", cue["rest"])
         start = cue.start("rest")
         cursor = 0
-        for piece in cues.PIECES.split(rest):
+        for piece in cue_phrases.PIECES.split(rest):
             at = rest.index(piece, cursor) if piece else cursor
             cursor = at + len(piece)
             if piece and not _overlaps(start + at, start + cursor, found):
@@ -171,8 +175,8 @@ class TitleSpotter:
         lookup: Lookup,
         insist: bool,
     ) -> None:
-        phrase = cues.TRIM.sub("", text[place[0] : place[1]].strip()).strip(" '\"")
-        words = words_of(phrase)
+        phrase = cue_phrases.TRIM.sub("", text[place[0] : place[1]].strip()).strip(" '\"")
+        words = split_words(phrase)
         keys = [word.key for word in words]
         if not keys or _overlaps(*place, found):
             return
@@ -197,11 +201,26 @@ class TitleSpotter:
         )
 
 
-def _names(title: str) -> dict[tuple[str, ...], int]:
+def coordinated_groups(text: str, targets: Sequence[Mention]) -> list[list[Mention]]:
+    """Put items joined by `and`, `or` or a comma together; `targets` are in order of appearance in `text`."""
+    found: list[list[Mention]] = []
+    for target in targets:
+        last = found[-1][-1] if found else None
+        joined = last is not None and (
+            (last.start, last.end) == (target.start, target.end) or _JOINED.fullmatch(text[last.end : target.start])
+        )
+        if joined:
+            found[-1].append(target)
+        else:
+            found.append([target])
+    return found
+
+
+def _surface_forms(title: str) -> dict[tuple[str, ...], int]:
     """What a title is called, with a rank: whole 0, either half of `Il Postino (The Postman)` 2, its head 4;
     without its article one more.
     """
-    parts = names_of(title)
+    parts = title_variants(title)
     head = re.split(r":|\s+-\s+", title, maxsplit=1)[0]
     called = [(title, 0), *((part, 2) for part in parts if part != title and len(title_key(part)) > 2)]
     if len(title_key(head).split()) > 1:
@@ -212,13 +231,13 @@ def _names(title: str) -> dict[tuple[str, ...], int]:
         if keys:
             names.setdefault(tuple(keys), rank)
             # word by word, as a sentence is read: there `Part II` keeps its `part`
-            names.setdefault(tuple(word.key for word in words_of(one)), rank)
+            names.setdefault(tuple(word.key for word in split_words(one)), rank)
         if len(keys) > 1 and keys[0] in PLAIN_ARTICLES:
             names.setdefault(tuple(keys[1:]), rank + 1)  # `Fear` goes before `The Fear`
     return names
 
 
-def _wanted_before(words: list[Word], place: int, found: list[Mention]) -> bool:
+def _follows_opinion_or_title(words: list[Word], place: int, found: list[Mention]) -> bool:
     """True after a word of taste (`liked the film Heat`) or another title (`Toy Story, Heat and ...`)."""
     before = place - 1
     while before >= 0 and words[before].key in ARTICLES:
@@ -231,13 +250,13 @@ def _wanted_before(words: list[Word], place: int, found: list[Mention]) -> bool:
     return any(gap_start - 4 <= mention.end <= words[place].start for mention in found)
 
 
-def _passive(words: list[Word], place: int, length: int) -> bool:
+def _is_passive(words: list[Word], place: int, length: int) -> bool:
     """True for `I was blown away by`, which is no title."""
     after = place + length
     return place > 0 and words[place - 1].key in _BEING and after < len(words) and words[after].key == "by"
 
 
-def _broken(span: list[Word]) -> bool:
+def _spans_sentences(span: list[Word]) -> bool:
     """True when a sentence ends inside; after an initial or `Dr.` none does."""
     return any(
         re.search(r"[.!?;]\s", word.gap) and not (word.gap[0] == "." and (len(last.key) == 1 or last.key in _SHORTENED))
@@ -245,7 +264,7 @@ def _broken(span: list[Word]) -> bool:
     )
 
 
-def _mark(gap: str) -> bool:
+def _has_punctuation(gap: str) -> bool:
     return bool(re.search(r"[.,!?;:()]|\s[-\u2013\u2014]\s", gap))
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llmrec.data.catalog import Catalog, Item
-from llmrec.data.ids import Forms, twins
+from llmrec.data.ids import IdVariants, first_collision
 from llmrec.data.interactions import Interactions
 from llmrec.data.readers.common import Event, Report
-from llmrec.data.time_units import refuse_two_clocks
+from llmrec.data.time_units import refuse_mixed_units
 from llmrec.errors import DataError
 
 _KEPT_FOR_TRAINING = 3  # interactions; a user with fewer has no target, see `interactions.leave_one_out`
@@ -21,7 +21,7 @@ _SHOWN = 3  # examples of a kind
 
 
 @dataclass(frozen=True)
-class Rules:
+class JoinRules:
     """What may be: said by whoever knows the data.
 
     Attributes:
@@ -33,7 +33,7 @@ class Rules:
     exact_ids: bool = False
 
 
-RULES = Rules()
+DEFAULT_RULES = JoinRules()
 
 
 def assemble(
@@ -44,7 +44,7 @@ def assemble(
     dropped: Mapping[str, int] | None = None,
     source: str = "",
     known: int = 0,
-    rules: Rules = RULES,
+    rules: JoinRules = DEFAULT_RULES,
 ) -> tuple[Catalog, Interactions, Report]:
     """Join items and events; what was done to them is counted in the report.
 
@@ -69,29 +69,29 @@ def assemble(
     """
     catalog, place = Catalog(items, domain), f"{source}: " if source else ""
     if not known and not rules.exact_ids:
-        refuse_twins("item", (item.id for item in catalog.items), place)
-    log = _logged(catalog, events, known, rules, place)
+        refuse_colliding_ids("item", (item.id for item in catalog.items), place)
+    log = _collect(catalog, events, known, rules, place)
     first = _first_of_each(log.columns)
     repeated = len(log.value) - len(first)
     lost = {"unknown item": log.unknown, "repeated user, item and time": repeated, **(dropped or {})}
     lost = {name: n for name, n in lost.items() if n}
     if len(first) <= known:
         raise DataError(place + _unusable(catalog, known, lost, log.strange))
-    refuse_two_clocks(log.columns[2], known, source)
-    said = [*notes, *_lost(catalog, log, known, rules, place), *_renamed(log)]
+    refuse_mixed_units(log.columns[2], known, source)
+    said = [*notes, *_loss_notes(catalog, log, known, rules, place), *_rename_notes(log)]
     who, what, when = (column[first] for column in log.columns)
     interactions = Interactions.build([log.users[one] for one in who], what, when, log.value[first])
     counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
-    return catalog, interactions, Report(counts, lost, (*said, *_remarks(interactions, who, when)))
+    return catalog, interactions, Report(counts, lost, (*said, *_log_notes(interactions, who, when)))
 
 
-def refuse_twins(what: str, ids: Iterable[str], place: str = "") -> None:
+def refuse_colliding_ids(what: str, ids: Iterable[str], place: str = "") -> None:
     """Refuse two ids of a kind that are two forms of one.
 
     Raises:
         DataError: names both; begins with `place`.
     """
-    if found := twins(ids):
+    if found := first_collision(ids):
         differ = "write every id in one way, or say with --exact-ids that these are two"
         raise DataError(f"{place}{what} ids {found[0][:60]!r} and {found[1][:60]!r} are two forms of one; {differ}")
 
@@ -120,7 +120,7 @@ class _Log:
     total: int = 0
     renamed: dict[str, dict[str, str]] = field(default_factory=lambda: {"item": {}, "user": {}})
 
-    def meant(self, what: str, id: str, forms: Forms, place: str) -> str | None:
+    def meant(self, what: str, id: str, forms: IdVariants, place: str) -> str | None:
         """The known id that this one is another form of, None for none."""
         found = forms.of(id)
         if len(found) > 1:
@@ -132,15 +132,15 @@ class _Log:
         return found[0]
 
 
-def _logged(catalog: Catalog, events: Iterable[Event], known: int, rules: Rules, place: str) -> _Log:
+def _collect(catalog: Catalog, events: Iterable[Event], known: int, rules: JoinRules, place: str) -> _Log:
     log, losers = _Log(), set[str]()
     rows = {item.id: row for row, item in enumerate(catalog.items)}
     numbers: dict[str, int] = {}
-    items, earlier = Forms([] if rules.exact_ids else list(rows)), Forms([])
+    items, earlier = IdVariants([] if rules.exact_ids else list(rows)), IdVariants([])
     user, row, time, value = array("q"), array("q"), array("q"), array("f")
     for n, event in enumerate(events):
         if n == known:
-            earlier = Forms([] if rules.exact_ids else list(numbers))
+            earlier = IdVariants([] if rules.exact_ids else list(numbers))
         if (at := rows.get(event.item)) is None:
             if (meant := log.meant("item", event.item, items, place)) is None:
                 log.unknown += 1
@@ -163,7 +163,7 @@ def _logged(catalog: Catalog, events: Iterable[Event], known: int, rules: Rules,
     log.losers = sum(numbers.get(one) not in kept for one in losers)
     log.total = len(kept) + log.losers
     if not rules.exact_ids:
-        refuse_twins("user", log.users[len(set(user[:known])) :], place)
+        refuse_colliding_ids("user", log.users[len(set(user[:known])) :], place)
     return log
 
 
@@ -171,13 +171,13 @@ def _unusable(catalog: Catalog, known: int, lost: Mapping[str, int], strange: Ma
     """Why nothing can be used; `strange` are the first unknown items."""
     what = f"no usable interactions with the {len(catalog)} {catalog.domain}"
     said = [f"adds nothing to {known} interactions" if known else what]
-    said.append(f"left out: {counted(lost)}" if lost else "there are none in it")
+    said.append(f"left out: {format_counts(lost)}" if lost else "there are none in it")
     if strange and len(catalog):
         said.append(f"e.g. item {next(iter(strange))[:60]!r}; the items' ids look like {catalog[0].id[:60]!r}")
     return "; ".join(said)
 
 
-def _lost(catalog: Catalog, log: _Log, known: int, rules: Rules, place: str) -> Iterator[str]:
+def _loss_notes(catalog: Catalog, log: _Log, known: int, rules: JoinRules, place: str) -> Iterator[str]:
     """A note on interactions with unknown items; DataError where there are too many."""
     if not log.unknown:
         return
@@ -193,7 +193,7 @@ def _lost(catalog: Catalog, log: _Log, known: int, rules: Rules, place: str) -> 
     yield said
 
 
-def _renamed(log: _Log) -> Iterator[str]:
+def _rename_notes(log: _Log) -> Iterator[str]:
     """A note on ids that were taken as known ones of their form."""
     for what, found in log.renamed.items():
         if found:
@@ -201,7 +201,7 @@ def _renamed(log: _Log) -> Iterator[str]:
             yield f"{len(found)} {what} ids are written in another form than the known ones: read {shown}"
 
 
-def counted(lost: Mapping[str, int]) -> str:
+def format_counts(lost: Mapping[str, int]) -> str:
     """Numbers by name as words: `2 of unknown item, 1 of event of weight 0`."""
     return ", ".join(f"{n} of {name}" for name, n in lost.items())
 
@@ -216,7 +216,7 @@ def _first_of_each(columns: list[np.ndarray]) -> np.ndarray:
     return np.sort(order[new])
 
 
-def _remarks(x: Interactions, user: np.ndarray, time: np.ndarray) -> list[str]:
+def _log_notes(x: Interactions, user: np.ndarray, time: np.ndarray) -> list[str]:
     """What a person should know of the log, with numbers; `user` and `time` int64[m] in the order of the file."""
     order = np.argsort(user, kind="stable")
     backward = int(((np.diff(user[order]) == 0) & (np.diff(time[order]) < 0)).sum())

@@ -7,19 +7,19 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from llmrec.data.attribute_types import date_number
+from llmrec.data.attribute_types import encode_date
 from llmrec.data.catalog import Catalog
-from llmrec.data.filters import Choice, Filters, Range, split
+from llmrec.data.filters import Filters, Range, ValuesByAttribute, split_name
 from llmrec.errors import RequestError
 
-MOST = 100  # conditions, and values in all, of one request
-LONGEST = 200  # characters of a condition
+MAX_CONDITIONS = 100  # conditions, and values in all, of one request
+MAX_CONDITION_LENGTH = 200  # characters of a condition
 _CONDITION = re.compile(r"\s*(?P<name>.*?\S)\s*(?P<sign>>=|<=|!=|=)\s*(?P<value>.*\S)\s*", re.DOTALL)
 _FORM = "write attribute=value, attribute!=value, attribute>=number or attribute<=number"
 _CHOICES = ("any_of", "all_of", "none_of")
 
 
-def conditions(where: Iterable[str], exclude: Iterable[str], catalog: Catalog) -> Filters:
+def parse_conditions(where: Iterable[str], exclude: Iterable[str], catalog: Catalog) -> Filters:
     """Read conditions, all of which must hold.
 
     Args:
@@ -31,16 +31,16 @@ def conditions(where: Iterable[str], exclude: Iterable[str], catalog: Catalog) -
         RequestError: in one line, a condition of another form, an unknown attribute or value, or too much.
     """
     given = [*((one, False) for one in where), *((one, True) for one in exclude)]
-    if len(given) > MOST:
-        raise RequestError(f"{len(given)} conditions; give at most {MOST}")
+    if len(given) > MAX_CONDITIONS:
+        raise RequestError(f"{len(given)} conditions; give at most {MAX_CONDITIONS}")
     found = Filters()
     for text, out in given:
-        found = _added(found, _condition(text, out, catalog), text)
+        found = _combine(found, _parse_condition(text, out, catalog), text)
     catalog.where(found)
     return found
 
 
-def filters_of(given: object, catalog: Catalog) -> Filters:
+def parse_json_filters(given: object, catalog: Catalog) -> Filters:
     """Read filters from JSON: `{"any_of": {"genre": ["Comedy"]}, "none_of": {...}, "ranges": {"year": [1990, null]}}`.
 
     Args:
@@ -58,10 +58,10 @@ def filters_of(given: object, catalog: Catalog) -> Filters:
         raise RequestError(
             f"filters have no part {_short(odd[0])}; the parts are any_of, all_of, none_of and ranges: {_EXAMPLE}"
         )
-    parts = {name: _choice(name, given[name], catalog) for name in _CHOICES if name in given}
-    ranges = _ranges(given.get("ranges", {}), catalog)
-    if sum(len(values) for part in parts.values() for values in part.values()) + len(ranges) > MOST:
-        raise RequestError(f"filters hold more than {MOST} values; give at most {MOST}")
+    parts = {name: _parse_values(name, given[name], catalog) for name in _CHOICES if name in given}
+    ranges = _parse_ranges(given.get("ranges", {}), catalog)
+    if sum(len(values) for part in parts.values() for values in part.values()) + len(ranges) > MAX_CONDITIONS:
+        raise RequestError(f"filters hold more than {MAX_CONDITIONS} values; give at most {MAX_CONDITIONS}")
     found = Filters(**parts, ranges=ranges)
     catalog.where(found)
     return found
@@ -70,16 +70,16 @@ def filters_of(given: object, catalog: Catalog) -> Filters:
 _EXAMPLE = '{"any_of": {"genre": ["Comedy"]}, "ranges": {"year": [1990, null]}}'
 
 
-def _added(one: Filters, other: Filters, text: str) -> Filters:
+def _combine(one: Filters, other: Filters, text: str) -> Filters:
     try:
         return one.both(other)
     except ValueError:
         raise RequestError(f"{_short(text)} is a second choice of one attribute; put all its values into one") from None
 
 
-def _condition(text: str, out: bool, catalog: Catalog) -> Filters:
-    if len(text) > LONGEST:
-        raise RequestError(f"a condition has {len(text):,} characters; it has at most {LONGEST}")
+def _parse_condition(text: str, out: bool, catalog: Catalog) -> Filters:
+    if len(text) > MAX_CONDITION_LENGTH:
+        raise RequestError(f"a condition has {len(text):,} characters; it has at most {MAX_CONDITION_LENGTH}")
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise RequestError(f"{text!r} is no condition; {_FORM}")
@@ -110,7 +110,7 @@ def _attribute(name: str, catalog: Catalog) -> str:
 def _number(name: str, value: str, catalog: Catalog) -> float:
     if catalog.kind(name) == "date":
         try:
-            return date_number(datetime.date.fromisoformat(value))
+            return encode_date(datetime.date.fromisoformat(value))
         except ValueError:
             raise RequestError(f"{name} {value!r} is no date; write it as 2013-05-01") from None
     try:
@@ -122,41 +122,43 @@ def _number(name: str, value: str, catalog: Catalog) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _choice(part: str, given: object, catalog: Catalog) -> Choice:
+def _parse_values(part: str, given: object, catalog: Catalog) -> ValuesByAttribute:
     if not isinstance(given, Mapping):
         raise RequestError(f"{part} is {_short(given)}; it must be an object such as {_EXAMPLE}")
     found = {}
     for name, values in given.items():
-        if not _texts(values) or not isinstance(name, str):
+        if not _are_texts(values) or not isinstance(name, str):
             raise RequestError(f"{part} of {_short(name)} is {_short(values)}; it must be a list of texts")
-        found["|".join(_attribute(one, catalog) for one in _parts(name, catalog))] = tuple(values)
+        found["|".join(_attribute(one, catalog) for one in _split_attribute(name, catalog))] = tuple(values)
     return found
 
 
-def _parts(name: str, catalog: Catalog) -> tuple[str, ...]:
-    return (name,) if name in catalog.attribute_names else split(name)
+def _split_attribute(name: str, catalog: Catalog) -> tuple[str, ...]:
+    return (name,) if name in catalog.attribute_names else split_name(name)
 
 
-def _texts(values: object) -> bool:
+def _are_texts(values: object) -> bool:
     if not isinstance(values, Sequence) or isinstance(values, str):
         return False
-    return len(values) <= MOST and all(isinstance(one, str) and len(one) <= LONGEST for one in values)
+    return len(values) <= MAX_CONDITIONS and all(
+        isinstance(one, str) and len(one) <= MAX_CONDITION_LENGTH for one in values
+    )
 
 
-def _ranges(given: object, catalog: Catalog) -> Mapping[str, Range]:
+def _parse_ranges(given: object, catalog: Catalog) -> Mapping[str, Range]:
     if not isinstance(given, Mapping):
         raise RequestError(f"ranges are {_short(given)}; they must be an object such as {_EXAMPLE}")
     found: dict[str, Range] = {}
     for name, bound in given.items():
         pair = isinstance(bound, Sequence) and not isinstance(bound, str) and len(bound) == 2
-        if not isinstance(name, str) or not pair or not all(_edge(edge) for edge in bound):
+        if not isinstance(name, str) or not pair or not all(_is_bound(edge) for edge in bound):
             raise RequestError(f"the range of {_short(name)} is {_short(bound)}; it must be [low, high], null for open")
         low, high = bound
         found[_attribute(name, catalog)] = (low, high)
     return found
 
 
-def _edge(edge: object) -> bool:
+def _is_bound(edge: object) -> bool:
     return edge is None or (isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge))
 
 

