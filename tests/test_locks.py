@@ -27,9 +27,9 @@ from llmrec.storage.locks import output_lock
 HOLDER = """
 import sys, time
 from pathlib import Path
-from llmrec.storage.locks import held
+from llmrec.storage.locks import output_lock
 
-with held(Path(sys.argv[1]), "training into"):
+with output_lock(Path(sys.argv[1]), "training into"):
     print("held", flush=True)
     time.sleep(60)
 """
