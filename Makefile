@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check kernels faults faults-rank audit lock mutations reliability soak soak-shipped train eval bench docs wheel-check browser-speed clean
+.PHONY: chat test check kernels faults faults-rank audit lock mutations reliability soak soak-shipped train eval bench docs wheel-check browser-speed animation clean
 
 .venv/.runtime: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -80,8 +80,11 @@ wheel-check: .venv/.dev  ## wheel and sdist, installed into a clean environment 
 train: .venv/.runtime  ## the shipped checkpoint from nothing; resumes where it was interrupted
 	$(BIN)/llmrec train ml-100k --recipe ml-100k --out checkpoints/ml-100k --work runs/ml-100k
 
-eval: .venv/.runtime  ## the accuracy table of the README
+eval: .venv/.runtime  ## the accuracy table of MovieLens-100k
 	$(BIN)/llmrec eval --suite accuracy --out eval/results
+
+animation: .venv/.dev  ## docs/chat.gif, from a real conversation with the shipped model in headless Chromium
+	cd tests && ../$(BIN)/python browser_animation.py
 
 browser-speed: .venv/.dev  ## seconds to the first card and word in a real browser, with the shipped model
 	cd tests && ../$(BIN)/python browser_speed.py

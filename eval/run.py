@@ -15,7 +15,7 @@ from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.accuracy.suite import SPLITS, chosen_baselines
 from llmrec.eval.report.build import run_report
 from llmrec.eval.result_file import is_current, stamp_result
-from llmrec.lm.runtime.onednn import Products, wanted_products
+from llmrec.lm.runtime.onednn import MatmulDtype, parse_matmul_dtype
 from llmrec.recommender import SHIPPED
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest
 
@@ -35,7 +35,7 @@ class Job:
     data_dir: Path | None = None
     split: str = SPLITS[0]
     workers: int = 1
-    products: Products = "float32"
+    products: MatmulDtype = "float32"
     ablations: int | None = None
     beside: Path | None = None
     baselines: str | None = None
@@ -169,7 +169,7 @@ def run_suite(
     if baselines is not None and suite not in ("accuracy", ALL):
         raise RequestError(f"--baselines {baselines} was given with --suite {suite}; only accuracy has baselines")
     chosen_baselines(baselines)  # a wrong name is known before anything is loaded
-    numbers = wanted_products(products)
+    numbers = parse_matmul_dtype(products)
     job = Job(model, data, out, limit, data_dir, split, workers, numbers, ablations, beside, baselines)
     if suite == ALL:
         run_all(job)

@@ -19,7 +19,7 @@ SLICE_DESCRIPTIONS = {
 
 
 def slices_of(targets: Rows, histories: Sequence[Rows], counts: Rows) -> dict[str, Mask]:
-    """Users of each slice but `sampled`, by name: bool[u]; see `SLICE_DESCRIPTIONS`. `never_trained` lies within `cold`.
+    """Users of each slice but `sampled`, by name: bool[u]; see `SLICE_DESCRIPTIONS`. `never_trained` is in `cold`.
 
     Args:
         targets: int64[u].

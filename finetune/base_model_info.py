@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 from llmrec.errors import WeightsError
 from llmrec.lm.base_models import DEFAULT, BaseFiles, base_model
 from llmrec.lm.model import RecModel
-from llmrec.storage.download import quiet
-from llmrec.storage.network import reachable
-from llmrec.storage.registry import offline
+from llmrec.storage.download import hide_progress_bars
+from llmrec.storage.network import check_reachable
+from llmrec.storage.registry import offline_setting
 
 _SMOL: dict[str, Any] = {
     "vocab_size": 49152,
@@ -92,7 +92,7 @@ def find_base_model(name: str) -> BaseModelInfo:
     if cached is not None:
         return BaseModelInfo(name, *_small_files(cached, name), BaseFiles(name, cached, ""))
     try:
-        if not offline():
+        if not offline_setting():
             _ask(name)
             return BaseModelInfo(name, *_small_files(name, name), None)
     except WeightsError:
@@ -151,20 +151,20 @@ def check_architecture(config: Any) -> None:
             raise WeightsError(
                 f"{kind!r} is not a causal language model; use one of the Llama, Qwen3 or Gemma3 kind"
             ) from None
-    RecModel._check_body(skeleton)
+    RecModel.check_layers(skeleton)
 
 
 def _ask(name: str) -> None:
     import huggingface_hub
 
-    reachable(huggingface_hub.hf_hub_url(name, "config.json"))
+    check_reachable(huggingface_hub.hf_hub_url(name, "config.json"))
 
 
 def _small_files(where: Path | str, name: str) -> tuple[Any, Any]:
     """Configuration and tokenizer of a directory, or of a Hub id."""
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": isinstance(where, Path)}
     try:
-        with quiet():
+        with hide_progress_bars():
             return AutoConfig.from_pretrained(where, **options), AutoTokenizer.from_pretrained(where, **options)
     except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise
         raise WeightsError(f"base model {name} does not load: {' '.join(str(error).split())[:200]}") from error

@@ -21,13 +21,13 @@ from torch import nn
 
 from llmrec.checkpoint import hub
 from llmrec.checkpoint.pretrained import load_pretrained
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import open_data
 from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
-from llmrec.storage.artifacts import JSON, writing
-from llmrec.storage.download import quiet
-from llmrec.storage.locks import held
+from llmrec.storage.artifacts import JSON, write_artifact
+from llmrec.storage.download import hide_progress_bars
+from llmrec.storage.locks import output_lock
 
 KIND = "plain-model"
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -55,7 +55,7 @@ def export_weights(
     if precision not in PRECISIONS:
         raise RequestError(f"--precision {precision!r} should be one of {', '.join(PRECISIONS)}")
     path = hub.find(model)
-    catalog, _ = prepared.open_data(data if data is not None else hub.data_of(path))
+    catalog, _ = open_data(data if data is not None else hub.data_of(path))
     loaded = load_pretrained(path, catalog)
     plain = plain_model(loaded.model, items).to(getattr(torch, precision))
     vocab = loaded.model.vocab
@@ -68,7 +68,7 @@ def export_weights(
         "precision": precision,
     }
     prints = {"catalog": catalog.fingerprint, "semantic_ids": vocab.ids.fingerprint}
-    with held(out, "exporting to"), quiet(), writing(out, KIND, prints, about) as directory:
+    with output_lock(out, "exporting to"), hide_progress_bars(), write_artifact(out, KIND, prints, about) as directory:
         plain.save_pretrained(directory, safe_serialization=True)
         loaded.model.tokenizer.save_pretrained(directory)
         (directory / "vocabulary.json").write_text(json.dumps({**about, "names": vocab.names()}, indent=1) + "\n")

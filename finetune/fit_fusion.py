@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from llmrec.data.interactions import fusing_users
+from llmrec.data.interactions import fusion_users
 from llmrec.finetune.data.attribute_wishes import wish
 from llmrec.finetune.stages import Inputs, run_stage, settings_hash
 from llmrec.progress import counted
@@ -25,7 +25,7 @@ def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict
     For "words" each validation item is asked for by a wish made from its own fields.
     """
     split, catalog, seed = inputs.split, inputs.catalog, inputs.recipe.seed
-    users = drawn(fusing_users(split), scorer, seed)
+    users = drawn(fusion_users(split), scorer, seed)
     histories = [split.history(int(u), "valid") for u in users]
     targets = split.valid[users]
     rng = np.random.default_rng([seed, 7])
@@ -65,7 +65,7 @@ def _choices(
     fingerprint = settings_hash(
         weights=fingerprint_arrays(**{n: t.numpy() for n, t in scorer.model.added_state().items()}),
         text=fingerprint_arrays(text=scorer.text),
-        products=scorer.model.products,
+        products=scorer.model.matmul_dtype,
         histories=[h.tolist() for h in histories],
         said=list(said),
         window=scorer.window,

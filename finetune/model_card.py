@@ -40,8 +40,8 @@ Fusion weights, fitted on validation items of users that chose no other setting:
 {weights}
 
 ## Licences
-- base model `{base.id}`: {_licence(base.id)}
-- data `{data}`: {_licence(data)}
+- base model `{base.id}`: {licence_of(base.id)}
+- data `{data}`: {licence_of(data)}
 
 No licence of the added parameters is stated here.
 
@@ -56,6 +56,7 @@ words come from a small language model: items are certain to exist, sentences ar
 """
 
 
-def _licence(name: str) -> str:
+def licence_of(name: str) -> str:
+    """Licence of data or a base model that is known by name, in words."""
     known = RESOURCES.get(name)
     return known.licence if known else "not stated"

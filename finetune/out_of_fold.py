@@ -14,8 +14,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from llmrec.data.interactions import choosing_users
-from llmrec.encoders.sequential import SequenceEncoder, config_dict
+from llmrec.data.interactions import model_selection_users
+from llmrec.encoders.config import encoder_config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import train_encoder
 from llmrec.finetune import stages
 from llmrec.finetune.stages import Inputs, settings_hash
@@ -67,7 +68,7 @@ def out_of_fold_vectors(
                 vectors[a:b] = encoder.trajectory(train.of(int(user))) @ turn
         return {"vectors": vectors}
 
-    config = config_dict(inputs.recipe.encoder)
+    config = encoder_config_dict(inputs.recipe.encoder)
     fingerprint = settings_hash(
         train=train.fingerprint,
         full=fingerprint_arrays(**full.state()),
@@ -83,6 +84,6 @@ def out_of_fold_vectors(
 def _fit(inputs: Inputs, kept: np.ndarray, text: np.ndarray | None) -> SequenceEncoder:
     """An encoder on the kept users' train part; the epoch is chosen as for the full one, on kept users."""
     train, recipe = inputs.split.train, inputs.recipe
-    validate = stages.encoder_validation(inputs.split, (u for u in choosing_users(inputs.split) if kept[u]))
+    validate = stages.encoder_validation(inputs.split, (u for u in model_selection_users(inputs.split) if kept[u]))
     part = train.where(kept[train.user])
     return train_encoder(part, len(inputs.catalog), recipe.encoder, recipe.seed, validate, inputs.say, text)[0]

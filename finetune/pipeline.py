@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from llmrec.checkpoint.pretrained import KIND, Pretrained, save_pretrained
-from llmrec.data import prepared, validation
+from llmrec.data import validation
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import dataset_reference, open_data
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.encoders.item_knn import item_counts, neighbours_of
 from llmrec.encoders.sequential import SequenceEncoder
@@ -38,8 +39,8 @@ from llmrec.ranking.scorer import Scorer
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 from llmrec.semantic_ids.trie import Trie, log_mass
 from llmrec.storage.artifacts import check_replaceable
-from llmrec.storage.locks import held
-from llmrec.storage.registry import home
+from llmrec.storage.locks import output_lock
+from llmrec.storage.registry import cache_home
 
 
 def train_model(
@@ -75,14 +76,14 @@ def train_model(
         if lacks := lacks_gpu(recipe.engine):
             say(f"{lacks}: training on the processor, as asked")
         say(f"reading {data_dir}")
-        catalog, interactions = prepared.open_data(data_dir)
-        validation.refuse_errors(catalog, interactions)
+        catalog, interactions = open_data(data_dir)
+        validation.refuse_invalid(catalog, interactions)
         say(f"looking for {recipe.base}")
         found = find_base_model(recipe.base)
         preflight.check_run(
             recipe, catalog, leave_one_out(interactions), found.config, found.tokenizer, Path(out_dir), work
         )
-        places = RunPaths(Path(out_dir), work, trackers, prepared.short_name(data_dir), home() / "cache")
+        places = RunPaths(Path(out_dir), work, trackers, dataset_reference(data_dir), cache_home() / "cache")
         with run_lock(places):
             base = fetch_base_model(recipe.base)
             say(f"loading {recipe.base}")
@@ -119,7 +120,7 @@ def run_lock(places: RunPaths) -> Iterator[None]:
     if not is_first_process():
         yield
         return
-    with held(places.out, "training into"), held(places.work, "training in", "--work"):
+    with output_lock(places.out, "training into"), output_lock(places.work, "training in", "--work"):
         yield
 
 
@@ -188,13 +189,13 @@ def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, 
     engine, model = inputs.recipe.engine, scorer.model
     if engine.precision != "float32" or engine.quantize != "none":
         return fit_fusions(inputs, scorer)
-    before = model.products
+    before = model.matmul_dtype
     try:
         model.merge()
-        model.products = engine.format
+        model.matmul_dtype = engine.format
         return fit_fusions(inputs, scorer)
     finally:
-        model.products = before
+        model.matmul_dtype = before
         for layer in model.lora_layers():
             if layer.merged:
                 layer.unmerge()

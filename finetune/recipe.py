@@ -18,7 +18,7 @@ from llmrec.finetune.recipe_files import RECIPES, recipe_names
 from llmrec.finetune.recipe_overrides import apply_overrides, parse_overrides
 from llmrec.finetune.train.loop import Schedule
 from llmrec.lm.model import ModelConfig
-from llmrec.lm.runtime.onednn import Products, fast_products
+from llmrec.lm.runtime.onednn import MatmulDtype, fastest_matmul_dtype
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("tokens", 1, 1e15),
@@ -131,9 +131,9 @@ class EngineSettings(_Strict):
         return tuple(f"engine.{name}: {value}" for name, value in named.items() if getattr(self, name) == value)
 
     @property
-    def format(self) -> Products:
+    def format(self) -> MatmulDtype:
         """The number format that `products` means on this machine."""
-        return fast_products() if self.products == "auto" else self.products
+        return fastest_matmul_dtype() if self.products == "auto" else self.products
 
 
 class Recipe(_Strict):

@@ -15,8 +15,8 @@ import numpy as np
 
 from llmrec.checkpoint.parts import Parts, read_parts, write_parts
 from llmrec.checkpoint.pretrained import KIND
-from llmrec.data import prepared
-from llmrec.data.interactions import Interactions, Split, choosing_users, leave_one_out
+from llmrec.data.dataset import dataset_reference, open_data
+from llmrec.data.interactions import Interactions, Split, leave_one_out, model_selection_users
 from llmrec.encoders import ease
 from llmrec.encoders.item_knn import NeighbourSettings, item_counts, neighbours_of
 from llmrec.encoders.sequential import SequenceEncoder
@@ -26,7 +26,7 @@ from llmrec.finetune.stages import encoder_validation
 from llmrec.progress import Say, silent
 from llmrec.semantic_ids.trie import log_mass
 from llmrec.storage.artifacts import check_replaceable
-from llmrec.storage.locks import held
+from llmrec.storage.locks import output_lock
 
 LEAST_COSINE = 0.8  # mean cosine of user vectors below which the adapter should be trained again
 _SAMPLE = 2000
@@ -84,13 +84,13 @@ def refresh_model(
     if epochs < 0 or not 0.0 < rate <= 1.0:
         raise RequestError(f"--epochs {epochs} must be at least 0 and --rate {rate} lie in (0, 1]")
     check_replaceable(out, KIND)
-    with held(out, "refreshing"):
+    with output_lock(out, "refreshing"):
         return _refresh(model, data, out, epochs, rate, seed, say)
 
 
 def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float, seed: int, say: Say) -> RefreshReport:
     say(f"reading {data} and {model}")
-    catalog, interactions = prepared.open_data(data)
+    catalog, interactions = open_data(data)
     parts = read_parts(model, catalog)
     split = leave_one_out(interactions)
     former = _former(parts, catalog.fingerprint)
@@ -116,7 +116,7 @@ def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float,
         len(interactions), new_users, before, after, kept is not parts.encoder, cosine, cosine < LEAST_COSINE
     )
     event = {"what": "refresh", "train_fingerprint": split.train.fingerprint, **asdict(done)}
-    write_parts(out, fresh, catalog, prepared.short_name(data), event)
+    write_parts(out, fresh, catalog, dataset_reference(data), event)
     return done
 
 
@@ -164,7 +164,7 @@ def refit_encoder(
 def _former(parts: Parts, catalog: str) -> Interactions | None:
     """The interactions that the model was trained on; None where they cannot be found any more."""
     try:
-        known, interactions = prepared.open_data(str(parts.config["settings"]["data"]))
+        known, interactions = open_data(str(parts.config["settings"]["data"]))
     except UserError:
         return None
     trained = parts.manifest.meta.get("train_fingerprint")
@@ -176,7 +176,7 @@ def _unseen_targets(split: Split, former: Interactions | None) -> np.ndarray:
     """Choosing users, less those whose validation item the former train part had: a user with two interactions was
     trained on whole, and one more makes the second of them a validation item.
     """
-    users = choosing_users(split)
+    users = model_selection_users(split)
     if former is None:
         return users
     train = leave_one_out(former).train

@@ -13,9 +13,10 @@ from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.interactions import Split, choosing_users
+from llmrec.data.interactions import Split, model_selection_users
 from llmrec.encoders import text_cache
-from llmrec.encoders.sequential import SequenceEncoder, config_dict
+from llmrec.encoders.config import encoder_config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import Embedder
 from llmrec.encoders.training import next_item_ndcg, train_encoder
 from llmrec.errors import ArtifactError
@@ -23,7 +24,7 @@ from llmrec.finetune.recipe import Recipe
 from llmrec.progress import Say
 from llmrec.semantic_ids import rqvae
 from llmrec.semantic_ids.residual_kmeans import SemanticIds, fit, fuse
-from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, writing
+from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_artifact
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ def run_stage(
         except ArtifactError as error:
             inputs.say(f"{name}: {error}; made again")
     arrays = {n: np.ascontiguousarray(a) for n, a in make().items()}
-    with writing(path, kind, {"inputs": fingerprint}, own_place=True) as directory:
+    with write_artifact(path, kind, {"inputs": fingerprint}, own_place=True) as directory:
         save_file(arrays, directory / "arrays.safetensors")
     return arrays
 
@@ -88,8 +89,8 @@ def text_fingerprint(inputs: Inputs, text: np.ndarray | None) -> str | None:
 def encoder(inputs: Inputs, text: np.ndarray | None = None) -> SequenceEncoder:
     """Train (or load) the sequential encoder on the train part; `text` float32[n, d] where its recipe asks for it."""
     recipe, n = inputs.recipe, len(inputs.catalog)
-    users = choosing_users(inputs.split)
-    config = config_dict(recipe.encoder)
+    users = model_selection_users(inputs.split)
+    config = encoder_config_dict(recipe.encoder)
 
     def make() -> Mapping[str, np.ndarray]:
         train, validate = inputs.split.train, encoder_validation(inputs.split, users)

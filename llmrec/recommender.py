@@ -13,13 +13,13 @@ import numpy as np
 from llmrec.checkpoint import hub
 from llmrec.checkpoint.pretrained import load_pretrained
 from llmrec.checkpoint.validation import in_one_line
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog, clean_text
+from llmrec.data.dataset import open_data
 from llmrec.data.filters import Filters
 from llmrec.data.interactions import History, Interactions
 from llmrec.data.requests import MAX_K, MAX_MESSAGE, Recommendation, Request
 from llmrec.decoding.text_generation import stream
-from llmrec.dialogue.understanding import understood
+from llmrec.dialogue.request_parsing import parse_request
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.encoders.text_cache import text_vectors
 from llmrec.encoders.text_similarity import ProfileSettings
@@ -34,7 +34,7 @@ from llmrec.ranking.fusion import Fusion
 from llmrec.ranking.grounding import Checker
 from llmrec.ranking.scorer import Scorer
 from llmrec.semantic_ids.trie import Trie
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "ml-100k"
 
@@ -88,12 +88,12 @@ class Recommender:
             )
         path = SHIPPED if path is None else hub.find(path)
         source = data if data is not None else hub.data_of(path)
-        catalog, interactions = prepared.open_data(source)
+        catalog, interactions = open_data(source)
         loaded = load_pretrained(path, catalog)
         loaded.model.merge()
         embedder = embedder or MiniLM.load()
         ids = loaded.model.vocab.ids
-        text = text_vectors(catalog, embedder, home() / "cache")
+        text = text_vectors(catalog, embedder, cache_home() / "cache")
         with in_one_line(Path(path)):
             trie = Trie(ids.codes, ids.size, loaded.prior)
         scorer = Scorer(
@@ -130,7 +130,7 @@ class Recommender:
         """The best items for one request or for many, best first; fewer than k when fewer are allowed.
 
         A message is read as the chat reads it: what it rules out is not in the list.
-        `llmrec.dialogue.understanding.understood` returns what was read, and notices.
+        `llmrec.dialogue.request_parsing.understood` returns what was read, and notices.
 
         >>> recommender.recommend(Request(message="something funny, no horror", k=5))  # doctest: +SKIP
 
@@ -143,7 +143,7 @@ class Recommender:
 
     def _one(self, request: Request) -> list[Recommendation]:
         self._checked(request)
-        request = understood(request, self.catalog).request
+        request = parse_request(request, self.catalog).request
         history, allowed = np.asarray(request.history, np.int64), self.allowed(request)
         fusion = self.fusions["words" if request.message else "history"]
         found = self.scorer.ask(history, request.message).best(fusion, request.k, allowed)

@@ -21,7 +21,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.interactions import Interactions
-from llmrec.encoders.sequential import SASRec, SASRecConfig, SequenceEncoder
+from llmrec.encoders.config import EncoderConfig
+from llmrec.encoders.sequential import EncoderNet, SequenceEncoder
 from llmrec.lm.model import ModelConfig, RecModel
 from llmrec.semantic_ids.residual_kmeans import SemanticIds, fit
 
@@ -138,7 +139,7 @@ def make_lm(words: int, hidden: int = 32, layers: int = 2, seed: int = 0, contex
 def make_encoder(n: int, dim: int = 8, seed: int = 0) -> SequenceEncoder:
     """An untrained encoder with visible differences between items."""
     torch.manual_seed(seed)
-    net = SASRec(n, SASRecConfig(dim=dim, layers=1, heads=2, max_len=20, dropout=0.0))
+    net = EncoderNet(n, EncoderConfig(dim=dim, layers=1, heads=2, max_len=20, dropout=0.0))
     with torch.no_grad():
         net.item.weight.normal_(std=0.5)
         net.bias.normal_(std=0.1)

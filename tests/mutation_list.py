@@ -33,7 +33,7 @@ MUTATIONS = (
         "llmrec/recommender.py",
         "        mask[out] = False\n",
         "",
-        "tests/test_recommend.py::test_every_item_exists_is_allowed_unseen_and_unique",
+        "tests/test_recommender.py::test_every_item_exists_is_allowed_unseen_and_unique",
     ),
     Mutation(
         2,
@@ -41,7 +41,7 @@ MUTATIONS = (
         "llmrec/lm/rendering.py",
         'data["added_tokens"], data["post_processor"] = [], None',
         'data["post_processor"] = None',
-        "tests/test_render.py::test_typed_text_never_becomes_a_control_or_item_token",
+        "tests/test_rendering.py::test_typed_text_never_becomes_a_control_or_item_token",
     ),
     Mutation(
         3,
@@ -65,7 +65,7 @@ MUTATIONS = (
         "llmrec/decoding/trie_scoring.py",
         "logits.gather(1, codes) + prior",
         "logits.gather(1, codes)",
-        "tests/test_decode.py::test_keeping_all_beams_equals_brute_force",
+        "tests/test_beam_search.py::test_keeping_all_beams_equals_brute_force",
     ),
     Mutation(
         9,
@@ -74,7 +74,7 @@ MUTATIONS = (
         'temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"\n    try:\n'
         '        with temporary.open("xb")',
         'temporary = path\n    try:\n        with temporary.open("wb")',
-        "tests/test_swap.py::test_single_files_are_replaced_whole",
+        "tests/test_atomic.py::test_single_files_are_replaced_whole",
     ),
     Mutation(
         10,
@@ -103,7 +103,7 @@ MUTATIONS = (
     Mutation(
         11,
         "interactions may name any row",
-        "llmrec/data/sources.py",
+        "llmrec/data/dataset.py",
         "    if len(outside):",
         "    if False:",
         "tests/attacks/test_data_dirs.py::test_hostile_prepared_data_is_one_clear_error",
@@ -122,7 +122,7 @@ MUTATIONS = (
         "llmrec/data/readers/common.py",
         "if len(raw) > LINE_LIMIT:",
         "if False:",
-        "tests/test_sources.py::test_lines_are_bounded",
+        "tests/test_readers.py::test_lines_are_bounded",
     ),
     Mutation(
         13,
@@ -138,7 +138,7 @@ MUTATIONS = (
         "llmrec/ranking/scorer.py",
         "out[said] = np.maximum(found, np.quantile(found, UNLIKE, axis=1, keepdims=True))",
         "out[said] = found",
-        "tests/test_scoring.py::test_of_an_item_far_from_a_message_the_text_can_change_without_a_trace",
+        "tests/test_scorer.py::test_of_an_item_far_from_a_message_the_text_can_change_without_a_trace",
     ),
     Mutation(
         15,
@@ -146,7 +146,7 @@ MUTATIONS = (
         "llmrec/recommender.py",
         "if sentence and sentence not in said and checker.grounded(sentence, shown):",
         "if sentence and sentence not in said:",
-        "tests/test_recommend.py::test_unbacked_sentences_are_left_out",
+        "tests/test_recommender.py::test_unbacked_sentences_are_left_out",
     ),
     Mutation(
         16,

@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.data.dataset import Dataset, read_source
+from llmrec.data.readers.assembly import DEFAULT_RULES, JoinRules
 from llmrec.data.readers.common import Report
-from llmrec.data.readers.joining import RULES, Rules
 from llmrec.data.readers.table import read_table
 from llmrec.data.readers.table_mapping import load_mapping
-from llmrec.data.sources import Data, read
 
 Log = Sequence[tuple[object, object, object]]  # user, item, time
 
@@ -93,16 +93,16 @@ TABLES, UNTIMED = ("csv", "jsonl", "parquet", "arrow"), ("s3rec jsonl", "s3rec t
 KEEPS_UNKNOWN = ("amazon", *UNTIMED)
 
 
-def read_back(form: str, folder: Path, rules: Rules = RULES) -> Data:
+def read_back(form: str, folder: Path, rules: JoinRules = DEFAULT_RULES) -> Dataset:
     """What the reader of a form makes of the files that its writer wrote."""
     if form not in TABLES:
-        return read(form.split()[0], folder, rules)
+        return read_source(form.split()[0], folder, rules)
     flags = {"items": {"file": str(folder / f"i.{form}")},
              "interactions": {"file": str(folder / f"l.{form}"), "time": "at"}}  # fmt: skip
     return read_table(load_mapping(None, flags), rules=rules)
 
 
-def prepared(form: str, folder: Path, items: Sequence[object], log: Log, rules: Rules = RULES) -> Data:
+def prepared(form: str, folder: Path, items: Sequence[object], log: Log, rules: JoinRules = DEFAULT_RULES) -> Dataset:
     """Write the files of a form into an empty directory and read them."""
     folder.mkdir()
     WRITERS[form](folder, items, log)

@@ -8,7 +8,7 @@ import pytest
 from ranker_contract import toy_world
 from rich.console import Console
 
-from llmrec.data.interactions import Interactions, by_time, leave_one_out
+from llmrec.data.interactions import Interactions, leave_one_out, split_by_time
 from llmrec.errors import RequestError
 from llmrec.eval.accuracy.measurement import conditions, evaluate, measure, print_accuracy, tabulate
 from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN, Popularity, item_counts
@@ -357,7 +357,7 @@ def test_a_split_by_time_has_users_of_whom_nothing_is_known_and_items_never_seen
     ids = ["a"] * 4 + ["b"] * 3 + ["c"] * 2
     times = [0, 1, 2, 9, 0, 5, 9, 8, 9]
     x = Interactions.build(ids, [0, 1, 2, 3, 1, 2, 50, 4, 5], times, [1.0] * 9)
-    split = by_time(x, 5, 8)
+    split = split_by_time(x, 5, 8)
     table = evaluate([Popularity(item_counts(split.train, N))], split, N)
     assert table.measured.users.tolist() == [0, 1, 2] and table.measured.targets.tolist() == [3, 50, 4]
     assert table.measured.slices["no_history"].tolist() == [False, False, True]

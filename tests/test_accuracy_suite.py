@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
-from llmrec.data.interactions import Interactions, by_time, leave_one_out
+from llmrec.data.interactions import Interactions, leave_one_out, split_by_time
 from llmrec.encoders import ease
+from llmrec.encoders.config import EncoderConfig
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
-from llmrec.encoders.sequential import EncoderConfig
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.eval import result_file, run
 from llmrec.eval.accuracy import setup, suite
@@ -126,7 +126,7 @@ def test_a_second_run_tries_nothing_again_and_says_the_same(world, tmp_path, mon
 
 def test_a_split_by_time_has_no_row_of_a_model_trained_on_another(world, tmp_path, monkeypatch):
     monkeypatch.setattr(setup, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(setup.prepared, "open_data", lambda name: (world.catalog, spread()))
+    monkeypatch.setattr(setup, "open_data", lambda name: (world.catalog, spread()))
     monkeypatch.setattr(setup, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
     monkeypatch.setattr(setup.MiniLM, "load", staticmethod(HashEmbedder))
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))
@@ -147,7 +147,7 @@ def test_a_split_by_time_has_all_rows_of_a_model_trained_on_it(world, tmp_path, 
     mine.model_card["train_fingerprint"] = global_time(x).train.fingerprint
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda model, data: mine))
     monkeypatch.setattr(setup, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(setup.prepared, "open_data", lambda name: (mine.catalog, x))
+    monkeypatch.setattr(setup, "open_data", lambda name: (mine.catalog, x))
     monkeypatch.setattr(setup, "read_manifest", lambda *a, **k: SimpleNamespace(meta=mine.model_card))
     assert {"llm", "hybrid"} <= set(run_accuracy(None, None, tmp_path, limit=3, split="time").estimates)
 
@@ -162,7 +162,7 @@ def test_the_cut_by_time_leaves_the_shares_behind():
     x = spread()
     split = global_time(x, 0.5, 0.75)
     assert abs(len(split.train) / len(x) - 0.5) < 0.1
-    same = by_time(x, *(int(word) for word in split.name.split()[1:]))
+    same = split_by_time(x, *(int(word) for word in split.name.split()[1:]))
     assert (same.test == split.test).all() and split.train.time.max() < split.window.time.min()
     with pytest.raises(DataError, match="must be before"):
         global_time(Interactions.build(["a"] * 3, [0, 1, 2], [5, 5, 5], [1.0] * 3))
@@ -251,7 +251,7 @@ def test_a_baseline_that_cannot_be_had_here_is_refused_by_name(world, tmp_path, 
     with pytest.raises(RequestError, match=r"--baselines names als, which cannot be measured here: .*implicit"):
         run_accuracy(None, None, tmp_path, baselines="popularity,als")
     monkeypatch.setattr(setup, "read_settings", lambda path: {"data": "toy"})
-    monkeypatch.setattr(setup.prepared, "open_data", lambda name: (world.catalog, spread()))
+    monkeypatch.setattr(setup, "open_data", lambda name: (world.catalog, spread()))
     monkeypatch.setattr(setup, "read_manifest", lambda *a, **k: SimpleNamespace(meta=world.model_card))
     monkeypatch.setattr(setup.MiniLM, "load", staticmethod(HashEmbedder))
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path / "home"))

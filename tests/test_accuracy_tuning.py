@@ -8,7 +8,7 @@ from conftest import make_interactions
 from ranker_contract import RankerContract
 
 from llmrec.data.interactions import leave_one_out
-from llmrec.encoders.sequential import EncoderConfig
+from llmrec.encoders.config import EncoderConfig
 from llmrec.encoders.training import train_encoder
 from llmrec.errors import RequestError
 from llmrec.eval.baselines import factorisation

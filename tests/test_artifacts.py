@@ -1,4 +1,4 @@
-"""Artifacts are verified before use, and never a way to run code; tests/test_swap.py has all or nothing."""
+"""Artifacts are verified before use, and never a way to run code; tests/test_atomic.py has all or nothing."""
 
 import json
 import os
@@ -16,7 +16,13 @@ from toy_artifact import neighbours, save, word_of
 
 from llmrec.errors import ArtifactError
 from llmrec.storage import artifacts
-from llmrec.storage.artifacts import expect_fingerprint, fingerprint_arrays, fingerprint_bytes, read_manifest, writing
+from llmrec.storage.artifacts import (
+    expect_fingerprint,
+    fingerprint_arrays,
+    fingerprint_bytes,
+    read_manifest,
+    write_artifact,
+)
 
 
 def test_round_trip(tmp_path):
@@ -32,7 +38,7 @@ def test_round_trip(tmp_path):
 
 
 def test_an_artifact_inside_an_artifact(tmp_path):
-    with writing(tmp_path / "model", "outer") as directory:
+    with write_artifact(tmp_path / "model", "outer") as directory:
         save(directory / "part", "one")
     assert "part/manifest.json" in read_manifest(tmp_path / "model", "outer").files
     assert word_of(tmp_path / "model" / "part") == "one"
@@ -64,14 +70,14 @@ def test_a_directory_with_somebody_elses_manifest_is_not_replaced(tmp_path, mani
 
 def test_an_artifact_of_another_kind_and_one_with_more_in_it_are_not_replaced(tmp_path):
     save(tmp_path / "model", "one")
-    with pytest.raises(ArtifactError, match="kind 'toy', not 'data'"), writing(tmp_path / "model", "data"):
+    with pytest.raises(ArtifactError, match="kind 'toy', not 'data'"), write_artifact(tmp_path / "model", "data"):
         pass
     (tmp_path / "model" / "raw").mkdir()
     (tmp_path / "model" / "raw" / "NOTES.md").write_text("mine")
     with pytest.raises(ArtifactError, match=r"'raw/NOTES\.md', which its manifest\.json does not list"):
         save(tmp_path / "model", "two")
     assert (tmp_path / "model" / "raw" / "NOTES.md").read_text() == "mine"
-    with writing(tmp_path / "model", "data", own_place=True) as directory:  # a cache may clear its own place
+    with write_artifact(tmp_path / "model", "data", own_place=True) as directory:  # a cache may clear its own place
         (directory / "b.txt").write_text("new")
     assert read_manifest(tmp_path / "model", "data").files.keys() == {"b.txt"}
 
@@ -141,26 +147,26 @@ def test_other_kinds_formats_and_places(tmp_path):
 )
 def test_files_that_can_run_code_are_refused(tmp_path, name):
     path = tmp_path / "model"
-    with pytest.raises(ArtifactError, match="refused"), writing(path, "toy") as directory:
+    with pytest.raises(ArtifactError, match="refused"), write_artifact(path, "toy") as directory:
         (directory / name).write_bytes(b"cos\nsystem\n.")
     assert not path.exists()
 
 
 def test_object_arrays_and_auto_map_are_refused(tmp_path):
-    with writing(tmp_path / "good", "toy") as directory:
+    with write_artifact(tmp_path / "good", "toy") as directory:
         np.save(directory / "plain.npy", np.arange(3))
         (directory / "config.json").write_text('{"model_type": "llama"}')
     assert len(read_manifest(tmp_path / "good", "toy").files) == 2
-    with pytest.raises(ArtifactError, match="plain numbers"), writing(tmp_path / "bad", "toy") as directory:
+    with pytest.raises(ArtifactError, match="plain numbers"), write_artifact(tmp_path / "bad", "toy") as directory:
         np.save(directory / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     hidden = '{"text_config": [{"\\u0061uto_map": {"AutoModel": "evil.Model"}}]}'
-    with pytest.raises(ArtifactError, match="auto_map"), writing(tmp_path / "bad", "toy") as directory:
+    with pytest.raises(ArtifactError, match="auto_map"), write_artifact(tmp_path / "bad", "toy") as directory:
         (directory / "config.json").write_text(hidden)
 
 
 def test_symlinks_and_names_outside_are_refused(tmp_path):
     (tmp_path / "secret").write_text("secret")
-    with pytest.raises(ArtifactError, match="symlink"), writing(tmp_path / "model", "toy") as directory:
+    with pytest.raises(ArtifactError, match="symlink"), write_artifact(tmp_path / "model", "toy") as directory:
         (directory / "a.json").symlink_to(tmp_path / "secret")
     save(tmp_path / "model", "one")
     manifest = tmp_path / "model" / "manifest.json"
@@ -239,7 +245,7 @@ def test_fingerprints_tell_boundaries_names_types_and_shapes_apart():
 def test_who_may_read_the_directory_may_read_its_files(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        with writing(tmp_path / "model", "toy") as directory:
+        with write_artifact(tmp_path / "model", "toy") as directory:
             (directory / "part").mkdir()
             save_file({"a": np.zeros(2, np.float32)}, directory / "part" / "a.safetensors")
             (directory / "b.txt").write_text("b")

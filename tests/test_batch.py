@@ -12,13 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from toy_ranking import load, make_world
 
-from llmrec.batch import answers as batch_output
-from llmrec.batch import pool
-from llmrec.batch import requests as batch_input
+from llmrec.batch import output_files, process_pool, request_files
 from llmrec.batch.rank_file import Settings, rank_file
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.lm.runtime import onednn
-from llmrec.lm.runtime.onednn import can_pack, fast_products
+from llmrec.lm.runtime.onednn import can_prepack, fastest_matmul_dtype
 from llmrec.recommender import Request
 
 REQUESTS = [
@@ -45,7 +43,7 @@ def recommender(model):
 
 @pytest.fixture(scope="module")
 def runner(recommender):
-    return partial(pool.run, workers=1, loader=lambda model, data: recommender)
+    return partial(process_pool.run_local, workers=1, loader=lambda model, data: recommender)
 
 
 def lines(path: Path, requests) -> Path:
@@ -166,9 +164,9 @@ def test_answers_are_those_of_the_recommender(ranked, recommender):
 
 
 def batch_rank_filters(recommender, message):
-    from llmrec.nlu.parser import stated
+    from llmrec.nlu.parser import stated_filters
 
-    return stated(message, recommender.catalog)
+    return stated_filters(message, recommender.catalog)
 
 
 def test_constraints_in_words_exclude_and_candidates_include_what_was_seen(ranked, recommender):
@@ -197,7 +195,7 @@ def test_the_same_bytes_whatever_the_form_and_the_parts(model, runner, tmp_path)
 
 
 def test_rows_of_the_output_are_grouped_alike_however_they_were_ranked(model, runner, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_output, "GROUP", 50)
+    monkeypatch.setattr(output_files, "ROW_GROUP", 50)
     source = lines(tmp_path / "in.jsonl", many(30))
     for part in (1, 11, 30):
         rank(model, runner, source, tmp_path / f"{part}.parquet", part=part)
@@ -247,10 +245,12 @@ def test_hostile_ids_are_neither_changed_nor_split(model, form, tmp_path):
     ]
     requests = [{"request_id": one, "items": [one, "i0"], "candidates": ["i2", "i4"], "k": 1} for one in odd]
     source = form(tmp_path / ENDS[form], requests)
-    assert [row.items for row in batch_input.rows(source)] == [(one, "i0") for one in odd]
+    assert [row.items for row in request_files.read_requests(source)] == [(one, "i0") for one in odd]
     for end in (".csv", ".jsonl", ".parquet"):
         target = tmp_path / f"out{end}"
-        report = rank_file(source, target, Settings(model=model), partial(pool.run, workers=1, loader=load))
+        report = rank_file(
+            source, target, Settings(model=model), partial(process_pool.run_local, workers=1, loader=load)
+        )
         assert [row["request_id"] for row in read_answers(target)] == odd
         assert report.formulas == (4 if end == ".csv" else 0)  # -5 is a number
         again = rank_file(source, target, Settings(model=model), refuse)
@@ -287,7 +287,7 @@ def test_a_kill_between_the_renames_of_a_text_output_costs_no_ranking(model, run
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch_output, "write_json_atomic", killed)
+        patch.setattr(output_files, "write_json_atomic", killed)
         with pytest.raises(KeyboardInterrupt):
             rank(model, runner, source, target)
     before = target.read_bytes()
@@ -297,14 +297,14 @@ def test_a_kill_between_the_renames_of_a_text_output_costs_no_ranking(model, run
 
 
 def test_a_row_of_csv_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_input, "LINE_LIMIT", 1000)
+    monkeypatch.setattr(request_files, "LINE_LIMIT", 1000)
     long = tmp_path / "long.csv"
     long.write_text("request_id,items\n" + "".join(f"{n},i{n}|i1\n" for n in range(500)))
-    assert [row.items for row in batch_input.rows(long, 498)] == [("i498", "i1"), ("i499", "i1")]
+    assert [row.items for row in request_files.read_requests(long, 498)] == [("i498", "i1"), ("i499", "i1")]
     for text in ('1,"' + "i1\n" * 999, "1," + '"\n",' * 999, "1," + "i1|" * 999):
         long.write_text("request_id,items\n" + text)
         with pytest.raises(DataError, match="a row of more than 1000 bytes"):
-            list(batch_input.rows(long))
+            list(request_files.read_requests(long))
 
 
 @pytest.mark.kernels
@@ -376,9 +376,9 @@ def test_parts_of_another_job_are_refused_and_discarded_on_demand(model, runner,
 def test_data_of_another_model_is_refused_before_anything_is_written(model, runner, tmp_path):
     from conftest import make_catalog
 
+    from llmrec.data.dataset import save_data
     from llmrec.data.interactions import Interactions
     from llmrec.data.readers.common import Report
-    from llmrec.data.sources import save_data
 
     log = Interactions.build(["u1", "u1"], [0, 1], [1, 2], [1.0, 1.0])
     save_data(tmp_path / "other", make_catalog(9), log, Report({}, {}, ()))
@@ -556,7 +556,7 @@ def test_settings_out_of_bounds(model, runner, tmp_path):
 
 @pytest.mark.parametrize("at_a_time", [2, 1024])
 def test_rows_are_read_from_anywhere(tmp_path, monkeypatch, at_a_time):
-    monkeypatch.setattr(batch_input, "_ROWS", at_a_time)
+    monkeypatch.setattr(request_files, "_ROWS", at_a_time)
     requests = many(23)
     sources = (
         lines(tmp_path / "in.jsonl", requests),
@@ -565,7 +565,7 @@ def test_rows_are_read_from_anywhere(tmp_path, monkeypatch, at_a_time):
     )
     for path in sources:
         for start, stop in ((0, None), (0, 3), (2, 9), (3, 6), (22, 23), (23, None), (5, 5)):
-            found = [row.request_id for row in batch_input.rows(path, start, stop)]
+            found = [row.request_id for row in request_files.read_requests(path, start, stop)]
             of = str if path.suffix == ".csv" else int  # ids of CSV are text
             assert found == [of(one["request_id"]) for one in requests[start:stop]]
 
@@ -585,10 +585,10 @@ def test_on_the_command_line_an_error_is_one_line_and_digits_are_plain(model, tm
 
 @pytest.mark.kernels
 def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tmp_path):
-    if fast_products() != "bfloat16" or not can_pack():
+    if fastest_matmul_dtype() != "bfloat16" or not can_prepack():
         pytest.skip("this processor does not multiply bfloat16 matrices")
     source = lines(tmp_path / "requests.jsonl", many(24))
-    run = partial(pool.run, workers=1, loader=load)
+    run = partial(process_pool.run_local, workers=1, loader=load)
     found = {}
     for name, part in (("float32", None), ("bfloat16", None), ("auto", 5)):
         output = tmp_path / f"{name}.parquet"
@@ -603,7 +603,7 @@ def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tm
 
 
 def test_products_that_cannot_be_are_refused_before_anything_is_read(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(onednn, "fast_products", lambda: "float32")
+    monkeypatch.setattr(onednn, "fastest_matmul_dtype", lambda: "float32")
     for name, words in (("bfloat16", "does not multiply bfloat16"), ("int4", "no products in 'int4'")):
         with pytest.raises(RequestError, match=words):
             rank_file(tmp_path / "none.jsonl", tmp_path / "out.parquet", Settings(model, products=name))

@@ -16,7 +16,7 @@ import pytest
 from test_batch import lines, many
 from toy_ranking import load, make_world
 
-from llmrec.batch import pool
+from llmrec.batch import process_pool
 from llmrec.batch.rank_file import Settings, rank_file
 
 SCRIPT = Path(__file__).with_name("toy_ranking.py")
@@ -51,7 +51,7 @@ def whole(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     source = lines(folder / "in.jsonl", many(REQUESTS))
     settings = Settings(model=world, part=REQUESTS)
-    rank_file(source, folder / "out.parquet", settings, partial(pool.run, workers=1, loader=load))
+    rank_file(source, folder / "out.parquet", settings, partial(process_pool.run_local, workers=1, loader=load))
     return source, (folder / "out.parquet").read_bytes()
 
 
@@ -98,7 +98,7 @@ def test_processes_end_with_the_one_that_started_them_and_make_the_same_bytes(wo
     assert not alive
     done = parts(target)
     settings = Settings(model=world, part=PART)
-    rank_file(source, target, settings, partial(pool.run, workers=1, loader=load))
+    rank_file(source, target, settings, partial(process_pool.run_local, workers=1, loader=load))
     assert done and target.read_bytes() == expected
     found = [row["request_id"] for row in pq.read_table(target, columns=["request_id"]).to_pylist()]
     assert list(dict.fromkeys(found)) == [json.loads(line)["request_id"] for line in source.read_text().splitlines()]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toy_ranking import load, make_world
 
-from llmrec.batch.ranker import Task
+from llmrec.batch.ranker import RankingTask
 from llmrec.decoding import beam_search, trie_scoring
 from llmrec.errors import DataError
 from llmrec.eval.bench import batch_ranking, catalog_scaling
@@ -29,7 +29,9 @@ def recommender(model):
 
 
 def test_generate_makes_the_lists_of_as_many_beams(recommender):
-    tasks = [Task(tuple(recommender.history_of(user))) for user in recommender.users[:3]] + [Task((1, 7, 30, 2))]
+    tasks = [RankingTask(tuple(recommender.history_of(user))) for user in recommender.users[:3]] + [
+        RankingTask((1, 7, 30, 2))
+    ]
     side, scorer, n = generate_ranker(recommender), recommender.scorer, len(recommender.catalog)
     assert len(side.children[()][0]) == len(set(recommender.model.vocab.ids.codes[:, 0]))
     for task, found in zip(tasks, side.lists(tasks, 4), strict=True):

@@ -12,7 +12,7 @@ from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.bench import decoding, decoding_costs, generate_baseline, text_generation
 from llmrec.eval.bench.generate_baseline import load_merged, plain_copy, random_prompts, synthetic_pair
 from llmrec.eval.result_file import check_result
-from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.lm.runtime.hf_backend import build_transformer
 from llmrec.semantic_ids.trie import Trie
 
 
@@ -103,7 +103,7 @@ def test_words_are_compared_on_the_same_questions(merged):
 
 
 def test_perplexity_in_eight_bits(merged, tmp_path):
-    if body_of(merged.lm) is None or text_generation.int8_weights(merged) is None:
+    if build_transformer(merged.lm) is None or text_generation.int8_weights(merged) is None:
         pytest.skip("no vectorised int8 kernel on this CPU")
     text = tmp_path / "text.txt"
     text.write_text("some words of a text that goes on and on\n" * 60)

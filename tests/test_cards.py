@@ -14,8 +14,7 @@ from source_tree import ROOT
 from llmrec.app.web.html import cards, side_panel, trace
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.filters import Filters
-from llmrec.dialogue.trace import Line, Piece, Trace
-from llmrec.dialogue.trace import Path as Decoded
+from llmrec.dialogue.trace import DecodedItem, PromptSegment, ScoredItem, Trace
 from llmrec.nlu.state import Profile, Session, Turn
 from llmrec.recommender import Recommendation
 
@@ -27,9 +26,14 @@ TABLE = {"table", "thead", "tbody", "tr", "th", "td", "pre"}
 
 
 TRACE = Trace(
-    (Piece("mark", "", -1, 1), Piece("words", "<b>x</b>", -1, 2), Piece("item", "1-2", 0, 2), Piece("user", "", -1, 2)),
-    (Decoded(0, (1, 2), -1.5, False),),
-    (Line(0, -2.0, {"llm": -1.5}),),
+    (
+        PromptSegment("mark", "", -1, 1),
+        PromptSegment("words", "<b>x</b>", -1, 2),
+        PromptSegment("item", "1-2", 0, 2),
+        PromptSegment("user", "", -1, 2),
+    ),
+    (DecodedItem(0, (1, 2), -1.5, False),),
+    (ScoredItem(0, -2.0, {"llm": -1.5}),),
     {"llm": 1.0},
     {"fusion": 0.001},
     1,

@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeRecommender, films
 
 from llmrec.data.catalog import Catalog, Item
-from llmrec.data.constraints import constraints, relax, without
+from llmrec.data.constraints import constraints, relax, remove_constraint
 from llmrec.data.filters import Filters
 from llmrec.dialogue.chat import Chat, Done, Event, Items, Limits, Notice, Profile, Session, Token
 from llmrec.errors import RequestError
@@ -179,9 +179,9 @@ def test_every_constraint_can_be_taken_away_by_its_key() -> None:
         "no Western",
     ]
     for one in parts:
-        left = constraints(without(filters, one.key))
+        left = constraints(remove_constraint(filters, one.key))
         assert [other for other in parts if other != one] == list(left)
-    assert without(filters, "nonsense") == filters
+    assert remove_constraint(filters, "nonsense") == filters
 
 
 def test_why_and_about_say_only_what_is_known() -> None:
@@ -480,7 +480,7 @@ def test_a_running_reply_can_be_stopped_from_another_thread() -> None:
 
 
 def test_the_real_recommender_converses_on_the_toy_world() -> None:
-    from test_recommend import make_recommender
+    from test_recommender import make_recommender
 
     chat = Chat(make_recommender(), Limits(reply_tokens=8))
     session = chat.open()

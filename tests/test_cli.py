@@ -107,7 +107,7 @@ def test_an_unreadable_file_is_a_mistake_not_a_crash(
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "/secret")
 
-    monkeypatch.setattr("llmrec.data.prepared.directory", denied)
+    monkeypatch.setattr("llmrec.data.dataset.dataset_directory", denied)
     code, _, err = run("data", "check", "x", monkeypatch=monkeypatch, capsys=capsys)
     assert (code, err) == (2, "error: Permission denied: /secret\n")
 

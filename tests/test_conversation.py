@@ -217,7 +217,7 @@ def test_the_chat_keeps_what_was_said_and_a_deaf_one_does_not(dialogues, monkeyp
 
         return Intent("recommend")
 
-    monkeypatch.setattr("llmrec.dialogue.chat.read", deaf)
+    monkeypatch.setattr("llmrec.dialogue.chat.parse_message", deaf)
     deaf_told = suite.targets(of_all(FakeRecommender(FILMS, words=()), dialogues), {})
     assert deaf_told["dialogue_constraints"] < 0.5 and deaf_told["references_resolved"] == 0.0
     assert deaf_told["excluded_shown_again"] > 20

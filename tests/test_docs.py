@@ -2,7 +2,9 @@
 
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,13 +14,20 @@ from llmrec.app.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 
 
-def test_the_navigation_leads_to_pages():
-    named = [next(iter(one.values())) for one in SITE["nav"]]
-    assert set(named) <= {page.name for page in PAGES} and len(set(named)) == len(named) and SITE["strict"] is True
+def leaves(nav: Any) -> Iterator[str]:
+    """Pages of the navigation, at any depth."""
+    for entry in nav:
+        for target in entry.values():
+            yield from [target] if isinstance(target, str) else leaves(target)
+
+
+def test_the_navigation_leads_to_every_page_once():
+    assert sorted(leaves(SITE["nav"])) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
+    assert SITE["strict"] is True
 
 
 @pytest.mark.parametrize("module", re.findall(r"^::: (\S+)$", (DOCS / "python.md").read_text(), re.MULTILINE))
@@ -26,11 +35,11 @@ def test_every_documented_module_is_there_and_says_what_it_is(module):
     assert (importlib.import_module(module).__doc__ or "").strip()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_links_between_pages_and_to_pictures_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if not re.match(r"https?://", target):
-            assert (DOCS / target).exists(), f"{page.name}: {target}"
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 VERBS = (

@@ -11,7 +11,8 @@ from conftest import HashEmbedder, make_catalog, make_interactions
 from llmrec.data.interactions import leave_one_out
 from llmrec.encoders import training
 from llmrec.encoders.bsarec import FrequencyFilter, lowpass
-from llmrec.encoders.sequential import KINDS, EncoderConfig, SequenceEncoder, Tower, config_dict, network
+from llmrec.encoders.config import KINDS, EncoderConfig, Tower, encoder_config_dict
+from llmrec.encoders.sequential import SequenceEncoder, network
 from llmrec.encoders.training import next_item_ndcg, text_part, train_encoder
 from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import Recipe
@@ -64,7 +65,7 @@ def test_vectors_are_causal_and_come_back_from_their_state(settings):
     assert not np.allclose(encoder.encode([changed]), path[-1:], atol=1e-3)
     many = [history[:9], history[:3], np.array([], np.int64), history]
     np.testing.assert_allclose(encoder.encode_together(many), encoder.encode(many), atol=1e-4)
-    again = SequenceEncoder.from_state(encoder.state(), config_dict(encoder.config))
+    again = SequenceEncoder.from_state(encoder.state(), encoder_config_dict(encoder.config))
     assert (again.scores(many) == encoder.scores(many)).all() and again.config == encoder.config
 
 
@@ -136,9 +137,9 @@ def test_quick_validation_is_the_slow_one():
 
 
 def test_settings_of_later_date_are_written_only_where_chosen():
-    assert set(config_dict(EncoderConfig())) == set(list(EncoderConfig.__dataclass_fields__)[:11])
+    assert set(encoder_config_dict(EncoderConfig())) == set(list(EncoderConfig.__dataclass_fields__)[:11])
     chosen = EncoderConfig(kind="bsarec", text_dims=96, average=0.99, towers=(Tower(), Tower("hstu")))
-    written = json.loads(json.dumps(config_dict(chosen)))
+    written = json.loads(json.dumps(encoder_config_dict(chosen)))
     assert EncoderConfig(**written) == chosen and "distance" not in written
     recipe = Recipe(traffic={"shares": {"next_item": 1.0}}, encoder={"dim": 32, "towers": [{"kind": "hstu"}, {}]})
     assert [(part.kind, part.dim) for part in recipe.encoder.parts] == [("hstu", 16), ("sasrec", 16)]

@@ -4,23 +4,18 @@ import json
 import warnings
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import make_catalog, make_interactions, make_lm, make_model, make_tokenizer
+from conftest import make_catalog, make_model
 from toy_files import saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
 from llmrec.checkpoint.pretrained import load_pretrained
-from llmrec.data import prepared
+from llmrec.data.dataset import open_data
 from llmrec.errors import RequestError
-from llmrec.finetune.base_model_info import BaseModelInfo
-from llmrec.finetune.data import traffic_table
-from llmrec.finetune.data.preview import task_samples
 from llmrec.finetune.export import KIND, export_weights, plain_model
-from llmrec.finetune.recipe import load_recipe
 from llmrec.storage.artifacts import read_manifest
 
 
@@ -36,7 +31,7 @@ def served(path):
 
 
 def ours(files):
-    catalog, _ = prepared.open_data(files[1])
+    catalog, _ = open_data(files[1])
     return load_pretrained(files[0], catalog).model
 
 
@@ -103,51 +98,3 @@ def test_an_untied_base_keeps_its_head(files):
         assert torch.allclose(plain_model(model, False)(ids).logits, expected, atol=1e-4)
         found = plain_model(model, True)(ids).logits[..., : model.vocab.base]
         assert torch.allclose(found, expected, atol=1e-4)
-
-
-def toy_base():
-    tokenizer = make_tokenizer()
-    return BaseModelInfo("toy", make_lm(len(tokenizer)).config, tokenizer, None)
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    found = load_recipe("smoke")
-    shares = {name: share for name, share in found.traffic.shares.items() if name != "replay"}
-    return found.model_copy(update={"traffic": found.traffic.model_copy(update={"shares": shares})})
-
-
-def test_traffic_is_what_training_reads_with_each_tasks_share(recipe):
-    data = (make_catalog(), make_interactions())
-    table, notes = traffic_table.task_table_rows(recipe, *data, toy_base(), 30_000, 0, None)
-    total = sum(len(row["input_ids"]) for row in table)
-    assert abs(total - 30_000) < 3_000 and any("provisional" in note for note in notes)
-    for task, share in recipe.traffic.shares.items():
-        rows = [row for row in table if row["task"] == task]
-        wanted = share / sum(recipe.traffic.shares.values())
-        assert abs(sum(len(row["input_ids"]) for row in rows) / total - wanted) < 0.05, task
-        first = task_samples(task, 1, recipe, *data, toy_base(), 0, None).samples[0]
-        assert rows[0]["input_ids"] == first.rendered.ids.tolist() and rows[0]["users"] == len(first.rendered.users)
-        kept = [label for label in rows[0]["labels"] if label != traffic_table.IGNORED]
-        assert kept == first.rendered.ids[first.rendered.loss].tolist()
-
-
-def test_both_forms_hold_the_same_rows(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(traffic_table, "load_recipe", lambda name: recipe)
-    monkeypatch.setattr(traffic_table.prepared, "open_data", lambda name: (make_catalog(), make_interactions()))
-    monkeypatch.setattr(traffic_table, "find_base_model", lambda name: toy_base())
-    found = {}
-    for name in ("t.jsonl", "t.parquet"):
-        words = ["data", "export-traffic", "--out", str(tmp_path / name), "--tokens", "3000", "--json"]
-        result = CliRunner().invoke(app, words)
-        assert result.exit_code == 0, result.exception
-        found[name] = json.loads(result.output)["rows"]
-    lines = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
-    assert pq.read_table(tmp_path / "t.parquet").to_pylist() == lines and len(lines) == found["t.jsonl"]
-    assert len({line["task"] for line in lines[:20]}) > 3, "tasks are mixed"
-    for wrong, words in (
-        (["--out", "t.csv"], "should end in .jsonl"),
-        (["--out", "t.jsonl", "--tokens", "0"], "at least 1"),
-    ):
-        result = CliRunner().invoke(app, ["data", "export-traffic", *wrong])
-        assert isinstance(result.exception, RequestError) and words in str(result.exception)

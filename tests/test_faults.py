@@ -26,8 +26,8 @@ from llmrec.app.server.feedback import FeedbackLog, read_reactions
 from llmrec.app.server.guard import Sessions
 from llmrec.app.web import saved_conversations
 from llmrec.checkpoint.pretrained import KIND, load_pretrained, save_pretrained
+from llmrec.data.dataset import load_data, save_data
 from llmrec.data.readers.common import Report
-from llmrec.data.sources import load_data, save_data
 from llmrec.dialogue.chat import Chat, Done, Items
 from llmrec.encoders import text_cache
 from llmrec.lm.base_models import base_model

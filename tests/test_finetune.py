@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, make_model, make_tokenizer
 
-from llmrec.data.interactions import Interactions, choosing_users, fusing_users, leave_one_out
+from llmrec.data.interactions import Interactions, fusion_users, leave_one_out, model_selection_users
 from llmrec.errors import ArtifactError, RecipeError
 from llmrec.eval.retention.instruction_following import own_instructions
 from llmrec.finetune.data.context import TaskContext
@@ -87,7 +87,7 @@ def test_the_fusion_is_fitted_on_merged_weights_that_are_taken_out_again(trained
     held = [layer.base_layer.weight.detach().clone() for layer in model.lora_layers()]
 
     def fit(inputs, scorer):
-        seen.append((scorer.model.products, all(layer.merged for layer in model.lora_layers())))
+        seen.append((scorer.model.matmul_dtype, all(layer.merged for layer in model.lora_layers())))
         if fails:
             raise KeyboardInterrupt
         return {}, {}
@@ -95,7 +95,7 @@ def test_the_fusion_is_fitted_on_merged_weights_that_are_taken_out_again(trained
     monkeypatch.setattr(pipeline, "fit_fusions", fit)
     with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
         pipeline._fuse(inputs, scorer)
-    assert seen == [("bfloat16", True)] and model.products == "float32"
+    assert seen == [("bfloat16", True)] and model.matmul_dtype == "float32"
     for layer, before in zip(model.lora_layers(), held, strict=True):
         assert not layer.merged
         torch.testing.assert_close(layer.base_layer.weight, before, atol=1e-6, rtol=1e-5)
@@ -132,14 +132,14 @@ def test_validation_items_of_fusing_users_reach_nothing_but_the_fusion(tmp_path)
     a = make_interactions()
     split = leave_one_out(a)
     rows = a.row.copy()
-    place = a.offsets[1:][fusing_users(split)] - 2
+    place = a.offsets[1:][fusion_users(split)] - 2
     rows[place] = (rows[place] + 2) % 12
     b = Interactions(a.users, a.user, rows, a.time, a.value)
     recipe = short(2000)
     one, two = run(tmp_path / "a", a, recipe), run(tmp_path / "b", b, recipe)
     assert all(torch.equal(t, two.model.added_state()[n]) for n, t in one.model.added_state().items())
     assert one.fusions != two.fusions
-    assert not set(choosing_users(split)) & set(fusing_users(split))
+    assert not set(model_selection_users(split)) & set(fusion_users(split))
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))

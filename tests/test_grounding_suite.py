@@ -194,22 +194,22 @@ def test_words_are_measured_when_there_are_some():
 def test_the_base_models_titles_are_read_and_looked_up():
     lines = ['1. "The Godfather" (1972)', "2) **Toy Story** - by Pixar", "- Blade Runer", "4. Sharknado (2013)"]
     text = "\n".join(["Sure!", *lines, "5. Toy Story"])
-    titles = base_model.titles_of(text)
+    titles = base_model.parse_title_list(text)
     assert titles == ("The Godfather (1972)", "Toy Story", "Blade Runer", "Sharknado (2013)")
-    rows = base_model.look_up(FILMS, titles).rows
+    rows = base_model.link_titles(FILMS, titles).rows
     assert rows == (ROW["The Godfather"], ROW["Toy Story"], ROW["Blade Runner"], -1)
-    assert base_model.look_up(FILMS, ("Godfather", "Heat (1950)", "Sabrina (1995)")).rows == (
+    assert base_model.link_titles(FILMS, ("Godfather", "Heat (1950)", "Sabrina (1995)")).rows == (
         ROW["The Godfather"], -1, max(r for r, i in enumerate(FILMS.items) if i.title == "Sabrina"),
     )  # fmt: skip
-    assert base_model.titles_of("I cannot help with that.") == ()
+    assert base_model.parse_title_list("I cannot help with that.") == ()
 
 
 def test_what_does_not_exist_satisfies_nothing():
     demand = Demand(7, (ROW["Aladdin"],), "", (COMEDY,))
-    listed = base_model.Listed(("Toy Story", "Aladdin", "X", "Y"), (ROW["Toy Story"], ROW["Aladdin"], -1, -1))
+    listed = base_model.LinkedTitles(("Toy Story", "Aladdin", "X", "Y"), (ROW["Toy Story"], ROW["Aladdin"], -1, -1))
     values = {one.metric: one.value for one in measures.base_values(FILMS, 1, demand, listed)}
     assert values["satisfied"] == 0.25 and values["exists"] == 0.5 and values["known"] == 0.25
-    nothing = measures.base_values(FILMS, 1, demand, base_model.Listed((), ()))
+    nothing = measures.base_values(FILMS, 1, demand, base_model.LinkedTitles((), ()))
     assert {one.metric: one.value for one in nothing}["satisfied"] == 0.0
 
 

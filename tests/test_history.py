@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 from llmrec.app.api.endpoints import recommend_for
 from llmrec.app.cli.main import app
 from llmrec.app.web import batch, compare, saved_conversations
-from llmrec.batch.ranker import Ids, resolve
-from llmrec.batch.requests import Row
+from llmrec.batch.ranker import IdLookup, resolve_ids
+from llmrec.batch.request_files import BatchRequest
 from llmrec.data.interactions import History, Interactions
 from llmrec.dialogue.chat import Chat
 from llmrec.nlu.state import Limits, Session
 from llmrec.recommender import Recommender, Request
 
 USER = "u3"
-ROW = Row(1, "r", USER, None, None, None, "", 5)
+ROW = BatchRequest(1, "r", USER, None, None, None, "", 5)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
     found["kept chat"] = [one.reason for one in recommender.recommend(chat.request(kept)[0])]
     asked = compare.parse_form(recommender, Limits(), "", USER, "", 5)[0]
     found["compare"] = [one.reason for one in compare.rank_hybrid(recommender, asked)]
-    answer, _ = batch._answer(recommender, Ids(recommender.catalog, recommender.interactions), ROW)
+    answer, _ = batch._answer(recommender, IdLookup(recommender.catalog, recommender.interactions), ROW)
     found["batch"] = [one.reason for one in answer.items]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recommender, "from_pretrained", staticmethod(lambda *_: recommender))
@@ -137,6 +137,6 @@ def test_a_history_is_its_rows_with_opinions(rows, gone, later):
 
 
 def test_a_request_of_a_file_keeps_opinions(rated):
-    ids = Ids(rated.catalog, rated.interactions)
-    task, _ = resolve(ROW, ids, 5)
+    ids = IdLookup(rated.catalog, rated.interactions)
+    task, _ = resolve_ids(ROW, ids, 5)
     assert task.history.disliked == {*rated.history_of(USER)[:2]}

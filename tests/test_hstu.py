@@ -6,8 +6,9 @@ from encoder_checks import check_causal
 from torch.nn import functional as F
 
 from llmrec.data.interactions import leave_one_out
+from llmrec.encoders.config import EncoderConfig, encoder_config_dict
 from llmrec.encoders.hstu import HSTUBlock
-from llmrec.encoders.sequential import EncoderConfig, EncoderNet, SequenceEncoder, config_dict
+from llmrec.encoders.sequential import EncoderNet, SequenceEncoder
 from llmrec.encoders.training import train_encoder
 from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import Recipe
@@ -79,7 +80,7 @@ def test_the_order_of_a_history_counts():
 
 def test_state_round_trip_keeps_the_kind():
     encoder = make_hstu()
-    again = SequenceEncoder.from_state(encoder.state(), config_dict(encoder.config))
+    again = SequenceEncoder.from_state(encoder.state(), encoder_config_dict(encoder.config))
     assert again.config == encoder.config and again.config.kind == "hstu"
     history = [np.array([1, 2, 3])]
     assert (encoder.scores(history) == again.scores(history)).all()
@@ -87,10 +88,10 @@ def test_state_round_trip_keeps_the_kind():
 
 def test_what_was_written_before_there_was_a_choice_is_read_and_hashed_as_then():
     plain = EncoderConfig()
-    assert "kind" not in config_dict(plain) and config_dict(CONFIG)["kind"] == "hstu"
+    assert "kind" not in encoder_config_dict(plain) and encoder_config_dict(CONFIG)["kind"] == "hstu"
     old = {"dim": 8, "layers": 1, "heads": 2, "dropout": 0.0, "max_len": 20, "epochs": 60, "batch": 64, "lr": 0.001,
            "weight_decay": 0.0, "patience": 8, "evaluate_every": 2}  # fmt: skip
-    assert config_dict(EncoderConfig(**old)) == old and EncoderConfig(**old).kind == "sasrec"
+    assert encoder_config_dict(EncoderConfig(**old)) == old and EncoderConfig(**old).kind == "sasrec"
     recipe = Recipe(traffic={"shares": {"next_item": 1.0}})
     assert "kind" not in recipe.model_dump(mode="json")["encoder"]
     chosen = Recipe(traffic={"shares": {"next_item": 1.0}}, encoder={"kind": "hstu"})

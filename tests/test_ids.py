@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from own_data import KEEPS_UNKNOWN, TABLES, UNTIMED, WRITERS, prepared, read_back, said, table
 
 from llmrec.app.api.endpoints import find_item
-from llmrec.batch.ranker import Ids, resolve
-from llmrec.batch.requests import rows as requests
+from llmrec.batch.ranker import IdLookup, resolve_ids
+from llmrec.batch.request_files import read_requests as requests
 from llmrec.checkpoint.parts import kept_rows
 from llmrec.data.catalog import Catalog, Item
-from llmrec.data.ids import Forms, form, is_rounded, twins, written
+from llmrec.data.ids import IdVariants, canonical_form, first_collision, id_text, is_rounded
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers.joining import Rules
+from llmrec.data.readers.assembly import JoinRules
 from llmrec.data.readers.table import append_table, read_table
 from llmrec.data.readers.table_mapping import load_mapping
 from llmrec.errors import DataError, RequestError
@@ -53,9 +53,9 @@ def test_forms_of_one_number_are_one_and_those_of_two_are_two(one, other):
     texts = [str(one), f" {one}\t", f"{one}.0", f"{one}.00"]
     if one >= 0:
         texts += [f"00{one}", str(one).translate(FULL)]
-    assert {form(text) for text in texts} == {str(one)}
-    assert (form(str(other)) == form(str(one))) == (one == other)
-    assert Forms([str(one)]).meant(str(other)) is None
+    assert {canonical_form(text) for text in texts} == {str(one)}
+    assert (canonical_form(str(other)) == canonical_form(str(one))) == (one == other)
+    assert IdVariants([str(one)]).meant(str(other)) is None
 
 
 @given(st.text(st.sampled_from("ab0123.-x "), min_size=1, max_size=6))
@@ -63,11 +63,11 @@ def test_an_id_that_is_no_number_has_its_own_form(id):
     try:
         Decimal(id.strip())
     except ArithmeticError:
-        assert form(id) == id.strip()
+        assert canonical_form(id) == id.strip()
 
 
 def test_what_a_value_reads_as():
-    read = [written(one) for one in (" a ", 7, 7.0, Decimal("7.00"), True, 7.5, None, float("nan"), [1])]
+    read = [id_text(one) for one in (" a ", 7, 7.0, Decimal("7.00"), True, 7.5, None, float("nan"), [1])]
     assert read == ["a", "7", "7", "7", "", "", "", "", ""]
     rounded = [2.0**53, 1e300, float("inf"), "9007199254740992.0", "1e+16", "1.23E12", "-1.5e+03"]
     assert all(map(is_rounded, rounded))
@@ -83,7 +83,7 @@ def test_what_a_value_reads_as():
         Decimal(2**60),
     ]
     assert not any(map(is_rounded, exact))
-    assert twins(["a", "1", "b", "01"]) == ("1", "01") and twins(["1", "a", "10", "1a"]) is None
+    assert first_collision(["a", "1", "b", "01"]) == ("1", "01") and first_collision(["1", "a", "10", "1a"]) is None
 
 
 @EVERY_READER
@@ -100,10 +100,10 @@ def test_another_form_of_a_known_item_is_that_item(tmp_path, reader, other):
     assert all(one.title.startswith("Title") for one in catalog.items), "every record was found"
     assert "another form" in said(report) and not report.dropped
     shop = reader == "amazon"  # the catalogue is made of the reviews
-    assert [form(one.id) for one in catalog.items] == list(
+    assert [canonical_form(one.id) for one in catalog.items] == list(
         dict.fromkeys(str(i) for _, i, _ in log) if shop else map(str, numbers)
     )
-    with_exact = Rules(accept_loss=True, exact_ids=True)
+    with_exact = JoinRules(accept_loss=True, exact_ids=True)
     try:
         exact = prepared(
             reader, tmp_path / "exact", list(map(str, numbers)), as_words(log, item=OTHER_FORMS[other]), with_exact
@@ -137,7 +137,7 @@ def test_two_forms_of_one_id_are_named_and_refused_unless_ids_are_exact(tmp_path
     assert f"{kind} ids '7' and {twin!r} are two forms of one" in str(caught.value) and "--exact-ids" in str(
         caught.value
     )
-    catalog, x, _ = prepared(reader, tmp_path / "e", items, log, Rules(exact_ids=True))
+    catalog, x, _ = prepared(reader, tmp_path / "e", items, log, JoinRules(exact_ids=True))
     assert (len(catalog), len(x.users), len(x)) == (3, 2, 6)
 
 
@@ -210,7 +210,7 @@ def test_lost_interactions_are_said_with_examples_and_stop_above_a_twentieth(tmp
         with pytest.raises(DataError) as caught:
             prepared(reader, tmp_path / "d", ["A", "B"], log)
         assert words in str(caught.value) and "--accept-loss" in str(caught.value)
-    accepted = Rules(accept_loss=share > 0.05)
+    accepted = JoinRules(accept_loss=share > 0.05)
     _, x, report = prepared(reader, tmp_path / "e", ["A", "B"], log, accepted)
     assert words in said(report) and report.dropped == {"unknown item": lost} and len(x) == 100 - lost
 
@@ -303,12 +303,12 @@ def test_append_makes_no_new_user_of_another_form(tmp_path, other):
     _, x, report = append_table(catalog, known, mapping)
     assert x.users == ("5", "6", "new") and x.of(0).tolist() == [0, 2]
     assert f"1 user ids are written in another form than the known ones: read {write(5)!r} as '5'" in said(report)
-    _, apart, _ = append_table(catalog, known, mapping, rules=Rules(accept_loss=True, exact_ids=True))
+    _, apart, _ = append_table(catalog, known, mapping, rules=JoinRules(accept_loss=True, exact_ids=True))
     assert apart.users == ("5", "6", "new") and apart.of(0).tolist() == [0], "the unknown item and its user went"
     (tmp_path / "n.csv").write_text(f"user_id,item_id,at\n9,3,3\n{write(9)},4,4\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"user ids '9' and .* are two forms of one"):
         append_table(catalog, known, mapping)
-    assert len(append_table(catalog, known, mapping, rules=Rules(exact_ids=True))[1].users) == 4
+    assert len(append_table(catalog, known, mapping, rules=JoinRules(exact_ids=True))[1].users) == 4
 
 
 def test_append_refuses_an_id_that_two_known_users_could_be(tmp_path):
@@ -323,7 +323,7 @@ def test_append_refuses_an_id_that_two_known_users_could_be(tmp_path):
 @pytest.mark.parametrize("end", ["parquet", "jsonl"])
 def test_requests_follow_the_same_rule(tmp_path, end):
     catalog, log = world()
-    ids = Ids(catalog, log)
+    ids = IdLookup(catalog, log)
     asked = [
         {"request_id": 1, "user_id": 1.0, "items": [7.0, 1.0], "candidates": [7.0]},
         {"request_id": 2, "user_id": None, "items": [1.0], "candidates": None},
@@ -338,14 +338,14 @@ def test_requests_follow_the_same_rule(tmp_path, end):
             path.write_text("".join(json.dumps(one) + "\n" for one in found))
         return path
 
-    tasks = [resolve(row, ids, 5, strict=True)[0] for row in requests(write(asked))]
+    tasks = [resolve_ids(row, ids, 5, strict=True)[0] for row in requests(write(asked))]
     assert [one.history for one in tasks] == [(0, 1), (0,), (2,)] and tasks[0].candidates == (1,)
     texts = [{"request_id": 1, "items": [" 1.0 ", "0007", "\uff11"]}]
     (row,) = requests(write(texts))
-    assert resolve(row, ids, 5)[0].history == (0, 1)
+    assert resolve_ids(row, ids, 5)[0].history == (0, 1)
     (tmp_path / "r.csv").write_text("request_id,user_id,items\n1,01.0, 0007 |x\n2,1e+16,\n")
     row, *_ = requests(tmp_path / "r.csv", 0, 1)
-    assert resolve(row, ids, 5, strict=True)[0].history == (0, 1, 2)
+    assert resolve_ids(row, ids, 5, strict=True)[0].history == (0, 1, 2)
     with pytest.raises(DataError, match=r"user_id is '1e\+16'.*2\*\*53"):
         list(requests(tmp_path / "r.csv"))
     for name, cell in (("user_id", 2.0**53), ("items", [1.0, 2.0**60]), ("candidates", [2.0**60])):

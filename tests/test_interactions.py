@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.data.interactions import Interactions, by_time, leave_one_out
+from llmrec.data.interactions import Interactions, leave_one_out, split_by_time
 from llmrec.errors import DataError, RequestError
 
 EVENTS = st.lists(
@@ -90,7 +90,7 @@ def test_leave_one_out_against_the_definition(events):
 @given(EVENTS, st.integers(0, 10), st.integers(11, 20))
 def test_by_time_against_the_definition(events, valid_from, test_from):
     x = build(events)
-    split = by_time(x, valid_from, test_from)
+    split = split_by_time(x, valid_from, test_from)
     assert (split.train.time < valid_from).all()
     for user in range(len(x.users)):
         mine = [(int(t), int(r)) for u, t, r in zip(x.user, x.time, x.row, strict=True) if u == user]
@@ -101,7 +101,7 @@ def test_by_time_against_the_definition(events, valid_from, test_from):
         assert split.history(user, "valid").tolist() == [row for time, row in mine if time < valid_from]
         assert split.history(user, "test").tolist() == [row for time, row in mine if time < test_from]
     with pytest.raises(DataError, match="before test_from"):
-        by_time(x, 5, 5)
+        split_by_time(x, 5, 5)
 
 
 @settings(max_examples=150, deadline=None)
@@ -123,11 +123,11 @@ def test_changing_anything_held_out_changes_nothing_in_train(events, data):
     late = x.time >= 10
     row = np.where(late, data.draw(st.integers(0, 99)), x.row)
     changed = Interactions(x.users, x.user, row, x.time, x.value)
-    assert by_time(changed, 10, 15).train.fingerprint == by_time(x, 10, 15).train.fingerprint
+    assert split_by_time(changed, 10, 15).train.fingerprint == split_by_time(x, 10, 15).train.fingerprint
 
 
 def test_nothing_at_all_is_fine():
     split = leave_one_out(Interactions.build([], [], [], []))
     assert len(split.train) == 0 and split.valid.shape == (0,)
-    nobody_early = by_time(build([("a", 1, 5)]), 1, 2)
+    nobody_early = split_by_time(build([("a", 1, 5)]), 1, 2)
     assert nobody_early.history(0, "test").tolist() == [] and nobody_early.test.tolist() == [1]

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from llmrec.app.cli.main import app
 from llmrec.checkpoint.parts import read_parts, without_rows
 from llmrec.data.catalog import Catalog
-from llmrec.data.interactions import Interactions, choosing_users, leave_one_out
+from llmrec.data.dataset import load_data, save_data
+from llmrec.data.interactions import Interactions, leave_one_out, model_selection_users
 from llmrec.data.readers.table import append_table, read_items
 from llmrec.data.readers.table_mapping import load_mapping
-from llmrec.data.sources import load_data, save_data
-from llmrec.encoders.config import EncoderConfig, Tower, config_dict
+from llmrec.encoders.config import EncoderConfig, Tower, encoder_config_dict
 from llmrec.encoders.item_knn import item_counts
 from llmrec.encoders.sequential import SequenceEncoder, network
 from llmrec.errors import ArtifactError, DataError, RequestError, UserError
@@ -210,12 +210,14 @@ def test_encoders_of_several_towers_are_refitted_and_cut_as_one_is(world, tmp_pa
     )  # fmt: skip
     parts = read_parts(world[1])
     towers = SequenceEncoder(network(12, config))
-    parts = replace(parts, encoder=towers, config={**parts.config, "encoder": config_dict(config)})
+    parts = replace(parts, encoder=towers, config={**parts.config, "encoder": encoder_config_dict(config)})
     split = leave_one_out(load_data(world[0] / "more")[1])
     kept = np.array([0, 1, 2, 5, 6, 7, 8, 9, 10, 11])
     scores = towers.scores([np.array([0, 2])])[0][kept]
     assert np.allclose(without_rows(parts, kept).encoder.scores([np.array([0, 2])])[0], scores)
-    refitted, before, after = refit_encoder(parts, split, 12, choosing_users(split), 8, 1.0, 0, lambda line: None)
+    refitted, before, after = refit_encoder(
+        parts, split, 12, model_selection_users(split), 8, 1.0, 0, lambda line: None
+    )
     assert (
         after >= before
         and refitted.item_vectors.shape == (12, 16)

@@ -14,7 +14,7 @@ from toy_files import saved
 
 from llmrec.batch.rank_file import Settings, rank_file
 from llmrec.data.catalog import Item
-from llmrec.data.sources import load_data
+from llmrec.data.dataset import load_data
 from llmrec.errors import ArtifactError
 from llmrec.finetune import pipeline
 from llmrec.finetune.export import export_weights
@@ -22,14 +22,14 @@ from llmrec.finetune.refresh import refresh_model
 from llmrec.lifecycle.add_items import add_to_model
 from llmrec.lifecycle.remove_items import withdraw
 from llmrec.storage import locks
-from llmrec.storage.locks import held
+from llmrec.storage.locks import output_lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from llmrec.storage.locks import held
+from llmrec.storage.locks import output_lock
 
-with held(Path(sys.argv[1]), "training into"):
+with output_lock(Path(sys.argv[1]), "training into"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -48,7 +48,7 @@ def test_another_process_is_named_and_a_dead_one_blocks_nobody(tmp_path):
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         (tmp_path / "link").symlink_to(place.parent)
         for name in (place, tmp_path / "link" / "model"):
-            with pytest.raises(ArtifactError) as refused, held(name, "refreshing"):
+            with pytest.raises(ArtifactError) as refused, output_lock(name, "refreshing"):
                 pass
             said = str(refused.value)
             assert said.startswith(f"another process is training into {name} (process {process.pid}, since 20")
@@ -57,18 +57,18 @@ def test_another_process_is_named_and_a_dead_one_blocks_nobody(tmp_path):
         process.kill()
         process.communicate()
     assert [one.name for one in place.parent.iterdir()] == [".model.lock"]  # as the kill left it
-    with held(place):
+    with output_lock(place):
         pass
     assert not list(place.parent.iterdir())
 
 
 def test_whatever_stands_in_the_file_the_refusal_is_one_line(tmp_path):
     for text in (b"", b"\xff", b"[]", b'{"pid": "x"}', b'{"pid": 1, "since": 1e99, "host": 1, "doing": 2}'):
-        with held(tmp_path / "model"):
+        with output_lock(tmp_path / "model"):
             (tmp_path / ".model.lock").write_bytes(text)
             with (
                 pytest.raises(ArtifactError, match=r"another process is writing to .*model; wait"),
-                held(tmp_path / "model"),
+                output_lock(tmp_path / "model"),
             ):
                 pass
 
@@ -79,7 +79,7 @@ def test_never_two_at_once_and_nothing_is_left(tmp_path):
     def work() -> None:
         for _ in range(200):
             try:
-                with held(tmp_path / "model"):
+                with output_lock(tmp_path / "model"):
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
                     entered[0] += 1
@@ -107,7 +107,7 @@ def test_the_lock_of_a_file_that_its_holder_removed_is_not_taken_for_the_lock(tm
         flock(handle, how)
 
     monkeypatch.setattr(locks, "fcntl", SimpleNamespace(**{**vars(locks.fcntl), "flock": late}))
-    with pytest.raises(ArtifactError, match="another process"), held(tmp_path / "model"):
+    with pytest.raises(ArtifactError, match="another process"), output_lock(tmp_path / "model"):
         pass
     os.close(others[0])
 
@@ -147,7 +147,7 @@ def verbs(world, out: Path, other: Path):
 def test_every_verb_that_writes_refuses_what_another_process_writes(world, tmp_path):
     out, other = tmp_path / "out.parquet", tmp_path / "other"
     for name, option, place, write in verbs(world, out, other):
-        with held(place, "training into"), pytest.raises(ArtifactError) as refused:
+        with output_lock(place, "training into"), pytest.raises(ArtifactError) as refused:
             write()
         said = str(refused.value)
         assert f"another process is training into {place} (process {os.getpid()}, since" in said, name
@@ -184,7 +184,10 @@ def test_two_trainings_share_neither_model_nor_work(training, tmp_path, monkeypa
         monkeypatch.delenv(name, raising=False)
     assert training(out, work)
     for place, option in ((out, "--out"), (work, "--work")):
-        with held(place, "training into"), pytest.raises(ArtifactError, match=f"{place.name} .*another {option}$"):
+        with (
+            output_lock(place, "training into"),
+            pytest.raises(ArtifactError, match=f"{place.name} .*another {option}$"),
+        ):
             training(out, work)
     assert not list(tmp_path.iterdir())
 
@@ -193,8 +196,8 @@ def test_two_trainings_share_neither_model_nor_work(training, tmp_path, monkeypa
 def test_processes_of_one_distributed_training_share_what_the_first_one_holds(training, name, tmp_path, monkeypatch):
     out, work = tmp_path / "model", tmp_path / "work"
     monkeypatch.setenv(name, "0")
-    with held(out, "training into"), pytest.raises(ArtifactError, match="another process is training"):
+    with output_lock(out, "training into"), pytest.raises(ArtifactError, match="another process is training"):
         training(out, work)
     monkeypatch.setenv(name, "1")
-    with held(out, "training into"), held(work, "training in"):
+    with output_lock(out, "training into"), output_lock(work, "training in"):
         assert training(out, work)

@@ -11,7 +11,7 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_lm, mak
 from safetensors.torch import load_file
 
 from llmrec.data.interactions import leave_one_out
-from llmrec.encoders.sequential import EncoderConfig
+from llmrec.encoders.config import EncoderConfig
 from llmrec.encoders.training import train_encoder
 from llmrec.errors import TrainingError, UserError
 from llmrec.finetune import pipeline, stages

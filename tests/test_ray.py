@@ -10,8 +10,7 @@ from test_batch import lines, many
 from test_batch_faults import KILLS
 from toy_ranking import load, make_world
 
-from llmrec.batch import pool
-from llmrec.batch import ray as ray_rank
+from llmrec.batch import process_pool, ray_runner
 from llmrec.batch.rank_file import Settings, rank_file
 from llmrec.errors import RequestError
 
@@ -44,11 +43,11 @@ def test_two_actors_make_the_bytes_of_one_process_and_a_dead_one_is_replaced(clu
     model = make_world(tmp_path / "world")
     source = lines(tmp_path / "in.jsonl", many(12))
     settings = Settings(model=model, part=2)
-    rank_file(source, tmp_path / "one.parquet", settings, partial(pool.run, workers=1, loader=load))
+    rank_file(source, tmp_path / "one.parquet", settings, partial(process_pool.run_local, workers=1, loader=load))
     loader = DiesOnce(tmp_path / "mark")
     told = []
     report = rank_file(
-        source, tmp_path / "ray.parquet", settings, partial(ray_rank.run, workers=2, loader=loader),
+        source, tmp_path / "ray.parquet", settings, partial(ray_runner.run_on_ray, workers=2, loader=loader),
         lambda *now: told.append(now),
     )  # fmt: skip
     assert loader.mark.exists()
@@ -61,7 +60,7 @@ def test_a_part_that_always_fails_is_said_in_one_line(cluster, tmp_path):
     model = make_world(tmp_path / "world")
     source = lines(tmp_path / "in.jsonl", many(4))
     with pytest.raises(RequestError, match="the Ray job failed: ") as error:
-        runner = partial(ray_rank.run, workers=1, loader=fails)
+        runner = partial(ray_runner.run_on_ray, workers=1, loader=fails)
         rank_file(source, tmp_path / "out.parquet", Settings(model=model), runner)
     assert "no such luck" in str(error.value) and "\n" not in str(error.value)
 

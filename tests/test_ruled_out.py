@@ -16,15 +16,15 @@ from typer.testing import CliRunner
 from llmrec.app.api.endpoints import Api
 from llmrec.app.cli.main import app
 from llmrec.app.web import batch
-from llmrec.batch.ranker import BatchRanker, Ids, resolve
+from llmrec.batch.ranker import BatchRanker, IdLookup, resolve_ids
 from llmrec.data.catalog import Catalog, Item
-from llmrec.data.conditions import conditions, filters_of
 from llmrec.data.constraints import constraints
+from llmrec.data.filter_expressions import parse_conditions, parse_json_filters
 from llmrec.data.filters import Filters
 from llmrec.dialogue.chat import Chat, Items, Limits, Notice, Token
-from llmrec.dialogue.understanding import understood
+from llmrec.dialogue.request_parsing import parse_request
 from llmrec.errors import RequestError
-from llmrec.nlu.parser import read
+from llmrec.nlu.parser import parse_message
 from llmrec.nlu.state import Session
 from llmrec.ranking.fusion import FusedList, Fusion
 from llmrec.recommender import Recommender, Request
@@ -92,8 +92,8 @@ def through_python(recommender: Recommender, message: str) -> tuple[int, ...]:
 
 
 def through_batch(recommender: Recommender, message: str) -> tuple[int, ...]:
-    row = batch.Row(0, 1, None, None, None, None, message, 100)
-    task, _ = resolve(row, Ids(recommender.catalog, recommender.interactions), 10)
+    row = batch.BatchRequest(0, 1, None, None, None, None, message, 100)
+    task, _ = resolve_ids(row, IdLookup(recommender.catalog, recommender.interactions), 10)
     assert task is not None
     return tuple(one.row for one in BatchRanker(recommender).answer(task))
 
@@ -171,7 +171,7 @@ def test_nothing_ruled_out_is_in_any_list_0_of_2000(monkeypatch: pytest.MonkeyPa
             rows = ask(recommender, message)
             left = set(range(len(catalog))) - having(catalog, value)
             if set(rows) & having(catalog, value) or (left and not rows):
-                wrong.append((name, message, value, read(message, catalog, Session("")).filters.describe()))
+                wrong.append((name, message, value, parse_message(message, catalog, Session("")).filters.describe()))
             tried += 1
     assert not wrong, (len(wrong), wrong[:5])
 
@@ -204,11 +204,11 @@ def test_every_door_gives_the_list_of_the_chat(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_request_that_was_read_is_not_read_again() -> None:
-    once = understood(Request(message="robots, no zombies", k=7), GAMES)
+    once = parse_request(Request(message="robots, no zombies", k=7), GAMES)
     assert once.request.read and once.request.message == "robots" and once.request.k == 7
-    assert understood(once.request, GAMES).request == once.request
+    assert parse_request(once.request, GAMES).request == once.request
     told = Request(message="no zombies", read=True)
-    assert understood(told, GAMES).request == told
+    assert parse_request(told, GAMES).request == told
     recommender = stubbed(GAMES)
     assert {one.row for one in recommender.recommend(replace(told, k=100))} & having(GAMES, "Zombies")
 
@@ -265,7 +265,7 @@ def test_names_of_several_attributes_mean_any_of_them() -> None:
 )
 def test_what_no_value_is_called_is_said_and_not_wished_for(text: str, wish: str, word: str) -> None:
     recommender = stubbed(GAMES)
-    read_ = understood(Request(message=text), GAMES)
+    read_ = parse_request(Request(message=text), GAMES)
     assert read_.request.message == wish
     assert f"\u201c{word}\u201d" in read_.notices[0]
     assert "the games here have \u201cgenre\u201d and \u201ctags\u201d" in read_.notices[0]
@@ -278,7 +278,7 @@ def test_what_no_value_is_called_is_said_and_not_wished_for(text: str, wish: str
     ["I'm not convinced, go on.", "I am not sure", "I'm not really hungry", "we're not impressed", "I wasn't amused"],
 )
 def test_how_the_visitor_feels_is_no_word_that_the_catalogue_lacks(text: str) -> None:
-    assert not any("cannot leave that out" in notice for notice in understood(Request(message=text), GAMES).notices)
+    assert not any("cannot leave that out" in notice for notice in parse_request(Request(message=text), GAMES).notices)
 
 
 @pytest.mark.parametrize(
@@ -300,13 +300,13 @@ def test_constraints_that_no_attribute_can_hold_are_said(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["list at least 10", "at most 5 games", "give me 20", "top 10 robots"])
 def test_a_number_of_items_is_no_amount(text: str) -> None:
-    assert read(text, GAMES, Session("")).notes == ()
+    assert parse_message(text, GAMES, Session("")).notes == ()
 
 
 def test_a_year_is_looked_for_in_a_date_where_there_is_no_year() -> None:
     dated = Catalog([Item(f"d{n}", f"Game {n}", "", {"released": 20100101 + n * 10_000}) for n in range(10)], "games")
-    assert set(understood(Request(message="released after 2015"), dated).request.filters.ranges) == {"released"}
-    found = np.flatnonzero(dated.where(read("from 2012 to 2014", dated, Session("")).filters))
+    assert set(parse_request(Request(message="released after 2015"), dated).request.filters.ranges) == {"released"}
+    found = np.flatnonzero(dated.where(parse_message("from 2012 to 2014", dated, Session("")).filters))
     assert found.tolist() == [2, 3, 4]
 
 
@@ -315,7 +315,7 @@ def test_an_exclusion_holds_when_nothing_else_is_left() -> None:
     recommender = stubbed(one)
     for name, ask in DOORS.items():
         assert ask(recommender, "no zombies") == (), name
-    assert "No games left that fit no Zombies" in understood(Request(message="no zombies"), one).notices[0]
+    assert "No games left that fit no Zombies" in parse_request(Request(message="no zombies"), one).notices[0]
     chat = Chat(recommender, talk=silent)
     assert any(
         "no Zombies" in event.text for event in chat.turn(chat.open(), "no zombies") if isinstance(event, Notice)
@@ -342,16 +342,16 @@ def test_an_exclusion_holds_when_nothing_else_is_left() -> None:
     ],
 )
 def test_where_a_negation_ends(text: str, wanted: set[str], out: set[str]) -> None:
-    filters = read(text, GAMES, Session("")).filters
+    filters = parse_message(text, GAMES, Session("")).filters
     found = {value for part in (filters.any_of, filters.all_of) for many in part.values() for value in many}
     assert (found, {value for many in filters.none_of.values() for value in many}) == (wanted, out)
 
 
 def test_a_title_that_is_also_a_value_is_excluded_as_both() -> None:
     twice = Catalog([*GAMES.items, Item("z", "Zombies", "", {"genre": ("Action",)})], "games")
-    intent = read("No Zombies please", twice, Session(""))
+    intent = parse_message("No Zombies please", twice, Session(""))
     assert intent.filters.none_of and not set(np.flatnonzero(twice.where(intent.filters))) & having(twice, "zombies")
-    hated = read("I hated Zombies", twice, Session(""))  # that was one game, and not a kind of them
+    hated = parse_message("I hated Zombies", twice, Session(""))  # that was one game, and not a kind of them
     assert [twice[row].title for row in hated.disliked] == ["Zombies"] and hated.filters.empty
 
 
@@ -383,8 +383,8 @@ TYPED = Catalog(
 def test_filters_by_hand_and_as_json_mean_the_same(
     where: list[str], exclude: list[str], json_: dict[str, Any], rows: list[int]
 ) -> None:
-    assert np.flatnonzero(TYPED.where(conditions(where, exclude, TYPED))).tolist() == rows
-    assert np.flatnonzero(TYPED.where(filters_of(json_, TYPED))).tolist() == rows
+    assert np.flatnonzero(TYPED.where(parse_conditions(where, exclude, TYPED))).tolist() == rows
+    assert np.flatnonzero(TYPED.where(parse_json_filters(json_, TYPED))).tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_filters_by_hand_and_as_json_mean_the_same(
 )
 def test_what_is_wrong_with_a_condition_is_said_in_one_line(where: list[str], exclude: list[str], words: str) -> None:
     with pytest.raises(RequestError) as caught:
-        conditions(where, exclude, TYPED)
+        parse_conditions(where, exclude, TYPED)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -427,7 +427,7 @@ def test_what_is_wrong_with_a_condition_is_said_in_one_line(where: list[str], ex
 )
 def test_what_is_wrong_with_json_filters_is_said_in_one_line(given: object, words: str) -> None:
     with pytest.raises(RequestError) as caught:
-        filters_of(given, TYPED)
+        parse_json_filters(given, TYPED)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 

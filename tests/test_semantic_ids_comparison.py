@@ -10,7 +10,7 @@ from toy_recommender import make_recommender
 from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
-from llmrec.data.interactions import fusing_users, leave_one_out
+from llmrec.data.interactions import fusion_users, leave_one_out
 from llmrec.errors import ArtifactError
 from llmrec.eval.semantic_ids import model_comparison
 from llmrec.ranking.fusion import Fusion
@@ -64,7 +64,7 @@ def test_differences_are_the_second_minus_the_first_over_users_no_fusion_was_fit
     split = leave_one_out(models["a"].interactions)
     users = model_comparison.comparison_users(split, 1000, 0)
     assert value["provenance"]["n"] == len(users) > 0
-    assert not np.isin(users, fusing_users(split)).any() and (split.valid[users] >= 0).all()
+    assert not np.isin(users, fusion_users(split)).any() and (split.valid[users] >= 0).all()
     assert len(model_comparison.comparison_users(split, 3, 0)) == 3
 
 

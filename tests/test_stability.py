@@ -20,7 +20,7 @@ from llmrec.eval.result_file import check_result
 from llmrec.eval.stability import base_model, paraphrases, request_variants, suite
 from llmrec.eval.stability.metrics import agreement, kendall_tau, overlap, quarters, rbo, spread, spread_ci, top1_flip
 from llmrec.lm import prompts
-from llmrec.ranking import scorer as scoring
+from llmrec.ranking import scorer as scorer_module
 from llmrec.ranking.fusion import Fusion
 from llmrec.ranking.scorer import Scorer
 from llmrec.recommender import Recommender
@@ -224,8 +224,8 @@ def test_a_remembering_scorer_reads_once_and_scores_the_same(monkeypatch, recomm
     plain_rows = [chat_client.ask_chat(recommender, text, case.history).rows for text in (asked, "what next")]
     remembering = chat_client.with_caching_scorer(recommender)
     calls = []
-    original = scoring.DecodeState
-    monkeypatch.setattr(scoring, "DecodeState", lambda *given: calls.append(given) or original(*given))
+    original = scorer_module.DecodeState
+    monkeypatch.setattr(scorer_module, "DecodeState", lambda *given: calls.append(given) or original(*given))
     for _ in range(2):
         assert [
             chat_client.ask_chat(remembering, text, case.history).rows for text in (asked, "what next")

@@ -9,13 +9,13 @@ import pytest
 from fakes import FakeRecommender, films
 from test_chat import say
 
-from llmrec.data.constraints import release
+from llmrec.data.constraints import remove_value
 from llmrec.data.filters import Filters
 from llmrec.dialogue.chat import Chat, Done, Items, Notice, Token
 from llmrec.eval.grounding.text import TextCheck
 from llmrec.nlu.lexicon import Lexicon
-from llmrec.nlu.parser import Intent, read
-from llmrec.nlu.retractions import lifted
+from llmrec.nlu.parser import Intent, parse_message
+from llmrec.nlu.retractions import parse_retractions
 from llmrec.nlu.state import Profile, Session
 from llmrec.nlu.typos import SlipFinder
 from llmrec.recommender import Recommendation
@@ -33,7 +33,7 @@ def said(text: str, *titles: str, filters: Filters = Filters()) -> Intent:  # no
     session = Session("s")
     items = tuple(Recommendation(row(title), 1.0, "llm", "") for title in titles)
     session.profile = replace(session.profile, shown=items, filters=filters)
-    return read(text, CATALOG, session)
+    return parse_message(text, CATALOG, session)
 
 
 def names(rows: tuple[int, ...]) -> list[str]:
@@ -152,15 +152,15 @@ def test_a_condition_is_taken_back(text: str, filters: Filters, lift: list[tuple
 def test_what_is_not_active_cannot_be_taken_back() -> None:
     assert said("horror is fine").lift == ()
     assert said("comedies are fine", filters=NO_HORROR).lift == ()
-    found, spans = lifted(Lexicon(CATALOG), "romance and war", DRAMA_WAR, "film|films")
+    found, spans = parse_retractions(Lexicon(CATALOG), "romance and war", DRAMA_WAR, "film|films")
     assert (found, spans) == ([], [])
 
 
 def test_releasing_a_value_leaves_the_others() -> None:
-    left = release(DRAMA_WAR, "genre", "drama")
+    left = remove_value(DRAMA_WAR, "genre", "drama")
     assert (dict(left.all_of), dict(left.ranges)) == ({"genre": ("War",)}, {"year": (1990, None)})
-    assert release(NO_HORROR, "genre", "Horror").empty
-    assert release(NO_HORROR, "mood", "Horror") == NO_HORROR
+    assert remove_value(NO_HORROR, "genre", "Horror").empty
+    assert remove_value(NO_HORROR, "mood", "Horror") == NO_HORROR
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import datetime
 import decimal
 import gzip
 import json
-import types
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +15,14 @@ from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
 from llmrec.data.catalog import Catalog, Item
+from llmrec.data.dataset import load_data
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers import table_files
-from llmrec.data.readers.joining import Rules
+from llmrec.data.readers.assembly import JoinRules
 from llmrec.data.readers.table import read_items, read_table
-from llmrec.data.readers.table_files import rows
+from llmrec.data.readers.table_files import read_rows
 from llmrec.data.readers.table_mapping import ItemColumns, TableMapping, load_mapping
-from llmrec.data.sources import load_data
-from llmrec.data.validation import examine, refuse_errors
-from llmrec.errors import DataError, RequestError, UserError
+from llmrec.data.validation import refuse_invalid, validate_dataset
+from llmrec.errors import DataError, UserError
 
 ITEMS = [
     {"asin": "a", "name": "Duck, yellow", "about": "Squeaks.\nFloats.", "brand": "Tub", "tags": "bath|toy",
@@ -89,7 +87,7 @@ def write(folder, form, items=ITEMS, log=LOG):
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "jsonl.gz", "parquet", "arrow"])
 def test_every_form_gives_the_same_catalogue(tmp_path, form):
-    catalog, x, report = read_table(load_mapping(write(tmp_path, form), {}), rules=Rules(accept_loss=True))
+    catalog, x, report = read_table(load_mapping(write(tmp_path, form), {}), rules=JoinRules(accept_loss=True))
     assert catalog.domain == "toys" and [item.title for item in catalog.items] == ["Duck, yellow", "Blocks", "c"]
     assert dict(catalog[0].attributes) == {
         "brand": ("Tub",), "tags": ("bath", "toy"), "price": 4.99, "launched": 20120301, "launched_year": 2012,
@@ -245,38 +243,14 @@ def test_flags_win_over_the_file_and_the_command_writes_prepared_data(tmp_path):
     assert "brand" not in catalog.attribute_names and 2.0 in x.value
     assert json.loads(result.output)["counts"] == {"items": 3, "users": 2, "interactions": 3}
     for wrong, words in (
-        (["--source", "recbole", "--title", "t"], "column options belong to --source table"),
+        (["--source", "recbole", "--title", "t"], "column options belong to --source table and hub"),
         (["--source", "table", "--path", "x"], "--path is for other sources"),
         (["--source", "table"], "no items table"),
-        (["--source", "excel", "--path", "x"], "choose from: amazon, ml-100k, movielens, recbole, s3rec, table"),
+        (["--source", "excel", "--path", "x"], "choose from: amazon, hub, ml-100k, movielens, recbole, s3rec, table"),
         (["--source", "table", "--weight", "buy"], "--weight 'buy' should be"),
     ):
         result = CliRunner().invoke(app, ["data", "prepare", "--out", str(tmp_path / "new"), *wrong])
         assert words in str(result.exception) and not (tmp_path / "new").exists()
-
-
-def test_hugging_face_datasets_are_streamed_by_name(monkeypatch):
-    asked = []
-
-    def load_dataset(*names, **how):
-        asked.append((names, how))
-        return iter([{"item_id": 1, "title": "A", "extra": 2}, {"item_id": 2, "title": "B", "extra": 3}])
-
-    monkeypatch.setitem(__import__("sys").modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr(table_files, "offline", lambda: False)
-    monkeypatch.setattr(table_files.importlib.util, "find_spec", lambda name: object())
-    assert [item.title for item in read_items(ItemColumns(file="hf:org/toys:small@test"))] == ["A", "B"]
-    assert asked == [(("org/toys", "small"), {"split": "test", "streaming": True})]
-    with pytest.raises(DataError, match="no column 'price'"):
-        list(rows("hf:org/toys", ["price"]))
-    monkeypatch.setattr(table_files.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"llmrec\[datasets\]"):
-        list(rows("hf:org/toys", ["title"]))
-    monkeypatch.setattr(table_files, "offline", lambda: True)
-    with pytest.raises(RequestError, match="offline"):
-        list(rows("hf:org/toys", ["title"]))
-    with pytest.raises(RequestError, match="should be hf:org/name"):
-        list(rows("hf:../../etc/passwd", ["title"]))
 
 
 def own(folder, items, log, *, form="jsonl", events=None, **columns):
@@ -350,12 +324,12 @@ def test_a_moment_that_python_cannot_hold_names_row_and_column(tmp_path, kind, c
     with pytest.raises(
         DataError, match=rf"l\.{form}, row 2: at of type timestamp.* cannot be read.*whole number"
     ) as caught:
-        list(rows(tmp_path / f"l.{form}", ["at"]))
+        list(read_rows(tmp_path / f"l.{form}", ["at"]))
     assert "\n" not in str(caught.value)
 
 
 def test_an_event_name_that_cannot_be_written_does_no_harm(tmp_path):
-    from llmrec.data.sources import save_data
+    from llmrec.data.dataset import save_data
 
     data = own(tmp_path, THING, '{"user_id": "u", "item_id": "1", "what": "buy\\ud83d"}\n', event="what")
     assert "events: buy 1" in data[2].notes
@@ -435,7 +409,7 @@ def test_names_in_capitals_and_packed_tables(tmp_path):
     assert [item.id for item in read_items(ItemColumns(file=str(tmp_path / "d"), id="id"))] == ["1", "2"]
     (tmp_path / "x.parquet.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"x\.parquet\.gz: Parquet and Arrow files may not be packed as \.gz"):
-        list(rows(tmp_path / "x.parquet.gz", ["id"]))
+        list(read_rows(tmp_path / "x.parquet.gz", ["id"]))
 
 
 def test_signs_in_a_title_are_not_tags(tmp_path):
@@ -490,7 +464,7 @@ def world(users=120, length=5, same_time=False, items=30, **attributes):
 
 
 def names(*data):
-    return {one.name for one in examine(*data).findings}
+    return {one.name for one in validate_dataset(*data).findings}
 
 
 def test_clean_data_has_the_findings_that_it_deserves():
@@ -502,14 +476,14 @@ def test_clean_data_has_the_findings_that_it_deserves():
 
 
 def test_what_cannot_be_trained_on_is_refused_and_exits_with_1(tmp_path):
+    from llmrec.data.dataset import save_data
     from llmrec.data.readers.common import Report
-    from llmrec.data.sources import save_data
 
     short = world(length=2)
-    assert {one.name for one in examine(*short).errors} == {"no-targets"}
+    assert {one.name for one in validate_dataset(*short).errors} == {"no-targets"}
     with pytest.raises(DataError, match="cannot be trained on: no user has 3 interactions"):
-        refuse_errors(*short)
-    refuse_errors(*world())
+        refuse_invalid(*short)
+    refuse_invalid(*world())
     for name, data, code in (("bad", short, 1), ("good", world(), 0)):
         save_data(tmp_path / name, *data, Report({}, {}, ()))
         result = CliRunner().invoke(app, ["data", "check", str(tmp_path / name), "--json"])
@@ -537,6 +511,6 @@ def test_mapping_defaults_are_the_common_names():
 
 @pytest.mark.parametrize("entity", ["&#" + "9" * 5000 + ";", "&#x" + "f" * 6000, "&#99999999;"])
 def test_an_entity_that_is_no_character_is_none(entity: str) -> None:
-    from llmrec.data.readers.markup import plain
+    from llmrec.data.readers.markup import plain_text
 
-    assert plain(f"Soap {entity} bar &amp; &#233;") == "Soap \ufffd bar & é"
+    assert plain_text(f"Soap {entity} bar &amp; &#233;") == "Soap \ufffd bar & é"

@@ -27,7 +27,7 @@ from llmrec.app.web.html import tabs
 from llmrec.data.catalog import Catalog, Item
 from llmrec.dialogue.chat import Chat
 from llmrec.errors import DataError, RequestError, WeightsError
-from llmrec.nlu.title_lists import Listed
+from llmrec.nlu.title_lists import LinkedTitles
 from llmrec.recommender import Recommender, Request
 
 HOSTILE = "<img src=x onerror=alert(1)>**[a](javascript:alert(1))** <script>x</script>"
@@ -45,7 +45,7 @@ def services(recommender: Recommender, **given: Any) -> Services:
 class Said:
     """Stands for the base model in words: answers as it is told."""
 
-    def __init__(self, *lists: Listed, error: Exception | None = None) -> None:
+    def __init__(self, *lists: LinkedTitles, error: Exception | None = None) -> None:
         self.lists, self.error = lists, error
 
     def listed(self, *_: object) -> Any:
@@ -64,7 +64,7 @@ def columns(recommender: Recommender, said: Said, **given: Any) -> tuple[compare
 
 
 def test_four_ways_answer_the_same_request(recommender: Recommender) -> None:
-    said = Said(Listed(("Funny Tale 4",), (4,)), Listed(("Funny Tale 4", "Inception"), (4, -1)))
+    said = Said(LinkedTitles(("Funny Tale 4",), (4,)), LinkedTitles(("Funny Tale 4", "Inception"), (4, -1)))
     whole, encoder, text, base = columns(recommender, said, liked="Funny Tale 2\ni4", message="comedy")
     assert [one.ended for one in (whole, encoder, text, base)] == [True] * 4
     expected = recommender.recommend(Request((2, 4), "comedy", k=4))
@@ -413,7 +413,7 @@ def test_hostile_text_stays_text(draw: Callable[[Catalog], str]) -> None:
 def test_a_batch_list_is_escaped_too(recommender: Recommender, tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"request_id": HOSTILE, "message": HOSTILE, "target": "i1"}) + "\n")
-    (row,) = batch.rows(path)
+    (row,) = batch.read_requests(path)
     answer = batch.RankedRequest(row, tuple(recommender.recommend(Request((2,), k=2))), 0)
     html = tabs.batch_results(hostile_catalog(), batch.BatchResult((answer,), 1, 0.1, ended=True), {}, "")
     assert "<img" not in html

@@ -12,7 +12,7 @@ from llmrec.finetune.data import dialogues
 from llmrec.finetune.data.context import TaskContext
 from llmrec.finetune.data.tasks import TASKS, TEXT_TASKS
 from llmrec.lm.rendering import ItemRef, Text, UserRef
-from llmrec.nlu.wording import listed
+from llmrec.nlu.wording import join_words
 from llmrec.ranking.explanations import describe, tags
 
 
@@ -179,4 +179,6 @@ def test_words_about_a_list_answer_wishes_and_liked_titles_alike(world):
 
 
 def test_lists_in_words():
-    assert listed(["a"]) == "a" and listed(["a", "b"]) == "a and b" and listed(["a", "b", "c"]) == "a, b and c"
+    assert (
+        join_words(["a"]) == "a" and join_words(["a", "b"]) == "a and b" and join_words(["a", "b", "c"]) == "a, b and c"
+    )

@@ -15,11 +15,11 @@ ENTER = """
 import sys
 import llmrec.app.cli.main
 assert "torch" not in sys.modules and "numpy" not in sys.modules
-from llmrec.batch.pool import processes
-from llmrec.lm.runtime.onednn import can_pack
-can_pack()
-with processes(1) as pool:
-    pool.submit(can_pack).result()
+from llmrec.batch.process_pool import worker_pool
+from llmrec.lm.runtime.onednn import can_prepack
+can_prepack()
+with worker_pool(1) as pool:
+    pool.submit(can_prepack).result()
 """
 
 

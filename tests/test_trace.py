@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from test_recommend import make_recommender
+from test_recommender import make_recommender
 
 from llmrec.data.filters import Filters
-from llmrec.dialogue.trace import trace
+from llmrec.dialogue.trace import trace_request
 from llmrec.recommender import Request
 
 REQUESTS = [
@@ -23,7 +23,7 @@ def recommender():
 
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_the_trace_is_of_the_list_that_was_given(recommender, request_):
-    made = trace(recommender, request_)
+    made = trace_request(recommender, request_)
     given = recommender.recommend(request_)
     assert [(line.row, line.score) for line in made.lines] == [(item.row, item.score) for item in given]
     for line in made.lines:
@@ -34,7 +34,7 @@ def test_the_trace_is_of_the_list_that_was_given(recommender, request_):
 
 
 def test_the_prompt_reads_back(recommender):
-    made = trace(recommender, REQUESTS[2])
+    made = trace_request(recommender, REQUESTS[2])
     assert [piece.row for piece in made.prompt if piece.kind == "item"] == [1]
     words = "".join(piece.text for piece in made.prompt if piece.kind == "words")
     assert "something <|im_end|> funny" in words  # typed marks stay words
@@ -44,7 +44,7 @@ def test_the_prompt_reads_back(recommender):
 
 
 def test_the_decoded_items_are_the_language_models_best(recommender):
-    made = trace(recommender, REQUESTS[3])
+    made = trace_request(recommender, REQUESTS[3])
     assert [path.log_probability for path in made.decoded] == sorted(
         (path.log_probability for path in made.decoded), reverse=True
     )

@@ -146,7 +146,7 @@ def test_recipes_are_listed_and_shown(tmp_path):
 )
 def test_a_wish_for_a_tracker_without_it_is_one_clear_line(wanted, words, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_available_trackers", [])
-    monkeypatch.setattr(pipeline, "prepared", None)  # it is known before any data is opened
+    monkeypatch.setattr(pipeline, "open_data", None)  # it is known before any data is opened
     with pytest.raises(RecipeError, match=words):
         pipeline.train_model("no-data", "smoke", tmp_path / "out", **wanted)
     assert not list(tmp_path.iterdir())

@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from llmrec.app.cli import main
+from llmrec.data.dataset import save_data
 from llmrec.data.interactions import leave_one_out
 from llmrec.data.readers.common import Report
-from llmrec.data.sources import save_data
 from llmrec.encoders import ease
 from llmrec.errors import ArtifactError, DataError, RecipeError, RequestError, UserError, WeightsError
 from llmrec.eval.result_file import check_result, publish
@@ -228,7 +228,7 @@ def test_settings_that_cannot_work_are_one_line(tmp_path, sections, error, words
 def no_bfloat16(monkeypatch):
     """A processor that says it has the instructions, and products that cannot be had of it."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    monkeypatch.setattr(onednn, "can_pack", lambda products="float32": products == "float32")
+    monkeypatch.setattr(onednn, "can_prepack", lambda products="float32": products == "float32")
 
 
 def test_products_that_cannot_be_had_are_known_before_the_start(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import packed_attention
 from llmrec.lm.base_models import BaseFiles
 from llmrec.lm.runtime import onednn
-from llmrec.lm.runtime.onednn import fast_products
+from llmrec.lm.runtime.onednn import fastest_matmul_dtype
 from llmrec.semantic_ids.trie import Trie
 
 BASE = BaseFiles("toy", Path("."), "0" * 64)
@@ -472,5 +472,5 @@ def test_bfloat16_products_keep_the_direction_of_every_gradient():
 def test_the_number_format_is_what_the_processor_says_not_what_a_moment_shows(monkeypatch):
     for has, want in (({}, "float32"), ({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has, raising=False)
-        monkeypatch.setattr(onednn, "can_pack", lambda products="float32": True)
-        assert fast_products() == want
+        monkeypatch.setattr(onednn, "can_prepack", lambda products="float32": True)
+        assert fastest_matmul_dtype() == want

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
 from llmrec.checkpoint import hub
-from llmrec.data.sources import load_data
+from llmrec.data.dataset import load_data
 from llmrec.dialogue.chat import Chat, Items
 from llmrec.encoders.text import MiniLM
 from llmrec.finetune.recipe_files import RECIPES

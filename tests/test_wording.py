@@ -76,25 +76,32 @@ def test_singulars(plural, one):
 @pytest.mark.parametrize(("article", "word"), [(a, word) for a, words in ARTICLES.items() for word in words.split()])
 def test_articles_go_by_sound(article, word):
     assert wording.article(word) == article
-    assert wording.an(f"{word} thing") == f"{article} {word} thing"
+    assert wording.with_article(f"{word} thing") == f"{article} {word} thing"
 
 
 def test_capitals_stay_where_they_mean_something():
     kept = ["RPG", "X-rated", "iPhone", "French", "3D", "PG-13", "RPGs", "T-shirt", "Plan B"[-1]]
-    assert [wording.lowered(one) for one in kept] == kept
-    assert wording.lowered("Sci-Fi") == "sci-fi" and wording.lowered("Film-Noir") == "film-noir"
-    assert wording.lowered("Children's") == "children's" and wording.lowered("ADVENTURE") == "adventure"
-    assert wording.spoken("director", "Tom Hanks") == wording.spoken("lead_actors", "Tom Hanks") == "Tom Hanks"
-    assert wording.spoken("genre", "Nail Polish") == "nail polish"
+    assert [wording.lower_in_sentence(one) for one in kept] == kept
+    assert wording.lower_in_sentence("Sci-Fi") == "sci-fi" and wording.lower_in_sentence("Film-Noir") == "film-noir"
+    assert (
+        wording.lower_in_sentence("Children's") == "children's"
+        and wording.lower_in_sentence("ADVENTURE") == "adventure"
+    )
+    assert (
+        wording.value_in_sentence("director", "Tom Hanks")
+        == wording.value_in_sentence("lead_actors", "Tom Hanks")
+        == "Tom Hanks"
+    )
+    assert wording.value_in_sentence("genre", "Nail Polish") == "nail polish"
 
 
 def test_films_of_movielens_are_described_as_before():
     genres = ["Action", "Children's", "Comedy", "Film-Noir", "Sci-Fi", "Western", "unknown"]
     for genre in genres:
-        assert wording.described([genre.lower()], "films", 3) == f"{wording.article(genre)} {genre.lower()} film"
-    assert wording.described(["comedy", "romance", "war"], "films", 3) == "a comedy, romance and war film"
-    assert wording.wished(["comedy"], "films", bare=True) == "a comedy"
-    assert wording.wished(["comedy", "romance"], "films") == "a comedy romance film"
+        assert wording.described_item([genre.lower()], "films", 3) == f"{wording.article(genre)} {genre.lower()} film"
+    assert wording.described_item(["comedy", "romance", "war"], "films", 3) == "a comedy, romance and war film"
+    assert wording.requested_item(["comedy"], "films", bare=True) == "a comedy"
+    assert wording.requested_item(["comedy", "romance"], "films") == "a comedy romance film"
 
 
 @pytest.mark.parametrize(
@@ -110,20 +117,20 @@ def test_films_of_movielens_are_described_as_before():
     ],
 )
 def test_values_stand_once_before_the_noun(values, domain, words):
-    assert wording.described(values, domain, 3) == words
+    assert wording.described_item(values, domain, 3) == words
 
 
 def test_only_what_a_work_is_called_by_goes_without_the_noun():
-    assert wording.wished(["RPG"], "games", bare=True) == "an RPG"
+    assert wording.requested_item(["RPG"], "games", bare=True) == "an RPG"
     for value in ("zombies", "action", "X-rated", "children's"):
-        assert wording.wished([value], "games", bare=True).endswith(f" {value} game")
+        assert wording.requested_item([value], "games", bare=True).endswith(f" {value} game")
 
 
 @given(st.text(max_size=30))
 def test_no_word_makes_it_fail(words):
     assert wording.article(words) in {"a", "an"}
-    assert isinstance(wording.singular(words), str) and isinstance(wording.lowered(words), str)
-    assert wording.verbs(words).do and wording.described([words], words, 3)
+    assert isinstance(wording.singular(words), str) and isinstance(wording.lower_in_sentence(words), str)
+    assert wording.domain_verbs(words).do and wording.described_item([words], words, 3)
 
 
 def world(domain: str) -> TaskContext:
@@ -151,13 +158,15 @@ def traffic(made: TaskContext) -> list[str]:
 def shown(made: TaskContext) -> list[str]:
     """What the program writes itself, about one item and about several."""
     catalog, profile = made.catalog, Profile(shown=(Recommendation(0, 1.0, "llm", ""),), asked=True)
-    said = [responses.question(catalog, main) for main in ((), ("comedy", "war"))]
-    said += [responses.aside("smalltalk", topic, catalog, ()) for topic in ("greeting", "about", "help", "reset")]
-    said += [responses.noun(catalog, count) for count in (1, 2)]
+    said = [responses.clarifying_question(catalog, main) for main in ((), ("comedy", "war"))]
+    said += [
+        responses.smalltalk_reply("smalltalk", topic, catalog, ()) for topic in ("greeting", "about", "help", "reset")
+    ]
+    said += [responses.item_count(catalog, count) for count in (1, 2)]
     for count in (1, 3):
         items = [Recommendation(row, 1.0, "llm", "") for row in range(count)]
-        said += responses.shortfall(catalog, profile, items, (), 10)
-    said += [responses.why(catalog, profile, ()), responses.about(catalog, profile, (0, 29))]
+        said += responses.shortfall_notices(catalog, profile, items, (), 10)
+    said += [responses.explain_items(catalog, profile, ()), responses.describe_items(catalog, profile, (0, 29))]
     said += [describe(catalog, row) for row in range(30)]
     vectors = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     filters = Filters(all_of={"genre": VALUES[:6]}, ranges={"year": (1980, 2010)})
@@ -220,12 +229,12 @@ def test_the_button_says_what_one_has_done(domain, words):
 
 def test_phrases_with_verbs_of_films_are_of_films_only():
     phrases = [*load("talk").assistant, *load("next_item").user]
-    assert sum(not wording.fits(one, "films") for one in phrases) == 1  # "These are the films I took"
-    assert not any("seen" in one for one in phrases if wording.fits(one, "books"))
+    assert sum(not wording.fits_domain(one, "films") for one in phrases) == 1  # "These are the films I took"
+    assert not any("seen" in one for one in phrases if wording.fits_domain(one, "books"))
     for act in phrasings.WORDINGS:
         said = phrasings.phrasings_of(act)
-        assert all(wording.fits(one, "films") for one in said), "the films of the suite lose a wording"
-        assert all(any(wording.fits(one, domain) for one in said) for domain in DOMAINS), act
+        assert all(wording.fits_domain(one, "films") for one in said), "the films of the suite lose a wording"
+        assert all(any(wording.fits_domain(one, domain) for one in said) for domain in DOMAINS), act
 
 
 def test_requests_of_the_suites_take_the_right_article_and_verb():

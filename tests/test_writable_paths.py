@@ -17,7 +17,7 @@ from llmrec.app.server import writable_paths
 from llmrec.app.server.settings import load_settings
 from llmrec.errors import UserError
 from llmrec.storage import download
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_no_home_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLMREC_HOME")
     monkeypatch.setattr(Path, "home", classmethod(none))
     with pytest.raises(UserError, match="set LLMREC_HOME"):
-        home()
+        cache_home()
 
 
 def test_folders_of_another_user_are_noticed(tmp_path: Path) -> None:

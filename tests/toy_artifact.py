@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from llmrec.storage.artifacts import read_manifest, writing
+from llmrec.storage.artifacts import read_manifest, write_artifact
 
 
 def save(path: Path, word: str) -> None:
-    with writing(path, "toy", {"catalog": "ab" * 32}, {"word": word}) as directory:
+    with write_artifact(path, "toy", {"catalog": "ab" * 32}, {"word": word}) as directory:
         (directory / "a.json").write_text(json.dumps(word))
         (directory / "nested").mkdir()
         (directory / "nested" / "b.txt").write_text(word)

@@ -6,9 +6,9 @@ from conftest import HashEmbedder, make_catalog, make_encoder, make_ids, make_in
 
 from llmrec.checkpoint.pretrained import Pretrained, save_pretrained
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import save_data
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.data.readers.common import Report
-from llmrec.data.sources import save_data
 from llmrec.encoders.item_knn import NeighbourSettings, item_counts, neighbours_of
 from llmrec.finetune.model_card import model_card
 from llmrec.lm.base_models import base_model, load_base

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from conftest import HashEmbedder, make_catalog, make_encoder, make_ids, make_interactions, make_lm, make_tokenizer
 
-from llmrec.batch import pool
+from llmrec.batch import process_pool
 from llmrec.batch.rank_file import Settings, rank_file
 from llmrec.checkpoint.pretrained import Pretrained, save_pretrained
+from llmrec.data.dataset import save_data
 from llmrec.data.readers.common import Report
-from llmrec.data.sources import save_data
 from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
 from llmrec.lm.base_models import base_model
 from llmrec.lm.model import ModelConfig, RecModel
@@ -53,7 +53,7 @@ def load(model: str, data: str | None) -> Recommender:
 
 def slow(seconds: float, job, parts, workers):
     """The usual runner, with a pause after every part."""
-    for count in pool.run(job, parts, workers, load):
+    for count in process_pool.run_local(job, parts, workers, load):
         yield count
         time.sleep(seconds)
 

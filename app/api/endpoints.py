@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmrec.app.server.guard import checked_message
 from llmrec.data.catalog import Catalog, clean_text
-from llmrec.data.conditions import filters_of
 from llmrec.data.constraints import constraints
+from llmrec.data.filter_expressions import parse_json_filters
 from llmrec.data.interactions import History
 from llmrec.data.requests import Request
 from llmrec.dialogue.chat import Items, Notice, Token
-from llmrec.dialogue.understanding import understood
+from llmrec.dialogue.request_parsing import parse_request
 from llmrec.errors import RequestError, UserError
 from llmrec.nlu.state import Session
 
@@ -58,7 +58,7 @@ class Api:
             raise RequestError("items must be a list of at most 1,000 titles or ids")
         catalog = self._chat.catalog
         history = known.then([find_item(catalog, one) for one in items])
-        held = filters_of(filters, catalog)
+        held = parse_json_filters(filters, catalog)
         asked = Request(history, clean_text(wish, len(wish)), held, k=count)
         found, notices = recommend_for(self._chat.recommender, asked)
         return {"items": item_rows(catalog, found), "notices": notices}
@@ -183,7 +183,7 @@ def _descriptions(services: Services) -> tuple[str, str]:
 
 def recommend_for(recommender: Recommender, request: Request) -> tuple[list[Recommendation], list[str]]:
     """Recommend for a request; returns the items and notices, one of which says why there are none."""
-    read = understood(request, recommender.catalog)
+    read = parse_request(request, recommender.catalog)
     items, notices = recommender.recommend(read.request), list(read.notices)
     if not items and not notices:
         held = read.request.filters.describe()

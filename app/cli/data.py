@@ -11,19 +11,23 @@ import typer
 
 from llmrec.app.cli.printing import Json, echo, print_values
 from llmrec.errors import RequestError
-from llmrec.storage.locks import held
+from llmrec.storage.locks import output_lock
 
 if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
     from llmrec.data.readers.common import Report
-    from llmrec.data.readers.joining import Rules
-    from llmrec.data.sources import Data
+    from llmrec.data.readers.table_mapping import TableMapping
     from llmrec.data.validation import Finding
 
 data_app = typer.Typer(help="Prepare, check and export data.", no_args_is_help=True)
 
 _TABLE = "Tables of your own"
+_HUB = "Data sets of the Hugging Face Hub"
+_PATH = "Where the files are (ml-100k is fetched when left out); for hub OWNER/NAME, or a directory of such a data set."
+_ITEMS = (
+    "CSV, JSONL, Parquet, a directory of them, or hf:OWNER/NAME:CONFIG@SPLIT; for hub CONFIG, CONFIG@SPLIT or @SPLIT."
+)
 _EMPTY = "Word that means no value in a column of numbers, days or flags; may be given again."
 AcceptLoss = Annotated[
     bool, typer.Option(help="Leave out interactions with unknown items, though they are over 5 % of all.")
@@ -35,13 +39,15 @@ _WEIGHT = "Weight of an event type, view=1: 0 leaves it out, any other is only k
 
 @data_app.command(epilog="Example: llmrec data prepare --source recbole --path my-files --out my-data")
 def prepare(
-    source: Annotated[str, typer.Option(help="ml-100k, movielens, amazon, s3rec, recbole or table (your own).")],
+    source: Annotated[str, typer.Option(help="ml-100k, movielens, amazon, s3rec, recbole, table (your own) or hub.")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
-    path: Annotated[Path | None, typer.Option(help="Where the files are; ml-100k is fetched when left out.")] = None,
-    items: Annotated[
-        str | None,
-        typer.Option(help="CSV, JSONL, Parquet, a directory of them, or hf:org/name@split.", rich_help_panel=_TABLE),
+    path: Annotated[Path | None, typer.Option(help=_PATH)] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration of the data set.", rich_help_panel=_HUB)] = None,
+    split: Annotated[str | None, typer.Option(help="Its split (train).", rich_help_panel=_HUB)] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit; the commit is kept in the notes.", rich_help_panel=_HUB)
     ] = None,
+    items: Annotated[str | None, typer.Option(help=_ITEMS, rich_help_panel=_TABLE)] = None,
     interactions: Annotated[str | None, typer.Option(help="In the same forms.", rich_help_panel=_TABLE)] = None,
     mapping: Annotated[
         Path | None, typer.Option(help="TOML file that says all of this; flags win.", rich_help_panel=_TABLE)
@@ -85,37 +91,53 @@ def prepare(
         "empty": empty or None,
     }  # fmt: skip
     flags = {"domain": domain, "items": item_columns, "interactions": log_columns, "events": _weights(weight or [])}
-    from llmrec.data import sources
-    from llmrec.data.readers.joining import Rules
-
-    sources.check_place(out)
-    rules = Rules(accept_loss, exact_ids)
-    if source == "table":
-        if path is not None:
-            raise RequestError("--path is for other sources; a table source takes --items and --interactions")
-    else:
-        _no_table_flags(source, flags, mapping, strict)
-        path = _files(source, path)
-    with held(out, "preparing"):
-        found = sources.read(source, path, rules) if path else _own_tables(flags, mapping, strict, rules)
-        sources.save_data(out, *found)
-    _print_report(out, *found, {}, as_json)
-
-
-def _own_tables(flags: Mapping[str, Any], mapping: Path | None, strict: bool, rules: Rules) -> Data:
+    from llmrec.data.dataset import check_writable, read_source, save_data
+    from llmrec.data.readers.assembly import JoinRules
     from llmrec.data.readers.table import read_table
     from llmrec.data.readers.table_mapping import load_mapping
 
-    return read_table(load_mapping(mapping, flags), strict, rules)
+    check_writable(out)
+    rules = JoinRules(accept_loss, exact_ids)
+    if source != "hub" and (config or split or revision):
+        raise RequestError("--config, --split and --revision belong to --source hub")
+    files, meaning = Path(), None
+    if source == "hub":
+        meaning = _of_the_hub(path, config or "", split or "", revision or "", flags, mapping)
+    elif source == "table":
+        if path is not None:
+            raise RequestError("--path is for other sources; a table source takes --items and --interactions")
+        meaning = load_mapping(mapping, flags)
+    else:
+        _no_table_flags(source, flags, mapping, strict)
+        files = _files(source, path)
+    with output_lock(out, "preparing"):
+        found = read_table(meaning, strict, rules) if meaning else read_source(source, files, rules)
+        save_data(out, *found)
+    _print_report(out, *found, {}, as_json)
+
+
+def _of_the_hub(
+    path: Path | None, config: str, split: str, revision: str, flags: Mapping[str, Any], mapping: Path | None
+) -> TableMapping:
+    """The mapping whose parts are tables of a data set: those that flags and file name, else the one at --path."""
+    from llmrec.data.readers.hub_tables import HubTable, part_of
+    from llmrec.data.readers.table_mapping import load_mapping, of_data_set
+
+    whole = HubTable(path.as_posix(), config, split, revision) if path is not None else None
+    named: dict[str, Any] = dict(flags)
+    for part in ("items", "interactions"):
+        if whole is not None and (given := flags[part]["file"]):
+            named[part] = {**flags[part], "file": part_of(whole, given)}
+    return of_data_set(load_mapping(mapping, named), whole)
 
 
 def _print_report(
     out: Path, catalog: Catalog, log: Interactions, report: Report, more: Mapping[str, int], as_json: bool
 ) -> None:
     """Say what was read, what was left out, and what `data check` finds in it."""
-    from llmrec.data.validation import examine
+    from llmrec.data.validation import validate_dataset
 
-    findings = examine(catalog, log, report.notes).findings
+    findings = validate_dataset(catalog, log, report.notes).findings
     said = {"counts": {**report.counts, **more}, "dropped": dict(report.dropped), "notes": list(report.notes)}
     if as_json:
         print_values({"out": str(out), **said, "findings": [asdict(one) for one in findings]}, True)
@@ -131,14 +153,16 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 
 def _files(source: str, path: Path | None) -> Path:
     """Where the files of a known source are."""
-    from llmrec.data.sources import SOURCES
+    from llmrec.data.dataset import SOURCES
 
     if source not in SOURCES:
-        raise RequestError(f"source {source!r} is unknown; choose from: {', '.join(sorted([*SOURCES, 'table']))}")
+        raise RequestError(
+            f"source {source!r} is unknown; choose from: {', '.join(sorted([*SOURCES, 'hub', 'table']))}"
+        )
     if path is None and source == "ml-100k":
-        from llmrec.data.prepared import raw_files
+        from llmrec.data.dataset import movielens_files
 
-        path = raw_files()
+        path = movielens_files()
     if path is None:
         raise RequestError(f"--path is missing: say where the {source} files are")
     if not path.exists():
@@ -149,7 +173,7 @@ def _files(source: str, path: Path | None) -> Path:
 def _no_table_flags(source: str, flags: Mapping[str, Any], mapping: Path | None, strict: bool) -> None:
     inner = (value for part in flags.values() for value in (part.values() if isinstance(part, Mapping) else [part]))
     if mapping is not None or strict or any(value is not None for value in inner):
-        raise RequestError(f"column options belong to --source table; the columns of {source} are known")
+        raise RequestError(f"column options belong to --source table and hub; the columns of {source} are known")
 
 
 def _weights(pairs: list[str]) -> dict[str, float]:
@@ -182,24 +206,23 @@ def append(
     as_json: Json = False,
 ) -> None:
     """Add new interactions to prepared data; the catalogue stays as it is."""
-    from llmrec.data import prepared as datasets
-    from llmrec.data import sources
-    from llmrec.data.readers.common import kept_notes
-    from llmrec.data.readers.joining import Rules
+    from llmrec.data.dataset import check_writable, dataset_directory, load_data, save_data
+    from llmrec.data.readers.assembly import JoinRules
+    from llmrec.data.readers.common import carry_notes
     from llmrec.data.readers.table import append_table
     from llmrec.data.readers.table_mapping import load_mapping
 
-    sources.check_place(out)
+    check_writable(out)
     columns = {
         "file": interactions, "user": user, "item": item, "time": time, "value": value, "event": event,
         "empty": empty or None,
     }  # fmt: skip
     meaning = load_mapping(mapping, {"interactions": columns, "events": _weights(weight or [])})
-    with held(out, "appending to"):
-        catalog, known, before = sources.load_data(datasets.directory(directory))
-        _, log, report = append_table(catalog, known, meaning, strict, Rules(accept_loss, exact_ids))
-        report = replace(report, notes=kept_notes(before.notes, report.notes))
-        sources.save_data(out, catalog, log, report)
+    with output_lock(out, "appending to"):
+        catalog, known, before = load_data(dataset_directory(directory))
+        _, log, report = append_table(catalog, known, meaning, strict, JoinRules(accept_loss, exact_ids))
+        report = replace(report, notes=carry_notes(before.notes, report.notes))
+        save_data(out, catalog, log, report)
     _print_report(out, catalog, log, report, {"new": len(log) - len(known)}, as_json)
 
 
@@ -210,12 +233,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Show sizes, duplicates, cold items, missing text, hints of leakage; exit code 1 when training is refused."""
-    from llmrec.data import prepared as datasets
-    from llmrec.data import sources
-    from llmrec.data.validation import examine
+    from llmrec.data.dataset import dataset_directory, load_data
+    from llmrec.data.validation import validate_dataset
 
-    catalog, log, report = sources.load_data(datasets.directory(directory))
-    found = examine(catalog, log, report.notes)
+    catalog, log, report = load_data(dataset_directory(directory))
+    found = validate_dataset(catalog, log, report.notes)
     if as_json:
         print_values({**found.numbers, "findings": [asdict(one) for one in found.findings]}, True)
     else:
@@ -226,21 +248,30 @@ def check(
 
 
 @data_app.command(name="show-traffic", epilog="Example: llmrec data show-traffic --task wish_item -n 2")
-def preview_task(
-    task: Annotated[str, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")],
+def show_traffic(
+    task: Annotated[str | None, typer.Option(help="Name of a training task, as in a recipe's traffic.shares.")] = None,
     n: Annotated[int, typer.Option("-n", help="How many samples.")] = 3,
     directory: Annotated[str, typer.Option("--data", help="Prepared data, or ml-100k.")] = "ml-100k",
     recipe: Annotated[str, typer.Option(help="YAML file, or the name of a shipped recipe.")] = "ml-100k",
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     work: Annotated[Path | None, typer.Option(help="Stages of a run, for its own item codes.")] = None,
+    saved: Annotated[Path | None, typer.Option("--from", help="Directory of export-traffic to show instead.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of that directory: train or validation (train).")] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a training task gives the model to read, and which tokens of it are trained on."""
-    from llmrec.finetune.data.preview import preview_task, print_preview
+    if task is None and saved is None:
+        raise RequestError("--task is missing: name a training task, or an exported directory with --from")
+    if split is not None and saved is None:
+        raise RequestError("--split belongs to --from")
+    from llmrec.finetune.data import preview
 
-    shown = preview_task(task, n, directory, recipe, seed, work)
+    if saved is not None:
+        shown = preview.show_saved(saved, split or "train", task, n, directory, recipe, work)
+    else:
+        shown = preview.preview_task(task or "", n, directory, recipe, seed, work)
     if as_json:
         samples = [one.values() for one in shown.samples]
         print_values({"task": shown.task, "provisional": shown.provisional, "samples": samples}, True)
     else:
-        print_preview(shown)
+        preview.print_preview(shown)

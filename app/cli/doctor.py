@@ -14,7 +14,7 @@ from llmrec.app.server import writable_paths
 from llmrec.app.server.settings import Settings, bind_socket, load_settings
 from llmrec.errors import UserError
 from llmrec.storage import registry
-from llmrec.storage.registry import RESOURCES, home, offline
+from llmrec.storage.registry import RESOURCES, cache_home, offline_setting
 
 # the lowest releases without known holes in what is used here
 FLOORS = {"torch": "2.10", "transformers": "5.0", "peft": "0.19", "gradio": "6.31"}
@@ -77,17 +77,17 @@ def _memory() -> CheckResult:
 
 
 def _disk() -> CheckResult:
-    place = home()
+    place = cache_home()
     while not place.exists() and place != place.parent:
         place = place.parent
     free = shutil.disk_usage(place).free / 1e9
     advice = f"free {_DISK_GB:.0f} GB, or point LLMREC_HOME at another disk"
-    return _judged(free >= _DISK_GB, "disk", f"{free:.1f} GB free at {home()}", advice)
+    return _judged(free >= _DISK_GB, "disk", f"{free:.1f} GB free at {cache_home()}", advice)
 
 
 def _resource(name: str) -> CheckResult:
-    there = (home() / "files" / name / "manifest.json").is_file()
-    forbidden = offline()
+    there = (cache_home() / "files" / name / "manifest.json").is_file()
+    forbidden = offline_setting()
     advice = "nothing: it is fetched when first needed"
     if forbidden:
         advice = f"{forbidden} forbids to fetch it: unset that once where there is a network"
@@ -100,9 +100,9 @@ def _checkpoint() -> CheckResult:
 
 
 def _home() -> CheckResult:
-    why = writable_paths.directory_problem(home())
+    why = writable_paths.directory_problem(cache_home())
     advice = "set LLMREC_HOME to a folder that can be written"
-    return _judged(not why, "home", why or f"{home()} can be written", advice)
+    return _judged(not why, "home", why or f"{cache_home()} can be written", advice)
 
 
 def _chat() -> list[CheckResult]:
@@ -133,4 +133,4 @@ def _port(settings: Settings) -> CheckResult:
 
 
 def _network() -> CheckResult:
-    return CheckResult(True, "network", f"not used ({offline()})" if offline() else "may be used")
+    return CheckResult(True, "network", f"not used ({offline_setting()})" if offline_setting() else "may be used")

@@ -29,18 +29,21 @@ def export(
 
 
 def export_traffic(
-    out: Annotated[Path, typer.Option(help="File to write, .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Option(help="Directory to write, or a .jsonl or .parquet file of tokens alone.")],
     data: Annotated[str, typer.Option(help="Prepared data, or ml-100k.")] = "ml-100k",
     recipe: Annotated[str, typer.Option(help="YAML file, or the name of a shipped recipe.")] = "ml-100k",
     tokens: Annotated[int, typer.Option(help="About how many tokens.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     work: Annotated[Path | None, typer.Option(help="Stages of a run, for its own item codes.")] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of a directory's rows that are its split validation (0.05).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write training traffic as a table that Hugging Face `datasets` reads: text, input_ids, labels."""
+    """Write training traffic as a data set that Hugging Face `datasets` reads: messages, text, input_ids, labels."""
     from llmrec.finetune.data.traffic_table import write_task_table
 
-    print_values(write_task_table(data, recipe, out, tokens, seed, work), as_json)
+    print_values(write_task_table(data, recipe, out, tokens, seed, work, validation), as_json)
 
 
 def push(

@@ -25,7 +25,7 @@ def export(
     """Write preference pairs for training: liked before disliked, and before what was passed over above it."""
     from llmrec.app.server.feedback import read_reactions
     from llmrec.app.server.preferences import preference_pairs, why_no_pairs
-    from llmrec.data.prepared import open_data
+    from llmrec.data.dataset import open_data
     from llmrec.storage.artifacts import write_bytes_atomic
 
     catalog = open_data(data)[0] if data else None

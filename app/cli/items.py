@@ -14,7 +14,7 @@ from llmrec.errors import RequestError
 
 if TYPE_CHECKING:
     from llmrec.data.catalog import Item
-    from llmrec.data.readers.table import Tally
+    from llmrec.data.readers.table import ReadCounts
     from llmrec.semantic_ids.drift import Drift
 
 Mapping = Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")]
@@ -55,12 +55,12 @@ def add(
     out_data = out_data or out.with_name(f"{out.name}-data")
     if out_data.resolve() == out.resolve():
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
-    from llmrec.data.readers.table import Tally, item_notes
+    from llmrec.data.readers.table import ReadCounts, item_notes
     from llmrec.lifecycle.add_items import add_to_model
     from llmrec.progress import Screen
     from llmrec.recommender import SHIPPED
 
-    tally = Tally()
+    tally = ReadCounts()
     columns = {"id": item_id, "title": title, "text": text, "category": category, "number": number, "date": date}
     found = _read(mapping, items, tally, **columns, flag=flag, separator=separator, empty=empty or None)
     with Screen() as say:
@@ -109,7 +109,9 @@ def _told(found: Drift) -> Iterator[str]:
     yield "rebuild: yes, run llmrec train" if found.rebuild else "rebuild: no, llmrec items add will do"
 
 
-def _read(mapping: Path | None, file: str, tally: Tally | None = None, **columns: str | list[str] | None) -> list[Item]:
+def _read(
+    mapping: Path | None, file: str, tally: ReadCounts | None = None, **columns: str | list[str] | None
+) -> list[Item]:
     """The items of a table; flags win over the mapping."""
     from llmrec.data.readers.table import read_items
     from llmrec.data.readers.table_mapping import load_mapping

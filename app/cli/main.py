@@ -146,7 +146,7 @@ def recommend(
     if not 1 <= k <= 100:
         raise RequestError(f"-k is {k}; it must lie between 1 and 100")
     from llmrec.app.api.endpoints import find_item, item_rows, recommend_for
-    from llmrec.data.conditions import conditions
+    from llmrec.data.filter_expressions import parse_conditions
     from llmrec.data.interactions import History
     from llmrec.recommender import Recommender, Request
 
@@ -154,7 +154,7 @@ def recommend(
     catalog = recommender.catalog
     named = [find_item(catalog, one) for one in (items or "").split("|") if one.strip()]
     known = History(recommender.history_of(user) if user else ())
-    filters = conditions(where or (), exclude or (), catalog)
+    filters = parse_conditions(where or (), exclude or (), catalog)
     found, notices = recommend_for(recommender, Request(known.then(named), message, filters, k=k))
     for notice in notices:
         echo(f"note: {notice}", err=True)

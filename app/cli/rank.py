@@ -62,12 +62,12 @@ def rank(
 
 def _runner(workers: int | None, ray: bool, address: str | None) -> Runner:
     if ray:
-        from llmrec.batch import ray as ray_rank
+        from llmrec.batch import ray_runner
 
-        return partial(ray_rank.run, workers=workers or _cores(), address=address)
-    from llmrec.batch import pool
+        return partial(ray_runner.run_on_ray, workers=workers or _cores(), address=address)
+    from llmrec.batch import process_pool
 
-    return partial(pool.run, workers=workers or min(_cores(), _room()))
+    return partial(process_pool.run_local, workers=workers or min(_cores(), _room()))
 
 
 def _cores() -> int:

@@ -51,19 +51,18 @@ def remove(
 ) -> None:
     """Take items out of catalogue, log and model; no other item's semantic ID changes."""
     from llmrec.checkpoint.pretrained import read_settings
-    from llmrec.data.prepared import directory
-    from llmrec.data.readers.common import lines
-    from llmrec.data.sources import load_data
+    from llmrec.data.dataset import dataset_directory, load_data
+    from llmrec.data.readers.common import read_lines
     from llmrec.lifecycle.remove_items import withdraw
 
     named = [one.strip() for one in ids.split(",") if one.strip()]
-    named += [text.strip() for _, text in (lines(file) if file else ()) if text.strip()]
+    named += [text.strip() for _, text in (read_lines(file) if file else ()) if text.strip()]
     if not named:
         raise RequestError("nothing to remove: give --ids or --file")
     if out_data.resolve() == out.resolve():
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
     catalog, interactions, report = load_data(
-        directory(data if data is not None else str(read_settings(model)["data"]))
+        dataset_directory(data if data is not None else str(read_settings(model)["data"]))
     )
     done = withdraw(model, catalog, interactions, named, out, out_data, report.notes)
     print_values({"out": str(out), **done}, as_json)

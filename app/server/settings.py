@@ -27,7 +27,7 @@ from pydantic_settings import (
 )
 
 from llmrec.errors import UserError
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 if TYPE_CHECKING:
     from llmrec.nlu.state import Limits
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     reply_tokens: int = Field(96, ge=1, le=1_024)
     reply_seconds: float = Field(20.0, gt=0, le=300)
     feedback: Literal["off"] | Path = Field(
-        default_factory=lambda: home() / "feedback.sqlite", union_mode="left_to_right"
+        default_factory=lambda: cache_home() / "feedback.sqlite", union_mode="left_to_right"
     )
     batch_dir: Path | None = None
     results: Path | None = None

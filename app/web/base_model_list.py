@@ -10,7 +10,7 @@ from llmrec.decoding.text_generation import stream
 from llmrec.errors import WeightsError
 from llmrec.lm.rendering import Message, Text
 from llmrec.lm.runtime.int8 import Int8Weights, int8_weights
-from llmrec.nlu.title_lists import MOST, Listed, look_up, titles_of
+from llmrec.nlu.title_lists import MAX_TITLES, LinkedTitles, link_titles, parse_title_list
 from llmrec.nlu.wording import singular
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class BaseModelLister:
         self._lock = threading.Lock()
         self._loaded: tuple[RecModel, Int8Weights | None] | None = None
 
-    def listed(self, history: Sequence[int], message: str, stop: threading.Event | None = None) -> Iterator[Listed]:
+    def listed(
+        self, history: Sequence[int], message: str, stop: threading.Event | None = None
+    ) -> Iterator[LinkedTitles]:
         """The list so far, after every line that the model finishes; the last is what it ended with.
 
         Raises:
@@ -54,8 +56,8 @@ class BaseModelLister:
             text += piece
             if text.count("\n") > lines:
                 lines = text.count("\n")
-                yield look_up(catalog, titles_of(text.rpartition("\n")[0]))
-        yield look_up(catalog, titles_of(text))
+                yield link_titles(catalog, parse_title_list(text.rpartition("\n")[0]))
+        yield link_titles(catalog, parse_title_list(text))
 
     def prompt(self, history: Sequence[int], message: str) -> str:
         """The user's message: what is known, the wish, and the form of the answer."""
@@ -63,7 +65,7 @@ class BaseModelLister:
         known = "; ".join(catalog.label(row) for row in history[-_HISTORY:])
         these = f"these {catalog.domain}" if len(history) > 1 else f"this {singular(catalog.domain)}"
         parts = [f"I liked {these}: {known}." if known else "", message[:_CHARS]]
-        ask = f"List the titles of {MOST} {catalog.domain}, numbered, one a line, nothing else."
+        ask = f"List the titles of {MAX_TITLES} {catalog.domain}, numbered, one a line, nothing else."
         return "\n".join(part for part in (*parts, ask) if part)
 
     def _ready(self) -> tuple[RecModel, Int8Weights | None]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmrec.batch.ranker import Ids, resolve
-from llmrec.batch.requests import KINDS, Row, rows
+from llmrec.batch.ranker import IdLookup, resolve_ids
+from llmrec.batch.request_files import FORMATS, BatchRequest, read_requests
 from llmrec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _TELL = 0.5  # seconds between two reports of progress
 class RankedRequest:
     """One request with its list; `place` is the target's, from 1, 0 outside the list, None without a target."""
 
-    row: Row
+    row: BatchRequest
     items: tuple[Recommendation, ...]
     place: int | None
 
@@ -60,7 +60,7 @@ def request_files(folder: Path | None) -> list[str]:
     """Names of the files that may be chosen, sorted; none without a folder."""
     if folder is None or not folder.is_dir():
         return []
-    found = (entry for entry in folder.iterdir() if entry.suffix.lower() in KINDS and entry.name[0] != ".")
+    found = (entry for entry in folder.iterdir() if entry.suffix.lower() in FORMATS and entry.name[0] != ".")
     plain = (entry for entry in found if entry.is_file() and not entry.is_symlink())
     return sorted(entry.name for entry in plain if 0 < entry.stat().st_size <= MOST_BYTES)[:MOST_FILES]
 
@@ -90,12 +90,12 @@ def rank_requests(recommender: Recommender, path: Path, limit: float = MOST_SECO
         DataError: not a file of requests; names the place.
     """
     started, told = time.monotonic(), 0.0
-    requests = list(rows(path, 0, MOST_ROWS + 1))
+    requests = list(read_requests(path, 0, MOST_ROWS + 1))
     notes = (
         [f"The first {MOST_ROWS} requests of the file; llmrec rank does them all."] if len(requests) > MOST_ROWS else []
     )
     requests = requests[:MOST_ROWS]
-    ids = Ids(recommender.catalog, recommender.interactions)
+    ids = IdLookup(recommender.catalog, recommender.interactions)
     answers: list[RankedRequest] = []
     counts: Counter[str] = Counter()
     for row in requests:
@@ -113,15 +113,15 @@ def rank_requests(recommender: Recommender, path: Path, limit: float = MOST_SECO
     yield BatchResult(tuple(answers), len(requests), seconds, counts, tuple(notes), ended=True)
 
 
-def _answer(recommender: Recommender, ids: Ids, row: Row) -> tuple[RankedRequest | None, Counter[str]]:
-    task, counts = resolve(row, ids, K)
+def _answer(recommender: Recommender, ids: IdLookup, row: BatchRequest) -> tuple[RankedRequest | None, Counter[str]]:
+    task, counts = resolve_ids(row, ids, K)
     if task is None:
         return None, counts
     items = tuple(recommender.recommend(task.request))
     return RankedRequest(row, items, _place(row, ids, items)), counts
 
 
-def _place(row: Row, ids: Ids, items: tuple[Recommendation, ...]) -> int | None:
+def _place(row: BatchRequest, ids: IdLookup, items: tuple[Recommendation, ...]) -> int | None:
     if row.target is None:
         return None
     target = ids.catalog.known(row.target)

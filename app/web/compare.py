@@ -15,7 +15,7 @@ from llmrec.app.web.base_model_list import BaseModelLister
 from llmrec.data.catalog import clean_text
 from llmrec.data.interactions import History
 from llmrec.data.requests import Request
-from llmrec.dialogue.understanding import understood
+from llmrec.dialogue.request_parsing import parse_request
 from llmrec.errors import RequestError, UserError
 from llmrec.numerics import log_softmax
 from llmrec.ranker import top_k
@@ -79,7 +79,7 @@ def parse_form(
     if not history and not wish:
         raise RequestError("nothing to go by: name something that was liked, choose a visitor, or say what you want")
     request = Request(history, wish, k=int(k))
-    return request, list(understood(request, recommender.catalog).notices)
+    return request, list(parse_request(request, recommender.catalog).notices)
 
 
 def compare(
@@ -126,7 +126,7 @@ def rank_text(recommender: Recommender, request: Request) -> tuple[ComparisonEnt
 
 def _fits(recommender: Recommender, request: Request) -> np.ndarray:
     """bool[n]: what satisfies the constraints that the message states."""
-    return recommender.catalog.where(understood(request, recommender.catalog).request.filters)
+    return recommender.catalog.where(parse_request(request, recommender.catalog).request.filters)
 
 
 def _best(recommender: Recommender, request: Request, scores: np.ndarray) -> tuple[ComparisonEntry, ...]:

@@ -19,12 +19,12 @@ from llmrec.app.web.suggestions import suggest
 from llmrec.data.catalog import Catalog, clean_text
 from llmrec.data.constraints import constraints
 from llmrec.dialogue.chat import Chat, Done, Items, Notice, Token
-from llmrec.dialogue.trace import trace
+from llmrec.dialogue.trace import trace_request
 from llmrec.errors import RequestError
-from llmrec.nlu.parser import reader
+from llmrec.nlu.parser import parser_context
 from llmrec.nlu.state import Profile
-from llmrec.nlu.wording import verbs
-from llmrec.storage.registry import home
+from llmrec.nlu.wording import domain_verbs
+from llmrec.storage.registry import cache_home
 
 _FRAME = 0.12  # seconds between two redraws while words come in
 _USERS = 2_000
@@ -65,8 +65,8 @@ class Handlers:
         self.services, self.sessions = services, services.sessions
         self.chat: Chat = services.chat
         self.catalog: Catalog = services.chat.catalog
-        self._tools = reader(self.catalog)
-        self._key = saved_conversations.server_key(home() / "conversations.key")
+        self._tools = parser_context(self.catalog)
+        self._key = saved_conversations.server_key(cache_home() / "conversations.key")
 
     def view(self, visit: Visit, note: str = "") -> View:
         """Return the whole page for a session at rest; `note` says what has just been done."""
@@ -145,7 +145,7 @@ class Handlers:
             row, opinion = self._row(number), "like" if verb == "add" else verb
             self._record(visit, row, opinion)
             self.chat.judge(visit, row, opinion)
-            note = f"{_NOTES[opinion].format(done=verbs(self.catalog.domain).done)} {self.catalog.label(row)}."
+            note = f"{_NOTES[opinion].format(done=domain_verbs(self.catalog.domain).done)} {self.catalog.label(row)}."
         elif verb == "unfilter":
             gone = [one for one in constraints(visit.profile.filters) if side_panel.text_key(one.key) == number]
             for one in gone:
@@ -232,7 +232,7 @@ class Handlers:
     def explain(self, visit: Visit) -> str:
         """Return HTML that says how the list on display was made."""
         request = visit.asked or self.chat.request(visit.profile)[0]
-        return trace_drawer(self.catalog, trace(self.chat.recommender, request), visit.seconds)
+        return trace_drawer(self.catalog, trace_request(self.chat.recommender, request), visit.seconds)
 
     def suggestions(self, visit: Visit) -> tuple[str, ...]:
         """Return a few texts worth sending next."""

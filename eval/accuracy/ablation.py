@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llmrec.data.interactions import Split, fusing_users
+from llmrec.data.interactions import Split, fusion_users
 from llmrec.progress import Say, counted, silent
 from llmrec.ranker import Mask, Rows, Scores
 from llmrec.ranking.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, Fusion, fit
@@ -26,7 +26,7 @@ def leave_one_component_out(
     own, scorer = recommender.fusions["history"].weights, recommender.scorer
     used = [name for name in PRIOR if abs(own.get(name, 0.0)) >= LEAST_WEIGHT]
     used += [FAMILIARITY] if any(abs(own.get(name, 0.0)) >= LEAST_WEIGHT for name in LEANING) else []
-    users = drawn(fusing_users(split), scorer, seed)
+    users = drawn(fusion_users(split), scorer, seed)
     if len(used) < 2 or not len(users):
         return
     histories, targets = [split.history(int(user), "valid") for user in users], split.valid[users]

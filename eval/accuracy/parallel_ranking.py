@@ -17,14 +17,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from llmrec.batch.pool import processes
+from llmrec.batch.process_pool import worker_pool
 from llmrec.data.interactions import Split
 from llmrec.eval import result_file
 from llmrec.eval.accuracy.ablation import ComponentRanker
 from llmrec.eval.accuracy.measurement import conditions
 from llmrec.eval.chat_client import CachingScorer
 from llmrec.eval.ranked_lists import Progress, RankedLists, rank_each, targets_of
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranker import Rows
 from llmrec.ranking.fusion import Fusion
 from llmrec.ranking.scorer import Scorer
@@ -54,7 +54,7 @@ class RankingJob:
     fusions: Mapping[str, Fusion]
     users: Rows
     seed: int
-    products: Products = "float32"
+    products: MatmulDtype = "float32"
     blind: tuple[str, ...] = ()
     sample: Rows | None = None
     sampled: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ def _ranked(
             _rank(own, *both, split, file)
             yield len(own.users)
         return
-    with processes(min(workers, len(todo))) as pool:
+    with worker_pool(min(workers, len(todo))) as pool:
         running = {pool.submit(_elsewhere, own, opener, file): len(own.users) for own, file in todo}
         for one in as_completed(running):
             one.result()

@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from llmrec.checkpoint.pretrained import KIND, read_settings
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
-from llmrec.data.interactions import Interactions, Split, by_time, leave_one_out
-from llmrec.encoders.sequential import Kind, SequenceEncoder
+from llmrec.data.dataset import open_data
+from llmrec.data.interactions import Interactions, Split, leave_one_out, split_by_time
+from llmrec.encoders.config import Kind
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import MiniLM
 from llmrec.encoders.text_cache import text_vectors
 from llmrec.errors import ArtifactError, DataError
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranker import Scores
 from llmrec.recommender import SHIPPED, Recommender
 from llmrec.storage.artifacts import read_manifest
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 BESIDE: tuple[Kind, ...] = ("sasrec", "hstu")  # encoders that every table has
 
@@ -58,12 +59,12 @@ class EvaluationSetup:
 
 
 def open_setup(
-    model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
+    model: str | Path | None, data: str | Path | None, split: str, products: MatmulDtype = "float32"
 ) -> EvaluationSetup:
     """Load the data, cut it, and load the model where it may be measured on this cut, to multiply in `products`."""
     subject = _opened(model, data, split)
     if subject.recommender is not None:
-        subject.recommender.model.products = products
+        subject.recommender.model.matmul_dtype = products
     return subject
 
 
@@ -72,7 +73,7 @@ def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Ev
     if split == "loo":
         return _whole(Recommender.from_pretrained(model, data), split, path)
     source = str(read_settings(path)["data"] if data is None else data)
-    catalog, interactions = prepared.open_data(source)
+    catalog, interactions = open_data(source)
     cut = global_time(interactions)
     trained = str(read_manifest(path, KIND, verify=False).meta.get("train_fingerprint"))
     if trained == cut.train.fingerprint:
@@ -81,7 +82,7 @@ def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Ev
         f"not measured: the model was trained on the train part {trained[:16]}, this split has "
         f"{cut.train.fingerprint[:16]}; train one on this split to measure it here"
     )
-    text = text_vectors(catalog, MiniLM.load(), home() / "cache")
+    text = text_vectors(catalog, MiniLM.load(), cache_home() / "cache")
     return EvaluationSetup(Path(source).name, catalog, cut, text, None, missing, path)
 
 
@@ -99,7 +100,7 @@ def _whole(recommender: Recommender, split: str, path: Path) -> EvaluationSetup:
 
 
 def open_model(
-    model: str | Path | None, data: str | Path | None, split: str, products: Products = "float32"
+    model: str | Path | None, data: str | Path | None, split: str, products: MatmulDtype = "float32"
 ) -> tuple[Recommender, Split]:
     """Model and cut alone, as another process needs them.
 
@@ -113,7 +114,7 @@ def open_model(
 
 
 def global_time(x: Interactions, valid: float = 0.8, test: float = 0.9) -> Split:
-    """Cut everybody where these shares of all interactions lie behind: `by_time` at quantiles of the log.
+    """Cut everybody where these shares of all interactions lie behind: `split_by_time` at quantiles of the log.
 
     Raises:
         DataError: so many interactions at one moment that the two cuts fall together.
@@ -122,4 +123,4 @@ def global_time(x: Interactions, valid: float = 0.8, test: float = 0.9) -> Split
     if not len(times):
         raise DataError("a log without interactions cannot be cut by time")
     cuts = [int(times[min(int(len(times) * share), len(times) - 1)]) for share in (valid, test)]
-    return by_time(x, *cuts)
+    return split_by_time(x, *cuts)

@@ -13,8 +13,8 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog
 from llmrec.encoders import ease
+from llmrec.encoders.config import Kind
 from llmrec.encoders.item_knn import item_counts
-from llmrec.encoders.sequential import Kind
 from llmrec.errors import RequestError
 from llmrec.eval.accuracy.ablation import leave_one_component_out
 from llmrec.eval.accuracy.measurement import MAIN, AccuracyTable, UserMetrics, measure, print_accuracy, tabulate
@@ -36,7 +36,7 @@ from llmrec.eval.chat_client import with_caching_scorer
 from llmrec.eval.metrics import holm
 from llmrec.eval.ranked_lists import Progress, sample_users, target_users
 from llmrec.eval.result_file import Target, eval_command, provenance, write_per_user, write_result
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.progress import Counter, Say, Screen
 from llmrec.ranker import Ranker, Rows
 from llmrec.ranking.fusion import Fusion
@@ -57,7 +57,7 @@ def run_accuracy(
     seed: int = 0,
     split: str = "loo",
     workers: int = 1,
-    products: Products = "float32",
+    products: MatmulDtype = "float32",
     ablations: int | None = None,
     baselines: str | None = None,
 ) -> AccuracyTable:
@@ -254,7 +254,7 @@ def _ours(
     say("fitting the fusion again without each of its parts")
     fusions |= {one.name: one.fusion for one in leave_one_component_out(recommender, subject.split, seed, say)}
     costly = tuple(name for name, fusion in fusions.items() if fusion.weights.get("llm") and name != "hybrid")
-    asked = RankingJob(fusions, users, seed, recommender.model.products, (BLIND,), few, costly)
+    asked = RankingJob(fusions, users, seed, recommender.model.matmul_dtype, (BLIND,), few, costly)
     with list_cache(asked, subject.path, work, subject.split) as folder:
         say(f"ranking with the model for {len(users)} users")
         told = _told(say, "ranking with the model")
@@ -315,7 +315,7 @@ def _protocol(table: AccuracyTable, subject: EvaluationSetup, skipped: Mapping[s
         "rows_left_out": dict(skipped),
         "rows_of_the_sample": [name for name in table.estimates if not table.measured.asked(name).all()],
         "fusion": fused,
-        "products": "" if subject.recommender is None else subject.recommender.model.products,
+        "products": "" if subject.recommender is None else subject.recommender.model.matmul_dtype,
         "p": "two-sided, paired over users, 10,000 sign flips; not corrected unless said",
         **{f"p_{metric}_vs_{table.reference}": table.p(metric) for metric in MAIN},
         **{f"p_{metric}_vs_{table.reference}_holm": holm(table.p(metric)) for metric in MAIN},

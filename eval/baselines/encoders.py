@@ -11,13 +11,14 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from llmrec.data.interactions import Split
-from llmrec.encoders.sequential import EncoderConfig, Kind, SequenceEncoder, config_dict
+from llmrec.encoders.config import EncoderConfig, Kind, encoder_config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import next_item_ndcg, train_encoder
 from llmrec.errors import ArtifactError
 from llmrec.eval.baselines.rankers import EncoderRanker
 from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, ValidationScorer, tune
 from llmrec.progress import Say, silent
-from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, writing
+from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_artifact
 
 # Few values, for each trial trains an encoder: depth and dropout are what moves either most on small logs.
 ENCODER_GRID: Grid = {"layers": (2, 4), "dropout": (0.3, 0.5)}
@@ -65,7 +66,7 @@ def tune_encoder(
         config = replace(start, kind=kind, **{n: type(getattr(start, n))(value) for n, value in params.items()})
         return EncoderRanker(train_baseline_encoder(split, n_items, config, seed, check, work, say), kind)
 
-    inputs = json.dumps({"seed": seed, "start": config_dict(replace(start, kind=kind))}, sort_keys=True)
+    inputs = json.dumps({"seed": seed, "start": encoder_config_dict(replace(start, kind=kind))}, sort_keys=True)
     return tune(kind, make, grid, check, log, inputs, say)
 
 
@@ -79,13 +80,13 @@ def train_baseline_encoder(
     say: Say = silent,
 ) -> SequenceEncoder:
     """An encoder at its best validation epoch, from `work` when the same one was trained before."""
-    settings = {"config": config_dict(config), "kind": config.kind, "seed": seed, "check": check.fingerprint}
+    settings = {"config": encoder_config_dict(config), "kind": config.kind, "seed": seed, "check": check.fingerprint}
     inputs = fingerprint_bytes(json.dumps(settings, sort_keys=True).encode())
     path = None if work is None else work / f"encoder-{config.kind}-{inputs[:16]}"
     if path is not None and path.is_dir():
         try:
             if read_manifest(path, KIND).fingerprints.get("inputs") == inputs:
-                return SequenceEncoder.from_state(load_file(path / "encoder.safetensors"), config_dict(config))
+                return SequenceEncoder.from_state(load_file(path / "encoder.safetensors"), encoder_config_dict(config))
         except ArtifactError as error:
             say(f"{error}; trained again")
     say(f"training {config.kind}: {config.layers} layers, dropout {config.dropout}")
@@ -102,7 +103,7 @@ def train_baseline_encoder(
 def _save(path: Path, inputs: str, state: Mapping[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / ".gitignore").write_text("*\n")
-    with writing(path, KIND, {"inputs": inputs}, own_place=True) as directory:
+    with write_artifact(path, KIND, {"inputs": inputs}, own_place=True) as directory:
         save_file(
             {name: np.ascontiguousarray(value) for name, value in state.items()}, directory / "encoder.safetensors"
         )

@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 
-from llmrec.batch import pool
-from llmrec.batch.rank_file import Settings, places, rank_file
-from llmrec.batch.ranker import Task
-from llmrec.data.prepared import open_data
+from llmrec.batch import process_pool
+from llmrec.batch.rank_file import Settings, rank_file, resolve_locations
+from llmrec.batch.ranker import RankingTask
+from llmrec.data.dataset import open_data
 from llmrec.eval.bench.catalog_scaling import SIZES, scaling_rows
 from llmrec.eval.bench.generate_ranking import GenerateRanker, generate_ranker
 from llmrec.eval.result_file import publish
@@ -68,7 +68,11 @@ QUICK = BenchmarkSizes(24, 16, 2, 3, SIZES[:1])
 
 
 def benchmark_ranking(
-    model: Path | None, out: Path, quick: bool = False, seed: int = 0, loader: pool.Loader = pool.load
+    model: Path | None,
+    out: Path,
+    quick: bool = False,
+    seed: int = 0,
+    loader: process_pool.Loader = process_pool.load_recommender,
 ) -> None:
     """Measure, print, and write `bench-rank.json` to `out` after each part; `quick` measures little and writes nothing.
 
@@ -94,13 +98,13 @@ def benchmark_ranking(
 class _Bench:
     model: Path | None
     folder: Path
-    loader: pool.Loader
+    loader: process_pool.Loader
     seed: int
     console: Console
 
     def measure(self, sizes: BenchmarkSizes) -> Iterator[tuple[Rows, dict[str, float | None]]]:
         """Rows and targets: all but catalogues' first, then again after every catalogue, with its row."""
-        recommender = self.loader(*map(str, places(self.model, None)))
+        recommender = self.loader(*map(str, resolve_locations(self.model, None)))
         users = [str(user) for user in np.random.default_rng(self.seed).permutation(recommender.users)]
         cores = os.cpu_count() or 1
         rows: Rows = {}
@@ -112,7 +116,7 @@ class _Bench:
         rates = {}
         for workers, many in ((1, sizes.few), (cores, sizes.users)):
             self.console.print(f"ranking, {workers} processes")
-            runner = partial(pool.run, workers=workers, loader=self.loader)
+            runner = partial(process_pool.run_local, workers=workers, loader=self.loader)
             rates[workers], rows[f"rank_{workers}_processes"], ranked = self._rank(users[:many], runner, workers)
         self.console.print("generate, second time")
         for beams in BEAMS:
@@ -129,8 +133,8 @@ class _Bench:
             rows[name] = values
             yield rows, targets
 
-    def _tasks(self, recommender: Recommender, users: Sequence[str]) -> list[Task]:
-        return [Task(tuple(dict.fromkeys(recommender.history_of(str(user))))) for user in users]
+    def _tasks(self, recommender: Recommender, users: Sequence[str]) -> list[RankingTask]:
+        return [RankingTask(tuple(dict.fromkeys(recommender.history_of(str(user))))) for user in users]
 
     def _rank(
         self, users: Sequence[str], runner: Callable[..., Iterator[int]], workers: int
@@ -159,7 +163,7 @@ class _Bench:
     def _peak(self, requests: int) -> float:
         """The most resident bytes of a process that ranks similar items, whose requests take no time of the model's."""
         source = self.folder / "similar.jsonl"
-        items = [item.id for item in open_data(places(self.model, None)[1])[0].items]
+        items = [item.id for item in open_data(resolve_locations(self.model, None)[1])[0].items]
         with source.open("w") as handle:
             for number in range(requests):
                 handle.write(json.dumps({"request_id": number, "similar_to": items[number % len(items)]}) + "\n")
@@ -177,12 +181,12 @@ class _Bench:
         if find_spec("ray") is None:
             self.console.print("Ray is not installed: its speed-up is not measured")
             return None, {}
-        from llmrec.batch import ray as ray_rank
+        from llmrec.batch import ray_runner
 
         rates, rows = [], {}
         for workers in (1, 2):
             self.console.print(f"Ray, {workers} actors")
-            runner = partial(ray_rank.run, workers=workers, loader=self.loader)
+            runner = partial(ray_runner.run_on_ray, workers=workers, loader=self.loader)
             rate, rows[f"ray_{workers}_actors"], _ = self._rank(users, runner, workers)
             rates.append(rate)
         return rates[1] / rates[0], rows
@@ -197,9 +201,11 @@ def steady_rate(log: Sequence[tuple[float, int]], warm: int) -> float:
     return (kept[-1][1] - kept[0][1]) / (kept[-1][0] - kept[0][0])
 
 
-def _rank_and_tell(pipe: Connection, source: Path, target: Path, model: Path | None, loader: pool.Loader) -> None:
+def _rank_and_tell(
+    pipe: Connection, source: Path, target: Path, model: Path | None, loader: process_pool.Loader
+) -> None:
     settings = Settings(model=model, part=50, restart=True)
-    rank_file(source, target, settings, partial(pool.run, workers=1, loader=loader))
+    rank_file(source, target, settings, partial(process_pool.run_local, workers=1, loader=loader))
     pipe.send(peak_resident())
 
 
@@ -211,7 +217,9 @@ def peak_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _time_generate(side: GenerateRanker, tasks: Sequence[Task], beams: int, spent: list[float]) -> list[list[int]]:
+def _time_generate(
+    side: GenerateRanker, tasks: Sequence[RankingTask], beams: int, spent: list[float]
+) -> list[list[int]]:
     """The lists of `generate`; seconds a request of each batch are added to `spent`."""
     before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
@@ -233,7 +241,10 @@ def _generate_row(spent: Sequence[float], rate: float) -> dict[str, Interval]:
 
 
 def _overlap(
-    recommender: Recommender, tasks: Sequence[Task], found: Sequence[Sequence[int]], ranked: Mapping[str, Sequence[str]]
+    recommender: Recommender,
+    tasks: Sequence[RankingTask],
+    found: Sequence[Sequence[int]],
+    ranked: Mapping[str, Sequence[str]],
 ) -> float:
     """Share of ranked lists that `generate` found as well, over the users that both did."""
     histories = {tuple(dict.fromkeys(recommender.history_of(user))): user for user in ranked}

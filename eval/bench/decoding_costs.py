@@ -14,8 +14,8 @@ import torch
 from llmrec.decoding.beam_search import items
 from llmrec.eval.bench.generate_baseline import K, ModelPair, linear_parameters
 from llmrec.lm.rendering import Rendered
-from llmrec.lm.runtime.hf_backend import body_of
-from llmrec.lm.runtime.prefill import read
+from llmrec.lm.runtime.hf_backend import build_transformer
+from llmrec.lm.runtime.prefill import prefill
 from llmrec.semantic_ids.trie import Trie
 
 MASK_ITEMS = (10**4, 10**5, 10**6, 10**7)
@@ -70,13 +70,13 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 
 def memory_ratio(pair: ModelPair, prompts: list[Rendered], beams: int) -> float:
     """Peak of tensors of a decode with `beams` beams over that of reading the prompt alone; weights are in neither."""
-    body = body_of(pair.bundle.lm)
+    transformer = build_transformer(pair.bundle.lm)
 
-    def prefill() -> None:
+    def prefill_only() -> None:
         with torch.inference_mode():
-            read(pair.bundle, body, prompts, [0] * len(prompts))
+            prefill(pair.bundle, transformer, prompts, [0] * len(prompts))
 
-    return peak_bytes(lambda: items(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill)
+    return peak_bytes(lambda: items(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill_only)
 
 
 def time_call(call: Callable[[], Any]) -> tuple[Any, float]:

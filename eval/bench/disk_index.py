@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.inner_product import inner
-from llmrec.storage.artifacts import JSON, read_manifest, writing
+from llmrec.storage.artifacts import JSON, read_manifest, write_artifact
 
 KIND = "item-index"
 _CHUNK = 2**17  # vectors handled at a time
@@ -63,7 +63,7 @@ def build(path: Path, vectors: np.ndarray, layout: IndexLayout | None = None, se
         raise DataError(f"{layout} does not fit {n} vectors of {dim} dimensions")
     trained = _trained(vectors, layout, seed)
     meta: dict[str, JSON] = {"n": n, "dim": dim, "lists": layout.lists, "bytes": layout.bytes, "shards": layout.shards}
-    with writing(path, KIND, {}, meta) as directory:
+    with write_artifact(path, KIND, {}, meta) as directory:
         save_file(_centroids(trained, layout, dim), directory / "centroids.safetensors")
         kept = np.lib.format.open_memmap(directory / "vectors.npy", "w+", np.float32, (n, dim))
         for chunk in _chunks(0, n):

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 from llmrec.checkpoint.pretrained import load_pretrained, read_settings
-from llmrec.data.prepared import open_data
+from llmrec.data.dataset import open_data
 from llmrec.decoding.beam_search import items
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.lm.model import ModelConfig, RecModel

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from llmrec.batch.ranker import Task
+from llmrec.batch.ranker import RankingTask
 from llmrec.errors import RequestError
 from llmrec.eval.bench.generate_baseline import FAMILIES, plain_copy
 from llmrec.ranker import top_k, unseen
@@ -38,7 +38,7 @@ class GenerateRanker:
     children: Children
     rows: dict[tuple[int, ...], int]
 
-    def lists(self, tasks: Sequence[Task], beams: int) -> list[list[int]]:
+    def lists(self, tasks: Sequence[RankingTask], beams: int) -> list[list[int]]:
         """The k best rows of every task (histories), from one batch with `beams` beams each."""
         scorer, model = self.recommender.scorer, self.recommender.model
         histories = [np.asarray(task.history, np.int64) for task in tasks]

@@ -16,10 +16,10 @@ from llmrec.errors import DataError
 from llmrec.eval.bench.decoding_costs import time_call
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Message, Rendered, Text
-from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.lm.runtime.hf_backend import build_transformer
 from llmrec.lm.runtime.int8 import Int8Weights, int8_weights
-from llmrec.lm.runtime.kv_cache import KeyValues, Part
-from llmrec.lm.runtime.transformer import Body
+from llmrec.lm.runtime.kv_cache import Chunk, KVCache
+from llmrec.lm.runtime.transformer import Transformer
 
 QUESTIONS = (
     "Why might somebody who likes quiet family dramas enjoy an old western?",
@@ -87,7 +87,7 @@ class _Counted(Int8Weights):
     """Weights that know how many tokens they were asked for, the end marker included."""
 
     def __init__(self, weights: Int8Weights) -> None:
-        super().__init__(weights.body, weights.matrix)
+        super().__init__(weights.transformer, weights.lm_head)
         object.__setattr__(self, "tokens", 0)
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -115,14 +115,14 @@ def perplexity_ratio(model: RecModel, text: Path, blocks: int = 8, seed: int = 0
     if len(whole) < blocks:
         raise DataError(f"{text} has {len(ids)} tokens; {blocks} blocks need {blocks * BLOCK}")
     chosen = whole[np.sort(np.random.default_rng(seed).choice(len(whole), blocks, replace=False))]
-    exact = _nats(model, body_of(model.lm), model.word_logits, chosen)
-    near = _nats(model, weights.body, lambda x: weights.matrix(x)[0], chosen)
+    exact = _nats(model, build_transformer(model.lm), model.word_logits, chosen)
+    near = _nats(model, weights.transformer, lambda x: weights.lm_head(x)[0], chosen)
     return float(np.exp(near - exact))
 
 
 def _nats(
     model: RecModel,
-    body: Body,
+    transformer: Transformer,
     head: Callable[[torch.Tensor], torch.Tensor],
     blocks: np.ndarray[Any, np.dtype[np.int64]],
 ) -> float:
@@ -130,7 +130,7 @@ def _nats(
     total = 0.0
     for block in blocks:
         ids = torch.from_numpy(block)
-        memory = KeyValues(body.layout, len(ids))
-        hidden = body.forward(model.words(ids).float(), [Part.following(memory, len(ids))])
+        cache = KVCache(transformer.layout, len(ids))
+        hidden = transformer.forward(model.words(ids).float(), [Chunk.following(cache, len(ids))])
         total += float(torch.nn.functional.cross_entropy(head(hidden[:-1]).float(), ids[1:], reduction="sum"))
     return total / (blocks.size - len(blocks))

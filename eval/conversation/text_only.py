@@ -22,7 +22,7 @@ from llmrec.eval.chat_client import ask_chat, progress_bar, with_caching_scorer
 from llmrec.eval.metrics import bootstrap_ci, per_user, ranks_of
 from llmrec.eval.ranked_lists import target_users
 from llmrec.inner_product import inner
-from llmrec.nlu.wording import fits, listed
+from llmrec.nlu.wording import fits_domain, join_words
 from llmrec.ranker import Rows, Scores, top_k
 from llmrec.recommender import Recommender
 
@@ -126,12 +126,12 @@ def visitors(catalog: Catalog, split: Split, limit: int | None, seed: int) -> li
 
 def _fitting(phrases: Sequence[str], catalog: Catalog) -> list[str]:
     """The wordings whose verbs are those of the catalogue's kind of item."""
-    return [phrase for phrase in phrases if fits(phrase, catalog.domain)]
+    return [phrase for phrase in phrases if fits_domain(phrase, catalog.domain)]
 
 
 def by_titles(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
     """The sentence that names the films."""
-    return str(rng.choice(_fitting(BY_TITLE, catalog))).format(titles=listed([catalog.label(row) for row in films]))
+    return str(rng.choice(_fitting(BY_TITLE, catalog))).format(titles=join_words([catalog.label(row) for row in films]))
 
 
 def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
@@ -146,7 +146,7 @@ def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) 
     tags = [word.casefold() for word, _ in Counter(words).most_common(3)] or [catalog.domain]
     years = [year for row in films if isinstance(year := catalog[row].attributes.get("year"), int)]
     span = " to ".join(str(year) for year in sorted({min(years), max(years)})) if years else "any time"
-    return str(rng.choice(_fitting(BY_FIELDS, catalog))).format(tags=f"{listed(tags)} {catalog.domain}", years=span)
+    return str(rng.choice(_fitting(BY_FIELDS, catalog))).format(tags=f"{join_words(tags)} {catalog.domain}", years=span)
 
 
 def _answers(

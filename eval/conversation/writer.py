@@ -20,7 +20,7 @@ from llmrec.eval.conversation.user_state import Step, UserState
 from llmrec.eval.grounding.requests import Constraint
 from llmrec.eval.stability import paraphrases
 from llmrec.eval.stability.paraphrases import Nouns
-from llmrec.nlu.wording import an, fits, lowered
+from llmrec.nlu.wording import fits_domain, lower_in_sentence, with_article
 
 MISSPELT = 0.3  # share of long titles typed with a slip
 DATED = 0.25  # share of titles typed with their year
@@ -133,7 +133,7 @@ class DialogueWriter:
         """A wording of an act, its slots filled, in the visitor's own manner of typing."""
         said = phrasings_of(act)
         there = [i for i in range(len(said)) if is_held_out(act, i) == (self.aside and act in ASIDE)]
-        there = [i for i in there if fits(said[i], self.world.nouns.things)]
+        there = [i for i in there if fits_domain(said[i], self.world.nouns.things)]
         usable = [i for i in there if all(f"{{{s}}}" not in said[i] or s in slots for s in _SLOTS)]
         wording = int(usable[int(self.rng.integers(len(usable)))])
         text = self.world.nouns.fill(said[wording], **{**dict.fromkeys(_SLOTS, ""), **slots})
@@ -174,8 +174,8 @@ class DialogueWriter:
     def tagged(self, value: str) -> dict[str, str]:
         """Slots for a value: `tagged` and `tag`."""
         other = self.chance(OTHER_WORDS)
-        word = lowered(value)
-        return {"tagged": self.world.nouns.of_value(value, other), "tag": word, "a_tag": an(word)}
+        word = lower_in_sentence(value)
+        return {"tagged": self.world.nouns.of_value(value, other), "tag": word, "a_tag": with_article(word)}
 
     def place(self, position: int) -> str:
         """A position in words."""

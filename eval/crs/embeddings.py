@@ -14,7 +14,7 @@ from llmrec.encoders.text_cache import text_vectors
 from llmrec.errors import ArtifactError
 from llmrec.eval.crs.data import Corpus, CrsQuestions, Turn
 from llmrec.ranker import Scores
-from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, writing
+from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_artifact
 
 KIND = "sentence-vectors"
 CONTEXT_TURNS = 4  # latest turns that the text look-up reads
@@ -81,7 +81,7 @@ def embed_sentences(texts: Sequence[str], embedder: Embedder, cache: Path) -> Se
     except ArtifactError:
         pass
     table = np.asarray(embedder.encode(unique), np.float32)
-    with writing(path, KIND, {"texts": print_of}, own_place=True) as directory:
+    with write_artifact(path, KIND, {"texts": print_of}, own_place=True) as directory:
         save_file({"vectors": table}, directory / "vectors.safetensors")
     return SentenceVectors(place, table)
 

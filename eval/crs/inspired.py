@@ -20,7 +20,7 @@ from llmrec.errors import DataError
 from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, merge_turns
 from llmrec.eval.crs.redial import FILMS, find, opened, read_films
 from llmrec.nlu.opinions import opinion_on
-from llmrec.nlu.parser import reader
+from llmrec.nlu.parser import parser_context
 
 DEV, TEST = ("dev.tsv",), ("test.tsv",)
 TRAINING, CONTEXTS = ("train.tsv",), ("instructlf_train_contexts.csv",)
@@ -152,7 +152,7 @@ class _Rows:
     """Rows of titles as annotated, and of titles in a text."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self.catalog, self._spotter = catalog, reader(catalog).spotter
+        self.catalog, self._spotter = catalog, parser_context(catalog).spotter
         self._rows: dict[tuple[str, int | None], int] = {}
         years = [(item.attributes.get("year") or 0, row) for row, item in enumerate(catalog.items)]
         for year, row in sorted(years, key=lambda pair: (float(pair[0]) if isinstance(pair[0], int) else 0.0, pair[1])):

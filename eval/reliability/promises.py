@@ -25,16 +25,16 @@ PROMISES: Mapping[int, Claim] = {
     1: Claim(
         "every recommended item exists, is allowed, is unseen when asked, and is unique",
         (
-            "test_recommend.py::test_every_item_exists_is_allowed_unseen_and_unique",
-            "test_decode.py::test_never_an_invented_a_forbidden_or_a_repeated_item",
+            "test_recommender.py::test_every_item_exists_is_allowed_unseen_and_unique",
+            "test_beam_search.py::test_never_an_invented_a_forbidden_or_a_repeated_item",
             "test_trie.py::test_holds_exactly_the_allowed_items",
         ),
     ),
     2: Claim(
         "text never becomes a control or an item token",
         (
-            "test_render.py::test_typed_text_never_becomes_a_control_or_item_token",
-            "test_render.py::test_structure_comes_from_types_alone",
+            "test_rendering.py::test_typed_text_never_becomes_a_control_or_item_token",
+            "test_rendering.py::test_structure_comes_from_types_alone",
             "attacks/test_injection.py::test_typed_words_stay_words",
             "attacks/test_injection.py::test_titles_and_descriptions_stay_words",
             "attacks/test_injection.py::test_imported_conversations_stay_words",
@@ -56,18 +56,18 @@ PROMISES: Mapping[int, Claim] = {
     4: Claim(
         "decoding equals brute force, alone and in any batch",
         (
-            "test_decode.py::test_keeping_all_beams_equals_brute_force",
-            "test_decode.py::test_alone_and_in_any_batch_are_equal",
-            "test_decode.py::test_every_architecture_equals_brute_force_alone_and_in_a_batch",
-            "test_bounded.py::test_the_same_items_as_scoring_all",
+            "test_beam_search.py::test_keeping_all_beams_equals_brute_force",
+            "test_beam_search.py::test_alone_and_in_any_batch_are_equal",
+            "test_beam_search.py::test_every_architecture_equals_brute_force_alone_and_in_a_batch",
+            "test_exact_search.py::test_the_same_items_as_scoring_all",
         ),
     ),
     5: Claim(
         "semantic IDs are unique, stable, and the same again on one kind of machine",
         (
-            "test_semid.py::test_same_seed_same_bytes_other_seed_still_unique",
-            "test_semid.py::test_codes_are_unique_whatever_the_vectors",
-            "test_semid.py::test_adding_items_changes_no_existing_code_and_stays_unique",
+            "test_residual_kmeans.py::test_same_seed_same_bytes_other_seed_still_unique",
+            "test_residual_kmeans.py::test_codes_are_unique_whatever_the_vectors",
+            "test_residual_kmeans.py::test_adding_items_changes_no_existing_code_and_stays_unique",
         ),
     ),
     6: Claim(
@@ -97,9 +97,9 @@ PROMISES: Mapping[int, Claim] = {
     9: Claim(
         "artifacts are all or nothing",
         (
-            "test_swap.py::test_a_fault_at_any_write_keeps_the_old_artifact",
-            "test_swap.py::test_a_writer_killed_at_any_moment_loses_nothing",
-            "test_swap.py::test_single_files_are_replaced_whole",
+            "test_atomic.py::test_a_fault_at_any_write_keeps_the_old_artifact",
+            "test_atomic.py::test_a_writer_killed_at_any_moment_loses_nothing",
+            "test_atomic.py::test_single_files_are_replaced_whole",
             "test_result_file.py::test_a_full_disk_leaves_the_old_file",
         ),
     ),
@@ -129,11 +129,11 @@ PROMISES: Mapping[int, Claim] = {
         (
             "attacks/test_hostile_files.py::test_hostile_bytes_end_in_a_clear_error",
             "attacks/test_hostile_files.py::test_damaged_files_end_in_a_clear_error",
-            "test_sources.py::test_hostile_bytes_give_data_or_a_data_error",
-            "test_sources.py::test_damaged_files_give_data_or_a_data_error",
-            "test_sources_shops.py::test_damaged_files_give_data_or_a_data_error",
+            "test_readers.py::test_hostile_bytes_give_data_or_a_data_error",
+            "test_readers.py::test_damaged_files_give_data_or_a_data_error",
+            "test_readers_shops.py::test_damaged_files_give_data_or_a_data_error",
             "test_table.py::test_hostile_bytes_end_in_a_clear_error_or_a_catalogue",
-            "test_sources.py::test_lines_are_bounded",
+            "test_readers.py::test_lines_are_bounded",
             "attacks/test_hostile_files.py::test_a_small_file_of_requests_that_unpacks_large_is_refused_while_it_is_small",
             "attacks/test_hostile_files.py::test_a_small_table_that_unpacks_large_is_refused_while_it_is_small",
             "attacks/test_data_dirs.py::test_hostile_prepared_data_is_one_clear_error",
@@ -162,9 +162,9 @@ PROMISES: Mapping[int, Claim] = {
     15: Claim(
         "answers claim only what the catalogue says",
         (
-            "test_recommend.py::test_talk_says_nothing_that_is_not_shown",
-            "test_recommend.py::test_unbacked_sentences_are_left_out",
-            "test_recommend.py::test_reasons_name_only_what_the_catalogue_holds",
+            "test_recommender.py::test_talk_says_nothing_that_is_not_shown",
+            "test_recommender.py::test_unbacked_sentences_are_left_out",
+            "test_recommender.py::test_reasons_name_only_what_the_catalogue_holds",
             "test_backend.py::test_sentences_that_the_catalogue_does_not_back_are_dropped",
             "test_chat.py::test_why_and_about_say_only_what_is_known",
             "attacks/test_injection.py::test_a_servers_reply_that_gives_orders_changes_no_list",
@@ -179,8 +179,8 @@ PROMISES: Mapping[int, Claim] = {
             "test_app.py::test_bad_requests_are_answered_in_words",
             "test_chat.py::test_bounds_are_answered_quickly_and_change_nothing",
             "test_chat.py::test_the_clock_cuts_a_reply_short",
-            "test_understand.py::test_a_message_full_of_unknown_names_costs_a_few_look_ups",
-            "test_streaming.py::test_words_stop_when_told_and_at_every_limit",
+            "test_parser.py::test_a_message_full_of_unknown_names_costs_a_few_look_ups",
+            "test_text_generation.py::test_words_stop_when_told_and_at_every_limit",
         ),
     ),
     17: Claim(
@@ -198,8 +198,8 @@ PROMISES: Mapping[int, Claim] = {
             "test_chat.py::test_sessions_are_separate",
             "test_api.py::test_conversations_side_by_side_do_not_mix",
             "test_chat.py::test_changing_the_visitor_while_a_list_is_made_leaks_nothing_into_the_new_one",
-            "test_prefix.py::test_no_bit_depends_on_what_was_asked_before",
-            "test_prefix.py::test_many_threads_get_their_own_answers",
+            "test_prefix_cache.py::test_no_bit_depends_on_what_was_asked_before",
+            "test_prefix_cache.py::test_many_threads_get_their_own_answers",
         ),
     ),
     19: Claim(
@@ -226,17 +226,17 @@ PROMISES: Mapping[int, Claim] = {
         (
             "attacks/test_network.py::test_a_served_conversation_reaches_for_nothing_and_logs_no_word",
             "attacks/test_network.py::test_the_guard_of_the_whole_suite_refuses_and_counts",
-            "test_recommend.py::test_nothing_reaches_for_the_network",
-            "test_recommend.py::test_importing_the_library_opens_no_socket",
-            "test_fetch.py::test_offline_asks_neither_hub_nor_site",
+            "test_recommender.py::test_nothing_reaches_for_the_network",
+            "test_recommender.py::test_importing_the_library_opens_no_socket",
+            "test_download.py::test_offline_asks_neither_hub_nor_site",
         ),
     ),
     22: Claim(
         "the same bytes on one kind of machine, whatever the batch, the shards or the threads",
         (
-            "test_recommend.py::test_one_and_many_give_the_same_bytes",
-            "test_recommend.py::test_the_thread_count_changes_no_byte",
-            "test_inner.py::test_a_score_has_the_same_bits_alone_in_any_batch_and_with_any_threads",
+            "test_recommender.py::test_one_and_many_give_the_same_bytes",
+            "test_recommender.py::test_the_thread_count_changes_no_byte",
+            "test_inner_product.py::test_a_score_has_the_same_bits_alone_in_any_batch_and_with_any_threads",
             "test_batch.py::test_the_same_bytes_whatever_the_form_and_the_parts",
             "test_batch.py::test_shards_one_after_the_other_are_the_whole",
             "test_training.py::test_training_twice_gives_the_same_bytes",

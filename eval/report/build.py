@@ -11,7 +11,7 @@ from rich.console import Console
 
 from llmrec.checkpoint.pretrained import KIND as MODEL
 from llmrec.checkpoint.pretrained import read_settings
-from llmrec.data.sources import load_data
+from llmrec.data.dataset import load_data
 from llmrec.errors import ArtifactError, UserError
 from llmrec.eval.report import sections
 from llmrec.eval.report.conversation import conversation
@@ -20,7 +20,7 @@ from llmrec.eval.report.page import Block, Paragraph, Section, Table, html, mark
 from llmrec.eval.report.results import UNKNOWN, Result, check_one_catalogue, load_results, models
 from llmrec.eval.retention.instruction_following import own_instructions
 from llmrec.storage.artifacts import read_manifest, write_bytes_atomic
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 TITLE = "llmrec: what was measured"
 PLOTS = "plots"
@@ -162,7 +162,7 @@ def _titles(results: Sequence[Result], dataset: str) -> list[str]:
     """Labels of the catalogue's rows, if it is at hand and the very one that was measured; nothing is fetched."""
     measured = {result.fingerprint("catalog") for result in results if result.dataset == dataset} - {UNKNOWN}
     try:
-        catalog, _, _ = load_data(home() / "data" / dataset)
+        catalog, _, _ = load_data(cache_home() / "data" / dataset)
     except (UserError, OSError):
         return []
     return [catalog.label(row) for row in range(len(catalog))] if measured == {catalog.fingerprint} else []

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from llmrec.checkpoint.pretrained import KIND, load_pretrained, read_settings
-from llmrec.data import prepared
+from llmrec.data.dataset import open_data
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.result_file import Row, Target, eval_command, provenance, write_result
 from llmrec.eval.retention.benchmarks import IFEVAL, TASKS, WIKITEXT
@@ -83,7 +83,7 @@ def run_retention(
         raise ArtifactError("no model given, and the shipped one is not beside this installation: give its directory")
     path = SHIPPED if model is None else Path(model)
     source_name = str(read_settings(path)["data"] if data is None else data)
-    catalog, _ = prepared.open_data(source_name)
+    catalog, _ = open_data(source_name)
     manifest = read_manifest(path, KIND, verify=False)
     loaded = load_pretrained(path, catalog).model
     jobs = prepare_jobs(loaded, data_dir, Checker(catalog), limit, seed)

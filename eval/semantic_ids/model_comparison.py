@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from llmrec.data.interactions import Split, fusing_users
+from llmrec.data.interactions import Split, fusion_users
 from llmrec.errors import ArtifactError
 from llmrec.eval import metrics
 from llmrec.eval.accuracy.ablation import ComponentRanker
@@ -22,7 +22,7 @@ from llmrec.eval.chat_client import CachingScorer, progress_bar
 from llmrec.eval.console_tables import print_columns
 from llmrec.eval.ranked_lists import rank_each, sample_users, target_users
 from llmrec.eval.result_file import Estimate, Row, eval_command, provenance, write_result
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranker import Rows
 from llmrec.ranking.fusion import Fusion
 from llmrec.recommender import Recommender
@@ -40,7 +40,7 @@ def run_model_comparison(
     data: str | Path | None,
     out: Path,
     limit: int | None = None,
-    products: Products = "float32",
+    products: MatmulDtype = "float32",
     seed: int = 0,
 ) -> list[Row]:
     """Rank validation items with two models whose codes were made otherwise.
@@ -114,7 +114,7 @@ def recipe_differences(one: Recommender, other: Recommender) -> dict[str, str]:
 
 def comparison_users(split: Split, limit: int, seed: int) -> Rows:
     """Users with a validation item on which no fusion was fitted, at most so many: int64[u], in order."""
-    return sample_users(np.setdiff1d(target_users(split, "valid"), fusing_users(split)), limit, seed)
+    return sample_users(np.setdiff1d(target_users(split, "valid"), fusion_users(split)), limit, seed)
 
 
 def rank_validation_items(recommender: Recommender, split: Split, users: Rows, name: str) -> dict[str, Values]:

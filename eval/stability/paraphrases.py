@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.data.catalog import Catalog
-from llmrec.nlu.wording import an, before_noun, lowered, singular, verbs
+from llmrec.nlu.wording import before_noun, domain_verbs, lower_in_sentence, singular, with_article
 
 # Slots: {thing} {a_thing} {things} the catalogue's noun, {verb} what one does with it, {wish} attributes,
 # {titles} a list.
@@ -152,7 +152,7 @@ class Nouns:
     def of(catalog: Catalog) -> Nouns:
         """From the catalogue's domain."""
         domain = catalog.domain
-        return Nouns(singular(domain), domain, verbs(domain).do)
+        return Nouns(singular(domain), domain, domain_verbs(domain).do)
 
     @property
     def other(self) -> Nouns:
@@ -161,7 +161,7 @@ class Nouns:
 
     def fill(self, phrase: str, **slots: str) -> str:
         """Put words into a phrasing; what it begins with gets a capital."""
-        nouns = {"thing": self.thing, "a_thing": an(self.thing), "things": self.things}
+        nouns = {"thing": self.thing, "a_thing": with_article(self.thing), "things": self.things}
         text = phrase.format(**nouns, verb=self.verb, **slots)
         return text[:1].upper() + text[1:]
 
@@ -170,7 +170,7 @@ class Nouns:
         key = value.casefold()
         if other and key in OTHERS:
             return OTHERS[key].format(things=self.things)
-        return NOUNS.get(key) or " ".join([*before_noun([lowered(value)], self.things), self.things])
+        return NOUNS.get(key) or " ".join([*before_noun([lower_in_sentence(value)], self.things), self.things])
 
 
 def decade(start: int, other: bool = False) -> str:

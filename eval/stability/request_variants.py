@@ -14,7 +14,7 @@ from llmrec.data.titles import title_key
 from llmrec.eval.metrics import Rows
 from llmrec.eval.stability import paraphrases
 from llmrec.eval.stability.paraphrases import Nouns
-from llmrec.nlu.wording import listed
+from llmrec.nlu.wording import join_words
 
 Kind = Literal["next", "candidates", "attributes", "named"]
 Group = Literal["order", "paraphrase", "noise", "irrelevant"]
@@ -197,6 +197,6 @@ def _fill(
 ) -> str:
     slots: Mapping[str, str] = {
         "wish": case.wish[0] if wish is None else wish,
-        "titles": listed([catalog[row].title for row in (case.named if named is None else named)]),
+        "titles": join_words([catalog[row].title for row in (case.named if named is None else named)]),
     }
     return nouns.fill(phrase, **slots)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.data import prepared
+from llmrec.data.dataset import open_data
 from llmrec.data.interactions import leave_one_out
 from llmrec.errors import UserError
 from llmrec.finetune.bench.trainer_baseline import Collator, StepTimer, peft_model, target_rows, trainer
@@ -36,7 +36,7 @@ from llmrec.finetune.train.packed_attention import packed_attention
 from llmrec.lm.base_models import base_model, load_base
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.progress import silent
 from llmrec.semantic_ids.trie import Trie
 
@@ -100,7 +100,7 @@ def process_memory(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: Products = "float32") -> None:
+def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: MatmulDtype = "float32") -> None:
     """The product's own training loop on packs of the recipe's traffic with these shares."""
     recipe, traffic = job.recipe, job.recipe.traffic
     base = base_model(recipe.base)
@@ -177,7 +177,7 @@ def trainer_side(job: Job, turns: Any) -> None:
 
 
 def _inputs(job: Job) -> Inputs:
-    catalog, interactions = prepared.open_data(job.data)
+    catalog, interactions = open_data(job.data)
     return Inputs(catalog, leave_one_out(interactions), job.recipe, Path("."), silent)
 
 

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from llmrec.finetune.data.context import TaskContext, for_domain, pick
 from llmrec.lm.item_tokens import ItemVocab
-from llmrec.lm.model import ATTENTION_AND_MLP, ModelConfig
+from llmrec.lm.model import LORA_TARGETS, ModelConfig
 from llmrec.lm.prompts import Slot, fill, load
 from llmrec.lm.rendering import ItemRef, Message, Renderer
 
@@ -64,7 +64,7 @@ def peft_model(lm: Any, vocab: ItemVocab, settings: ModelConfig) -> Any:
         LoraConfig(
             r=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
-            target_modules=list(ATTENTION_AND_MLP),
+            target_modules=list(LORA_TARGETS),
             trainable_token_indices=list(range(first, first + len(vocab))),
             bias="none",
             task_type="CAUSAL_LM",

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from llmrec.data import prepared
+from llmrec.data.dataset import dataset_directory
 from llmrec.errors import UserError
 from llmrec.finetune.base_model_info import check_architecture, find_base_model
 from llmrec.finetune.bench.sides import ENGINE, FAST, MIX, TRAINER, Job, Step, serve
 from llmrec.finetune.bench.trainer_baseline import WINDOW
 from llmrec.finetune.plan.cost import DecoderShape, decoder_shape, matmul_rate
 from llmrec.finetune.recipe import load_recipe
-from llmrec.lm.runtime.onednn import fast_products
+from llmrec.lm.runtime.onednn import fastest_matmul_dtype
 
 _WARM = 1  # untimed steps: the first one allocates and warms the caches
 _ROUNDS, _QUICK_ROUNDS = 7, 2
@@ -67,13 +67,17 @@ def benchmark_training(
     start = time.monotonic()
     console = Console(stderr=True)
     settings = load_recipe(recipe)
-    prepared.directory(data)  # fetched once here, not by every side
+    dataset_directory(data)  # fetched once here, not by every side
     config = find_base_model(settings.base).config
     check_architecture(config)
     body = decoder_shape(config)
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
     job = Job(settings, data, _WARM + rounds, seed, torch.get_num_threads())
-    names = (ENGINE, TRAINER) if quick else (ENGINE, TRAINER, MIX, *((FAST,) if fast_products() == "bfloat16" else ()))
+    names = (
+        (ENGINE, TRAINER)
+        if quick
+        else (ENGINE, TRAINER, MIX, *((FAST,) if fastest_matmul_dtype() == "bfloat16" else ()))
+    )
     taken = _take_turns(job, names, body, _QUICK_RATE_SECONDS if quick else _RATE_SECONDS, console)
     rows, targets = summarise(taken, seed)
     protocol = {

@@ -6,7 +6,7 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Filters
-from llmrec.nlu.wording import spoken, wished
+from llmrec.nlu.wording import requested_item, value_in_sentence
 from llmrec.ranking.explanations import fields_of
 
 _DECADE = ("from the {decade}s", "of the {decade}s", "made in the {decade}s", "from the {short}s")
@@ -18,13 +18,13 @@ def wish(catalog: Catalog, row: int, rng: np.random.Generator) -> tuple[str, Fil
     tags = fields_of(catalog, row)
     years = [(name, int(v)) for name, v in fields.items() if isinstance(v, int) and 1000 <= v <= 2999]
     if not tags and not years:
-        return wished((), catalog.domain), Filters()
+        return requested_item((), catalog.domain), Filters()
     use_tags = bool(tags) and (not years or rng.random() < 0.85)
     count = min(len(tags), 1 + int(rng.random() < 0.35)) if use_tags else 0
     chosen = [tags[i] for i in rng.permutation(len(tags))[:count]]
     use_year = bool(years) and (not chosen or rng.random() < 0.45)
     bare = bool(chosen) and rng.random() < 0.3
-    text = wished([spoken(name, value) for name, value in chosen], catalog.domain, bare)
+    text = requested_item([value_in_sentence(name, value) for name, value in chosen], catalog.domain, bare)
     all_of: dict[str, tuple[str, ...]] = {}
     for name, value in chosen:
         all_of[name] = (*all_of.get(name, ()), value)

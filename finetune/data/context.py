@@ -11,7 +11,7 @@ import numpy as np
 from llmrec.data.catalog import Catalog
 from llmrec.lm.prompts import Slot, fill
 from llmrec.lm.rendering import ItemRef, Message, Rendered
-from llmrec.nlu.wording import fits, is_plural, listed, verbs
+from llmrec.nlu.wording import domain_verbs, fits_domain, is_plural, join_words
 
 Example = list[Message] | Rendered
 
@@ -56,19 +56,19 @@ def pick(options: Sequence[str], rng: np.random.Generator) -> str:
 
 def for_domain(phrases: Sequence[str], domain: str) -> tuple[str, ...]:
     """The phrasings that speak of the catalogue's kind of item: nobody has `seen` a book."""
-    return tuple(phrase for phrase in phrases if fits(phrase, domain))
+    return tuple(phrase for phrase in phrases if fits_domain(phrase, domain))
 
 
 def verb_slots(domain: str) -> dict[str, Slot]:
     """Slots for what one does with the catalogue's items: do, does, did, done."""
-    return {**asdict(verbs(domain))}
+    return {**asdict(domain_verbs(domain))}
 
 
 def liked_slots(names: Sequence[str]) -> dict[str, Slot]:
     """Slots for titles that are liked, and for the words whose number they set."""
     one = len(names) == 1
     return {
-        "liked": listed(names),
+        "liked": join_words(names),
         "were": "was" if one else "were",
         "my_favourites": "My favourite is" if one else "My favourites are",
     }

@@ -12,11 +12,13 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import open_data
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.errors import RecipeError, RequestError
 from llmrec.finetune.base_model_info import BaseModelInfo, find_base_model
+from llmrec.finetune.data import traffic_dataset
+from llmrec.finetune.data.context import Example
 from llmrec.finetune.data.replay import sample_passages
 from llmrec.finetune.data.tasks import TASKS
 from llmrec.finetune.pipeline import fresh_model
@@ -40,16 +42,21 @@ class Sample:
     """One rendered example.
 
     Attributes:
+        task: what it teaches.
+        example: as the task made it.
         pieces: (text, trained) in order; item tokens and user slots by name.
         rendered: ids int64[t], loss mask bool[t] and user vectors.
     """
 
+    task: str
+    example: Example
     pieces: tuple[tuple[str, bool], ...]
     rendered: Rendered
 
     def values(self) -> dict[str, Any]:
-        """Plain values: text with marks, ids, mask (1 is trained on) and the number of user vectors."""
+        """Plain values: task, text with marks, ids, mask (1 is trained on) and the number of user vectors."""
         return {
+            "task": self.task,
             "text": self.marked(),
             "ids": self.rendered.ids.tolist(),
             "loss": self.rendered.loss.astype(int).tolist(),
@@ -63,7 +70,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class TaskPreview:
-    """Samples of a task, and what in them is provisional, in words ("" when nothing is)."""
+    """Samples of a task ("" for several), and what in them is provisional, in words ("" when nothing is)."""
 
     task: str
     samples: tuple[Sample, ...]
@@ -89,9 +96,40 @@ def preview_task(
     if n < 1:
         raise RequestError(f"-n is {n}; it must be at least 1")
     settings = load_recipe(recipe)
+    _check_work(work)
+    return task_samples(task, n, settings, *open_data(data), find_base_model(settings.base), seed, work)
+
+
+def show_saved(
+    directory: Path,
+    split: str = "train",
+    task: str | None = None,
+    n: int = 3,
+    data: str = "ml-100k",
+    recipe: str | Path = "ml-100k",
+    work: Path | None = None,
+) -> TaskPreview:
+    """The first samples of traffic that `export_traffic` wrote as a directory, with the item codes that there are now.
+
+    Raises:
+        RequestError: no such split or task, or fewer than one sample asked for.
+        UserError: data, recipe or base model that cannot be used, or a directory with rows that no task makes.
+    """
+    if task is not None and task not in TASKS:
+        raise RequestError(f"no task '{task}'; there are: {', '.join(TASKS)}")
+    if n < 1:
+        raise RequestError(f"-n is {n}; it must be at least 1")
+    settings = load_recipe(recipe)
+    _check_work(work)
+    view = _view(settings, *open_data(data), find_base_model(settings.base), work)
+    rows = traffic_dataset.read(directory, split, view.inputs.catalog, view.renderer)
+    chosen = islice(((name, one) for name, one in rows if task in (None, name)), n)
+    return TaskPreview(task or "", tuple(view.sample(*one) for one in chosen), "; ".join(view.provisional))
+
+
+def _check_work(work: Path | None) -> None:
     if work is not None and not work.is_dir():
         raise RequestError(f"no directory {str(work)!r}; --work is where the stages of a training run are")
-    return task_samples(task, n, settings, *prepared.open_data(data), find_base_model(settings.base), seed, work)
 
 
 def task_samples(
@@ -105,6 +143,36 @@ def task_samples(
     work: Path | None,
 ) -> TaskPreview:
     """`preview_task` on loaded inputs."""
+    view = _view(recipe, catalog, interactions, base, work)
+    provisional, passages = list(view.provisional), view.passages
+    if task == "replay" and passages is None:
+        passages = _passages(n, view.inputs, base, seed)
+        provisional.append(f"replay text was sampled just now, {len(passages)} passages instead of the run's own")
+    world = work_directory.placeholder_task_context(view.inputs, recipe.encoder.dim, passages)
+    examples = islice(TASKS[task](world, np.random.default_rng([seed, 0])), n)
+    return TaskPreview(task, tuple(view.sample(task, one) for one in examples), "; ".join(provisional))
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """What shows examples as tokens: a renderer, what in it is provisional, and the replay text of a run."""
+
+    inputs: Inputs
+    renderer: Renderer
+    tokenizer: Any
+    provisional: tuple[str, ...]
+    passages: np.ndarray | None
+
+    def sample(self, task: str, example: Example) -> Sample:
+        """An example in tokens."""
+        rendered = example if isinstance(example, Rendered) else self.renderer.render(example)
+        return Sample(task, example, tuple(_pieces(rendered, self.renderer, self.tokenizer)), rendered)
+
+
+def _view(
+    recipe: Recipe, catalog: Catalog, interactions: Interactions, base: BaseModelInfo, work: Path | None
+) -> _View:
+    """What the stages of a run at `work` give, else random item codes."""
     inputs = Inputs(catalog, leave_one_out(interactions), recipe, work or Path("."), silent)
     check_data(recipe, catalog, inputs.split)
     check_base(recipe, base.config, base.tokenizer)
@@ -113,24 +181,16 @@ def task_samples(
         if work is not None
         else work_directory.StageOutputs(None, None, None, ())
     )
-    shape, dim, provisional = recipe.semantic_ids, recipe.encoder.dim, []
-    ids = found.ids
+    shape = recipe.semantic_ids
+    ids, provisional = found.ids, []
     if ids is None:
-        ids = work_directory.provisional_ids(len(catalog), shape.depth, shape.size, dim, recipe.seed)
+        ids = work_directory.provisional_ids(len(catalog), shape.depth, shape.size, recipe.encoder.dim, recipe.seed)
         provisional.append("item codes are provisional (random, not trained)")
     if base.stand_in:
         provisional.append(f"the base is described by {base.stand_in}")
-    passages = found.passages
-    if task == "replay" and passages is None:
-        passages = _passages(n, inputs, base, seed)
-        provisional.append(f"replay text was sampled just now, {len(passages)} passages instead of the run's own")
     vocab = ItemVocab(decoder_shape(base.config).words, ids)
-    renderer = Renderer(base.tokenizer, vocab, recipe.model.user_slots, dim)
-    world = work_directory.placeholder_task_context(inputs, dim, passages)
-    examples = islice(TASKS[task](world, np.random.default_rng([seed, 0])), n)
-    rendered = [one if isinstance(one, Rendered) else renderer.render(one) for one in examples]
-    made = tuple(Sample(tuple(_pieces(one, renderer, base.tokenizer)), one) for one in rendered)
-    return TaskPreview(task, made, "; ".join(provisional))
+    renderer = Renderer(base.tokenizer, vocab, recipe.model.user_slots, recipe.encoder.dim)
+    return _View(inputs, renderer, base.tokenizer, tuple(provisional), found.passages)
 
 
 def _passages(n: int, inputs: Inputs, base: BaseModelInfo, seed: int) -> np.ndarray:
@@ -168,7 +228,7 @@ def print_preview(shown: TaskPreview, console: Console | None = None) -> None:
     for number, sample in enumerate(shown.samples, 1):
         one = sample.rendered
         out.print(
-            f"\n{shown.task} {number}: {len(one.ids)} tokens, {int(one.loss.sum())} trained on, "
+            f"\n{sample.task} {number}: {len(one.ids)} tokens, {int(one.loss.sum())} trained on, "
             f"{len(one.users)} user vectors"
         )
         line = Text()

@@ -27,7 +27,7 @@ from llmrec.finetune.data.context import (
 )
 from llmrec.lm.prompts import Slot, fill, load
 from llmrec.lm.rendering import ItemRef, Message, Part, Rendered, UserRef
-from llmrec.nlu.wording import sentence
+from llmrec.nlu.wording import end_sentence
 from llmrec.ranking.explanations import describe
 
 
@@ -139,7 +139,10 @@ def item_title(world: TaskContext, rng: np.random.Generator) -> Iterator[Example
     while True:
         for row in rng.permutation(len(world.catalog)):
             fields = describe(world.catalog, int(row))
-            answer = {"title": sentence(world.catalog.label(int(row))), "fields": fields[:1].upper() + fields[1:] + "."}
+            answer = {
+                "title": end_sentence(world.catalog.label(int(row))),
+                "fields": fields[:1].upper() + fields[1:] + ".",
+            }
             question = fill(pick(template.user, rng), {"item": ItemRef(int(row))})
             yield [
                 Message("user", question),

@@ -1,4 +1,4 @@
-"""Training traffic as a table that `datasets.load_dataset` reads: for other trainers, and to see all of it."""
+"""Exports training traffic for other trainers: as a file of tokens, or as a data set with its messages."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import open_data
 from llmrec.data.interactions import Interactions
 from llmrec.errors import RequestError
 from llmrec.finetune.base_model_info import BaseModelInfo, find_base_model
+from llmrec.finetune.data import traffic_dataset
 from llmrec.finetune.data.preview import Sample, task_samples
+from llmrec.finetune.data.traffic_dataset import IGNORED, TOKENS, Origin, messages_of, save
+from llmrec.finetune.model_card import licence_of
 from llmrec.finetune.recipe import Recipe, load_recipe
-from llmrec.storage.artifacts import write_bytes_atomic
+from llmrec.storage.artifacts import check_replaceable, write_bytes_atomic
 
-IGNORED = -100  # the label that transformers' loss leaves out
 _PILOT = 8  # samples of a task that tell how long its documents are
-_SCHEMA = pa.schema(
-    [
-        ("task", pa.string()),
-        ("text", pa.string()),
-        ("input_ids", pa.list_(pa.int32())),
-        ("labels", pa.list_(pa.int32())),
-        ("users", pa.int32()),
-    ]
-)
+_VALIDATION = 0.05
+_TABLES = (".jsonl", ".parquet", ".csv", ".tsv", ".json", ".arrow", ".txt", ".gz")  # ends of files, not of directories
 
 
 def write_task_table(
-    data: str, recipe: str | Path, out: Path, tokens: int = 100_000, seed: int = 0, work: Path | None = None
+    data: str,
+    recipe: str | Path,
+    out: Path,
+    tokens: int = 100_000,
+    seed: int = 0,
+    work: Path | None = None,
+    validation: float | None = None,
 ) -> dict[str, Any]:
-    """Write a sample of a recipe's traffic, each task with its share of the tokens, as `.jsonl` or `.parquet`.
+    """Write a sample of a recipe's traffic, each task with its share of the tokens.
+
+    A name that ends in `.jsonl` or `.parquet` is a file of tokens, any other a directory that `datasets.load_dataset`
+    reads, with splits and messages (`traffic_dataset`).
 
     Item ids follow the words as in `export(items=True)`; `users` counts the user vectors of a row, whose soft tokens
     have the id one past the last item token: a trainer without them takes the rows where it is 0.
@@ -45,24 +49,35 @@ def write_task_table(
     Args:
         data: prepared data.
         recipe: name or file.
-        out: file to write.
+        out: file or directory to write.
         tokens: about how many.
         seed: of the samples.
         work: stages of a run, for its own semantic IDs and replay text; provisional ones otherwise.
+        validation: share of the rows of a directory that are its split `validation`; 0.05 when None.
 
     Raises:
-        RequestError: another ending, or fewer than one token.
+        RequestError: another ending, fewer than one token, or a share that leaves a split empty.
         UserError: data, recipe or base model that cannot be used.
     """
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise RequestError(f"{out} should end in .jsonl or .parquet")
+    is_file = out.suffix in (".jsonl", ".parquet")
+    if out.suffix in _TABLES and not is_file:
+        raise RequestError(f"{out} should end in .jsonl or .parquet, or be a directory")
+    if is_file and validation is not None:
+        raise RequestError("--validation belongs to a directory; a file has no splits")
+    if not is_file:
+        check_replaceable(out, traffic_dataset.KIND)
     if tokens < 1:
         raise RequestError(f"--tokens is {tokens}; it must be at least 1")
     settings = load_recipe(recipe)
-    catalog, interactions = prepared.open_data(data)
+    catalog, interactions = open_data(data)
     found = task_table_rows(settings, catalog, interactions, find_base_model(settings.base), tokens, seed, work)
     table, notes = _shuffled(found[0], seed), found[1]
-    write_bytes_atomic(out, _bytes(table, out.suffix))
+    if is_file:
+        write_bytes_atomic(out, _bytes(table, out.suffix))
+    else:
+        name, base = Path(data).name, settings.base
+        origin = Origin(name, licence_of(name), Path(recipe).stem, base, licence_of(base), seed, notes)
+        save(out, table, _VALIDATION if validation is None else validation, origin, catalog)
     return {"out": str(out), "rows": len(table), "tokens": sum(len(row["input_ids"]) for row in table), "notes": notes}
 
 
@@ -84,19 +99,20 @@ def task_table_rows(
         pilot = task_samples(task, _PILOT, recipe, catalog, interactions, base, seed, work)
         length = np.mean([len(one.rendered.ids) for one in pilot.samples])
         shown = task_samples(task, max(1, round(budget / length)), recipe, catalog, interactions, base, seed, work)
-        found += [_row(task, one) for one in shown.samples]
+        found += [_row(one, catalog) for one in shown.samples]
         notes |= dict.fromkeys(part for part in shown.provisional.split("; ") if part)
     return found, list(notes)
 
 
-def _row(task: str, sample: Sample) -> dict[str, Any]:
+def _row(sample: Sample, catalog: Catalog) -> dict[str, Any]:
     ids, loss = sample.rendered.ids, sample.rendered.loss
     return {
-        "task": task,
+        "task": sample.task,
         "text": "".join(text for text, _ in sample.pieces),
         "input_ids": ids.tolist(),
         "labels": np.where(loss, ids, IGNORED).tolist(),
         "users": len(sample.rendered.users),
+        "messages": messages_of(sample.example, catalog),
     }
 
 
@@ -108,10 +124,10 @@ def _bytes(table: list[dict[str, Any]], suffix: str) -> bytes:
     if suffix == ".jsonl":
         return "".join(_json_lines(table)).encode()
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(table, _SCHEMA), buffer)
+    pq.write_table(pa.Table.from_pylist(table, TOKENS), buffer)
     return buffer.getvalue()
 
 
 def _json_lines(table: list[dict[str, Any]]) -> Iterator[str]:
     for row in table:
-        yield json.dumps(row, ensure_ascii=False) + "\n"
+        yield json.dumps({name: row[name] for name in TOKENS.names}, ensure_ascii=False) + "\n"

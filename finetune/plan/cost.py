@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.data.interactions import Split, choosing_users, fusing_users
+from llmrec.data.interactions import Split, fusion_users, model_selection_users
 from llmrec.encoders.training import FULL_LIMIT, SAMPLE
 from llmrec.finetune.data.packing import Pack
 from llmrec.finetune.recipe import EngineSettings, Recipe
 from llmrec.finetune.train.linear_cross_entropy import CHUNK
 from llmrec.finetune.train.validation import BEAM_WIDTH
 from llmrec.lm.model import ModelConfig
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranking.fusion import PRIOR
 from llmrec.ranking.fusion_candidates import EACH, EVEN, USERS
 from llmrec.ranking.scorer import SMALL
@@ -200,7 +200,7 @@ def training_bytes(
 
 
 @torch.no_grad()
-def matmul_rate(body: DecoderShape, tokens: int, seconds: float, products: Products = "float32") -> float:
+def matmul_rate(body: DecoderShape, tokens: int, seconds: float, products: MatmulDtype = "float32") -> float:
     """Floating-point operations a second of plain matrix products at the shapes of one block, both ways.
 
     Repeats the forward products [tokens, in] x [in, out] and those back to the inputs for about `seconds`, at least
@@ -314,7 +314,7 @@ def _validation(of: StageSizes) -> float:
     schedule = of.recipe.schedule
     if not schedule.validate_tokens:
         return 0.0
-    users = min(schedule.validate_users, len(choosing_users(of.split)))
+    users = min(schedule.validate_users, len(model_selection_users(of.split)))
     read = _prompt(of) + BEAM_WIDTH * (of.recipe.semantic_ids.depth - 1)
     times = max(1, schedule.tokens // schedule.validate_tokens)  # a shorter run validates at its end
     return times * users * read * 2.0 * of.body.weights
@@ -341,5 +341,5 @@ def _nodes(of: StageSizes) -> int:
 
 
 def _asked(of: StageSizes) -> np.ndarray:
-    users = fusing_users(of.split)
+    users = fusion_users(of.split)
     return users if _small(of) else users[:USERS]

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 import torch
 
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import open_data
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.encoders.text_cache import missing
 from llmrec.errors import RecipeError
@@ -41,10 +41,10 @@ from llmrec.finetune.train.fine_tuning import single_validation_note
 from llmrec.finetune.train.loop import Stage
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.progress import silent
 from llmrec.semantic_ids.trie import Trie
-from llmrec.storage.registry import home
+from llmrec.storage.registry import cache_home
 
 _SAMPLE = 40_000  # tokens of traffic that the counts are taken from
 _MEASURE = 1.0  # seconds
@@ -84,7 +84,7 @@ def plan_training(
         UserError: whatever would stop the run.
     """
     recipe = load_recipe(recipe_name, changes)
-    catalog, interactions = prepared.open_data(data)
+    catalog, interactions = open_data(data)
     work = work or out.with_name(out.name + ".work")
     found = training_plan(recipe, catalog, interactions, find_base_model(recipe.base), out, work, gpus, elsewhere)
     return {"recipe": {"name": str(recipe_name), "set": typed_overrides(changes)}, **found}
@@ -110,7 +110,7 @@ def training_plan(
     flops = {name: sum(stage["flops"][name] for stage in stages) for name in stages[0]["flops"]}
     memory = _memory(recipe, body, added)
     there = {name for name, state in found.lines if state == work_directory.READY}
-    texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, home() / "cache")
+    texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, cache_home() / "cache")
     counted = stage_operations(StageSizes(recipe, body, inputs.split, len(catalog), texts))
     others = {name: 0.0 if name in there else count for name, count in counted.items()}
     here = _here(recipe, body, flops, memory, others)
@@ -248,7 +248,7 @@ def _here(
 ) -> dict[str, Any]:
     """Time at the rates measured now. The program itself is what this process holds: the same libraries."""
     tokens, low = min(recipe.traffic.pack_tokens, 1024), recipe.engine.precision == "bfloat16"
-    products: Products = "bfloat16" if low else recipe.engine.format
+    products: MatmulDtype = "bfloat16" if low else recipe.engine.format
     rate = matmul_rate(body, tokens, _MEASURE)
     fast = matmul_rate(body, tokens, _MEASURE, products) if products != "float32" else rate
     ideal = frozen_flops(flops) / fast + (flops["total"] - frozen_flops(flops)) / (fast if low else rate)

@@ -10,7 +10,8 @@ from typing import Any, NoReturn, cast
 import numpy as np
 import torch
 
-from llmrec.encoders.sequential import EncoderConfig, SequenceEncoder, network
+from llmrec.encoders.config import EncoderConfig
+from llmrec.encoders.sequential import SequenceEncoder, network
 from llmrec.errors import ArtifactError, DataError
 from llmrec.finetune import stages
 from llmrec.finetune.data.context import TaskContext

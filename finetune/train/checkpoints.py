@@ -14,7 +14,7 @@ from llmrec.errors import ArtifactError, TrainingError
 from llmrec.finetune.train.loop import State
 from llmrec.finetune.train.non_finite import check_weights
 from llmrec.lm.model import RecModel
-from llmrec.storage.artifacts import read_manifest, writing
+from llmrec.storage.artifacts import read_manifest, write_artifact
 
 KIND = "training-checkpoint"
 BEST = "training-best"
@@ -36,7 +36,7 @@ def save(
     weights = {n: t.clone().contiguous() for n, t in model.added_state().items()}
     check_weights(weights | moments, f"step {state.step} is not saved")
     path = root / f"step-{state.step:08d}"
-    with writing(path, KIND, fingerprints, asdict(state), own_place=True) as directory:
+    with write_artifact(path, KIND, fingerprints, asdict(state), own_place=True) as directory:
         save_file(weights, directory / "weights.safetensors")
         save_file(moments, directory / "optimizer.safetensors")
     for old in sorted(root.glob("step-*"))[:-2]:
@@ -51,7 +51,7 @@ def keep_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[s
     """
     weights = {n: t.clone().contiguous() for n, t in model.added_state().items()}
     check_weights(weights, f"step {state.step} is not kept as the best")
-    with writing(root / "best", BEST, fingerprints, asdict(state), own_place=True) as directory:
+    with write_artifact(root / "best", BEST, fingerprints, asdict(state), own_place=True) as directory:
         save_file(weights, directory / "weights.safetensors")
 
 

@@ -14,7 +14,7 @@ from llmrec.errors import RecipeError, RequestError
 from llmrec.finetune.recipe import EngineSettings
 from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
 from llmrec.lm.base_models import BaseFiles, load_base
-from llmrec.lm.runtime.onednn import wanted_products
+from llmrec.lm.runtime.onednn import parse_matmul_dtype
 from llmrec.progress import Say, silent
 
 
@@ -34,7 +34,7 @@ def check_engine(engine: EngineSettings) -> None:
         raise RecipeError(f"engine.attention is flash_attention_2, which needs {lacks}; varlen runs everywhere")
     if not gpu_here():
         try:
-            wanted_products(engine.products)
+            parse_matmul_dtype(engine.products)
         except RequestError as error:
             raise RecipeError(f"engine.products is {engine.products}: {error}") from None
 

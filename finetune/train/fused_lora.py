@@ -16,7 +16,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
 from llmrec.lm.model import RecModel
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 
 
 class _LoraProduct(torch.autograd.Function):
@@ -69,7 +69,7 @@ def _fusable(module: nn.Module) -> bool:
 
 
 @contextmanager
-def fused_lora(model: RecModel, products: Products = "float32") -> Iterator[int]:
+def fused_lora(model: RecModel, products: MatmulDtype = "float32") -> Iterator[int]:
     """Run the LoRA layers of a model through the fused product; yields how many it replaced.
 
     `products` is the number format of the products with frozen weights; sums, activations, LoRA and everything that is
@@ -89,7 +89,7 @@ def fused_lora(model: RecModel, products: Products = "float32") -> Iterator[int]
             del module.forward
 
 
-def _forward_of(module: Any, products: Products) -> Any:
+def _forward_of(module: Any, products: MatmulDtype) -> Any:
     (name,) = module.active_adapters
     base, a, b = module.base_layer, module.lora_A[name].weight, module.lora_B[name].weight
     scale = float(module.scaling[name])

@@ -12,7 +12,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
 from llmrec.errors import RecipeError
-from llmrec.storage.registry import offline
+from llmrec.storage.registry import offline_setting
 
 Log = Callable[[dict[str, Any], int], None]  # values by name, and the step
 
@@ -66,7 +66,7 @@ class Trackers:
         """
         if not self.names:
             return None
-        mode = {"mode": "offline"} if offline() else {}
+        mode = {"mode": "offline"} if offline_setting() else {}
         wandb = {"name": self.run, "dir": str(work), **mode}
         work.mkdir(parents=True, exist_ok=True)
         project = self.run if self.wandb is None else self.wandb

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmrec.data.interactions import choosing_users
+from llmrec.data.interactions import model_selection_users
 from llmrec.decoding.beam_search import items
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train.packed_attention import packed_attention
@@ -22,7 +22,7 @@ class Validation:
 
     def __init__(self, inputs: Inputs, model: RecModel, trie: Trie) -> None:
         schedule = inputs.recipe.schedule
-        users = choosing_users(inputs.split)
+        users = model_selection_users(inputs.split)
         rng = np.random.default_rng([inputs.recipe.seed, 11])
         sample = np.sort(rng.permutation(users)[: schedule.validate_users])
         self.model, self.trie, self.n = model, trie, len(inputs.catalog)

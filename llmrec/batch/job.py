@@ -22,13 +22,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.batch import answers, requests
-from llmrec.batch.answers import KEY, Written
-from llmrec.batch.ranker import BatchRanker, Ids, one_thread, resolve
+from llmrec.batch import output_files, request_files
+from llmrec.batch.output_files import JOB_KEY, OutputSummary
+from llmrec.batch.ranker import BatchRanker, IdLookup, one_thread, resolve_ids
 from llmrec.errors import ArtifactError, DataError, RequestError
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.storage.artifacts import fingerprint_bytes, write_bytes_atomic, write_json_atomic
-from llmrec.storage.locks import held
+from llmrec.storage.locks import output_lock
 
 FORMAT = 1
 _COUNTS = b"llmrec.counts"
@@ -40,7 +40,7 @@ class Job:
 
     Attributes:
         input: the file of requests.
-        output: the file to write, of a kind of `batch_output`.
+        output: the file to write, of a kind of `output_files`.
         model: the model directory.
         data: prepared data, the model's own when None.
         k: items for requests that do not say.
@@ -62,7 +62,7 @@ class Job:
     part: int
     numbers: bool
     id: str
-    products: Products = "float32"
+    products: MatmulDtype = "float32"
 
     @property
     def work(self) -> Path:
@@ -92,18 +92,18 @@ class Job:
         return pa.schema([*columns, ("score", pa.float32()), ("source", pa.string())])
 
 
-def identity(*parts: str | int) -> str:
+def job_id(*parts: str | int) -> str:
     """The id of a job from all that decides what comes out."""
     return fingerprint_bytes(json.dumps([FORMAT, *parts]).encode())
 
 
-def adopted(job: Job) -> Job:
+def with_resumed_parts(job: Job) -> Job:
     """The same job cut as an earlier run that was not finished has cut it."""
-    found = _described(job)
+    found = _read_description(job)
     return replace(job, part=int(found["part"])) if found and found.get("id") == job.id else job
 
 
-def _described(job: Job) -> dict[str, Any] | None:
+def _read_description(job: Job) -> dict[str, Any] | None:
     """What `job.json` says; None where there is none, nothing where it cannot be read."""
     path = job.work / "job.json"
     if not path.is_file():
@@ -116,20 +116,22 @@ def _described(job: Job) -> dict[str, Any] | None:
 
 
 @contextmanager
-def opened(job: Job, restart: bool = False) -> Iterator[None]:
+def open_job(job: Job, restart: bool = False) -> Iterator[None]:
     """Hold the job's directory of parts, made or taken up again; nobody else can at the same time.
 
     Raises:
         ArtifactError: another process holds it, or its parts belong to another job.
     """
-    with held(Path(job.output), "ranking into", "--output"):
+    with output_lock(Path(job.output), "ranking into", "--output"):
         job.work.mkdir(exist_ok=True)
-        _take_up(job, restart)
+        _resume(job, restart)
         yield
 
 
-def _take_up(job: Job, restart: bool) -> None:
-    found = _described(job) if any(job.work.glob("part-*.parquet")) else None  # nothing was finished: nothing is lost
+def _resume(job: Job, restart: bool) -> None:
+    found = (
+        _read_description(job) if any(job.work.glob("part-*.parquet")) else None
+    )  # nothing was finished: nothing is lost
     if found is not None and (found.get("id"), found.get("part")) != (job.id, job.part) and not restart:
         raise ArtifactError(
             f"{job.work} holds parts of another job (other input, model, settings or size of parts); "
@@ -143,33 +145,37 @@ def _take_up(job: Job, restart: bool) -> None:
         write_json_atomic(job.work / "job.json", asdict(job))
 
 
-def finished(job: Job) -> Written | None:
+def finished_output(job: Job) -> OutputSummary | None:
     """The output that is there already, if it is from exactly this job."""
-    return answers.found(Path(job.output), job.id)
+    return output_files.existing_output(Path(job.output), job.id)
 
 
-def missing(job: Job) -> list[int]:
+def unfinished_parts(job: Job) -> list[int]:
     """The parts that are still to be ranked."""
-    return [part for part in range(job.parts) if answers.metadata(job.path(part)).get(KEY) != job.id.encode()]
+    return [
+        part
+        for part in range(job.parts)
+        if output_files.parquet_metadata(job.path(part)).get(JOB_KEY) != job.id.encode()
+    ]
 
 
-def rank_part(job: Job, part: int, ranker: BatchRanker, ids: Ids) -> int:
+def rank_part(job: Job, part: int, ranker: BatchRanker, ids: IdLookup) -> int:
     """Rank one part and put its file in place; returns how many requests it had."""
     counts: Counter[str] = Counter()
     lines: list[tuple[str | int, str, int, float, str]] = []
     first, last = job.bounds(part)
     found = 0
     with one_thread():
-        for row in requests.rows(Path(job.input), first, last):
+        for row in request_files.read_requests(Path(job.input), first, last):
             found += 1
-            task, unknown = resolve(row, ids, job.k)
+            task, unknown = resolve_ids(row, ids, job.k)
             counts += unknown
             for rank, one in enumerate(ranker.answer(task) if task else (), 1):
                 lines.append((row.request_id, ids.catalog[one.row].id, rank, one.score, one.source))
     if found != last - first:
         raise DataError(f"{job.input} has changed: rows {first + 1} to {last} are not all there any more")
     columns = [list(column) for column in zip(*lines, strict=True)] or [[] for _ in job.schema.names]
-    told = {KEY: job.id.encode(), _COUNTS: json.dumps(counts, sort_keys=True).encode()}
+    told = {JOB_KEY: job.id.encode(), _COUNTS: json.dumps(counts, sort_keys=True).encode()}
     table = pa.table([pa.array(c, t) for c, t in zip(columns, job.schema.types, strict=True)], job.schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(told), sink, compression="zstd")
@@ -177,26 +183,26 @@ def rank_part(job: Job, part: int, ranker: BatchRanker, ids: Ids) -> int:
     return found
 
 
-def finish(job: Job) -> tuple[Written, Counter[str]]:
+def merge_parts(job: Job) -> tuple[OutputSummary, Counter[str]]:
     """Make the output of the parts, in order, and remove them; returns what was written and what was counted.
 
-    The rename comes before the removal: a kill between the two leaves a finished output, which `finished` knows, or
-    parts of which it is made again.
+    The rename comes before the removal: a kill between the two leaves a finished output, which `finished_output`
+    recognises, or parts from which it is made again.
     """
     counts: Counter[str] = Counter()
     temporary = job.work / f".{secrets.token_hex(6)}.output"
-    written = answers.write(Path(job.output), temporary, job.id, job.schema, _grouped(job, counts))
+    written = output_files.write_output(Path(job.output), temporary, job.id, job.schema, _row_groups(job, counts))
     shutil.rmtree(job.work)
     return written, counts
 
 
-def tidy(job: Job) -> None:
+def remove_parts(job: Job) -> None:
     """Remove what a kill between the output's rename and the removal of the parts has left."""
-    with held(Path(job.output), "ranking into", "--output"):
+    with output_lock(Path(job.output), "ranking into", "--output"):
         shutil.rmtree(job.work, ignore_errors=True)
 
 
-def _grouped(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
+def _row_groups(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
     """The rows of all parts in tables of `GROUP` rows, the last one of what is left."""
     waiting: list[pa.Table] = []
     held = 0
@@ -205,10 +211,10 @@ def _grouped(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
         counts += Counter(json.loads(table.schema.metadata[_COUNTS]))
         waiting.append(table.replace_schema_metadata(None))
         held += len(table)
-        while held >= answers.GROUP:
+        while held >= output_files.ROW_GROUP:
             whole = pa.concat_tables(waiting)
-            yield whole.slice(0, answers.GROUP).combine_chunks()
-            waiting, held = [whole.slice(answers.GROUP)], held - answers.GROUP
+            yield whole.slice(0, output_files.ROW_GROUP).combine_chunks()
+            waiting, held = [whole.slice(output_files.ROW_GROUP)], held - output_files.ROW_GROUP
     if held:
         yield pa.concat_tables(waiting).combine_chunks()
 

@@ -14,17 +14,25 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from llmrec.batch import answers as batch_output
-from llmrec.batch import job as batch_job
-from llmrec.batch import pool
-from llmrec.batch import requests as batch_input
-from llmrec.batch.job import Job
-from llmrec.batch.ranker import Ids, resolve
+from llmrec.batch import output_files, process_pool, request_files
+from llmrec.batch.job import (
+    Job,
+    finished_output,
+    job_id,
+    merge_parts,
+    open_job,
+    part_size,
+    remove_parts,
+    shard_bounds,
+    unfinished_parts,
+    with_resumed_parts,
+)
+from llmrec.batch.ranker import IdLookup, resolve_ids
 from llmrec.checkpoint import hub
 from llmrec.checkpoint.pretrained import KIND
-from llmrec.data.prepared import open_data
+from llmrec.data.dataset import open_data
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.lm.runtime.onednn import wanted_products
+from llmrec.lm.runtime.onednn import parse_matmul_dtype
 from llmrec.recommender import MAX_K, SHIPPED
 from llmrec.storage.artifacts import expect_fingerprint, read_manifest, sha256_file
 
@@ -83,7 +91,7 @@ def rank_file(
     """Rank the requests of a file into a file with the columns `request_id, item_id, rank, score, source`.
 
     Args:
-        input: requests, see `batch_input`; every row is checked before the first is ranked.
+        input: requests, see `request_files`; every row is checked before the first is ranked.
         output: Parquet, CSV or JSON lines by its name; takes the place of what is there when all is done.
         settings: how.
         runner: ranks parts of a job and yields the requests of each that is done; in this process when None.
@@ -98,27 +106,27 @@ def rank_file(
         raise RequestError(f"-k is {settings.k}; it must lie between 1 and {MAX_K}")
     if settings.part is not None and settings.part < 1:
         raise RequestError(f"a part of {settings.part} requests; it must have at least 1")
-    job, counts = plan(input, output, settings)
+    job, counts = plan_job(input, output, settings)
     requests = job.stop - job.start
-    if not settings.restart and (there := batch_job.finished(job)):
-        batch_job.tidy(job)
+    if not settings.restart and (there := finished_output(job)):
+        remove_parts(job)
         return Report(requests, requests, there.rows, counts, there.formulas)
     if settings.part is None and not settings.restart:
-        job = batch_job.adopted(job)
-    with batch_job.opened(job, settings.restart):
-        todo = batch_job.missing(job)
+        job = with_resumed_parts(job)
+    with open_job(job, settings.restart):
+        todo = unfinished_parts(job)
         done = resumed = requests - sum(last - first for first, last in map(job.bounds, todo))
         tell = progress or (lambda done, total: None)
         tell(done, requests)
         if todo:
-            for count in (runner or partial(pool.run, workers=1))(job, todo):
+            for count in (runner or partial(process_pool.run_local, workers=1))(job, todo):
                 done += count
                 tell(done, requests)
-        written, counts = batch_job.finish(job)
+        written, counts = merge_parts(job)
     return Report(requests, resumed, written.rows, counts, written.formulas)
 
 
-def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[str]]:
+def plan_job(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[str]]:
     """Check the whole input against the model's data; the job, and what unknown ids will be counted in it.
 
     Raises:
@@ -126,28 +134,28 @@ def plan(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[st
     """
     if output.is_dir():
         raise ArtifactError(f"{output} is a directory; --output is a file to write")
-    batch_output.kind_of(output)
+    output_files.output_format(output)
     if input.resolve() == output.resolve():
         raise RequestError(f"--output {str(output)!r} is the input; give another file")
-    products = wanted_products(settings.products)
-    model, data = places(settings.model, settings.data)
+    products = parse_matmul_dtype(settings.products)
+    model, data = resolve_locations(settings.model, settings.data)
     catalog, interactions = open_data(data)
     expect_fingerprint(read_manifest(model, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
-    survey = batch_input.survey(input)
-    ids = Ids(catalog, interactions)
-    start, stop = batch_job.shard_bounds(survey.rows, settings.shard)
+    survey = request_files.scan_requests(input)
+    ids = IdLookup(catalog, interactions)
+    start, stop = shard_bounds(survey.rows, settings.shard)
     counts: Counter[str] = Counter()
-    for row in batch_input.rows(input, start, stop):
-        counts += resolve(row, ids, settings.k, settings.strict)[1]
+    for row in request_files.read_requests(input, start, stop):
+        counts += resolve_ids(row, ids, settings.k, settings.strict)[1]
     content = (survey.sha256, sha256_file(model / "manifest.json"), catalog.fingerprint, interactions.fingerprint)
     versions = (version("llmrec"), version("torch"))
-    id = batch_job.identity(*content, *versions, settings.k, start, stop, *({products} - {"float32"}))
-    part = settings.part or batch_job.part_size(stop - start)
+    id = job_id(*content, *versions, settings.k, start, stop, *({products} - {"float32"}))
+    part = settings.part or part_size(stop - start)
     where = (str(input.resolve()), str(output.resolve()), str(model))
     return Job(*where, data, settings.k, start, stop, part, survey.numbers, id, products), counts
 
 
-def places(model: Path | None, data: str | None) -> tuple[Path, str]:
+def resolve_locations(model: Path | None, data: str | None) -> tuple[Path, str]:
     """The model directory (the shipped one if None, fetched if `org/name`) and its data; directories as whole paths.
 
     Raises:

@@ -1,6 +1,6 @@
 """One request of a batch into its answer: with one thread, alone, so that its bits do not depend on its neighbours.
 
-`resolve` turns ids into rows and counts those that are unknown; `answer` ranks. The scores are those of
+`resolve_ids` turns ids into rows and counts those that are unknown; `answer` ranks. The scores are those of
 `Recommender.recommend` to the last bits but one or two: fewer threads sum in another order, and of the language model
 only what can reach the list is scored (`bounded`). More cores are used by more processes.
 """
@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from llmrec.batch.requests import Row
+from llmrec.batch.request_files import BatchRequest
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import History, Interactions
 from llmrec.data.requests import Request
-from llmrec.dialogue.understanding import understood
+from llmrec.dialogue.request_parsing import parse_request
 from llmrec.errors import RequestError
 from llmrec.inner_product import inner
 from llmrec.numerics import log_softmax
@@ -34,7 +34,7 @@ THREADS = 1
 COUNTS = ("unknown_users", "unknown_items", "unknown_candidates", "skipped_requests")
 
 
-class Answer(NamedTuple):
+class RankedItem(NamedTuple):
     """An item of a list: its row, the fused score, the part that spoke for it most."""
 
     row: int
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
+class RankingTask:
     """A request in rows of the catalogue; None where it has no such thing."""
 
     history: tuple[int, ...] = ()
@@ -60,7 +60,7 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Ids:
+class IdLookup:
     """Where ids stand: items in the catalogue, users among the interactions."""
 
     catalog: Catalog
@@ -76,7 +76,9 @@ class Ids:
         return sum(self.catalog.known(one) is None for one in ids)
 
 
-def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | None, Counter[str]]:
+def resolve_ids(
+    row: BatchRequest, ids: IdLookup, k: int, strict: bool = False
+) -> tuple[RankingTask | None, Counter[str]]:
     """A row as a task, None when unknown ids leave it nothing to go by or nothing to rank; and what was counted.
 
     Raises:
@@ -103,11 +105,11 @@ def resolve(row: Row, ids: Ids, k: int, strict: bool = False) -> tuple[Task | No
         counts["skipped_requests"] += 1
         return None, counts
     if row.similar_to is not None:
-        return Task((), rows[0], candidates, "", row.k or k), counts
-    return Task(history.then(rows), None, candidates, row.message, row.k or k), counts
+        return RankingTask((), rows[0], candidates, "", row.k or k), counts
+    return RankingTask(history.then(rows), None, candidates, row.message, row.k or k), counts
 
 
-def _refuse_unknown(row: Row, ids: Ids) -> None:
+def _refuse_unknown(row: BatchRequest, ids: IdLookup) -> None:
     similar = () if row.similar_to is None else (row.similar_to,)
     try:
         if row.user_id is not None:
@@ -136,24 +138,24 @@ class BatchRanker:
         """The parts of a score, with one thread."""
         return replace(self.recommender.scorer, threads=THREADS)
 
-    def answer(self, task: Task) -> list[Answer]:
+    def answer(self, task: RankingTask) -> list[RankedItem]:
         """The best items for a task, best first; fewer than k when fewer are allowed. To be called in `one_thread`."""
         recommender = self.recommender
-        request = understood(task.request, recommender.catalog).request
+        request = parse_request(task.request, recommender.catalog).request
         allowed = recommender.allowed(request)
         if task.similar_to is not None:
-            fusion, parts = recommender.fusions["history"], _alike(self.scorer, task.similar_to)
+            fusion, parts = recommender.fusions["history"], _similar_items(self.scorer, task.similar_to)
             rows, scores = top_k(fusion.combine(parts), task.k, allowed)
             kept = rows[0] >= 0
             listed = {name: parts[name][0][rows[0][kept]] for name in fusion.weights if name in parts}
-            return _answers(FusedList(rows[0][kept], scores[0][kept], listed, fusion), len(recommender.catalog))
+            return _ranked_items(FusedList(rows[0][kept], scores[0][kept], listed, fusion), len(recommender.catalog))
         fusion = recommender.fusions["words" if request.message else "history"]
         history = np.asarray(request.history, np.int64)
         found = self.scorer.ask(history, request.message).best(fusion, request.k, allowed)
-        return _answers(found, len(recommender.catalog))
+        return _ranked_items(found, len(recommender.catalog))
 
 
-def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
+def _similar_items(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
     """Likeness to an item, float32[1, n] by part: what is taken after it, its vector, its text.
 
     No taste, and fame only as far as weights depend on it.
@@ -170,10 +172,10 @@ def _alike(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
     return parts | leaning(parts, scorer.familiarity)
 
 
-def _answers(found: FusedList, items: int) -> list[Answer]:
+def _ranked_items(found: FusedList, items: int) -> list[RankedItem]:
     """Rows with their scores and sources."""
     sources = found.sources(items)
     return [
-        Answer(int(row), float(score), source)
+        RankedItem(int(row), float(score), source)
         for row, score, source in zip(found.rows, found.scores, sources, strict=True)
     ]

@@ -19,14 +19,13 @@ import huggingface_hub
 
 from llmrec.checkpoint.card import fill_card
 from llmrec.checkpoint.pretrained import KIND, read_config, read_settings
-from llmrec.data.prepared import KNOWN, directory
-from llmrec.data.sources import KIND as DATA_KIND
+from llmrec.data.dataset import DATASET_KIND, DOWNLOADABLE, dataset_directory
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.storage import atomic
-from llmrec.storage.artifacts import MANIFEST, read_manifest, write_json_atomic, writing
-from llmrec.storage.download import locked
-from llmrec.storage.network import PATIENCE, SourceError, asking, reason, refuse_pages
-from llmrec.storage.registry import RESOURCES, home, offline
+from llmrec.storage.artifacts import MANIFEST, read_manifest, write_artifact, write_json_atomic
+from llmrec.storage.locks import cache_lock
+from llmrec.storage.network import PATIENCE, SourceError, failure_reason, refuse_web_pages, wrap_network_errors
+from llmrec.storage.registry import RESOURCES, cache_home, offline_setting
 
 BESIDE = "beside-the-model"  # what a pushed model calls data that lies in the same repository
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -46,8 +45,8 @@ def find(name_or_path: str | Path, revision: str = "main") -> Path:
         return path
     if not _NAME.fullmatch(revision):
         raise ArtifactError(f"revision {revision!r} should be a branch, a tag or a commit")
-    root = home() / "hub" / text.replace("/", "--") / revision.replace("/", "--")
-    with locked(f"hub-{text.replace('/', '--')}"):
+    root = cache_home() / "hub" / text.replace("/", "--") / revision.replace("/", "--")
+    with cache_lock(f"hub-{text.replace('/', '--')}"):
         return _fetched(text, revision, root)
 
 
@@ -93,13 +92,13 @@ def push_to_hub(
     """
     if not _REPO.fullmatch(repo_id):
         raise RequestError(f"{repo_id!r} should be org/name")
-    if forbidden := offline():
+    if forbidden := offline_setting():
         raise RequestError(f"{repo_id}: the Hub may not be asked (offline: {forbidden})")
     with tempfile.TemporaryDirectory(prefix="llmrec-push-") as folder:
         staged = Path(folder) / "model"
         stage(model, staged, with_data, base, results)
         try:
-            with asking():
+            with wrap_network_errors():
                 api = huggingface_hub.HfApi()
                 api.create_repo(repo_id, private=private, exist_ok=True)
                 done = api.upload_folder(repo_id=repo_id, folder_path=staged, commit_message=message)
@@ -115,15 +114,15 @@ def stage(model: Path, out: Path, with_data: bool, base: str | None, results: Se
     own, data = str(config["base"]["id"]), data_of(model)
     if base is None and own not in RESOURCES and (Path(own).exists() or not _REPO.fullmatch(own)):
         raise RequestError(f"the base model is {own!r}, which others cannot find: say where it is, base=org/name")
-    if with_data and data in KNOWN:
+    if with_data and data in DOWNLOADABLE:
         raise RequestError(f"{data} may not be passed on; leave it out: it is fetched where it is needed")
     named = base or own
     config["base"]["id"] = named
-    config["settings"]["data"] = data if data in KNOWN else BESIDE
+    config["settings"]["data"] = data if data in DOWNLOADABLE else BESIDE
     meta = dict(manifest.meta)
     if "recipe" in meta:
         meta["recipe"] = {**meta["recipe"], **({"base": named} if "base" in meta["recipe"] else {})}
-    with writing(out, KIND, manifest.fingerprints, meta) as new:
+    with write_artifact(out, KIND, manifest.fingerprints, meta) as new:
         for name in manifest.files:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model / name, new / name)
@@ -131,14 +130,14 @@ def stage(model: Path, out: Path, with_data: bool, base: str | None, results: Se
         card = (model / "README.md").read_text(encoding="utf-8").replace(own, named)
         (new / "README.md").write_text(fill_card(card, results), encoding="utf-8")
     if with_data:
-        source = directory(data)
-        read_manifest(source, DATA_KIND)
+        source = dataset_directory(data)
+        read_manifest(source, DATASET_KIND)
         shutil.copytree(source, out / "data")
 
 
 def _fetched(repo_id: str, revision: str, root: Path) -> Path:
     model, note = root / "model", root / "commit.json"
-    if forbidden := offline():
+    if forbidden := offline_setting():
         if model.is_dir():
             return model
         raise ArtifactError(
@@ -146,7 +145,7 @@ def _fetched(repo_id: str, revision: str, root: Path) -> Path:
             "unset that once where there is a network"
         )
     try:
-        with asking():
+        with wrap_network_errors():
             commit = str(huggingface_hub.HfApi().model_info(repo_id, revision=revision, timeout=PATIENCE).sha)
     except SourceError as error:
         if model.is_dir():  # no answer: what was fetched before is still whole and verified when it is loaded
@@ -164,23 +163,23 @@ def _fetched(repo_id: str, revision: str, root: Path) -> Path:
 
 
 def _take_data(repo_id: str, commit: str, target: Path) -> None:
-    with asking():
+    with wrap_network_errors():
         there = huggingface_hub.HfApi().file_exists(repo_id, f"data/{MANIFEST}", revision=commit)
     if there:
-        _take(repo_id, commit, "data/", DATA_KIND, target)
+        _take(repo_id, commit, "data/", DATASET_KIND, target)
 
 
 def _take(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -> dict[str, Any]:
     """Fetch the files of one manifest and put them in place together; returns a model's configuration."""
 
     def get(name: str) -> Path:
-        with asking():
+        with wrap_network_errors():
             found = huggingface_hub.hf_hub_download(repo_id, prefix + name, revision=commit, etag_timeout=PATIENCE)
         if not name.endswith(".md"):  # a card may begin with HTML
-            refuse_pages(Path(found))
+            refuse_web_pages(Path(found))
         return Path(found)
 
-    with atomic.replacing(target) as new:
+    with atomic.replace_directory(target) as new:
         shutil.copyfile(get(MANIFEST), new / MANIFEST)
         for name in _names(new / MANIFEST, repo_id):
             (new / name).parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +199,7 @@ def _names(manifest: Path, repo_id: str) -> list[str]:
             raise ValueError(f"over {_MANIFEST_LIMIT} bytes")
         names = list(json.loads(manifest.read_text(encoding="utf-8"))["files"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{repo_id}: {MANIFEST} is not one of llmrec: {reason(error)}") from None
+        raise ArtifactError(f"{repo_id}: {MANIFEST} is not one of llmrec: {failure_reason(error)}") from None
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name == MANIFEST or len(names) > _MOST_FILES:
             raise ArtifactError(

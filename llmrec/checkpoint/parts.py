@@ -24,7 +24,7 @@ from llmrec.encoders.item_knn import ItemKNN
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
-from llmrec.storage.artifacts import JSON, Manifest, expect_fingerprint, read_manifest, writing
+from llmrec.storage.artifacts import JSON, Manifest, expect_fingerprint, read_manifest, write_artifact
 
 # an encoder's arrays with a row for every item, of one encoder or of several towers
 _BY_ITEM = re.compile(r"(?:nets\.\d+\.)?(item\.weight|bias)")
@@ -107,7 +107,7 @@ def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Map
         "settings": {**parts.config["settings"], "data": data},
         "item_ids": [item.id for item in catalog.items],
     }
-    with writing(out, KIND, prints, meta) as directory:
+    with write_artifact(out, KIND, prints, meta) as directory:
         for name in _COPIED:
             shutil.copyfile(parts.path / name, directory / name)
         save_file(parts.encoder.state(), directory / "encoder.safetensors")

@@ -16,16 +16,16 @@ from safetensors.torch import load_file, save_file
 
 from llmrec.checkpoint import validation
 from llmrec.data.catalog import Catalog
+from llmrec.encoders.config import encoder_config_dict
 from llmrec.encoders.item_knn import ItemKNN
 from llmrec.encoders.sequential import SequenceEncoder
-from llmrec.encoders.sequential import config_dict as encoder_dict
 from llmrec.encoders.text_similarity import ProfileSettings
 from llmrec.errors import ArtifactError
 from llmrec.lm import prompts
 from llmrec.lm.base_models import BaseFiles, base_model, load_base
-from llmrec.lm.model import ModelConfig, RecModel, config_dict
+from llmrec.lm.model import ModelConfig, RecModel, model_config_dict
 from llmrec.ranking.fusion import Fusion
-from llmrec.storage.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, writing
+from llmrec.storage.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, write_artifact
 
 KIND = "model"
 # What a directory may ask for before its weights are looked at: larger sizes would only be a way to fill the memory.
@@ -77,13 +77,13 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
     }
     config = {
         "base": {"id": base.id, "sha256": base.sha256},
-        "model": config_dict(model.config),
-        "encoder": encoder_dict(model.encoder.config),
+        "model": model_config_dict(model.config),
+        "encoder": encoder_config_dict(model.encoder.config),
         "fusion": {kind: dict(fusion.weights) for kind, fusion in loaded.fusions.items()},
         "settings": dict(loaded.settings),
         "item_ids": [item.id for item in catalog.items],
     }
-    with writing(path, KIND, fingerprints, dict(loaded.meta)) as directory:
+    with write_artifact(path, KIND, fingerprints, dict(loaded.meta)) as directory:
         state = {
             n: t.to(torch.float16).contiguous() if "lora_" in n else t.contiguous()
             for n, t in model.added_state().items()
@@ -118,7 +118,7 @@ def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, p
     encoder, neighbours = read_encoder(path, config), read_neighbours(path)
     validation.items_of({"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n)
     state, sizes = load_file(path / "adapter.safetensors"), ModelConfig(**config["model"])
-    validation.added(state, ids, config_dict(sizes))
+    validation.added(state, ids, model_config_dict(sizes))
     base = base_model(config["base"]["id"], progress=progress)
     expect_fingerprint(manifest, "base", base.sha256, "base model")
     lm, tokenizer = load_base(base)

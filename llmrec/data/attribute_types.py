@@ -11,13 +11,13 @@ import datetime
 from collections.abc import Iterable
 from typing import Literal
 
-Kind = Literal["category", "number", "date", "flag"]
+AttributeType = Literal["category", "number", "date", "flag"]
 
 _NOT = "not "
 _FIRST, _LAST = 1000_01_01, 2999_12_31
 
 
-def date_number(day: datetime.date) -> int:
+def encode_date(day: datetime.date) -> int:
     """Return a date as YYYYMMDD."""
     return day.year * 10_000 + day.month * 100 + day.day
 
@@ -33,25 +33,25 @@ def is_date(value: object) -> bool:
     return True
 
 
-def flag_word(name: str, on: bool) -> str:
+def flag_value(name: str, on: bool) -> str:
     """Return the value of a flag: its name in words, or `not` and its name."""
     words = " ".join(name.replace("_", " ").split()).casefold()
     return words if on else _NOT + words
 
 
-def kind_of(name: str, values: Iterable[object]) -> Kind:
+def infer_type(name: str, values: Iterable[object]) -> AttributeType:
     """Return the kind of an attribute from its values (words, tuples of words, numbers); nothing is a category."""
     found = list(values)
     if found and all(is_date(value) for value in found):
         return "date"
     if found and all(isinstance(value, int | float) for value in found):
         return "number"
-    if found and set(found) <= {flag_word(name, True), flag_word(name, False)}:
+    if found and set(found) <= {flag_value(name, True), flag_value(name, False)}:
         return "flag"
     return "category"
 
 
-def number_words(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number as a person reads it: a date as 2013-05-01, any other with at most ten digits, no exponent
     before that.
     """

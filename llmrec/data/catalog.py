@@ -16,10 +16,10 @@ from operator import itemgetter
 
 from rapidfuzz import fuzz, process
 
-from llmrec.data.attribute_types import Kind, kind_of, number_words
+from llmrec.data.attribute_types import AttributeType, format_number, infer_type
 from llmrec.data.filters import AttributeTable, Filters, Mask, Value
-from llmrec.data.ids import Forms
-from llmrec.data.titles import TitleFinder
+from llmrec.data.ids import IdVariants
+from llmrec.data.titles import TitleMatcher
 from llmrec.errors import DataError, RequestError
 from llmrec.storage.artifacts import fingerprint_bytes
 
@@ -115,13 +115,13 @@ class Catalog:
         return AttributeTable([item.attributes for item in self.items])
 
     @cached_property
-    def _finder(self) -> TitleFinder:
+    def _finder(self) -> TitleMatcher:
         years = [_year(item) for item in self.items]
-        return TitleFinder([i.title for i in self.items], years, [self.label(r) for r in range(len(self))])
+        return TitleMatcher([i.title for i in self.items], years, [self.label(r) for r in range(len(self))])
 
     @cached_property
-    def _forms(self) -> Forms:
-        return Forms(self._rows)
+    def _forms(self) -> IdVariants:
+        return IdVariants(self._rows)
 
     def known(self, id: str) -> int | None:
         """Return the row of an external id as written, else of the only one that it is another form of; None else."""
@@ -195,10 +195,10 @@ class Catalog:
         """Return the sorted distinct values of an attribute; RequestError names valid attributes."""
         return self._table.values(name)
 
-    def kind(self, name: str) -> Kind:
+    def kind(self, name: str) -> AttributeType:
         """Return what sort of attribute it is; RequestError names valid attributes."""
         self._table.values(name)
-        return kind_of(name, (item.attributes[name] for item in self.items if name in item.attributes))
+        return infer_type(name, (item.attributes[name] for item in self.items if name in item.attributes))
 
     def where(self, filters: Filters) -> Mask:
         """Return bool[n]: the rows that satisfy the filters; RequestError names what is valid."""
@@ -214,7 +214,7 @@ class Catalog:
             elif isinstance(value, str):
                 parts.append(value)
             elif name != "year":
-                parts.append(f"{name} {number_words(value)}")
+                parts.append(f"{name} {format_number(value)}")
         return ". ".join(part for part in [*parts, item.text] if part)
 
 

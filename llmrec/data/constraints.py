@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from llmrec.data.attribute_types import number_words
+from llmrec.data.attribute_types import format_number
 from llmrec.data.catalog import Catalog
-from llmrec.data.filters import Choice, Filters, Mask, Range, meet
+from llmrec.data.filters import Filters, Mask, Range, ValuesByAttribute, share_attribute
 
-Part = Literal["any_of", "all_of", "none_of", "ranges"]
+FilterPart = Literal["any_of", "all_of", "none_of", "ranges"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Constraint:
 
     key: str
     label: str
-    part: Part
+    part: FilterPart
     attribute: str
     value: str = ""
 
@@ -33,7 +33,9 @@ def constraints(filters: Filters) -> tuple[Constraint, ...]:
     found = [_part("any_of", name, " or ".join(values)) for name, values in filters.any_of.items() if values]
     found += [_part("all_of", name, value, value) for name, values in filters.all_of.items() for value in values]
     found += [
-        _part("ranges", name, span(name, bound)) for name, bound in filters.ranges.items() if bound != (None, None)
+        _part("ranges", name, format_range(name, bound))
+        for name, bound in filters.ranges.items()
+        if bound != (None, None)
     ]
     found += [
         _part("none_of", name, f"no {value}", value) for name, values in filters.none_of.items() for value in values
@@ -41,7 +43,7 @@ def constraints(filters: Filters) -> tuple[Constraint, ...]:
     return tuple(found)
 
 
-def without(filters: Filters, key: str) -> Filters:
+def remove_constraint(filters: Filters, key: str) -> Filters:
     """Return `filters` less the constraint with that key; an unknown key changes nothing."""
     for one in constraints(filters):
         if one.key == key:
@@ -52,26 +54,30 @@ def without(filters: Filters, key: str) -> Filters:
     return filters
 
 
-def release(filters: Filters, attribute: str, value: str) -> Filters:
+def remove_value(filters: Filters, attribute: str, value: str) -> Filters:
     """Return `filters` without one value of an attribute, whether it was asked for or kept out."""
     parts = {
         part: {
             name: left
             for name, values in choice.items()
-            if (left := tuple(v for v in values if not meet(name, attribute) or v.casefold() != value.casefold()))
+            if (
+                left := tuple(
+                    v for v in values if not share_attribute(name, attribute) or v.casefold() != value.casefold()
+                )
+            )
         }
         for part, choice in _parts(filters).items()
     }
     return Filters(**parts, ranges=filters.ranges)
 
 
-def drop_wanted(filters: Filters, attribute: str) -> Filters:
+def remove_wanted(filters: Filters, attribute: str) -> Filters:
     """Return `filters` without what they ask of one attribute; exclusions stay. `*` drops everything."""
     if attribute == "*":
         return Filters()
     return Filters(
-        any_of={name: values for name, values in filters.any_of.items() if not meet(name, attribute)},
-        all_of={name: values for name, values in filters.all_of.items() if not meet(name, attribute)},
+        any_of={name: values for name, values in filters.any_of.items() if not share_attribute(name, attribute)},
+        all_of={name: values for name, values in filters.all_of.items() if not share_attribute(name, attribute)},
         none_of=filters.none_of,
         ranges={name: bound for name, bound in filters.ranges.items() if name != attribute},
     )
@@ -99,34 +105,34 @@ def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, t
         choices = [one for one in constraints(filters) if not one.excludes]
         # among equals a number goes before a word: a western of another time is nearer than no western
         choices.sort(key=lambda one: one.part != "ranges")
-        gains = [int((catalog.where(without(filters, one.key)) & allowed).sum()) for one in choices]
+        gains = [int((catalog.where(remove_constraint(filters, one.key)) & allowed).sum()) for one in choices]
         chosen = choices[max(range(len(choices)), key=lambda index: gains[index])]
-        filters = without(filters, chosen.key)
+        filters = remove_constraint(filters, chosen.key)
         given_up.append(chosen.label)
     return filters, tuple(given_up)
 
 
-def span(attribute: str, bound: Range) -> str:
+def format_range(attribute: str, bound: Range) -> str:
     """Return a range in words: two years and an en dash, `from 1990`, `up to 1979`; other numbers named."""
     low, high = bound
     if low is not None and high is not None:
-        words = number_words(low) if low == high else f"{number_words(low)}\N{EN DASH}{number_words(high)}"
+        words = format_number(low) if low == high else f"{format_number(low)}\N{EN DASH}{format_number(high)}"
     elif high is not None:
-        words = f"up to {number_words(high)}"
+        words = f"up to {format_number(high)}"
     else:
-        words = "any" if low is None else f"from {number_words(low)}"
+        words = "any" if low is None else f"from {format_number(low)}"
     return words if attribute == "year" else f"{attribute.replace('_', ' ')} {words}"
 
 
-def _part(part: Part, attribute: str, label: str, value: str = "") -> Constraint:
+def _part(part: FilterPart, attribute: str, label: str, value: str = "") -> Constraint:
     return Constraint(f"{part}|{attribute}|{value}", label, part, attribute, value)
 
 
-def _parts(filters: Filters) -> dict[str, Choice]:
+def _parts(filters: Filters) -> dict[str, ValuesByAttribute]:
     return {"any_of": filters.any_of, "all_of": filters.all_of, "none_of": filters.none_of}
 
 
-def _less(choice: Choice, one: Constraint) -> Choice:
+def _less(choice: ValuesByAttribute, one: Constraint) -> ValuesByAttribute:
     """Take out one value, or (a group of alternatives) the whole attribute."""
     left = {name: values for name, values in choice.items() if name != one.attribute}
     rest = tuple(value for value in choice[one.attribute] if value != one.value) if one.value else ()

@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from llmrec.data.attribute_types import number_words
+from llmrec.data.attribute_types import format_number
 from llmrec.errors import RequestError
 
 Value: TypeAlias = str | int | float | tuple[str, ...]
 Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 Range: TypeAlias = tuple[float | None, float | None]
-Choice: TypeAlias = Mapping[str, tuple[str, ...]]
+ValuesByAttribute: TypeAlias = Mapping[str, tuple[str, ...]]
 
 _JOIN = "|"
 
@@ -34,9 +34,9 @@ class Filters:
         ranges: attribute -> (low, high), both inclusive, None for open; an item without the attribute fails.
     """
 
-    any_of: Choice = field(default_factory=dict)
-    all_of: Choice = field(default_factory=dict)
-    none_of: Choice = field(default_factory=dict)
+    any_of: ValuesByAttribute = field(default_factory=dict)
+    all_of: ValuesByAttribute = field(default_factory=dict)
+    none_of: ValuesByAttribute = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
     @property
@@ -47,10 +47,12 @@ class Filters:
 
     def describe(self) -> str:
         """Return the constraints in words: `genre Comedy or Drama, not genre War, year 1990 to 1999`."""
-        parts = [f"{named(name)} {' or '.join(values)}" for name, values in self.any_of.items() if values]
-        parts += [f"{named(name)} {' and '.join(values)}" for name, values in self.all_of.items() if values]
-        parts += [f"not {named(name)} {' or '.join(values)}" for name, values in self.none_of.items() if values]
-        parts += [f"{name} {_words(bound)}" for name, bound in self.ranges.items() if bound != (None, None)]
+        parts = [f"{attribute_phrase(name)} {' or '.join(values)}" for name, values in self.any_of.items() if values]
+        parts += [f"{attribute_phrase(name)} {' and '.join(values)}" for name, values in self.all_of.items() if values]
+        parts += [
+            f"not {attribute_phrase(name)} {' or '.join(values)}" for name, values in self.none_of.items() if values
+        ]
+        parts += [f"{name} {_format_range(bound)}" for name, bound in self.ranges.items() if bound != (None, None)]
         return ", ".join(parts)
 
     def merge(self, other: Filters) -> Filters:
@@ -62,14 +64,16 @@ class Filters:
         """
         wanted = _union(other.any_of, other.all_of)
         kept = {
-            name: values for name, values in self.any_of.items() if not any(meet(name, new) for new in other.any_of)
+            name: values
+            for name, values in self.any_of.items()
+            if not any(share_attribute(name, new) for new in other.any_of)
         }
         any_of = {**_without(kept, other.none_of), **other.any_of}
         all_of = _union(_without(self.all_of, other.none_of), other.all_of)
         none_of = _union(_without(self.none_of, wanted), other.none_of)
         ranges = dict(self.ranges)
         for name, bound in other.ranges.items():
-            ranges[name] = _narrow(ranges.get(name, (None, None)), bound)
+            ranges[name] = _narrow_range(ranges.get(name, (None, None)), bound)
         return Filters(any_of, all_of, none_of, ranges)
 
     def both(self, other: Filters) -> Filters:
@@ -82,7 +86,7 @@ class Filters:
             raise ValueError("both hold alternatives of one attribute; intersect their masks instead")
         any_of = {**self.any_of, **other.any_of}
         ranges = {
-            name: _within(self.ranges.get(name, (None, None)), other.ranges.get(name, (None, None)))
+            name: _intersection(self.ranges.get(name, (None, None)), other.ranges.get(name, (None, None)))
             for name in dict.fromkeys((*self.ranges, *other.ranges))
         }
         return Filters(any_of, _union(self.all_of, other.all_of), _union(self.none_of, other.none_of), ranges)
@@ -137,7 +141,7 @@ class AttributeTable:
             raise RequestError(f"no attribute {name!r} in this catalogue; it has: {valid}")
 
     def _having(self, name: str, value: str) -> Mask:
-        parts = (name,) if name in self._rows else split(name)
+        parts = (name,) if name in self._rows else split_name(name)
         for part in parts:
             self._known(part)
         key = value.casefold()
@@ -146,7 +150,7 @@ class AttributeTable:
             known = {word: spelling for part in parts for word, spelling in self._spelling[part].items()}
             near = process.extract(key, known, scorer=fuzz.ratio, limit=20)
             valid = ", ".join(sorted(match[0] for match in near))
-            raise RequestError(f"no {named(name)} {value!r} in this catalogue; choose from: {valid}")
+            raise RequestError(f"no {attribute_phrase(name)} {value!r} in this catalogue; choose from: {valid}")
         mask = np.zeros(self.n, bool)
         for rows in found:
             mask[rows] = True
@@ -167,34 +171,34 @@ class AttributeTable:
         return (column >= (-math.inf if low is None else low)) & (column <= (math.inf if high is None else high))
 
 
-def joined(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Return the name for several attributes, in any of which a value may stand: `genre|tags`."""
     return _JOIN.join(names)
 
 
-def split(name: str) -> tuple[str, ...]:
+def split_name(name: str) -> tuple[str, ...]:
     """Return the attributes that a name stands for."""
     return tuple(name.split(_JOIN))
 
 
-def named(name: str) -> str:
+def attribute_phrase(name: str) -> str:
     """Return an attribute's name for a sentence: `genre or tags`."""
-    return " or ".join(split(name))
+    return " or ".join(split_name(name))
 
 
-def meet(one: str, other: str) -> bool:
+def share_attribute(one: str, other: str) -> bool:
     """True when two names share an attribute."""
-    return one == other or not set(split(one)).isdisjoint(split(other))
+    return one == other or not set(split_name(one)).isdisjoint(split_name(other))
 
 
-def _words(bound: Range) -> str:
+def _format_range(bound: Range) -> str:
     low, high = bound
     if low is None:
-        return "anything" if high is None else f"at most {number_words(high)}"
-    return f"at least {number_words(low)}" if high is None else f"{number_words(low)} to {number_words(high)}"
+        return "anything" if high is None else f"at most {format_number(high)}"
+    return f"at least {format_number(low)}" if high is None else f"{format_number(low)} to {format_number(high)}"
 
 
-def _union(first: Choice, second: Choice) -> dict[str, tuple[str, ...]]:
+def _union(first: ValuesByAttribute, second: ValuesByAttribute) -> dict[str, tuple[str, ...]]:
     names = dict.fromkeys((*first, *second))
     return {name: _distinct((*first.get(name, ()), *second.get(name, ()))) for name in names}
 
@@ -203,22 +207,22 @@ def _distinct(values: Iterable[str]) -> tuple[str, ...]:
     return tuple({value.casefold(): value for value in values}.values())
 
 
-def _without(choice: Choice, removed: Choice) -> dict[str, tuple[str, ...]]:
+def _without(choice: ValuesByAttribute, removed: ValuesByAttribute) -> dict[str, tuple[str, ...]]:
     """Drop the values that `removed` names, and attributes left with none."""
     kept = {}
     for name, values in choice.items():
-        gone = {value.casefold() for other, found in removed.items() if meet(name, other) for value in found}
+        gone = {value.casefold() for other, found in removed.items() if share_attribute(name, other) for value in found}
         if left := tuple(value for value in values if value.casefold() not in gone):
             kept[name] = left
     return kept
 
 
-def _within(one: Range, other: Range) -> Range:
+def _intersection(one: Range, other: Range) -> Range:
     lows = [low for low in (one[0], other[0]) if low is not None]
     highs = [high for high in (one[1], other[1]) if high is not None]
     return max(lows, default=None), min(highs, default=None)
 
 
-def _narrow(earlier: Range, later: Range) -> Range:
-    low, high = _within(earlier, later)
+def _narrow_range(earlier: Range, later: Range) -> Range:
+    low, high = _intersection(earlier, later)
     return later if low is not None and high is not None and low > high else (low, high)

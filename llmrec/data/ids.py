@@ -1,8 +1,9 @@
 """Ids of items and users: how a value is written as an id, and when two ids are two ways to write one.
 
-An id is kept as its table writes it. Programs that pass tables on change ids: a column with an empty cell becomes one
-of floats (`1.0`), a spreadsheet drops leading zeros (`7` for `007`), a form gives full-width digits. Such ids have one
-`form`. Where an id is looked up among known ones and is not there as written, the only known id of its form is meant.
+An id is kept as its table writes it. Programs that pass tables on change ids: a column with an empty cell becomes a
+column of floats (`1.0`), a spreadsheet drops leading zeros (`7` for `007`), a web form sends full-width digits. Such
+ids share one `canonical_form`. When an id is looked up and is not there as written, the only known id with the same
+canonical form is meant.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Iterable
 from decimal import Decimal
 from functools import cached_property
 
-EXACT = 2**53  # from here on a float skips whole numbers
+FIRST_INEXACT = 2**53  # from here on a float skips whole numbers
 _WHOLE = re.compile(r"(-?)0*(\d+)(?:\.0+)?", re.ASCII)
 _FLOATED = re.compile(r"-?(\d+)\.0+", re.ASCII)
 _EXPONENT = re.compile(r"-?\d+(?:\.\d+[eE]\+?|[eE]\+)\d+", re.ASCII)  # `12e4` may be the beginning of a hash
 
 
-def written(value: object) -> str:
+def id_text(value: object) -> str:
     """Return what a value reads as an id: text less the blanks around it, a whole number in digits; "" for neither."""
     if isinstance(value, str):
         return value.strip()
@@ -36,15 +37,15 @@ def written(value: object) -> str:
 def is_rounded(value: object) -> bool:
     """Whether a value is a whole number that a float or a spreadsheet may have rounded: another id than it was."""
     if isinstance(value, float):
-        return abs(value) >= EXACT
+        return abs(value) >= FIRST_INEXACT
     if not isinstance(value, str):
         return False
     text = value.strip()
     floated = _FLOATED.fullmatch(text)
-    return bool(_EXPONENT.fullmatch(text)) or (floated is not None and float(text) >= EXACT)
+    return bool(_EXPONENT.fullmatch(text)) or (floated is not None and float(text) >= FIRST_INEXACT)
 
 
-def form(id: str) -> str:
+def canonical_form(id: str) -> str:
     """Return what all ways to write an id have in common: ` 1 `, `1.0`, `01` and a full-width 1 have the form `1`."""
     id = id.strip()
     if id.isascii() and not id.startswith(("0", "-0")) and ".0" not in id:
@@ -54,7 +55,7 @@ def form(id: str) -> str:
     return found[1] + found[2] if found else text
 
 
-class Forms:
+class IdVariants:
     """Known ids by their form; nothing is computed before the first question.
 
     Args:
@@ -68,12 +69,12 @@ class Forms:
     def _found(self) -> dict[str, list[str]]:
         found = defaultdict[str, list[str]](list)
         for one in self._ids:
-            found[form(one)].append(one)
+            found[canonical_form(one)].append(one)
         return found
 
     def of(self, id: str) -> tuple[str, ...]:
         """Return the known ids that are written otherwise and have the form of `id`."""
-        return tuple(one for one in self._found.get(form(id), ()) if one != id)
+        return tuple(one for one in self._found.get(canonical_form(id), ()) if one != id)
 
     def meant(self, id: str) -> str | None:
         """Return the one known id that `id` is another form of; None for none and for several."""
@@ -81,10 +82,10 @@ class Forms:
         return found[0] if len(found) == 1 else None
 
 
-def twins(ids: Iterable[str]) -> tuple[str, str] | None:
+def first_collision(ids: Iterable[str]) -> tuple[str, str] | None:
     """Return the first two of these distinct ids that are two forms of one id, in order; None when there are none."""
     seen: dict[str, str] = {}
     for one in ids:
-        if (other := seen.setdefault(form(one), one)) != one:
+        if (other := seen.setdefault(canonical_form(one), one)) != one:
             return other, one
     return None

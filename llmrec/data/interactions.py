@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from llmrec.data.ids import Forms
+from llmrec.data.ids import IdVariants
 from llmrec.errors import DataError, RequestError
 from llmrec.storage.artifacts import fingerprint_arrays, fingerprint_bytes
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
-Part = Literal["valid", "test"]
+SplitPart = Literal["valid", "test"]
 
 _STEPS = 21  # a scale has at most so many different values; what has more is an amount
 _LIKED = 0.7  # of the highest value: four and five of five stars
@@ -117,8 +117,8 @@ class Interactions:
         return self.row[self.offsets[user] : self.offsets[user + 1]]
 
     @cached_property
-    def _forms(self) -> Forms:
-        return Forms(self.users)
+    def _forms(self) -> IdVariants:
+        return IdVariants(self.users)
 
     def known(self, user_id: str) -> int | None:
         """Return the number of a user id as written, else of the only one that it is another form of; None else."""
@@ -184,7 +184,7 @@ class Split:
     name: str
     window: Interactions
 
-    def history(self, user: int, part: Part) -> Ints:
+    def history(self, user: int, part: SplitPart) -> Ints:
         """Return the rows known before that target, int64[h] in time order; `test` has validation in it."""
         if part == "valid":
             return self.train.of(user)
@@ -208,17 +208,17 @@ def leave_one_out(x: Interactions) -> Split:
     return Split(x.where(keep), valid.astype(np.int64), test.astype(np.int64), "leave-one-out", x.where(window))
 
 
-def choosing_users(split: Split) -> Ints:
+def model_selection_users(split: Split) -> Ints:
     """Users whose validation item chooses the encoder's epoch and settings: the even ones."""
     return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 0))
 
 
-def fusing_users(split: Split) -> Ints:
+def fusion_users(split: Split) -> Ints:
     """Users whose validation item fits the fusion: the odd ones, which chose nothing else."""
     return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
 
 
-def by_time(x: Interactions, valid_from: int, test_from: int) -> Split:
+def split_by_time(x: Interactions, valid_from: int, test_from: int) -> Split:
     """Cut everybody at the same two moments, in units of `time`.
 
     Train is all before `valid_from`. A user's validation target is the first interaction in [valid_from,
@@ -231,13 +231,13 @@ def by_time(x: Interactions, valid_from: int, test_from: int) -> Split:
     if valid_from >= test_from:
         raise DataError(f"valid_from {valid_from} must be before test_from {test_from}")
     window = (x.time >= valid_from) & (x.time < test_from)
-    valid = _first(x.where(window))
-    test = _first(x.where(x.time >= test_from))
+    valid = _first_rows(x.where(window))
+    test = _first_rows(x.where(x.time >= test_from))
     name = f"by-time {valid_from} {test_from}"
     return Split(x.where(x.time < valid_from), valid, test, name, x.where(window))
 
 
-def _first(x: Interactions) -> Ints:
+def _first_rows(x: Interactions) -> Ints:
     targets = np.full(len(x.users), -1, np.int64)
     some = np.diff(x.offsets) > 0
     targets[some] = x.row[x.offsets[:-1][some]]

@@ -25,7 +25,7 @@ class Request:
 
     Attributes:
         history: rows the user took, oldest first; reasons name none of those that a `History` says were not liked.
-        message: what the user says, read as the chat reads it (`llmrec.dialogue.understanding`): constraints in it
+        message: what the user says, read as the chat reads it (`llmrec.dialogue.request_parsing`): constraints in it
             become filters, titles in it enter the history or are left out, and the rest of it moves the list.
         filters: constraints; they always hold, whatever the message says.
         candidates: rank these rows only.

@@ -9,14 +9,14 @@ import numpy as np
 
 from llmrec.errors import DataError
 
-CLOCK = 10**8  # seconds from 1970 to 1973: smaller numbers count steps, or are days written 20140503
+MIN_EPOCH_SECONDS = 10**8  # seconds from 1970 to 1973: smaller numbers count steps, or are days written 20140503
 # Between two neighbouring times: more than lies between 1973 and the end of this century in any one unit (41), less
 # than between seconds and milliseconds of any years from 1973 to now (55), and between 20140503 and its seconds (69).
 _GAP = 45.0
 _ALIKE = 0.25  # of a step of 1000
 
 
-class Clocks(NamedTuple):
+class UnitGroups(NamedTuple):
     """Two groups of times: the medians of the lower and of the upper one, and where the upper one begins."""
 
     low: int
@@ -27,28 +27,28 @@ class Clocks(NamedTuple):
     def factor(self) -> int:
         """How many units of the upper clock are one of the lower, 0 where they are no powers of a thousand apart."""
         steps = math.log10(self.high / self.low) / 3
-        return 1000 ** round(steps) if self.low >= CLOCK and abs(steps - round(steps)) < _ALIKE else 0
+        return 1000 ** round(steps) if self.low >= MIN_EPOCH_SECONDS and abs(steps - round(steps)) < _ALIKE else 0
 
 
-def is_moment(time: int) -> bool:
+def is_epoch_seconds(time: int) -> bool:
     """Whether a number can be seconds since 1970 of the years from 1973 to this century's end."""
-    return CLOCK <= time < _GAP * CLOCK
+    return MIN_EPOCH_SECONDS <= time < _GAP * MIN_EPOCH_SECONDS
 
 
-def two_clocks(times: np.ndarray) -> Clocks | None:
+def find_mixed_units(times: np.ndarray) -> UnitGroups | None:
     """Return the two groups that times int64[m] fall into, None for one; zero and what is before it are in neither.
 
     Two groups lie apart by a factor that no two moments of one clock have, and the upper one is a clock.
     """
     found = np.unique(times[times > 0])
-    wide = np.flatnonzero((found[1:] >= CLOCK) & (found[1:] >= _GAP * found[:-1]))
+    wide = np.flatnonzero((found[1:] >= MIN_EPOCH_SECONDS) & (found[1:] >= _GAP * found[:-1]))
     if not len(wide):
         return None
     low, high = found[: wide[0] + 1], found[wide[0] + 1 :]
-    return Clocks(int(low[len(low) // 2]), int(high[len(high) // 2]), int(high[0]))
+    return UnitGroups(int(low[len(low) // 2]), int(high[len(high) // 2]), int(high[0]))
 
 
-def refuse_two_clocks(times: np.ndarray, known: int, source: str) -> None:
+def refuse_mixed_units(times: np.ndarray, known: int, source: str) -> None:
     """Refuse a log whose times cannot be compared.
 
     Args:
@@ -59,7 +59,7 @@ def refuse_two_clocks(times: np.ndarray, known: int, source: str) -> None:
     Raises:
         DataError: the times are those of two clocks; says how to bring them to one.
     """
-    found = two_clocks(times)
+    found = find_mixed_units(times)
     if found is None:
         return
     before, new = (set((part[part > 0] >= found.cut).tolist()) for part in (times[:known], times[known:]))

@@ -42,21 +42,21 @@ def display_title(title: str) -> str:
     """Turn `Usual Suspects, The` into `The Usual Suspects`, also inside `Postino, Il (Postman, The)`; of any number of
     parts, `(a.k.a. ...)` among them.
     """
-    main, others = _parted(title)
+    main, others = _split_parentheses(title)
     shown = [_article_first(main)]
     for other in others:
         shown.append("(" + ", ".join(f"{aka}{_article_first(name)}" for aka, name in _known_as(other)) + ")")
     return " ".join(shown)
 
 
-def names(title: str) -> tuple[str, ...]:
+def title_variants(title: str) -> tuple[str, ...]:
     """Return all that a title is called: `Seven (a.k.a. Se7en)` is `Seven` and `Se7en`."""
-    main, others = _parted(title)
+    main, others = _split_parentheses(title)
     called = [main, *(name for other in others for _, name in _known_as(other))]
     return tuple(dict.fromkeys(_article_first(name) for name in called))
 
 
-def _parted(title: str) -> tuple[str, list[str]]:
+def _split_parentheses(title: str) -> tuple[str, list[str]]:
     """The name before the parentheses at the end, and what each of them holds."""
     others: list[str] = []
     while match := _OTHER.match(title):
@@ -94,13 +94,15 @@ def title_key(title: str) -> str:
     return words or " ".join(plain.split())
 
 
-class TitleFinder:
+class TitleMatcher:
     """Finds the one row a typed title means."""
 
     def __init__(self, titles: Sequence[str], years: Sequence[int | None], labels: Sequence[str]) -> None:
         self._titles, self._years, self._labels = titles, years, labels
         self._keys = [title_key(title) for title in titles]
-        self._stages = tuple(_table(map(keys, titles)) for keys in (_full, _parts, _heads, _bare))
+        self._stages = tuple(
+            _key_table(map(keys, titles)) for keys in (_full_keys, _variant_keys, _head_keys, _articleless_keys)
+        )
 
     def find(self, title: str) -> int:
         """Return the row; exact beats part-of-title beats misspelt.
@@ -137,7 +139,7 @@ class TitleFinder:
         return [int(row) for row in np.argsort(-score, kind="stable")[:n]]
 
     def _exact(self, title: str, year: int | None) -> int | None:
-        keys = _full(title)
+        keys = _full_keys(title)
         for stage in self._stages:
             for key in keys:
                 rows = self._in_year(stage.get(key, []), year)
@@ -167,7 +169,7 @@ class TitleFinder:
         """
         bare, year = split_year(title.strip())
         scores: dict[int, float] = {}
-        for key in _full(bare):
+        for key in _full_keys(bare):
             table = self._stages[0]
             for match, score, _ in process.extract(key, list(table), scorer=fuzz.ratio, limit=10, score_cutoff=_FUZZY):
                 if _same_work(key, match):
@@ -187,35 +189,35 @@ def _article_first(title: str) -> str:
     return f"{match['article']}{gap}{match['title']}"
 
 
-def _full(title: str) -> list[str]:
+def _full_keys(title: str) -> list[str]:
     """The whole title, with and without its article."""
     key = title_key(display_title(title.strip()))
     return list(dict.fromkeys([key, _LEADING.sub("", key)]))
 
 
-def _parts(title: str) -> list[str]:
+def _variant_keys(title: str) -> list[str]:
     """Any name of `Il Postino (The Postman)`."""
-    called = names(title)
-    return [key for name in called for key in _full(name)] if len(called) > 1 else []
+    called = title_variants(title)
+    return [key for name in called for key in _full_keys(name)] if len(called) > 1 else []
 
 
-def _bare(title: str) -> list[str]:
+def _articleless_keys(title: str) -> list[str]:
     """Any name of a title without what may be an article: `Welle` of `The Wave (Die Welle)`.
 
     Where there is one name only, an article that is an English word, too, is taken for that: `Hard` is not `Die Hard`.
     """
-    called = names(title)
+    called = title_variants(title)
     bare = [title_key(_ELIDED.sub("", name)) for name in called]
     return [_ANY_LEADING.sub("", key) for key in bare] if len(called) > 1 else bare
 
 
-def _heads(title: str) -> list[str]:
+def _head_keys(title: str) -> list[str]:
     """The part before a subtitle: `Terminator 2` of `Terminator 2: Judgment Day`."""
     head = _HEAD.split(title, maxsplit=1)[0]
-    return _full(head) if head != title else []
+    return _full_keys(head) if head != title else []
 
 
-def _table(keys: Iterable[Sequence[str]]) -> dict[str, list[int]]:
+def _key_table(keys: Iterable[Sequence[str]]) -> dict[str, list[int]]:
     table: dict[str, list[int]] = {}
     for row, names in enumerate(keys):
         for name in dict.fromkeys(names):

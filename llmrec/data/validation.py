@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import dataset_statistics
 from llmrec.data.interactions import Interactions, id_order, leave_one_out
 from llmrec.data.readers.common import NO_TIME
-from llmrec.data.sources import check
-from llmrec.data.time_units import two_clocks
+from llmrec.data.time_units import find_mixed_units
 from llmrec.errors import DataError
 
 Level = Literal["error", "warning"]
@@ -46,7 +46,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Examined:
+class ValidationReport:
     """Numbers of `sources.check`, and findings, errors first."""
 
     numbers: dict[str, Any]
@@ -58,7 +58,7 @@ class Examined:
         return tuple(one for one in self.findings if one.level == "error")
 
 
-def examine(catalog: Catalog, interactions: Interactions, notes: Sequence[str] = ()) -> Examined:
+def validate_dataset(catalog: Catalog, interactions: Interactions, notes: Sequence[str] = ()) -> ValidationReport:
     """Look at data as training will use it: everything but each user's last two interactions.
 
     Args:
@@ -66,20 +66,20 @@ def examine(catalog: Catalog, interactions: Interactions, notes: Sequence[str] =
         interactions: with them.
         notes: of the report that was saved with the data.
     """
-    numbers = check(catalog, interactions)
+    numbers = dataset_statistics(catalog, interactions)
     numbers["kinds"] = {name: catalog.kind(name) for name in catalog.attribute_names}
     found = [*_sizes(catalog, interactions, numbers), *_times(catalog, interactions, numbers, notes)]
-    found += [*_items(catalog, numbers), *_words(catalog, numbers), *_leaks(catalog, interactions)]
-    return Examined(numbers, tuple(sorted(found, key=lambda one: one.level != "error")))
+    found += [*_items(catalog, numbers), *_uncut_values(catalog, numbers), *_leaks(catalog, interactions)]
+    return ValidationReport(numbers, tuple(sorted(found, key=lambda one: one.level != "error")))
 
 
-def refuse_errors(catalog: Catalog, interactions: Interactions) -> None:
+def refuse_invalid(catalog: Catalog, interactions: Interactions) -> None:
     """Raise when there is an error among the findings.
 
     Raises:
         DataError: the first one, and how many there are.
     """
-    errors = examine(catalog, interactions).errors
+    errors = validate_dataset(catalog, interactions).errors
     if errors:
         more = f" ({len(errors) - 1} more; see `llmrec data check`)" if len(errors) > 1 else ""
         raise DataError(f"this data cannot be trained on: {errors[0].text}{more}")
@@ -116,7 +116,7 @@ def _times(catalog: Catalog, x: Interactions, numbers: dict[str, Any], notes: Se
     if (NO_TIME in notes or constant) and (by := _sorted_by(catalog, x)):
         text = f"the rows of a user stand sorted by {by}, and that order is taken as time: {_MEANS}"
         yield Finding("warning", "sorted-rows", f"{text}; give a column of times, or sort the table by it")
-    if found := two_clocks(x.time):
+    if found := find_mixed_units(x.time):
         text = f"times around {found.low} and around {found.high} stand side by side, and do not count in one unit"
         yield Finding("warning", "two-clocks", f"{text}: {_MEANS}; bring them to one unit and prepare the data again")
 
@@ -156,7 +156,7 @@ def _items(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
             yield Finding("warning", "constant-attribute", text)
 
 
-def _words(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
+def _uncut_values(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
     """Attributes of words whose values are so many that they look like lists that were not cut."""
     for name in catalog.attribute_names:
         cells = [value for item in catalog.items if isinstance(value := item.attributes.get(name), tuple)]
@@ -165,7 +165,7 @@ def _words(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
         if numbers["kinds"][name] != "category" or len(cells) < _STEPS or many < _UNLIKE * len(cells):
             continue
         said = f"attribute {name!r} has {many:,} different values on {len(cells):,} items, e.g. {next(iter(found))!r}"
-        if guess := _mark(found):
+        if guess := _guess_separator(found):
             mark, parts = guess
             right = f"give --separator {mark!r} (separator = {mark!r} under [items] of a mapping)"
             lists = found and sum(word.startswith("[") for word in found) > _OFTEN * many
@@ -177,7 +177,7 @@ def _words(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
             yield Finding("warning", "unique-values", text)
 
 
-def _mark(values: Counter[str]) -> tuple[str, int] | None:
+def _guess_separator(values: Counter[str]) -> tuple[str, int] | None:
     """What stands between the words of uncut lists, and how many different words there are; None for no lists."""
     for mark in _MARKS:
         cut = [value.split(mark) for value in values]

@@ -14,7 +14,7 @@ from llmrec.decoding.trie_scoring import TOGETHER, DecodeState, Search, Wanted, 
 from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
-from llmrec.lm.runtime.prefill import check_length, grouped
+from llmrec.lm.runtime.prefill import check_length, group_by_size
 from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.ranker import RankedList
 from llmrec.semantic_ids.trie import Narrowed, Trie
@@ -103,7 +103,7 @@ def items(
     out = [RankedList(np.zeros(0, np.int64), nothing, {"llm": nothing}) for _ in prompts]
     open_ = [i for i, narrowed in enumerate(filters) if narrowed is None or narrowed.count]
     room = [_room(trie, beam_width, narrowed) for narrowed in filters]
-    for group in grouped(open_, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
+    for group in group_by_size(open_, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
         states = [DecodeState(model, trie, prompts[i], room[i]) for i in group]
         searches = [beam_search(one, beam_width, k, filters[i]) for one, i in zip(states, group, strict=True)]
         for i, found in zip(group, search_together(states, searches, prefixes), strict=True):

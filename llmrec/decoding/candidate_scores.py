@@ -14,7 +14,7 @@ from llmrec.decoding.trie_scoring import TOGETHER, WHOLE_PASS, DecodeState, Sear
 from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
-from llmrec.lm.runtime.prefill import check_length, grouped
+from llmrec.lm.runtime.prefill import check_length, group_by_size
 from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.semantic_ids.trie import Trie
 
@@ -60,7 +60,7 @@ def score(
     room = [min(len(own), WHOLE_PASS) * (trie.depth - 1) for own in unique]
     out = [np.zeros(0, np.float32)] * len(prompts)
     some = [i for i, own in enumerate(unique) if len(own)]
-    for group in grouped(some, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
+    for group in group_by_size(some, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
         states = [DecodeState(model, trie, prompts[i], room[i]) for i in group]
         searches = [leaf_scores(one, unique[i]) for one, i in zip(states, group, strict=True)]
         for i, scores in zip(group, search_together(states, searches, prefixes), strict=True):

@@ -15,13 +15,13 @@ import torch
 
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered, Renderer
-from llmrec.lm.runtime.hf_backend import body_of
+from llmrec.lm.runtime.hf_backend import build_transformer
 from llmrec.lm.runtime.int8 import Int8Weights
-from llmrec.lm.runtime.kv_cache import Part
-from llmrec.lm.runtime.onednn import packed_head
-from llmrec.lm.runtime.prefill import check_length, read
+from llmrec.lm.runtime.kv_cache import Chunk
+from llmrec.lm.runtime.onednn import prepacked_head
+from llmrec.lm.runtime.prefill import check_length, prefill
 from llmrec.lm.runtime.prefix_cache import PrefixCache
-from llmrec.lm.runtime.transformer import Check
+from llmrec.lm.runtime.transformer import CancelCheck
 
 # a repetition of this many tokens is language; the penalty begins there, with STRENGTH nats
 FREE = 2
@@ -77,16 +77,16 @@ def _words(
     model: RecModel,
     prompt: Rendered,
     room: int,
-    check: Check,
+    check: CancelCheck,
     repetition: float,
     prefixes: PrefixCache | None,
     weights: Int8Weights | None,
 ) -> Iterator[str]:
     if room < 1:
         return
-    body = body_of(model.lm)
-    first = read(model, body, [prompt], [room], prefixes, check)[0]
-    steps, head = (body, packed_head(model.lm)) if weights is None else (weights.body, weights.head)
+    transformer = build_transformer(model.lm)
+    first = prefill(model, transformer, [prompt], [room], prefixes, check)[0]
+    steps, head = (transformer, prepacked_head(model.lm)) if weights is None else (weights.transformer, weights.head)
     control = sorted(model.renderer.control - {model.renderer.chat.stop})
     forbidden = torch.tensor(control, dtype=torch.long, device=model.device)
     said: list[int] = []
@@ -107,7 +107,7 @@ def _words(
         if len(said) >= room:
             return
         x = model.words(torch.tensor([token], device=model.device)).float()
-        hidden = steps.forward(x, [Part.following(first.memory, 1)], check=check)[0]
+        hidden = steps.forward(x, [Chunk.following(first.cache, 1)], check=check)[0]
 
 
 def hold_back(logits: torch.Tensor, said: Sequence[int], growth: float) -> None:

@@ -29,17 +29,17 @@ import torch
 
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
-from llmrec.lm.runtime.hf_backend import body_of
-from llmrec.lm.runtime.kv_cache import KeyValues, Part
-from llmrec.lm.runtime.onednn import Products
-from llmrec.lm.runtime.prefill import ROWS, ROWS_ELSEWHERE, Read, check_length, grouped, read
+from llmrec.lm.runtime.hf_backend import build_transformer
+from llmrec.lm.runtime.kv_cache import Chunk, KVCache
+from llmrec.lm.runtime.onednn import MatmulDtype
+from llmrec.lm.runtime.prefill import MAX_ROWS, MAX_ROWS_ACCELERATOR, Prefilled, check_length, group_by_size, prefill
 from llmrec.lm.runtime.prefix_cache import PrefixCache
-from llmrec.lm.runtime.transformer import Body
+from llmrec.lm.runtime.transformer import Transformer
 from llmrec.semantic_ids.trie import Trie
 
 # Item tokens of a pass for one request that need not read them all: fewer cost as much, because the reading of all
 # weights takes some thirty tokens' time. In bfloat16 64 rows take no longer than 24.
-PASS: Mapping[Products, int] = {"float32": 24, "bfloat16": 64}
+PASS: Mapping[MatmulDtype, int] = {"float32": 24, "bfloat16": 64}
 # Item tokens of a pass for a request that reads all it asks for: the mask grows with the square of their number.
 WHOLE_PASS = 512
 # tokens whose keys and values are held at once; a longer list of requests is worked off in groups
@@ -115,39 +115,41 @@ def _side_by_side(
     if not wanted:
         return [out[i] for i in range(len(searches))]
     # asked for once: it compares a sample of all weights, ten milliseconds
-    body = body_of(states[0].model.lm, states[0].model.products)
+    transformer = build_transformer(states[0].model.lm, states[0].model.matmul_dtype)
     while wanted:
         known = dict.fromkeys(wanted, 0)
         new = [i for i in wanted if not states[i].begun]
-        _begin([states[i] for i in new], body, prefixes)
+        _begin([states[i] for i in new], transformer, prefixes)
         planned = {i: states[i].plan(wanted[i]) for i in wanted if i not in new}
         known |= {i: count for i, (_, count) in planned.items()}
-        _read([states[i] for i in planned], [tokens for tokens, _ in planned.values()], body)
+        _read([states[i] for i in planned], [tokens for tokens, _ in planned.values()], transformer)
         for number, count in known.items():
             go_on(number, count)
     return [out[i] for i in range(len(searches))]
 
 
-def _begin(states: Sequence[DecodeState], body: Body, prefixes: PrefixCache | None) -> None:
+def _begin(states: Sequence[DecodeState], transformer: Transformer, prefixes: PrefixCache | None) -> None:
     """Read the prompts."""
     if states:
         model, depth = states[0].model, states[0].trie.depth
-        found = read(model, body, [one.prompt for one in states], [one.room for one in states], prefixes, follow=depth)
+        found = prefill(
+            model, transformer, [one.prompt for one in states], [one.room for one in states], prefixes, follow=depth
+        )
         for one, prompt in zip(states, found, strict=True):
             one.begin(prompt)
 
 
-def _read(states: Sequence[DecodeState], tokens: Sequence[Tokens], body: Body) -> None:
+def _read(states: Sequence[DecodeState], tokens: Sequence[Tokens], transformer: Transformer) -> None:
     """Read each one's tokens, in as few passes as rows allow."""
     some = [i for i, own in enumerate(tokens) if len(own)]
     if not some:
         return
     model = states[0].model
-    limit = ROWS.get(body.layout.device.type, ROWS_ELSEWHERE)
-    for group in grouped(some, [len(own) for own in tokens], limit):
-        codes, parts = zip(*(states[i].part(tokens[i]) for i in group), strict=True)
+    limit = MAX_ROWS.get(transformer.layout.device.type, MAX_ROWS_ACCELERATOR)
+    for group in group_by_size(some, [len(own) for own in tokens], limit):
+        codes, chunks = zip(*(states[i].append(tokens[i]) for i in group), strict=True)
         embedded = model.items(torch.from_numpy(np.concatenate(codes)).to(model.device))
-        hidden = body.forward(embedded, parts)
+        hidden = transformer.forward(embedded, chunks)
         for i, rows in zip(group, hidden.split([len(tokens[i]) for i in group]), strict=True):
             states[i].enter(tokens[i], rows)
 
@@ -175,7 +177,7 @@ class DecodeState:
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
         prompt: the rendered request.
-        room: item tokens that a search is expected to read; memory grows where it reads more.
+        room: item tokens that a search is expected to read; cache grows where it reads more.
 
     Attributes:
         path: per level, float32[nodes], log-probability of the path to each node, NaN where it is not known.
@@ -190,17 +192,17 @@ class DecodeState:
         self.path = [np.full(trie.nodes(level), np.nan, np.float32) for level in range(trie.depth)]
         # which of the item tokens behind the prompt each node is, -1 for those that were not read
         self._place = [np.full(trie.nodes(level), -1, np.int32) for level in range(trie.depth - 1)]
-        self._memory: KeyValues | None = None
+        self._cache: KVCache | None = None
         self.tokens = 0
 
     @property
     def begun(self) -> bool:
         """Whether the prompt was read."""
-        return self._memory is not None
+        return self._cache is not None
 
-    def begin(self, prompt: Read) -> None:
+    def begin(self, prompt: Prefilled) -> None:
         """Take what was read of the prompt."""
-        self._memory = prompt.memory
+        self._cache = prompt.cache
         self._choose(0, np.zeros(1, np.int64), prompt.hidden[None])
 
     def known(self, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +221,7 @@ class DecodeState:
 
         Also how many of the paths, from the first on, nothing is left to read of afterwards.
         """
-        most = WHOLE_PASS if wanted.whole else PASS[self.model.products]
+        most = WHOLE_PASS if wanted.whole else PASS[self.model.matmul_dtype]
         paths = wanted.paths[: self.trie.depth - 1]
         levels, offset = len(paths), np.cumsum([0, *(len(place) for place in self._place)])
         found: list[np.ndarray] = []
@@ -288,9 +290,9 @@ class DecodeState:
         logp: np.ndarray = torch.log_softmax(logits.gather(1, codes) + prior, dim=-1).numpy()
         return child, logp
 
-    def part(self, tokens: Tokens) -> tuple[np.ndarray, Part]:
+    def append(self, tokens: Tokens) -> tuple[np.ndarray, Chunk]:
         """Append tokens: their codes int64[t], counted from the first item token, and what each of them sees."""
-        if self._memory is None:
+        if self._cache is None:
             raise RuntimeError("the prompt comes before what follows it")
         before, trie, prompt = self.tokens, self.trie, len(self.prompt.ids)
         self.tokens += len(tokens)
@@ -305,17 +307,17 @@ class DecodeState:
             for up in range(level + 1):
                 ancestor = np.searchsorted(trie.first[up], trie.first[level][nodes], side="right") - 1
                 seen[here, prompt + self._place[up][ancestor]] = True
-        self._memory = _with_room(self._memory, len(tokens))
-        device = self._memory.positions.device
+        self._cache = _with_capacity(self._cache, len(tokens))
+        device = self._cache.positions.device
         positions = torch.from_numpy(tokens.level).to(device) + prompt
-        return codes, Part(self._memory, positions, torch.from_numpy(seen).to(device))
+        return codes, Chunk(self._cache, positions, torch.from_numpy(seen).to(device))
 
 
-def _with_room(memory: KeyValues, more: int) -> KeyValues:
+def _with_capacity(cache: KVCache, more: int) -> KVCache:
     """A sequence that `more` tokens fit behind: this one, or a longer copy."""
-    if memory.length + more <= len(memory.positions):
-        return memory
-    longer = KeyValues(memory.layout, memory.length + max(more, 4 * max(PASS.values())))
-    longer.data[:, :, :, : memory.length] = memory.data[:, :, :, : memory.length]
-    longer.advance(memory.positions[: memory.length])
+    if cache.length + more <= len(cache.positions):
+        return cache
+    longer = KVCache(cache.layout, cache.length + max(more, 4 * max(PASS.values())))
+    longer.data[:, :, :, : cache.length] = cache.data[:, :, :, : cache.length]
+    longer.advance(cache.positions[: cache.length])
     return longer

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from rapidfuzz import fuzz
 
 from llmrec.data.catalog import clean_text
-from llmrec.data.constraints import constraints, without
+from llmrec.data.constraints import constraints, remove_constraint
 from llmrec.data.requests import Recommendation, Request
 from llmrec.data.titles import title_key
 from llmrec.dialogue import responses
-from llmrec.dialogue.state_tracking import after
-from llmrec.dialogue.understanding import request_for
+from llmrec.dialogue.request_parsing import build_request
+from llmrec.dialogue.state_tracking import update_profile
 from llmrec.errors import RequestError, UserError
-from llmrec.nlu.parser import Intent, read, reader
+from llmrec.nlu.parser import Intent, parse_message, parser_context
 from llmrec.nlu.state import Limits, Profile, Session, Turn
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Chat:
     def __init__(self, recommender: Recommender, limits: Limits = Limits(), talk: Talk | None = None) -> None:  # noqa: B008
         self.recommender, self.limits, self._talk = recommender, limits, talk
         self.catalog = recommender.catalog
-        self._tools = reader(self.catalog)
+        self._tools = parser_context(self.catalog)
         self._popular: tuple[Recommendation, ...] | None = None
 
     def open(self, id: str = "") -> Session:
@@ -153,7 +153,7 @@ class Chat:
 
     def unfilter(self, session: Session, key: str) -> None:
         """Take one active constraint away; an unknown key changes nothing."""
-        session.profile = replace(session.profile, filters=without(session.profile.filters, key))
+        session.profile = replace(session.profile, filters=remove_constraint(session.profile.filters, key))
 
     def search(self, text: str, n: int = 6) -> list[int]:
         """Return rows whose titles begin with, contain, or look like the text, else those nearest in meaning."""
@@ -173,12 +173,12 @@ class Chat:
 
     def _answer(self, session: Session, text: str, stop: threading.Event, started: float) -> Iterator[Event]:
         before, epoch = session.profile, session.epoch
-        intent = read(text, self.catalog, session, self.limits)
+        intent = parse_message(text, self.catalog, session, self.limits)
         if intent.kind == "undo":
             yield from self._undo(session)
             yield Done(time.monotonic() - started, False)
             return
-        session.profile = after(before, intent)
+        session.profile = update_profile(before, intent)
         try:
             reply = self._reply(session.profile, intent)
         except BaseException:
@@ -218,7 +218,7 @@ class Chat:
         session.profile = session.turns.pop().before
         if session.profile.shown:
             yield Items(session.profile.shown, session.profile.rows)
-        yield Token(responses.undone(session.profile))
+        yield Token(responses.undo_reply(session.profile))
 
     def _words(
         self, session: Session, text: str, reply: _Reply, stop: threading.Event, notices: list[str]
@@ -253,20 +253,20 @@ class Chat:
 
     def _reply(self, profile: Profile, intent: Intent) -> _Reply:
         if intent.kind in {"empty", "smalltalk", "outside"}:
-            return _Reply(responses.aside(intent.kind, intent.topic, self.catalog, self._tools.lexicon.main))
+            return _Reply(responses.smalltalk_reply(intent.kind, intent.topic, self.catalog, self._tools.lexicon.main))
         if intent.kind == "why":
-            return _Reply(responses.why(self.catalog, profile, intent.about), intent.notes)
+            return _Reply(responses.explain_items(self.catalog, profile, intent.about), intent.notes)
         if intent.kind == "reference":
-            return _Reply(responses.about(self.catalog, profile, intent.about), intent.notes)
+            return _Reply(responses.describe_items(self.catalog, profile, intent.about), intent.notes)
         if intent.notes and not intent.says_something and not intent.message and intent.kind != "more":
             # nothing but names that are not here: asking back is better than a list that ignores them
             return _Reply(" ".join(intent.notes))
         items, dropped = self._list(profile)
         used = profile.filters
         for label in dropped:
-            used = without(used, next(one.key for one in constraints(used) if one.label == label))
-        facts = responses.lead(self.catalog, profile, intent, items, used, self._tools.lexicon.main)
-        notices = responses.shortfall(self.catalog, profile, items, dropped, self._length(profile))
+            used = remove_constraint(used, next(one.key for one in constraints(used) if one.label == label))
+        facts = responses.list_introduction(self.catalog, profile, intent, items, used, self._tools.lexicon.main)
+        notices = responses.shortfall_notices(self.catalog, profile, items, dropped, self._length(profile))
         return _Reply(facts, (*intent.notes, *notices), items)
 
     def _length(self, profile: Profile) -> int:
@@ -283,4 +283,4 @@ class Chat:
 
     def request(self, profile: Profile) -> tuple[Request, tuple[str, ...]]:
         """Return what a profile asks of the recommender, and the labels of constraints given up for it."""
-        return request_for(profile, self.catalog, Request(k=self._length(profile)))
+        return build_request(profile, self.catalog, Request(k=self._length(profile)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmrec.data.attribute_types import number_words
+from llmrec.data.attribute_types import format_number
 from llmrec.data.catalog import Catalog
 from llmrec.data.constraints import constraints
 from llmrec.data.filters import Filters
 from llmrec.nlu.state import Profile
-from llmrec.nlu.wording import an, counted, different, listed, sentence, singular
+from llmrec.nlu.wording import end_sentence, join_words, singular, unique_words, with_article, with_count
 
 if TYPE_CHECKING:
     from llmrec.data.requests import Recommendation
@@ -20,30 +20,30 @@ _NAMED = 3
 _TEXT = 240
 
 
-def noun(catalog: Catalog, count: int) -> str:
+def item_count(catalog: Catalog, count: int) -> str:
     """Return `1 film`, `10 films`."""
-    return counted(count, catalog.domain)
+    return with_count(count, catalog.domain)
 
 
-def titles(catalog: Catalog, rows: Sequence[int]) -> str:
+def title_list(catalog: Catalog, rows: Sequence[int]) -> str:
     """Return up to three titles in words, and how many more there are."""
     names = [catalog[row].title for row in rows[:_NAMED]]
     if len(rows) > _NAMED:
         names.append(f"{len(rows) - _NAMED} more")
-    return listed(names)
+    return join_words(names)
 
 
-def question(catalog: Catalog, main: Sequence[str]) -> str:
+def clarifying_question(catalog: Catalog, main: Sequence[str]) -> str:
     """Ask the one clarifying question, with examples from the catalogue."""
-    one = an(singular(catalog.domain))
+    one = with_article(singular(catalog.domain))
     if main:
-        return f"What are you in the mood for? Name {one} you liked, or say for instance {listed(main, 'or')}."
+        return f"What are you in the mood for? Name {one} you liked, or say for instance {join_words(main, 'or')}."
     return f"What are you looking for? Name {one} you liked, or describe what you want."
 
 
-def aside(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
+def smalltalk_reply(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
     """Answer what is not about items, in a sentence or two."""
-    things, ask = catalog.domain, question(catalog, main)
+    things, ask = catalog.domain, clarifying_question(catalog, main)
     if kind == "outside" and topic == "language":
         return f"I only read English; tell me in English which {things} you liked or what you are in the mood for."
     if kind == "outside":
@@ -67,13 +67,13 @@ def aside(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
     return answers.get(topic, ask)
 
 
-def undone(profile: Profile) -> str:
+def undo_reply(profile: Profile) -> str:
     """Say that the last exchange was taken back, and which constraints are active now."""
     labels = [one.label for one in constraints(profile.filters)]
-    return f"I took that back; what holds now: {listed(labels)}." if labels else "I took that back."
+    return f"I took that back; what holds now: {join_words(labels)}." if labels else "I took that back."
 
 
-def lead(
+def list_introduction(
     catalog: Catalog,
     profile: Profile,
     intent: Intent,
@@ -84,27 +84,27 @@ def lead(
     """Say what was noted and what the list is."""
     noted = []
     if intent.liked:
-        noted.append(f"Noted: you like {titles(catalog, intent.liked)}.")
+        noted.append(f"Noted: you like {title_list(catalog, intent.liked)}.")
     if intent.disliked:
-        noted.append(f"I leave out {titles(catalog, intent.disliked)} from now on.")
+        noted.append(f"I leave out {title_list(catalog, intent.disliked)} from now on.")
     if intent.seen:
-        noted.append(f"You know {titles(catalog, intent.seen)} already.")
+        noted.append(f"You know {title_list(catalog, intent.seen)} already.")
     if not items:
         return " ".join([*noted, f"I have no {catalog.domain} left to show for this."])
     if profile.blank:
-        ask = "" if profile.asked else f"{question(catalog, main)} "
-        some = counted(len(items), catalog.domain, "popular")
+        ask = "" if profile.asked else f"{clarifying_question(catalog, main)} "
+        some = with_count(len(items), catalog.domain, "popular")
         return " ".join(
             [
                 *noted,
-                f"{ask}{'Until then, here' if ask else 'Here'} {_are(len(items))} {some}.",
+                f"{ask}{'Until then, here' if ask else 'Here'} {_be(len(items))} {some}.",
             ]
         )
-    return " ".join([*noted, _what(catalog, profile, intent, len(items), used)])
+    return " ".join([*noted, _describe_list(catalog, profile, intent, len(items), used)])
 
 
-def _what(catalog: Catalog, profile: Profile, intent: Intent, count: int, used: Filters) -> str:
-    other = counted(count, catalog.domain, "other" if intent.kind == "more" else "")
+def _describe_list(catalog: Catalog, profile: Profile, intent: Intent, count: int, used: Filters) -> str:
+    other = with_count(count, catalog.domain, "other" if intent.kind == "more" else "")
     labels = [one.label for one in constraints(used)]
     matching = f" ({', '.join(labels)})" if labels else ""
     opinions = [row for row in profile.liked if row not in intent.liked] + list(intent.liked)
@@ -113,23 +113,25 @@ def _what(catalog: Catalog, profile: Profile, intent: Intent, count: int, used: 
         basis = " for what you describe"
     elif opinions:
         them = "it" if len(opinions) == 1 else "them"
-        basis = f", close to {them if set(opinions) == set(intent.liked) else titles(catalog, opinions[::-1])}"
+        basis = f", close to {them if set(opinions) == set(intent.liked) else title_list(catalog, opinions[::-1])}"
     elif profile.known:
-        basis = f", going by the {noun(catalog, len(profile.known))} you know"
-    return f"Here {_are(count)} {other}{matching}{basis}."
+        basis = f", going by the {item_count(catalog, len(profile.known))} you know"
+    return f"Here {_be(count)} {other}{matching}{basis}."
 
 
-def shortfall(
+def shortfall_notices(
     catalog: Catalog, profile: Profile, items: Sequence[Recommendation], dropped: Sequence[str], asked: int
 ) -> tuple[str, ...]:
     """Say which constraint was given up, or that fewer items fit than were asked for."""
     labels = [one.label for one in constraints(profile.filters)]
     if dropped:
         kept = [label for label in labels if label not in dropped]
-        rest = f" and kept {listed(kept)}" if kept else ""
-        return (f"No {catalog.domain} left that fit {listed(labels)}; I relaxed {listed(list(dropped))}{rest}.",)
+        rest = f" and kept {join_words(kept)}" if kept else ""
+        return (
+            f"No {catalog.domain} left that fit {join_words(labels)}; I relaxed {join_words(list(dropped))}{rest}.",
+        )
     if not items and asked and labels:
-        return (f"No {catalog.domain} left that fit {listed(labels)}; take a condition back to see more.",)
+        return (f"No {catalog.domain} left that fit {join_words(labels)}; take a condition back to see more.",)
     if items and len(items) < asked:
         if not labels:
             last = (
@@ -139,27 +141,27 @@ def shortfall(
             )
             return (f"{last} that I have not shown or ruled out.",)
         fit = "fits" if len(items) == 1 else "fit"
-        return (f"Only {noun(catalog, len(items))} {fit} {listed(labels)}; remove a filter to see more.",)
+        return (f"Only {item_count(catalog, len(items))} {fit} {join_words(labels)}; remove a filter to see more.",)
     return ()
 
 
-def unread(catalog: Catalog) -> str:
+def no_request_notice(catalog: Catalog) -> str:
     """Say that a message asked for nothing that can be listed."""
     return f"I found no wish about {catalog.domain} in that message."
 
 
-def why(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
+def explain_items(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
     """Give the reasons of the items asked about, or of the first three."""
     wanted = [item for item in profile.shown if item.row in rows] or list(profile.shown[:_NAMED] if not rows else ())
     if not wanted:
         verb = "is" if len(rows) == 1 else "are"
-        return f"{titles(catalog, rows)} {verb} not on the list, so there is no reason to give."
+        return f"{title_list(catalog, rows)} {verb} not on the list, so there is no reason to give."
     return "\n".join(
-        f"{catalog.label(item.row)}: {sentence(item.reason or _fields(catalog, item.row))}" for item in wanted
+        f"{catalog.label(item.row)}: {end_sentence(item.reason or _fields(catalog, item.row))}" for item in wanted
     )
 
 
-def about(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
+def describe_items(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
     """Say what the catalogue says about items, and no more."""
     lines = []
     for row in rows[:_NAMED]:
@@ -167,8 +169,8 @@ def about(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
         cut = f"{text[:_TEXT].rstrip()}\N{HORIZONTAL ELLIPSIS}" if len(text) > _TEXT else text
         more = f" {cut}" if text else ""
         reason = next((item.reason for item in profile.shown if item.row == row and item.reason), "")
-        because = f" On the list because: {sentence(reason)}" if reason else ""
-        lines.append(f"{catalog.label(row)}: {sentence(_fields(catalog, row))}{more}{because}")
+        because = f" On the list because: {end_sentence(reason)}" if reason else ""
+        lines.append(f"{catalog.label(row)}: {end_sentence(_fields(catalog, row))}{more}{because}")
     return "\n".join([*lines, "That is what the catalogue says; I add nothing to it."])
 
 
@@ -177,11 +179,11 @@ def _fields(catalog: Catalog, row: int) -> str:
     for name, value in catalog[row].attributes.items():
         said = name.replace("_", " ")
         if isinstance(value, tuple):
-            parts.append(f"{said} {listed(different(value))}")
+            parts.append(f"{said} {join_words(unique_words(value))}")
         elif name != "year":
-            parts.append(f"{said} {value if isinstance(value, str) else number_words(value)}")
+            parts.append(f"{said} {value if isinstance(value, str) else format_number(value)}")
     return "; ".join(parts) or f"one of the {catalog.domain} here"
 
 
-def _are(count: int) -> str:
+def _be(count: int) -> str:
     return "is" if count == 1 else "are"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llmrec.data.constraints import drop_wanted, release
+from llmrec.data.constraints import remove_value, remove_wanted
 from llmrec.nlu.parser import Intent
 from llmrec.nlu.state import Profile
 
 
-def after(profile: Profile, intent: Intent) -> Profile:
+def update_profile(profile: Profile, intent: Intent) -> Profile:
     """Return the profile once the turn's opinions, constraints and wishes are in."""
     if intent.topic == "reset":
         return Profile(user=profile.user, history=profile.history)
@@ -22,9 +22,9 @@ def after(profile: Profile, intent: Intent) -> Profile:
             profile = profile.judge(row, opinion)
     filters = profile.filters
     for attribute in intent.drop:
-        filters = drop_wanted(filters, attribute)
+        filters = remove_wanted(filters, attribute)
     for attribute, value in intent.lift:
-        filters = release(filters, attribute, value)
+        filters = remove_value(filters, attribute, value)
     wish = "" if "*" in intent.drop else profile.wish
     return replace(
         profile,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from llmrec.dialogue.understanding import understood
+from llmrec.dialogue.request_parsing import parse_request
 from llmrec.lm.rendering import Rendered, Renderer
 from llmrec.ranking.fusion import Fusion
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from llmrec.recommender import Recommender, Request
 
 _SOME = 10
-Kind = Literal["words", "mark", "item", "user"]
+SegmentKind = Literal["words", "mark", "item", "user"]
 
 
 @dataclass(frozen=True)
-class Piece:
+class PromptSegment:
     """A run of the prompt: words, a role mark, one item (`row`), or the user's soft tokens.
 
     Attributes:
@@ -36,14 +36,14 @@ class Piece:
         tokens: how many ids it takes.
     """
 
-    kind: Kind
+    kind: SegmentKind
     text: str
     row: int
     tokens: int
 
 
 @dataclass(frozen=True)
-class Path:
+class DecodedItem:
     """An item that the language model decoded.
 
     Attributes:
@@ -60,7 +60,7 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Line:
+class ScoredItem:
     """A listed item with what every part said of it: log-probabilities by part, and the fused score."""
 
     row: int
@@ -82,16 +82,16 @@ class Trace:
         catalogue: how many there are.
     """
 
-    prompt: tuple[Piece, ...]
-    decoded: tuple[Path, ...]
-    lines: tuple[Line, ...]
+    prompt: tuple[PromptSegment, ...]
+    decoded: tuple[DecodedItem, ...]
+    lines: tuple[ScoredItem, ...]
     weights: Mapping[str, float]
     seconds: Mapping[str, float]
     allowed: int
     catalogue: int
 
 
-def trace(recommender: Recommender, request: Request) -> Trace:
+def trace_request(recommender: Recommender, request: Request) -> Trace:
     """Work a request through again and keep what each stage gave.
 
     Raises:
@@ -99,7 +99,7 @@ def trace(recommender: Recommender, request: Request) -> Trace:
     """
     seconds = dict[str, float]()
     with _timed(seconds, "filters"):
-        request = understood(request, recommender.catalog).request
+        request = parse_request(request, recommender.catalog).request
         allowed = recommender.allowed(request)
     asked = recommender.scorer.ask(np.asarray(request.history, np.int64), request.message)
     with _timed(seconds, "prompt"):
@@ -113,13 +113,13 @@ def trace(recommender: Recommender, request: Request) -> Trace:
         found = asked.best(fusion, request.k, allowed)
     codes = recommender.model.vocab.ids.codes
     return Trace(
-        prompt=tuple(pieces(recommender.model.renderer, prompt)),
+        prompt=tuple(prompt_segments(recommender.model.renderer, prompt)),
         decoded=tuple(
-            Path(int(row), tuple(int(code) for code in codes[row]), float(height), bool(allowed[row]))
+            DecodedItem(int(row), tuple(int(code) for code in codes[row]), float(height), bool(allowed[row]))
             for row, height in zip(own.rows, own.scores, strict=True)
         ),
         lines=tuple(
-            Line(int(row), float(score), {name: float(share[place]) for name, share in found.parts.items()})
+            ScoredItem(int(row), float(score), {name: float(share[place]) for name, share in found.parts.items()})
             for place, (row, score) in enumerate(zip(found.rows, found.scores, strict=True))
         ),
         weights={name: weight for name, weight in fusion.weights.items() if name in found.parts},
@@ -129,7 +129,7 @@ def trace(recommender: Recommender, request: Request) -> Trace:
     )
 
 
-def pieces(renderer: Renderer, prompt: Rendered) -> Iterator[Piece]:
+def prompt_segments(renderer: Renderer, prompt: Rendered) -> Iterator[PromptSegment]:
     """Read a rendered prompt back: neighbouring ids of one kind are one piece, an item is one for itself."""
     vocab, ids = renderer.vocab, prompt.ids.tolist()
     depth, place = vocab.ids.depth, 0
@@ -138,15 +138,15 @@ def pieces(renderer: Renderer, prompt: Rendered) -> Iterator[Piece]:
         if kind == "item":
             end = place + depth
             row = vocab.row(tuple(ids[place:end]))
-            yield Piece(kind, "-".join(str(code) for code in vocab.ids.codes[row]), row, depth)
+            yield PromptSegment(kind, "-".join(str(code) for code in vocab.ids.codes[row]), row, depth)
         else:
             while end < len(ids) and _kind(renderer, ids[end]) == kind:
                 end += 1
-            yield Piece(kind, renderer.text(ids[place:end]) if kind == "words" else "", -1, end - place)
+            yield PromptSegment(kind, renderer.text(ids[place:end]) if kind == "words" else "", -1, end - place)
         place = end
 
 
-def _kind(renderer: Renderer, token: int) -> Kind:
+def _kind(renderer: Renderer, token: int) -> SegmentKind:
     if token == renderer.user_slot:
         return "user"
     if token >= renderer.vocab.base:

@@ -104,7 +104,7 @@ class EncoderConfig:
 _LATER = {field.name: field.default for field in fields(EncoderConfig)[11:]}
 
 
-def config_dict(config: EncoderConfig) -> dict[str, Any]:
+def encoder_config_dict(config: EncoderConfig) -> dict[str, Any]:
     """Plain values for a manifest; settings of later date only where they are not the default, see there."""
     values = asdict(config)
     values["towers"] = tuple(values["towers"])

@@ -17,12 +17,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from llmrec.encoders.bsarec import FrequencyFilter
-from llmrec.encoders.config import KINDS, EncoderConfig, Kind, Tower, config_dict
+from llmrec.encoders.config import EncoderConfig
 from llmrec.encoders.hstu import HSTUBlock
 from llmrec.errors import DataError
 from llmrec.inner_product import inner
-
-__all__ = ["KINDS", "EncoderConfig", "EncoderNet", "Kind", "SequenceEncoder", "Tower", "config_dict", "network"]
 
 
 class _Block(nn.Module):
@@ -219,7 +217,3 @@ class SequenceEncoder:
         net = network(n_items, settings)
         net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
         return cls(net)
-
-
-# Names from when there was one kind of encoder.
-SASRecConfig, SASRec = EncoderConfig, EncoderNet

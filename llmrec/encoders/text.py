@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from llmrec.errors import WeightsError
-from llmrec.storage.download import fetch, quiet
+from llmrec.storage.download import fetch, hide_progress_bars
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -58,7 +58,7 @@ class MiniLM:
         path = fetch(MiniLM.name) if path is None else Path(path)
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
-            with quiet():
+            with hide_progress_bars():
                 model = AutoModel.from_pretrained(path, use_safetensors=True, **options)
                 tokenizer = AutoTokenizer.from_pretrained(path, **options)
         except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise

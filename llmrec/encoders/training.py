@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from llmrec.data.interactions import Interactions
+from llmrec.encoders.config import EncoderConfig
 from llmrec.encoders.losses import cross_entropy, sampled_cross_entropy
-from llmrec.encoders.sequential import EncoderConfig, EncoderNet, SequenceEncoder, Towers
+from llmrec.encoders.sequential import EncoderNet, SequenceEncoder, Towers
 from llmrec.errors import RecipeError, TrainingError
 from llmrec.numerics import whitening
 from llmrec.progress import Counter, Say, silent

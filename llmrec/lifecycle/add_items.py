@@ -20,14 +20,14 @@ from scipy import sparse
 
 from llmrec.checkpoint.parts import read_parts, write_parts
 from llmrec.checkpoint.pretrained import KIND, read_settings
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog, Item
-from llmrec.data.ids import Forms
-from llmrec.data.readers.common import Report, kept_notes
-from llmrec.data.readers.joining import refuse_twins
-from llmrec.data.sources import check_place, load_data, save_data
+from llmrec.data.dataset import check_writable, dataset_directory, dataset_reference, load_data, save_data
+from llmrec.data.ids import IdVariants
+from llmrec.data.readers.assembly import refuse_colliding_ids
+from llmrec.data.readers.common import Report, carry_notes
+from llmrec.encoders.config import encoder_config_dict
 from llmrec.encoders.item_knn import ItemKNN
-from llmrec.encoders.sequential import SequenceEncoder, config_dict
+from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.encoders.text_cache import text_vectors, vectors_of
 from llmrec.errors import RequestError
@@ -39,8 +39,8 @@ from llmrec.recommender import Recommender
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 from llmrec.semantic_ids.trie import Trie
 from llmrec.storage.artifacts import JSON, check_replaceable
-from llmrec.storage.locks import held
-from llmrec.storage.registry import home
+from llmrec.storage.locks import output_lock
+from llmrec.storage.registry import cache_home
 
 LENDERS = 5  # known items that lend what they know
 _DOING = "adding items to"
@@ -64,14 +64,14 @@ def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = 
     if not items:
         raise RequestError("no items to add: the file holds none")
     ids = [item.id for item in catalog.items]
-    known, forms = set(ids), Forms([] if exact_ids else ids)
+    known, forms = set(ids), IdVariants([] if exact_ids else ids)
     again = [(one.id, same) for one in items for same in ((one.id,) if one.id in known else forms.of(one.id))[:1]]
     if again:
         (new, old), many = again[0], f"{len(again)} of {len(items)} new ones are"
         written = f", as {old!r}; with --exact-ids these are two" if new != old else ""
         raise RequestError(f"item {new!r} is in the catalogue already ({many}){written}")
     if not exact_ids:
-        refuse_twins("item", dict.fromkeys(item.id for item in items))
+        refuse_colliding_ids("item", dict.fromkeys(item.id for item in items))
     return Catalog([*catalog.items, *items], catalog.domain)
 
 
@@ -125,7 +125,7 @@ def grown_encoder(encoder: SequenceEncoder, lent: sparse.csr_array) -> SequenceE
             state[name] = np.concatenate([value[:-1], own.astype(np.float32), value[-1:]])  # the last row is padding
         else:
             state[name] = value
-    return SequenceEncoder.from_state(state, config_dict(encoder.config))
+    return SequenceEncoder.from_state(state, encoder_config_dict(encoder.config))
 
 
 def grown_neighbours(neighbours: ItemKNN, lent: sparse.csr_array) -> ItemKNN:
@@ -220,8 +220,8 @@ def add_to_model(
         DataError: no free semantic ID is left.
     """
     check_replaceable(out, KIND)
-    check_place(out_data)
-    with held(out, _DOING), held(out_data, _DOING, "--out-data"):
+    check_writable(out_data)
+    with output_lock(out, _DOING), output_lock(out_data, _DOING, "--out-data"):
         return _add(model, items, out, out_data, data, embedder, exact_ids, say)
 
 
@@ -235,14 +235,14 @@ def _add(
     exact_ids: bool,
     say: Say,
 ) -> dict[str, JSON]:
-    place = prepared.directory(data if data is not None else str(read_settings(model)["data"]))
+    place = dataset_directory(data if data is not None else str(read_settings(model)["data"]))
     old, interactions, before = load_data(place)
     parts = read_parts(model, old)
     catalog = extended_catalog(old, items, exact_ids)
     embedder = embedder or MiniLM.load()
-    known = text_vectors(old, embedder, home() / "cache", say)
+    known = text_vectors(old, embedder, cache_home() / "cache", say)
     new = [catalog.describe(row) for row in range(len(old), len(catalog))]
-    fresh = vectors_of(new, embedder, home() / "cache", say)
+    fresh = vectors_of(new, embedder, cache_home() / "cache", say)
     ids = parts.ids.extend(predicted_places(parts.ids, known, fresh))
     lent = lenders(known, fresh)
     grown = replace(
@@ -254,8 +254,8 @@ def _add(
         counts=_grown_counts(parts.counts, len(items)),
     )
     counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
-    save_data(out_data, catalog, interactions, Report(counts, {}, kept_notes(before.notes, ("items were added",))))
+    save_data(out_data, catalog, interactions, Report(counts, {}, carry_notes(before.notes, ("items were added",))))
     event: dict[str, JSON] = {"what": "add", "items": len(items), "now": len(catalog)}
-    write_parts(out, grown, catalog, prepared.short_name(out_data), event)
+    write_parts(out, grown, catalog, dataset_reference(out_data), event)
     paths = {catalog[row].id: [int(code) for code in ids.codes[row]] for row in range(len(old), len(catalog))}
     return {"added_items": len(items), "items": len(catalog), "semantic_ids": paths}

@@ -9,18 +9,17 @@ import numpy as np
 
 from llmrec.checkpoint.parts import kept_rows, read_parts, without_rows, write_parts
 from llmrec.checkpoint.pretrained import KIND, read_settings
-from llmrec.data import prepared
 from llmrec.data.catalog import Catalog, Item
+from llmrec.data.dataset import check_writable, dataset_reference, open_data, save_data
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers.common import Report, kept_notes
-from llmrec.data.sources import check_place, save_data
+from llmrec.data.readers.common import Report, carry_notes
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.encoders.text_cache import text_vectors
 from llmrec.errors import RequestError
 from llmrec.semantic_ids.drift import Drift, sid_drift
 from llmrec.storage.artifacts import JSON, check_replaceable
-from llmrec.storage.locks import held
-from llmrec.storage.registry import home
+from llmrec.storage.locks import output_lock
+from llmrec.storage.registry import cache_home
 
 _DOING = "removing items into"
 
@@ -53,8 +52,8 @@ def withdraw(
         ArtifactError: the model belongs to another catalogue, or another process is writing `out` or `out_data`.
     """
     check_replaceable(out, KIND)
-    check_place(out_data)
-    with held(out, _DOING), held(out_data, _DOING, "--out-data"):
+    check_writable(out_data)
+    with output_lock(out, _DOING), output_lock(out_data, _DOING, "--out-data"):
         return _withdraw(model, catalog, interactions, ids, out, out_data, notes)
 
 
@@ -79,9 +78,9 @@ def _withdraw(
     smaller = Catalog([catalog[int(row)] for row in kept], catalog.domain)
     counts = {"items": len(smaller), "users": len(log.users), "interactions": len(log)}
     gone = {"removed items": len(catalog) - len(kept), "their interactions": len(interactions) - len(log)}
-    save_data(out_data, smaller, log, Report(counts, gone, kept_notes(notes, ("items were removed",))))
+    save_data(out_data, smaller, log, Report(counts, gone, carry_notes(notes, ("items were removed",))))
     event: dict[str, JSON] = {"what": "remove", "items": gone["removed items"], "left": len(smaller)}
-    write_parts(out, parts, smaller, prepared.short_name(out_data), event)
+    write_parts(out, parts, smaller, dataset_reference(out_data), event)
     return {
         "removed_items": gone["removed items"],
         "removed_interactions": gone["their interactions"],
@@ -96,7 +95,7 @@ def drift_of(model: Path, items: Sequence[Item], data: str | None = None, embedd
     Raises:
         RequestError: every item is known already, or the model does not say how its code book was made.
     """
-    catalog, _ = prepared.open_data(data if data is not None else str(read_settings(model)["data"]))
+    catalog, _ = open_data(data if data is not None else str(read_settings(model)["data"]))
     parts = read_parts(model, catalog)
     shape = parts.manifest.meta.get("recipe", {}).get("semantic_ids", {})
     if not {"text_weight", "text_dims"} <= set(shape):
@@ -105,6 +104,6 @@ def drift_of(model: Path, items: Sequence[Item], data: str | None = None, embedd
     if not len(new):
         raise RequestError("every one of these items is in the catalogue already")
     embedder = embedder or MiniLM.load()
-    vectors = text_vectors(catalog, embedder, home() / "cache")
-    fresh = text_vectors(new, embedder, home() / "cache")
+    vectors = text_vectors(catalog, embedder, cache_home() / "cache")
+    fresh = text_vectors(new, embedder, cache_home() / "cache")
     return sid_drift(vectors, fresh, parts.ids, float(shape["text_weight"]), int(shape["text_dims"]))

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import ArtifactError, WeightsError
-from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, sha256_file, writing
-from llmrec.storage.download import fetch, locked, quiet, status
-from llmrec.storage.network import PATIENCE, SourceError, asking, reachable, refuse_pages
-from llmrec.storage.registry import RESOURCES, Resource, home, offline
+from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, sha256_file, write_artifact
+from llmrec.storage.download import fetch, hide_progress_bars, spinner
+from llmrec.storage.locks import cache_lock
+from llmrec.storage.network import PATIENCE, SourceError, check_reachable, refuse_web_pages, wrap_network_errors
+from llmrec.storage.registry import RESOURCES, Resource, cache_home, offline_setting
 
-__all__ = ["RESOURCES", "BaseFiles", "Resource", "base_model", "fetch", "home", "load_base"]
+__all__ = ["RESOURCES", "BaseFiles", "Resource", "base_model", "cache_home", "fetch", "load_base"]
 
 DEFAULT = "smollm2-135m-instruct"
 _KIND = "base"
@@ -83,7 +84,7 @@ def load_base(files: BaseFiles, **how: Any) -> tuple[Any, Any]:
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with quiet():
+        with hide_progress_bars():
             model: Any = AutoModelForCausalLM.from_pretrained(
                 files.dir, use_safetensors=True, **{"dtype": torch.float32, **how}, **options
             )
@@ -112,7 +113,7 @@ def _resource(resource: Resource, progress: bool) -> BaseFiles:
 
 def _cached(folder: str, digest: str) -> Path | None:
     """Return the converted directory when it is whole and came from these weights."""
-    path = home() / "base" / folder
+    path = cache_home() / "base" / folder
     try:
         manifest = read_manifest(path, _KIND)
     except ArtifactError:
@@ -121,16 +122,16 @@ def _cached(folder: str, digest: str) -> Path | None:
 
 
 def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) -> BaseFiles:
-    with locked(f"base-{folder}"):
+    with cache_lock(f"base-{folder}"):
         cached = _cached(folder, digest)
         if cached is None:
-            cached = home() / "base" / folder
+            cached = cache_home() / "base" / folder
             if cached.exists():
                 (cached / "manifest.json").touch()  # damaged, but ours: it may be replaced
             with (
-                status(f"{id}: converting to float32, once", progress),
-                quiet(),
-                writing(cached, _KIND, {"source": digest}, own_place=True) as new,
+                spinner(f"{id}: converting to float32, once", progress),
+                hide_progress_bars(),
+                write_artifact(cached, _KIND, {"source": digest}, own_place=True) as new,
             ):
                 _convert(gguf, new)
     return BaseFiles(id, cached, digest)
@@ -171,15 +172,15 @@ def _directory(id: str, path: Path) -> BaseFiles:
 def _from_hub(id: str, progress: bool) -> Path:
     import huggingface_hub
 
-    forbidden = offline()
+    forbidden = offline_setting()
     try:
-        with status(f"{id}: from the Hub", progress), asking():
+        with spinner(f"{id}: from the Hub", progress), wrap_network_errors():
             if not forbidden:
-                reachable(huggingface_hub.hf_hub_url(id, "config.json"))
+                check_reachable(huggingface_hub.hf_hub_url(id, "config.json"))
             found = huggingface_hub.snapshot_download(
                 id, allow_patterns=list(_HUB_FILES), local_files_only=bool(forbidden), etag_timeout=PATIENCE
             )
-            refuse_pages(*filter(Path.is_file, Path(found).rglob("*")))
+            refuse_web_pages(*filter(Path.is_file, Path(found).rglob("*")))
     except SourceError as error:
         if forbidden:
             raise WeightsError(

@@ -23,11 +23,11 @@ from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.errors import WeightsError
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
-from llmrec.lm.runtime.onednn import Products
+from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.lm.user_adapter import UserAdapter
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 
-ATTENTION_AND_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class ModelConfig:
 
     def lora(self) -> LoraConfig:
         """The peft configuration: every linear layer of the body."""
-        return LoraConfig(
-            r=self.lora_rank, lora_alpha=self.lora_alpha, target_modules=list(ATTENTION_AND_MLP), bias="none"
-        )
+        return LoraConfig(r=self.lora_rank, lora_alpha=self.lora_alpha, target_modules=list(LORA_TARGETS), bias="none")
 
 
 class RecModel(nn.Module):
@@ -57,10 +55,10 @@ class RecModel(nn.Module):
         config: sizes.
 
     Attributes:
-        products: number format of the matrix products when items are decoded and scored; may be set at any time.
+        matmul_dtype: number format of the matrix products when items are decoded and scored; may be set at any time.
     """
 
-    products: Products = "float32"
+    matmul_dtype: MatmulDtype = "float32"
 
     def __init__(
         self, lm: nn.Module, tokenizer: Any, ids: SemanticIds, encoder: SequenceEncoder, config: ModelConfig
@@ -68,7 +66,7 @@ class RecModel(nn.Module):
         super().__init__()
         self.config, self.tokenizer, self.encoder = config, tokenizer, encoder
         lm.requires_grad_(False)
-        self._check_body(lm)
+        self.check_layers(lm)
         self.lm: Any = cast(Any, inject_adapter_in_model(config.lora(), lm))
         for name, parameter in self.lm.named_parameters():
             if "lora_" in name:  # float32 whatever the base is stored in: small steps get lost in bfloat16
@@ -83,9 +81,14 @@ class RecModel(nn.Module):
         self.eval()
 
     @staticmethod
-    def _check_body(lm: nn.Module) -> None:
+    def check_layers(lm: nn.Module) -> None:
+        """Refuse a language model that lacks the linear layers that LoRA is put into.
+
+        Raises:
+            WeightsError: a layer is missing.
+        """
         found = {name.rsplit(".", 1)[-1] for name, _ in lm.named_modules()}
-        missing = [name for name in ATTENTION_AND_MLP if name not in found]
+        missing = [name for name in LORA_TARGETS if name not in found]
         if missing:
             raise WeightsError(
                 f"{type(lm).__name__} has no layers {', '.join(missing)}: supported are models of the Llama, Qwen3 and "
@@ -214,6 +217,6 @@ def _added(name: str) -> bool:
     return "lora_" in name or name.startswith(("items.", "item_scale", "adapter."))
 
 
-def config_dict(config: ModelConfig) -> dict[str, int]:
+def model_config_dict(config: ModelConfig) -> dict[str, int]:
     """Plain values for a manifest."""
     return asdict(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from llmrec.data.filters import Filters, joined, meet, split
+from llmrec.data.filters import Filters, join_names, share_attribute, split_name
 from llmrec.nlu.english import (
     CARRIERS,
     CLAUSES,
@@ -18,13 +18,13 @@ from llmrec.nlu.english import (
     NOT_NEGATIONS,
     TURNS,
 )
-from llmrec.nlu.lexicon import Hit, Lexicon, Word
+from llmrec.nlu.lexicon import Lexicon, ValueMatch, Word
 
-_REACH = 6
-_MINDLESS = re.compile(r"\b(?:dont mind|dont care|doesnt matter|wouldnt mind)\b")
-_NEEDLESS = re.compile(r"\b(?:dont|doesnt) (?:need|have to)(?: it)?(?: to)?(?: be)?(?: an?)?$")
+_NEGATION_SCOPE = 6
+_NO_PREFERENCE = re.compile(r"\b(?:dont mind|dont care|doesnt matter|wouldnt mind)\b")
+_NOT_REQUIRED = re.compile(r"\b(?:dont|doesnt) (?:need|have to)(?: it)?(?: to)?(?: be)?(?: an?)?$")
 _NOUN = r"(?:(?:films?|movies?|books?|games?|songs?|albums?|shows?|items?|ones|stuff|things?) )?"
-_THINGS = frozenset(
+_ITEM_NOUNS = frozenset(
     ["films", "movies", "books", "games", "songs", "albums", "shows", "items", "ones", "flicks", "things"]
 )
 _REFUSAL = re.compile(
@@ -40,11 +40,13 @@ _REFUSAL = re.compile(
 )
 
 
-_ORDINARY = frozenset(word.replace("'", "") for word in FILLER) | NEGATIONS | TURNS | LINKS | CARRIERS | _THINGS
-_ORDINARY |= frozenset(word for pair in NEGATION_PAIRS for word in pair.split())
-_MODEST = frozenset(["arent", "fewer", "isnt", "less", "not"])  # `not too long, with robots`
-_PAST = frozenset(["couldnt", "detested", "didnt", "disliked", "hated", "loathed", "wasnt"])
-_DEGREES = frozenset(
+_FUNCTION_WORDS = (
+    frozenset(word.replace("'", "") for word in FILLER) | NEGATIONS | TURNS | LINKS | CARRIERS | _ITEM_NOUNS
+)
+_FUNCTION_WORDS |= frozenset(word for pair in NEGATION_PAIRS for word in pair.split())
+_MILD_NEGATIONS = frozenset(["arent", "fewer", "isnt", "less", "not"])  # `not too long, with robots`
+_PAST_VERBS = frozenset(["couldnt", "detested", "didnt", "disliked", "hated", "loathed", "wasnt"])
+_DEGREE_ADVERBS = frozenset(
     [
         "all",
         "completely",
@@ -62,20 +64,20 @@ _DEGREES = frozenset(
     ]
 )
 _FEELINGS = ("im not", "i am not", "i was not", "i wasnt", "were not", "we are not", "we arent")
-_CALLS = frozenset(["give", "i", "id", "im", "maybe", "please", "recommend", "show"])
+_REQUEST_WORDS = frozenset(["give", "i", "id", "im", "maybe", "please", "recommend", "show"])
 
 
 @dataclass(frozen=True)
-class Thing:
+class Phrase:
     """A run of words that means something: an attribute value, or a word that the catalogue does not know."""
 
     first: int
     last: int
-    hit: Hit | None
+    hit: ValueMatch | None
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AttributeConstraints:
     """What a text asks for and rules out.
 
     Attributes:
@@ -91,7 +93,9 @@ class Wanted:
     strange: tuple[tuple[int, int], ...]
 
 
-def values_wanted(lexicon: Lexicon, words: list[Word], taken: set[int], nouns: str, titles: set[int]) -> Wanted:
+def parse_attribute_constraints(
+    lexicon: Lexicon, words: list[Word], taken: set[int], nouns: str, titles: set[int]
+) -> AttributeConstraints:
     """Read attribute values: `no horror or war` excludes, `comedy or drama` is a choice, `funny war` both.
 
     Args:
@@ -101,15 +105,15 @@ def values_wanted(lexicon: Lexicon, words: list[Word], taken: set[int], nouns: s
         nouns: alternatives of a regular expression for the domain's nouns.
         titles: those of them that are titles and attribute values alike: these ask for nothing, but may be ruled out.
     """
-    things = _things(lexicon, words, taken, frozenset(nouns.split("|")), titles)
-    before, openers = _negated(words, things, taken)
-    after, verdicts = _refused(words, things)
-    skipped = {index for index, thing in enumerate(things) if _indifferent(words, thing)}
+    things = _find_phrases(lexicon, words, taken, frozenset(nouns.split("|")), titles)
+    before, openers = _negated_before(words, things, taken)
+    after, verdicts = _refused_after(words, things)
+    skipped = {index for index, thing in enumerate(things) if _is_indifferent(words, thing)}
     negative = (before | after) - skipped
     said = {place for first, last in verdicts for place in range(first, last + 1)}
     negative -= {index for index, thing in enumerate(things) if thing.first in said}
     none_of: dict[str, tuple[str, ...]] = {}
-    wanted: list[Hit] = []
+    wanted: list[ValueMatch] = []
     for index, thing in enumerate(things):
         if thing.hit is None or index in skipped:
             continue
@@ -122,68 +126,72 @@ def values_wanted(lexicon: Lexicon, words: list[Word], taken: set[int], nouns: s
     places += [(things[index].first, things[index].last) for index in sorted(negative | skipped)]
     # a value that is wanted and unwanted in one breath is read as unwanted: showing it would be the worse
     # mistake
-    filters = Filters().merge(_asked(words, wanted)).merge(Filters(none_of=none_of))
+    filters = Filters().merge(_required_filters(words, wanted)).merge(Filters(none_of=none_of))
     out = [things[index] for index in sorted(negative)]
     shut = [(thing.first, thing.last) for thing in out if thing.hit]
     # what follows `didn't` is a verb, what follows `I'm not` says how somebody feels
     unknown = [one for one in out if not one.hit and not (one.first and words[one.first - 1].key in HELPING)]
     unknown = [one for one in unknown if not _about_the_speaker(words, one.first)]
-    strange = [(_whole(words, thing.first, taken), thing.last) for thing in unknown]
-    return Wanted(filters, (*places, *openers, *verdicts), tuple(shut), tuple(strange))
+    strange = [(_phrase_start(words, thing.first, taken), thing.last) for thing in unknown]
+    return AttributeConstraints(filters, (*places, *openers, *verdicts), tuple(shut), tuple(strange))
 
 
 def _about_the_speaker(words: list[Word], place: int) -> bool:
     """True for `convinced` in `I'm not really convinced`, and for `impressed` in `I wasn't impressed`."""
     before = [word.key for word in words[:place]]
-    while before and before[-1] in _DEGREES:
+    while before and before[-1] in _DEGREE_ADVERBS:
         before.pop()
     return " ".join(before[-3:]).endswith(_FEELINGS)
 
 
-def _whole(words: list[Word], first: int, taken: set[int]) -> int:
+def _phrase_start(words: list[Word], first: int, taken: set[int]) -> int:
     """Where a phrase begins whose last word is at `first`: `happy endings`."""
     described = first and first - 1 not in taken and words[first - 1].key in DESCRIBING
     return first - 1 if described and not words[first].gap.strip() else first
 
 
-def _asked(words: list[Word], wanted: list[Hit]) -> Filters:
+def _required_filters(words: list[Word], wanted: list[ValueMatch]) -> Filters:
     any_of: dict[str, tuple[str, ...]] = {}
     all_of: dict[str, tuple[str, ...]] = {}
-    for group in _groups(words, wanted):
+    for group in _group_alternatives(words, wanted):
         values = tuple(dict.fromkeys(value for hit in group for value in hit.meaning.values))
-        name = joined(dict.fromkeys(part for hit in group for part in split(hit.meaning.attribute)))
+        name = join_names(dict.fromkeys(part for hit in group for part in split_name(hit.meaning.attribute)))
         spellings = len(values) > 1 and not group[0].meaning.together
-        if len(group) == 1 and spellings and any(meet(name, other) for other in any_of):
+        if len(group) == 1 and spellings and any(share_attribute(name, other) for other in any_of):
             spellings, values = False, values[:1]  # one attribute has one choice
         table = any_of if len(group) > 1 or spellings else all_of
         table[name] = tuple(dict.fromkeys((*table.get(name, ()), *values)))
     return Filters(any_of, all_of)
 
 
-def _things(
+def _find_phrases(
     lexicon: Lexicon, words: list[Word], taken: set[int], nouns: frozenset[str], titles: set[int]
-) -> list[Thing]:
-    hits = [hit for hit in lexicon.find(words, taken - titles, every=True) if hit.sure or not _idle(words, hit.first)]
-    hits = [hit for hit in hits if hit.first not in titles or not _judged(words, hit.first)]
+) -> list[Phrase]:
+    hits = [
+        hit
+        for hit in lexicon.find(words, taken - titles, every=True)
+        if hit.sure or not _is_function_word(words, hit.first)
+    ]
+    hits = [hit for hit in hits if hit.first not in titles or not _was_judged(words, hit.first)]
     hits = [replace(hit, sure=hit.sure and hit.first not in titles) for hit in hits]
     covered = {place for hit in hits for place in range(hit.first, hit.last + 1)}
-    found = [Thing(hit.first, hit.last, hit) for hit in hits]
+    found = [Phrase(hit.first, hit.last, hit) for hit in hits]
     for place, word in enumerate(words):
-        if place not in covered | taken and not (word.key in _ORDINARY | nouns or word.key.isdigit()):
-            found.append(Thing(place, place, None))
+        if place not in covered | taken and not (word.key in _FUNCTION_WORDS | nouns or word.key.isdigit()):
+            found.append(Phrase(place, place, None))
     return sorted(found, key=lambda thing: thing.first)
 
 
-def _judged(words: list[Word], place: int) -> bool:
+def _was_judged(words: list[Word], place: int) -> bool:
     """True for `I hated Heat`: that was one item; `I hate heat` means a kind of them."""
-    return any(word.key in _PAST for word in words[max(0, place - _REACH) : place])
+    return any(word.key in _PAST_VERBS for word in words[max(0, place - _NEGATION_SCOPE) : place])
 
 
-def _idle(words: list[Word], place: int) -> bool:
+def _is_function_word(words: list[Word], place: int) -> bool:
     """True for an ordinary word that is no value here: `like` in `I don't like`; `no short ones` rules `short` out."""
     if words[place].key in CARRIERS:
         return True
-    if words[place].key not in _ORDINARY:
+    if words[place].key not in _FUNCTION_WORDS:
         return False
     before = place - 1
     while before >= 0 and words[before].key in CARRIERS | LINKS and not _is_negation(words, before):
@@ -191,7 +199,7 @@ def _idle(words: list[Word], place: int) -> bool:
     return before < 0 or not _is_negation(words, before) or (before == place - 1 and words[before].key in HELPING)
 
 
-def _negated(words: list[Word], things: list[Thing], taken: set[int]) -> tuple[set[int], list[tuple[int, int]]]:
+def _negated_before(words: list[Word], things: list[Phrase], taken: set[int]) -> tuple[set[int], list[tuple[int, int]]]:
     """Things that what stands before them excludes, and the word positions of the negations up to the first thing."""
     starts = {thing.first: index for index, thing in enumerate(things)}
     inside = {place for thing in things for place in range(thing.first + 1, thing.last + 1)}
@@ -202,7 +210,7 @@ def _negated(words: list[Word], things: list[Thing], taken: set[int]) -> tuple[s
     for place, word in enumerate(words):
         if place in inside:
             continue
-        if opened >= 0 and _closes(words, things, place, since, named, last):
+        if opened >= 0 and _leaves_scope(words, things, place, since, named, last):
             opened = -1
         if place in starts:
             if opened >= 0:
@@ -214,25 +222,25 @@ def _negated(words: list[Word], things: list[Thing], taken: set[int]) -> tuple[s
             named = opened >= 0
         elif _is_negation(words, place):
             opened, since, last, named = place, place, -1, False
-        elif word.key in TURNS and opened >= 0 and _turns(words, place, opened, named):
+        elif word.key in TURNS and opened >= 0 and _ends_negation(words, place, opened, named):
             opened = -1
     return found, list(openers.values())
 
 
-def _turns(words: list[Word], place: int, opened: int, named: bool) -> bool:
+def _ends_negation(words: list[Word], place: int, opened: int, named: bool) -> bool:
     """True when a word such as `but`, `show` or `with` ends a negation."""
     key, opener = words[place].key, words[opened].key
     if key == "with":
-        return named and opener in _MODEST
+        return named and opener in _MILD_NEGATIONS
     if named:
         return True
     between = {word.key for word in words[opened + 1 : place]}
     if not between:  # `no, show me` without its comma; `anything but` opens, `everything, but I` does not
-        return opener == "no" or (opener == "but" and key in _CALLS)
+        return opener == "no" or (opener == "but" and key in _REQUEST_WORDS)
     return key in CLAUSES or not between <= CARRIERS
 
 
-def _refused(words: list[Word], things: list[Thing]) -> tuple[set[int], list[tuple[int, int]]]:
+def _refused_after(words: list[Word], things: list[Phrase]) -> tuple[set[int], list[tuple[int, int]]]:
     """Things that what follows them excludes, and where: `westerns are not for me`, `horror bores me`, all of a list
     before it.
     """
@@ -240,7 +248,7 @@ def _refused(words: list[Word], things: list[Thing]) -> tuple[set[int], list[tup
     places: list[tuple[int, int]] = []
     for index, thing in enumerate(things):
         end = next((other.first for other in things[index + 1 :] if other.hit), len(words))
-        after = words[thing.last + 1 : min(end, thing.last + 1 + _REACH)]
+        after = words[thing.last + 1 : min(end, thing.last + 1 + _NEGATION_SCOPE)]
         ends = thing.hit is not None and any(value.endswith(".") for value in thing.hit.meaning.values)
         stops = (n for n, word in enumerate(after) if re.search(r"[.!?;:\n]", word.gap) and (n or not ends))
         stop = next(stops, len(after))
@@ -268,17 +276,17 @@ def _is_pair(words: list[Word], place: int) -> bool:
     return not parted and f"{words[place - 1].key} {words[place].key}" in NEGATION_PAIRS
 
 
-def _closes(words: list[Word], things: list[Thing], place: int, since: int, named: bool, last: int) -> bool:
+def _leaves_scope(words: list[Word], things: list[Phrase], place: int, since: int, named: bool, last: int) -> bool:
     """A negation ends at a full stop, out of reach, or at a comma that does not go on with a list."""
     gap = words[place].gap
-    if re.search(r"[.!?;:\n]", gap) or place - since > _REACH:
+    if re.search(r"[.!?;:\n]", gap) or place - since > _NEGATION_SCOPE:
         return True
     if "," not in gap:
         return False
-    return not named or not _list_goes_on(words, things, place, last)
+    return not named or not _list_continues(words, things, place, last)
 
 
-def _list_goes_on(words: list[Word], things: list[Thing], place: int, last: int) -> bool:
+def _list_continues(words: list[Word], things: list[Phrase], place: int, last: int) -> bool:
     """True for `, war or western`: something alike follows, and the list closes with or, nor or and.
 
     After a value, words that the catalogue does not know go on only when the list closes with or: `no horror, slow and
@@ -300,32 +308,34 @@ def _list_goes_on(words: list[Word], things: list[Thing], place: int, last: int)
     return False
 
 
-def _indifferent(words: list[Word], thing: Thing) -> bool:
+def _is_indifferent(words: list[Word], thing: Phrase) -> bool:
     """True for `I don't mind horror` and `it doesn't need to be horror`: remarks that neither ask nor exclude."""
     before = [word.key for word in words[max(0, thing.first - 6) : thing.first]]
-    return bool(_MINDLESS.search(" ".join(before[-3:])) or _NEEDLESS.search(" ".join(before)))
+    return bool(_NO_PREFERENCE.search(" ".join(before[-3:])) or _NOT_REQUIRED.search(" ".join(before)))
 
 
-def _groups(words: list[Word], hits: list[Hit]) -> list[list[Hit]]:
+def _group_alternatives(words: list[Word], hits: list[ValueMatch]) -> list[list[ValueMatch]]:
     """Put alternatives together: joined by `or` or `/`, or plural nouns joined by `and` or a comma."""
-    groups: list[list[Hit]] = []
+    groups: list[list[ValueMatch]] = []
     for hit in hits:
         last = groups[-1][-1] if groups else None
-        same = last is not None and meet(last.meaning.attribute, hit.meaning.attribute)
-        if same and last is not None and _alternative(words, last, hit):
+        same = last is not None and share_attribute(last.meaning.attribute, hit.meaning.attribute)
+        if same and last is not None and _are_alternatives(words, last, hit):
             groups[-1].append(hit)
         else:
             groups.append([hit])
     return groups
 
 
-def _alternative(words: list[Word], first: Hit, second: Hit) -> bool:
+def _are_alternatives(words: list[Word], first: ValueMatch, second: ValueMatch) -> bool:
     between = words[first.last + 1 : second.first]
-    links = [word for place, word in enumerate(between) if place or word.key not in _THINGS]  # `war films or musicals`
+    links = [
+        word for place, word in enumerate(between) if place or word.key not in _ITEM_NOUNS
+    ]  # `war films or musicals`
     if any(word.key not in LINKS for word in links) or "." in words[second.first].gap:
         return False
     comma = any("," in word.gap or "/" in word.gap for word in words[first.last + 1 : second.first + 1])
-    plural = _plural(words, first) and _plural(words, second)
+    plural = _is_plural(words, first) and _is_plural(words, second)
     return (
         any(word.key == "or" for word in between)
         or (plural and (comma or bool(links)))
@@ -333,6 +343,6 @@ def _alternative(words: list[Word], first: Hit, second: Hit) -> bool:
     )
 
 
-def _plural(words: list[Word], hit: Hit) -> bool:
+def _is_plural(words: list[Word], hit: ValueMatch) -> bool:
     """True for `musicals` and for `war films`."""
-    return hit.meaning.plural or (hit.last + 1 < len(words) and words[hit.last + 1].key in _THINGS)
+    return hit.meaning.plural or (hit.last + 1 < len(words) and words[hit.last + 1].key in _ITEM_NOUNS)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.filters import joined
+from llmrec.data.filters import join_names
 from llmrec.data.titles import title_key
 
 # What people say -> the catalogue values they may mean; an entry counts only where the catalogue has such a
@@ -66,7 +66,7 @@ _PAIRS: dict[str, tuple[str, ...]] = {"romcom": ("Romance", "Comedy"), "rom com"
 
 # An attribute with more values than this (people, brands) must be named in capitals or with two words or more, unless
 # the word is ruled out.
-_FEW = 60
+_FEW_VALUES = 60
 _WORD = re.compile(r"[^\W_]+(?:['\u2019`\u00b4][^\W_]+)*|&")
 _STOPS = re.compile(r"[.,]")
 
@@ -83,7 +83,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Meaning:
+class LexiconEntry:
     """The attribute values that a phrase stands for (usually one).
 
     Attributes:
@@ -102,7 +102,7 @@ class Meaning:
 
 
 @dataclass(frozen=True)
-class Hit:
+class ValueMatch:
     """A phrase found in the text, as word positions first..last (inclusive).
 
     Attributes:
@@ -115,11 +115,11 @@ class Hit:
 
     first: int
     last: int
-    meaning: Meaning
+    meaning: LexiconEntry
     sure: bool = True
 
 
-def words_of(text: str) -> list[Word]:
+def split_words(text: str) -> list[Word]:
     """Split text into words with their places."""
     found: list[Word] = []
     end = 0
@@ -134,45 +134,45 @@ class Lexicon:
     """Phrases -> attribute values for one catalogue."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._names = [name for name in catalog.attribute_names if _is_words(catalog, name)]
+        self._names = [name for name in catalog.attribute_names if _holds_words(catalog, name)]
         self._values = {name: catalog.values(name) for name in self._names}
         self._marked: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-        found: dict[tuple[str, ...], dict[str, Meaning]] = {}
+        found: dict[tuple[str, ...], dict[str, LexiconEntry]] = {}
         for name in sorted(self._names, key=lambda one: len(self._values[one])):
             self._add_attribute(name, found)
-        self._phrases = {key: _joined(list(meanings.values())) for key, meanings in found.items()}
+        self._phrases = {key: _merge_entries(list(meanings.values())) for key, meanings in found.items()}
         self._longest = max(map(len, self._phrases), default=0)
-        self.year = next((name for name in catalog.attribute_names if is_year(name)), None)
+        self.year = next((name for name in catalog.attribute_names if is_year_attribute(name)), None)
         self.main = self._main(catalog)
 
-    def _add_attribute(self, name: str, found: dict[tuple[str, ...], dict[str, Meaning]]) -> None:
+    def _add_attribute(self, name: str, found: dict[tuple[str, ...], dict[str, LexiconEntry]]) -> None:
         """Add the phrases for one attribute's values; a synonym counts only where no value is called that."""
-        few = len(self._values[name]) <= _FEW
+        few = len(self._values[name]) <= _FEW_VALUES
         spelt: dict[tuple[str, ...], dict[str, bool]] = {}
         for value in self._values[name]:
-            for phrase, plural in _forms(value):
+            for phrase, plural in _surface_forms(value):
                 spelt.setdefault(_key(phrase), {}).setdefault(value, plural)
             # word by word, as a sentence is read: there `Part 2` keeps its `part`
-            words = words_of(value)
+            words = split_words(value)
             key = tuple(word.key for word in words)
             spelt.setdefault(key, {}).setdefault(value, False)
             if any(_STOPS.search(word.gap) for word in words[1:]):
                 self._marked.setdefault(key, set()).add(tuple(word.gap.strip() for word in words[1:]))
         by_key = {title_key(value): value for value in self._values[name]}
-        others: dict[tuple[str, ...], Meaning] = {}
+        others: dict[tuple[str, ...], LexiconEntry] = {}
         for phrases, together in ((SYNONYMS, False), (_PAIRS, True)):
             for phrase, wanted in phrases.items():
                 values = tuple(by_key[title_key(one)] for one in wanted if title_key(one) in by_key)
                 if values and (not together or len(values) == len(wanted)):
-                    meaning = Meaning(name, values if together else values[:1], together=together, few=few)
+                    meaning = LexiconEntry(name, values if together else values[:1], together=together, few=few)
                     others.setdefault(_key(phrase), meaning)
-        own = {key: Meaning(name, tuple(v), all(v.values()), few=few) for key, v in spelt.items() if key}
+        own = {key: LexiconEntry(name, tuple(v), all(v.values()), few=few) for key, v in spelt.items() if key}
         for key, meaning in {**others, **own}.items():
             found.setdefault(key, {})[name] = meaning
 
     def _main(self, catalog: Catalog) -> tuple[str, ...]:
         """The three commonest values of the attribute with fewest values: what to ask about."""
-        few = [n for n in self._names if 2 <= len(self._values[n]) <= _FEW and catalog.kind(n) != "flag"]
+        few = [n for n in self._names if 2 <= len(self._values[n]) <= _FEW_VALUES and catalog.kind(n) != "flag"]
         if not few:
             return ()
         name = min(few, key=lambda one: (-_coverage(catalog, one), len(self._values[one])))
@@ -188,7 +188,7 @@ class Lexicon:
         """True when the words together are an attribute value or a synonym of one."""
         return tuple(keys) in self._phrases
 
-    def find(self, words: list[Word], taken: set[int], every: bool = False) -> list[Hit]:
+    def find(self, words: list[Word], taken: set[int], every: bool = False) -> list[ValueMatch]:
         """Return attribute values named in the text, longest first, skipping the words in `taken`.
 
         Args:
@@ -196,7 +196,7 @@ class Lexicon:
             taken: positions of words that mean something else.
             every: return hits that are not `sure`, too.
         """
-        hits: list[Hit] = []
+        hits: list[ValueMatch] = []
         place = 0
         while place < len(words):
             hit = self._at(words, place, taken, every)
@@ -205,7 +205,7 @@ class Lexicon:
             place = place + 1 if hit is None else hit.last + 1
         return hits
 
-    def _at(self, words: list[Word], place: int, taken: set[int], every: bool) -> Hit | None:
+    def _at(self, words: list[Word], place: int, taken: set[int], every: bool) -> ValueMatch | None:
         for length in range(min(self._longest, len(words) - place), 0, -1):
             span = words[place : place + length]
             meaning = self._phrases.get(tuple(word.key for word in span))
@@ -213,7 +213,7 @@ class Lexicon:
                 continue
             sure = length > 1 or span[0].capital or meaning.few
             if sure or every:
-                return Hit(place, place + length - 1, meaning, sure)
+                return ValueMatch(place, place + length - 1, meaning, sure)
         return None
 
     def _broken(self, span: list[Word]) -> bool:
@@ -227,15 +227,15 @@ def _key(phrase: str) -> tuple[str, ...]:
     return tuple(title_key(phrase).split())
 
 
-def _joined(meanings: list[Meaning]) -> Meaning:
+def _merge_entries(meanings: list[LexiconEntry]) -> LexiconEntry:
     """One meaning of what a phrase means in several attributes; the attribute with fewest values comes first."""
     if len(meanings) == 1:
         return meanings[0]
     pairs = [one for one in meanings if one.together]
     alike = [one for one in meanings if one.together == bool(pairs)]
     values = {value.casefold(): value for one in alike for value in one.values}
-    return Meaning(
-        joined(one.attribute for one in alike),
+    return LexiconEntry(
+        join_names(one.attribute for one in alike),
         tuple(values.values()),
         all(one.plural for one in alike),
         bool(pairs),
@@ -243,7 +243,7 @@ def _joined(meanings: list[Meaning]) -> Meaning:
     )
 
 
-def _forms(value: str) -> list[tuple[str, bool]]:
+def _surface_forms(value: str) -> list[tuple[str, bool]]:
     """The phrases for a value, each with whether it is a plural noun: Comedy, Comedies; Sci-Fi, scifi; Boxes, box."""
     key = title_key(value)
     forms = [(key, False), (key.replace(" ", ""), False)]
@@ -262,11 +262,11 @@ def _forms(value: str) -> list[tuple[str, bool]]:
     return forms
 
 
-def _is_words(catalog: Catalog, name: str) -> bool:
+def _holds_words(catalog: Catalog, name: str) -> bool:
     return any(isinstance(item.attributes.get(name), str | tuple) for item in catalog.items)
 
 
-def is_year(name: str) -> bool:
+def is_year_attribute(name: str) -> bool:
     """Whether an attribute of this name holds a year, not an amount."""
     return name.casefold() == "year" or name.casefold().endswith("_year")
 

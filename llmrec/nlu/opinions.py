@@ -110,13 +110,13 @@ def opinion_on(text: str, start: int, end: int) -> str:
     return cue
 
 
-def cue_before(text: str) -> bool:
+def ends_with_opinion(text: str) -> bool:
     """True when a text (lower case) ends with words of taste, so that a name may follow: `I didn't care for the `."""
     bare = re.sub(r"(?:\s+(?:the|a|an|film|movie|book))*[\s\"\u201c]*$", "", text)
     return any(match.end() == len(bare) for cue in (_LIKE, _DISLIKE, _SEEN) for match in cue.finditer(bare))
 
 
-def judged(after: str) -> bool:
+def is_verdict(after: str) -> bool:
     """True when what follows a name is a verdict on it: `was boring`, `blew me away`."""
     return _AFTER.match(after) is not None or _EFFECT.match(after) is not None
 

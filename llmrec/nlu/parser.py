@@ -14,21 +14,27 @@ from typing import Literal
 
 from llmrec.data.catalog import Catalog, clean_text
 from llmrec.data.filters import Filters, Range
-from llmrec.nlu import cues, smalltalk
-from llmrec.nlu.amounts import Amounts, amounts_of, amounts_unknown, amounts_wanted, days_of
-from llmrec.nlu.attribute_constraints import values_wanted
-from llmrec.nlu.comparisons import compared_with, groups
-from llmrec.nlu.lexicon import Lexicon, Word, words_of
-from llmrec.nlu.mentions import Mention, TitleSpotter
+from llmrec.nlu import cue_phrases, smalltalk
+from llmrec.nlu.attribute_constraints import parse_attribute_constraints
+from llmrec.nlu.entity_linking import EntityLinker, Mention, coordinated_groups
+from llmrec.nlu.lexicon import Lexicon, Word, split_words
+from llmrec.nlu.notes import unsupported_notes
+from llmrec.nlu.numeric_constraints import (
+    NumericAttributes,
+    numeric_attributes,
+    parse_numeric_ranges,
+    unmatched_amounts,
+    year_range_to_dates,
+)
 from llmrec.nlu.opinions import opinion_on
-from llmrec.nlu.options import chosen
-from llmrec.nlu.references import pointers
-from llmrec.nlu.remarks import remarks
-from llmrec.nlu.retractions import lifted
+from llmrec.nlu.references import find_references, resolve_choice
+from llmrec.nlu.retractions import parse_retractions
 from llmrec.nlu.state import Limits, Session
-from llmrec.nlu.years import count_wanted, years_wanted
+from llmrec.nlu.years import parse_list_length, parse_years, years_relative_to
 
-Kind = Literal["recommend", "like", "dislike", "more", "reference", "why", "smalltalk", "outside", "empty", "undo"]
+IntentKind = Literal[
+    "recommend", "like", "dislike", "more", "reference", "why", "smalltalk", "outside", "empty", "undo"
+]
 _TIMES = frozenset(["year", "decade", "time", "period", "age", "era", "date", "release date"])
 _ENGLISH = "I read English; I went by the names and words in it that I know."
 
@@ -54,7 +60,7 @@ class Intent:
         topic: for small talk, what it is about.
     """
 
-    kind: Kind
+    kind: IntentKind
     liked: tuple[int, ...] = ()
     disliked: tuple[int, ...] = ()
     seen: tuple[int, ...] = ()
@@ -77,27 +83,27 @@ class Intent:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class ParserContext:
     """What is prepared once for a catalogue."""
 
     catalog: Catalog
     lexicon: Lexicon
-    spotter: TitleSpotter
+    spotter: EntityLinker
     years: tuple[int, ...]
     nouns: str
-    amounts: Amounts
+    amounts: NumericAttributes
 
 
 @lru_cache(maxsize=4)
-def reader(catalog: Catalog) -> _Reader:
+def parser_context(catalog: Catalog) -> ParserContext:
     """Prepare (once) the tables for reading turns about a catalogue."""
-    lexicon, amounts = Lexicon(catalog), amounts_of(catalog)
-    spotter, nouns = TitleSpotter(catalog, lexicon), smalltalk.nouns(catalog.domain)
-    tools = _Reader(catalog, lexicon, spotter, (), nouns, amounts)
-    return replace(tools, years=tuple(sorted(_years(tools, range(len(catalog))))))
+    lexicon, amounts = Lexicon(catalog), numeric_attributes(catalog)
+    spotter, nouns = EntityLinker(catalog, lexicon), smalltalk.domain_nouns(catalog.domain)
+    tools = ParserContext(catalog, lexicon, spotter, (), nouns, amounts)
+    return replace(tools, years=tuple(sorted(_item_years(tools, range(len(catalog))))))
 
 
-def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits()) -> Intent:  # noqa: B008 (frozen)
+def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits = Limits()) -> Intent:  # noqa: B008 (frozen)
     """Read one message in the light of the session.
 
     Args:
@@ -106,31 +112,31 @@ def read(text: str, catalog: Catalog, session: Session, limits: Limits = Limits(
         session: its list on display gives `the second one`, `newer` and `that` their meaning; not changed.
         limits: bounds the list length.
     """
-    tools = reader(catalog)
+    tools = parser_context(catalog)
     text = clean_text(text, limits.message_chars)
     if not any(char.isalnum() for char in text):
         return Intent("empty")
     lower = text.casefold().replace("\u2019", "'")
     if len(lower) != len(text):  # a few letters change length when folded; places in the text must stay right
         lower = text.lower() if len(text.lower()) == len(text) else text
-    if cues.RESET.match(lower):
+    if cue_phrases.RESET.match(lower):
         return Intent("smalltalk", topic="reset")
-    if cues.UNDO.match(lower):
+    if cue_phrases.UNDO.match(lower):
         return Intent("undo")
-    if smalltalk.forbidden(lower):
+    if smalltalk.is_forbidden(lower):
         return Intent("outside")
-    picked = chosen(lower, catalog, session.profile.options, tools.lexicon.year)
+    picked = resolve_choice(lower, catalog, session.profile.options, tools.lexicon.year)
     if picked >= 0:
-        return _opinion_on(picked, session.profile.opinion)
-    intent, rest, compared, doubtful = _named(tools, text, lower, session)
-    lift, places = lifted(tools.lexicon, rest, session.profile.filters, tools.nouns)
-    intent, rest = replace(intent, lift=tuple(dict.fromkeys(lift))), _blank(rest, places)
-    more = cues.MORE.search(rest) is not None
-    intent, rest, beyond = _wanted(tools, intent, text, rest, session, limits, compared, doubtful)
-    return _judge(intent, text, lower, rest, more, tools, session, beyond)
+        return _choice_intent(picked, session.profile.opinion)
+    intent, rest, compared, doubtful = _parse_mentions(tools, text, lower, session)
+    lift, places = parse_retractions(tools.lexicon, rest, session.profile.filters, tools.nouns)
+    intent, rest = replace(intent, lift=tuple(dict.fromkeys(lift))), _blank_out(rest, places)
+    more = cue_phrases.MORE.search(rest) is not None
+    intent, rest, beyond = _parse_constraints(tools, intent, text, rest, session, limits, compared, doubtful)
+    return _classify(intent, text, lower, rest, more, tools, session, beyond)
 
 
-def _opinion_on(row: int, opinion: str) -> Intent:
+def _choice_intent(row: int, opinion: str) -> Intent:
     """What was said about an item before it was clear which one was meant."""
     if opinion == "dislike":
         return Intent("dislike", disliked=(row,))
@@ -141,13 +147,13 @@ def _opinion_on(row: int, opinion: str) -> Intent:
     return Intent("like", liked=(row,))
 
 
-def stated(text: str, catalog: Catalog) -> Filters:
+def stated_filters(text: str, catalog: Catalog) -> Filters:
     """The constraints that one message states on its own, outside any conversation."""
-    return read(text, catalog, Session("")).filters if text else Filters()
+    return parse_message(text, catalog, Session("")).filters if text else Filters()
 
 
-def _named(
-    tools: _Reader, text: str, lower: str, session: Session
+def _parse_mentions(
+    tools: ParserContext, text: str, lower: str, session: Session
 ) -> tuple[Intent, str, Range, Sequence[tuple[int, int]]]:
     """Read items, by title and by place; returns the text with them blanked out, the years that `newer than` and
     `older than` an item leave, and the places of titles that attribute values are called, too.
@@ -156,26 +162,26 @@ def _named(
     doubtful = [
         (one.start, one.end)
         for one in mentions.found
-        if tools.lexicon.is_word(word.key for word in words_of(text[one.start : one.end]))
+        if tools.lexicon.is_word(word.key for word in split_words(text[one.start : one.end]))
     ]
-    rest = _blank(lower, [(one.start, one.end) for one in mentions.found])
-    pointed, notes = pointers(rest, session.profile.rows, session.profile.focus, tools.nouns)
+    rest = _blank_out(lower, [(one.start, one.end) for one in mentions.found])
+    pointed, notes = find_references(rest, session.profile.rows, session.profile.focus, tools.nouns)
     pointed_at = [Mention(row, one.start, one.end) for one in pointed for row in one.rows]
-    rest = _blank(rest, [(one.start, one.end) for one in pointed])
+    rest = _blank_out(rest, [(one.start, one.end) for one in pointed])
     said: dict[str, list[int]] = {"like": [], "dislike": [], "seen": [], "about": []}
     options: tuple[int, ...] = ()
     doubted = ""
     compared: Range = (None, None)
-    asking = cues.ASKING.search(rest) is not None or cues.WHY.search(rest) is not None
+    asking = cue_phrases.ASKING.search(rest) is not None or cue_phrases.WHY.search(rest) is not None
     targets = sorted(
         [*((one, "like") for one in mentions.found), *((one, "about") for one in pointed_at)],
         key=lambda one: (one[0].start, one[0].end),
     )
-    for group in groups(lower, [target for target, _ in targets]):
-        than = compared_with(lower[: group[0].start], _years(tools, (one.row for one in group)))
+    for group in coordinated_groups(lower, [target for target, _ in targets]):
+        than = years_relative_to(lower[: group[0].start], _item_years(tools, (one.row for one in group)))
         if than is not None:
             compared, place = than
-            rest = _blank(rest, [place])
+            rest = _blank_out(rest, [place])
             continue
         if all(target.row < 0 and not target.options for target in group):
             continue  # names of nothing: there is no item to have an opinion on
@@ -183,17 +189,22 @@ def _named(
         for target in group:
             silent = next(default for one, default in targets if one is target)
             meant = opinion or ("about" if asking else silent)
-            if cues.ASKED_DIRECTLY.search(lower[: target.start]):
+            if cue_phrases.ASKED_DIRECTLY.search(lower[: target.start]):
                 meant = "about"
             if target.row >= 0:
                 said[meant].append(target.row)
             elif target.options:
                 options, doubted = target.options, meant
     notes = [*mentions.notes, *notes]
-    return replace(_holding(said), options=options, opinion=doubted, notes=tuple(notes)), rest, compared, doubtful
+    return (
+        replace(_opinion_intent(said), options=options, opinion=doubted, notes=tuple(notes)),
+        rest,
+        compared,
+        doubtful,
+    )
 
 
-def _holding(said: dict[str, list[int]]) -> Intent:
+def _opinion_intent(said: dict[str, list[int]]) -> Intent:
     """What was said of items; a dislike goes before all else that is said of the same item."""
     disliked = tuple(sorted(set(said["dislike"])))
     others = {name: [row for row in dict.fromkeys(rows) if row not in disliked] for name, rows in said.items()}
@@ -201,7 +212,7 @@ def _holding(said: dict[str, list[int]]) -> Intent:
     return Intent("recommend", liked, disliked, seen, tuple(others["about"]))
 
 
-def _years(tools: _Reader, rows: Iterable[int]) -> list[int]:
+def _item_years(tools: ParserContext, rows: Iterable[int]) -> list[int]:
     """The years of items, from a date where no attribute holds the year alone."""
     name = tools.lexicon.year or next(iter(tools.amounts.dates), None)
     if name is None:
@@ -210,8 +221,8 @@ def _years(tools: _Reader, rows: Iterable[int]) -> list[int]:
     return [int(year) // (1 if tools.lexicon.year else 10_000) for year in found if isinstance(year, int | float)]
 
 
-def _wanted(
-    tools: _Reader,
+def _parse_constraints(
+    tools: ParserContext,
     intent: Intent,
     text: str,
     rest: str,
@@ -223,68 +234,68 @@ def _wanted(
     """Read constraints and the list length; returns the text with them blanked out, and remarks on constraints that the
     catalogue cannot express.
     """
-    drop, dropped = _dropped(tools, rest)
-    rest = _blank(rest, dropped)
-    ranges, places = amounts_wanted(rest, tools.amounts)
-    rest = _blank(rest, places)
-    words = words_of(text)
+    drop, dropped = _parse_dropped(tools, rest)
+    rest = _blank_out(rest, dropped)
+    ranges, places = parse_numeric_ranges(rest, tools.amounts)
+    rest = _blank_out(rest, places)
+    words = split_words(text)
     titles = {n for n, word in enumerate(words) if any(a <= word.start and word.end <= b for a, b in doubtful)}
-    wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns, titles)
+    wanted = parse_attribute_constraints(tools.lexicon, words, _consumed_words(words, rest), tools.nouns, titles)
     shut = [(words[first].start, words[last].end) for first, last in wanted.shut]
     # `no classics` rules out a value called Classic, where there is one; that the year is not meant can be seen only
     # while something stands in its place
-    dated, read, year_notes, beyond = _dated(tools, _blank(rest, shut, "x"), intent, session)
+    dated, read, year_notes, beyond = _parse_time(tools, _blank_out(rest, shut, "x"), intent, session)
     ranges = {**ranges, **dated}
-    rest = _blank(rest, read)
-    k, places, count_notes = count_wanted(rest, tools.nouns, limits.k)
-    rest = _blank(rest, places)
+    rest = _blank_out(rest, read)
+    k, places, count_notes = parse_list_length(rest, tools.nouns, limits.k)
+    rest = _blank_out(rest, places)
     if read or places:
-        wanted = values_wanted(tools.lexicon, words, _taken(words, rest), tools.nouns, titles)
-    rest = _blank(rest, [(words[first].start, words[last].end) for first, last in wanted.places])
-    beyond += [place for place in amounts_unknown(rest, tools.nouns) if place not in beyond]
-    rest = _blank(rest, beyond)
+        wanted = parse_attribute_constraints(tools.lexicon, words, _consumed_words(words, rest), tools.nouns, titles)
+    rest = _blank_out(rest, [(words[first].start, words[last].end) for first, last in wanted.places])
+    beyond += [place for place in unmatched_amounts(rest, tools.nouns) if place not in beyond]
+    rest = _blank_out(rest, beyond)
     filters = wanted.filters.merge(Filters(ranges=ranges))
     if compared != (None, None) and tools.lexicon.year:
         filters = filters.merge(Filters(ranges={tools.lexicon.year: compared}))
-    if cues.FRESH.search(rest):
+    if cue_phrases.FRESH.search(rest):
         drop = (*drop, *filters.any_of, *filters.all_of, *filters.ranges)
     notes = (*intent.notes, *year_notes, *count_notes)
     strange = [(words[first].start, words[last].end) for first, last in wanted.strange]
-    said = remarks(text, strange, sorted(beyond), tools.catalog)
+    said = unsupported_notes(text, strange, sorted(beyond), tools.catalog)
     return replace(intent, filters=filters, drop=tuple(dict.fromkeys(drop)), k=k, notes=notes), rest, said
 
 
-def _taken(words: Sequence[Word], rest: str) -> set[int]:
+def _consumed_words(words: Sequence[Word], rest: str) -> set[int]:
     return {index for index, word in enumerate(words) if not rest[word.start : word.end].strip()}
 
 
-def _dated(
-    tools: _Reader, rest: str, intent: Intent, session: Session
+def _parse_time(
+    tools: ParserContext, rest: str, intent: Intent, session: Session
 ) -> tuple[dict[str, Range], list[tuple[int, int]], list[str], list[tuple[int, int]]]:
     """Read years: the range of the attribute that holds them, the places read, remarks, and places of years that no
     attribute can hold.
     """
     # `like Heat but newer` is newer than Heat, whatever is on display
-    shown = _years(tools, intent.liked) or _years(tools, session.profile.rows)
-    bound, spans, notes = years_wanted(rest, shown, tools.years)
+    shown = _item_years(tools, intent.liked) or _item_years(tools, session.profile.rows)
+    bound, spans, notes = parse_years(rest, shown, tools.years)
     if tools.lexicon.year:
         return ({} if bound is None else {tools.lexicon.year: bound}), spans, notes, []
     if tools.amounts.dates:
-        return ({} if bound is None else {tools.amounts.dates[0]: days_of(bound)}), spans, notes, []
+        return ({} if bound is None else {tools.amounts.dates[0]: year_range_to_dates(bound)}), spans, notes, []
     return {}, [], [], spans
 
 
-def _dropped(tools: _Reader, rest: str) -> tuple[tuple[str, ...], list[tuple[int, int]]]:
+def _parse_dropped(tools: ParserContext, rest: str) -> tuple[tuple[str, ...], list[tuple[int, int]]]:
     """Read `any year`, `forget the filters`, `drop the comedy filter`."""
     names: list[str] = []
     spans = []
-    for match in cues.DROP.finditer(rest):
+    for match in cue_phrases.DROP.finditer(rest):
         said = match.groupdict()
         kind = next((said[name] for name in ("kind", "any", "none", "matter", "careless") if said[name]), "").rstrip(
             "s"
         )
         what = said["what"] or ""
-        meant = tools.lexicon.find(words_of(what), set())
+        meant = tools.lexicon.find(split_words(what), set())
         if kind == "part" and not meant and not re.search(r"\byears?|decades?\b", what):
             continue
         spans.append(match.span())
@@ -299,43 +310,43 @@ def _dropped(tools: _Reader, rest: str) -> tuple[tuple[str, ...], list[tuple[int
     return tuple(names), spans
 
 
-def _judge(
+def _classify(
     intent: Intent,
     text: str,
     lower: str,
     rest: str,
     more: bool,
-    tools: _Reader,
+    tools: ParserContext,
     session: Session,
     beyond: tuple[str, ...],
 ) -> Intent:
     """Settle the kind, and whether a free description is left once everything understood is taken out."""
-    beside = (cues.MORE, cues.FRESH, cues.VERDICT)
-    bare = _blank(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
-    description = smalltalk.description(bare, tools.nouns)
-    if cues.WHY.search(rest) and session.profile.shown:
+    beside = (cue_phrases.MORE, cue_phrases.FRESH, cue_phrases.VERDICT)
+    bare = _blank_out(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
+    description = smalltalk.free_description(bare, tools.nouns)
+    if cue_phrases.WHY.search(rest) and session.profile.shown:
         about = (*intent.about, *intent.liked)
         return replace(intent, kind="why", about=about, liked=(), filters=Filters(), drop=(), lift=())
     if intent.about and not (intent.liked or intent.disliked or intent.seen):
         return replace(intent, kind="reference", filters=Filters(), drop=(), lift=())
     if not intent.says_something and not more and not beyond:
-        topic = smalltalk.topic(lower)
+        topic = smalltalk.smalltalk_topic(lower)
         if topic:
             return replace(intent, kind="smalltalk", topic=topic)
-        if not intent.notes and smalltalk.outside(lower, tools.nouns):
+        if not intent.notes and smalltalk.is_off_topic(lower, tools.nouns):
             return replace(intent, kind="outside")
-        if smalltalk.foreign(text) == "script":
+        if smalltalk.foreign_language(text) == "script":
             return replace(intent, kind="outside", topic="language", notes=())
     message = description if not intent.notes or intent.says_something else ""
-    if message and smalltalk.foreign(text):
+    if message and smalltalk.foreign_language(text):
         intent = replace(intent, notes=(*intent.notes, _ENGLISH))
-    kind: Kind = "more" if more else "recommend"
+    kind: IntentKind = "more" if more else "recommend"
     if not message and intent.filters.empty and not more and not intent.k:
         kind = "like" if intent.liked else "dislike" if intent.disliked else kind
     return replace(intent, kind=kind, message=message, notes=(*intent.notes, *beyond))
 
 
-def _blank(text: str, spans: Sequence[tuple[int, int]], by: str = " ") -> str:
+def _blank_out(text: str, spans: Sequence[tuple[int, int]], by: str = " ") -> str:
     """Replace what was understood by spaces, so that every other word keeps its place."""
     for start, end in spans:
         text = text[:start] + by * (end - start) + text[end:]

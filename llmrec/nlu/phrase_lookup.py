@@ -6,7 +6,6 @@ Likeness is measured against every title, so that a page of names that mean noth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rapidfuzz import fuzz
@@ -17,7 +16,6 @@ from llmrec.data.titles import title_key
 from llmrec.errors import RequestError
 
 _MOST = 8  # phrases of a message compared with all titles; titles typed as they are come on top
-_MOST_NOTES = 5
 _SLIP = 7
 _ALIKE = 65.0
 
@@ -88,12 +86,3 @@ class Lookup:
     def _alike(self, phrase: str, row: int) -> bool:
         typed, known = title_key(phrase), title_key(self._catalog[row].title)
         return fuzz.ratio(typed, known) >= _ALIKE or typed in known
-
-
-def few(notes: Iterable[str]) -> tuple[str, ...]:
-    """Return different notes, in their order; of more than five the first four, and how many are left out."""
-    different = tuple(dict.fromkeys(notes))
-    if len(different) <= _MOST_NOTES:
-        return different
-    kept = different[: _MOST_NOTES - 1]
-    return (*kept, f"There were {len(different) - len(kept)} more names that I could not place.")

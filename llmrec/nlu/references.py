@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmrec.data.catalog import Catalog
 from llmrec.nlu.english import NUMBERS, ORDINALS
 
 _MOST_NOTES = 5
@@ -39,8 +40,18 @@ _THAT = re.compile(
 )
 
 
+# an answer to `Which one?`
+_YEAR = re.compile(r"(?<!\d)(?:1[89]|20)\d\d(?!\d)")
+_NEWER = re.compile(r"\b(?:newer|newest|more recent|most recent|latest|later|younger|modern|new|remake|recent)\b")
+_OLDER = re.compile(r"\b(?:older|oldest|earlier|earliest|original|old|classic)\b")
+_OPTION_PLACE = re.compile(
+    rf"\b(?:(?P<word>{'|'.join(ORDINALS)}|last|latter|former)|(?:#|number |no\. ?)?(?P<number>\d{{1,2}}))\b"
+)
+_MAX_CHOICE_WORDS = 9
+
+
 @dataclass(frozen=True)
-class Pointer:
+class Reference:
     """Rows pointed at by text[start:end]; none when the list is shorter than that."""
 
     rows: tuple[int, ...]
@@ -48,7 +59,7 @@ class Pointer:
     end: int
 
 
-def pointers(text: str, shown: Sequence[int], focus: int, nouns: str) -> tuple[list[Pointer], list[str]]:
+def find_references(text: str, shown: Sequence[int], focus: int, nouns: str) -> tuple[list[Reference], list[str]]:
     """Find what the text points at.
 
     Args:
@@ -60,21 +71,21 @@ def pointers(text: str, shown: Sequence[int], focus: int, nouns: str) -> tuple[l
     Returns:
         The pointers in order of appearance, and remarks on the first few places past the end of the list.
     """
-    found: list[Pointer] = []
+    found: list[Reference] = []
     notes: list[str] = []
     for match in _SEVERAL.finditer(text):
         count = _SMALL_NUMBERS.get(match["count"]) or int(match["count"])
         # "the last one" is one item, "the first one" too
         rows = shown[:count] if match["side"] in {"first", "top"} else shown[-count:] if count else []
-        found.append(Pointer(tuple(rows), *match.span()))
+        found.append(Reference(tuple(rows), *match.span()))
     for place, position in _positions(text, nouns):
         if not any(place[0] < one.end and one.start < place[1] for one in found):
-            rows = _at(shown, position)
-            found.append(Pointer(rows, *place))
+            rows = _rows_at(shown, position)
+            found.append(Reference(rows, *place))
             if not rows:
                 notes.append(_missing(position, len(shown)))
     for match in _ALL.finditer(text):
-        found.append(Pointer(tuple(shown), *match.span()))
+        found.append(Reference(tuple(shown), *match.span()))
     if not found:
         found = _that(text, shown, focus, nouns)
     return sorted(found, key=lambda one: one.start), list(dict.fromkeys(notes))[:_MOST_NOTES]
@@ -96,7 +107,7 @@ def _positions(text: str, nouns: str) -> list[tuple[tuple[int, int], int]]:
     return found
 
 
-def _at(shown: Sequence[int], position: int) -> tuple[int, ...]:
+def _rows_at(shown: Sequence[int], position: int) -> tuple[int, ...]:
     if position < 0:
         return (shown[position],) if len(shown) >= -position else ()
     return tuple(shown[position - 1 : position]) if position > 0 else ()
@@ -108,8 +119,36 @@ def _missing(position: int, length: int) -> str:
     return f"There is no number {position} in the list; it has {length}." if position > 0 else "The list is empty."
 
 
-def _that(text: str, shown: Sequence[int], focus: int, nouns: str) -> list[Pointer]:
+def _that(text: str, shown: Sequence[int], focus: int, nouns: str) -> list[Reference]:
     """`That one`: the item talked about last, or the only one on display."""
     target = focus if focus >= 0 else shown[0] if len(shown) == 1 else -1
     match = re.search(_THAT.pattern.replace("{nouns}", nouns), text)
-    return [Pointer((target,), *match.span())] if match and target >= 0 else []
+    return [Reference((target,), *match.span())] if match and target >= 0 else []
+
+
+def resolve_choice(text: str, catalog: Catalog, options: Sequence[int], year: str | None) -> int:
+    """Return the row that the text picks, or -1 when it picks none, or several.
+
+    Args:
+        text: lower case.
+        catalog: for the years.
+        options: rows in the order in which they were offered.
+        year: the attribute that holds the year, if there is one.
+    """
+    if not options or len(text.split()) > _MAX_CHOICE_WORDS:
+        return -1
+    years = [catalog[row].attributes.get(year) if year else None for row in options]
+    named = [int(found) for found in _YEAR.findall(text)]
+    if named:
+        fitting = [row for row, own in zip(options, years, strict=True) if own in named]
+        return fitting[0] if len(fitting) == 1 else -1
+    dated = [(float(own), row) for row, own in zip(options, years, strict=True) if isinstance(own, int | float)]
+    new, old = _NEWER.search(text), _OLDER.search(text)
+    if bool(new) != bool(old) and len(dated) == len(options):
+        return (max(dated) if new else min(dated))[1]
+    place = _OPTION_PLACE.search(text)
+    if place is None or new or old:
+        return -1
+    words = {**{word: spot for spot, word in enumerate(ORDINALS)}, "former": 0, "latter": len(options) - 1}
+    spot = int(place["number"]) - 1 if place["number"] else words.get(place["word"], len(options) - 1)
+    return options[spot] if 0 <= spot < len(options) else -1

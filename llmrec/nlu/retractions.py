@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from llmrec.data.filters import Filters
-from llmrec.nlu.lexicon import Lexicon, Word, words_of
+from llmrec.nlu.lexicon import Lexicon, Word, split_words
 
 _NOT_NEEDED = r"(?:must|necessity|necessary|need(?:ed)?|required|requirement|important|essential)"
 _FINE = re.compile(
@@ -43,7 +43,7 @@ _OBLIGED = re.compile(r"\b(?:have|has|need|needs|needn't|necessarily|to be|requi
 _DROPPED = re.compile(r"\b(?:forget|drop|scrap|lift|remove|ignore|never mind)(?: about)?(?: (?:the|my|that))*\s*$")
 
 
-def lifted(
+def parse_retractions(
     lexicon: Lexicon, text: str, held: Filters, nouns: str
 ) -> tuple[list[tuple[str, str]], list[tuple[int, int]]]:
     """Find values that need not hold, or may come, from now on; only what is asked for or kept out now can be lifted.
@@ -61,7 +61,7 @@ def lifted(
     fine, unneeded = (re.compile(p.pattern.replace("{nouns}", nouns)) for p in (_FINE, _UNNEEDED))
     found: list[tuple[str, str]] = []
     spans: list[tuple[int, int]] = []
-    words: list[Word] = words_of(text)
+    words: list[Word] = split_words(text)
     for hit in lexicon.find(words, set(), every=True):
         start, end = words[hit.first].start, words[hit.last].end
         before, after = text[:start], text[end:]

@@ -94,7 +94,7 @@ _ERRAND = re.compile(
 
 
 @lru_cache(maxsize=16)
-def nouns(domain: str) -> str:
+def domain_nouns(domain: str) -> str:
     """Return regular-expression alternatives for the catalogue's noun: `films` -> film, films, movie, ..."""
     words = {domain.casefold(), singular(domain).casefold()}
     if words & {"film", "movie"}:
@@ -102,13 +102,13 @@ def nouns(domain: str) -> str:
     return "|".join(sorted(map(re.escape, words), key=lambda word: (-len(word), word)))
 
 
-def content(rest: str, noun: str) -> list[str]:
+def content_words(rest: str, noun: str) -> list[str]:
     """Return the words that describe something, once request words and the domain's nouns are out."""
     own = set(noun.split("|"))
     return [word for word in _WORD.findall(rest) if word not in FILLER and word not in own and not word.isdigit()]
 
 
-def description(rest: str, noun: str) -> str:
+def free_description(rest: str, noun: str) -> str:
     """Return the free description in what was not understood: its describing words and the small words between them.
 
     Neither the words of the request around it nor what a visitor tells besides ("my train was late") belong to it, so
@@ -125,13 +125,13 @@ def description(rest: str, noun: str) -> str:
     parts: list[str] = []
     for sentence, aside in zip(sentences, asides, strict=True):
         words = [] if aside else _WORD.findall(sentence)
-        telling = [place for place, word in enumerate(words) if content(word, noun)]
+        telling = [place for place, word in enumerate(words) if content_words(word, noun)]
         between = words[telling[0] : telling[-1] + 1] if telling else []
         parts += [w for w in between if w in SMALL_BETWEEN or (w not in FILLER and w not in own)]
     return " ".join(parts)
 
 
-def topic(lower: str) -> str:
+def smalltalk_topic(lower: str) -> str:
     """Return which small talk the text is (greeting, thanks, bye, mood, about, help, ok), or '' when none."""
     bare = re.sub(r"[^\w' ]+", " ", lower)
     bare = " ".join(bare.split())
@@ -143,19 +143,19 @@ def topic(lower: str) -> str:
     return ""
 
 
-def forbidden(lower: str) -> bool:
+def is_forbidden(lower: str) -> bool:
     """True for what is refused whatever else is said: orders to the program, writing code, arithmetic."""
     return _FORBIDDEN.search(lower) is not None and not _YEARS.match(lower)
 
 
-def outside(lower: str, noun: str) -> bool:
+def is_off_topic(lower: str, noun: str) -> bool:
     """True for requests about other things, unless the domain's noun is there (`a film on the weather`)."""
     if re.search(rf"\b(?:{noun}|watch|recommend\w*|suggest\w*)\b", lower):
         return False
     return _OUTSIDE.search(lower) is not None or _ERRAND.match(lower) is not None
 
 
-def foreign(text: str) -> str:
+def foreign_language(text: str) -> str:
     """Return `script` for text whose letters are mostly not Latin, `words` for a few common words of other European
     languages that outweigh the English ones, else ''.
     """

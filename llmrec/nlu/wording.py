@@ -171,7 +171,7 @@ def is_plural(words: str) -> bool:
     return _one(word) != word
 
 
-def counted(count: int, domain: str, before: str = "") -> str:
+def with_count(count: int, domain: str, before: str = "") -> str:
     """Return `1 film`, `10 films`; with `before`, `1 other film`."""
     many = f"pieces of {domain}" if domain.casefold() in _MASS else domain
     return f"{count:,} {f'{before} ' if before else ''}{singular(domain) if count == 1 else many}"
@@ -211,27 +211,27 @@ def _spelt(word: str, low: str) -> bool:
     return bare.isupper() and len(bare) <= 5 and not (bare[0] not in "AEIOU" and bare[1] in "AEIOUY")
 
 
-def an(words: str) -> str:
+def with_article(words: str) -> str:
     """Return the words with their indefinite article."""
     return f"{article(words)} {words}"
 
 
-def listed(words: Sequence[str], last: str = "and") -> str:
+def join_words(words: Sequence[str], last: str = "and") -> str:
     """Return `a`, `a and b`, `a, b and c`."""
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def different(words: Iterable[str]) -> list[str]:
+def unique_words(words: Iterable[str]) -> list[str]:
     """Return the words in order, each once whatever its case."""
     return list({word.casefold(): word for word in reversed(list(words))}.values())[::-1]
 
 
-def sentence(words: str) -> str:
+def end_sentence(words: str) -> str:
     """Return the words with a full stop, unless they end with a mark."""
     return words if words.endswith((".", "!", "?", "\u2026")) else f"{words}."
 
 
-def lowered(value: str) -> str:
+def lower_in_sentence(value: str) -> str:
     """Return a value as it stands inside a sentence: in lower case but for acronyms and names (`RPG`, `French`)."""
     if value.isupper() and sum(map(str.isalpha, value)) > 5:
         return value.lower()
@@ -245,25 +245,25 @@ def _keeps_case(match: re.Match[str]) -> bool:
     return any(char.isupper() for char in word[1:]) or word.casefold() in _NAMES
 
 
-def spoken(attribute: str, value: str) -> str:
+def value_in_sentence(attribute: str, value: str) -> str:
     """Return a value of an attribute as it stands inside a sentence; names of people and makers stay as they are."""
-    return value if _NAMED.search(attribute) else lowered(value)
+    return value if _NAMED.search(attribute) else lower_in_sentence(value)
 
 
-def wished(values: Sequence[str], domain: str, bare: bool = False) -> str:
+def requested_item(values: Sequence[str], domain: str, bare: bool = False) -> str:
     """Return values side by side before the noun, with an article: `a comedy romance film`; `a film` without any.
 
     With `bare` the noun is left out where the last value says what the thing is: `a comedy`, but `an action film`.
     """
     words = before_noun(values, domain)
     if bare and words and words[-1].rpartition(" ")[2].casefold() in _KINDS:
-        return an(" ".join(words))
-    return an(" ".join([*words, singular(domain)]))
+        return with_article(" ".join(words))
+    return with_article(" ".join([*words, singular(domain)]))
 
 
-def described(values: Sequence[str], domain: str, most: int) -> str:
+def described_item(values: Sequence[str], domain: str, most: int) -> str:
     """Return at most `most` values joined before the noun, with an article: `an action and RPG game`."""
-    return an(f"{listed(before_noun(values, domain)[:most])} {singular(domain)}".strip())
+    return with_article(f"{join_words(before_noun(values, domain)[:most])} {singular(domain)}".strip())
 
 
 def before_noun(values: Iterable[str], domain: str) -> list[str]:
@@ -275,22 +275,22 @@ def before_noun(values: Iterable[str], domain: str) -> list[str]:
         word = f" {value}"[: -len(ending)].strip() if ending else value
         one = singular(word) if word else ""
         words.append(one if one.rpartition(" ")[2].casefold() in _KINDS else word)
-    return different(word for word in words if word)
+    return unique_words(word for word in words if word)
 
 
-def verbs(domain: str) -> Verbs:
+def domain_verbs(domain: str) -> Verbs:
     """Return what one does with items of this noun; what is not known is tried."""
     noun = singular(domain).casefold()
     head = noun.partition(" of ")[2] if noun.startswith("piece of ") else noun.partition(" of ")[0]
     return _BY_NOUN.get(head.rpartition(" ")[2], _TRY)
 
 
-def fits(words: str, domain: str) -> bool:
+def fits_domain(words: str, domain: str) -> bool:
     """Return whether words have no verb of another kind of item: `If you have seen it` is said of films only."""
-    own = verbs(domain)
+    own = domain_verbs(domain)
     return not any(form.search(words) for kind, form in _FORMS.items() if kind != own)
 
 
-def known_it(domain: str) -> str:
+def already_known(domain: str) -> str:
     """Return what somebody says who knows an item: `Seen it`, `Played it`."""
-    return f"{verbs(domain).done.capitalize()} it"
+    return f"{domain_verbs(domain).done.capitalize()} it"

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from llmrec.data.filters import Range
+from llmrec.nlu import cue_phrases
 from llmrec.nlu.english import DECADES, NUMBERS
 
-Place: TypeAlias = tuple[int, int]
-Reading: TypeAlias = tuple[Range | None, list[Place], list[str]]
-Found: TypeAlias = tuple[Range, Place] | None
+Span: TypeAlias = tuple[int, int]
+YearParse: TypeAlias = tuple[Range | None, list[Span], list[str]]
+RangeMatch: TypeAlias = tuple[Range, Span] | None
 
 _NUMBERS = {word: number for number, word in enumerate(NUMBERS, start=1)}
 _COUNT = rf"(?P<count>\d{{1,6}}|{'|'.join(_NUMBERS)}|a couple(?: of)?|a few)"
@@ -49,7 +50,7 @@ _OR_LATER = re.compile(r"^\s*(?:or (?:later|newer|after)|and (?:later|newer|afte
 _OR_EARLIER = re.compile(r"^\s*(?:or|and) (?:earlier|older|before)\b")
 
 
-def years_wanted(text: str, shown: Sequence[int], known: Sequence[int]) -> Reading:
+def parse_years(text: str, shown: Sequence[int], known: Sequence[int]) -> YearParse:
     """Read a range of years.
 
     Args:
@@ -60,15 +61,15 @@ def years_wanted(text: str, shown: Sequence[int], known: Sequence[int]) -> Readi
     Returns:
         (low, high) inclusive or None, the character spans read, and remarks on what could not be done.
     """
-    for reader in (_read_between, _read_decade, _read_edge, _read_exact):
+    for reader in (_parse_between, _parse_decade, _parse_bound, _parse_exact):
         found = reader(text, known)
         if found is not None:
             bound, place = found
-            return _outside(bound, known, place) if _NEGATED.search(text[: place[0]]) else (bound, [place], [])
-    return _read_relative(text, shown, known)
+            return _negate_range(bound, known, place) if _NEGATED.search(text[: place[0]]) else (bound, [place], [])
+    return _parse_relative(text, shown, known)
 
 
-def _outside(bound: Range, known: Sequence[int], place: Place) -> Reading:
+def _negate_range(bound: Range, known: Sequence[int], place: Span) -> YearParse:
     """`Not from the nineties` is one range only when nothing lies on one of its sides."""
     low, high = bound
     if high is not None and (low is None or not any(year < low for year in known)):
@@ -82,7 +83,7 @@ def _outside(bound: Range, known: Sequence[int], place: Place) -> Reading:
     )
 
 
-def _read_between(text: str, known: Sequence[int]) -> Found:
+def _parse_between(text: str, known: Sequence[int]) -> RangeMatch:
     match = _BETWEEN.search(text)
     if match is None:
         return None
@@ -90,7 +91,7 @@ def _read_between(text: str, known: Sequence[int]) -> Found:
     return (years[0], years[1]), match.span()
 
 
-def _read_decade(text: str, known: Sequence[int]) -> Found:
+def _parse_decade(text: str, known: Sequence[int]) -> RangeMatch:
     match = _DECADE.search(text)
     if match is None:
         return None
@@ -105,7 +106,7 @@ def _read_decade(text: str, known: Sequence[int]) -> Found:
             start.start() if start else match.start(),
             second.end(),
         )
-    return _edge_of(text, match.span(), (low, high))
+    return _decade_bound(text, match.span(), (low, high))
 
 
 def _decade(match: re.Match[str], known: Sequence[int]) -> tuple[int, int]:
@@ -120,7 +121,7 @@ def _decade(match: re.Match[str], known: Sequence[int]) -> tuple[int, int]:
     return start + low, start + high
 
 
-def _edge_of(text: str, place: Place, decade: tuple[int, int]) -> tuple[Range, Place]:
+def _decade_bound(text: str, place: Span, decade: tuple[int, int]) -> tuple[Range, Span]:
     """`Before the eighties`, `since the 90s`: the decade is only an edge."""
     low, high = decade
     if later := _OR_LATER.match(text[place[1] :]):
@@ -142,7 +143,7 @@ def _edge_of(text: str, place: Place, decade: tuple[int, int]) -> tuple[Range, P
     return bounds.get(edge["word"], (None, low - 1)), (edge.start(), place[1])
 
 
-def _read_edge(text: str, known: Sequence[int]) -> Found:
+def _parse_bound(text: str, known: Sequence[int]) -> RangeMatch:
     before, after = _BEFORE.search(text), _AFTER.search(text)
     high = int(before["year"]) - (1 if before["strict"] else 0) if before else None
     if after is None:
@@ -156,12 +157,12 @@ def _read_edge(text: str, known: Sequence[int]) -> Found:
     return ((low, low) if plain_from else (low, None)), after.span()
 
 
-def _read_exact(text: str, known: Sequence[int]) -> Found:
+def _parse_exact(text: str, known: Sequence[int]) -> RangeMatch:
     match = _EXACT.search(text)
-    return None if match is None else _edge_of(text, match.span(), (int(match[1]), int(match[1])))
+    return None if match is None else _decade_bound(text, match.span(), (int(match[1]), int(match[1])))
 
 
-def _read_relative(text: str, shown: Sequence[int], known: Sequence[int]) -> Reading:
+def _parse_relative(text: str, shown: Sequence[int], known: Sequence[int]) -> YearParse:
     match = _RELATIVE.search(text)
     newer = match is not None and match["way"] in {"newer", "more recent", "less old"}
     if match is None:
@@ -179,7 +180,20 @@ def _read_relative(text: str, shown: Sequence[int], known: Sequence[int]) -> Rea
     return bound, [match.span()], []
 
 
-def count_wanted(text: str, nouns: str, longest: int) -> tuple[int, list[Place], list[str]]:
+def years_relative_to(before: str, years: Sequence[int]) -> tuple[Range, tuple[int, int]] | None:
+    """The years that `newer than` or `older than` leaves when it ends the text before some items, and its place.
+
+    Args:
+        before: lower case.
+        years: of the items.
+    """
+    newer, older = cue_phrases.NEWER_THAN.search(before), cue_phrases.OLDER_THAN.search(before)
+    if years and newer:
+        return (max(years) + 1, None), newer.span()
+    return ((None, min(years) - 1), older.span()) if years and older else None
+
+
+def parse_list_length(text: str, nouns: str, longest: int) -> tuple[int, list[Span], list[str]]:
     """Read how many items are asked for: `give me 5`, `top 10`, `three films`; 0 when not said.
 
     Args:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrec.data.attribute_types import number_words
+from llmrec.data.attribute_types import format_number
 from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Filters
 from llmrec.data.interactions import History
 from llmrec.inner_product import inner
-from llmrec.nlu.wording import described, different, listed, spoken
+from llmrec.nlu.wording import described_item, join_words, unique_words, value_in_sentence
 
 _TAGS = 3  # more are a list, not a reason
 _RECENT = 50
@@ -30,7 +30,7 @@ def fields_of(catalog: Catalog, row: int) -> list[tuple[str, str]]:
 
 def spoken_tags(catalog: Catalog, row: int) -> dict[str, str]:
     """The item's tags as they stand inside a sentence, by tag, in catalogue order."""
-    return {value: spoken(name, value) for name, value in fields_of(catalog, row)}
+    return {value: value_in_sentence(name, value) for name, value in fields_of(catalog, row)}
 
 
 def reason(
@@ -50,7 +50,7 @@ def reason(
     """
     asked = _asked(catalog, row, message, filters)
     facts = [*asked, *_numbers(catalog, row, filters)]
-    lead = f"{listed(facts)}, as you asked" if facts else ""
+    lead = f"{join_words(facts)}, as you asked" if facts else ""
     not_liked = History(history).disliked
     liked = [one for one in history if one not in not_liked]
     near = _nearest(catalog, row, liked, vectors, asked) if liked else ""
@@ -62,14 +62,14 @@ def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[s
     said = f" {message.lower()} "
     wanted = {v.lower() for values in (*filters.any_of.values(), *filters.all_of.values()) for v in values}
     named = [t for t in tags(catalog, row) if {t.lower(), t.lower().replace("-", " ")} & wanted or _says(said, t)]
-    return different(named)[:_TAGS]
+    return unique_words(named)[:_TAGS]
 
 
 def _numbers(catalog: Catalog, row: int, filters: Filters) -> list[str]:
     """The item's own numbers that the constraints are about."""
     fields = catalog[row].attributes
     numbers = [(name.replace("_", " "), fields[name]) for name in filters.ranges if name in fields]
-    return [f"{name} {number_words(value)}" for name, value in numbers if isinstance(value, int | float)]
+    return [f"{name} {format_number(value)}" for name, value in numbers if isinstance(value, int | float)]
 
 
 def _says(said: str, tag: str) -> bool:
@@ -81,8 +81,8 @@ def _nearest(catalog: Catalog, row: int, liked: Sequence[int], vectors: np.ndarr
     recent = np.asarray(liked[-_RECENT:], np.int64)
     near = int(recent[int(np.argmax(_cosine(vectors[recent], vectors[row])))])
     theirs = {tag.casefold() for tag in tags(catalog, near)} - {tag.casefold() for tag in told}
-    common = [tag for tag in different(tags(catalog, row)) if tag.casefold() in theirs][: _TAGS - len(told)]
-    return f"goes with {catalog.label(near)}" + (f", both {listed(common)}" if common else "")
+    common = [tag for tag in unique_words(tags(catalog, row)) if tag.casefold() in theirs][: _TAGS - len(told)]
+    return f"goes with {catalog.label(near)}" + (f", both {join_words(common)}" if common else "")
 
 
 def describe(catalog: Catalog, row: int) -> str:
@@ -90,7 +90,9 @@ def describe(catalog: Catalog, row: int) -> str:
     fields = catalog[row].attributes
     years = (v for name, v in fields.items() if name == "year" or name.endswith("_year"))
     year = next((v for v in years if isinstance(v, int) and 1000 <= v <= 2999), None)
-    head = described([spoken(name, value) for name, value in fields_of(catalog, row)], catalog.domain, _TAGS)
+    head = described_item(
+        [value_in_sentence(name, value) for name, value in fields_of(catalog, row)], catalog.domain, _TAGS
+    )
     return head + (f" from {year}" if year else "")
 
 

@@ -1,6 +1,6 @@
 """A saved directory: written all or nothing, described by a manifest, verified before anything in it is used.
 
-`writing` fills a hidden sibling directory and puts it in place with one rename, so that a reader sees the old
+`write_artifact` fills a hidden sibling directory and puts it in place with one rename, so that a reader sees the old
 artifact or the new one and never half of either. On Linux the two directories are exchanged in one system
 call (`renameat2` with RENAME_EXCHANGE). Elsewhere the old one is first moved aside; a writer that dies
 between the two renames leaves it there, and the next reader or writer moves it back. Parquet, safetensors and
@@ -77,7 +77,7 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def writing(
+def write_artifact(
     path: Path,
     kind: str,
     fingerprints: Mapping[str, str] | None = None,
@@ -95,7 +95,7 @@ def writing(
         ArtifactError: for a refused file, or a `path` that is not ours to replace.
     """
     check_replaceable(path, None if own_place else kind)
-    with atomic.replacing(Path(os.path.realpath(path))) as directory:
+    with atomic.replace_directory(Path(os.path.realpath(path))) as directory:
         yield directory
         files = [(name, directory / name) for name in _listing(directory)]
         manifest: dict[str, JSON] = {
@@ -118,7 +118,7 @@ def read_manifest(path: Path, kind: str, verify: bool = True) -> Manifest:
             hashes), a symlink, or a file type that can run code.
     """
     path = Path(path)
-    atomic.recover(Path(os.path.realpath(path)))
+    atomic.recover_directory(Path(os.path.realpath(path)))
     if not path.is_dir():
         raise ArtifactError(f"no artifact at {path}: the directory does not exist")
     names = _listing(path)
@@ -186,7 +186,7 @@ def _versions() -> dict[str, str]:
 def check_replaceable(path: Path, kind: str | None) -> None:
     """Refuse to write where something lies that is not ours to replace; of any kind and state for None."""
     target = Path(os.path.realpath(path))
-    atomic.recover(target)
+    atomic.recover_directory(target)
     blocked = next((one for one in (target, *target.parents) if one.exists() and not one.is_dir()), None)
     if blocked is not None:
         raise ArtifactError(f"{blocked} is a file; give a directory to write to")

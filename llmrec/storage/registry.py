@@ -85,7 +85,7 @@ _ALL = (
 RESOURCES: Mapping[str, Resource] = {resource.name: resource for resource in _ALL}
 
 
-def home() -> Path:
+def cache_home() -> Path:
     """Return where fetched and converted files are kept: LLMREC_HOME, else ~/.cache/llmrec.
 
     Raises:
@@ -97,13 +97,13 @@ def home() -> Path:
         raise UserError("this user has no home directory: set LLMREC_HOME to a folder that can be written") from None
 
 
-def place(name: str) -> Path:
+def cache_folder(name: str) -> Path:
     """Return a folder below `home()`, made where it is not there yet.
 
     Raises:
         UserError: it cannot be made or written; names it, and the variable that moves it.
     """
-    folder = home() / name
+    folder = cache_home() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -114,7 +114,7 @@ def place(name: str) -> Path:
         ) from None
 
 
-def offline() -> str:
+def offline_setting() -> str:
     """The variable that forbids the network, LLMREC_OFFLINE or HF_HUB_OFFLINE, as it is set; "" when neither does."""
     set_to = ((name, os.environ.get(name, "")) for name in ("LLMREC_OFFLINE", "HF_HUB_OFFLINE"))
     return next((f"{name}={value}" for name, value in set_to if value.lower() in ("1", "true", "yes", "on")), "")

@@ -14,10 +14,10 @@ import pytest
 from conftest import make_catalog, make_interactions
 from test_model_dirs import reseal
 
+from llmrec.data.dataset import load_data, save_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.readers import parquet
 from llmrec.data.readers.common import Report
-from llmrec.data.sources import load_data, save_data
 from llmrec.errors import ArtifactError
 
 Edit = Callable[[Path], None]
@@ -171,8 +171,8 @@ def test_small_files_that_unpack_large_are_refused_while_they_are_small(name: st
 
 def test_honest_data_unpacks_to_far_less_than_the_bound(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Poor in words, and so with more memory for a byte of the file than real data; SMALL is left out."""
-    monkeypatch.setattr(parquet, "SMALL", 0)
-    monkeypatch.setattr(parquet, "TIMES", parquet.TIMES // 3)
+    monkeypatch.setattr(parquet, "SMALL_FILE_ROOM", 0)
+    monkeypatch.setattr(parquet, "MAX_EXPANSION", parquet.MAX_EXPANSION // 3)
     catalog, interactions = make_catalog(5_000), make_interactions(users=2_000, n=5_000, length=20)
     save_data(data, catalog, interactions, Report({}, {}, ()))
     found, log, _ = load_data(data)

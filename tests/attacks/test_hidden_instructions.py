@@ -10,7 +10,7 @@ import pytest
 from conftest import HashEmbedder
 from hostile_world import catalog_of, over
 from scipy.stats import binomtest
-from test_recommend import WORLDS
+from test_recommender import WORLDS
 from toy_recommender import make_recommender
 
 from llmrec.errors import RequestError

@@ -19,7 +19,7 @@ from llmrec.app.server.feedback import FeedbackLog, read_reactions
 from llmrec.app.server.guard import Visit
 from llmrec.app.server.settings import load_settings
 from llmrec.app.web import saved_conversations
-from llmrec.batch import requests
+from llmrec.batch import request_files
 from llmrec.dialogue.chat import Chat
 from llmrec.errors import DataError, UserError
 from llmrec.eval.report import results
@@ -30,7 +30,7 @@ CHAT = Chat(FakeRecommender(films()))  # type: ignore[arg-type]
 
 
 def _requests(path: Path) -> None:
-    list(requests.rows(path))
+    list(request_files.read_requests(path))
 
 
 def _import(path: Path) -> None:
@@ -202,13 +202,13 @@ def small_file_that_unpacks_large(path: Path, what: str) -> None:
 def test_a_small_file_of_requests_that_unpacks_large_is_refused_while_it_is_small(what: str, tmp_path: Path) -> None:
     import resource
 
-    from llmrec.batch.requests import survey
+    from llmrec.batch.request_files import scan_requests
 
     small_file_that_unpacks_large(tmp_path / "bomb.parquet", what)
     assert (tmp_path / "bomb.parquet").stat().st_size < 100_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DataError, match=r"has 10,000,000 ids|has 1,000,000 characters"):
-        survey(tmp_path / "bomb.parquet")
+        scan_requests(tmp_path / "bomb.parquet")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 200 * 1024, f"{grown // 1024} MB"
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 from llmrec.app.web.html.covers import cover
 from llmrec.data.catalog import Catalog, Value, clean_text
-from llmrec.dialogue.responses import noun
+from llmrec.dialogue.responses import item_count
 from llmrec.nlu.state import Session
-from llmrec.nlu.wording import different, known_it
+from llmrec.nlu.wording import already_known, unique_words
 
 if TYPE_CHECKING:
     from llmrec.recommender import Recommendation
@@ -94,7 +94,7 @@ def item_card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
     acts = (
         button("act", f"like:{item.row}", "Like", "act like", label_)
         + button("act", f"dislike:{item.row}", "Not for me", "act dislike", label_)
-        + button("act", f"seen:{item.row}", known_it(catalog.domain), "act seen", label_)
+        + button("act", f"seen:{item.row}", already_known(catalog.domain), "act seen", label_)
         + button("ask", f"more:{item.row}", "More like this", "act more", label_)
     )
     return (
@@ -119,7 +119,7 @@ def remaining_items(catalog: Catalog, items: Sequence[Recommendation], first: in
 def list_heading(catalog: Catalog, session: Session, note: str = "") -> str:
     """Return the lines above the cards; `note` says what an act has just changed."""
     profile = session.profile
-    count = noun(catalog, len(profile.shown))
+    count = item_count(catalog, len(profile.shown))
     if not profile.shown:
         what, how = "Nothing to show", f"Ask for {catalog.domain} in your own words, or take a constraint away."
     elif profile.blank:
@@ -186,7 +186,7 @@ def _words(attributes: Mapping[str, Value]) -> list[str]:
     values = list(attributes.values())
     several = [word for value in values if isinstance(value, tuple) for word in value]
     single = [value for value in values if isinstance(value, str)]
-    return different(several + single)[:_CHIPS]
+    return unique_words(several + single)[:_CHIPS]
 
 
 def _short(words: str, limit: int = _CHIP_CHARS) -> str:

@@ -9,7 +9,7 @@ from llmrec.app.web.html.cards import button, escaped, muted_line, short_title
 from llmrec.data.catalog import Catalog
 from llmrec.data.constraints import constraints
 from llmrec.nlu.state import Profile
-from llmrec.nlu.wording import counted, verbs
+from llmrec.nlu.wording import domain_verbs, with_count
 
 _LATEST = 3
 _MOST = 40
@@ -19,7 +19,7 @@ def profile_panel(catalog: Catalog, known: Profile) -> str:
     """Return the profile: constraints first, then opinions, then what the log says of a user who is played."""
     active = [(f"unfilter:{text_key(one.key)}", one.label) for one in constraints(known.filters)]
     wish = [("unwish:0", known.wish if len(known.wish) <= 60 else f"{known.wish[:59]}\N{HORIZONTAL ELLIPSIS}")]
-    seen = verbs(catalog.domain).done.capitalize()
+    seen = domain_verbs(catalog.domain).done.capitalize()
     parts = [
         _pills("Constraints", active, "Remove"),
         _pills("In your words", wish if known.wish else [], "Forget"),
@@ -61,5 +61,5 @@ def _log(catalog: Catalog, known: Profile) -> str:
     if not known.user:
         return ""
     latest = ", ".join(catalog.label(row) for row in reversed(known.history[-_LATEST:]))
-    words = f"{counted(len(known.history), catalog.domain)} in the log; the latest: {latest}"
+    words = f"{with_count(len(known.history), catalog.domain)} in the log; the latest: {latest}"
     return f'<h3 class="sub">{escaped(f"User {known.user}")}</h3><div class="log">{escaped(words)}</div>'

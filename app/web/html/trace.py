@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llmrec.app.web.html.cards import escaped, short_title
 from llmrec.data.catalog import Catalog
-from llmrec.dialogue.trace import Piece, Trace
+from llmrec.dialogue.trace import PromptSegment, Trace
 
 _NAMES = {
     "llm": "language model",
@@ -51,7 +51,7 @@ def _funnel(catalog: Catalog, made: Trace) -> str:
     return f'<div class="sub">{escaped(words)}</div>'
 
 
-def _prompt(catalog: Catalog, pieces: Sequence[Piece]) -> str:
+def _prompt(catalog: Catalog, pieces: Sequence[PromptSegment]) -> str:
     total = sum(piece.tokens for piece in pieces)
     shown = "".join(_piece(catalog, piece) for piece in pieces)
     what = (
@@ -60,7 +60,7 @@ def _prompt(catalog: Catalog, pieces: Sequence[Piece]) -> str:
     return f'<div class="sub">{escaped(what)}</div><div class="prompt">{shown}</div>'
 
 
-def _piece(catalog: Catalog, piece: Piece) -> str:
+def _piece(catalog: Catalog, piece: PromptSegment) -> str:
     if piece.kind == "words":
         return f'<span class="words">{escaped(piece.text)}</span> '
     if piece.kind == "item":

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.data.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
-from llmrec.data.ids import Forms
+from llmrec.data.ids import IdVariants
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers.common import Event, Report, identifier, is_file_of, objects, whole
-from llmrec.data.readers.joining import RULES, Rules, assemble
-from llmrec.data.readers.markup import plain
-from llmrec.data.readers.product_metadata import brand_of, category_names, stand_in, unread
+from llmrec.data.readers.assembly import DEFAULT_RULES, JoinRules, assemble
+from llmrec.data.readers.common import Event, Report, has_ending, parse_id, parse_timestamp, read_json_lines
+from llmrec.data.readers.markup import plain_text
+from llmrec.data.readers.product_metadata import count_malformed, fallback_title, parse_brand, parse_categories
 from llmrec.errors import DataError
 
 _ENDS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
@@ -38,7 +38,7 @@ class Product:
     unread: int  # fields of another type than they should have
 
 
-def read_amazon(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
+def read_amazon(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
     """Read one pair of files `X.json` (reviews) and `meta_X.json` (products).
 
     The catalogue holds the products that somebody reviewed: the metadata files list whole departments. A reviewed
@@ -57,7 +57,7 @@ def read_amazon(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions
         raise DataError(f"{reviews}: no reviews in it")
     found: dict[str, Product] = {}
     others, again, renamed = 0, 0, 0
-    forms = Forms([] if rules.exact_ids else wanted)
+    forms = IdVariants([] if rules.exact_ids else wanted)
     for product in _products(metadata):
         id = product.item.id
         if id not in wanted and (meant := forms.meant(id)):
@@ -96,7 +96,7 @@ def find_reviews(path: Path) -> tuple[Path, Path]:
         DataError: not exactly one of each.
     """
     folder = path if path.is_dir() else path.parent
-    files = sorted(one for one in folder.iterdir() if is_file_of(one, _ENDS)) if folder.is_dir() else []
+    files = sorted(one for one in folder.iterdir() if has_ending(one, _ENDS)) if folder.is_dir() else []
     reviews = [one for one in files if not one.name.startswith(_META)] if path.is_dir() else [path]
     metadata = [one for one in files if one.name.startswith(_META)]
     if not path.is_dir() and len(metadata) > 1:
@@ -121,18 +121,18 @@ def _first(record: Mapping[str, Any], *names: str) -> Any:
 
 def _events(path: Path) -> Iterator[Event]:
     """Yield reviews; a product of 2023 goes by its parent, which joins colours and sizes."""
-    for where, record in objects(path):
+    for where, record in read_json_lines(path):
         user = _id(_first(record, "reviewerID", "user_id"), f"{where}, reviewerID or user_id")
         item = _id(_first(record, "parent_asin", "asin"), f"{where}, asin or parent_asin")
         stamp = _number(_first(record, "unixReviewTime", "timestamp"), f"{where}, unixReviewTime or timestamp")
         value = _number(_first(record, "overall", "rating"), f"{where}, overall or rating")
-        yield Event(user, item, whole(repr(stamp), f"{where}, unixReviewTime or timestamp"), float(value))
+        yield Event(user, item, parse_timestamp(repr(stamp), f"{where}, unixReviewTime or timestamp"), float(value))
 
 
 def _id(raw: object, where: str) -> str:
     if not isinstance(raw, str):
         raise DataError(f"{where}: {raw!r:.60} should be an id, in quotation marks")
-    return identifier(raw, f"{where}:")
+    return parse_id(raw, f"{where}:")
 
 
 def _number(raw: object, where: str) -> int | float:
@@ -143,20 +143,24 @@ def _number(raw: object, where: str) -> int | float:
 
 
 def _products(path: Path) -> Iterator[Product]:
-    for where, record in objects(path, literals=True):
+    for where, record in read_json_lines(path, literals=True):
         id = _id(_first(record, "parent_asin", "asin"), f"{where}, asin or parent_asin")
         attributes: dict[str, Value] = {}
-        if categories := category_names(_first(record, "categories", "category")):
+        if categories := parse_categories(_first(record, "categories", "category")):
             attributes["category"] = categories
-        if brand := brand_of(_first(record, "brand", "store")):
+        if brand := parse_brand(_first(record, "brand", "store")):
             attributes["brand"] = brand
         if (price := _price(record.get("price"))) is not None:
             attributes["price"] = price
         raw = record.get("title")
-        title = "" if isinstance(raw, str) and _SCRIPT in raw else clean_text(plain(raw), TITLE_LIMIT)
-        text = plain(record.get("description")) or plain(record.get("feature")) or plain(record.get("features"))
-        named = title or stand_in(id, attributes)
-        yield Product(Item(id, named, text[:_TEXT], attributes), bool(title), unread(record))
+        title = "" if isinstance(raw, str) and _SCRIPT in raw else clean_text(plain_text(raw), TITLE_LIMIT)
+        text = (
+            plain_text(record.get("description"))
+            or plain_text(record.get("feature"))
+            or plain_text(record.get("features"))
+        )
+        named = title or fallback_title(id, attributes)
+        yield Product(Item(id, named, text[:_TEXT], attributes), bool(title), count_malformed(record))
 
 
 def _price(raw: object) -> float | None:

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 from llmrec.data.catalog import ID_LIMIT, clean_text
-from llmrec.data.ids import EXACT, is_rounded, written
+from llmrec.data.ids import FIRST_INEXACT, id_text, is_rounded
 from llmrec.errors import DataError
 
 LINE_LIMIT = 1 << 20  # bytes; a longer line is not a record but another kind of file
@@ -36,7 +36,7 @@ class Report:
     notes: tuple[str, ...]
 
 
-def kept_notes(before: Sequence[str], notes: Sequence[str]) -> tuple[str, ...]:
+def carry_notes(before: Sequence[str], notes: Sequence[str]) -> tuple[str, ...]:
     """Notes on a change of data, behind those on the data before it that stay true."""
     return (*(one for one in before if one == NO_TIME and one not in notes), *notes)
 
@@ -50,12 +50,12 @@ class Event(NamedTuple):
     value: float
 
 
-def is_file_of(path: Path, ends: tuple[str, ...]) -> bool:
+def has_ending(path: Path, ends: tuple[str, ...]) -> bool:
     """Whether a file's name ends in one of these."""
     return path.name.endswith(ends) and path.is_file()
 
 
-def lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without line end) of a UTF-8 file, `.gz` unpacked; memory is bounded by one line.
 
     Args:
@@ -104,7 +104,7 @@ def _why_long(raw: bytes) -> str:
     return "are its line ends CR alone? convert them, e.g. tr '\\r' '\\n'" if b"\r" in raw else "is this a text file?"
 
 
-def objects(path: Path, literals: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_json_lines(path: Path, literals: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place for messages, object) of a file with one JSON object a line; blank lines are skipped.
 
     Args:
@@ -115,7 +115,7 @@ def objects(path: Path, literals: bool = False) -> Iterator[tuple[str, dict[str,
     Raises:
         DataError: a line that is neither; names file and line.
     """
-    for number, text in lines(path):
+    for number, text in read_lines(path):
         if not text.strip():
             continue
         where = f"{path}, line {number}"
@@ -136,7 +136,7 @@ def _literal(text: str) -> object:
         return None
 
 
-def identifier(value: object, what: str) -> str:
+def parse_id(value: object, what: str) -> str:
     """Return an id as text: words without the blanks around them, or a whole number.
 
     Raises:
@@ -144,15 +144,15 @@ def identifier(value: object, what: str) -> str:
             rounded; begins with `what`.
     """
     if is_rounded(value):
-        why = f"was stored as a float, which rounds whole numbers from 2**53 = {EXACT} on: it may be another id"
+        why = f"was stored as a float, which rounds whole numbers from 2**53 = {FIRST_INEXACT} on: it may be another id"
         raise DataError(f"{what} {value!r:.60} {why}; store ids as text or as whole numbers")
-    text = written(value)
+    text = id_text(value)
     if not text or clean_text(text, ID_LIMIT) != text:
         raise DataError(f"{what} {value!r:.60} is empty, too long or does not print")
     return text
 
 
-def number(text: str, where: str) -> float:
+def parse_float(text: str, where: str) -> float:
     """Return a finite decimal number that float32 can hold.
 
     Raises:
@@ -167,7 +167,7 @@ def number(text: str, where: str) -> float:
     return value
 
 
-def whole(text: str, where: str) -> int:
+def parse_timestamp(text: str, where: str) -> int:
     """Return a time as a whole number, written as `12` or `12.0`; of a large one, such as seconds, the fraction is cut.
 
     Raises:
@@ -175,7 +175,7 @@ def whole(text: str, where: str) -> int:
     """
     plain = text.strip()
     is_integer = len(plain) <= _NUMBER_LIMIT and re.fullmatch(r"[+-]?\d+", plain, re.ASCII)
-    exact = int(plain) if is_integer else number(text, where)
+    exact = int(plain) if is_integer else parse_float(text, where)
     value = int(exact)
     if value != exact and abs(exact) < _COARSE:
         loss = "without the fraction the order of the times would be lost: multiply them first"

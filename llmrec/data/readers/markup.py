@@ -21,14 +21,14 @@ _CODE_END = re.compile(r"</(?:script|style)\b[^<>]{0,500}>", re.IGNORECASE)
 _NO_CHARACTER = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")  # Python makes no number of thousands of digits
 
 
-def plain(value: object) -> str:
+def plain_text(value: object) -> str:
     """A text field as people read it: HTML entities decoded, tags gone; "" for anything but text.
 
     A list of texts, as the later Amazon files have for descriptions, is joined. What stands between `<script>` or
     `<style>` and its end is no text.
     """
     if isinstance(value, list):
-        return " ".join(one for one in (plain(part) for part in value if isinstance(part, str)) if one)
+        return " ".join(one for one in (plain_text(part) for part in value if isinstance(part, str)) if one)
     if not isinstance(value, str):
         return ""
     text = html.unescape(_NO_CHARACTER.sub("\ufffd", value))

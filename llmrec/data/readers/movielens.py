@@ -1,4 +1,7 @@
-"""Reads MovieLens as GroupLens publishes it: ratings and movies in the `.dat` form (1M, 10M) or the later `.csv` form.
+"""Reads MovieLens as GroupLens publishes it, in the `.dat` form (1M, 10M), the later `.csv` form or the 100k archive.
+
+Ratings and movies of the first two become a catalogue and a log. The archive of MovieLens-100k (`u.data`, and `u.item`
+in Latin-1) is converted to RecBole's atomic files, the form whose hashes are pinned.
 
 Harper and Konstan, The MovieLens Datasets: History and Context, 2015, https://doi.org/10.1145/2827872.
 """
@@ -6,13 +9,16 @@ Harper and Konstan, The MovieLens Datasets: History and Context, 2015, https://d
 from __future__ import annotations
 
 import csv
+import io
+import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmrec.data.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers.common import Event, Report, identifier, lines, number, whole
-from llmrec.data.readers.joining import RULES, Rules, assemble
+from llmrec.data.readers.assembly import DEFAULT_RULES, JoinRules, assemble
+from llmrec.data.readers.common import Event, Report, parse_float, parse_id, parse_timestamp, read_lines
 from llmrec.data.titles import display_title, split_year
 from llmrec.errors import DataError
 
@@ -21,9 +27,33 @@ _STEMS = ("ratings", "movies")
 _RATINGS = ("userId", "movieId", "rating", "timestamp")
 _MOVIES = ("movieId", "title", "genres")
 _NO_GENRE = "(no genres listed)"
+_GENRES_100K = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
+_TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>[^()]*)\)\s*$")
+_MEMBER_LIMIT = 32 << 20
+_FIELDS = 5  # id, title, release date, video release date, address; then one flag a genre
 
 
-def read_movielens(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
+def read_movielens(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
     """Read a directory with `ratings` and `movies`, or one of the two files: films with `year` and `genre`.
 
     Lines of the `.dat` form that are not UTF-8 are Latin-1, as in MovieLens-1M. Where both forms lie side by side, a
@@ -62,7 +92,7 @@ def find_pair(path: Path) -> tuple[Path, Path]:
 def _cells(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield (place for messages, cells); a line break inside quotes, which no such file has, is refused."""
     dat = ".dat" in path.suffixes
-    for line, text in lines(path, "latin-1" if dat else None):
+    for line, text in read_lines(path, "latin-1" if dat else None):
         where = f"{path}, line {line}"
         if not text:
             continue
@@ -85,15 +115,15 @@ def _csv(text: str, where: str) -> list[str]:
 
 def _events(path: Path) -> Iterator[Event]:
     for where, (user, film, rating, stamp) in _cells(path, _RATINGS):
-        time, value = whole(stamp, f"{where}, timestamp"), number(rating, f"{where}, rating")
-        yield Event(identifier(user, f"{where}: id"), identifier(film, f"{where}: id"), time, value)
+        time, value = parse_timestamp(stamp, f"{where}, timestamp"), parse_float(rating, f"{where}, rating")
+        yield Event(parse_id(user, f"{where}: id"), parse_id(film, f"{where}: id"), time, value)
 
 
 def _films(path: Path) -> Iterator[tuple[Item, bool]]:
     """Films, and whether each has a title."""
     seen: dict[str, str] = {}
     for where, (written, raw, genres) in _cells(path, _MOVIES):
-        id = identifier(written, f"{where}: id")
+        id = parse_id(written, f"{where}: id")
         if id in seen:
             raise DataError(f"{where}: item id {id[:60]!r} occurs twice, first in {seen[id]}; ids must be unique")
         seen[id] = where.rpartition(", ")[2]
@@ -105,3 +135,37 @@ def _films(path: Path) -> Iterator[tuple[Item, bool]]:
             attributes["year"] = year
         shown = display_title(title)
         yield Item(id, shown or f"Film {id}", "", attributes), bool(shown)
+
+
+def convert_100k(archive: bytes, directory: Path) -> None:
+    """Write ml-100k.inter and ml-100k.item into `directory` from the bytes of ml-100k.zip.
+
+    Raises:
+        DataError: not that archive.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
+            ratings, films = _member(bundle, "ml-100k/u.data"), _member(bundle, "ml-100k/u.item")
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise DataError(f"this is not the MovieLens-100k archive: {error}") from None
+    head = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    (directory / "ml-100k.inter").write_text(f"{head}\n{ratings.decode('ascii')}", encoding="utf-8")
+    head = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
+    lines = [_film_100k(line, number) for number, line in enumerate(films.decode("latin-1").splitlines(), 1) if line]
+    (directory / "ml-100k.item").write_text("\n".join([head, *lines, ""]), encoding="utf-8")
+
+
+def _member(bundle: zipfile.ZipFile, name: str) -> bytes:
+    if bundle.getinfo(name).file_size > _MEMBER_LIMIT:
+        raise DataError(f"{name} has {bundle.getinfo(name).file_size} bytes; at most {_MEMBER_LIMIT} are expected")
+    return bundle.read(name)
+
+
+def _film_100k(line: str, number: int) -> str:
+    cells = line.split("|")
+    if len(cells) != _FIELDS + len(_GENRES_100K):
+        raise DataError(f"u.item, line {number}: {len(cells)} fields instead of {_FIELDS + len(_GENRES_100K)}")
+    match = _TITLE.match(cells[1])
+    title, year = (match["title"], match["year"]) if match else (cells[1], "")
+    genres = " ".join(genre for genre, flag in zip(_GENRES_100K, cells[_FIELDS:], strict=True) if flag == "1")
+    return "\t".join([cells[0], title, year, genres])

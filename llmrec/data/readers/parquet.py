@@ -21,17 +21,17 @@ from llmrec.errors import DataError
 # A file may unpack to so many times its bytes, and a small one to so much more. Real rows differ in their ids and take
 # 5 bytes of the file at the very least: data unpacks to 10 to 60 times its file. No bound on rows or bytes would do:
 # the catalogue of ten million items takes some 10 GB where there is memory for it.
-TIMES, SMALL = 200, 256 << 20
-LONGEST_ROW = 10 << 20  # bytes of text; a cleaned title and text have at most 20 kB, the rest is for attributes
+MAX_EXPANSION, SMALL_FILE_ROOM = 200, 256 << 20
+MAX_ROW_BYTES = 10 << 20  # bytes of text; a cleaned title and text have at most 20 kB, the rest is for attributes
 # Of a row group of somebody's table, which Parquet wants decoded as a whole: some 1 GB of short ids, a million rows of
 # fifty. A file of 600 bytes can hold one row of ten million.
-MOST_VALUES = 50_000_000
+MAX_GROUP_VALUES = 50_000_000
 _PACKING = {"SNAPPY", "UNCOMPRESSED"}  # as `pq.write_table` writes, and nothing that gives thousands of bytes for one
 _BATCH = 1 << 16
 _TEXT = pa.large_string()  # a batch may have more than 2 GB
 
 
-def read(path: Path, types: Mapping[str, pa.DataType], row_bytes: int) -> pa.Table:
+def read_columns(path: Path, types: Mapping[str, pa.DataType], row_bytes: int) -> pa.Table:
     """Read these columns; further ones are passed over.
 
     Args:
@@ -43,7 +43,7 @@ def read(path: Path, types: Mapping[str, pa.DataType], row_bytes: int) -> pa.Tab
         DataError: no Parquet file, a missing column or another type, an empty cell, or more rows or text than a file
             of this size has.
     """
-    room = SMALL + TIMES * path.stat().st_size
+    room = SMALL_FILE_ROOM + MAX_EXPANSION * path.stat().st_size
     texts = [name for name, of in types.items() if of == pa.string()]
     try:
         with pq.ParquetFile(path, read_dictionary=texts) as file:
@@ -64,21 +64,21 @@ def check_values(path: Path, metadata: pq.FileMetaData, groups: Iterable[int]) -
     """Refuse row groups that would unpack without end, by what the file says of itself, before they are unpacked.
 
     Raises:
-        DataError: a column of a group has more than `MOST_VALUES` values.
+        DataError: a column of a group has more than `MAX_GROUP_VALUES` values.
     """
     for group in groups:
         chunks = metadata.row_group(group)
         values = max((chunks.column(place).num_values for place in range(metadata.num_columns)), default=0)
-        if values > MOST_VALUES:
+        if values > MAX_GROUP_VALUES:
             what = f"{path}: row group {group + 1} has {values:,} values in a column"
-            raise DataError(f"{what}; at most {MOST_VALUES:,} are read: write smaller row groups")
+            raise DataError(f"{what}; at most {MAX_GROUP_VALUES:,} are read: write smaller row groups")
 
 
-def check_ids(path: Path, batch: pa.RecordBatch, names: Iterable[str], at: int) -> None:
+def check_ids(place: Path | str, batch: pa.RecordBatch, names: Iterable[str], at: int) -> None:
     """Refuse ids in columns of floats that hold fewer digits than a Python float, which `ids.is_rounded` sees.
 
     Args:
-        path: for messages.
+        place: the table, for messages.
         batch: some rows.
         names: columns of ids, or of lists of ids, as far as they are there.
         at: how many rows stand before.
@@ -97,7 +97,7 @@ def check_ids(path: Path, batch: pa.RecordBatch, names: Iterable[str], at: int) 
             for one in cell if listed and cell else [cell]:
                 if isinstance(one, float) and abs(one) >= exact:
                     why = f"is of type {of}, which holds whole numbers exactly only below {exact:.0f}"
-                    raise DataError(f"{path}, row {row}: {name} {one:.0f} {why}; store ids as text or whole numbers")
+                    raise DataError(f"{place}, row {row}: {name} {one:.0f} {why}; store ids as text or whole numbers")
 
 
 def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -142,8 +142,8 @@ def _text_bytes(path: Path, batch: pa.RecordBatch, texts: list[str]) -> int:
         if name in texts and len(batch):
             each = np.asarray(pc.binary_length(column.dictionary), np.int64)
             lengths += each[np.asarray(column.indices)]
-    if (longest := int(lengths.max(initial=0))) > LONGEST_ROW:
-        raise DataError(f"{path.name} has a row of {longest:,} bytes; a row has at most {LONGEST_ROW:,}")
+    if (longest := int(lengths.max(initial=0))) > MAX_ROW_BYTES:
+        raise DataError(f"{path.name} has a row of {longest:,} bytes; a row has at most {MAX_ROW_BYTES:,}")
     return int(lengths.sum())
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from llmrec.data.catalog import TITLE_LIMIT, Item, Value, clean_text
-from llmrec.data.readers.markup import plain
+from llmrec.data.readers.markup import plain_text
 
 _NAMES = ("brand", "store")  # text alone: a list of brands names nobody
 _TEXT = ("title", "text_id", "description", "feature", "features")
@@ -14,7 +14,7 @@ _LISTS = ("categories", "category")
 _NOBODY = ("", "unknown", "none", "n/a", "unbranded")
 
 
-def category_names(paths: object) -> tuple[str, ...]:
+def parse_categories(paths: object) -> tuple[str, ...]:
     """Names on category paths, broad ones first, each once; the root of a path, the department, is left out.
 
     Args:
@@ -23,17 +23,17 @@ def category_names(paths: object) -> tuple[str, ...]:
     if not isinstance(paths, list):
         return ()
     lists = paths if any(isinstance(one, list) for one in paths) else [paths]
-    names = (plain(name) for one in lists if isinstance(one, list) for name in (one[1:] if len(one) > 1 else one))
+    names = (plain_text(name) for one in lists if isinstance(one, list) for name in (one[1:] if len(one) > 1 else one))
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def brand_of(raw: object) -> str:
+def parse_brand(raw: object) -> str:
     """A brand as people read it; "" for none and for words that mean none."""
-    brand = plain(raw) if isinstance(raw, str) else ""
+    brand = plain_text(raw) if isinstance(raw, str) else ""
     return "" if brand.casefold() in _NOBODY else brand
 
 
-def stand_in(id: str, attributes: Mapping[str, Value]) -> str:
+def fallback_title(id: str, attributes: Mapping[str, Value]) -> str:
     """A title for an item without one: brand and narrowest category with the id, or `Item <id>`."""
     categories = attributes.get("category", ())
     words = [attributes.get("brand", ""), categories[-1] if isinstance(categories, tuple) and categories else ""]
@@ -41,17 +41,17 @@ def stand_in(id: str, attributes: Mapping[str, Value]) -> str:
     return f"{name} ({id})" if name else f"Item {id}"
 
 
-def unread(record: Mapping[str, object]) -> int:
+def count_malformed(record: Mapping[str, object]) -> int:
     """How many fields of a product do not hold the text or list that is read there; nothing is taken from those."""
     names = sum(not isinstance(record.get(name), str | None) for name in _NAMES)
     texts = sum(not isinstance(record.get(name), str | list | None) for name in _TEXT)
     return names + texts + sum(not isinstance(record.get(name), list | None) for name in _LISTS)
 
 
-def shared_root(items: Sequence[Item]) -> str:
+def common_root(items: Sequence[Item]) -> str:
     """The category that nineteen in twenty lists begin with, and that tells few items apart; "" for none."""
     firsts = Counter(
-        plain(value[0])
+        plain_text(value[0])
         for item in items
         for name, value in item.attributes.items()
         if name in _LISTS and isinstance(value, tuple) and value
@@ -60,23 +60,23 @@ def shared_root(items: Sequence[Item]) -> str:
     return root if times >= 0.95 * firsts.total() else ""
 
 
-def tidied(item: Item, root: str = "") -> tuple[Item, bool]:
+def clean_product(item: Item, root: str = "") -> tuple[Item, bool]:
     """An item of a typed table by the rules for shops, and whether it had a title of its own.
 
     Args:
         item: as read.
-        root: the category that is left out where it stands first of several, see `shared_root`.
+        root: the category that is left out where it stands first of several, see `common_root`.
     """
     attributes: dict[str, Value] = {}
     for name, value in item.attributes.items():
         if name in _LISTS and isinstance(value, tuple):
-            shelf = [plain(name) for name in value]
+            shelf = [plain_text(name) for name in value]
             if names := tuple(dict.fromkeys(one for one in shelf[len(shelf) > 1 and shelf[0] == root :] if one)):
                 attributes["category"] = names
         elif name == "brand":
-            if brand := brand_of(value):
+            if brand := parse_brand(value):
                 attributes[name] = brand
         else:
             attributes[name] = value
-    title = "" if item.title == item.id else clean_text(plain(item.title), TITLE_LIMIT)
-    return Item(item.id, title or stand_in(item.id, attributes), plain(item.text), attributes), bool(title)
+    title = "" if item.title == item.id else clean_text(plain_text(item.title), TITLE_LIMIT)
+    return Item(item.id, title or fallback_title(item.id, attributes), plain_text(item.text), attributes), bool(title)

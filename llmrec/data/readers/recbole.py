@@ -12,9 +12,18 @@ from pathlib import Path
 
 from llmrec.data.catalog import ID_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers.common import NO_TIME, Event, Report, identifier, is_file_of, lines, number, whole
-from llmrec.data.readers.joining import RULES, Rules, assemble
-from llmrec.data.readers.markup import plain
+from llmrec.data.readers.assembly import DEFAULT_RULES, JoinRules, assemble
+from llmrec.data.readers.common import (
+    NO_TIME,
+    Event,
+    Report,
+    has_ending,
+    parse_float,
+    parse_id,
+    parse_timestamp,
+    read_lines,
+)
+from llmrec.data.readers.markup import plain_text
 from llmrec.data.titles import display_title, split_year
 from llmrec.errors import DataError
 
@@ -28,7 +37,7 @@ _NO_NAME = ("", "unknown", "unkonwn")
 
 
 @dataclass(frozen=True)
-class Cells:
+class AtomicRow:
     """One line of an atomic file: column name -> text, with the place for messages."""
 
     where: str
@@ -36,7 +45,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Fields:
+class FieldRoles:
     """Which columns of an item file mean what; `attributes` maps attribute name -> (column, type)."""
 
     title: str | None
@@ -45,7 +54,7 @@ class Fields:
     attributes: Mapping[str, tuple[str, str]]
 
 
-def read_recbole(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
+def read_recbole(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
     """Read any pair of atomic files; title, text, year and sequences are told by their column names.
 
     Args:
@@ -56,7 +65,7 @@ def read_recbole(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interaction
         DataError: names file and line.
     """
     inter, item = find_pair(path)
-    fields = guess_fields(header(item))
+    fields = guess_roles(header(item))
     items = list(_items(item, fields, _plain))
     notes = ["titles are the ids: no title column" if fields.title is None else f"titles from {fields.title}"]
     if fields.title is not None and (untitled := sum(one.title == one.id for one in items)):
@@ -66,7 +75,7 @@ def read_recbole(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interaction
     return assemble(items, _events(inter), "items", tuple(notes), source=str(inter), rules=rules)
 
 
-def read_ml_100k(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
+def read_ml_100k(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
     """Read MovieLens-100k in RecBole's form: films with `year` and `genre`.
 
     Raises:
@@ -74,7 +83,7 @@ def read_ml_100k(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interaction
     """
     inter, item = find_pair(path)
     genre = {"genre": ("class", "token_seq")}
-    fields = Fields("movie_title", None, "release_year", genre)
+    fields = FieldRoles("movie_title", None, "release_year", genre)
     return assemble(list(_items(item, fields, _film)), _events(inter), "films", source=str(inter), rules=rules)
 
 
@@ -84,7 +93,7 @@ def read_items(path: Path) -> Iterator[Item]:
     Raises:
         DataError: names file and line.
     """
-    return _items(path, guess_fields(header(path)), _plain)
+    return _items(path, guess_roles(header(path)), _plain)
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
@@ -94,7 +103,7 @@ def find_pair(path: Path) -> tuple[Path, Path]:
         DataError: none, several, or only one of the two.
     """
     if path.is_dir():
-        found = sorted(one for one in path.iterdir() if is_file_of(one, (".inter", ".inter.gz")))
+        found = sorted(one for one in path.iterdir() if has_ending(one, (".inter", ".inter.gz")))
         if len(found) != 1:
             names = ", ".join(one.name for one in found) or "none"
             raise DataError(f"{path} should hold one .inter file; found: {names}")
@@ -119,7 +128,7 @@ def header(path: Path) -> dict[str, str]:
     Raises:
         DataError: no header, an unknown type, a column named twice.
     """
-    first = next(lines(path), (1, ""))[1]
+    first = next(read_lines(path), (1, ""))[1]
     columns: dict[str, str] = {}
     for cell in first.split("\t", _COLUMNS_LIMIT):
         name, _, kind = cell.strip().partition(":")
@@ -130,7 +139,7 @@ def header(path: Path) -> dict[str, str]:
     return columns
 
 
-def guess_fields(columns: Mapping[str, str]) -> Fields:
+def guess_roles(columns: Mapping[str, str]) -> FieldRoles:
     """Tell from names and types which columns hold title, text, year and attributes."""
     title, text, year = (_first(names, columns) for names in (_TITLES, _TEXTS, _YEARS))
     used = {"item_id", title, text, year}
@@ -139,42 +148,42 @@ def guess_fields(columns: Mapping[str, str]) -> Fields:
         for name, kind in columns.items()
         if name not in used and kind != "float_seq" and not _NOT_ATTRIBUTES.search(name)
     }
-    return Fields(title, text, year, attributes)
+    return FieldRoles(title, text, year, attributes)
 
 
 def _first(names: Sequence[str], columns: Mapping[str, str]) -> str | None:
     return next((name for name in names if name in columns), None)
 
 
-def _rows(path: Path, needed: Sequence[str]) -> Iterator[Cells]:
+def _rows(path: Path, needed: Sequence[str]) -> Iterator[AtomicRow]:
     """Yield the lines below the header; blank lines are skipped."""
     columns = list(header(path))
     for name in needed:
         if name not in columns:
             raise DataError(f"{path}, line 1: no column {name!r}; found: {', '.join(columns)[:200]}")
-    for line, text in lines(path):
+    for line, text in read_lines(path):
         if line == 1 or not text:
             continue
         cells = text.split("\t", len(columns))
         if len(cells) != len(columns):
             raise DataError(f"{path}, line {line}: {len(cells)} fields where the header has {len(columns)}")
-        yield Cells(f"{path}, line {line}", dict(zip(columns, cells, strict=True)))
+        yield AtomicRow(f"{path}, line {line}", dict(zip(columns, cells, strict=True)))
 
 
-def _id(cells: Cells, column: str) -> str:
-    return identifier(cells.values[column], f"{cells.where}: {column}")
+def _id(cells: AtomicRow, column: str) -> str:
+    return parse_id(cells.values[column], f"{cells.where}: {column}")
 
 
 def _events(path: Path) -> Iterator[Event]:
     """Yield interactions; the order stands in for a missing timestamp, 1 for a missing rating."""
     for order, cells in enumerate(_rows(path, ("user_id", "item_id"))):
         stamp, rating = cells.values.get("timestamp"), cells.values.get("rating")
-        time = order if stamp is None else whole(stamp, f"{cells.where}, timestamp")
-        value = 1.0 if rating is None else number(rating, f"{cells.where}, rating")
+        time = order if stamp is None else parse_timestamp(stamp, f"{cells.where}, timestamp")
+        value = 1.0 if rating is None else parse_float(rating, f"{cells.where}, rating")
         yield Event(_id(cells, "user_id"), _id(cells, "item_id"), time, value)
 
 
-def _items(path: Path, fields: Fields, name: Callable[[str, str], tuple[str, int | None]]) -> Iterator[Item]:
+def _items(path: Path, fields: FieldRoles, name: Callable[[str, str], tuple[str, int | None]]) -> Iterator[Item]:
     """Yield items; `name` turns (raw title, id) into the title to show and a year found in it."""
     needed = ["item_id", *(f for f in (fields.title, fields.text, fields.year) if f)]
     needed += [column for column, _ in fields.attributes.values()]
@@ -191,7 +200,7 @@ def _items(path: Path, fields: Fields, name: Callable[[str, str], tuple[str, int
             raise DataError(f"{cells.where}: item_id {id!r} was there before ({seen[id]})")
         seen[id] = cells.where
         title, year = name(cells.values[fields.title] if fields.title else "", id)
-        text = plain(cells.values[fields.text]) if fields.text else ""
+        text = plain_text(cells.values[fields.text]) if fields.text else ""
         attributes = _attributes(cells, fields, separators)
         if (stated := _year(cells, fields) or year) is not None:
             attributes["year"] = stated
@@ -199,7 +208,7 @@ def _items(path: Path, fields: Fields, name: Callable[[str, str], tuple[str, int
 
 
 def _plain(raw: str, id: str) -> tuple[str, int | None]:
-    title = plain(raw)
+    title = plain_text(raw)
     return (title if clean_text(title, ID_LIMIT) else id), None
 
 
@@ -209,21 +218,21 @@ def _film(raw: str, id: str) -> tuple[str, int | None]:
     return ("Unknown film" if title in _NO_NAME else display_title(title)), year
 
 
-def _year(cells: Cells, fields: Fields) -> int | None:
+def _year(cells: AtomicRow, fields: FieldRoles) -> int | None:
     """Return the year when the column holds four digits; `unknown` and the like mean none."""
     raw = cells.values[fields.year].strip() if fields.year else ""
     match = re.fullmatch(r"(\d{4})(\.0*)?", raw, re.ASCII)
     return int(match[1]) if match else None
 
 
-def _attributes(cells: Cells, fields: Fields, separators: Mapping[str, str]) -> dict[str, Value]:
+def _attributes(cells: AtomicRow, fields: FieldRoles, separators: Mapping[str, str]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for name, (column, kind) in fields.attributes.items():
         raw = cells.values[column].strip()
         if not raw:
             continue
         if kind == "float":
-            found[name] = number(raw, f"{cells.where}, {column}")
+            found[name] = parse_float(raw, f"{cells.where}, {column}")
         elif kind == "token":
             found[name] = raw
         else:
@@ -232,6 +241,6 @@ def _attributes(cells: Cells, fields: Fields, separators: Mapping[str, str]) -> 
     return found
 
 
-def _separator(rows: Sequence[Cells], column: str) -> str:
+def _separator(rows: Sequence[AtomicRow], column: str) -> str:
     """Return what separates the values: `|` or `,` where any line has it, else a space."""
     return next((mark for mark in "|," if any(mark in cells.values[column] for cells in rows)), " ")

@@ -15,12 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmrec.data.catalog import TITLE_LIMIT, Catalog, Item, Value, clean_text
-from llmrec.data.ids import Forms
+from llmrec.data.ids import IdVariants
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers.common import Event, Report, identifier, is_file_of, lines, objects
-from llmrec.data.readers.joining import RULES, Rules, assemble
-from llmrec.data.readers.markup import plain
-from llmrec.data.readers.product_metadata import brand_of, category_names, shared_root, stand_in, tidied, unread
+from llmrec.data.readers.assembly import DEFAULT_RULES, JoinRules, assemble
+from llmrec.data.readers.common import Event, Report, has_ending, parse_id, read_json_lines, read_lines
+from llmrec.data.readers.markup import plain_text
+from llmrec.data.readers.product_metadata import (
+    clean_product,
+    common_root,
+    count_malformed,
+    fallback_title,
+    parse_brand,
+    parse_categories,
+)
 from llmrec.data.readers.recbole import read_items
 from llmrec.errors import DataError
 
@@ -30,7 +37,7 @@ _SHOWN = 3  # ids named in a remark
 _GAPS = re.compile(r"[ \t]+")  # no other space divides: a CR or a form feed would join lines in silence
 
 
-def read_s3rec(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions, Report]:
+def read_s3rec(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
     """Read one set of sequences with its items.
 
     An id of the sequences without a record stays in the catalogue under the title `Item <id>`, and a record without a
@@ -48,7 +55,7 @@ def read_s3rec(path: Path, rules: Rules = RULES) -> tuple[Catalog, Interactions,
     sequences, records = find_sequences(path)
     users, notes, dropped = _sequences(sequences)
     items, found = _items(records)
-    forms = Forms([] if rules.exact_ids else list(items))
+    forms = IdVariants([] if rules.exact_ids else list(items))
     named = dict.fromkeys(id for rows in users.values() for id in rows)
     missing = [id for id in named if id not in items and not forms.of(id)]
     if missing and len(missing) == len(named):
@@ -71,7 +78,7 @@ def find_sequences(path: Path) -> tuple[Path, Path]:
         DataError: none or several sequence files, or no items beside it.
     """
     if path.is_dir():
-        found = sorted(one for one in path.iterdir() if is_file_of(one, _SEQUENCES))
+        found = sorted(one for one in path.iterdir() if has_ending(one, _SEQUENCES))
         if len(found) != 1:
             names = ", ".join(one.name for one in found) or "none"
             raise DataError(f"{path} should hold one X.sequences.txt, or name the file itself; found: {names}")
@@ -90,11 +97,11 @@ def _sequences(path: Path) -> tuple[dict[str, list[str]], list[str], dict[str, i
     """User to item ids, remarks, and what was dropped."""
     users: dict[str, list[str]] = {}
     again, joined = 0, 0
-    for number, text in lines(path):
+    for number, text in read_lines(path):
         if not (line := text.strip(" \t")):
             continue
         where = f"{path}, line {number}"
-        user, *ids = (identifier(word, f"{where}: id") for word in _GAPS.split(line))
+        user, *ids = (parse_id(word, f"{where}: id") for word in _GAPS.split(line))
         if not ids:
             raise DataError(f"{where}: user {user!r} has no items; a line is a user and at least one item")
         known = users.get(user)
@@ -136,27 +143,27 @@ def _items(path: Path) -> tuple[dict[str, Item], list[str]]:
 
 def _rows(items: list[Item]) -> Iterator[tuple[Item, bool, int]]:
     """`_records` of a typed table."""
-    root = shared_root(items)
-    yield from ((*tidied(item, root), 0) for item in items)
+    root = common_root(items)
+    yield from ((*clean_product(item, root), 0) for item in items)
 
 
 def _records(path: Path) -> Iterator[tuple[Item, bool, int]]:
     """Items, whether each had a title of its own, and how many of its fields could not be read."""
     seen: dict[str, str] = {}
-    for where, record in objects(path):
+    for where, record in read_json_lines(path):
         raw = record.get("id")
         if isinstance(raw, bool) or not isinstance(raw, int | float | str):
             raise DataError(f"{where}: id {raw!r:.60} should be a number or a word")
-        id = identifier(raw, f"{where}: id")
+        id = parse_id(raw, f"{where}: id")
         if id in seen:
             raise DataError(f"{where}: item id {id!r} occurs twice, first in {seen[id]}; ids must be unique")
         seen[id] = where.rpartition(", ")[2]
         attributes: dict[str, Value] = {}
-        if categories := category_names(record.get("categories")):
+        if categories := parse_categories(record.get("categories")):
             attributes["category"] = categories
-        if brand := brand_of(record.get("brand")):
+        if brand := parse_brand(record.get("brand")):
             attributes["brand"] = brand
-        title = clean_text(plain(record.get("title")), TITLE_LIMIT)
-        text = plain(record.get("description"))
-        named = title or clean_text(plain(record.get("text_id")), TITLE_LIMIT) or stand_in(id, attributes)
-        yield Item(id, named, text, attributes), bool(title), unread(record)
+        title = clean_text(plain_text(record.get("title")), TITLE_LIMIT)
+        text = plain_text(record.get("description"))
+        named = title or clean_text(plain_text(record.get("text_id")), TITLE_LIMIT) or fallback_title(id, attributes)
+        yield Item(id, named, text, attributes), bool(title), count_malformed(record)

@@ -1,40 +1,50 @@
-"""Reads somebody's own tables: items and interactions in any of the forms of `table_files`, by a mapping of columns."""
+"""Reads somebody's own tables by a mapping of columns: files in any form of `table_files`, or data sets of the Hub."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import Any, TypeVar
 
-from llmrec.data.attribute_types import flag_word
+from llmrec.data.attribute_types import flag_value
 from llmrec.data.catalog import TEXT_LIMIT, TITLE_LIMIT, VALUE_LIMIT, Catalog, Item, Value, clean_text
 from llmrec.data.interactions import Interactions
-from llmrec.data.readers.common import FLOAT32_MAX, NO_TIME, Event, Report, identifier
-from llmrec.data.readers.joining import RULES, Rules, assemble, counted
-from llmrec.data.readers.table_files import rows
+from llmrec.data.readers import hub_tables
+from llmrec.data.readers.assembly import DEFAULT_RULES, JoinRules, assemble, format_counts
+from llmrec.data.readers.common import FLOAT32_MAX, NO_TIME, Event, Report, parse_id
+from llmrec.data.readers.hub_tables import HubTable
+from llmrec.data.readers.table_files import Row, read_rows
 from llmrec.data.readers.table_mapping import EVENT_LIMIT, InteractionColumns, ItemColumns, TableMapping
-from llmrec.data.readers.table_values import Moment, day_of, flag_of, moment_of, number_of, text_of, words_of
-from llmrec.data.time_units import is_moment
+from llmrec.data.readers.table_values import (
+    Moment,
+    parse_day,
+    parse_flag,
+    parse_moment,
+    parse_number,
+    parse_text,
+    parse_words,
+)
+from llmrec.data.time_units import is_epoch_seconds
 from llmrec.errors import DataError
 
-Data = tuple[Catalog, Interactions, Report]
+Dataset = tuple[Catalog, Interactions, Report]
 _Read = TypeVar("_Read")
 _WORD = 40  # characters of a cell that a message proposes to read as empty
 _CUT = (("titles", TITLE_LIMIT), ("texts", TEXT_LIMIT), ("words of a category", VALUE_LIMIT))
 
 
 @dataclass
-class Tally:
+class ReadCounts:
     """What a reader counts.
 
     Attributes:
         dropped: what was left out, by why.
         kinds: events by their type.
         noted: what was kept by a rule: `untitled` items, cut `titles`, `texts` and `words of a category`,
-            `fractions` of times; and how many `rows` of interactions there are, `listed` histories among them.
+            `fractions` of times; and how many `read_rows` of interactions there are, `listed` histories among them.
         emptied: cells read as empty, by their word and column.
         unread: columns of the two tables that nothing asks for.
     """
@@ -46,7 +56,7 @@ class Tally:
     unread: dict[str, set[str]] = field(default_factory=lambda: {"items": set(), "interactions": set()})
 
 
-def read_table(mapping: TableMapping, strict: bool = False, rules: Rules = RULES) -> Data:
+def read_table(mapping: TableMapping, strict: bool = False, rules: JoinRules = DEFAULT_RULES) -> Dataset:
     """Read both tables that a mapping names.
 
     Args:
@@ -61,15 +71,33 @@ def read_table(mapping: TableMapping, strict: bool = False, rules: Rules = RULES
     for part, columns in (("items", mapping.items), ("interactions", mapping.interactions)):
         if not columns.file:
             raise DataError(f"no {part} table: give --{part} FILE, or file = ... under [{part}] in the mapping")
-    tally = Tally()
+    tally = ReadCounts()
+    mapping = _pinned(mapping)
     items = read_items(mapping.items, tally)
-    events, file = _events(mapping, tally), mapping.interactions.file
+    flat = mapping.items.file == mapping.interactions.file
+    if flat:  # an item stands in all rows of its interactions
+        del tally.dropped["repeated item"]
+    events, file = _events(mapping, tally), str(mapping.interactions.file)
     rules = replace(rules, accept_loss=True) if strict else rules  # which has its own words for any loss
     catalog, interactions, report = assemble(items, events, mapping.domain, (), tally.dropped, file, rules=rules)
+    if flat:
+        tally.unread = {"the table": set.intersection(*tally.unread.values())}
     return _checked(catalog, interactions, report, mapping, tally, strict)
 
 
-def read_items(columns: ItemColumns, tally: Tally | None = None) -> list[Item]:
+def _pinned(mapping: TableMapping) -> TableMapping:
+    """The mapping with the commits of its tables of the Hub, so that what was read can be said and read again."""
+    of_hub = {name: part.file for name, part in mapping.parts.items() if isinstance(part.file, HubTable)}
+    return mapping.with_tables({name: hub_tables.pinned(table) for name, table in of_hub.items()})
+
+
+def _rows(columns: ItemColumns | InteractionColumns, unread: set[str], every: Sequence[str] = ()) -> Iterator[Row]:
+    if isinstance(columns.file, HubTable):
+        return hub_tables.read_rows(columns.file, columns.columns, columns.ids, columns.options, unread)
+    return read_rows(columns.file, columns.columns, columns.ids, columns.options, unread, every)
+
+
+def read_items(columns: ItemColumns, tally: ReadCounts | None = None) -> list[Item]:
     """Read an item table alone, in the order of the file.
 
     Args:
@@ -79,14 +107,14 @@ def read_items(columns: ItemColumns, tally: Tally | None = None) -> list[Item]:
     Raises:
         DataError: see `read_table`.
     """
-    tally = tally or Tally()
+    tally = tally or ReadCounts()
     found: dict[str, tuple[Item, str]] = {}
-    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, tally.unread["items"]):
+    for where, row in _rows(columns, tally.unread["items"]):
         item, titled = _item(row, columns, where, tally.emptied)
         if item.id not in found:
             found[item.id] = item, where
             tally.noted["untitled"] += not titled
-            tally.noted.update(_cut(item))
+            tally.noted.update(_overlong_fields(item))
             continue
         earlier, place = found[item.id]
         if earlier != item:
@@ -95,7 +123,7 @@ def read_items(columns: ItemColumns, tally: Tally | None = None) -> list[Item]:
     return [item for item, _ in found.values()]
 
 
-def _cut(item: Item) -> Iterator[str]:
+def _overlong_fields(item: Item) -> Iterator[str]:
     """What of an item the catalogue will cut, a name of `_CUT` each time."""
     words = [word for value in item.attributes.values() if isinstance(value, tuple) for word in value]
     for (name, limit), texts in zip(_CUT, ([item.title], [item.text], words), strict=True):
@@ -106,13 +134,13 @@ def _cut(item: Item) -> Iterator[str]:
 
 def _item(row: Mapping[str, Any], columns: ItemColumns, where: str, emptied: Counter[str]) -> tuple[Item, bool]:
     """One item, and whether it has a title of its own."""
-    id = identifier(row.get(columns.id), f"{where}: {columns.id}")
-    title = text_of(row.get(columns.title), where, columns.title)
+    id = parse_id(row.get(columns.id), f"{where}: {columns.id}")
+    title = parse_text(row.get(columns.title), where, columns.title)
     if title and not clean_text(title, TITLE_LIMIT):
         raise DataError(
             f"{where}: {columns.title} {title[:60]!r} holds nothing that can be shown; leave it empty instead"
         )
-    texts = (text_of(row.get(name), where, name) for name in columns.text)
+    texts = (parse_text(row.get(name), where, name) for name in columns.text)
     text = " ".join(one for one in texts if one)
     return Item(id, title or id, text, _attributes(row, columns, where, emptied)), bool(title)
 
@@ -122,24 +150,24 @@ def _attributes(row: Mapping[str, Any], columns: ItemColumns, where: str, emptie
     found: dict[str, Value] = {}
 
     def typed(read: Callable[[Any, str, str], _Read], column: str) -> _Read:
-        return _typed(read, row.get(column), where, column, columns.empty, emptied)
+        return _parse_cell(read, row.get(column), where, column, columns.empty, emptied)
 
     for name, column in columns.category.items():
-        if words := words_of(row.get(column), columns.separator, where, column):
+        if words := parse_words(row.get(column), columns.separator, where, column):
             found[name] = words
     for name, column in columns.number.items():
-        if (amount := typed(number_of, column)) is not None:
+        if (amount := typed(parse_number, column)) is not None:
             found[name] = amount
     for name, column in columns.date.items():
-        if (day := typed(day_of, column)) is not None:
+        if (day := typed(parse_day, column)) is not None:
             found[name], found[f"{name}_year"] = day, day // 10_000
     for name, column in columns.flag.items():
-        if (on := typed(flag_of, column)) is not None:
-            found[name] = flag_word(name, on)
+        if (on := typed(parse_flag, column)) is not None:
+            found[name] = flag_value(name, on)
     return found
 
 
-def _typed(
+def _parse_cell(
     read: Callable[[Any, str, str], _Read], cell: Any, where: str, column: str, empty: tuple[str, ...],
     emptied: Counter[str],
 ) -> _Read:  # fmt: skip
@@ -156,7 +184,7 @@ def _typed(
         raise DataError(f"{error}; --empty {shlex.quote(word)} reads such cells as empty") from None
 
 
-class _Clock:
+class _TimeColumn:
     """Watches the times of a table for dates beside numbers that are no seconds since 1970."""
 
     def __init__(self, column: str) -> None:
@@ -165,8 +193,8 @@ class _Clock:
 
     def read(self, cell: Any, where: str) -> Moment:
         """The moment of a cell."""
-        found = moment_of(cell, where, self._column)
-        if found.is_date or not is_moment(found.time):
+        found = parse_moment(cell, where, self._column)
+        if found.is_date or not is_epoch_seconds(found.time):
             self._first.setdefault(found.is_date, (where, cell))
             if len(self._first) > 1:
                 place, other = self._first[not found.is_date]
@@ -175,30 +203,30 @@ class _Clock:
         return found
 
 
-def _events(mapping: TableMapping, tally: Tally, start: int = 0) -> Iterator[Event]:
+def _events(mapping: TableMapping, tally: ReadCounts, start: int = 0) -> Iterator[Event]:
     """Interactions in file order; a list of items is one user's history, oldest first."""
     columns = mapping.interactions
-    orders, clock = count(start), _Clock(columns.time)
+    orders, clock = count(start), _TimeColumn(columns.time)
     unread, every = tally.unread["interactions"], [columns.time] if columns.time else []
-    for where, row in rows(columns.file, columns.columns, columns.ids, columns.options, unread, every):
+    for where, row in _rows(columns, unread, every):
         weight = _weight(row, mapping, where, tally.kinds)
         if weight == 0:
             tally.dropped["event of weight 0"] += 1
             continue
-        user = identifier(row.get(columns.user), f"{where}: {columns.user}")
+        user = parse_id(row.get(columns.user), f"{where}: {columns.user}")
         tally.noted["listed"] += isinstance(row.get(columns.item), list)
         tally.noted["rows"] += 1
-        for item, time, value in _taken(row, columns, where):
+        for item, time, value in _row_events(row, columns, where):
             moment = clock.read(time, where) if columns.time else Moment(next(orders), False, False)
             tally.noted["fractions"] += moment.is_cut
             rating = _rating(value, weight, where, columns, tally.emptied)
-            yield Event(user, identifier(item, f"{where}: {columns.item}"), moment.time, rating)
+            yield Event(user, parse_id(item, f"{where}: {columns.item}"), moment.time, rating)
 
 
 def _rating(value: Any, weight: float, where: str, columns: InteractionColumns, emptied: Counter[str]) -> float:
     """The value of an interaction, 1 where the cell is empty, times the weight of its event."""
     column = columns.value
-    found = _typed(number_of, value, where, column, columns.empty, emptied)
+    found = _parse_cell(parse_number, value, where, column, columns.empty, emptied)
     rating = 1.0 if found is None else float(found)
     if abs(weight * rating) > FLOAT32_MAX:
         raise DataError(f"{where}: {column} {rating:g} times the weight {weight:g} is out of range; give smaller ones")
@@ -209,7 +237,7 @@ def _weight(row: Mapping[str, Any], mapping: TableMapping, where: str, kinds: Co
     column = mapping.interactions.event
     if not column:
         return 1.0
-    kind = clean_text(text_of(row.get(column), where, column).casefold(), EVENT_LIMIT)
+    kind = clean_text(parse_text(row.get(column), where, column).casefold(), EVENT_LIMIT)
     kinds[kind] += 1
     if len(kinds) > 1000:
         raise DataError(f"{where}: {column} has over 1,000 different values; is it the column of event types?")
@@ -218,7 +246,7 @@ def _weight(row: Mapping[str, Any], mapping: TableMapping, where: str, kinds: Co
     return mapping.events.get(kind, 1.0)
 
 
-def _taken(row: Mapping[str, Any], columns: InteractionColumns, where: str) -> Iterator[tuple[Any, Any, Any]]:
+def _row_events(row: Mapping[str, Any], columns: InteractionColumns, where: str) -> Iterator[tuple[Any, Any, Any]]:
     """(item, time, value) of a row, one or, from lists, several; None where there is no such column."""
     item = row.get(columns.item)
     if not isinstance(item, list):
@@ -236,7 +264,7 @@ def _taken(row: Mapping[str, Any], columns: InteractionColumns, where: str) -> I
     yield from zip(item, *beside, strict=True)
 
 
-def item_notes(tally: Tally) -> list[str]:
+def item_notes(tally: ReadCounts) -> list[str]:
     """What a person should know of how items were read, from what was counted; cells and columns that were left out
     among it.
     """
@@ -254,8 +282,8 @@ def item_notes(tally: Tally) -> list[str]:
     return found
 
 
-def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
-    found, noted = [], tally.noted
+def _notes(mapping: TableMapping, tally: ReadCounts) -> list[str]:
+    found, noted = _origins(mapping), tally.noted
     if not mapping.interactions.time:
         lists = noted["listed"] == noted["rows"]
         found.append("no time column: the order in the lists stands in" if lists else NO_TIME)
@@ -269,19 +297,25 @@ def _notes(mapping: TableMapping, tally: Tally) -> list[str]:
     return found
 
 
+def _origins(mapping: TableMapping) -> list[str]:
+    """Which data sets of the Hub the tables came from, to be kept with the data."""
+    tables = {name: part.file for name, part in mapping.parts.items()}
+    return [f"{name}: {hub_tables.origin(table)}" for name, table in tables.items() if isinstance(table, HubTable)]
+
+
 def _checked(
-    catalog: Catalog, log: Interactions, report: Report, mapping: TableMapping, tally: Tally, strict: bool
-) -> Data:
+    catalog: Catalog, log: Interactions, report: Report, mapping: TableMapping, tally: ReadCounts, strict: bool
+) -> Dataset:
     """The data with the notes of this reader, unless something was left out that may not be."""
     if strict and report.dropped:
-        words = counted(report.dropped)
+        words = format_counts(report.dropped)
         raise DataError(f"--strict: {words} would be left out; correct the tables, or leave --strict out")
     return catalog, log, Report(report.counts, report.dropped, (*report.notes, *_notes(mapping, tally)))
 
 
 def append_table(
-    catalog: Catalog, known: Interactions, mapping: TableMapping, strict: bool = False, rules: Rules = RULES
-) -> Data:
+    catalog: Catalog, known: Interactions, mapping: TableMapping, strict: bool = False, rules: JoinRules = DEFAULT_RULES
+) -> Dataset:
     """Add the interactions of a table to those that are known; the catalogue stays.
 
     Args:
@@ -296,7 +330,8 @@ def append_table(
     """
     if not mapping.interactions.file:
         raise DataError("no interactions table: give --interactions FILE, or file = ... under [interactions]")
-    tally, file = Tally(), mapping.interactions.file
+    tally, mapping = ReadCounts(), _pinned(mapping)
+    file = str(mapping.interactions.file)
     ids = [item.id for item in catalog.items]
     log = zip(known.user.tolist(), known.row.tolist(), known.time.tolist(), known.value.tolist(), strict=True)
     earlier = (Event(known.users[user], ids[row], time, value) for user, row, time, value in log)

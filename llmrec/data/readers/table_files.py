@@ -1,4 +1,4 @@
-"""Rows of CSV, TSV, JSON lines, Parquet and Arrow files, of directories of these, and of Hugging Face datasets.
+"""Reads rows of CSV, TSV, JSON lines, Parquet and Arrow files, and of directories of these.
 
 Files are streamed: what is held is one line, or one batch of a Parquet row group. A name that ends in `.gz` is unpacked
 on the way.
@@ -7,8 +7,6 @@ on the way.
 from __future__ import annotations
 
 import csv
-import importlib.util
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,10 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.data.readers.common import lines, objects
+from llmrec.data.readers.common import read_json_lines, read_lines
 from llmrec.data.readers.parquet import check_ids, check_values
-from llmrec.errors import DataError, RequestError
-from llmrec.storage.registry import offline
+from llmrec.errors import DataError
 
 Row = tuple[str, Mapping[str, Any]]
 
@@ -31,14 +28,13 @@ _PIECE, _MOST_BYTES = 64, 16 * 2**20
 _UNREADABLE = (OverflowError, LookupError, ValueError)  # an unknown time zone is a KeyError of pytz or of zoneinfo
 _MOST_KEYS = 100  # that are not read and still told
 _CELL_LIMIT = 1 << 20  # characters; csv's own limit of 131,072 is less than a line may have
-_HUB = re.compile(r"hf:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?", re.ASCII)
 _FORMS = {
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json",
     ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
 }  # fmt: skip
 
 
-def rows(
+def read_rows(
     source: str | Path,
     needed: Sequence[str],
     ids: Sequence[str] = (),
@@ -50,8 +46,8 @@ def rows(
 
     Args:
         source: a file, a directory of files of one form (read in order of their names; a directory made by
-            `Dataset.save_to_disk` is one), or `hf:org/name[:config][@split]`, which needs the extra `datasets`.
-        needed: columns that must be there; Parquet, Arrow and Hugging Face tables yield these alone.
+            `Dataset.save_to_disk` is one).
+        needed: columns that must be there; Parquet and Arrow tables yield these alone.
         ids: those among them that hold ids, or lists of ids; every row must have them.
         options: column -> the option that names it, for messages.
         unread: gets the names of the other columns that the table has.
@@ -59,16 +55,12 @@ def rows(
 
     Raises:
         DataError: no such file, an unknown form, a missing column, damage; names file and line where there are lines.
-        RequestError: `hf:` without the `datasets` package, or offline.
     """
     named, rest = options or {}, set() if unread is None else unread
-    wanted = Wanted(tuple(dict.fromkeys(needed)), tuple(ids), (*ids, *every), named, rest)
-    if str(source).startswith("hf:"):
-        yield from _from_hub(str(source), wanted)
-        return
+    wanted = ColumnSelection(tuple(dict.fromkeys(needed)), tuple(ids), (*ids, *every), named, rest)
     seen: set[str] = set()
     where = ""
-    for path in _parts(Path(source)):
+    for path in _table_files(Path(source)):
         for where, row in _FORM_READERS[_form(path)](path, wanted):
             seen.update(name for name in wanted.columns if name in row)
             yield where, row
@@ -80,7 +72,7 @@ def rows(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ColumnSelection:
     """Columns that are read.
 
     Attributes:
@@ -124,7 +116,7 @@ def _suffix(path: Path) -> str:
     return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
 
 
-def _parts(path: Path) -> list[Path]:
+def _table_files(path: Path) -> list[Path]:
     if not path.is_dir():
         if not path.exists():
             raise DataError(f"no file or directory {str(path)!r}")
@@ -145,7 +137,7 @@ class _Lines:
     """Lines of a file, with a line end each; those of the record that is being read are held."""
 
     def __init__(self, path: Path) -> None:
-        self._lines = lines(path)
+        self._lines = read_lines(path)
         self._number = 0
         self.held: list[str] = []
 
@@ -175,7 +167,7 @@ class _Lines:
         return self.first + line
 
 
-def _csv_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+def _csv_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
     """RFC 4180; a quoted cell may hold line breaks. The separator is the one that the header has most of."""
     csv.field_size_limit(_CELL_LIMIT)
     texts = _Lines(path)
@@ -211,8 +203,8 @@ def _csv_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
         raise DataError(f"{path}, line {texts.opened(mark)}: {why}") from None
 
 
-def _json_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
-    for where, row in objects(path):
+def _json_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
+    for where, row in read_json_lines(path):
         for name in wanted.every:
             if name not in row:
                 raise wanted.missing(where, name, list(row))
@@ -221,18 +213,18 @@ def _json_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
         yield where, row
 
 
-def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+def _parquet_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
-            _check(path, file.schema_arrow.names, wanted)
+            check_columns(str(path), file.schema_arrow.names, wanted)
             check_values(path, file.metadata, range(file.metadata.num_row_groups))
             batches = file.iter_batches(batch_size=_BATCH, columns=list(wanted.columns))
-            yield from _batch_rows(path, batches, wanted.ids)
+            yield from batch_rows(path, batches, wanted.ids)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a whole Parquet file: {_line(error)}") from None
+        raise DataError(f"{path} is not a whole Parquet file: {one_line(error)}") from None
 
 
-def _arrow_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+def _arrow_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
     """An IPC stream, as `Dataset.save_to_disk` writes it, or an IPC file."""
     try:
         with pa.memory_map(str(path)) as source:
@@ -244,79 +236,71 @@ def _arrow_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
             else:
                 reader = pa.ipc.open_stream(source)
                 batches = iter(reader)
-            _check(path, reader.schema.names, wanted)
-            yield from _batch_rows(path, (batch.select(list(wanted.columns)) for batch in batches), wanted.ids)
+            check_columns(str(path), reader.schema.names, wanted)
+            yield from batch_rows(path, (batch.select(list(wanted.columns)) for batch in batches), wanted.ids)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a whole Arrow file: {_line(error)}") from None
+        raise DataError(f"{path} is not a whole Arrow file: {one_line(error)}") from None
 
 
-def _check(path: Path, names: Sequence[str], wanted: Wanted) -> None:
+def check_columns(place: str, names: Sequence[str], wanted: ColumnSelection) -> None:
+    """Note the columns of a table.
+
+    Raises:
+        DataError: one of those that are wanted is missing, or there twice.
+    """
     for name in wanted.columns:
         if name not in names:
-            raise wanted.missing(str(path), name, names)
+            raise wanted.missing(place, name, names)
         if names.count(name) != 1:
-            raise DataError(f"{path}: two columns {name!r}")
+            raise DataError(f"{place}: two columns {name!r}")
     wanted.see(names)
 
 
-def _batch_rows(path: Path, batches: Iterator[pa.RecordBatch], ids: Sequence[str]) -> Iterator[Row]:
-    number = 0
+def batch_rows(
+    place: Path | str, batches: Iterable[pa.RecordBatch], ids: Sequence[str], before: int = 0
+) -> Iterator[Row]:
+    """Rows of batches of Arrow; a bounded number of bytes is made into objects at a time.
+
+    Args:
+        place: the table, for messages.
+        batches: with the wanted columns alone.
+        ids: columns of ids among them.
+        before: rows of the table that stand before.
+
+    Raises:
+        DataError: rows that are too large, an id that was rounded, or a value that Python does not have.
+    """
+    number = before
     for batch in batches:
         for at in range(0, len(batch), _PIECE):
             part = batch.slice(at, _PIECE)
             if part.nbytes > _MOST_BYTES:  # before objects are made of it, ten times as large
-                what = f"{path}, row {number + 1} and the {len(part) - 1} after it: {part.nbytes / 2**20:.0f} MB"
+                what = f"{place}, row {number + 1} and the {len(part) - 1} after it: {part.nbytes / 2**20:.0f} MB"
                 raise DataError(f"{what}; {_PIECE} rows may hold {_MOST_BYTES // 2**20} MB")
-            check_ids(path, part, ids, number)
+            check_ids(place, part, ids, number)
             try:
                 found = part.to_pylist()
             except _UNREADABLE:
-                raise _unreadable(path, part, number) from None
+                raise _unreadable(place, part, number) from None
             for row in found:
                 number += 1
-                yield f"{path}, row {number}", row
+                yield f"{place}, row {number}", row
 
 
-def _unreadable(path: Path, batch: pa.RecordBatch, before: int) -> DataError:
+def _unreadable(place: Path | str, batch: pa.RecordBatch, before: int) -> DataError:
     """The first cell of a batch that Python has no value for, such as a year after 9999 or an unknown time zone."""
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         for number, cell in enumerate(column, before + 1):
             try:
                 cell.as_py()
             except _UNREADABLE as error:
-                what = f"{path}, row {number}: {name} of type {column.type} cannot be read ({_line(error)})"
+                what = f"{place}, row {number}: {name} of type {column.type} cannot be read ({one_line(error)})"
                 return DataError(f"{what}; store it as text or as a whole number")
-    return DataError(f"{path}: the rows after {before} cannot be read")
+    return DataError(f"{place}: the rows after {before} cannot be read")
 
 
-def _from_hub(reference: str, wanted: Wanted) -> Iterator[Row]:
-    match = _HUB.fullmatch(reference)
-    if match is None:
-        raise RequestError(f"{reference!r} should be hf:org/name, with :config and @split where they are needed")
-    if forbidden := offline():
-        raise RequestError(f"{reference}: the Hub may not be asked (offline: {forbidden}); give a directory instead")
-    if importlib.util.find_spec("datasets") is None:
-        raise RequestError(f"{reference} needs the package datasets: pip install 'llmrec[datasets]'")
-    import datasets
-
-    try:
-        table = datasets.load_dataset(match["name"], match["config"], split=match["split"] or "train", streaming=True)
-        number = 0
-        for number, row in enumerate(table, 1):
-            for name in wanted.columns if number == 1 else ():
-                if name not in row:
-                    raise wanted.missing(reference, name, list(row))
-            wanted.see(row if number == 1 else ())
-            yield f"{reference}, row {number}", {name: row.get(name) for name in wanted.columns}
-    except DataError:
-        raise
-    except Exception as error:  # a data set of the Hub ends in whatever its reader and the network raise
-        raise DataError(f"{reference}: {type(error).__name__}: {_line(error)}") from None
-    if not number:
-        raise DataError(f"{reference} holds no rows")
-
-
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, short."""
     return " ".join(str(error).split())[:200]
 
 

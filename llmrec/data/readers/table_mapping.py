@@ -13,12 +13,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from llmrec.errors import DataError
+from llmrec.data.readers.hub_tables import HubTable, checked, parse
+from llmrec.errors import DataError, RequestError
 
 EVENT_LIMIT = 60  # characters of an event type that count
 _NAMES = "category", "number", "date", "flag"
@@ -40,6 +42,14 @@ def _folded(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word.strip().casefold() for word in words)
 
 
+def _table(value: Any) -> Any:
+    if not isinstance(value, str | HubTable):
+        raise ValueError(f"{value!r:.60} should be {_RIGHT['string']}")
+    return parse(value) if isinstance(value, str) and value.startswith("hf:") else value
+
+
+# a path, or a table of the Hub as `hf:OWNER/NAME[:CONFIG][@SPLIT]`
+_Table = Annotated[str | InstanceOf[HubTable], BeforeValidator(_table)]
 _Words = Annotated[tuple[str, ...], BeforeValidator(_in_a_list), AfterValidator(_folded)]
 
 
@@ -51,7 +61,7 @@ class ItemColumns(_Strict):
     """Columns of the item table.
 
     Attributes:
-        file: the table; relative to the TOML file where there is one.
+        file: the table, a path, relative to the TOML file where there is one, or `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
         id: a unique id.
         title: what people call it; an item without one is called by its id.
         text: columns of description, joined.
@@ -63,7 +73,7 @@ class ItemColumns(_Strict):
         empty: words that mean no value in a column of numbers, days or flags, whatever their capitals.
     """
 
-    file: str = ""
+    file: _Table = ""
     id: str = "item_id"
     title: str = "title"
     text: tuple[str, ...] = ()
@@ -84,7 +94,7 @@ class ItemColumns(_Strict):
     def _pairs(cls, value: Any) -> Any:
         if not isinstance(value, str | list | tuple | dict):
             raise DataError(f"{value!r:.60} should be columns, or a table of name = column")
-        return value if isinstance(value, dict) else renamed(_listed(value))
+        return value if isinstance(value, dict) else parse_column_names(_listed(value))
 
     @model_validator(mode="after")
     def _distinct(self) -> ItemColumns:
@@ -117,7 +127,7 @@ class InteractionColumns(_Strict):
     """Columns of the interaction table.
 
     Attributes:
-        file: the table; relative to the TOML file where there is one.
+        file: the table, a path, relative to the TOML file where there is one, or `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
         user: an id.
         item: an id of the item table, or a list of them in the order taken.
         time: a moment; "" for none: the order of the rows stands in.
@@ -127,7 +137,7 @@ class InteractionColumns(_Strict):
         empty: words that mean no value in the column of values, whatever their capitals.
     """
 
-    file: str = ""
+    file: _Table = ""
     user: str = "user_id"
     item: str = "item_id"
     time: str = ""
@@ -181,6 +191,17 @@ class TableMapping(_Strict):
             raise ValueError("events have weights, but no column says what an event is: give interactions.event")
         return self
 
+    @property
+    def parts(self) -> dict[str, ItemColumns | InteractionColumns]:
+        """The columns of both tables, by the names of their keys."""
+        return {"items": self.items, "interactions": self.interactions}
+
+    def with_tables(self, tables: Mapping[str, str | HubTable]) -> TableMapping:
+        """The mapping with these tables in place of its own, by the names of `parts`."""
+        return self.model_copy(
+            update={name: self.parts[name].model_copy(update={"file": table}) for name, table in tables.items()}
+        )
+
 
 def load_mapping(path: Path | None, flags: Mapping[str, Any]) -> TableMapping:
     """Read a mapping from a TOML file, from flags, or from both; a flag wins.
@@ -205,7 +226,20 @@ def load_mapping(path: Path | None, flags: Mapping[str, Any]) -> TableMapping:
         raise DataError(f"{path or 'column mapping'}: {_first(error)}") from None
 
 
-def renamed(words: Sequence[str]) -> dict[str, str]:
+def of_data_set(mapping: TableMapping, table: HubTable | None) -> TableMapping:
+    """The mapping with a table of the Hub for every part that names no file of its own.
+
+    Raises:
+        RequestError: there is such a part, and no table for it.
+    """
+    if table is None:
+        if mapping.items.file and mapping.interactions.file:
+            return mapping
+        raise RequestError("--path is missing: say which data set, OWNER/NAME on the Hub, or a directory")
+    return mapping.with_tables({name: part.file or checked(table) for name, part in mapping.parts.items()})
+
+
+def parse_column_names(words: Sequence[str]) -> dict[str, str]:
     """`brand` -> brand from the column brand, `genre=genres` -> genre from the column genres.
 
     Raises:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from llmrec.data.attribute_types import date_number, is_date
-from llmrec.data.readers.common import number, whole
-from llmrec.data.readers.markup import plain
+from llmrec.data.attribute_types import encode_date, is_date
+from llmrec.data.readers.common import parse_float, parse_timestamp
+from llmrec.data.readers.markup import plain_text
 from llmrec.errors import DataError
 
 _AMOUNT = re.compile(r"[$\u20ac\u00a3\u00a5]?\s?([+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[+-]?\d[\d.eE+-]*)", re.ASCII)
@@ -25,28 +25,28 @@ _FLOATED = re.compile(r"(\d{1,8})\.0+", re.ASCII)
 _LONGEST = 64
 
 
-def words_of(value: Any, separator: str, where: str, column: str) -> tuple[str, ...]:
+def parse_words(value: Any, separator: str, where: str, column: str) -> tuple[str, ...]:
     """Return the words of a cell: a list, flattened, or text cut at `separator`; doubles and empties left out.
 
     Raises:
         DataError: what is neither words nor a list of words.
     """
-    found = (plain(one) if isinstance(one, str) else str(one) for one in _flat(value, where, column))
+    found = (plain_text(one) if isinstance(one, str) else str(one) for one in _flat(value, where, column))
     if isinstance(value, str) and separator:
-        found = (part.strip() for part in plain(value).split(separator))
+        found = (part.strip() for part in plain_text(value).split(separator))
     return tuple(dict.fromkeys(one for one in found if one))
 
 
-def text_of(value: Any, where: str, column: str) -> str:
+def parse_text(value: Any, where: str, column: str) -> str:
     """Return the text of a cell, lists joined with spaces, tags and entities decoded.
 
     Raises:
         DataError: what is neither words nor a list of words.
     """
-    return " ".join(one for one in (plain(str(v)) for v in _flat(value, where, column)) if one)
+    return " ".join(one for one in (plain_text(str(v)) for v in _flat(value, where, column)) if one)
 
 
-def number_of(value: Any, where: str, column: str) -> float | int | None:
+def parse_number(value: Any, where: str, column: str) -> float | int | None:
     """Return a number; `$1,299.00` is one, `12-15` is not.
 
     Raises:
@@ -61,11 +61,11 @@ def number_of(value: Any, where: str, column: str) -> float | int | None:
     elif isinstance(value, str):
         match = _AMOUNT.fullmatch(value.strip()[:_LONGEST])
         value = match[1].replace(",", "") if match else value
-    exact = number(str(value), f"{where}: {column}")
+    exact = parse_float(str(value), f"{where}: {column}")
     return int(exact) if exact.is_integer() and abs(exact) < 2**53 else exact
 
 
-def day_of(value: Any, where: str, column: str) -> int | None:
+def parse_day(value: Any, where: str, column: str) -> int | None:
     """Return a day as YYYYMMDD: ISO 8601, `May 3, 2014`, 20140503, 2014-05 or 2014 (the first day of it).
 
     Raises:
@@ -74,7 +74,7 @@ def day_of(value: Any, where: str, column: str) -> int | None:
     if _empty(value):
         return None
     if isinstance(value, datetime.datetime | datetime.date):
-        return date_number(value)
+        return encode_date(value)
     exact = _unfloated(value)
     raw = str(exact).strip() if isinstance(exact, str | int) and not isinstance(exact, bool) else ""
     if len(raw) <= _LONGEST and (found := _day(raw)) is not None:
@@ -82,7 +82,7 @@ def day_of(value: Any, where: str, column: str) -> int | None:
     raise DataError(f"{where}: {column} {_shown(value)} is not a date; write it as 2014-05-03")
 
 
-def flag_of(value: Any, where: str, column: str) -> bool | None:
+def parse_flag(value: Any, where: str, column: str) -> bool | None:
     """Return a flag: true or false, yes or no, 1 or 0.
 
     Raises:
@@ -104,11 +104,11 @@ class Moment(NamedTuple):
     is_date: bool
 
 
-def moment_of(value: Any, where: str, column: str) -> Moment:
+def parse_moment(value: Any, where: str, column: str) -> Moment:
     """Return the moment of a cell.
 
-    A count stays as it is, `2014` and `20140503` too; what `day_of` reads otherwise, with a time of day or without, is
-    seconds since 1970, UTC.
+    A plain number stays as it is, `2014` and `20140503` too. Any other date that `parse_day` accepts, with or without a
+    time of day, becomes seconds since 1970, UTC.
 
     Raises:
         DataError: anything else, an empty cell too.
@@ -118,7 +118,7 @@ def moment_of(value: Any, where: str, column: str) -> Moment:
     raw = str(value).strip() if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool) else ""
     if not _COUNT.fullmatch(raw):
         raise DataError(f"{where}: {column} {_shown(value)} is not a time; write 2014-05-03T10:00:00 or a whole number")
-    found = whole(raw, f"{where}: {column}")
+    found = parse_timestamp(raw, f"{where}: {column}")
     return Moment(found, not raw.lstrip("+-").isdigit() and not float(raw).is_integer(), False)
 
 
@@ -149,12 +149,12 @@ def _day(raw: str) -> int | None:
     if re.fullmatch(r"\d{4}-\d{2}", raw, re.ASCII):
         raw += "-01"
     try:
-        return date_number(datetime.datetime.fromisoformat(raw))
+        return encode_date(datetime.datetime.fromisoformat(raw))
     except ValueError:
         pass
     for form in _WRITTEN:
         try:
-            return date_number(datetime.datetime.strptime(" ".join(raw.split()), form))
+            return encode_date(datetime.datetime.strptime(" ".join(raw.split()), form))
         except ValueError:
             continue
     return None

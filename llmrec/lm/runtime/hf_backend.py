@@ -1,4 +1,4 @@
-"""Architectures that `body` does not know, run by transformers' own code, one sequence at a time.
+"""Architectures that `transformer` does not know, run by transformers' own code, one sequence at a time.
 
 Slower (keys and values are copied at every pass), but whatever transformers can run is right here too: masks and
 positions are given, so beams still share one prompt.
@@ -13,66 +13,70 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from llmrec.lm.runtime.kv_cache import Layout, Part
-from llmrec.lm.runtime.onednn import Products, packed_body
-from llmrec.lm.runtime.transformer import Body, Check, is_lean, layout_of, lean_body
+from llmrec.lm.runtime.kv_cache import Chunk, KVLayout
+from llmrec.lm.runtime.onednn import MatmulDtype, prepacked_transformer
+from llmrec.lm.runtime.transformer import CancelCheck, Transformer, is_native, kv_layout, native_transformer
 
 
-def body_of(lm: Any, products: Products = "float32") -> Body:
+def build_transformer(lm: Any, matmul_dtype: MatmulDtype = "float32") -> Transformer:
     """How to run a causal language model of transformers: lean where its family is known, on packed weights if it can.
 
-    `products` is the number format of the matrix products where the weights are packed.
+    `matmul_dtype` is the number format of the matrix products where the weights are packed.
 
     A matter of a millisecond, but for the first time after the weights changed.
     """
-    return packed_body(lm, lean_body(lm), products) if is_lean(lm) else GenericBody(layout_of(lm), lm)
+    return (
+        prepacked_transformer(lm, native_transformer(lm), matmul_dtype)
+        if is_native(lm)
+        else HFTransformer(kv_layout(lm), lm)
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class GenericBody:
+class HFTransformer:
     """Any causal language model of transformers that takes a four-dimensional mask."""
 
-    layout: Layout
+    layout: KVLayout
     lm: Any
 
     def forward(
-        self, x: torch.Tensor, parts: Sequence[Part], last_only: bool = False, check: Check | None = None
+        self, x: torch.Tensor, chunks: Sequence[Chunk], last_only: bool = False, check: CancelCheck | None = None
     ) -> torch.Tensor:
         """See `Body`; `check` is called before each sequence."""
         out = []
-        for part, rows in zip(parts, x.split([len(part) for part in parts]), strict=True):
+        for chunk, rows in zip(chunks, x.split([len(chunk) for chunk in chunks]), strict=True):
             if check is not None:
                 check()
-            hidden = self._one(rows, part)
+            hidden = self._one(rows, chunk)
             out.append(hidden[-1:] if last_only else hidden)
         return torch.cat(out).float()
 
-    def _one(self, x: torch.Tensor, part: Part) -> torch.Tensor:
-        memory, old = part.memory, part.memory.length
-        cache = DynamicCache()
+    def _one(self, x: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+        cache, old = chunk.cache, chunk.cache.length
+        dynamic = DynamicCache()
         if old:
-            for index, (keys, values) in enumerate(memory.data[:, :, None, :, :old]):
-                cache.update(keys, values, index)
+            for index, (keys, values) in enumerate(cache.data[:, :, None, :, :old]):
+                dynamic.update(keys, values, index)
         out: torch.Tensor = self.lm.base_model(
             inputs_embeds=x[None].to(self.layout.dtype),
-            attention_mask=self._masks(part),
-            position_ids=part.positions[None],
-            past_key_values=cache,
+            attention_mask=self._masks(chunk),
+            position_ids=chunk.positions[None],
+            past_key_values=dynamic,
             use_cache=True,
         ).last_hidden_state[0]
-        layers: list[Any] = list(cache.layers)
+        layers: list[Any] = list(dynamic.layers)
         for index, layer in enumerate(layers):
-            memory.write(index, layer.keys[0, :, old:].transpose(0, 1), layer.values[0, :, old:].transpose(0, 1))
-        memory.advance(part.positions)
+            cache.write(index, layer.keys[0, :, old:].transpose(0, 1), layer.values[0, :, old:].transpose(0, 1))
+        cache.advance(chunk.positions)
         return out
 
-    def _masks(self, part: Part) -> torch.Tensor | dict[str, torch.Tensor]:
+    def _masks(self, chunk: Chunk) -> torch.Tensor | dict[str, torch.Tensor]:
         """Additive masks float[1, 1, n, t]: one for each kind of layer where a model has several, else one."""
         config = self.lm.config.get_text_config()
         window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
         if not kinds:
-            return self._additive(part.seen(window))
-        return {k: self._additive(part.seen(window if k == "sliding_attention" else None)) for k in kinds}
+            return self._additive(chunk.visible_keys(window))
+        return {k: self._additive(chunk.visible_keys(window if k == "sliding_attention" else None)) for k in kinds}
 
     def _additive(self, seen: torch.Tensor) -> torch.Tensor:
         zeros = torch.zeros(seen.shape, dtype=self.layout.dtype, device=seen.device)

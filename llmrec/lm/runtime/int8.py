@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 
 from llmrec.lm.model import RecModel
-from llmrec.lm.runtime.transformer import Dense, LeanBody, Projection, is_lean, lean_body
+from llmrec.lm.runtime.transformer import Dense, NativeTransformer, Projection, is_native, native_transformer
 
 # where torch has a vectorised kernel for it; elsewhere it would be correct and slow
-CAPABLE = ("AVX2", "AVX512")
+CPU_CAPABILITIES = ("AVX2", "AVX512")
 
 
 @dataclass(frozen=True, eq=False)
-class Int8:
+class Int8Linear:
     """Matrices applied to the same rows, as one.
 
     Attributes:
@@ -45,43 +45,43 @@ class Int8:
 class Int8Weights:
     """A model's layers and its word head in eight bits; belongs to the weights it was made from."""
 
-    body: LeanBody
-    matrix: Int8
+    transformer: NativeTransformer
+    lm_head: Int8Linear
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits float32[words] of a hidden state float32[h]."""
-        return self.matrix(hidden[None])[0][0]
+        return self.lm_head(hidden[None])[0][0]
 
     @property
     def bytes(self) -> int:
         """What the eight-bit copy takes."""
-        packed = [self.matrix, *(p for p in self.body.projections() if isinstance(p, Int8))]
-        return sum(p.weight.nbytes + p.scale.nbytes for p in packed)
+        quantised = [self.lm_head, *(p for p in self.transformer.projections() if isinstance(p, Int8Linear))]
+        return sum(p.weight.nbytes + p.scale.nbytes for p in quantised)
 
 
 def int8_weights(model: RecModel) -> Int8Weights | None:
     """An eight-bit copy of a model, or None where there can be none that helps.
 
-    That is off the CPU or on one without a kernel, for an architecture that `body` does not know, and as long as LoRA
-    stands beside the weights.
+    There is none off the CPU, on a CPU without a kernel for it, for an architecture that `transformer` does not run
+    natively, and as long as LoRA is not merged into the weights.
     """
-    if not is_lean(model.lm):
+    if not is_native(model.lm):
         return None
-    body = lean_body(model.lm)
-    if model.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in CAPABLE:
+    transformer = native_transformer(model.lm)
+    if model.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in CPU_CAPABILITIES:
         return None
-    if not all(isinstance(p, Dense) for p in body.projections()):
+    if not all(isinstance(p, Dense) for p in transformer.projections()):
         return None
     with torch.no_grad():
         head = model.lm.get_output_embeddings()
-        return Int8Weights(body.with_projections(_packed), pack(Dense((head.weight,), (head.bias,))))
+        return Int8Weights(transformer.map_projections(_quantised), quantise(Dense((head.weight,), (head.bias,))))
 
 
-def _packed(projection: Projection) -> Projection:
-    return pack(projection) if isinstance(projection, Dense) else projection
+def _quantised(projection: Projection) -> Projection:
+    return quantise(projection) if isinstance(projection, Dense) else projection
 
 
-def pack(dense: Dense) -> Int8:
+def quantise(dense: Dense) -> Int8Linear:
     """Matrices to eight bits."""
     weight = torch.cat([w.detach().float() for w in dense.weights])
     # the scale is rounded first and the weights to multiples of what it became: no row is off as a whole
@@ -89,8 +89,8 @@ def pack(dense: Dense) -> Int8:
     rounded = (weight / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
     outs = tuple(len(w) for w in dense.weights)
     if all(bias is None for bias in dense.biases):
-        return Int8(rounded, scale, None, outs)
+        return Int8Linear(rounded, scale, None, outs)
     biases = [
         w.new_zeros(len(w)) if b is None else b.detach() for w, b in zip(dense.weights, dense.biases, strict=True)
     ]
-    return Int8(rounded, scale, torch.cat(biases).float(), outs)
+    return Int8Linear(rounded, scale, torch.cat(biases).float(), outs)

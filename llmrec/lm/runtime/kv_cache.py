@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 @dataclass(frozen=True)
-class Layout:
+class KVLayout:
     """The shape of a model's keys and values."""
 
     layers: int
@@ -23,7 +23,7 @@ class Layout:
     device: torch.device
 
 
-class KeyValues:
+class KVCache:
     """Keys and values of one sequence.
 
     Attributes:
@@ -33,7 +33,7 @@ class KeyValues:
         length: how many tokens are in it.
     """
 
-    def __init__(self, layout: Layout, capacity: int) -> None:
+    def __init__(self, layout: KVLayout, capacity: int) -> None:
         self.layout = layout
         shape = (layout.layers, 2, layout.kv_heads, capacity, layout.head_dim)
         self.data = torch.empty(shape, dtype=layout.dtype, device=layout.device)
@@ -59,78 +59,80 @@ class KeyValues:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """Which keys the rows of a part see: all from `first` on, causally or by an additive mask float[rows, keys]."""
+class AttentionMask:
+    """Which keys the rows of a chunk see: all from `first` on, causally or by an additive mask float[rows, keys]."""
 
     first: int = 0
     causal: bool = False
-    mask: torch.Tensor | None = None
+    additive: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Chunk:
     """New tokens of one sequence in a forward pass.
 
     Attributes:
-        memory: the sequence.
+        cache: the sequence.
         positions: int64[n].
         visible: bool[n, length + n], what each token sees, itself included; None when they follow each other.
     """
 
-    memory: KeyValues
+    cache: KVCache
     positions: torch.Tensor
     visible: torch.Tensor | None = None
 
     @staticmethod
-    def following(memory: KeyValues, n: int) -> Part:
+    def following(cache: KVCache, n: int) -> Chunk:
         """Tokens that follow each other behind what is there."""
-        device = memory.positions.device
-        return Part(memory, torch.arange(memory.length, memory.length + n, device=device))
+        device = cache.positions.device
+        return Chunk(cache, torch.arange(cache.length, cache.length + n, device=device))
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def seen(self, window: int | None) -> torch.Tensor:
+    def visible_keys(self, window: int | None) -> torch.Tensor:
         """bool[n, length + n]: what each token sees when keys `window` or more positions back are out of sight."""
-        old, n = self.memory.length, len(self)
+        old, n = self.cache.length, len(self)
         seen = self.visible
         if seen is None:
             seen = torch.ones(n, old + n, dtype=torch.bool, device=self.positions.device).tril(old)
         if window is not None:
-            keys = torch.cat([self.memory.positions[:old], self.positions])
+            keys = torch.cat([self.cache.positions[:old], self.positions])
             seen = seen & (self.positions[:, None] - keys[None] < window)
         return seen
 
-    def view(self, window: int | None, groups: int) -> View:
+    def mask(self, window: int | None, groups: int) -> AttentionMask:
         """How its tokens see the keys; the mask's rows are repeated for `groups` query heads a key head."""
-        old, n = self.memory.length, len(self)
+        old, n = self.cache.length, len(self)
         short = window is None or old + n <= window
         if self.visible is None and n == 1:
-            return self.last_view(window)
+            return self.last_mask(window)
         if self.visible is None and old == 0 and short:
-            return View(causal=True)
-        mask = torch.zeros(n, old + n, dtype=self.memory.data.dtype, device=self.positions.device)
-        mask.masked_fill_(~self.seen(window), -torch.inf)
-        return View(mask=mask.repeat(groups, 1))
+            return AttentionMask(causal=True)
+        mask = torch.zeros(n, old + n, dtype=self.cache.data.dtype, device=self.positions.device)
+        mask.masked_fill_(~self.visible_keys(window), -torch.inf)
+        return AttentionMask(additive=mask.repeat(groups, 1))
 
-    def last_view(self, window: int | None) -> View:
+    def last_mask(self, window: int | None) -> AttentionMask:
         """How its last token alone sees the keys; for tokens that follow each other."""
-        return View(first=0 if window is None else max(0, self.memory.length + len(self) - window))
+        return AttentionMask(first=0 if window is None else max(0, self.cache.length + len(self) - window))
 
 
-def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, view: View, scale: float) -> torch.Tensor:
+def attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: AttentionMask, scale: float
+) -> torch.Tensor:
     """Attention of float[n, heads, d] over float[kv_heads, t, d]; float[n, heads * d].
 
     The query heads that share a key head become further rows of it, so keys are never repeated.
     """
     n, heads, dim = query.shape
     kv_heads = keys.shape[0]
-    keys, values = keys[None, :, view.first :], values[None, :, view.first :]
-    if view.causal:  # the kernel knows this mask without being given one
+    keys, values = keys[None, :, mask.first :], values[None, :, mask.first :]
+    if mask.causal:  # the kernel knows this mask without being given one
         out = functional.scaled_dot_product_attention(
             query.transpose(0, 1)[None], keys, values, is_causal=True, scale=scale, enable_gqa=heads != kv_heads
         )
         return out[0].transpose(0, 1).reshape(n, heads * dim)
     rows = query.view(n, kv_heads, -1, dim).permute(1, 2, 0, 3).reshape(1, kv_heads, -1, dim)
-    out = functional.scaled_dot_product_attention(rows, keys, values, attn_mask=view.mask, scale=scale)
+    out = functional.scaled_dot_product_attention(rows, keys, values, attn_mask=mask.additive, scale=scale)
     return out.view(kv_heads, -1, n, dim).permute(2, 0, 1, 3).reshape(n, heads * dim)

@@ -24,17 +24,19 @@ import torch
 from torch import nn
 
 from llmrec.errors import RequestError
-from llmrec.lm.runtime.transformer import Dense, LeanBody, Projection
+from llmrec.lm.runtime.transformer import Dense, NativeTransformer, Projection
 
-Products = Literal["float32", "bfloat16"]  # number format of products with frozen matrices
+MatmulDtype = Literal["float32", "bfloat16"]  # number format of products with frozen matrices
 
-_ROWS = 256  # the number of rows that oneDNN is told to expect: this layout was the fastest for 1 to 1024 rows alike
-_REFUSED = "this processor does not multiply bfloat16 matrices; use float32, or auto for what it can"
-_EVERY = 4093  # of a weight's entries one in so many is looked at to tell whether it has changed
+_EXPECTED_ROWS = (
+    256  # the number of rows that oneDNN is told to expect: this layout was the fastest for 1 to 1024 rows alike
+)
+_UNSUPPORTED = "this processor does not multiply bfloat16 matrices; use float32, or auto for what it can"
+_SAMPLE_STRIDE = 4093  # of a weight's entries one in so many is looked at to tell whether it has changed
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class PrepackedLinear:
     """Matrices applied to the same rows, as one in oneDNN's layout.
 
     Attributes:
@@ -58,17 +60,17 @@ class Packed:
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
+class _CacheEntry:
     sample: torch.Tensor
-    projections: tuple[Packed, ...]
+    projections: tuple[PrepackedLinear, ...]
 
 
 # By module, gone with it. What is kept is checked against the weights at every use, so it decides nothing but time.
-_KNOWN: WeakKeyDictionary[Any, dict[Products, _Known]] = WeakKeyDictionary()
+_CACHE: WeakKeyDictionary[Any, dict[MatmulDtype, _CacheEntry]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-def fast_products() -> Products:
+def fastest_matmul_dtype() -> MatmulDtype:
     """The faster number format for matrix products here, by what the processor says of itself and by trying it.
 
     With bfloat16 instructions (AVX512-BF16, AMX) 434 against 184 GFLOP/s on two cores; without them bfloat16 is eight
@@ -78,102 +80,104 @@ def fast_products() -> Products:
     ask = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 and later
     has: dict[str, object] = ask()
     said = has.get("avx512_bf16") or has.get("amx_bf16")
-    return "bfloat16" if said and can_pack("bfloat16") else "float32"
+    return "bfloat16" if said and can_prepack("bfloat16") else "float32"
 
 
-def wanted_products(name: str) -> Products:
+def parse_matmul_dtype(name: str) -> MatmulDtype:
     """A number format by its name, "auto" for the faster one here.
 
     Raises:
         RequestError: there is no such format, or this processor cannot multiply in it.
     """
     if name == "auto":
-        return fast_products()
+        return fastest_matmul_dtype()
     if name == "float32":
         return "float32"
     if name != "bfloat16":
         raise RequestError(f"no products in '{name}'; there are: float32, bfloat16, auto")
-    if fast_products() != "bfloat16":
-        raise RequestError(_REFUSED)
+    if fastest_matmul_dtype() != "bfloat16":
+        raise RequestError(_UNSUPPORTED)
     return "bfloat16"
 
 
-def packed_body(lm: Any, body: LeanBody, products: Products = "float32") -> LeanBody:
-    """The same body on packed weights, or as it is where packing is not possible or the weights may still move.
+def prepacked_transformer(
+    lm: Any, transformer: NativeTransformer, matmul_dtype: MatmulDtype = "float32"
+) -> NativeTransformer:
+    """The same transformer on packed weights, or as it is where packing is not possible or the weights may still move.
 
     Args:
-        lm: the causal language model whose layers `body` holds.
-        body: as `body.lean_body` makes it.
-        products: number format of the products; a body that cannot be packed keeps its own.
+        lm: the causal language model whose layers `transformer` holds.
+        transformer: as `transformer.lean_body` makes it.
+        matmul_dtype: number format of the products; a transformer that cannot be packed keeps its own.
 
     Raises:
         RequestError: this processor does not multiply in that format.
     """
     # the scale of the norm before a matrix is a scale of its columns: one pass less
-    scales = [s for y in body.layers for s in (y.before_attention.scale, None, y.before_mlp.scale, None)]
-    known = _known(lm, list(body.projections()), scales, products)
+    scales = [s for y in transformer.layers for s in (y.before_attention.scale, None, y.before_mlp.scale, None)]
+    known = _cached(lm, list(transformer.projections()), scales, matmul_dtype)
     if known is None:
-        return body
+        return transformer
     fresh = iter(known)
     bare = (
         replace(
             y, before_attention=replace(y.before_attention, scale=None), before_mlp=replace(y.before_mlp, scale=None)
         )
-        for y in body.layers
+        for y in transformer.layers
     )
-    return replace(body, layers=tuple(bare)).with_projections(lambda _: next(fresh))
+    return replace(transformer, layers=tuple(bare)).map_projections(lambda _: next(fresh))
 
 
-def packed_head(lm: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+def prepacked_head(lm: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     """The word head of a causal language model: hidden state float32[hidden] -> logits float32[words]."""
     head = lm.get_output_embeddings()
-    known = _known(head, [Dense((head.weight,), (head.bias,))], [None]) if type(head) is nn.Linear else None
+    known = _cached(head, [Dense((head.weight,), (head.bias,))], [None]) if type(head) is nn.Linear else None
     if known is None:
         return head  # type: ignore[no-any-return]
     (product,) = known
     return lambda hidden: product(hidden[None])[0][0]
 
 
-def _known(
+def _cached(
     owner: Any,
     projections: Sequence[Projection],
     scales: Sequence[torch.Tensor | None],
-    products: Products = "float32",
-) -> tuple[Packed, ...] | None:
+    matmul_dtype: MatmulDtype = "float32",
+) -> tuple[PrepackedLinear, ...] | None:
     """The packed form of an owner's matrices, made where it is missing or stale; None where they cannot be packed.
 
     Raises:
         RequestError: they could be packed, but not in this number format.
     """
-    dense = [p for p in projections if isinstance(p, Dense) and _plain(p)]
-    if len(dense) < len(projections) or not can_pack():
+    dense = [p for p in projections if isinstance(p, Dense) and _is_cpu_float32(p)]
+    if len(dense) < len(projections) or not can_prepack():
         with _LOCK:
-            _KNOWN.pop(owner, None)
+            _CACHE.pop(owner, None)
         return None
-    if not can_pack(products):
-        raise RequestError(_REFUSED)
-    sample = _sample(dense, scales)
+    if not can_prepack(matmul_dtype):
+        raise RequestError(_UNSUPPORTED)
+    sample = _weight_sample(dense, scales)
     with _LOCK:
-        of_owner = _KNOWN.setdefault(owner, {})
-        known = of_owner.get(products)
+        of_owner = _CACHE.setdefault(owner, {})
+        known = of_owner.get(matmul_dtype)
         if known is None or not torch.equal(known.sample, sample):
-            packed = tuple(pack(p, scale, products) for p, scale in zip(dense, scales, strict=True))
-            known = of_owner[products] = _Known(sample, packed)
+            packed = tuple(prepack(p, scale, matmul_dtype) for p, scale in zip(dense, scales, strict=True))
+            known = of_owner[matmul_dtype] = _CacheEntry(sample, packed)
     return known.projections
 
 
-def _plain(dense: Dense) -> bool:
+def _is_cpu_float32(dense: Dense) -> bool:
     return all(w.device.type == "cpu" and w.dtype == torch.float32 for w in dense.weights)
 
 
-def _sample(dense: Sequence[Dense], scales: Sequence[torch.Tensor | None]) -> torch.Tensor:
+def _weight_sample(dense: Sequence[Dense], scales: Sequence[torch.Tensor | None]) -> torch.Tensor:
     """All scales and a few hundred entries of every weight: any merge or training step shows in them."""
     with torch.no_grad():
-        entries = [w.reshape(-1)[::_EVERY] for p in dense for w in p.weights]
+        entries = [w.reshape(-1)[::_SAMPLE_STRIDE] for p in dense for w in p.weights]
         return torch.cat([*entries, *(s for s in scales if s is not None)])
 
 
-def pack(dense: Dense, scale: torch.Tensor | None = None, products: Products = "float32") -> Packed:
+def prepack(dense: Dense, scale: torch.Tensor | None = None, matmul_dtype: MatmulDtype = "float32") -> PrepackedLinear:
     """Lay matrices out for oneDNN in this number format, their columns multiplied by `scale` float32[in]."""
     with torch.inference_mode(False), torch.no_grad():
         outs = tuple(len(w) for w in dense.weights)
@@ -183,13 +187,13 @@ def pack(dense: Dense, scale: torch.Tensor | None = None, products: Products = "
         bias = None
         if any(b is not None for b in dense.biases):
             parts = [weight.new_zeros(n) if b is None else b.detach() for n, b in zip(outs, dense.biases, strict=True)]
-            bias = torch.cat(parts).to(getattr(torch, products))
-        laid = torch.ops.mkldnn._reorder_linear_weight(weight.to(getattr(torch, products)), _ROWS)
-        return Packed(laid, bias, outs)
+            bias = torch.cat(parts).to(getattr(torch, matmul_dtype))
+        laid = torch.ops.mkldnn._reorder_linear_weight(weight.to(getattr(torch, matmul_dtype)), _EXPECTED_ROWS)
+        return PrepackedLinear(laid, bias, outs)
 
 
 @cache
-def can_pack(products: Products = "float32") -> bool:
+def can_prepack(matmul_dtype: MatmulDtype = "float32") -> bool:
     """Whether weights can be packed and multiplied in this number format here, tried once on a small matrix.
 
     The kernels are no public interface of torch, and oneDNN has them for some processors only: nothing that a library
@@ -199,7 +203,7 @@ def can_pack(products: Products = "float32") -> bool:
         return False
     weight, x = torch.arange(96.0).reshape(8, 12) / 96, torch.arange(24.0).reshape(2, 12) / 24
     try:
-        (y,) = pack(Dense((weight,), (None,)), products=products)(x)
+        (y,) = prepack(Dense((weight,), (None,)), matmul_dtype=matmul_dtype)(x)
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
-    return bool(torch.allclose(y, x @ weight.T, atol=1e-5 if products == "float32" else 0.05))
+    return bool(torch.allclose(y, x @ weight.T, atol=1e-5 if matmul_dtype == "float32" else 0.05))

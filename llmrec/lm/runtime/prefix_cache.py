@@ -23,8 +23,8 @@ from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
 
 # fewer tokens are not worth a pass of their own: it costs the reading of all weights, some thirty tokens' time
-SHORTEST = 32
-LIMIT = 128 * 2**20  # bytes; of the default model some 2,900 tokens
+MIN_SEGMENT = 32
+DEFAULT_LIMIT = 128 * 2**20  # bytes; of the default model some 2,900 tokens
 
 Key = tuple[bytes, bytes, int]
 
@@ -42,7 +42,7 @@ class Segment:
         return self.data.nbytes + self.hidden.nbytes
 
 
-def cuts(ids: np.ndarray, closing: Sequence[int], shortest: int = SHORTEST) -> list[int]:
+def segment_ends(ids: np.ndarray, closing: Sequence[int], shortest: int = MIN_SEGMENT) -> list[int]:
     """Where the segments of a prompt end: after closing markers, no segment below `shortest`; the last is len(ids)."""
     end = np.asarray(closing, np.int64)
     ends: list[int] = []
@@ -54,7 +54,7 @@ def cuts(ids: np.ndarray, closing: Sequence[int], shortest: int = SHORTEST) -> l
     return [*ends, len(ids)]
 
 
-def users_within(prompt: Rendered, end: int, slot: int, slots: int) -> int:
+def count_user_vectors(prompt: Rendered, end: int, slot: int, slots: int) -> int:
     """How many user vectors the first `end` ids use; `slots` ids `slot` each."""
     return int((prompt.ids[:end] == slot).sum()) // slots
 
@@ -65,7 +65,7 @@ class PrefixCache:
     The weights of the model must stay as they are; `clear` after changing them.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         if limit < 1:
             raise RequestError(f"a prefix cache of {limit} bytes; at least 1 is needed")
         self.limit = limit
@@ -125,7 +125,7 @@ class PrefixCache:
             self._bytes = 0
 
 
-def key_of(prompt: Rendered, end: int, users: int) -> Key:
+def segment_key(prompt: Rendered, end: int, users: int) -> Key:
     """The exact content of the first `end` ids and `users` user vectors, and the threads that work on it.
 
     Another number of threads sums in another order: the last bit would tell which of two was asked first.

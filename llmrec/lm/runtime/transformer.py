@@ -17,31 +17,31 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn import functional
 
-from llmrec.lm.runtime.kv_cache import KeyValues, Layout, Part, View, attend
+from llmrec.lm.runtime.kv_cache import AttentionMask, Chunk, KVLayout, attend
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
 # rotary embeddings whose frequencies depend on how long the sequence has become: left to transformers
-MOVING_ROPE = ("dynamic", "longrope")
+LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
-Check = Callable[[], None]
+CancelCheck = Callable[[], None]
 Projection = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
-class Body(Protocol):
+class Transformer(Protocol):
     """What decoding needs of a language model."""
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> KVLayout:
         """The shape of its keys and values."""
         ...
 
     def forward(
-        self, x: torch.Tensor, parts: Sequence[Part], last_only: bool = False, check: Check | None = None
+        self, x: torch.Tensor, chunks: Sequence[Chunk], last_only: bool = False, check: CancelCheck | None = None
     ) -> torch.Tensor:
-        """Append rows float[r, hidden], the parts' tokens one after the other, to the parts' sequences.
+        """Append rows float[r, hidden], the chunks' tokens one after the other, to the chunks' sequences.
 
         Returns hidden states after the final norm, float32[r, hidden], or with `last_only` (for tokens that follow each
-        other) those of every part's last token. `check` is called before each layer and may raise to give up.
+        other) those of every chunk's last token. `check` is called before each layer and may raise to give up.
         """
         ...
 
@@ -70,7 +70,7 @@ class Modules:
 
 
 @dataclass(frozen=True, eq=False)
-class Norm:
+class RMSNorm:
     """Root mean square norm; the scale float[d] is None where the matrix behind it has taken it in."""
 
     scale: torch.Tensor | None
@@ -99,62 +99,62 @@ class Layer:
     gate_up: Projection
     down: Projection
     activation: Callable[[torch.Tensor], torch.Tensor]
-    before_attention: Norm
-    after_attention: Norm | None
-    before_mlp: Norm
-    after_mlp: Norm | None
-    q_norm: Norm | None
-    k_norm: Norm | None
+    before_attention: RMSNorm
+    after_attention: RMSNorm | None
+    before_mlp: RMSNorm
+    after_mlp: RMSNorm | None
+    q_norm: RMSNorm | None
+    k_norm: RMSNorm | None
     scale: float
     window: int | None
     rope: str  # the kind of layer, where kinds have rotary embeddings of their own
 
 
 @dataclass(frozen=True, eq=False)
-class LeanBody:
+class NativeTransformer:
     """A model of one of `FAMILIES`."""
 
-    layout: Layout
+    layout: KVLayout
     layers: tuple[Layer, ...]
-    norm: Norm
+    norm: RMSNorm
     heads: int
     rotary: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     rope_by_kind: bool
 
     def forward(
-        self, x: torch.Tensor, parts: Sequence[Part], last_only: bool = False, check: Check | None = None
+        self, x: torch.Tensor, chunks: Sequence[Chunk], last_only: bool = False, check: CancelCheck | None = None
     ) -> torch.Tensor:
         """See `Body`."""
         x = x.to(self.layout.dtype)
         groups = self.heads // self.layout.kv_heads
-        rotations = self._rotations(x, torch.cat([part.positions for part in parts]))
-        views = {w: [p.view(w, groups) for p in parts] for w in {layer.window for layer in self.layers}}
+        rotations = self._rotations(x, torch.cat([chunk.positions for chunk in chunks]))
+        masks = {w: [p.mask(w, groups) for p in chunks] for w in {layer.window for layer in self.layers}}
         for index, layer in enumerate(self.layers):
             if check is not None:
                 check()
             last = last_only and index == len(self.layers) - 1
-            x = self._layer(index, layer, x, parts, views[layer.window], rotations[layer.rope], last)
-        for part in parts:
-            part.memory.advance(part.positions)
+            x = self._layer(index, layer, x, chunks, masks[layer.window], rotations[layer.rope], last)
+        for chunk in chunks:
+            chunk.cache.advance(chunk.positions)
         return self.norm(x).float()
 
     def _layer(
-        self, index: int, layer: Layer, x: torch.Tensor, parts: Sequence[Part], views: Sequence[View],
+        self, index: int, layer: Layer, x: torch.Tensor, chunks: Sequence[Chunk], masks: Sequence[AttentionMask],
         rotation: tuple[torch.Tensor, torch.Tensor], last: bool,
     ) -> torch.Tensor:  # fmt: skip
         q, k, v = self._queries_keys_values(layer, x, rotation)
-        counts = [len(part) for part in parts]
-        for part, keys, values in zip(parts, k.split(counts), v.split(counts), strict=True):
-            part.memory.write(index, keys, values)
+        counts = [len(chunk) for chunk in chunks]
+        for chunk, keys, values in zip(chunks, k.split(counts), v.split(counts), strict=True):
+            chunk.cache.write(index, keys, values)
         if last:  # what the other tokens would have become nobody reads
             ends = torch.tensor(counts, device=x.device).cumsum(0) - 1
-            q, x, counts = q[ends], x[ends], [1] * len(parts)
-            views = [part.last_view(layer.window) for part in parts]
+            q, x, counts = q[ends], x[ends], [1] * len(chunks)
+            masks = [chunk.last_mask(layer.window) for chunk in chunks]
         attended = []
-        for part, rows, view in zip(parts, q.split(counts), views, strict=True):
-            keys, values = part.memory.data[index, :, :, : part.memory.length + len(part)]
-            attended.append(attend(rows, keys, values, view, layer.scale))
-        (y,) = layer.out(attended[0] if len(parts) == 1 else torch.cat(attended))
+        for chunk, rows, mask in zip(chunks, q.split(counts), masks, strict=True):
+            keys, values = chunk.cache.data[index, :, :, : chunk.cache.length + len(chunk)]
+            attended.append(attend(rows, keys, values, mask, layer.scale))
+        (y,) = layer.out(attended[0] if len(chunks) == 1 else torch.cat(attended))
         x = x + y if layer.after_attention is None else x + layer.after_attention(y)
         gate, up = layer.gate_up(layer.before_mlp(x))
         (y,) = layer.down(layer.activation(gate).mul_(up))
@@ -188,16 +188,16 @@ class LeanBody:
         for layer in self.layers:
             yield from (layer.qkv, layer.out, layer.gate_up, layer.down)
 
-    def with_projections(self, new: Callable[[Projection], Projection]) -> LeanBody:
-        """The same body with every projection exchanged, for example for a quantised one."""
+    def map_projections(self, new: Callable[[Projection], Projection]) -> NativeTransformer:
+        """The same transformer with every projection exchanged, for example for a quantised one."""
         layers = (
-            replace(y, qkv=_joint(new(y.qkv)), out=new(y.out), gate_up=new(y.gate_up), down=new(y.down))
+            replace(y, qkv=_single_output(new(y.qkv)), out=new(y.out), gate_up=new(y.gate_up), down=new(y.down))
             for y in self.layers
         )
         return replace(self, layers=tuple(layers))
 
 
-def _joint(projection: Projection) -> Projection:
+def _single_output(projection: Projection) -> Projection:
     """The same projection with one output, the others' side by side, where it is one matrix anyway."""
     outs = getattr(projection, "outs", None)
     return projection if outs is None else replace(projection, outs=(sum(outs),))  # type: ignore[type-var]
@@ -212,35 +212,35 @@ def _rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> tor
     return out
 
 
-def layout_of(lm: Any) -> Layout:
+def kv_layout(lm: Any) -> KVLayout:
     """The shape of a model's keys and values."""
     config = lm.config.get_text_config()
     weight = lm.get_input_embeddings().weight
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Layout(config.num_hidden_layers, config.num_key_value_heads, head_dim, weight.dtype, weight.device)
+    return KVLayout(config.num_hidden_layers, config.num_key_value_heads, head_dim, weight.dtype, weight.device)
 
 
-def is_lean(lm: Any) -> bool:
+def is_native(lm: Any) -> bool:
     """Whether this model can be run by `LeanBody`."""
     config = lm.config.get_text_config()
     ropes = config.rope_parameters or {}
     kinds = ropes.values() if all(isinstance(r, dict) for r in ropes.values()) else [ropes]
     return (
         config.model_type in FAMILIES
-        and not any(rope.get("rope_type") in MOVING_ROPE for rope in kinds)
+        and not any(rope.get("rope_type") in LENGTH_DEPENDENT_ROPE for rope in kinds)
         and getattr(config, "attn_logit_softcapping", None) is None
         and not getattr(config, "use_bidirectional_attention", False)
     )
 
 
-def lean_body(lm: Any) -> LeanBody:
+def native_transformer(lm: Any) -> NativeTransformer:
     """The layers of a causal language model of transformers, by reference; a matter of a millisecond."""
     core, config = lm.base_model, lm.config.get_text_config()
     gemma = config.model_type.startswith("gemma")
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(core.layers)
     layers = tuple(_layer_of(layer, kind, gemma) for layer, kind in zip(core.layers, kinds, strict=True))
     norm = _norm(core.norm, gemma)
-    return LeanBody(layout_of(lm), layers, norm, config.num_attention_heads, core.rotary_emb, gemma)
+    return NativeTransformer(kv_layout(lm), layers, norm, config.num_attention_heads, core.rotary_emb, gemma)
 
 
 def _layer_of(layer: Any, kind: str, gemma: bool) -> Layer:
@@ -263,9 +263,9 @@ def _layer_of(layer: Any, kind: str, gemma: bool) -> Layer:
     )
 
 
-def _norm(module: Any, gemma: bool) -> Norm:
+def _norm(module: Any, gemma: bool) -> RMSNorm:
     eps = module.eps if gemma else module.variance_epsilon
-    return Norm(1.0 + module.weight if gemma else module.weight, float(eps))
+    return RMSNorm(1.0 + module.weight if gemma else module.weight, float(eps))
 
 
 def _projection(*modules: nn.Module) -> Projection:
@@ -273,6 +273,3 @@ def _projection(*modules: nn.Module) -> Projection:
     if not all(type(m) is nn.Linear for m in plain):
         return Modules(modules)
     return Dense(tuple(m.weight for m in plain), tuple(m.bias for m in plain))  # type: ignore[misc]
-
-
-__all__ = ["Body", "Dense", "KeyValues", "LeanBody", "is_lean", "layout_of", "lean_body"]

@@ -1,0 +1,106 @@
+"""From words to a request: the one reading of a message that the chat, the endpoints, batches and Python share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.constraints import relax
+from llmrec.data.filters import Filters, Mask
+from llmrec.data.requests import Request
+from llmrec.dialogue.responses import no_request_notice, shortfall_notices
+from llmrec.dialogue.state_tracking import update_profile
+from llmrec.nlu.parser import Intent, parse_message
+from llmrec.nlu.state import Profile, Session
+
+
+@dataclass(frozen=True)
+class ParsedRequest:
+    """A request whose message has been read.
+
+    Attributes:
+        request: with `parse_message` set.
+        notices: sentences on what was given up, not known or not found.
+    """
+
+    request: Request
+    notices: tuple[str, ...] = ()
+
+
+def parse_request(request: Request, catalog: Catalog) -> ParsedRequest:
+    """Read the message of a request as the chat reads the first message of a visitor with that history.
+
+    What the message asks for is given up, one constraint at a time, when nothing that may be listed satisfies all of
+    it; a notice says so. What it rules out, and the request's own filters, always hold.
+
+    Args:
+        request: one that has been read already is returned as it is; its k and its filters are kept.
+        catalog: what the message is about.
+
+    Raises:
+        RequestError: a filter names an unknown attribute or value.
+    """
+    if request.read or not request.message:
+        return ParsedRequest(replace(request, read=True))
+    intent = _parse_standalone(request.message, catalog)
+    profile = update_profile(Profile(history=request.history), intent)
+    found, dropped = build_request(profile, catalog, request)
+    notices = intent.notes
+    if intent.kind in {"empty", "outside", "smalltalk", "undo"}:
+        notices = (*notices, no_request_notice(catalog))
+    nothing = not _allowed(found, catalog).any()
+    return ParsedRequest(
+        found, (*notices, *shortfall_notices(catalog, profile, (), dropped, found.k if nothing else 0))
+    )
+
+
+def build_request(profile: Profile, catalog: Catalog, base: Request) -> tuple[Request, tuple[str, ...]]:
+    """Return what a profile asks of the recommender, and the labels of constraints given up for it.
+
+    Args:
+        profile: its wishes may be given up; its exclusions stay.
+        catalog: what it is about.
+        base: k, candidates, filters and exclusions that hold besides.
+    """
+    known = profile if base.unseen else replace(profile, history=())
+    hidden = tuple(dict.fromkeys((*base.exclude, *catalog.namesakes(known.hidden))))
+    open_ = replace(base, exclude=hidden, history=profile.known)
+    wanted, dropped = relax(catalog, profile.filters, _allowed(open_, catalog))
+    filters, candidates = _combine_filters(base, wanted, catalog)
+    found = replace(open_, message=profile.wish, filters=filters, candidates=candidates, read=True)
+    return found, dropped
+
+
+def _combine_filters(base: Request, wanted: Filters, catalog: Catalog) -> tuple[Filters, tuple[int, ...] | None]:
+    """The filters of both, and the candidates left by those that one Filters cannot hold beside the others."""
+    own = base.filters
+    if own.empty:
+        return wanted, base.candidates
+    if set(own.any_of) & set(wanted.any_of):
+        left = catalog.where(own)
+        if base.candidates is not None:
+            left = left & _only(base.candidates, len(catalog))
+        return wanted, tuple(int(row) for row in np.flatnonzero(left))
+    return own.both(wanted), base.candidates
+
+
+def _allowed(request: Request, catalog: Catalog) -> Mask:
+    mask = catalog.where(request.filters).copy()
+    if request.candidates is not None:
+        mask &= _only(request.candidates, len(catalog))
+    mask[list((*request.exclude, *(request.history if request.unseen else ())))] = False
+    return mask
+
+
+def _only(rows: tuple[int, ...], n: int) -> Mask:
+    mask = np.zeros(n, bool)
+    mask[list(rows)] = True
+    return mask
+
+
+@lru_cache(maxsize=4096)
+def _parse_standalone(message: str, catalog: Catalog) -> Intent:
+    return parse_message(message, catalog, Session(""))
