@@ -23,9 +23,8 @@ from llmrec.data.dataset import DATASET_KIND, DOWNLOADABLE, dataset_directory
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.storage import atomic
 from llmrec.storage.artifacts import MANIFEST, read_manifest, write_artifact, write_json_atomic
-from llmrec.storage.locks import cache_lock
 from llmrec.storage.network import PATIENCE, SourceError, failure_reason, refuse_web_pages, wrap_network_errors
-from llmrec.storage.registry import RESOURCES, cache_home, offline_setting
+from llmrec.storage.registry import RESOURCES, cache_home, cache_lock, offline_setting
 
 BESIDE = "beside-the-model"  # what a pushed model calls data that lies in the same repository
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)

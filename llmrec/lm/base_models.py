@@ -14,9 +14,8 @@ from typing import Any
 from llmrec.errors import ArtifactError, WeightsError
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, sha256_file, write_artifact
 from llmrec.storage.download import fetch, hide_progress_bars, spinner
-from llmrec.storage.locks import cache_lock
 from llmrec.storage.network import PATIENCE, SourceError, check_reachable, refuse_web_pages, wrap_network_errors
-from llmrec.storage.registry import RESOURCES, Resource, cache_home, offline_setting
+from llmrec.storage.registry import RESOURCES, Resource, cache_home, cache_lock, offline_setting
 
 __all__ = ["RESOURCES", "BaseFiles", "Resource", "base_model", "cache_home", "fetch", "load_base"]
 
