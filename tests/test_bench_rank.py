@@ -15,7 +15,7 @@ from llmrec.eval.bench.rank_generate import generate_side
 from llmrec.eval.bench.rank_page import BEGIN, END, page
 from llmrec.eval.form import check_result
 from llmrec.ranker import top_k, unseen
-from llmrec.ranking.fusion import spread
+from llmrec.ranking.fusion import fill_catalog
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def test_generate_makes_the_lists_of_as_many_beams(recommender):
     assert len(side.children[()][0]) == len(set(recommender.model.vocab.ids.codes[:, 0]))
     for task, found in zip(tasks, side.lists(tasks, 4), strict=True):
         history = np.array(task.history)
-        (beams,) = beam_search.items(recommender.model, scorer.trie, [scorer.prompt(history)], 4, 4)
-        parts = scorer.parts([history], llm=spread(beams.rows, beams.scores, n)[None])
+        (beams,) = beam_search.beam_search(recommender.model, scorer.trie, [scorer.prompt(history)], 4, 4)
+        parts = scorer.parts([history], llm=fill_catalog(beams.rows, beams.scores, n)[None])
         rows, _ = top_k(recommender.fusions["history"].combine(parts), task.k, unseen([history], n))
         assert rows[0].tolist() == found
 
@@ -53,7 +53,7 @@ def test_growth_is_measured_on_the_layers_of_the_model(recommender, monkeypatch)
     monkeypatch.setattr(rank_scale, "QUERIES", 20)
     values = rank_scale.ranking(recommender, 2000, 0) | rank_scale.index(2000, 0)
     assert 0 < values["recall100_1_of_64"][0] <= values["recall100_1_of_16"][0] <= 1
-    assert values["all_tokens"][0] >= trie_scoring.PASS["float32"]
+    assert values["all_tokens"][0] >= trie_scoring.PASS_TOKENS["float32"]
 
 
 def test_the_whole_bench_writes_the_one_form(model, tmp_path, monkeypatch, capsys):

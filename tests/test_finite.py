@@ -24,10 +24,10 @@ from llmrec.finetune.train import fine_tune as run_module
 from llmrec.finetune.train.finite import Watch
 from llmrec.finetune.train.loop import State, optimizer_for
 from llmrec.finetune.train.objective import Tally
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.semantic_ids import rqvae
 
-BASE = BaseFiles("toy", Path("."), "0" * 64)
+BASE = BaseModelFiles("toy", Path("."), "0" * 64)
 
 
 def toy_build(out: Path, recipe):

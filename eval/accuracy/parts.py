@@ -17,4 +17,4 @@ class PartsRanker:
 
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """See `llmrec.ranker.Ranker.rank`."""
-        return self._scorer.rank(self.fusion, [self._scorer.ask(one) for one in histories], k, allowed)
+        return self._scorer.rank(self.fusion, [self._scorer.query(one) for one in histories], k, allowed)

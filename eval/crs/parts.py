@@ -14,7 +14,7 @@ from scipy import sparse
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
-from llmrec.encoders.item_knn import ItemKNN, NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import ItemKNN, NeighbourSettings, fit_neighbours
 from llmrec.eval.crs.data import RECOMMENDER, SEEKER, Cases, Dialogue, cases_of, tastes
 from llmrec.eval.crs.network import NetSettings, Trained, train_nets
 from llmrec.eval.crs.vectors import Vectors, context_text, said
@@ -54,7 +54,7 @@ def learn(
     """Learn every part from these dialogues alone."""
     return Learnt(
         train_nets(dialogues, catalog, vectors, settings, seed),
-        neighbours_of(mentions(dialogues), len(catalog), NEIGHBOURS),
+        fit_neighbours(mentions(dialogues), len(catalog), NEIGHBOURS),
         popularity(cases_of(dialogues).target, len(catalog)),
         {part: features(catalog, names) for part, names in FEATURES.items()},
     )

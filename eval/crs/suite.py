@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.errors import DataError, RequestError
 from llmrec.eval.crs.data import Cases, Corpus, Dialogue, allowed, cases_of, latest
@@ -151,7 +151,7 @@ def _tune_knn(earlier: Sequence[Dialogue], valid: Cases, n: int) -> NeighbourSet
         return replace(NEIGHBOURS, **dict(zip(GRID, values, strict=True)))
 
     def recall(values: tuple[Any, ...]) -> float:
-        knn = neighbours_of(said, n, settings(values))
+        knn = fit_neighbours(said, n, settings(values))
         return float(per_user(target_ranks(knn.scores(histories), new.target, free), ks=[10])["recall@10"].mean())
 
     best = max(itertools.product(*GRID.values()), key=recall)
@@ -164,7 +164,7 @@ def _answers(
     """By "row/view": the rank of every target, int64[q]."""
     n = len(corpus.catalog)
     learnt = learn(corpus.train, corpus.catalog, vectors, settings, seed)
-    knn = neighbours_of(mentions(corpus.train), n, chosen.knn)
+    knn = fit_neighbours(mentions(corpus.train), n, chosen.knn)
     common = popularity(cases_of(corpus.train).target, n)
     found: dict[str, list[Rows]] = {}
     for some in _blocks(test):

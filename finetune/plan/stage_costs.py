@@ -17,9 +17,9 @@ from llmrec.encoders.training import FULL_LIMIT, SAMPLE
 from llmrec.finetune.plan.cost import Body
 from llmrec.finetune.recipe import Recipe
 from llmrec.finetune.train.validation import BEAM_WIDTH
-from llmrec.ranking.fusion import PRIOR
-from llmrec.ranking.fusion_candidates import EACH, EVEN, USERS
-from llmrec.ranking.scorer import SMALL
+from llmrec.ranking.fusion import PRIOR_WEIGHTS
+from llmrec.ranking.fusion_candidates import MAX_USERS, TOP_PER_PART, UNIFORM_SAMPLE
+from llmrec.ranking.scorer import SMALL_TRIE_NODES
 from llmrec.semantic_ids.rqvae import RqVaeConfig
 
 # Share of a plain product's rate. Measured with one thread on MovieLens-100k, in CPU time: 400 descriptions 2.7 s, an
@@ -77,7 +77,7 @@ def operations(of: Sizes) -> dict[str, float]:
         "replay": replay * 2.0 * (of.body.weights + of.body.words * of.body.hidden),
         "validation": _validation(of),
         "fusion": 2 * len(_asked(of)) * (_prompt(of) + _nodes(of)) * 2.0 * of.body.weights,
-        "fusion weights": 2.0 * len(_asked(of)) * _columns(of) * len(PRIOR) * _FITS * _ROUNDS * _EACH_NUMBER,
+        "fusion weights": 2.0 * len(_asked(of)) * _columns(of) * len(PRIOR_WEIGHTS) * _FITS * _ROUNDS * _EACH_NUMBER,
     }
     return {name: count for name, count in out.items() if count or name in ("text", "encoder", "semantic_ids")}
 
@@ -128,12 +128,12 @@ def _levels(of: Sizes) -> list[int]:
 
 
 def _small(of: Sizes) -> bool:
-    return sum(_levels(of)) <= SMALL
+    return sum(_levels(of)) <= SMALL_TRIE_NODES
 
 
 def _columns(of: Sizes) -> int:
     """Items that weights are fitted on, a request."""
-    return of.items if _small(of) else min(of.items, EACH * (len(PRIOR) - 2) + EVEN)
+    return of.items if _small(of) else min(of.items, TOP_PER_PART * (len(PRIOR_WEIGHTS) - 2) + UNIFORM_SAMPLE)
 
 
 def _nodes(of: Sizes) -> int:
@@ -143,4 +143,4 @@ def _nodes(of: Sizes) -> int:
 
 def _asked(of: Sizes) -> np.ndarray:
     users = fusion_users(of.split)
-    return users if _small(of) else users[:USERS]
+    return users if _small(of) else users[:MAX_USERS]
