@@ -8,7 +8,8 @@ import pytest
 from toy_ranking import load, make_world
 
 from llmrec.batch.ranker import RankingTask
-from llmrec.decoding import beam_search, trie_scoring
+from llmrec.decoding import trie_scoring
+from llmrec.decoding.beam_search import beam_search
 from llmrec.errors import DataError
 from llmrec.eval.bench import rank, rank_scale
 from llmrec.eval.bench.rank_generate import generate_side
@@ -36,7 +37,7 @@ def test_generate_makes_the_lists_of_as_many_beams(recommender):
     assert len(side.children[()][0]) == len(set(recommender.model.vocab.ids.codes[:, 0]))
     for task, found in zip(tasks, side.lists(tasks, 4), strict=True):
         history = np.array(task.history)
-        (beams,) = beam_search.beam_search(recommender.model, scorer.trie, [scorer.prompt(history)], 4, 4)
+        (beams,) = beam_search(recommender.model, scorer.trie, [scorer.prompt(history)], 4, 4)
         parts = scorer.parts([history], llm=fill_catalog(beams.rows, beams.scores, n)[None])
         rows, _ = top_k(recommender.fusions["history"].combine(parts), task.k, unseen([history], n))
         assert rows[0].tolist() == found

@@ -6,7 +6,7 @@ from conftest import make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.decoding import beam_search
+from llmrec.decoding.beam_search import beam_search, beam_search_steps
 from llmrec.decoding.exact_search import branch_and_bound_steps, exact_search
 from llmrec.decoding.trie_scoring import DecodeState, run_searches
 from llmrec.errors import RequestError
@@ -36,7 +36,7 @@ def prompt_of(model, rows=(0,), words="next"):
 
 
 def everything(model, trie, prompt, rest, weight, k, allowed):
-    found = beam_search.beam_search(model, trie, [prompt], trie.n, None)[0]
+    found = beam_search(model, trie, [prompt], trie.n, None)[0]
     llm = fill_catalog(found.rows, found.scores, trie.n)
     rows, scores = top_k((rest + weight * llm.astype(np.float64))[None].astype(np.float32), k, allowed)
     kept = rows[0] >= 0
@@ -131,8 +131,8 @@ def test_beams_on_a_state_are_those_of_decoding(n, data):
     state = DecodeState(model, trie, prompt)
     if data.draw(st.booleans()):  # what was read before changes nothing
         exact_search(state, rng.normal(size=n), 0.5, 5, np.ones(n, bool))
-    (found,) = run_searches([state], [beam_search.beam_search_steps(state, width, k, trie.filter(allowed))])
-    expected = beam_search.beam_search(model, trie, [prompt], k, width, [allowed])[0]
+    (found,) = run_searches([state], [beam_search_steps(state, width, k, trie.filter(allowed))])
+    expected = beam_search(model, trie, [prompt], k, width, [allowed])[0]
     np.testing.assert_allclose(found.parts["llm"], expected.scores, atol=2e-4)
     for mine, theirs, score in zip(found.rows, expected.rows, expected.scores, strict=True):
         assert mine == theirs or np.isclose(expected.scores, score, atol=2e-4).sum() > 1
@@ -143,7 +143,7 @@ def test_beams_refuse_what_cannot_be(width, k):
     model, trie = WORLDS[12]
     state = DecodeState(model, trie, prompt_of(model))
     with pytest.raises(RequestError, match=f"k={k}, beam_width={width}"):
-        run_searches([state], [beam_search.beam_search_steps(state, width, k)])
+        run_searches([state], [beam_search_steps(state, width, k)])
 
 
 @pytest.mark.kernels
@@ -158,7 +158,7 @@ def test_searches_side_by_side_find_the_bits_that_each_finds_alone(n, data):
 
     def steps(i, state):
         if i == 3:
-            return beam_search.beam_search_steps(state, 4, 6, trie.filter(allowed[i]))
+            return beam_search_steps(state, 4, 6, trie.filter(allowed[i]))
         return branch_and_bound_steps(state, rest[i], 0.7, 6, allowed[i])
 
     single = [DecodeState(model, trie, prompt) for prompt in prompts]

@@ -69,7 +69,9 @@ def test_a_shortlist_of_everything_is_the_whole_catalogue(scorer, monkeypatch):
 def test_the_sum_over_a_shortlist_is_on_average_that_over_the_catalogue(scorer, monkeypatch):
     monkeypatch.setattr(fusion_candidates, "TOP_PER_PART", 1)
     monkeypatch.setattr(fusion_candidates, "UNIFORM_SAMPLE", 2)
-    monkeypatch.setattr(Scorer, "llm_of", lambda self, history, message, rows: np.zeros(len(rows), np.float32))
+    monkeypatch.setattr(
+        Scorer, "llm_candidate_scores", lambda self, history, message, rows: np.zeros(len(rows), np.float32)
+    )
     (history, *_), _, (target, *_) = asked(scorer)
     fusion = Fusion({"encoder": 0.6, "neighbours": 0.3, "popularity": -0.2})
     of = shortlists(scorer, [history] * 400, [""] * 400, np.full(400, target), 0)

@@ -291,7 +291,7 @@ def test_new_items_like_the_known_ones_are_seldom_a_reason():
 
 
 def test_drift_is_told_in_words(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.lifecycle.remove_items.MiniLM.load", HashEmbedder)
+    monkeypatch.setattr("llmrec.lifecycle.drift.MiniLM.load", HashEmbedder)
     for count, code in ((3, 0), (20, 1)):
         rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(count))
         (tmp_path / "new.csv").write_text("item_id,title\n" + rows)
@@ -307,7 +307,7 @@ def test_drift_is_told_in_words(world, tmp_path, monkeypatch):
 
 def test_drift_on_files_exits_with_1_when_the_code_book_should_be_made_again(world, tmp_path, monkeypatch):
     _, model = world
-    monkeypatch.setattr("llmrec.lifecycle.remove_items.MiniLM.load", HashEmbedder)
+    monkeypatch.setattr("llmrec.lifecycle.drift.MiniLM.load", HashEmbedder)
     rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(20))
     (tmp_path / "new.csv").write_text("item_id,title\ni0,Funny Tale 0\n" + rows)
     result = CliRunner().invoke(

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from llmrec.batch.ranker import one_thread
-from llmrec.decoding import exact_search
+from llmrec.decoding.exact_search import exact_search
 from llmrec.decoding.trie_scoring import DecodeState
 from llmrec.eval.bench.decode_models import plain_copy, random_prompts
 from llmrec.eval.bench.decode_parts import MASK_DEPTH, MASK_SIZE, random_paths
@@ -75,7 +75,7 @@ def ranking(recommender: Recommender, items: int, seed: int) -> dict[str, Interv
             for name, allowed in (("all", np.ones(items, bool)), ("candidates", few)):
                 begin = time.perf_counter()
                 state = DecodeState(bundle, trie, prompt)
-                exact_search.exact_search(state, rest, 1.0, K, allowed)
+                exact_search(state, rest, 1.0, K, allowed)
                 spent[f"{name}_seconds"].append(time.perf_counter() - begin)
                 tokens[name].append(state.tokens)
     out = {name: _spread(values[1:]) for name, values in spent.items()}  # the first one warms up
