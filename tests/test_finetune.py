@@ -208,7 +208,7 @@ def test_a_saved_model_loads_and_wrong_pairs_refuse(trained, tmp_path, monkeypat
         module.load_pretrained(out / "model", make_catalog())
     monkeypatch.setattr(module, "base_model", lambda name, progress=True: BASE)
     with monkeypatch.context() as patch:
-        patch.setattr(module.prompts, "version", lambda: "f" * 64)
+        patch.setattr(module.prompts, "templates_hash", lambda: "f" * 64)
         with pytest.raises(ArtifactError, match="another set of prompt templates"):
             module.load_pretrained(out / "model", make_catalog())
     other = make_tokenizer()
