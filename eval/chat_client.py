@@ -19,7 +19,7 @@ from llmrec.dialogue.chat import Chat, Items, Limits, Notice, Token
 from llmrec.errors import ArtifactError
 from llmrec.lm.model import RecModel
 from llmrec.nlu.state import Profile, Session
-from llmrec.ranking.scorer import Asked, Scorer
+from llmrec.ranking.scorer import Scorer, ScoringQuery
 from llmrec.recommender import SHIPPED, Recommendation, Recommender, Request
 
 REPLY_SECONDS = 600.0  # what is said must not depend on how quick the machine is; tokens stay limited
@@ -37,18 +37,18 @@ class CachingScorer(Scorer):
     """
 
     kept: int = CACHED_REQUESTS
-    memory: OrderedDict[tuple[bytes, str], Asked] = field(default_factory=OrderedDict)
+    memory: OrderedDict[tuple[bytes, str], ScoringQuery] = field(default_factory=OrderedDict)
 
     @classmethod
     def of(cls, scorer: Scorer, kept: int = CACHED_REQUESTS) -> Self:
         """The same scorer, remembering."""
         return cls(**{one.name: getattr(scorer, one.name) for one in fields(Scorer)}, kept=kept)
 
-    def ask(self, history: np.ndarray, message: str = "") -> Asked:
+    def query(self, history: np.ndarray, message: str = "") -> ScoringQuery:
         """As `Scorer.ask`."""
         key = (np.asarray(history, np.int64).tobytes(), message)
         if key not in self.memory:
-            self.memory[key] = super().ask(history, message)
+            self.memory[key] = super().query(history, message)
             if len(self.memory) > self.kept:
                 self.memory.popitem(last=False)
         self.memory.move_to_end(key)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from llmrec.checkpoint.pretrained import KIND, read_settings
+from llmrec.checkpoint.pretrained import MODEL_KIND, read_settings
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.accuracy.suite import SPLITS, chosen_baselines
 from llmrec.eval.report.build import run_report
@@ -214,7 +214,7 @@ def measure(suite: str, job: Job) -> None:
 
 def fingerprints(job: Job) -> dict[str, str]:
     """Sha256 hex of the catalogue, of the train part that the model learnt from, and of the model's files."""
-    manifest = read_manifest(job.path, KIND, verify=False)
+    manifest = read_manifest(job.path, MODEL_KIND, verify=False)
     # The card is words about the model, not the model.
     files = {name: list(entry) for name, entry in manifest.files.items() if not name.endswith(".md")}
     return {

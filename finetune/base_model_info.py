@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
 
 from llmrec.errors import WeightsError
-from llmrec.lm.base_models import DEFAULT, BaseFiles, base_model
+from llmrec.lm.base_models import DEFAULT, BaseModelFiles, base_model
 from llmrec.lm.model import RecModel
 from llmrec.storage.download import hide_progress_bars
 from llmrec.storage.network import check_reachable
@@ -72,7 +72,7 @@ class BaseModelInfo:
     id: str
     config: Any
     tokenizer: Any
-    files: BaseFiles | None
+    files: BaseModelFiles | None
     stand_in: str = ""
 
 
@@ -90,7 +90,7 @@ def find_base_model(name: str) -> BaseModelInfo:
         return BaseModelInfo(name, *_small_files(files.dir, name), files)
     cached = _cached(name)
     if cached is not None:
-        return BaseModelInfo(name, *_small_files(cached, name), BaseFiles(name, cached, ""))
+        return BaseModelInfo(name, *_small_files(cached, name), BaseModelFiles(name, cached, ""))
     try:
         if not offline_setting():
             _ask(name)
@@ -108,7 +108,7 @@ def find_base_model(name: str) -> BaseModelInfo:
     )
 
 
-def fetch_base_model(name: str) -> BaseFiles:
+def fetch_base_model(name: str) -> BaseModelFiles:
     """`weights.base_model` for a training run: what helps is said where a base model cannot be fetched.
 
     Raises:

@@ -54,7 +54,7 @@ def export_weights(
     """
     if precision not in PRECISIONS:
         raise RequestError(f"--precision {precision!r} should be one of {', '.join(PRECISIONS)}")
-    path = hub.find(model)
+    path = hub.resolve_model(model)
     catalog, _ = open_data(data if data is not None else hub.data_of(path))
     loaded = load_pretrained(path, catalog)
     plain = plain_model(loaded.model, items).to(getattr(torch, precision))
@@ -101,7 +101,7 @@ def plain_model(model: RecModel, items: bool) -> Any:
         table = model.items.weight.detach()
         embed, head = plain.get_input_embeddings(), plain.get_output_embeddings()
         names = {id(module): name for name, module in plain.named_modules() if isinstance(module, nn.Module)}
-        weights[f"{names[id(embed)]}.weight"] = torch.cat([model.words.weight.detach().float(), table])
+        weights[f"{names[id(embed)]}.weight"] = torch.cat([model.word_embedding.weight.detach().float(), table])
         weights[f"{names[id(head)]}.weight"] = torch.cat([model.word_table.detach().float(), table * scale])
     missing, unexpected = plain.load_state_dict(weights, strict=False)
     tied = set(plain._tied_weights_keys or ()) if not items else set()

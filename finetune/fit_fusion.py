@@ -11,8 +11,8 @@ from llmrec.data.interactions import fusion_users
 from llmrec.finetune.data.attribute_wishes import wish
 from llmrec.finetune.stages import Inputs, run_stage, settings_hash
 from llmrec.progress import counted
-from llmrec.ranking.fusion import LEANING, POSITIVE, PRIOR, WELL_KNOWN, Fusion, fit_or_keep
-from llmrec.ranking.fusion_candidates import Choices, drawn, shortlists, whole
+from llmrec.ranking.fusion import FAMILIAR_COUNT, FAMILIARITY_PARTS, NON_NEGATIVE, PRIOR_WEIGHTS, Fusion, fit_or_keep
+from llmrec.ranking.fusion_candidates import FusionCandidates, sample_users, shortlists, whole_catalog
 from llmrec.ranking.scorer import Scorer, fixed_threads
 from llmrec.storage.artifacts import fingerprint_arrays
 
@@ -25,7 +25,7 @@ def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict
     For "words" each validation item is asked for by a wish made from its own fields.
     """
     split, catalog, seed = inputs.split, inputs.catalog, inputs.recipe.seed
-    users = drawn(fusion_users(split), scorer, seed)
+    users = sample_users(fusion_users(split), scorer, seed)
     histories = [split.history(int(u), "valid") for u in users]
     targets = split.valid[users]
     rng = np.random.default_rng([seed, 7])
@@ -33,10 +33,10 @@ def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict
     fusions, gains = {}, {}
     for kind, said in (("history", [""] * len(users)), ("words", asked)):
         of = _choices(inputs, scorer, kind, histories, said, targets)
-        prior = {name: weight for name, weight in PRIOR.items() if name in of.parts}
+        prior = {name: weight for name, weight in PRIOR_WEIGHTS.items() if name in of.parts}
         inputs.say(f"fusion ({kind}): fitting {len(prior)} weights to {len(of.targets)} validation items")
         fusions[kind], gains[kind] = fit_or_keep(
-            of.parts, of.targets, of.allowed, prior, POSITIVE, LEANING, say=inputs.say
+            of.parts, of.targets, of.allowed, prior, NON_NEGATIVE, FAMILIARITY_PARTS, say=inputs.say
         )
         inputs.say(f"fusion ({kind}): {dict(fusions[kind].weights)}, {gains[kind]:+.4f} nats over the encoder alone")
     return fusions, gains
@@ -49,7 +49,7 @@ def _choices(
     histories: Sequence[np.ndarray],
     said: Sequence[str],
     targets: np.ndarray,
-) -> Choices:
+) -> FusionCandidates:
     """What the weights are fitted on; the language model's scores are a stage, since it reads every history."""
     seed = inputs.recipe.seed
 
@@ -57,7 +57,7 @@ def _choices(
         inputs.say(f"fusion: the language model reads {len(histories)} validation histories ({kind})")
         told = counted(histories, f"fusion ({kind}): the language model reads", inputs.say, "histories")
         with fixed_threads():
-            if scorer.small:
+            if scorer.is_small:
                 return {"llm": scorer.llm(told, said)}
             of = shortlists(scorer, told, said, targets, seed)
         return {**of.parts, _ALLOWED: of.allowed}
@@ -72,17 +72,17 @@ def _choices(
         prior=fingerprint_arrays(prior=scorer.popularity),
         **(
             {}
-            if scorer.small
+            if scorer.is_small
             else {
-                "leaning": [*LEANING, WELL_KNOWN],
+                "leaning": [*FAMILIARITY_PARTS, FAMILIAR_COUNT],
                 "rest": fingerprint_arrays(**scorer.neighbours.state()),
-                "profile": asdict(scorer.likeness),
+                "profile": asdict(scorer.profile_settings),
                 "seed": seed,
             }
         ),
     )
     arrays = run_stage(inputs, f"scores-{kind}", fingerprint, score)
-    if scorer.small:
-        return whole(scorer.parts(histories, said, arrays["llm"]), histories, targets)
+    if scorer.is_small:
+        return whole_catalog(scorer.parts(histories, said, arrays["llm"]), histories, targets)
     parts = {name: array for name, array in arrays.items() if name != _ALLOWED}
-    return Choices(parts, np.zeros(len(histories), np.int64), arrays[_ALLOWED])
+    return FusionCandidates(parts, np.zeros(len(histories), np.int64), arrays[_ALLOWED])

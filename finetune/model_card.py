@@ -7,11 +7,11 @@ from pathlib import Path
 
 from llmrec.checkpoint.pretrained import Pretrained
 from llmrec.data.catalog import Catalog
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.storage.registry import RESOURCES
 
 
-def model_card(loaded: Pretrained, catalog: Catalog, base: BaseFiles) -> str:
+def model_card(loaded: Pretrained, catalog: Catalog, base: BaseModelFiles) -> str:
     """Markdown: what it is, what it belongs to, how it was trained, where its limits are.
 
     Under which licence the model is passed on is for its publisher to state: the card names only the licences of the

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from llmrec.checkpoint.pretrained import KIND, Pretrained, save_pretrained
+from llmrec.checkpoint.pretrained import MODEL_KIND, Pretrained, save_pretrained
 from llmrec.data import validation
 from llmrec.data.catalog import Catalog
 from llmrec.data.dataset import dataset_reference, open_data
 from llmrec.data.interactions import Interactions, leave_one_out
-from llmrec.encoders.item_knn import item_counts, neighbours_of
+from llmrec.encoders.item_knn import fit_neighbours, item_counts
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.errors import RecipeError
@@ -30,7 +30,7 @@ from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train.engine import accelerator_for, check_gpu, is_first_process, lacks_gpu, load_for_training
 from llmrec.finetune.train.fine_tuning import fine_tune
 from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.lm.model import RecModel
 from llmrec.numerics import whitening
 from llmrec.progress import Say, Screen
@@ -68,7 +68,7 @@ def train_model(
     check_gpu(recipe.engine, on_cpu)
     trackers = Trackers(tensorboard, wandb, Path(out_dir).resolve().name)
     trackers.check()
-    check_replaceable(Path(out_dir), KIND)
+    check_replaceable(Path(out_dir), MODEL_KIND)
     if recipe.embedder != MiniLM.name:
         raise RecipeError(f"no embedder '{recipe.embedder}'; there is: {MiniLM.name}")
     work = Path(work) if work else Path(out_dir).with_name(Path(out_dir).name + ".work")
@@ -128,7 +128,7 @@ def build_model(
     catalog: Catalog,
     interactions: Interactions,
     recipe: Recipe,
-    base: BaseFiles,
+    base: BaseModelFiles,
     loaded_base: tuple[Any, Any],
     embedder: Embedder,
     places: RunPaths,
@@ -154,9 +154,11 @@ def build_model(
     trie = Trie(ids.codes, ids.size, prior)
     state = fine_tune(inputs, model, trie, base, resume, places.trackers, accelerator, vectors)
     say(f"neighbours: of {len(catalog)} items")
-    neighbours = neighbours_of(split.train, len(catalog), recipe.neighbours)
+    neighbours = fit_neighbours(split.train, len(catalog), recipe.neighbours)
     window, likeness = recipe.traffic.window, recipe.profile
-    scorer = Scorer(model, trie, text, neighbours, embedder, catalog.domain, window, likeness=likeness, counts=counts)
+    scorer = Scorer(
+        model, trie, text, neighbours, embedder, catalog.domain, window, profile_settings=likeness, counts=counts
+    )
     with accelerator.main_process_first(), accelerator.autocast():
         weights, gains = _fuse(inputs, scorer)
     meta = {
@@ -205,5 +207,5 @@ def fresh_model(recipe: Recipe, loaded_base: tuple[Any, Any], ids: SemanticIds, 
     """The bundle before training, its new parts started from the code book."""
     torch.manual_seed(recipe.seed)  # peft draws LoRA's A matrices, torch the adapter's
     model = RecModel(*loaded_base, ids, trained, recipe.model)
-    model.start_embeddings(whitening(trained.item_vectors, trained.config.dim), recipe.seed)
+    model.init_embeddings(whitening(trained.item_vectors, trained.config.dim), recipe.seed)
     return model

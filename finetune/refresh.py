@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.checkpoint.parts import Parts, read_parts, write_parts
-from llmrec.checkpoint.pretrained import KIND
+from llmrec.checkpoint.parts import ModelParts, read_parts, write_parts
+from llmrec.checkpoint.pretrained import MODEL_KIND
 from llmrec.data.dataset import dataset_reference, open_data
 from llmrec.data.interactions import Interactions, Split, leave_one_out, model_selection_users
 from llmrec.encoders import ease
-from llmrec.encoders.item_knn import NeighbourSettings, item_counts, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours, item_counts
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import train_encoder
 from llmrec.errors import RequestError, UserError
@@ -83,7 +83,7 @@ def refresh_model(
     """
     if epochs < 0 or not 0.0 < rate <= 1.0:
         raise RequestError(f"--epochs {epochs} must be at least 0 and --rate {rate} lie in (0, 1]")
-    check_replaceable(out, KIND)
+    check_replaceable(out, MODEL_KIND)
     with output_lock(out, "refreshing"):
         return _refresh(model, data, out, epochs, rate, seed, say)
 
@@ -100,14 +100,14 @@ def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float,
     say(f"{len(interactions)} interactions; validating on {len(users)} users")
     settings = NeighbourSettings(**_recipe(parts).get("neighbours", {}))
     if settings.ridge:
-        ease.check(len(catalog))
+        ease.check_size(len(catalog))
     kept, before, after = refit_encoder(parts, split, len(catalog), users, epochs, rate, seed, say)
     cosine = mean_user_cosine(parts.encoder, kept, split)
     counts = item_counts(split.train, len(catalog))
     fresh = replace(
         parts,
         encoder=kept,
-        neighbours=neighbours_of(split.train, len(catalog), settings),
+        neighbours=fit_neighbours(split.train, len(catalog), settings),
         prior=log_mass(counts),
         counts=counts,
     )
@@ -134,7 +134,7 @@ def mean_user_cosine(before: SequenceEncoder, after: SequenceEncoder, split: Spl
 
 
 def refit_encoder(
-    parts: Parts,
+    parts: ModelParts,
     split: Split,
     n: int,
     users: np.ndarray,
@@ -161,7 +161,7 @@ def refit_encoder(
     return found, before, after
 
 
-def _former(parts: Parts, catalog: str) -> Interactions | None:
+def _former(parts: ModelParts, catalog: str) -> Interactions | None:
     """The interactions that the model was trained on; None where they cannot be found any more."""
     try:
         known, interactions = open_data(str(parts.config["settings"]["data"]))
@@ -188,7 +188,7 @@ def _unseen_targets(split: Split, former: Interactions | None) -> np.ndarray:
     )
 
 
-def _recipe(parts: Parts) -> dict[str, Any]:
+def _recipe(parts: ModelParts) -> dict[str, Any]:
     recipe: dict[str, Any] = dict(parts.manifest.meta.get("recipe", {}))
     return recipe
 

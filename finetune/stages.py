@@ -23,7 +23,7 @@ from llmrec.errors import ArtifactError
 from llmrec.finetune.recipe import Recipe
 from llmrec.progress import Say
 from llmrec.semantic_ids import rqvae
-from llmrec.semantic_ids.residual_kmeans import SemanticIds, fit, fuse
+from llmrec.semantic_ids.residual_kmeans import SemanticIds, fit, joint_vectors
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_artifact
 
 
@@ -112,7 +112,7 @@ def text_vectors(inputs: Inputs, embedder: Embedder) -> np.ndarray:
 
     def make() -> Mapping[str, np.ndarray]:
         inputs.say(f"text: {len(inputs.catalog)} descriptions through {embedder.name}")
-        return {"vectors": text_cache.text_vectors(inputs.catalog, embedder, inputs.texts, inputs.say)}
+        return {"vectors": text_cache.embed_catalog(inputs.catalog, embedder, inputs.texts, inputs.say)}
 
     fingerprint = settings_hash(catalog=inputs.catalog.fingerprint, embedder=embedder.name)
     return run_stage(inputs, "text", fingerprint, make)["vectors"]
@@ -123,12 +123,12 @@ def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> 
     settings = inputs.recipe.semantic_ids
 
     def make() -> Mapping[str, np.ndarray]:
-        fused = fuse(text, trained.item_vectors, settings.text_dims, settings.text_weight)
+        fused = joint_vectors(text, trained.item_vectors, settings.text_dims, settings.text_weight)
         make_ids = rqvae.fit if settings.method == "rqvae" else fit
         inputs.say(f"semantic ids: {settings.depth} levels of {settings.size} codes for {len(fused)} items")
         ids = make_ids(fused, settings.depth, settings.size, inputs.recipe.seed, say=inputs.say)
         inputs.say(f"semantic ids: {json.dumps(ids.statistics())}")
-        return {"codes": ids.codes, "book": ids.book}
+        return {"codes": ids.codes, "book": ids.codebook}
 
     fingerprint = settings_hash(
         text=fingerprint_bytes(text.tobytes()),

@@ -12,26 +12,26 @@ import numpy as np
 
 from llmrec.checkpoint import hub
 from llmrec.checkpoint.pretrained import load_pretrained
-from llmrec.checkpoint.validation import in_one_line
+from llmrec.checkpoint.validation import loading_from
 from llmrec.data.catalog import Catalog, clean_text
 from llmrec.data.dataset import open_data
 from llmrec.data.filters import Filters
 from llmrec.data.interactions import History, Interactions
 from llmrec.data.requests import MAX_K, MAX_MESSAGE, Recommendation, Request
-from llmrec.decoding.text_generation import stream
+from llmrec.decoding.text_generation import generate_text
 from llmrec.dialogue.request_parsing import parse_request
 from llmrec.encoders.text import Embedder, MiniLM
-from llmrec.encoders.text_cache import text_vectors
+from llmrec.encoders.text_cache import embed_catalog
 from llmrec.encoders.text_similarity import ProfileSettings
 from llmrec.errors import ArtifactError, RequestError
-from llmrec.lm.prompts import fill, load
+from llmrec.lm.prompts import fill_template, load_template
 from llmrec.lm.rendering import Message
 from llmrec.lm.runtime.int8 import Int8Weights, int8_weights
 from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.ranker import top_k
 from llmrec.ranking.explanations import listing, reason
 from llmrec.ranking.fusion import Fusion
-from llmrec.ranking.grounding import Checker
+from llmrec.ranking.grounding import GroundingChecker
 from llmrec.ranking.scorer import Scorer
 from llmrec.semantic_ids.trie import Trie
 from llmrec.storage.registry import cache_home
@@ -65,7 +65,7 @@ class Recommender:
         self.catalog, self.interactions, self.scorer = catalog, interactions, scorer
         self.fusions, self.model_card = dict(fusions), dict(meta or {})
         self.model, self.data_name = scorer.model, data_name
-        self._checker = Checker(catalog)
+        self._checker = GroundingChecker(catalog)
         self._prefixes = PrefixCache()
 
     @staticmethod
@@ -86,15 +86,15 @@ class Recommender:
             raise ArtifactError(
                 "no model given, and the shipped one is not beside this installation: give its directory"
             )
-        path = SHIPPED if path is None else hub.find(path)
+        path = SHIPPED if path is None else hub.resolve_model(path)
         source = data if data is not None else hub.data_of(path)
         catalog, interactions = open_data(source)
         loaded = load_pretrained(path, catalog)
         loaded.model.merge()
         embedder = embedder or MiniLM.load()
         ids = loaded.model.vocab.ids
-        text = text_vectors(catalog, embedder, cache_home() / "cache")
-        with in_one_line(Path(path)):
+        text = embed_catalog(catalog, embedder, cache_home() / "cache")
+        with loading_from(Path(path)):
             trie = Trie(ids.codes, ids.size, loaded.prior)
         scorer = Scorer(
             loaded.model,
@@ -104,7 +104,7 @@ class Recommender:
             embedder,
             catalog.domain,
             int(loaded.settings["window"]),
-            likeness=ProfileSettings(**loaded.settings.get("profile", {})),
+            profile_settings=ProfileSettings(**loaded.settings.get("profile", {})),
             counts=loaded.counts,
         )
         return Recommender(catalog, interactions, scorer, loaded.fusions, loaded.meta, str(source))
@@ -146,7 +146,7 @@ class Recommender:
         request = parse_request(request, self.catalog).request
         history, allowed = np.asarray(request.history, np.int64), self.allowed(request)
         fusion = self.fusions["words" if request.message else "history"]
-        found = self.scorer.ask(history, request.message).best(fusion, request.k, allowed)
+        found = self.scorer.query(history, request.message).top_k(fusion, request.k, allowed)
         vectors = self.model.encoder.item_vectors
         return [
             Recommendation(
@@ -162,7 +162,7 @@ class Recommender:
         self, histories: Sequence[np.ndarray], k: int, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The `Ranker` protocol: rows int64[b, k] padded with -1, scores float32[b, k] padded with -inf."""
-        return self.scorer.rank(self.fusions["history"], [self.scorer.ask(one) for one in histories], k, allowed)
+        return self.scorer.rank(self.fusions["history"], [self.scorer.query(one) for one in histories], k, allowed)
 
     def look_up(self, text: str, n: int = 6) -> list[int]:
         """Rows whose texts come nearest in meaning to the words, best first: a search without a language model.
@@ -229,19 +229,21 @@ class Recommender:
         slots = {"message": message, "shown": listing(self.catalog, rows)}
         prompt = self.model.renderer.render(
             [
-                Message("system", fill(load("system").user[0], {"domain": self.catalog.domain})),
-                Message("user", fill(load("talk").user[0], slots)),
+                Message("system", fill_template(load_template("system").user[0], {"domain": self.catalog.domain})),
+                Message("user", fill_template(load_template("talk").user[0], slots)),
                 Message("assistant", (), open=True),
             ]
         )
         yield from grounded_sentences(
-            stream(self.model, prompt, max_tokens, seconds, stop, prefixes=self._prefixes, weights=self._eight_bits),
+            generate_text(
+                self.model, prompt, max_tokens, seconds, stop, prefixes=self._prefixes, weights=self._eight_bits
+            ),
             self._checker,
             [item.row for item in shown],
         )
 
 
-def grounded_sentences(pieces: Iterator[str], checker: Checker, shown: Sequence[int]) -> Iterator[str]:
+def grounded_sentences(pieces: Iterator[str], checker: GroundingChecker, shown: Sequence[int]) -> Iterator[str]:
     """Pass on whole sentences that the catalogue backs; an unfinished last one is dropped, as are repetitions."""
     text, said = "", set[str]()
     for piece in pieces:
@@ -253,7 +255,7 @@ def grounded_sentences(pieces: Iterator[str], checker: Checker, shown: Sequence[
         yield from _say(text, said, checker, shown)
 
 
-def _say(sentence: str, said: set[str], checker: Checker, shown: Sequence[int]) -> Iterator[str]:
+def _say(sentence: str, said: set[str], checker: GroundingChecker, shown: Sequence[int]) -> Iterator[str]:
     sentence = sentence.strip()
     if sentence and sentence not in said and checker.grounded(sentence, shown):
         yield (" " if said else "") + sentence

@@ -20,7 +20,7 @@ from fakes import films
 from llmrec.app.server.serve import create_app, uvicorn_config
 from llmrec.app.server.settings import Settings
 from llmrec.data.catalog import Catalog
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.ranking.fusion import Fusion
 from llmrec.ranking.scorer import Scorer
 from llmrec.recommender import Recommender
@@ -69,7 +69,7 @@ def toy(catalog: Catalog | None = None) -> Spoken:
     log = make_interactions(n=12)
     embedder = HashEmbedder()
     text = embedder.encode([catalog.describe(row) for row in range(n)])
-    knn = neighbours_of(log, n, NeighbourSettings())
+    knn = fit_neighbours(log, n, NeighbourSettings())
     trie = Trie(model.vocab.ids.codes, size, np.log1p(np.arange(n) % 5))
     scorer = Scorer(model, trie, text, knn, embedder, catalog.domain, 6, None)
     weights = {"encoder": 1.0, "llm": 0.7, "profile": 0.6, "neighbours": 0.5}

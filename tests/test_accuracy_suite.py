@@ -11,7 +11,7 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 from llmrec.data.interactions import Interactions, leave_one_out, split_by_time
 from llmrec.encoders import ease
 from llmrec.encoders.config import EncoderConfig
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.eval import result_file, run
 from llmrec.eval.accuracy import setup, suite
@@ -35,7 +35,7 @@ def make_recommender(interactions):
     model, catalog, embedder = make_model(N), make_catalog(N), HashEmbedder()
     model.merge()
     text = embedder.encode([catalog.describe(row) for row in range(N)])
-    knn = neighbours_of(interactions, N, NeighbourSettings())
+    knn = fit_neighbours(interactions, N, NeighbourSettings())
     scorer = Scorer(model, Trie(model.vocab.ids.codes, model.vocab.ids.size), text, knn, embedder, "films", 6)
     fusions = {"history": Fusion({"encoder": 1.0, "llm": 0.5, "neighbours": 0.5})}
     meta = {"train_fingerprint": leave_one_out(interactions).train.fingerprint}
@@ -275,9 +275,9 @@ def test_parts_are_made_once_a_history_and_not_kept_for_ever(recommender):
     asked = []
 
     class Counting(CachingScorer):
-        def others(self, histories, messages):
+        def non_llm_parts(self, histories, messages):
             asked.append(histories[0].tolist())
-            return super().others(histories, messages)
+            return super().non_llm_parts(histories, messages)
 
     parts = Counting.of(recommender.scorer, kept=2)
     rankers = [ComponentRanker(name, parts, Fusion({name: 1.0})) for name in ("llm", "encoder")]

@@ -13,19 +13,19 @@ from typer.testing import CliRunner
 
 from llmrec.app.cli.main import app
 from llmrec.checkpoint.parts import read_parts
-from llmrec.checkpoint.validation import of_items
+from llmrec.checkpoint.validation import parse_item_arrays
 from llmrec.data.catalog import Item
 from llmrec.data.dataset import load_data
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.errors import DataError, RequestError
 from llmrec.lifecycle.add_items import (
     add_items,
-    add_to_model,
+    add_items_to_model,
     extended_catalog,
-    grown_encoder,
-    grown_neighbours,
-    lenders,
-    predicted_places,
+    extended_encoder,
+    extended_neighbours,
+    predicted_vectors,
+    text_neighbour_weights,
 )
 from llmrec.recommender import Filters, Request
 from llmrec.semantic_ids.residual_kmeans import SemanticIds, fit
@@ -59,21 +59,21 @@ def test_no_code_moves_and_all_stay_unique(n, m, shape, seed, alike):
     ids = fit(rng.normal(size=(n, 5)), *shape, seed)
     known = rng.normal(size=(n, 7)).astype(np.float32)
     fresh = np.tile(known[:1], (m, 1)) if alike else rng.normal(size=(m, 7)).astype(np.float32)
-    places = predicted_places(ids, known, fresh)
+    places = predicted_vectors(ids, known, fresh)
     grown = ids.extend(places)
     assert places.shape == (m, 5) and np.isfinite(places).all()
-    assert np.array_equal(grown.codes[:n], ids.codes) and np.array_equal(grown.book, ids.book)
+    assert np.array_equal(grown.codes[:n], ids.codes) and np.array_equal(grown.codebook, ids.codebook)
     assert len(np.unique(grown.codes, axis=0)) == n + m
-    assert np.array_equal(ids.extend(predicted_places(ids, known, fresh)).codes, grown.codes)
+    assert np.array_equal(ids.extend(predicted_vectors(ids, known, fresh)).codes, grown.codes)
 
 
 def test_a_place_is_predicted_from_text_that_says_it():
     rng = np.random.default_rng(0)
     ids = fit(rng.normal(size=(60, 4)), 2, 8, 0)
-    places = ids.book[np.arange(2), ids.codes].sum(axis=1)
+    places = ids.codebook[np.arange(2), ids.codes].sum(axis=1)
     text = (places @ rng.normal(size=(4, 6))).astype(np.float32)
-    held = SemanticIds(ids.codes[:50], ids.book)
-    found = predicted_places(held, text[:50], text[50:], ridge=1e-6)
+    held = SemanticIds(ids.codes[:50], ids.codebook)
+    found = predicted_vectors(held, text[:50], text[50:], ridge=1e-6)
     np.testing.assert_allclose(found, places[50:], atol=1e-3)
     # most get back the very code they had; one whose leaf came to them through a collision gets the nearest free one
     assert (held.extend(found).codes[50:] == ids.codes[50:]).all(axis=1).mean() >= 0.5
@@ -81,21 +81,21 @@ def test_a_place_is_predicted_from_text_that_says_it():
 
 def test_lenders_are_the_most_alike_and_lend_in_sum_one():
     known = np.eye(8, dtype=np.float32)
-    lent = lenders(known, np.array([[0, 0, 1, 0.9, 0, 0, 0, 0]], np.float32)).toarray()[0]
+    lent = text_neighbour_weights(known, np.array([[0, 0, 1, 0.9, 0, 0, 0, 0]], np.float32)).toarray()[0]
     assert lent.argmax() == 2 and lent.argsort()[-2] == 3 and lent.sum() == pytest.approx(1.0)
-    assert (lent > 0).sum() == 5 and lenders(known[:2], known[:1]).toarray().shape == (1, 2)
+    assert (lent > 0).sum() == 5 and text_neighbour_weights(known[:2], known[:1]).toarray().shape == (1, 2)
 
 
 def test_a_copy_of_an_item_is_scored_like_it():
     encoder = make_encoder(12)
-    near = neighbours_of(make_interactions(), 12, NeighbourSettings())
-    only = lenders(np.eye(12, dtype=np.float32) * 30, np.eye(12, dtype=np.float32)[3:4] * 30)
+    near = fit_neighbours(make_interactions(), 12, NeighbourSettings())
+    only = text_neighbour_weights(np.eye(12, dtype=np.float32) * 30, np.eye(12, dtype=np.float32)[3:4] * 30)
     only.data[only.data < 0.5] = 0
     history = [np.array([1, 5, 3])]
-    scores = grown_encoder(encoder, only).scores(history)[0]
+    scores = extended_encoder(encoder, only).scores(history)[0]
     np.testing.assert_allclose(scores[:12], encoder.scores(history)[0], atol=1e-5)
     assert scores[12] == pytest.approx(scores[3], abs=1e-3)
-    grown = grown_neighbours(near, only)
+    grown = extended_neighbours(near, only)
     found = grown.similarity.toarray()
     np.testing.assert_array_equal(found[:12, :12], near.similarity.toarray())
     np.testing.assert_allclose(found[:12, 12], found[:12, 3], rtol=1e-3)
@@ -138,23 +138,23 @@ def test_a_new_item_is_known_to_nobody_and_the_others_stay_as_known_as_they_were
     assert grown.scorer.familiarity[12:].tolist() == [0, 0] and served.scorer.familiarity.max() > 0
     np.testing.assert_array_equal(grown.scorer.familiarity[:12], served.scorer.familiarity)
     assert grown.scorer.popularity[12] > grown.scorer.popularity.min(), "what it is lent is another matter"
-    add_to_model(world[1], [FUNNY, SCARY], tmp_path / "out", tmp_path / "data", embedder=HashEmbedder())
+    add_items_to_model(world[1], [FUNNY, SCARY], tmp_path / "out", tmp_path / "data", embedder=HashEmbedder())
     np.testing.assert_array_equal(recommender(tmp_path / "out").scorer.familiarity, grown.scorer.familiarity)
 
 
 def test_counts_of_a_file_without_them_are_those_of_the_masses(world):
     before = read_parts(world[1]).counts
     held = load_file(world[1] / "semantic_ids.safetensors")
-    _, _, counts = of_items({name: held[name] for name in ("codes", "book", "prior")})
+    _, _, counts = parse_item_arrays({name: held[name] for name in ("codes", "book", "prior")})
     np.testing.assert_array_equal(counts, before)
     for wrong in (counts[1:], -1 - counts, np.full(len(counts), np.nan), counts.astype(np.float64)):
         with pytest.raises(DataError, match="a whole number from 0"):
-            of_items({**held, "counts": wrong})
+            parse_item_arrays({**held, "counts": wrong})
 
 
 def test_a_saved_model_lists_what_the_process_does(world, tmp_path):
     folder, model = world
-    done = add_to_model(model, [FUNNY, SCARY], tmp_path / "out", tmp_path / "data", embedder=HashEmbedder())
+    done = add_items_to_model(model, [FUNNY, SCARY], tmp_path / "out", tmp_path / "data", embedder=HashEmbedder())
     assert done["added_items"] == 2 and done["items"] == 14 and set(done["semantic_ids"]) == {"n0", "n1"}
     before, after = read_parts(model), read_parts(tmp_path / "out")
     assert np.array_equal(after.ids.codes[:12], before.ids.codes) and np.array_equal(after.prior[:12], before.prior)
@@ -169,13 +169,13 @@ def test_a_saved_model_lists_what_the_process_does(world, tmp_path):
 
 
 def test_items_are_added_twice_and_a_full_tree_is_said(world, tmp_path):
-    add_to_model(world[1], [FUNNY, SCARY], tmp_path / "one", tmp_path / "one-data", embedder=HashEmbedder())
-    add_to_model(tmp_path / "one", [ODD], tmp_path / "two", tmp_path / "two-data", embedder=HashEmbedder())
+    add_items_to_model(world[1], [FUNNY, SCARY], tmp_path / "one", tmp_path / "one-data", embedder=HashEmbedder())
+    add_items_to_model(tmp_path / "one", [ODD], tmp_path / "two", tmp_path / "two-data", embedder=HashEmbedder())
     codes = [read_parts(path).ids.codes for path in (world[1], tmp_path / "one", tmp_path / "two")]
     assert np.array_equal(codes[2][:14], codes[1]) and np.array_equal(codes[1][:12], codes[0])
     more = [Item(f"m{i}", f"More {i}", "", {}) for i in range(2)]
     with pytest.raises(DataError, match="all 16 semantic IDs are taken"):
-        add_to_model(tmp_path / "two", more, tmp_path / "three", tmp_path / "three-data", embedder=HashEmbedder())
+        add_items_to_model(tmp_path / "two", more, tmp_path / "three", tmp_path / "three-data", embedder=HashEmbedder())
     assert not (tmp_path / "three").exists() and not (tmp_path / "three-data").exists()
 
 

@@ -8,8 +8,8 @@ from threadpoolctl import threadpool_limits
 
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.encoders import ease
-from llmrec.encoders.ease import regression, window_products
-from llmrec.encoders.item_knn import cooccurrence, neighbour_matrix, regression_matrix
+from llmrec.encoders.ease import ease_weights, window_gram
+from llmrec.encoders.item_knn import cooccurrence, ease_matrix, neighbour_matrix
 from llmrec.errors import RecipeError, RequestError
 from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN, Popularity, RecentPopularity, TextLookup, item_counts
 from llmrec.eval.baselines.tuning import tune_item_knn, tune_recent_popularity, tune_text_lookup
@@ -145,7 +145,7 @@ def test_regression_neighbours_solve_ridge_regression_over_sliding_windows():
         for start in range(1 - window, len(rows)):
             lines.append(np.bincount(rows[max(0, start) : start + window], minlength=9))
     x = np.array(lines, float)
-    assert np.allclose(window_products(walk(*sequences), 9, window), x.T @ x)
+    assert np.allclose(window_gram(walk(*sequences), 9, window), x.T @ x)
     expected = np.zeros((9, 9))
     for item in range(9):  # each item from all others, one regression at a time
         others = [row for row in range(9) if row != item]
@@ -161,11 +161,11 @@ def test_regression_neighbours_of_many_items_take_one_matrix():
     n = 1100  # more than are mirrored, and than are cut, at a time
     train = walk(*[rng.choice(n, 30, replace=False).tolist() for _ in range(200)])
     tracemalloc.start()
-    matrix = regression_matrix(train, n, 5, 2.0, 50)
+    matrix = ease_matrix(train, n, 5, 2.0, 50)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 8 * n**2 < peak < 1.8 * 8 * n**2 < ease.bytes_needed(n)
-    products = window_products(train, n, 5)
+    products = window_gram(train, n, 5)
     inverse = np.linalg.inv(products + 2.0 * np.eye(n))
     expected = np.maximum(inverse / -np.diag(inverse), 0.0)
     np.fill_diagonal(expected, 0.0)
@@ -185,9 +185,9 @@ def test_fade_is_kept_with_the_neighbours_and_old_files_have_none():
 
 def test_regression_refuses_what_no_machine_here_holds():
     with pytest.raises(RecipeError, match="at most 20,000 items, not 20,001"):
-        window_products(TOY.train, 20_001, 5)
+        window_gram(TOY.train, 20_001, 5)
     with pytest.raises(RecipeError, match=r"ridge 1e-300 is too small"):
-        regression(np.ones((3, 3)), 1e-300)
+        ease_weights(np.ones((3, 3)), 1e-300)
     with pytest.raises(RecipeError, match=r"ridge -1\.0"):
         ItemKNN(TOY.train, 12, ridge=-1.0)
 

@@ -8,14 +8,15 @@ import pytest
 from toy_ranking import load, make_world
 
 from llmrec.batch.ranker import RankingTask
-from llmrec.decoding import beam_search, trie_scoring
+from llmrec.decoding import trie_scoring
+from llmrec.decoding.beam_search import beam_search
 from llmrec.errors import DataError
 from llmrec.eval.bench import batch_ranking, catalog_scaling
 from llmrec.eval.bench.generate_ranking import generate_ranker
 from llmrec.eval.bench.scaling_page import BEGIN, END, update_page
 from llmrec.eval.result_file import check_result
 from llmrec.ranker import top_k, unseen
-from llmrec.ranking.fusion import spread
+from llmrec.ranking.fusion import fill_catalog
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,8 @@ def test_generate_makes_the_lists_of_as_many_beams(recommender):
     assert len(side.children[()][0]) == len(set(recommender.model.vocab.ids.codes[:, 0]))
     for task, found in zip(tasks, side.lists(tasks, 4), strict=True):
         history = np.array(task.history)
-        (beams,) = beam_search.items(recommender.model, scorer.trie, [scorer.prompt(history)], 4, 4)
-        parts = scorer.parts([history], llm=spread(beams.rows, beams.scores, n)[None])
+        (beams,) = beam_search(recommender.model, scorer.trie, [scorer.prompt(history)], 4, 4)
+        parts = scorer.parts([history], llm=fill_catalog(beams.rows, beams.scores, n)[None])
         rows, _ = top_k(recommender.fusions["history"].combine(parts), task.k, unseen([history], n))
         assert rows[0].tolist() == found
 
@@ -53,7 +54,7 @@ def test_growth_is_measured_on_the_layers_of_the_model(recommender, monkeypatch)
     monkeypatch.setattr(catalog_scaling, "QUERIES", 20)
     values = catalog_scaling.benchmark_ranking(recommender, 2000, 0) | catalog_scaling.benchmark_index(2000, 0)
     assert 0 < values["recall100_1_of_64"][0] <= values["recall100_1_of_16"][0] <= 1
-    assert values["all_tokens"][0] >= trie_scoring.PASS["float32"]
+    assert values["all_tokens"][0] >= trie_scoring.PASS_TOKENS["float32"]
 
 
 def test_the_whole_bench_writes_the_one_form(model, tmp_path, monkeypatch, capsys):

@@ -55,8 +55,8 @@ def test_an_architecture_that_cannot_be_compared_is_refused(merged):
 def test_the_copy_shares_its_weights_and_computes_the_same(merged):
     copy = plain_copy(merged.lm)
     x = torch.randint(0, 100, (1, 9))
-    torch.testing.assert_close(copy(x).logits[0], merged.word_logits(merged.hidden(merged.words(x)))[0])
-    assert copy.model.embed_tokens.weight.data_ptr() == merged.words.weight.data_ptr()
+    torch.testing.assert_close(copy(x).logits[0], merged.word_logits(merged.hidden(merged.word_embedding(x)))[0])
+    assert copy.model.embed_tokens.weight.data_ptr() == merged.word_embedding.weight.data_ptr()
 
 
 def test_even_masses_leave_the_logits_alone():

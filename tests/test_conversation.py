@@ -52,7 +52,7 @@ def plain(phrase):
 
 
 def test_every_act_has_wordings_of_its_own_and_none_is_trained_on():
-    trained = {plain(one) for name in prompts.names() for one in prompts.load(name).user} - {"_"}
+    trained = {plain(one) for name in prompts.template_names() for one in prompts.load_template(name).user} - {"_"}
     said = [(act, plain(one)) for act in WORDINGS for one in phrasings_of(act)]
     bare = {("which", "_")}  # a year alone, which is no template's
     assert not {(act, one) for act, one in said if one in trained} - bare

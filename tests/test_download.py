@@ -209,7 +209,7 @@ def test_home_follows_the_environment(monkeypatch):
 
 def test_a_lock_is_freed_when_its_holder_dies(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMREC_HOME", str(tmp_path))
-    script = "import os; from llmrec.storage.locks import cache_lock\nwith cache_lock('x'): os._exit(9)"
+    script = "import os; from llmrec.storage.registry import cache_lock\nwith cache_lock('x'): os._exit(9)"
     subprocess.run([sys.executable, "-c", script], env={**os.environ}, check=False)
     with download.cache_lock("x"):
         pass

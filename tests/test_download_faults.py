@@ -223,23 +223,23 @@ def test_a_model_of_a_misbehaving_hub_is_refused_in_one_line(server, model, faul
     shutil.copytree(model, server.root, dirs_exist_ok=True)
     server.fault = fault
     with pytest.raises(ArtifactError, match="org/toy") as error:
-        hub.find("org/toy")
+        hub.resolve_model("org/toy")
     is_one_plain_line(str(error.value), FAULTS[fault][0])
     assert visible(cache_home()) == []
     server.fault = ""
-    assert read_manifest(hub.find("org/toy"), "model")
+    assert read_manifest(hub.resolve_model("org/toy"), "model")
 
 
 def test_what_was_fetched_before_outlives_a_misbehaving_hub(server, model):
     shutil.copytree(model, server.root, dirs_exist_ok=True)
-    found = hub.find("org/toy")
+    found = hub.resolve_model("org/toy")
     server.fault = "web page"
-    assert hub.find("org/toy") == found
+    assert hub.resolve_model("org/toy") == found
     (cache_home() / "hub" / "org--toy" / "main" / "commit.json").write_text('{"commit": "older"}')
     shutil.rmtree(constants.HF_HUB_CACHE)
     server.fault = "breaks off"
     with pytest.raises(ArtifactError, match="did not give it"):
-        hub.find("org/toy")
+        hub.resolve_model("org/toy")
     assert read_manifest(found, "model")
 
 

@@ -10,16 +10,16 @@ from conftest import HashEmbedder, make_catalog, make_interactions
 
 from llmrec.data.interactions import leave_one_out
 from llmrec.encoders import training
-from llmrec.encoders.bsarec import FrequencyFilter, lowpass
-from llmrec.encoders.config import KINDS, EncoderConfig, Tower, encoder_config_dict
+from llmrec.encoders.bsarec import FrequencyFilter, lowpass_kernel
+from llmrec.encoders.config import ENCODER_KINDS, EncoderConfig, Tower, encoder_config_dict
 from llmrec.encoders.sequential import SequenceEncoder, network
-from llmrec.encoders.training import next_item_ndcg, text_part, train_encoder
+from llmrec.encoders.training import next_item_ndcg, text_features, train_encoder
 from llmrec.errors import RecipeError
 from llmrec.finetune.recipe import Recipe
 
 CONFIG = EncoderConfig(dim=16, layers=2, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01)
 LATER = [
-    *({"kind": kind, "distance": distance} for kind in KINDS for distance in (False, True)),
+    *({"kind": kind, "distance": distance} for kind in ENCODER_KINDS for distance in (False, True)),
     {"average": 0.9},
     {"negatives": 8},
     {"text_dims": 4, "average": 0.9},
@@ -83,7 +83,7 @@ def test_the_filter_is_a_fourier_transform_read_at_the_last_place():
         expected = low + layer.beta**2 * (x[:, length - 1] - low)
         torch.testing.assert_close(layer(x[:, :length])[:, -1], expected, atol=1e-5, rtol=1e-4)
     for size in (7, 8):  # all frequencies together let everything pass
-        torch.testing.assert_close(lowpass(size, size // 2 + 1), torch.eye(size)[0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(lowpass_kernel(size, size // 2 + 1), torch.eye(size)[0], atol=1e-6, rtol=0)
 
 
 def test_item_vectors_from_text_help_items_that_nobody_took():
@@ -104,9 +104,9 @@ def test_item_vectors_from_text_help_items_that_nobody_took():
 
 def test_text_that_is_not_there_is_named_and_small_text_is_taken_whole():
     with pytest.raises(RecipeError, match="text_dims is 4, and there are no text vectors"):
-        text_part(None, replace(CONFIG, text_dims=4))
-    assert text_part(text(), replace(CONFIG, text_dims=40)).shape == (12, 12)
-    assert text_part(text(), CONFIG) is None
+        text_features(None, replace(CONFIG, text_dims=4))
+    assert text_features(text(), replace(CONFIG, text_dims=40)).shape == (12, 12)
+    assert text_features(text(), CONFIG) is None
 
 
 def test_a_large_catalogue_is_sampled_without_being_asked(monkeypatch):

@@ -25,7 +25,7 @@ from toy_files import recommender, saved
 from llmrec.app.server.feedback import FeedbackLog, read_reactions
 from llmrec.app.server.guard import Sessions
 from llmrec.app.web import saved_conversations
-from llmrec.checkpoint.pretrained import KIND, load_pretrained, save_pretrained
+from llmrec.checkpoint.pretrained import MODEL_KIND, load_pretrained, save_pretrained
 from llmrec.data.dataset import load_data, save_data
 from llmrec.data.readers.common import Report
 from llmrec.dialogue.chat import Chat, Done, Items
@@ -104,7 +104,7 @@ def test_kill_9_while_a_model_is_saved(tmp_path: Path, record_property: Any) -> 
 
     for _ in range(KILLS):
         last = killed(save, rng)
-        manifest = read_manifest(path, KIND)
+        manifest = read_manifest(path, MODEL_KIND)
         assert manifest.meta["steps"] in {last, last + 1}, "an acknowledged save was lost"
         assert (path / "README.md").read_text() == f"card {manifest.meta['steps']}\n"
         load_pretrained(path, catalog)

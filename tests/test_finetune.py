@@ -23,13 +23,13 @@ from llmrec.finetune.pipeline import RunPaths, build_model
 from llmrec.finetune.recipe import EngineSettings, Recipe, load_recipe
 from llmrec.finetune.train import checkpoints
 from llmrec.finetune.train.loop import State, optimizer_for
-from llmrec.lm.base_models import BaseFiles
-from llmrec.lm.prompts import load
+from llmrec.lm.base_models import BaseModelFiles
+from llmrec.lm.prompts import load_template
 from llmrec.lm.rendering import Rendered
 from llmrec.semantic_ids.trie import Trie
 from llmrec.storage.artifacts import read_manifest
 
-BASE = BaseFiles("toy", Path("."), "0" * 64)
+BASE = BaseModelFiles("toy", Path("."), "0" * 64)
 
 
 def run(out: Path, interactions: Interactions, recipe: Recipe, say=lambda line: None, resume=True):
@@ -110,7 +110,7 @@ def test_every_added_parameter_moved_and_the_base_did_not(trained):
     fresh = fresh_model(load_recipe("smoke"), (make_lm(len(tokenizer)), tokenizer), model.vocab.ids, model.encoder)
     for name, tensor in fresh.added_state().items():
         assert not torch.equal(tensor, model.added_state()[name]), f"{name} did not move"
-    torch.testing.assert_close(model.words.weight, fresh.words.weight)
+    torch.testing.assert_close(model.word_embedding.weight, fresh.word_embedding.weight)
 
 
 def test_no_held_out_interaction_changes_a_byte_of_what_is_trained(tmp_path):
@@ -203,12 +203,12 @@ def test_a_saved_model_loads_and_wrong_pairs_refuse(trained, tmp_path, monkeypat
         torch.testing.assert_close(loaded.model.added_state()[name], tensor, atol=2e-3, rtol=2e-3)
     with pytest.raises(ArtifactError, match=r"another catalogue.*[0-9a-f]{12}.*[0-9a-f]{12}"):
         module.load_pretrained(out / "model", make_catalog(11))
-    monkeypatch.setattr(module, "base_model", lambda name, progress=True: BaseFiles("toy", Path("."), "1" * 64))
+    monkeypatch.setattr(module, "base_model", lambda name, progress=True: BaseModelFiles("toy", Path("."), "1" * 64))
     with pytest.raises(ArtifactError, match="another base model"):
         module.load_pretrained(out / "model", make_catalog())
     monkeypatch.setattr(module, "base_model", lambda name, progress=True: BASE)
     with monkeypatch.context() as patch:
-        patch.setattr(module.prompts, "version", lambda: "f" * 64)
+        patch.setattr(module.prompts, "templates_hash", lambda: "f" * 64)
         with pytest.raises(ArtifactError, match="another set of prompt templates"):
             module.load_pretrained(out / "model", make_catalog())
     other = make_tokenizer()
@@ -242,13 +242,13 @@ def test_base_samples_come_from_the_base_and_are_reproducible():
 
 def test_answers_to_everyday_instructions_are_replayed_and_none_is_of_the_benchmark():
     model = make_model()
-    assert len(open_chats(model, 400)) == len(load("everyday").user)
+    assert len(open_chats(model, 400)) == len(load_template("everyday").user)
     asked = open_chats(model, 120)  # the toy tokenizer spells: the long ones do not fit
-    assert 5 < len(asked) < len(load("everyday").user) and all(ids[-1] == asked[0][-1] for ids in asked)
+    assert 5 < len(asked) < len(load_template("everyday").user) and all(ids[-1] == asked[0][-1] for ids in asked)
     passages = sample_passages(model, 8, 120, seed=3, batch=2)  # documents, chats, answers, answers
     for ids in passages[4:]:
         assert any(ids[: len(one)].tolist() == one for one in asked)
-    ours = {line.casefold() for line in load("everyday").user}
+    ours = {line.casefold() for line in load_template("everyday").user}
     assert ours.isdisjoint(one.prompt.casefold() for one in own_instructions()[1])
 
 

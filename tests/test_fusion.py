@@ -3,17 +3,17 @@ import pytest
 
 from llmrec.numerics import log_softmax
 from llmrec.ranking.fusion import (
+    FAMILIAR_COUNT,
+    FAMILIARITY_PARTS,
     FLOOR,
-    LEANING,
-    POSITIVE,
-    WELL_KNOWN,
+    NON_NEGATIVE,
     FusedList,
     Fusion,
     familiarity,
+    familiarity_parts,
+    fill_catalog,
     fit,
     fit_or_keep,
-    leaning,
-    spread,
 )
 
 
@@ -79,7 +79,7 @@ def test_targets_that_were_not_allowed_teach_nothing():
 def test_log_softmax_and_spread():
     x = np.array([[0.0, np.log(3.0)]], np.float32)
     np.testing.assert_allclose(np.exp(log_softmax(x)), [[0.25, 0.75]], atol=1e-6)
-    out = spread(np.array([2, 0]), np.array([-1.0, -2.0], np.float32), 4)
+    out = fill_catalog(np.array([2, 0]), np.array([-1.0, -2.0], np.float32), 4)
     np.testing.assert_allclose(out, [-2.0, -2.0 - FLOOR, -1.0, -2.0 - FLOOR])
 
 
@@ -106,9 +106,9 @@ def test_a_part_lifts_by_familiarity_too_and_one_that_takes_away_lifts_nothing()
 def leaning_world(slope, seed=0, b=600, n=40):
     """Targets drawn from softmax of the encoder, whose weight grows by `slope` with familiarity; the text is noise."""
     rng = np.random.default_rng(seed)
-    known = familiarity(rng.integers(0, 2 * WELL_KNOWN, n))
+    known = familiarity(rng.integers(0, 2 * FAMILIAR_COUNT, n))
     parts = {name: log_softmax(2 * rng.normal(size=(b, n)).astype(np.float32)) for name in ("encoder", "profile")}
-    parts |= leaning(parts, known)
+    parts |= familiarity_parts(parts, known)
     p = np.exp(log_softmax(0.5 * parts["encoder"] + slope * parts["encoder*familiarity"])).astype(np.float64)
     targets = np.array([rng.choice(n, p=line / line.sum()) for line in p])
     return parts, targets, np.ones((b, n), bool)
@@ -116,11 +116,11 @@ def leaning_world(slope, seed=0, b=600, n=40):
 
 def test_a_weight_depends_on_familiarity_where_the_data_do():
     prior = {"encoder": 1.0, "profile": 0.0}
-    fusion, gain = fit_or_keep(*leaning_world(1.0, b=1500), prior, POSITIVE, LEANING)
+    fusion, gain = fit_or_keep(*leaning_world(1.0, b=1500), prior, NON_NEGATIVE, FAMILIARITY_PARTS)
     assert fusion.weights["encoder"] == pytest.approx(0.5, abs=0.15) and gain > 0.01
     assert fusion.weights["encoder*familiarity"] == pytest.approx(1.0, abs=0.2)
     assert abs(fusion.weights["profile*novelty"]) < 0.1
-    fusion, _ = fit_or_keep(*leaning_world(0.0), prior, POSITIVE, LEANING)
+    fusion, _ = fit_or_keep(*leaning_world(0.0), prior, NON_NEGATIVE, FAMILIARITY_PARTS)
     assert set(fusion.weights) == {"encoder", "profile"}, "noise must not buy weights"
 
 
@@ -128,16 +128,16 @@ def test_no_item_is_given_less_than_nothing_of_a_part():
     rng, prior = np.random.default_rng(5), {"encoder": 1.0, "profile": 0.0}
     parts, targets, allowed = leaning_world(1.0, seed=3)
     for told in (targets, rng.permutation(targets)):
-        fitted = fit(parts, told, allowed, {**prior, **LEANING}, positive=POSITIVE).weights
+        fitted = fit(parts, told, allowed, {**prior, **FAMILIARITY_PARTS}, positive=NON_NEGATIVE).weights
         assert min(fitted.values()) >= 0
 
 
 def test_familiarity_goes_from_never_to_often_and_leaves_an_even_part_alone():
     np.testing.assert_allclose(
-        familiarity(np.array([0, 9, WELL_KNOWN, 10 * WELL_KNOWN])), [0, 0.498927, 1, 1], atol=1e-5
+        familiarity(np.array([0, 9, FAMILIAR_COUNT, 10 * FAMILIAR_COUNT])), [0, 0.498927, 1, 1], atol=1e-5
     )
     even = {name: np.full((2, 5), -np.log(5.0), np.float32) for name in ("encoder", "profile")}
-    for part in leaning(even, familiarity(np.arange(5))).values():
+    for part in familiarity_parts(even, familiarity(np.arange(5))).values():
         np.testing.assert_allclose(part, 0, atol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_weights_by_familiarity_are_weighed_against_what_would_be_served_without
     gains = lambda *given: noise + (further if "profile*novelty" in given[4] else plain)  # noqa: E731
     monkeypatch.setattr("llmrec.ranking.fusion._gains", gains)
     prior = {"encoder": 0.5, "profile": 0.0}
-    fusion, gain = fit_or_keep(parts, targets, allowed, prior, POSITIVE, LEANING)
+    fusion, gain = fit_or_keep(parts, targets, allowed, prior, NON_NEGATIVE, FAMILIARITY_PARTS)
     assert ("profile*novelty" in fusion.weights) == taken
     assert gain == pytest.approx((further if taken else plain) + noise.mean())
     if gain <= 0:

@@ -5,10 +5,10 @@ from conftest import make_catalog
 
 from llmrec.data.catalog import Catalog, Item
 from llmrec.ranking.explanations import describe
-from llmrec.ranking.grounding import Checker
+from llmrec.ranking.grounding import GroundingChecker
 from llmrec.recommender import grounded_sentences
 
-CHECKER = Checker(make_catalog())
+CHECKER = GroundingChecker(make_catalog())
 SHOWN = [0, 2, 1]  # Funny Tale 0 (1990) and 2 (1992), comedies; Scary Tale 1 (1981), horror
 
 
@@ -61,7 +61,7 @@ AWKWARD = [
 MARKED = Catalog(
     [Item(str(n), title, "", {"year": year, "genre": tags}) for n, (title, year, tags) in enumerate(AWKWARD)], "films"
 )
-MARKS = Checker(MARKED)
+MARKS = GroundingChecker(MARKED)
 ROWS = range(len(MARKED))
 
 

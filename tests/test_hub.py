@@ -127,17 +127,17 @@ def test_nothing_of_this_machine_goes_up_with_a_model(remote, model):
 
 def test_a_new_commit_is_fetched_and_a_torn_one_leaves_the_old_model(remote, model):
     push(model)
-    first = hub.find("org/toys")
+    first = hub.resolve_model("org/toys")
     before = read_manifest(first, "model")
     remote.commit = "c2"
     weights = remote.root / "org/toys/adapter.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(ArtifactError, match=r"adapter.safetensors' was changed"):
-        hub.find("org/toys")
+        hub.resolve_model("org/toys")
     assert read_manifest(first, "model") == before
     weights.unlink()
     with pytest.raises(ArtifactError, match="did not give it: 404"):
-        hub.find("org/toys")
+        hub.resolve_model("org/toys")
     assert read_manifest(first, "model") == before
 
 
@@ -178,14 +178,14 @@ def test_hostile_repositories_are_refused_and_leave_nothing(remote, model, tmp_p
 
 def test_names_that_are_none_are_not_asked_for(remote, tmp_path):
     for name in ("no-such-dir", "./org/name", "/org/name", "a/b/c", "org/na me", "-x/y"):
-        assert hub.find(name) == Path(name)
+        assert hub.resolve_model(name) == Path(name)
     with pytest.raises(ArtifactError, match=r"revision '\.\./x'"):
-        hub.find("org/toys", "../x")
+        hub.resolve_model("org/toys", "../x")
     with pytest.raises(RequestError, match="should be org/name"):
         hub.push_to_hub(tmp_path, "name")
     assert remote.asked == []
     with pytest.raises(ArtifactError, match="neither a directory here nor on the Hub: 404"):
-        hub.find("org/nothing")
+        hub.resolve_model("org/nothing")
 
 
 def test_a_refusal_of_the_hub_is_one_line(remote, model, monkeypatch):
@@ -201,8 +201,8 @@ def test_a_refusal_of_the_hub_is_one_line(remote, model, monkeypatch):
 def test_data_that_may_not_be_passed_on_stays(model, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "data_of", lambda path: "ml-100k")
     with pytest.raises(RequestError, match="may not be passed on"):
-        hub.stage(model, tmp_path / "out", True, "org/base")
-    hub.stage(model, tmp_path / "out", False, "org/base")
+        hub.stage_upload(model, tmp_path / "out", True, "org/base")
+    hub.stage_upload(model, tmp_path / "out", False, "org/base")
     assert hub.read_config(tmp_path / "out")["settings"]["data"] == "ml-100k"
 
 

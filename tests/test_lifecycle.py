@@ -22,10 +22,11 @@ from llmrec.encoders.item_knn import item_counts
 from llmrec.encoders.sequential import SequenceEncoder, network
 from llmrec.errors import ArtifactError, DataError, RequestError, UserError
 from llmrec.finetune.refresh import mean_user_cosine, refit_encoder, refresh_model
-from llmrec.lifecycle.remove_items import drift_of, withdraw
+from llmrec.lifecycle.drift import measure_drift
+from llmrec.lifecycle.remove_items import remove_items_from_model
 from llmrec.recommender import Filters, Request
 from llmrec.semantic_ids.drift import sid_drift
-from llmrec.semantic_ids.residual_kmeans import fit, fuse
+from llmrec.semantic_ids.residual_kmeans import fit, joint_vectors
 from llmrec.storage.artifacts import read_manifest
 
 
@@ -138,7 +139,7 @@ def test_a_removal_that_cannot_write_its_model_leaves_the_data(world, tmp_path, 
     before = read_manifest(tmp_path / "data", "data")
     catalog, log, _ = load_data(tmp_path / "data")
     with pytest.raises(ArtifactError, match="mine holds files"):
-        withdraw(model, catalog, log, ["i1"], mine, tmp_path / "data")
+        remove_items_from_model(model, catalog, log, ["i1"], mine, tmp_path / "data")
     assert read_manifest(tmp_path / "data", "data") == before
     with pytest.raises(ArtifactError, match="mine holds files"):
         refresh_model(model, folder / "more", mine)
@@ -249,7 +250,7 @@ def test_drift_tells_more_of_the_same_from_something_else():
     known = (centres[rng.integers(8, size=400)] + 0.3 * rng.normal(size=(400, 24))).astype(np.float32)
     alike = (centres[rng.integers(8, size=60)] + 0.3 * rng.normal(size=(60, 24))).astype(np.float32)
     other = (3.0 * rng.normal(size=(60, 24))).astype(np.float32)
-    ids = fit(fuse(known, rng.normal(size=(400, 6)), 16, 0.7), 3, 16, 0)
+    ids = fit(joint_vectors(known, rng.normal(size=(400, 6)), 16, 0.7), 3, 16, 0)
     same, far = sid_drift(known, alike, ids, 0.7, 16), sid_drift(known, other, ids, 0.7, 16)
     assert not same.rebuild and same.far_share < 0.15 and same.reasons == ()
     assert far.rebuild and far.far_share > 0.8 and far.error_new > 2 * far.error_known and len(far.reasons) >= 2
@@ -263,7 +264,7 @@ def test_drift_tells_more_of_the_same_from_something_else():
 def test_drift_says_when_the_tree_is_full():
     rng = np.random.default_rng(1)
     known = rng.normal(size=(16, 6)).astype(np.float32)
-    ids = fit(fuse(known, None, 4, 1.0), 2, 4, 0)
+    ids = fit(joint_vectors(known, None, 4, 1.0), 2, 4, 0)
     found = sid_drift(known, known[:3] + 0.01, ids, 1.0, 4)
     assert found.free_share == 0 and found.crowded_share == 1 and found.rebuild
 
@@ -272,7 +273,7 @@ def test_a_handful_of_new_items_is_too_few_to_tell():
     rng = np.random.default_rng(0)
     known = rng.normal(size=(400, 24)).astype(np.float32)
     other = (3.0 * rng.normal(size=(60, 24))).astype(np.float32)
-    ids = fit(fuse(known, rng.normal(size=(400, 6)), 16, 0.7), 3, 16, 0)
+    ids = fit(joint_vectors(known, rng.normal(size=(400, 6)), 16, 0.7), 3, 16, 0)
     for count in (1, 3, 19):
         few = sid_drift(known, other[:count], ids, 0.7, 16)
         assert few.far_share == 1 and few.error_new > 2 * few.error_known  # told, and no reason
@@ -280,7 +281,7 @@ def test_a_handful_of_new_items_is_too_few_to_tell():
     enough = sid_drift(known, other[:20], ids, 0.7, 16)
     assert enough.enough and enough.rebuild
     # three new games of a shop that sells ten are many, and still three
-    small = fit(fuse(known[:10], rng.normal(size=(10, 6)), 4, 0.7), 2, 4, 0)
+    small = fit(joint_vectors(known[:10], rng.normal(size=(10, 6)), 4, 0.7), 2, 4, 0)
     assert not sid_drift(known[:10], other[:3], small, 0.7, 4).rebuild
     full = sid_drift(known[:10], other[:7], small, 0.7, 4)  # 16 paths, 10 taken
     assert full.rebuild and full.reasons == ("6 free paths are left for 7 new items",) and not full.enough
@@ -290,13 +291,13 @@ def test_new_items_like_the_known_ones_are_seldom_a_reason():
     """A mean over few items varies: of a hundred samples of the known items themselves hardly any is called drift."""
     rng = np.random.default_rng(3)
     known = (rng.standard_t(3, size=(600, 16)) * rng.gamma(0.5, size=(600, 1))).astype(np.float32)  # heavy tails
-    ids = fit(fuse(known, rng.normal(size=(600, 6)), 8, 0.7), 2, 32, 0)
+    ids = fit(joint_vectors(known, rng.normal(size=(600, 6)), 8, 0.7), 2, 32, 0)
     called = [sid_drift(known, known[rng.choice(600, 20, replace=False)], ids, 0.7, 8) for _ in range(100)]
     assert sum(any("error" in reason for reason in one.reasons) for one in called) <= 3
 
 
 def test_drift_is_told_in_words(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.lifecycle.remove_items.MiniLM.load", HashEmbedder)
+    monkeypatch.setattr("llmrec.lifecycle.drift.MiniLM.load", HashEmbedder)
     for count, code in ((3, 0), (20, 1)):
         rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(count))
         (tmp_path / "new.csv").write_text("item_id,title\n" + rows)
@@ -312,7 +313,7 @@ def test_drift_is_told_in_words(world, tmp_path, monkeypatch):
 
 def test_drift_on_files_exits_with_1_when_the_code_book_should_be_made_again(world, tmp_path, monkeypatch):
     _, model = world
-    monkeypatch.setattr("llmrec.lifecycle.remove_items.MiniLM.load", HashEmbedder)
+    monkeypatch.setattr("llmrec.lifecycle.drift.MiniLM.load", HashEmbedder)
     rows = "".join(f"n{n},Quantum chromodynamics volume {n}\n" for n in range(20))
     (tmp_path / "new.csv").write_text("item_id,title\ni0,Funny Tale 0\n" + rows)
     result = CliRunner().invoke(
@@ -328,7 +329,7 @@ def test_drift_on_files_exits_with_1_when_the_code_book_should_be_made_again(wor
     assert same.exit_code == 1 and json.loads(same.output) == json.loads(result.output)
     (tmp_path / "old.csv").write_text("item_id,title\ni0,Funny Tale 0\n")
     with pytest.raises(RequestError, match="is in the catalogue already"):
-        drift_of(model, read_items(load_mapping(None, {"items": {"file": str(tmp_path / "old.csv")}}).items))
+        measure_drift(model, read_items(load_mapping(None, {"items": {"file": str(tmp_path / "old.csv")}}).items))
 
 
 def test_the_parts_of_two_catalogues_are_never_mixed(world, tmp_path):

@@ -19,8 +19,8 @@ from llmrec.errors import ArtifactError
 from llmrec.finetune import pipeline
 from llmrec.finetune.export import export_weights
 from llmrec.finetune.refresh import refresh_model
-from llmrec.lifecycle.add_items import add_to_model
-from llmrec.lifecycle.remove_items import withdraw
+from llmrec.lifecycle.add_items import add_items_to_model
+from llmrec.lifecycle.remove_items import remove_items_from_model
 from llmrec.storage import locks
 from llmrec.storage.locks import output_lock
 
@@ -130,8 +130,8 @@ def verbs(world, out: Path, other: Path):
     (other.parent / "log.csv").write_text("user_id,item_id,at\nu0,i1,900000\n")
     tables = ("--interactions", other.parent / "log.csv", "--time", "at")
     new = [Item("n1", "A new tale", "", {})]
-    removed = partial(withdraw, model, catalog, log, ["i1"])
-    added = partial(add_to_model, model, new)
+    removed = partial(remove_items_from_model, model, catalog, log, ["i1"])
+    added = partial(add_items_to_model, model, new)
     yield "refresh", "--out", out, lambda: refresh_model(model, data, out)
     yield "items remove", "--out", out, lambda: removed(out, other)
     yield "items remove data", "--out-data", out, lambda: removed(other, out)

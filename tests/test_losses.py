@@ -16,8 +16,8 @@ def parts(users=50, items=200, dim=8, seed=0, double=True):
 
 @pytest.mark.parametrize("piece", [1, 200, 7 * 200, 10**9])
 def test_pieces_are_the_whole_softmax(monkeypatch, piece):
-    monkeypatch.setattr(losses, "SMALL", 0)
-    monkeypatch.setattr(losses, "PIECE", piece)
+    monkeypatch.setattr(losses, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", piece)
     u, w, b, targets = parts()
     expected = F.cross_entropy(u @ w.T + b, targets)
     wanted = torch.autograd.grad(expected * 3, (u, w, b))
@@ -29,7 +29,7 @@ def test_pieces_are_the_whole_softmax(monkeypatch, piece):
 
 
 def test_pieces_bear_large_logits(monkeypatch):
-    monkeypatch.setattr(losses, "SMALL", 0)
+    monkeypatch.setattr(losses, "DENSE_LIMIT", 0)
     u, w, b, targets = parts(double=False)
     with torch.no_grad():
         u *= 100

@@ -10,18 +10,18 @@ from llmrec.numerics import whitening
 
 def test_word_table_and_head_stay_as_published(model):
     lm = make_lm(len(make_tokenizer()))
-    assert torch.equal(model.words.weight, lm.get_input_embeddings().weight)
-    assert not model.words.weight.requires_grad
+    assert torch.equal(model.word_embedding.weight, lm.get_input_embeddings().weight)
+    assert not model.word_embedding.weight.requires_grad
 
 
 def test_base_only_is_the_base_model_and_the_adapter_comes_back():
     model, lm = make_model(), make_lm(len(make_tokenizer()))
     ids = torch.arange(5)[None]
     with torch.no_grad():
-        tuned = model.hidden(model.words(ids))
+        tuned = model.hidden(model.word_embedding(ids))
         with model.base_only():
-            base = model.hidden(model.words(ids))
-        again = model.hidden(model.words(ids))
+            base = model.hidden(model.word_embedding(ids))
+        again = model.hidden(model.word_embedding(ids))
         expected = lm.model(input_ids=ids).last_hidden_state
     torch.testing.assert_close(base, expected)
     assert not torch.allclose(tuned, base, atol=1e-3)
@@ -39,7 +39,7 @@ def test_user_slots_are_filled_in_order(model):
         x, soft = model.embed(ids, users), model.adapter(users)
     torch.testing.assert_close(x[0, 1:3], soft[0])
     torch.testing.assert_close(x[1, 0:2], soft[1])
-    torch.testing.assert_close(x[0, 0], model.words.weight[1])
+    torch.testing.assert_close(x[0, 0], model.word_embedding.weight[1])
 
 
 def test_added_state_round_trips_and_a_wrong_one_is_refused():
@@ -57,12 +57,12 @@ def test_item_logits_start_near_uniform_and_alike_codes_alike():
     model = RecModel(
         make_lm(len(make_tokenizer())), make_tokenizer(), make_ids(n, dims=14), encoder, ModelConfig(lora_rank=2)
     )
-    model.start_embeddings(whitening(encoder.item_vectors, 8), 0)
+    model.init_embeddings(whitening(encoder.item_vectors, 8), 0)
     with torch.no_grad():
-        hidden = model.hidden(model.words(torch.arange(64)[None]))
+        hidden = model.hidden(model.word_embedding(torch.arange(64)[None]))
         spread = float(model.level_logits(hidden, 0).std())
     assert 0.3 < spread < 3.0
-    assert float(model.items.weight.detach().std()) == pytest.approx(float(model.words.weight.std()), rel=0.5)
+    assert float(model.items.weight.detach().std()) == pytest.approx(float(model.word_embedding.weight.std()), rel=0.5)
 
 
 def test_an_architecture_without_the_layers_is_named():

@@ -22,10 +22,10 @@ from llmrec.finetune.train import checkpoints, fine_tuning
 from llmrec.finetune.train.loop import State, optimizer_for
 from llmrec.finetune.train.non_finite import NonFiniteWatch
 from llmrec.finetune.train.objective import Tally
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.semantic_ids import rqvae
 
-BASE = BaseFiles("toy", Path("."), "0" * 64)
+BASE = BaseModelFiles("toy", Path("."), "0" * 64)
 
 
 def toy_build(out: Path, recipe):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import make_model
 
-from llmrec.decoding import beam_search, trie_scoring
+from llmrec.decoding import trie_scoring
+from llmrec.decoding.beam_search import beam_search
 from llmrec.errors import RequestError
 from llmrec.lm.rendering import ItemRef, Message, Text, UserRef
 from llmrec.lm.runtime.prefix_cache import PrefixCache, Segment, segment_ends, segment_key
@@ -49,7 +50,7 @@ class Counting:
             return transformer
 
         monkeypatch.setattr(trie_scoring, "build_transformer", counted)
-        beam_search.items(MODEL, TRIE, [conversation("warm")], 1)  # the counter is in place from here on
+        beam_search(MODEL, TRIE, [conversation("warm")], 1)  # the counter is in place from here on
         monkeypatch.setattr(trie_scoring, "build_transformer", original)
         self.rows = 0
 
@@ -70,17 +71,17 @@ def test_a_conversation_goes_on_without_being_read_again(monkeypatch):
     first = "I liked quiet films about families, what else is there?"
     answer = "There is one about a house by the sea and three sisters."
     one = conversation(first, answer, "Shorter ones please, and nothing sad at all")
-    beam_search.items(MODEL, TRIE, [one], 5, prefixes=prefixes)
+    beam_search(MODEL, TRIE, [one], 5, prefixes=prefixes)
     two = conversation(first, answer, "Shorter ones please, and nothing sad at all", answer, "and now the oldest ones")
     counting.rows = 0
-    cold = beam_search.items(MODEL, TRIE, [two], 5)
+    cold = beam_search(MODEL, TRIE, [two], 5)
     without, counting.rows = counting.rows, 0
-    warm = beam_search.items(MODEL, TRIE, [two], 5, prefixes=prefixes)
+    warm = beam_search(MODEL, TRIE, [two], 5, prefixes=prefixes)
     shared = segment_ends(two.ids, MODEL.renderer.chat.closing)[2]
     assert counting.rows == without - shared
     assert (warm[0].scores == cold[0].scores).all() and (warm[0].rows == cold[0].rows).all()
     counting.rows = 0
-    beam_search.items(MODEL, TRIE, [two], 5, prefixes=prefixes)
+    beam_search(MODEL, TRIE, [two], 5, prefixes=prefixes)
     assert counting.rows == without - len(two.ids)  # the very same prompt: beams alone
 
 
@@ -90,12 +91,12 @@ def test_no_bit_depends_on_what_was_asked_before(limit):
     prefixes = PrefixCache(limit)
     rng = np.random.default_rng(0)
     prompts = [conversation(*("x" * int(n) for n in rng.integers(1, 60, 3)), user=u) for u in (0.5, -1.0) for _ in "ab"]
-    cold = [beam_search.items(MODEL, TRIE, [p], 8)[0] for p in prompts]
+    cold = [beam_search(MODEL, TRIE, [p], 8)[0] for p in prompts]
     for i in rng.integers(0, len(prompts), 30):
-        warm = beam_search.items(MODEL, TRIE, [prompts[i]], 8, prefixes=prefixes)[0]
+        warm = beam_search(MODEL, TRIE, [prompts[i]], 8, prefixes=prefixes)[0]
         assert warm.rows.tolist() == cold[i].rows.tolist() and warm.scores.tolist() == cold[i].scores.tolist()
         assert prefixes.bytes <= limit
-        beam_search.items(MODEL, TRIE, [prompts[j] for j in rng.integers(0, len(prompts), 3)], 8, prefixes=prefixes)
+        beam_search(MODEL, TRIE, [prompts[j] for j in rng.integers(0, len(prompts), 3)], 8, prefixes=prefixes)
 
 
 @pytest.mark.kernels
@@ -105,9 +106,9 @@ def test_equal_words_with_another_user_vector_share_nothing():
     other = conversation("the same words in every way, all of them", user=0.75)
     assert (one.ids == other.ids).all()
     assert segment_key(one, len(one.ids), 1) != segment_key(other, len(other.ids), 1)
-    beam_search.items(MODEL, TRIE, [one], 8, prefixes=prefixes)
-    warm = beam_search.items(MODEL, TRIE, [other], 8, prefixes=prefixes)[0]
-    cold = beam_search.items(MODEL, TRIE, [other], 8)[0]
+    beam_search(MODEL, TRIE, [one], 8, prefixes=prefixes)
+    warm = beam_search(MODEL, TRIE, [other], 8, prefixes=prefixes)[0]
+    cold = beam_search(MODEL, TRIE, [other], 8)[0]
     assert warm.scores.tolist() == cold.scores.tolist()
 
 
@@ -128,22 +129,22 @@ def test_the_oldest_go_first_and_a_beginning_outlives_what_follows_it():
 
 def test_one_cache_a_model():
     prefixes = PrefixCache()
-    beam_search.items(MODEL, TRIE, [conversation("hello")], 3, prefixes=prefixes)
+    beam_search(MODEL, TRIE, [conversation("hello")], 3, prefixes=prefixes)
     other = make_model(30, 2, 8, seed=1)
     with pytest.raises(RequestError, match="belongs to another model"):
-        beam_search.items(other, TRIE, [conversation("hello")], 3, prefixes=prefixes)
+        beam_search(other, TRIE, [conversation("hello")], 3, prefixes=prefixes)
 
 
 @pytest.mark.kernels
 def test_many_threads_get_their_own_answers():
     prefixes = PrefixCache(200_000)
     prompts = [conversation("x" * i, "y" * 40, "z" * 20, user=float(i)) for i in range(1, 9)]
-    expected = [beam_search.items(MODEL, TRIE, [p], 8)[0].scores.tolist() for p in prompts]
+    expected = [beam_search(MODEL, TRIE, [p], 8)[0].scores.tolist() for p in prompts]
     wrong = []
 
     def work(seed):
         for i in np.random.default_rng(seed).integers(0, len(prompts), 12):
-            found = beam_search.items(MODEL, TRIE, [prompts[i]], 8, prefixes=prefixes)[0].scores.tolist()
+            found = beam_search(MODEL, TRIE, [prompts[i]], 8, prefixes=prefixes)[0].scores.tolist()
             if found != expected[i]:
                 wrong.append(i)
 

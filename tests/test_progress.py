@@ -20,7 +20,7 @@ from llmrec.finetune.pipeline import RunPaths, build_model
 from llmrec.finetune.recipe import load_recipe
 from llmrec.finetune.train.loop import State
 from llmrec.finetune.train.metrics_log import MetricsLog
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.progress import Counter, Screen, Step, counted, duration
 from llmrec.semantic_ids import residual_kmeans
 
@@ -149,7 +149,7 @@ def told(tmp_path_factory):
     loaded, places = (make_lm(len(tokenizer)), tokenizer), RunPaths(out / "model", out / "work", texts=out / "texts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "EVERY", 0.0)
-        base = BaseFiles("toy", Path("."), "0" * 64)
+        base = BaseModelFiles("toy", Path("."), "0" * 64)
         build_model(make_catalog(), make_interactions(), recipe, base, loaded, HashEmbedder(), places, said.append)
     return said, out
 
@@ -230,7 +230,7 @@ class Counting(HashEmbedder):
 
 def embedded(catalog, cache):
     embedder = Counting()
-    vectors = text_cache.text_vectors(catalog, embedder, cache, progress.silent)
+    vectors = text_cache.embed_catalog(catalog, embedder, cache, progress.silent)
     return vectors, embedder.texts
 
 
@@ -246,15 +246,15 @@ def test_training_left_its_text_vectors_for_the_first_use_and_for_new_items(told
     assert embedded(grown, cache)[1] == []
     other = Counting()
     other.name = "another"
-    text_cache.text_vectors(grown, other, cache, progress.silent)
+    text_cache.embed_catalog(grown, other, cache, progress.silent)
     assert len(other.texts) == 13, "the vectors of one encoder are not those of another"
 
 
 def test_a_text_that_stands_twice_is_embedded_once(tmp_path):
     embedder = Counting()
-    vectors = text_cache.vectors_of(["a b", "c", "a b"], embedder, tmp_path, progress.silent)
+    vectors = text_cache.embed_texts(["a b", "c", "a b"], embedder, tmp_path, progress.silent)
     assert sorted(embedder.texts) == ["a b", "c"] and (vectors[0] == vectors[2]).all()
-    assert text_cache.vectors_of([], embedder, tmp_path, progress.silent).shape == (0, 16)
+    assert text_cache.embed_texts([], embedder, tmp_path, progress.silent).shape == (0, 16)
 
 
 def test_embedding_that_was_interrupted_goes_on_where_it_stood(tmp_path, monkeypatch):
@@ -267,7 +267,7 @@ def test_embedding_that_was_interrupted_goes_on_where_it_stood(tmp_path, monkeyp
             return super().encode(texts)
 
     with pytest.raises(KeyboardInterrupt):
-        text_cache.text_vectors(make_catalog(), Tired(), tmp_path, progress.silent)
+        text_cache.embed_catalog(make_catalog(), Tired(), tmp_path, progress.silent)
     vectors, asked = embedded(make_catalog(), tmp_path)
     assert len(asked) == 7
     assert np.array_equal(vectors, HashEmbedder().encode([make_catalog().describe(row) for row in range(12)]))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from llmrec.data.filters import Filters
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.errors import RequestError
 from llmrec.ranking.fusion import Fusion
 from llmrec.ranking.scorer import Scorer
@@ -30,7 +30,7 @@ SIZES = {1: (1, 2), 5: (2, 3), 12: (2, 4), 120: (3, 5), 500: (2, 23)}
 def make_recommender(n: int = 12, beam_width: int | None = None) -> Recommender:
     depth, size = SIZES[n]
     model = make_model(n, depth, size)
-    knn = neighbours_of(make_interactions(n=min(n, 12)), n, NeighbourSettings())
+    knn = fit_neighbours(make_interactions(n=min(n, 12)), n, NeighbourSettings())
     catalog = make_catalog(n)
     embedder = HashEmbedder()
     text = embedder.encode([catalog.describe(r) for r in range(n)])

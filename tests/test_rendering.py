@@ -19,10 +19,10 @@ HOSTILE = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), max_size=12).m
 @given(HOSTILE)
 def test_typed_text_never_becomes_a_control_or_item_token(model, text):
     renderer = model.renderer
-    ids = renderer.words(text)
+    ids = renderer.encode_text(text)
     assert renderer.control.isdisjoint(ids)
     assert all(0 <= i < renderer.vocab.base for i in ids)
-    assert renderer.text(ids) == text  # nothing was lost on the way either
+    assert renderer.decode_text(ids) == text  # nothing was lost on the way either
 
 
 @settings(max_examples=150, deadline=None)
@@ -47,7 +47,7 @@ def test_loss_stands_where_it_was_marked_and_on_the_end_of_trained_words(model):
         [Message("user", (Text("hi"), ItemRef(3))), Message("assistant", (ItemRef(4, True), Text("ok", True)))]
     )
     trained = rendered.ids[rendered.loss]
-    assert list(trained) == [*renderer.vocab.tokens[4], *renderer.words("ok"), renderer.chat.stop]
+    assert list(trained) == [*renderer.vocab.tokens[4], *renderer.encode_text("ok"), renderer.chat.stop]
 
 
 def test_user_vectors_keep_their_order_and_fill_whole_slots(model):

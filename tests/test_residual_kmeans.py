@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from llmrec.errors import DataError
 from llmrec.numerics import whitening
-from llmrec.semantic_ids.residual_kmeans import fit, fuse
+from llmrec.semantic_ids.residual_kmeans import fit, joint_vectors
 
 
 def two_tastes(n=40, seed=0):
@@ -18,7 +18,7 @@ def two_tastes(n=40, seed=0):
 def test_same_seed_same_bytes_other_seed_still_unique():
     x = two_tastes()
     a, b = fit(x, 2, 8, 0), fit(x, 2, 8, 0)
-    assert a.codes.tobytes() == b.codes.tobytes() and a.book.tobytes() == b.book.tobytes()
+    assert a.codes.tobytes() == b.codes.tobytes() and a.codebook.tobytes() == b.codebook.tobytes()
     assert a.fingerprint == b.fingerprint
     assert a.statistics()["duplicates"] == 0
 
@@ -62,7 +62,7 @@ def test_adding_items_changes_no_existing_code_and_stays_unique():
 def test_fused_sides_weigh_what_was_asked():
     rng = np.random.default_rng(0)
     text, collab = rng.normal(size=(50, 20)) * 100, rng.normal(size=(50, 4)) * 0.01
-    fused = fuse(text, collab, 8, 0.25)
+    fused = joint_vectors(text, collab, 8, 0.25)
     assert fused.shape == (50, 12)
     assert (fused[:, :8] ** 2).sum(1).mean() == pytest.approx(0.25, abs=1e-5)
     assert (fused[:, 8:] ** 2).sum(1).mean() == pytest.approx(0.75, abs=1e-5)
@@ -73,7 +73,7 @@ def test_fused_sides_weigh_what_was_asked():
 
 def test_statistics_tell_a_collapsed_code_book():
     ids = fit(two_tastes(64), 2, 8, 0)
-    collapsed = type(ids)(np.stack([np.zeros(64, np.int32), np.arange(64, dtype=np.int32) % 8], 1), ids.book)
+    collapsed = type(ids)(np.stack([np.zeros(64, np.int32), np.arange(64, dtype=np.int32) % 8], 1), ids.codebook)
     assert collapsed.statistics()["perplexity"][0] == pytest.approx(1.0)
     assert collapsed.statistics()["duplicates"] == 56
     assert ids.statistics()["perplexity"][0] > 5

@@ -26,7 +26,7 @@ from llmrec.eval.retention.likelihood import block_nll, document_start, text_blo
 from llmrec.eval.retention.store import Measured, Sample, find_values, save_values
 from llmrec.eval.retention.suite import _write, measure, run_retention
 from llmrec.lm.rendering import Message, Text
-from llmrec.ranking.grounding import Checker
+from llmrec.ranking.grounding import GroundingChecker
 
 # The published files, where a developer has them; see the sources in language_tasks for where they come from.
 BENCHMARKS = os.environ.get("LLMREC_BENCHMARKS")
@@ -36,7 +36,7 @@ TASK = {task.name: task for task in TASKS}
 def logp(model, ids):
     """float[t - 1, words]: what the model gives after each prefix, one plain pass."""
     with torch.inference_mode():
-        hidden = model.hidden(model.words(torch.tensor([list(ids)])), use_cache=False)
+        hidden = model.hidden(model.word_embedding(torch.tensor([list(ids)])), use_cache=False)
         return torch.log_softmax(model.word_logits(hidden[0]).double(), dim=-1)
 
 
@@ -73,8 +73,8 @@ def test_shared_contexts_score_as_each_sequence_alone(model, monkeypatch, tokens
 
 def test_the_likeliest_word_counts_as_greedy(model):
     context = "once upon a time"
-    likeliest = int(logp(model, model.renderer.words(context))[-1].argmax())
-    ids = tuple(model.renderer.words(context))
+    likeliest = int(logp(model, model.renderer.encode_text(context))[-1].argmax())
+    ids = tuple(model.renderer.encode_text(context))
     other = (likeliest + 1) % model.vocab.base
     question = Continuations(((*ids, likeliest), (*ids, other)), (len(ids),) * 2)
     assert score_continuations(model, [question])[0].greedy.tolist() == [True, False]
@@ -92,7 +92,7 @@ def test_blanks_at_the_end_of_a_context_belong_to_the_continuation(model):
 
 def test_without_a_context_scoring_begins_at_the_document_start(model):
     question = continuations_of(model, "", ["ab"])
-    assert question.ids[0] == (document_start(model), *model.renderer.words("ab"))
+    assert question.ids[0] == (document_start(model), *model.renderer.encode_text("ab"))
     assert question.start == (1,)
 
 
@@ -160,7 +160,7 @@ def test_replies_in_a_batch_are_those_one_by_one(model):
         for prompt, reply in zip(prompts, found, strict=True):
             ids, ended = greedy_by_hand(one, prompt, 12)
             assert (list(reply.ids), reply.ended) == (ids, ended)
-            assert reply.text == one.renderer.text(ids)
+            assert reply.text == one.renderer.decode_text(ids)
 
 
 def test_replies_need_room(model):
@@ -243,7 +243,7 @@ def test_own_instructions_are_forty_or_more_and_all_can_be_checked():
 def test_what_is_measured_of_a_reply(model):
     instruction = Instruction("?", (("contains_any", {"words": ["a"]}), ("lines", {"lines": 2})))
     ids = (1, model.vocab.base, model.renderer.chat.stop)
-    values = judge(instruction, Reply("a a b Funny Tale 2", ids, True), model, Checker(make_catalog()))
+    values = judge(instruction, Reply("a a b Funny Tale 2", ids, True), model, GroundingChecker(make_catalog()))
     assert values == {
         "acc": 0.0, "check_acc": 0.5, "distinct_1": 5 / 6, "distinct_2": 1.0, "ended": 1.0, "tokens": 3.0,
         "titles": 1.0, "entry_form": 0.0, "item_tokens": 1.0, "control_tokens": 1.0, "reply": "a a b Funny Tale 2",
@@ -257,7 +257,9 @@ def test_what_is_measured_of_a_reply(model):
 )  # fmt: skip
 def test_entries_of_a_list_are_seen_in_a_reply(model, text, is_entry):
     instruction = Instruction("?", (("lines", {"lines": 1}),))
-    assert judge(instruction, Reply(text, (1,), True), model, Checker(make_catalog()))["entry_form"] == is_entry
+    assert (
+        judge(instruction, Reply(text, (1,), True), model, GroundingChecker(make_catalog()))["entry_form"] == is_entry
+    )
 
 
 # files
@@ -397,7 +399,7 @@ def test_values_are_found_for_the_same_sample_only(tmp_path):
 def jobs(folder, monkeypatch):
     monkeypatch.setattr("llmrec.eval.retention.instruction_following.OWN_TOKENS", 4)
     monkeypatch.setattr("llmrec.eval.retention.instruction_following.IFEVAL_TOKENS", 4)
-    return lambda model: prepare_jobs(model, folder, Checker(make_catalog()), 2, 0)
+    return lambda model: prepare_jobs(model, folder, GroundingChecker(make_catalog()), 2, 0)
 
 
 def test_the_suite_measures_both_sides_and_goes_on_where_it_was(folder, jobs, tmp_path):

@@ -26,7 +26,7 @@ def tastes(n=64, groups=4, seed=0):
 def test_same_seed_same_codes_and_alike_items_share_the_first_one():
     x = tastes()
     ids, again = rqvae.fit(x, 2, 16, 0, QUICK), rqvae.fit(x, 2, 16, 0, QUICK)
-    assert ids.codes.tobytes() == again.codes.tobytes() and ids.book.tobytes() == again.book.tobytes()
+    assert ids.codes.tobytes() == again.codes.tobytes() and ids.codebook.tobytes() == again.codebook.tobytes()
     codes = [set(ids.codes[group::4, 0].tolist()) for group in range(4)]
     assert all(not one & other for i, one in enumerate(codes) for other in codes[:i])
 
@@ -37,14 +37,14 @@ def test_codes_are_unique_whatever_the_vectors(n, shape, seed, constant):
     x = np.ones((n, 3)) if constant else np.random.default_rng(seed).normal(size=(n, 3))
     ids = rqvae.fit(x, *shape, seed, replace(QUICK, epochs=2))
     assert len(np.unique(ids.codes, axis=0)) == n
-    assert ids.codes.min() >= 0 and ids.codes.max() < shape[1] and np.isfinite(ids.book).all()
+    assert ids.codes.min() >= 0 and ids.codes.max() < shape[1] and np.isfinite(ids.codebook).all()
 
 
 def test_training_gives_back_more_and_uses_all_codes():
     x = tastes(256, 16)
-    before, after = (rqvae.quantise(x, 2, 16, 0, replace(QUICK, epochs=epochs)) for epochs in (0, 200))
+    before, after = (rqvae.train_rqvae(x, 2, 16, 0, replace(QUICK, epochs=epochs)) for epochs in (0, 200))
     assert after.error < 0.25 < before.error
-    used = np.unique(residual_kmeans.nearest(after.latent, after.book)[:, 0])
+    used = np.unique(residual_kmeans.nearest_codes(after.latent, after.codebook)[:, 0])
     assert len(used) == 16
 
 

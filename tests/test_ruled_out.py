@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_interactions
+from doors import DOORS, Ask, silent, through_chat, through_cli
 from typer.testing import CliRunner
 
 from llmrec.app.api.endpoints import Api
 from llmrec.app.cli.main import app
-from llmrec.app.web import batch
-from llmrec.batch.ranker import BatchRanker, IdLookup, resolve_ids
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.constraints import constraints
 from llmrec.data.filter_expressions import parse_conditions, parse_json_filters
@@ -72,41 +69,6 @@ def stubbed(catalog: Catalog) -> Recommender:
     return Recommender(catalog, make_interactions(n=2), Stub(catalog, model=model), fusions)  # type: ignore[arg-type]
 
 
-def silent(*_: object) -> Iterator[str]:
-    return iter(())
-
-
-def through_chat(recommender: Recommender, message: str) -> tuple[int, ...]:
-    chat = Chat(recommender, Limits(default_k=100), silent)
-    found = [event.rows for event in chat.turn(chat.open(), message) if isinstance(event, Items)]
-    return found[0] if found else ()
-
-
-def through_api(recommender: Recommender, message: str) -> tuple[int, ...]:
-    api = Api(SimpleNamespace(chat=Chat(recommender)))  # type: ignore[arg-type]
-    return tuple(recommender.catalog.row(one["item_id"]) for one in api.recommend([], "", message, 100)["items"])
-
-
-def through_python(recommender: Recommender, message: str) -> tuple[int, ...]:
-    return tuple(one.row for one in recommender.recommend(Request(message=message, k=100)))
-
-
-def through_batch(recommender: Recommender, message: str) -> tuple[int, ...]:
-    row = batch.BatchRequest(0, 1, None, None, None, None, message, 100)
-    task, _ = resolve_ids(row, IdLookup(recommender.catalog, recommender.interactions), 10)
-    assert task is not None
-    return tuple(one.row for one in BatchRanker(recommender).answer(task))
-
-
-DOORS = {"chat": through_chat, "api": through_api, "python": through_python, "batch": through_batch}
-
-
-def through_cli(recommender: Recommender, *given: str) -> tuple[int, ...]:
-    done = CliRunner().invoke(app, ["recommend", *given, "-k", "100", "--json"])
-    assert done.exit_code == 0, done.output
-    return tuple(recommender.catalog.row(one["item_id"]) for one in json.loads(done.stdout)["items"])
-
-
 def values(rng: np.random.Generator, n: int) -> list[str]:
     """Different words and phrases in any case, some as shops have them."""
     made: dict[str, str] = {}
@@ -155,20 +117,18 @@ def having(catalog: Catalog, value: str) -> set[int]:
     }
 
 
-def test_nothing_ruled_out_is_in_any_list_0_of_2000(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_ruled_out_is_in_any_list_0_of_2000() -> None:
     rng = np.random.default_rng(0)
     wrong, tried = [], 0
     while tried < 2_000:
         recommender = stubbed(shop(rng))
         catalog = recommender.catalog
-        monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda _, r=recommender: r))
         known = sorted({one for row in catalog.items for many in row.attributes.values() for one in many})  # type: ignore[union-attr]
         for _ in range(50):
             value = str(rng.choice(known))
             message = str(rng.choice(SAID)).format(str(rng.choice(forms(value))))
             name = str(rng.choice([*DOORS, "cli"] if tried % 10 == 0 else [*DOORS]))
-            ask = DOORS.get(name, lambda r, message: through_cli(r, "--message", message))
-            rows = ask(recommender, message)
+            rows = DOORS.get(name, through_cli)(recommender, Ask(message))
             left = set(range(len(catalog))) - having(catalog, value)
             if set(rows) & having(catalog, value) or (left and not rows):
                 wrong.append((name, message, value, parse_message(message, catalog, Session("")).filters.describe()))
@@ -193,14 +153,12 @@ ALIKE = (
 )  # fmt: skip
 
 
-def test_every_door_gives_the_list_of_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_door_gives_the_list_of_the_chat() -> None:
     recommender = stubbed(GAMES)
-    monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda _: recommender))
     for message in ALIKE:
-        expected = through_chat(recommender, message)
-        for name, ask in DOORS.items():
-            assert ask(recommender, message) == expected, (name, message)
-        assert through_cli(recommender, "--message", message) == expected
+        expected = through_chat(recommender, Ask(message))
+        for name, door in {**DOORS, "cli": through_cli}.items():
+            assert door(recommender, Ask(message)) == expected, (name, message)
 
 
 def test_a_request_that_was_read_is_not_read_again() -> None:
@@ -313,8 +271,8 @@ def test_a_year_is_looked_for_in_a_date_where_there_is_no_year() -> None:
 def test_an_exclusion_holds_when_nothing_else_is_left() -> None:
     one = Catalog([Item("a", "Alone", "", {"tags": ("Zombies",)})], "games")
     recommender = stubbed(one)
-    for name, ask in DOORS.items():
-        assert ask(recommender, "no zombies") == (), name
+    for name, door in DOORS.items():
+        assert door(recommender, Ask("no zombies")) == (), name
     assert "No games left that fit no Zombies" in parse_request(Request(message="no zombies"), one).notices[0]
     chat = Chat(recommender, talk=silent)
     assert any(
@@ -435,9 +393,7 @@ def test_filters_hold_whatever_the_message_says(monkeypatch: pytest.MonkeyPatch)
     recommender = stubbed(GAMES)
     monkeypatch.setattr(Recommender, "from_pretrained", staticmethod(lambda _: recommender))
     for message in ("I want zombies", "Zombies or Box", "robots"):
-        assert not set(through_cli(recommender, "--message", message, "--exclude", "tags=Zombies")) & having(
-            GAMES, "zombies"
-        )
+        assert not set(through_cli(recommender, Ask(message), "--exclude", "tags=Zombies")) & having(GAMES, "zombies")
         held = Filters(none_of={"tags": ("Zombies",)})
         assert not {one.row for one in recommender.recommend(Request((), message, held, k=100))} & having(
             GAMES, "zombies"

@@ -62,8 +62,8 @@ def test_products_in_bfloat16_give_nearly_the_same_scores():
     everything, fusion = np.ones(12, bool), Fusion({"llm": 1.0})
     for history in ((), (2, 4), (1, 3, 5, 7)):
         given = np.array(history, np.int64)
-        theirs = exact.scorer.ask(given).best(fusion, 12, everything)
-        mine = rounded.scorer.ask(given).best(fusion, 12, everything)
+        theirs = exact.scorer.query(given).top_k(fusion, 12, everything)
+        mine = rounded.scorer.query(given).top_k(fusion, 12, everything)
         one, other = (x.scores[np.argsort(x.rows)] for x in (mine, theirs))
         np.testing.assert_allclose(one, other, atol=0.1)
         assert not np.array_equal(one, other)

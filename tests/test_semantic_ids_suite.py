@@ -16,9 +16,9 @@ def recommender(monkeypatch):
     made = make_recommender()
     made.model_card["recipe"] = {"semantic_ids": {"text_dims": 8, "text_weight": 0.5}}
     monkeypatch.setattr(suite, "open_evaluated_model", lambda *_: (made, leave_one_out(made.interactions)))
-    usual = suite.rqvae.quantise
+    usual = suite.rqvae.train_rqvae
     few = RqVaeConfig(hidden=(8,), latent=4, epochs=2)
-    monkeypatch.setattr(suite.rqvae, "quantise", lambda *given: usual(*given, few))
+    monkeypatch.setattr(suite.rqvae, "train_rqvae", lambda *given: usual(*given, few))
     return made
 
 

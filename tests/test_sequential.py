@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from llmrec.data.interactions import leave_one_out
 from llmrec.encoders.config import EncoderConfig, encoder_config_dict
 from llmrec.encoders.sequential import SequenceEncoder
-from llmrec.encoders.training import train_encoder, windows
+from llmrec.encoders.training import crop_windows, train_encoder
 from llmrec.errors import RecipeError
 
 CONFIG = EncoderConfig(dim=16, layers=1, heads=2, dropout=0.1, max_len=20, epochs=25, batch=16, lr=0.01)
@@ -18,9 +18,9 @@ CONFIG = EncoderConfig(dim=16, layers=1, heads=2, dropout=0.1, max_len=20, epoch
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=5), st.integers(1, 12), st.integers(0, 99))
 def test_windows_make_every_row_but_the_first_a_target_once(lengths, size, seed):
     histories = [np.arange(100 * u, 100 * u + n) for u, n in enumerate(lengths)]
-    targets = [int(r) for piece in windows(histories, size, np.random.default_rng(seed)) for r in piece[1:]]
+    targets = [int(r) for piece in crop_windows(histories, size, np.random.default_rng(seed)) for r in piece[1:]]
     assert sorted(targets) == [int(r) for rows in histories for r in rows[1:]]
-    assert all(2 <= len(p) <= size + 1 for p in windows(histories, size, np.random.default_rng(seed)))
+    assert all(2 <= len(p) <= size + 1 for p in crop_windows(histories, size, np.random.default_rng(seed)))
 
 
 def test_learns_the_known_successor_and_is_reproducible():

@@ -12,7 +12,7 @@ from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 
 from llmrec.data.interactions import leave_one_out
 from llmrec.dialogue.chat import Profile
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.errors import ArtifactError
 from llmrec.eval import chat_client
 from llmrec.eval.ranked_lists import target_users
@@ -32,7 +32,7 @@ N = 12
 def make_recommender(model=None) -> Recommender:
     model = model or make_model(N)
     interactions, catalog, embedder = make_interactions(n=N), make_catalog(N), HashEmbedder()
-    knn = neighbours_of(interactions, N, NeighbourSettings())
+    knn = fit_neighbours(interactions, N, NeighbourSettings())
     text = embedder.encode([catalog.describe(row) for row in range(N)])
     trie = Trie(model.vocab.ids.codes, model.vocab.ids.size, np.log1p(np.arange(N) % 5))
     scorer = Scorer(model, trie, text, knn, embedder, "films", 6)
@@ -121,7 +121,7 @@ def test_quarters_of_a_listing():
 
 
 def test_there_are_enough_phrasings_and_none_is_trained_on():
-    trained = {plain(one) for name in prompts.names() for one in prompts.load(name).user}
+    trained = {plain(one) for name in prompts.template_names() for one in prompts.load_template(name).user}
     for phrasings in paraphrases.PHRASINGS.values():
         assert len({plain(one) for one in phrasings}) == len(phrasings) >= 13
         assert not trained & {plain(one) for one in phrasings if one != "{wish}"}
@@ -244,9 +244,9 @@ def test_letters_and_titles_equal_plain_scoring(recommender, cases):
     start = model.renderer.render(messages).ids.tolist()
     for place, title in enumerate(titles):
         for words, got, per in (("ABCDEFGH"[place], letters[place], 1), (title, means[place], None)):
-            ids = model.renderer.words(words)
+            ids = model.renderer.encode_text(words)
             with torch.inference_mode(), model.base_only():
-                hidden = model.hidden(model.words(torch.tensor([[*start, *ids]])))[0]
+                hidden = model.hidden(model.word_embedding(torch.tensor([[*start, *ids]])))[0]
                 logp = torch.log_softmax(model.word_logits(hidden[len(start) - 1 : -1]), dim=-1)
             summed = float(logp[range(len(ids)), ids].sum())
             assert got == pytest.approx(summed / (per or len(ids)), abs=1e-4)

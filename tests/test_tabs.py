@@ -267,7 +267,7 @@ def test_the_map_has_every_item_once_and_the_same_everywhere(recommender: Recomm
     xs, ys = [p.x for p in points], [p.y for p in points]
     assert (min(xs), max(xs), min(ys), max(ys)) == (0, 1, 0, 1)
     assert points == model_view.project_semantic_ids(ids)
-    vectors = ids.book[0][ids.codes[:, 0]] + ids.book[1][ids.codes[:, 1]]
+    vectors = ids.codebook[0][ids.codes[:, 0]] + ids.codebook[1][ids.codes[:, 1]]
     spread = np.var(vectors - vectors.mean(axis=0), axis=0).sum()
     values = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False) ** 2 / 12
     assert values.sum() == pytest.approx(spread, rel=1e-4)

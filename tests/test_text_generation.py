@@ -10,7 +10,7 @@ import torch
 from conftest import make_model
 from families import GENERIC, LEAN, make_bundle
 
-from llmrec.decoding.text_generation import _Text, hold_back, stream
+from llmrec.decoding.text_generation import _Text, generate_text, penalise_repetition
 from llmrec.errors import RequestError
 from llmrec.lm.rendering import Message, Text
 from llmrec.lm.runtime.hf_backend import build_transformer
@@ -39,42 +39,42 @@ def test_plain_greedy_words_are_those_of_generate(name):
         do_sample=False, eos_token_id=chat.stop, pad_token_id=0,
         suppress_tokens=sorted(model.renderer.control - {chat.stop}),
     )[0, len(prompt.ids) :].tolist()  # fmt: skip
-    words = model.renderer.text([i for i in expected if i != chat.stop])
-    streamed = "".join(stream(model, prompt, max_tokens=40, seconds=60, repetition=1.0))
+    words = model.renderer.decode_text([i for i in expected if i != chat.stop])
+    streamed = "".join(generate_text(model, prompt, max_tokens=40, seconds=60, repetition=1.0))
     assert streamed == words.rstrip("\ufffd")
 
 
 def test_the_end_of_the_context_ends_the_words(model):
     limit = model.lm.config.max_position_embeddings
     long = model.renderer.render([Message("user", (Text("a" * (limit - 40)),)), Message("assistant", (), open=True)])
-    list(stream(model, long, max_tokens=500, seconds=60))
+    list(generate_text(model, long, max_tokens=500, seconds=60))
     with pytest.raises(RequestError, match="the context holds 1024"):
-        next(stream(model, prompt_of(model, "a" * 1020)))
+        next(generate_text(model, prompt_of(model, "a" * 1020)))
 
 
 def test_stop_and_time_end_it_while_the_prompt_is_read(model):
     stop = threading.Event()
     stop.set()
-    assert list(stream(model, prompt_of(model), stop=stop)) == []
-    assert list(stream(model, prompt_of(model), seconds=0.0)) == []
-    assert list(stream(model, prompt_of(model), max_tokens=0)) == []
+    assert list(generate_text(model, prompt_of(model), stop=stop)) == []
+    assert list(generate_text(model, prompt_of(model), seconds=0.0)) == []
+    assert list(generate_text(model, prompt_of(model), max_tokens=0)) == []
 
 
 def test_a_prompt_that_is_known_gives_the_same_words(model):
     prefixes = PrefixCache()
-    plain = "".join(stream(model, prompt_of(model), max_tokens=20))
+    plain = "".join(generate_text(model, prompt_of(model), max_tokens=20))
     for _ in range(2):
-        assert "".join(stream(model, prompt_of(model), max_tokens=20, prefixes=prefixes)) == plain
+        assert "".join(generate_text(model, prompt_of(model), max_tokens=20, prefixes=prefixes)) == plain
 
 
 def test_only_what_makes_a_repetition_longer_is_held_back():
     logits = torch.zeros(50)
     said = [1, 2, 3, 4, 9, 1, 2, 3]  # once more 1 2 3: 4 would make it longer
-    hold_back(logits, said, 2.0)
+    penalise_repetition(logits, said, 2.0)
     assert torch.nonzero(logits).flatten().tolist() == [4]
     assert logits[4] == pytest.approx(-0.8 * 2.0)  # three tokens, two of them free
     logits = torch.zeros(50)
-    hold_back(logits, [5, 6, 5, 7, 5], 2.0)  # single words may return
+    penalise_repetition(logits, [5, 6, 5, 7, 5], 2.0)  # single words may return
     assert not logits.any()
 
 
@@ -83,7 +83,7 @@ def test_a_loop_is_broken():
     prompt = prompt_of(model, "aaaa")
 
     def loops(**kwargs):
-        text = "".join(stream(model, prompt, max_tokens=200, seconds=120, **kwargs))
+        text = "".join(generate_text(model, prompt, max_tokens=200, seconds=120, **kwargs))
         pieces = [text[i : i + 12] for i in range(max(0, len(text) - 12))]
         return len(pieces) - len(set(pieces))
 
@@ -93,7 +93,7 @@ def test_a_loop_is_broken():
 
 def test_a_character_of_several_tokens_comes_whole():
     model = make_model(12)
-    ids = model.renderer.words("naïve — 漢字 😀!")
+    ids = model.renderer.encode_text("naïve — 漢字 😀!")
     text = _Text(model.renderer)
     pieces = [text.add(i) for i in ids]
     assert "".join(pieces) == "naïve — 漢字 😀!" and "\ufffd" not in "".join(pieces)
@@ -111,7 +111,7 @@ def test_eight_bits_are_near_and_stay_beside_the_model(name):
         exact = build_transformer(model.lm).forward(x, [Chunk.following(cache, 20)])
         near = weights.transformer.forward(x, [Chunk.following(other, 20)])
     assert float((near - exact).norm() / exact.norm()) < 0.05
-    assert "".join(stream(model, prompt_of(model), max_tokens=12, weights=weights))
+    assert "".join(generate_text(model, prompt_of(model), max_tokens=12, weights=weights))
 
 
 def test_eight_bits_round_to_nearest():
@@ -141,18 +141,18 @@ def test_perplexity_in_eight_bits_is_within_two_per_cent():
 
 
 def test_words_stop_when_told_and_at_every_limit(model):
-    words = "".join(stream(model, prompt_of(model), max_tokens=12))
+    words = "".join(generate_text(model, prompt_of(model), max_tokens=12))
     assert 0 < len(words.encode()) <= 12 * 4
     stop = threading.Event()
-    pieces = stream(model, prompt_of(model), max_tokens=500, seconds=60, stop=stop)
+    pieces = generate_text(model, prompt_of(model), max_tokens=500, seconds=60, stop=stop)
     next(pieces)
     stop.set()
     assert list(pieces) == []
     start = time.monotonic()
-    list(stream(model, prompt_of(model), max_tokens=100_000, seconds=0.3))
+    list(generate_text(model, prompt_of(model), max_tokens=100_000, seconds=0.3))
     assert time.monotonic() - start < 3
 
 
 def test_words_hold_no_item_and_no_control_token(model):
-    text = "".join(stream(model, prompt_of(model), max_tokens=64))
-    assert "<|" not in text or model.renderer.control.isdisjoint(model.renderer.words(text))
+    text = "".join(generate_text(model, prompt_of(model), max_tokens=64))
+    assert "<|" not in text or model.renderer.control.isdisjoint(model.renderer.encode_text(text))

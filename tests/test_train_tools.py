@@ -38,7 +38,7 @@ from llmrec.finetune.train.linear_cross_entropy import CHUNK
 from llmrec.finetune.train.loop import State, optimizer_for
 from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import packed_attention
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
 from llmrec.lm.runtime import onednn
@@ -57,7 +57,7 @@ def toy_recipe():
 
 def toy_base(name="toy") -> BaseModelInfo:
     tokenizer = make_tokenizer()
-    return BaseModelInfo(name, make_lm(len(tokenizer)).config, tokenizer, BaseFiles(name, ".", "0" * 64))
+    return BaseModelInfo(name, make_lm(len(tokenizer)).config, tokenizer, BaseModelFiles(name, ".", "0" * 64))
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_the_rate_of_products_is_that_of_this_machine():
 
 def test_provisional_codes_are_unique_and_spread():
     ids = work_directory.provisional_ids(100, 2, 16, 3, 0)
-    assert ids.codes.shape == (100, 2) and ids.book.shape == (2, 16, 3)
+    assert ids.codes.shape == (100, 2) and ids.codebook.shape == (2, 16, 3)
     assert len(np.unique(ids.codes, axis=0)) == 100
     assert len(np.unique(ids.codes[:, 0])) == 16
     assert work_directory.provisional_ids(3, 8, 4096, 1, 0).codes.max() < 4096  # 96 bits of paths
@@ -466,7 +466,7 @@ def test_a_base_that_is_nowhere_is_described_where_it_is_known(monkeypatch, tmp_
     monkeypatch.setattr("llmrec.finetune.base_model_info._cached", lambda name: None)
     make_lm(259).save_pretrained(tmp_path / "default")
     make_tokenizer().save_pretrained(tmp_path / "default")
-    stand_in = BaseFiles("toy", tmp_path / "default", "0" * 64)
+    stand_in = BaseModelFiles("toy", tmp_path / "default", "0" * 64)
     monkeypatch.setattr("llmrec.finetune.base_model_info.base_model", lambda name: stand_in)
     base = find_base_model("Qwen/Qwen3-1.7B")
     assert base.files is None and "published sizes" in base.stand_in

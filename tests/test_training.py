@@ -32,12 +32,12 @@ from llmrec.finetune.train.loop import Hooks, Schedule, State, optimizer_for, tr
 from llmrec.finetune.train.metrics_log import MetricsLog
 from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import packed_attention
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.lm.runtime import onednn
 from llmrec.lm.runtime.onednn import fastest_matmul_dtype
 from llmrec.semantic_ids.trie import Trie
 
-BASE = BaseFiles("toy", Path("."), "0" * 64)
+BASE = BaseModelFiles("toy", Path("."), "0" * 64)
 SHARES = {name: 1.0 for name in TASKS}
 QUIET = Hooks(save=lambda s: None, report=lambda s, m: None)
 
@@ -68,7 +68,7 @@ def plain_loss(model, documents, trie, kl) -> float:
         logp = torch.log_softmax(model.word_logits(hidden[torch.from_numpy(words.position)]), dim=-1)
         if document.is_text and kl:
             with model.base_only(), torch.no_grad():
-                base = model.hidden(model.words(torch.from_numpy(one.ids)[None]), use_cache=False)[0]
+                base = model.hidden(model.word_embedding(torch.from_numpy(one.ids)[None]), use_cache=False)[0]
             q = torch.log_softmax(model.word_logits(base[torch.from_numpy(words.position)]), dim=-1)
             total += kl * float((q.exp() * (q - logp)).sum().detach())
         else:

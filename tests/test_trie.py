@@ -12,13 +12,13 @@ from llmrec.semantic_ids.trie import Trie
 
 def paths(trie, allowed=None):
     """Every path by walking the arrays, as {codes: row}."""
-    narrowed = None if allowed is None else trie.narrow(allowed)
+    item_filter = None if allowed is None else trie.filter(allowed)
     found = {(): 0}
     for level in range(trie.depth):
         new = {}
         for path, node in found.items():
             for code, child in enumerate(trie.children(level, np.array([node]))[0]):
-                if child >= 0 and (narrowed is None or narrowed.open(level, np.array([child]))[0]):
+                if child >= 0 and (item_filter is None or item_filter.reachable(level, np.array([child]))[0]):
                     new[(*path, code)] = int(child)
         found = new
     return {path: int(trie.row(np.array([leaf]))[0]) for path, leaf in found.items()}
@@ -39,7 +39,7 @@ def test_narrowing_does_not_change_the_trie():
     ids = make_ids(30, 2, 8)
     trie = Trie(ids.codes, ids.size)
     before = paths(trie)
-    trie.narrow(np.zeros(30, bool))
+    trie.filter(np.zeros(30, bool))
     assert paths(trie) == before
 
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_a_trie_is_refused():
     with pytest.raises(DataError, match="takes 0 to 3"):
         Trie(np.array([[0, 4]]), 4)
     with pytest.raises(DataError, match="a filter of shape"):
-        Trie(np.array([[0, 1], [1, 1]]), 2).narrow(np.ones(3, bool))
+        Trie(np.array([[0, 1], [1, 1]]), 2).filter(np.ones(3, bool))
 
 
 def test_a_large_trie_takes_little_and_narrow_one_pass():
@@ -93,7 +93,7 @@ def test_a_large_trie_takes_little_and_narrow_one_pass():
     assert peak / trie.n < 120  # bytes an item while it is built: ten million in 1.2 GB
     allowed = np.zeros(trie.n, bool)
     allowed[7] = True
-    narrowed = trie.narrow(allowed)
-    assert narrowed.count == 1
-    open_ = [int(narrowed.open(level, np.arange(trie.nodes(level))).sum()) for level in range(4)]
+    item_filter = trie.filter(allowed)
+    assert item_filter.count == 1
+    open_ = [int(item_filter.reachable(level, np.arange(trie.nodes(level))).sum()) for level in range(4)]
     assert open_ == [1, 1, 1, 1]

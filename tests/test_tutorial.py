@@ -91,7 +91,7 @@ def talk(recommender, listener):
 
 
 def pushed(model, repo, **how):
-    hub.stage(model, Path("staged"), how["with_data"], "org/base", how["results"])
+    hub.stage_upload(model, Path("staged"), how["with_data"], "org/base", how["results"])
     return f"https://hub/{repo}"
 
 

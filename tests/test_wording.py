@@ -16,7 +16,7 @@ from llmrec.eval.conversation import phrasings
 from llmrec.eval.stability import paraphrases
 from llmrec.finetune.data.context import TaskContext
 from llmrec.finetune.data.tasks import TASKS
-from llmrec.lm.prompts import load
+from llmrec.lm.prompts import load_template
 from llmrec.lm.rendering import Text
 from llmrec.nlu import wording
 from llmrec.nlu.state import Profile
@@ -228,7 +228,7 @@ def test_the_button_says_what_one_has_done(domain, words):
 
 
 def test_phrases_with_verbs_of_films_are_of_films_only():
-    phrases = [*load("talk").assistant, *load("next_item").user]
+    phrases = [*load_template("talk").assistant, *load_template("next_item").user]
     assert sum(not wording.fits_domain(one, "films") for one in phrases) == 1  # "These are the films I took"
     assert not any("seen" in one for one in phrases if wording.fits_domain(one, "books"))
     for act in phrasings.WORDINGS:

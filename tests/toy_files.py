@@ -9,7 +9,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.dataset import save_data
 from llmrec.data.interactions import Interactions, leave_one_out
 from llmrec.data.readers.common import Report
-from llmrec.encoders.item_knn import NeighbourSettings, item_counts, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours, item_counts
 from llmrec.finetune.model_card import model_card
 from llmrec.lm.base_models import base_model, load_base
 from llmrec.lm.model import ModelConfig, RecModel
@@ -55,7 +55,7 @@ def saved(folder: Path, catalog: Catalog | None = None, interactions: Interactio
     }  # fmt: skip
     fusions = {"history": Fusion(WEIGHTS), "words": Fusion({**WEIGHTS, "words": 1.0})}
     settings = {"window": 10, "embedder": "hash", "data": str(data)}
-    near = neighbours_of(train, n, NeighbourSettings())
+    near = fit_neighbours(train, n, NeighbourSettings())
     counts = item_counts(train, n)
     loaded = Pretrained(bundle, log_mass(counts), counts, near, fusions, settings, meta)
     save_pretrained(model, loaded, catalog, base, model_card(loaded, catalog, base))

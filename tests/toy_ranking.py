@@ -17,7 +17,7 @@ from llmrec.batch.rank_file import Settings, rank_file
 from llmrec.checkpoint.pretrained import Pretrained, save_pretrained
 from llmrec.data.dataset import save_data
 from llmrec.data.readers.common import Report
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.lm.base_models import base_model
 from llmrec.lm.model import ModelConfig, RecModel
 from llmrec.ranking.fusion import Fusion
@@ -35,7 +35,7 @@ def make_world(root: Path) -> Path:
     config = ModelConfig(lora_rank=4, lora_alpha=8, user_slots=2, adapter_width=16)
     model = RecModel(make_lm(len(tokenizer)), tokenizer, make_ids(ITEMS, 3, 5), make_encoder(ITEMS), config)
     weights = {"encoder": 1.0, "llm": 0.7, "profile": 0.2, "neighbours": 0.5}
-    neighbours = neighbours_of(interactions, ITEMS, NeighbourSettings())
+    neighbours = fit_neighbours(interactions, ITEMS, NeighbourSettings())
     loaded = Pretrained(
         model, np.log1p(np.arange(ITEMS) % 5).astype(np.float32), np.arange(ITEMS) % 5, neighbours,
         {"history": Fusion(weights), "words": Fusion({**weights, "words": 0.5})},

@@ -10,7 +10,7 @@ import uvicorn
 from conftest import HashEmbedder, make_catalog, make_interactions, make_model
 from fastapi import FastAPI
 
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.ranking.fusion import Fusion
 from llmrec.ranking.scorer import Scorer
 from llmrec.recommender import Recommender
@@ -24,7 +24,7 @@ def make_recommender() -> Recommender:
     model, catalog, interactions = make_model(n), make_catalog(n), make_interactions(n=n)
     embedder = HashEmbedder()
     text = embedder.encode([catalog.describe(row) for row in range(n)])
-    neighbours = neighbours_of(interactions, n, NeighbourSettings())
+    neighbours = fit_neighbours(interactions, n, NeighbourSettings())
     trie = Trie(model.vocab.ids.codes, model.vocab.ids.size, np.log1p(np.arange(n) % 5))
     scorer = Scorer(model, trie, text, neighbours, embedder, "films", 6)
     fusions = {"history": Fusion(WEIGHTS), "words": Fusion({**WEIGHTS, "words": 0.5})}

@@ -15,7 +15,7 @@ from llmrec.data.catalog import Catalog, clean_text
 from llmrec.data.constraints import constraints
 from llmrec.data.filter_expressions import parse_json_filters
 from llmrec.data.interactions import History
-from llmrec.data.requests import Request
+from llmrec.data.requests import MAX_K, Request
 from llmrec.dialogue.chat import Items, Notice, Token
 from llmrec.dialogue.request_parsing import parse_request
 from llmrec.errors import RequestError, UserError
@@ -60,7 +60,7 @@ class Api:
         history = known.then([find_item(catalog, one) for one in items])
         held = parse_json_filters(filters, catalog)
         asked = Request(history, clean_text(wish, len(wish)), held, k=count)
-        found, notices = recommend_for(self._chat.recommender, asked)
+        found, notices = recommend_for(self._chat.recommender, asked, self._chat.limits.k)
         return {"items": item_rows(catalog, found), "notices": notices}
 
     def chat(self, session: Session, message: object) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _descriptions(services: Services) -> tuple[str, str]:
         items: titles ("Toy Story (1995)") or ids of what the person liked, oldest first.
         user: id of a user of the log, whose history goes first; empty for none.
         message: a wish in words, at most {longest:,} characters, read as the chat reads it; empty for none.
-        k: how many, from 1 to {most}.
+        k: how many, from 1 to {most}; a number in the message counts instead.
         filters: what every item must satisfy, {{"any_of": {{attribute: [values]}}, "all_of", "none_of",
             "ranges": {{attribute: [low, high]}}}}, any part left out; the attributes are {names}.
 
@@ -181,9 +181,14 @@ def _descriptions(services: Services) -> tuple[str, str]:
     )
 
 
-def recommend_for(recommender: Recommender, request: Request) -> tuple[list[Recommendation], list[str]]:
-    """Recommend for a request; returns the items and notices, one of which says why there are none."""
-    read = parse_request(request, recommender.catalog)
+def recommend_for(
+    recommender: Recommender, request: Request, most: int = MAX_K
+) -> tuple[list[Recommendation], list[str]]:
+    """Recommend for a request; returns the items and notices, one of which says why there are none.
+
+    `most` bounds the number that a message may ask for.
+    """
+    read = parse_request(request, recommender.catalog, most)
     items, notices = recommender.recommend(read.request), list(read.notices)
     if not items and not notices:
         held = read.request.filters.describe()

@@ -85,7 +85,7 @@ def _model(model: Path | None) -> Path:
 
     if model is None and not SHIPPED.is_dir():
         raise RequestError("the shipped model is not beside this installation: give --model")
-    return SHIPPED if model is None else hub.find(model)
+    return SHIPPED if model is None else hub.resolve_model(model)
 
 
 def _results(model: Path, results: Path | None) -> list[dict[str, object]]:

@@ -56,7 +56,7 @@ def add(
     if out_data.resolve() == out.resolve():
         raise RequestError(f"--out and --out-data are both {str(out)!r}; a model and its data are two directories")
     from llmrec.data.readers.table import ReadCounts, item_notes
-    from llmrec.lifecycle.add_items import add_to_model
+    from llmrec.lifecycle.add_items import add_items_to_model
     from llmrec.progress import Screen
     from llmrec.recommender import SHIPPED
 
@@ -64,7 +64,7 @@ def add(
     columns = {"id": item_id, "title": title, "text": text, "category": category, "number": number, "date": date}
     found = _read(mapping, items, tally, **columns, flag=flag, separator=separator, empty=empty or None)
     with Screen() as say:
-        done = add_to_model(model or SHIPPED, found, out, out_data, data, exact_ids=exact_ids, say=say)
+        done = add_items_to_model(model or SHIPPED, found, out, out_data, data, exact_ids=exact_ids, say=say)
     print_values({"out": str(out), **done, "dropped": dict(tally.dropped), "notes": item_notes(tally)}, as_json)
 
 
@@ -81,10 +81,10 @@ def drift(
     as_json: Json = False,
 ) -> None:
     """Say how far new items lie from the code book; exit code 1 when it should be made again."""
-    from llmrec.lifecycle.remove_items import drift_of
+    from llmrec.lifecycle.drift import measure_drift
 
     new = _read(mapping, items, id=item_id, title=title, text=text, category=category, number=number)
-    found = drift_of(model, new, data)
+    found = measure_drift(model, new, data)
     if as_json:
         print_json(asdict(found))
     else:
@@ -95,7 +95,7 @@ def drift(
 
 def _told(found: Drift) -> Iterator[str]:
     """A report of drift, line by line."""
-    from llmrec.semantic_ids.drift import ENOUGH
+    from llmrec.semantic_ids.drift import MIN_NEW_ITEMS
 
     yield f"new items: {found.items}, beside {found.known} that the code book was made for"
     yield f"error that the code book leaves: {found.error_new:.2f} on new items, {found.error_known:.2f} on known ones"
@@ -103,7 +103,8 @@ def _told(found: Drift) -> Iterator[str]:
     yield f"nearest first code full: {found.crowded_share:.0%} of the new items"
     yield f"free paths: {found.free_share:.1%}"
     if not found.enough:
-        yield f"too few to tell: shares and means of fewer than {ENOUGH} new items say little, and decide nothing here"
+        little = f"shares and means of fewer than {MIN_NEW_ITEMS} new items say little"
+        yield f"too few to tell: {little}, and decide nothing here"
     for reason in found.reasons:
         yield f"reason to rebuild: {reason}"
     yield "rebuild: yes, run llmrec train" if found.rebuild else "rebuild: no, llmrec items add will do"

@@ -53,7 +53,7 @@ def remove(
     from llmrec.checkpoint.pretrained import read_settings
     from llmrec.data.dataset import dataset_directory, load_data
     from llmrec.data.readers.common import read_lines
-    from llmrec.lifecycle.remove_items import withdraw
+    from llmrec.lifecycle.remove_items import remove_items_from_model
 
     named = [one.strip() for one in ids.split(",") if one.strip()]
     named += [text.strip() for _, text in (read_lines(file) if file else ()) if text.strip()]
@@ -64,5 +64,5 @@ def remove(
     catalog, interactions, report = load_data(
         dataset_directory(data if data is not None else str(read_settings(model)["data"]))
     )
-    done = withdraw(model, catalog, interactions, named, out, out_data, report.notes)
+    done = remove_items_from_model(model, catalog, interactions, named, out, out_data, report.notes)
     print_values({"out": str(out), **done}, as_json)

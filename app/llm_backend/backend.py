@@ -18,12 +18,12 @@ from llmrec.app.llm_backend.stream import BackendUnavailable, Endpoint, stream_c
 from llmrec.app.server.settings import Settings
 from llmrec.data.catalog import clean_text
 from llmrec.errors import UserError
-from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.prompts import Slot, fill_template, load_template
 from llmrec.lm.rendering import Text
 from llmrec.nlu.english import FILLER, SMALL
 from llmrec.nlu.wording import singular
 from llmrec.ranking.explanations import listing, tags
-from llmrec.ranking.grounding import Checker
+from llmrec.ranking.grounding import GroundingChecker
 from llmrec.recommender import grounded_sentences
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _OPEN_THOUGHT = "<think>"
 
 
 @dataclass(frozen=True, eq=False)
-class NameChecker(Checker):
+class NameChecker(GroundingChecker):
     """`Checker`, and no name besides: a larger model knows titles that this catalogue has never heard of."""
 
     def grounded(self, sentence: str, shown: Sequence[int]) -> bool:
@@ -138,7 +138,7 @@ def server_messages(catalog: Catalog, asked: str, rows: Sequence[int]) -> list[d
     """The messages for the server: what the local model is given, with nothing in it that reads as a control token."""
     slots: dict[str, Slot] = {"domain": catalog.domain, "message": asked, "shown": listing(catalog, rows)}
     return [
-        {"role": role, "content": _plain(fill(load(name).user[0], slots))}
+        {"role": role, "content": _plain(fill_template(load_template(name).user[0], slots))}
         for role, name in (("system", "system"), ("user", "talk"))
     ]
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from llmrec.decoding.text_generation import stream
+from llmrec.decoding.text_generation import generate_text
 from llmrec.errors import WeightsError
 from llmrec.lm.rendering import Message, Text
 from llmrec.lm.runtime.int8 import Int8Weights, int8_weights
@@ -52,7 +52,7 @@ class BaseModelLister:
             ]
         )
         catalog, text, lines = self._recommender.catalog, "", 0
-        for piece in stream(model, prompt, TOKENS, SECONDS, stop, weights=weights):
+        for piece in generate_text(model, prompt, TOKENS, SECONDS, stop, weights=weights):
             text += piece
             if text.count("\n") > lines:
                 lines = text.count("\n")

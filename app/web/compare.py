@@ -79,7 +79,8 @@ def parse_form(
     if not history and not wish:
         raise RequestError("nothing to go by: name something that was liked, choose a visitor, or say what you want")
     request = Request(history, wish, k=int(k))
-    return request, list(parse_request(request, recommender.catalog).notices)
+    read = parse_request(request, recommender.catalog, MOST_K)
+    return replace(request, k=read.request.k), list(read.notices)
 
 
 def compare(
@@ -104,9 +105,10 @@ def compare(
 def rank_hybrid(recommender: Recommender, request: Request) -> tuple[ComparisonEntry, ...]:
     """The list that the page and the endpoints give."""
     fits = _fits(recommender, request)
+    read = parse_request(request, recommender.catalog, request.k).request
     return tuple(
         ComparisonEntry(recommender.catalog.label(one.row), one.row, bool(fits[one.row]), one.reason)
-        for one in recommender.recommend(request)
+        for one in recommender.recommend(read)
     )
 
 

@@ -87,7 +87,7 @@ def model_facts(recommender: Recommender) -> list[tuple[str, str]]:
 
 def project_semantic_ids(ids: SemanticIds) -> list[MapPoint]:
     """Two principal components of the items' code vectors (the sum of their centroids), items evenly thinned out."""
-    vectors = sum(ids.book[level][ids.codes[:, level]].astype(np.float64) for level in range(ids.depth))
+    vectors = sum(ids.codebook[level][ids.codes[:, level]].astype(np.float64) for level in range(ids.depth))
     centred = np.asarray(vectors) - np.mean(vectors, axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     for axis in axes[:2]:  # a component has no sign of its own: fix one, for the same picture everywhere

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from llmrec.data.interactions import Split, fusion_users
 from llmrec.progress import Say, counted, silent
 from llmrec.ranker import Mask, Rows, Scores
-from llmrec.ranking.fusion import FAMILIARITY, LEANING, POSITIVE, PRIOR, Fusion, fit
-from llmrec.ranking.fusion_candidates import drawn, shortlists, whole
+from llmrec.ranking.fusion import FAMILIARITY, FAMILIARITY_PARTS, NON_NEGATIVE, PRIOR_WEIGHTS, Fusion, fit
+from llmrec.ranking.fusion_candidates import sample_users, shortlists, whole_catalog
 from llmrec.ranking.scorer import Scorer, fixed_threads
 from llmrec.recommender import Recommender
 
@@ -24,24 +24,32 @@ def leave_one_component_out(
     `say` is told how far it is.
     """
     own, scorer = recommender.fusions["history"].weights, recommender.scorer
-    used = [name for name in PRIOR if abs(own.get(name, 0.0)) >= LEAST_WEIGHT]
-    used += [FAMILIARITY] if any(abs(own.get(name, 0.0)) >= LEAST_WEIGHT for name in LEANING) else []
-    users = drawn(fusion_users(split), scorer, seed)
+    used = [name for name in PRIOR_WEIGHTS if abs(own.get(name, 0.0)) >= LEAST_WEIGHT]
+    used += [FAMILIARITY] if any(abs(own.get(name, 0.0)) >= LEAST_WEIGHT for name in FAMILIARITY_PARTS) else []
+    users = sample_users(fusion_users(split), scorer, seed)
     if len(used) < 2 or not len(users):
         return
     histories, targets = [split.history(int(user), "valid") for user in users], split.valid[users]
     nothing = [""] * len(users)
     told = counted(histories, "the language model reads validation histories", say)
-    if scorer.small:
+    if scorer.is_small:
         with fixed_threads(scorer.threads):
             llm = scorer.llm(told, nothing)
-        of = whole(scorer.parts(histories, llm=llm), histories, targets)
+        of = whole_catalog(scorer.parts(histories, llm=llm), histories, targets)
     else:
         of = shortlists(scorer, told, nothing, targets, seed)
     for left_out in counted(used, "fitting the fusion without each part", say):
-        gone = LEANING if left_out == FAMILIARITY else [name for name in own if name.partition("*")[0] == left_out]
-        prior = {name: pull for name, pull in {**PRIOR, **LEANING}.items() if name in own and name not in gone}
-        weights = fit(of.parts, of.targets, of.allowed, prior, positive=POSITIVE)
+        gone = (
+            FAMILIARITY_PARTS
+            if left_out == FAMILIARITY
+            else [name for name in own if name.partition("*")[0] == left_out]
+        )
+        prior = {
+            name: pull
+            for name, pull in {**PRIOR_WEIGHTS, **FAMILIARITY_PARTS}.items()
+            if name in own and name not in gone
+        }
+        weights = fit(of.parts, of.targets, of.allowed, prior, positive=NON_NEGATIVE)
         yield ComponentRanker(f"hybrid, no {left_out}", scorer, weights)
 
 
@@ -53,4 +61,4 @@ class ComponentRanker:
 
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """See `llmrec.ranker.Ranker.rank`."""
-        return self._scorer.rank(self.fusion, [self._scorer.ask(one) for one in histories], k, allowed)
+        return self._scorer.rank(self.fusion, [self._scorer.query(one) for one in histories], k, allowed)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.checkpoint.pretrained import KIND, read_settings
+from llmrec.checkpoint.pretrained import MODEL_KIND, read_settings
 from llmrec.data.catalog import Catalog
 from llmrec.data.dataset import open_data
 from llmrec.data.interactions import Interactions, Split, leave_one_out, split_by_time
-from llmrec.encoders.config import Kind
+from llmrec.encoders.config import EncoderKind
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import MiniLM
-from llmrec.encoders.text_cache import text_vectors
+from llmrec.encoders.text_cache import embed_catalog
 from llmrec.errors import ArtifactError, DataError
 from llmrec.lm.runtime.onednn import MatmulDtype
 from llmrec.ranker import Scores
@@ -22,7 +22,7 @@ from llmrec.recommender import SHIPPED, Recommender
 from llmrec.storage.artifacts import read_manifest
 from llmrec.storage.registry import cache_home
 
-BESIDE: tuple[Kind, ...] = ("sasrec", "hstu")  # encoders that every table has
+BESIDE: tuple[EncoderKind, ...] = ("sasrec", "hstu")  # encoders that every table has
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class EvaluationSetup:
         return None if self.recommender is None else self.recommender.model.encoder
 
     @property
-    def reference(self) -> Kind:
+    def reference(self) -> EncoderKind:
         """The row that others are compared with: the model's own encoder, else the first that every table has."""
         return BESIDE[0] if self.encoder is None else self.encoder.net.config.kind
 
@@ -75,14 +75,14 @@ def _opened(model: str | Path | None, data: str | Path | None, split: str) -> Ev
     source = str(read_settings(path)["data"] if data is None else data)
     catalog, interactions = open_data(source)
     cut = global_time(interactions)
-    trained = str(read_manifest(path, KIND, verify=False).meta.get("train_fingerprint"))
+    trained = str(read_manifest(path, MODEL_KIND, verify=False).meta.get("train_fingerprint"))
     if trained == cut.train.fingerprint:
         return _whole(Recommender.from_pretrained(model, data), split, path)
     missing = (
         f"not measured: the model was trained on the train part {trained[:16]}, this split has "
         f"{cut.train.fingerprint[:16]}; train one on this split to measure it here"
     )
-    text = text_vectors(catalog, MiniLM.load(), cache_home() / "cache")
+    text = embed_catalog(catalog, MiniLM.load(), cache_home() / "cache")
     return EvaluationSetup(Path(source).name, catalog, cut, text, None, missing, path)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog
 from llmrec.encoders import ease
-from llmrec.encoders.config import Kind
+from llmrec.encoders.config import EncoderKind
 from llmrec.encoders.item_knn import item_counts
 from llmrec.errors import RequestError
 from llmrec.eval.accuracy.ablation import leave_one_component_out
@@ -199,7 +199,7 @@ def chosen_baselines(words: str | None) -> tuple[str, ...] | None:
 def _lacking(n_items: int) -> dict[str, str]:
     """Baselines that cannot be had here, and why."""
     found = {} if factorisation.installed() else dict.fromkeys(("als", "bpr"), factorisation.ABSENT)
-    if why := ease.lacking(n_items):
+    if why := ease.why_too_large(n_items):
         found["ease"] = f"not measured: {why}"
     return found
 
@@ -261,7 +261,7 @@ def _ours(
         return rank_in_processes(asked, recommender.scorer, subject.split, folder, workers, opener, told)
 
 
-def _encoder(kind: Kind, subject: EvaluationSetup, work: Path, how: Mapping[str, Any]) -> Ranker:
+def _encoder(kind: EncoderKind, subject: EvaluationSetup, work: Path, how: Mapping[str, Any]) -> Ranker:
     """An encoder as a row: the model's own stands for its kind, others are tuned."""
     if subject.encoder is not None and kind == subject.reference:
         return EncoderRanker(subject.encoder, kind)

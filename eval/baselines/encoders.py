@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from llmrec.data.interactions import Split
-from llmrec.encoders.config import EncoderConfig, Kind, encoder_config_dict
+from llmrec.encoders.config import EncoderConfig, EncoderKind, encoder_config_dict
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.training import next_item_ndcg, train_encoder
 from llmrec.errors import ArtifactError
@@ -33,7 +33,7 @@ KIND = "baseline-encoder"
 
 
 def tune_encoder(
-    kind: Kind,
+    kind: EncoderKind,
     split: Split,
     n_items: int,
     grid: Grid | None = None,

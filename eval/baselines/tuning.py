@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from llmrec.data.interactions import Split
-from llmrec.encoders.item_knn import cooccurrence, item_counts, neighbour_matrix, regression_matrix
+from llmrec.encoders.item_knn import cooccurrence, ease_matrix, item_counts, neighbour_matrix
 from llmrec.errors import RequestError
 from llmrec.eval.baselines.rankers import EncoderRanker, ItemKNN, RecentPopularity, Scorer, TextLookup
 from llmrec.eval.metrics import per_user, target_ranks
@@ -234,7 +234,7 @@ def tune_ease(
 
     @lru_cache(maxsize=1)
     def similarity(window: int, ridge: float) -> sparse.csr_array:
-        return regression_matrix(split.train, n_items, window, ridge, 200)
+        return ease_matrix(split.train, n_items, window, ridge, 200)
 
     def make(p: Params) -> EncoderRanker:
         knn = ItemKNN.of(similarity(int(p["window"]), p["ridge"]), counts, 0.0, 50, p["fade"])

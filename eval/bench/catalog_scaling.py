@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from llmrec.batch.ranker import one_thread
-from llmrec.decoding import exact_search
+from llmrec.decoding.exact_search import exact_search
 from llmrec.decoding.trie_scoring import DecodeState
 from llmrec.eval.bench.decoding_costs import MASK_DEPTH, MASK_SIZE, random_paths
 from llmrec.eval.bench.disk_index import DiskIndex, build, recall
@@ -56,7 +56,7 @@ def benchmark_ranking(recommender: Recommender, items: int, seed: int) -> dict[s
     lm = plain_copy(recommender.model.lm)
     config = ModelConfig(lora_rank=1, lora_alpha=1)
     bundle = RecModel(lm, recommender.model.tokenizer, SemanticIds(codes, book), recommender.model.encoder, config)
-    bundle.start_embeddings(rng.normal(size=(bundle.encoder.config.dim, 16)), seed)
+    bundle.init_embeddings(rng.normal(size=(bundle.encoder.config.dim, 16)), seed)
     bundle.merge()
     begin = time.perf_counter()
     trie = Trie(codes, MASK_SIZE, log_mass(np.bincount(rng.zipf(1.5, 4 * items) % items, minlength=items)))
@@ -75,7 +75,7 @@ def benchmark_ranking(recommender: Recommender, items: int, seed: int) -> dict[s
             for name, allowed in (("all", np.ones(items, bool)), ("candidates", few)):
                 begin = time.perf_counter()
                 state = DecodeState(bundle, trie, prompt)
-                exact_search.best(state, rest, 1.0, K, allowed)
+                exact_search(state, rest, 1.0, K, allowed)
                 spent[f"{name}_seconds"].append(time.perf_counter() - begin)
                 tokens[name].append(state.tokens)
     out = {name: _spread(values[1:]) for name, values in spent.items()}  # the first one warms up

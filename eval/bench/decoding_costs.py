@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from llmrec.decoding.beam_search import items
+from llmrec.decoding.beam_search import beam_search
 from llmrec.eval.bench.generate_baseline import K, ModelPair, linear_parameters
 from llmrec.lm.rendering import Rendered
 from llmrec.lm.runtime.hf_backend import build_transformer
@@ -76,7 +76,7 @@ def memory_ratio(pair: ModelPair, prompts: list[Rendered], beams: int) -> float:
         with torch.inference_mode():
             prefill(pair.bundle, transformer, prompts, [0] * len(prompts))
 
-    return peak_bytes(lambda: items(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill_only)
+    return peak_bytes(lambda: beam_search(pair.bundle, pair.trie, prompts, K, beams)) / peak_bytes(prefill_only)
 
 
 def time_call(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -105,7 +105,7 @@ def mask_time(items: int, seed: int = 0, repeats: int = 200) -> MaskTime:
     rng = np.random.default_rng(seed)
     allowed = rng.random(items) < 0.5
     start = time.perf_counter()
-    narrowed = trie.narrow(allowed)
+    item_filter = trie.filter(allowed)
     narrow = time.perf_counter() - start
     medians = []
     for level in range(MASK_DEPTH):
@@ -115,7 +115,7 @@ def mask_time(items: int, seed: int = 0, repeats: int = 200) -> MaskTime:
             start = time.perf_counter()
             child = trie.ranges(level, nodes)
             safe = np.maximum(child, 0)
-            _ = trie.code[level][safe], trie.prior[level][safe], (child >= 0) & narrowed.open(level, safe)
+            _ = trie.code[level][safe], trie.prior[level][safe], (child >= 0) & item_filter.reachable(level, safe)
             spent.append(time.perf_counter() - start)
         medians.append(float(np.median(spent)))
     return MaskTime(items, build, narrow, max(medians))

@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 
 from llmrec.checkpoint.pretrained import load_pretrained, read_settings
 from llmrec.data.dataset import open_data
-from llmrec.decoding.beam_search import items
+from llmrec.decoding.beam_search import beam_search
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.lm.model import ModelConfig, RecModel
 from llmrec.lm.rendering import Rendered
@@ -46,7 +46,7 @@ class ModelPair:
     def ours(self, prompts: Sequence[Rendered], beams: int) -> list[list[int]]:
         """The K best rows of every prompt by this engine, nothing known before; as `generate` no more than beams."""
         k = min(K, beams)
-        return [one.rows.tolist() for one in items(self.bundle, self.trie, prompts, k, beams)]
+        return [one.rows.tolist() for one in beam_search(self.bundle, self.trie, prompts, k, beams)]
 
     def reference(self, prompts: Sequence[Rendered], beams: int) -> list[list[int]]:
         """The same by `generate`; prompts of one length."""
@@ -154,7 +154,7 @@ def synthetic_pair(model: RecModel, seed: int, items: int = ITEMS, depth: int = 
     bundle = RecModel(
         lm, model.tokenizer, SemanticIds(codes, book), model.encoder, ModelConfig(lora_rank=1, lora_alpha=1)
     )
-    bundle.start_embeddings(rng.normal(size=(model.encoder.config.dim, 16)), seed)
+    bundle.init_embeddings(rng.normal(size=(model.encoder.config.dim, 16)), seed)
     bundle.merge()
     scale = bundle.item_scale.detach().repeat_interleave(size)[:, None]
     rows = bundle.items.weight.detach()

@@ -15,7 +15,7 @@ from llmrec.batch.ranker import RankingTask
 from llmrec.errors import RequestError
 from llmrec.eval.bench.generate_baseline import FAMILIES, plain_copy
 from llmrec.ranker import top_k, unseen
-from llmrec.ranking.fusion import spread
+from llmrec.ranking.fusion import fill_catalog
 from llmrec.recommender import Recommender
 
 Ints = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ class GenerateRanker:
         scores = out.sequences_scores.view(len(tasks), beams).numpy()
         kept = [[i for i, path in enumerate(paths) if tuple(path) in self.rows] for paths in found]
         llm = np.stack([
-            spread(np.array([self.rows[tuple(paths[i])] for i in keep], np.int64), line[keep], n)
+            fill_catalog(np.array([self.rows[tuple(paths[i])] for i in keep], np.int64), line[keep], n)
             for paths, line, keep in zip(found, scores, kept, strict=True)
         ])  # fmt: skip
         parts = scorer.parts(histories, llm=llm)

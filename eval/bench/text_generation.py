@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.decoding.text_generation import stream
+from llmrec.decoding.text_generation import generate_text
 from llmrec.errors import DataError
 from llmrec.eval.bench.decoding_costs import time_call
 from llmrec.lm.model import RecModel
@@ -57,7 +57,7 @@ def generate_words(lm: Any, model: RecModel, prompt: Rendered, tokens: int) -> t
             eos_token_id=stop,
             suppress_tokens=sorted(model.renderer.control - {stop}),
         )[0, len(prompt.ids) :].tolist()
-    return model.renderer.text([i for i in out if i != stop]), len(out)
+    return model.renderer.decode_text([i for i in out if i != stop]), len(out)
 
 
 def text_speed(model: RecModel, lm: Any, tokens: int, repeats: int) -> TextSpeed:
@@ -80,7 +80,7 @@ def text_speed(model: RecModel, lm: Any, tokens: int, repeats: int) -> TextSpeed
 
 
 def _streamed(model: RecModel, prompt: Rendered, tokens: int, weights: Int8Weights | None) -> str:
-    return "".join(stream(model, prompt, tokens, seconds=600, repetition=1.0, weights=weights))
+    return "".join(generate_text(model, prompt, tokens, seconds=600, repetition=1.0, weights=weights))
 
 
 class _Counted(Int8Weights):
@@ -110,7 +110,7 @@ def perplexity_ratio(model: RecModel, text: Path, blocks: int = 8, seed: int = 0
         raise DataError("this model cannot be run in eight bits on this machine")
     opener: Any = gzip.open if text.suffix == ".gz" else open
     with opener(text, "rt", encoding="utf-8") as handle:
-        ids = np.asarray(model.renderer.words(handle.read(2_000_000)), np.int64)
+        ids = np.asarray(model.renderer.encode_text(handle.read(2_000_000)), np.int64)
     whole = ids[: len(ids) // BLOCK * BLOCK].reshape(-1, BLOCK)
     if len(whole) < blocks:
         raise DataError(f"{text} has {len(ids)} tokens; {blocks} blocks need {blocks * BLOCK}")
@@ -131,6 +131,6 @@ def _nats(
     for block in blocks:
         ids = torch.from_numpy(block)
         cache = KVCache(transformer.layout, len(ids))
-        hidden = transformer.forward(model.words(ids).float(), [Chunk.following(cache, len(ids))])
+        hidden = transformer.forward(model.word_embedding(ids).float(), [Chunk.following(cache, len(ids))])
         total += float(torch.nn.functional.cross_entropy(head(hidden[:-1]).float(), ids[1:], reduction="sum"))
     return total / (blocks.size - len(blocks))

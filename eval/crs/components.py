@@ -14,7 +14,7 @@ from scipy import sparse
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
-from llmrec.encoders.item_knn import ItemKNN, NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import ItemKNN, NeighbourSettings, fit_neighbours
 from llmrec.eval.crs.data import RECOMMENDER, SEEKER, CrsQuestions, Dialogue, questions_of, tastes
 from llmrec.eval.crs.embeddings import CorpusVectors, context_text, turn_vectors
 from llmrec.eval.crs.two_tower import TwoTowerEnsemble, TwoTowerSettings, train_two_tower
@@ -54,7 +54,7 @@ def fit_components(
     """Learn every part from these dialogues alone."""
     return FittedComponents(
         train_two_tower(dialogues, catalog, vectors, settings, seed),
-        neighbours_of(mention_log(dialogues), len(catalog), NEIGHBOURS),
+        fit_neighbours(mention_log(dialogues), len(catalog), NEIGHBOURS),
         log_popularity(questions_of(dialogues).target, len(catalog)),
         {part: attribute_features(catalog, names) for part, names in FEATURES.items()},
     )

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from llmrec.encoders.text import Embedder
-from llmrec.encoders.text_cache import text_vectors
+from llmrec.encoders.text_cache import embed_catalog
 from llmrec.errors import ArtifactError
 from llmrec.eval.crs.data import Corpus, CrsQuestions, Turn
 from llmrec.ranker import Scores
@@ -58,7 +58,7 @@ def embed_corpus(corpus: Corpus, cases: Sequence[CrsQuestions], embedder: Embedd
     turns = [turn for part in (corpus.train, corpus.test) for dialogue in part for turn in dialogue.turns]
     contexts = [context_text(context) for part in cases for context in part.contexts()]
     return CorpusVectors(
-        text_vectors(corpus.catalog, embedder, cache),
+        embed_catalog(corpus.catalog, embedder, cache),
         embed_sentences([turn.words for turn in turns], embedder, cache),
         embed_sentences(contexts, embedder, cache),
     )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from llmrec.encoders.item_knn import NeighbourSettings, neighbours_of
+from llmrec.encoders.item_knn import NeighbourSettings, fit_neighbours
 from llmrec.encoders.text import Embedder, MiniLM
 from llmrec.errors import DataError, RequestError
 from llmrec.eval.console_tables import print_columns
@@ -165,7 +165,7 @@ def _tune_knn(earlier: Sequence[Dialogue], valid: CrsQuestions, n: int) -> Neigh
         return replace(NEIGHBOURS, **dict(zip(GRID, values, strict=True)))
 
     def recall(values: tuple[Any, ...]) -> float:
-        knn = neighbours_of(said, n, settings(values))
+        knn = fit_neighbours(said, n, settings(values))
         return float(per_user(target_ranks(knn.scores(histories), new.target, free), ks=[10])["recall@10"].mean())
 
     best = max(itertools.product(*GRID.values()), key=recall)
@@ -183,7 +183,7 @@ def _answers(
     """By "row/view": the rank of every target, int64[q]."""
     n = len(corpus.catalog)
     learnt = fit_components(corpus.train, corpus.catalog, vectors, settings, seed)
-    knn = neighbours_of(mention_log(corpus.train), n, chosen.knn)
+    knn = fit_neighbours(mention_log(corpus.train), n, chosen.knn)
     common = log_popularity(questions_of(corpus.train).target, n)
     found: dict[str, list[Rows]] = {}
     for some in _blocks(test):

@@ -9,8 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from llmrec.checkpoint.pretrained import KIND as MODEL
-from llmrec.checkpoint.pretrained import read_settings
+from llmrec.checkpoint.pretrained import MODEL_KIND, read_settings
 from llmrec.data.dataset import load_data
 from llmrec.errors import ArtifactError, UserError
 from llmrec.eval.report import sections
@@ -125,7 +124,7 @@ def _curves(model: Path | None, out: Path) -> Section:
 def _trained(model: Path) -> str:
     """Where a model comes from, in its manifest's own words."""
     try:
-        manifest = read_manifest(model, MODEL, verify=False)
+        manifest = read_manifest(model, MODEL_KIND, verify=False)
     except ArtifactError:
         return "the model has no manifest"
     meta, recipe = manifest.meta, dict(manifest.meta.get("recipe", {}))

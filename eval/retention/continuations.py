@@ -61,8 +61,8 @@ def continuations_of(model: RecModel, context: str, continuations: Sequence[str]
     """
     stem = context.rstrip()
     head = [] if stem else [document_start(model)]
-    start = max(1, len(model.renderer.words(stem)) + len(head))
-    ids = [tuple(head + model.renderer.words(context + one)) for one in continuations]
+    start = max(1, len(model.renderer.encode_text(stem)) + len(head))
+    ids = [tuple(head + model.renderer.encode_text(context + one)) for one in continuations]
     limit, longest = int(model.lm.config.max_position_embeddings), max(map(len, ids))
     if longest > limit:
         raise DataError(f"a context with its continuation has {longest} tokens; the model reads {limit}: {stem[:40]!r}")
@@ -192,7 +192,7 @@ def _read(model: RecModel, rows: Sequence[_Row]) -> torch.Tensor:
     ids = np.zeros((len(rows), longest), np.int64)
     for line, row in zip(ids, rows, strict=True):
         line[: len(row.ids)] = row.ids
-    embeds = model.words(torch.from_numpy(ids).to(model.device))
+    embeds = model.word_embedding(torch.from_numpy(ids).to(model.device))
     if all(row.sequences == 1 for row in rows):  # plain causal: padding at the right is seen by nobody
         return model.hidden(embeds, use_cache=False)
     position = np.zeros_like(ids)

@@ -58,7 +58,7 @@ def replies(
         for i, said in zip(chosen, _generate(model, [ids[i] for i in chosen], max_tokens), strict=True):
             ended = said[-1:] == [model.renderer.chat.stop]
             words = said[:-1] if ended else said
-            out[i] = Reply(model.renderer.text(words), tuple(words), ended)
+            out[i] = Reply(model.renderer.decode_text(words), tuple(words), ended)
         if progress is not None:
             progress(len(out))
     return [out[i] for i in range(len(ids))]
@@ -81,7 +81,7 @@ def _generate(model: RecModel, prompts: Sequence[list[int]], max_tokens: int) ->
     going = list(range(len(prompts)))
     while going:
         hidden = model.hidden(
-            model.words(ids), attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+            model.word_embedding(ids), attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
         )
         chosen = model.word_logits(hidden[:, -1]).argmax(dim=-1)
         for line, token in zip(going, chosen.tolist(), strict=True):

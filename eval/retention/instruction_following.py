@@ -21,7 +21,7 @@ from llmrec.eval.retention.generate import Reply
 from llmrec.eval.retention.instruction_checks import CHECKS, passes_check
 from llmrec.eval.retention.likelihood import read_text
 from llmrec.lm.model import RecModel
-from llmrec.ranking.grounding import Checker
+from llmrec.ranking.grounding import GroundingChecker
 
 OWN_TOKENS, IFEVAL_TOKENS = 128, 256  # the longest replies; IFEval's own 1,280 would take a CPU hours
 _ENTRY = re.compile(r"[^\W_][^.!?()\n]* \((?:1[89]|20)\d\d\)")  # `Title (1996)`
@@ -80,7 +80,7 @@ def _words(checks: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
     return max(asked, default=0)
 
 
-def judge(instruction: Instruction, reply: Reply, model: RecModel, titles: Checker) -> dict[str, float | str]:
+def judge(instruction: Instruction, reply: Reply, model: RecModel, titles: GroundingChecker) -> dict[str, float | str]:
     """Values of one reply.
 
     `acc`: passes all checks (IFEval's prompt-level strict accuracy); `check_acc`: the share of checks it passes;

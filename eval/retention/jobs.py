@@ -14,7 +14,7 @@ from llmrec.eval.retention.instruction_following import Instruction
 from llmrec.eval.retention.likelihood import SCORING, block_nll, read_text, text_blocks
 from llmrec.eval.retention.store import Sample, Values
 from llmrec.lm.model import RecModel
-from llmrec.ranking.grounding import Checker
+from llmrec.ranking.grounding import GroundingChecker
 
 BLOCKS, LENGTH = 40, 512
 IFEVAL_PROMPTS = 64  # of the 435 that can be checked and fit
@@ -38,7 +38,7 @@ class Job:
     run: Callable[[RecModel, Told], Values]
 
 
-def prepare_jobs(model: RecModel, folder: Path, titles: Checker, limit: int | None, seed: int) -> list[Job]:
+def prepare_jobs(model: RecModel, folder: Path, titles: GroundingChecker, limit: int | None, seed: int) -> list[Job]:
     """All tasks with their samples drawn, nothing measured yet."""
     return [
         _wikitext(model, folder, limit, seed),
@@ -70,13 +70,13 @@ def _questions(task: Benchmark, folder: Path, limit: int | None, seed: int) -> J
     return Job(sample, numbers, task.main, run)
 
 
-def _own(titles: Checker, limit: int | None, seed: int) -> Job:
+def _own(titles: GroundingChecker, limit: int | None, seed: int) -> Job:
     version, instructions = instruction_following.own_instructions()
     sample = Sample("instructions", f"{version}.{SCORING}", (), seed, 0, {}, ())
     return _chat(sample, instructions, titles, limit, instruction_following.OWN_TOKENS)
 
 
-def _ifeval(folder: Path, titles: Checker, limit: int | None, seed: int) -> Job:
+def _ifeval(folder: Path, titles: GroundingChecker, limit: int | None, seed: int) -> Job:
     (path,) = IFEVAL.find(folder)
     instructions = instruction_following.read_ifeval(path)
     sample = Sample("ifeval", f"1.{SCORING}", _files(IFEVAL, folder), seed, 0, {}, ())
@@ -85,7 +85,9 @@ def _ifeval(folder: Path, titles: Checker, limit: int | None, seed: int) -> Job:
     )
 
 
-def _chat(sample: Sample, instructions: Sequence[Instruction], titles: Checker, limit: int | None, tokens: int) -> Job:
+def _chat(
+    sample: Sample, instructions: Sequence[Instruction], titles: GroundingChecker, limit: int | None, tokens: int
+) -> Job:
     count = len(instructions) if limit is None else limit
     numbers = benchmarks.sample([""] * len(instructions), count, sample.seed)
     chosen = [instructions[number] for number in numbers]
@@ -110,4 +112,4 @@ def _files(source: Source, folder: Path) -> tuple[str, ...]:
 def text_length(model: RecModel, folder: Path) -> tuple[int, int]:
     """Length of the running text in tokens and in words; a line's end counts as a word, as the data set's makers do."""
     text = read_text(WIKITEXT.find(folder)[0])
-    return len(model.renderer.words(text)), len(text.split()) + text.count("\n")
+    return len(model.renderer.encode_text(text)), len(text.split()) + text.count("\n")

@@ -54,7 +54,7 @@ def text_blocks(model: RecModel, text: str, blocks: int | None, length: int, see
     Raises:
         DataError: the text is shorter than one block.
     """
-    ids = np.asarray(model.renderer.words(text), np.int64)
+    ids = np.asarray(model.renderer.encode_text(text), np.int64)
     whole = ids[: len(ids) // length * length].reshape(-1, length)
     if not len(whole):
         raise DataError(f"the text has {len(ids)} tokens; one block needs {length}")
@@ -75,7 +75,7 @@ def block_nll(model: RecModel, blocks: Ints, progress: Callable[[int], None] | N
     out = np.empty(blocks.shape, np.float32)
     for first in range(0, len(ids), size):
         part = ids[first : first + size].to(model.device)
-        hidden = model.hidden(model.words(part[:, :-1]), use_cache=False)
+        hidden = model.hidden(model.word_embedding(part[:, :-1]), use_cache=False)
         for row, (h, targets) in enumerate(zip(hidden, part[:, 1:], strict=True), first):
             out[row] = word_nll(model, h, targets).cpu().numpy()  # one block's logits at a time: 100 MB, not 400
         if progress is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from llmrec.checkpoint.pretrained import KIND, load_pretrained, read_settings
+from llmrec.checkpoint.pretrained import MODEL_KIND, load_pretrained, read_settings
 from llmrec.data.dataset import open_data
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.eval.result_file import Row, Target, eval_command, provenance, write_result
@@ -27,7 +27,7 @@ from llmrec.eval.retention.jobs import Job, prepare_jobs, text_length
 from llmrec.eval.retention.likelihood import wikitext_nll
 from llmrec.eval.retention.store import Measured, find_values, save_values
 from llmrec.lm.model import RecModel
-from llmrec.ranking.grounding import Checker
+from llmrec.ranking.grounding import GroundingChecker
 from llmrec.recommender import SHIPPED
 from llmrec.storage.artifacts import read_manifest
 
@@ -84,9 +84,9 @@ def run_retention(
     path = SHIPPED if model is None else Path(model)
     source_name = str(read_settings(path)["data"] if data is None else data)
     catalog, _ = open_data(source_name)
-    manifest = read_manifest(path, KIND, verify=False)
+    manifest = read_manifest(path, MODEL_KIND, verify=False)
     loaded = load_pretrained(path, catalog).model
-    jobs = prepare_jobs(loaded, data_dir, Checker(catalog), limit, seed)
+    jobs = prepare_jobs(loaded, data_dir, GroundingChecker(catalog), limit, seed)
     name = Path(source_name).name
     prints = (manifest.fingerprints["base"], manifest.files["adapter.safetensors"][0])
     console = Console(stderr=True)

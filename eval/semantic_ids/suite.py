@@ -74,20 +74,20 @@ def fused_vectors(recommender: Recommender) -> tuple[np.ndarray, CodebookShape]:
     """The vectors that the model's codes are made from, float32[n, d], and the shape of its code book."""
     recipe, ids = recommender.model_card["recipe"]["semantic_ids"], recommender.model.vocab.ids
     text, items = recommender.scorer.text, recommender.model.encoder.item_vectors
-    vectors = residual_kmeans.fuse(text, items, int(recipe["text_dims"]), float(recipe["text_weight"]))
+    vectors = residual_kmeans.joint_vectors(text, items, int(recipe["text_dims"]), float(recipe["text_weight"]))
     return vectors, CodebookShape(ids.depth, ids.size)
 
 
 def by_kmeans(vectors: np.ndarray, depth: int, size: int, seed: int) -> CodeMaker:
     """Codes by residual k-means."""
     ids = residual_kmeans.fit(vectors, depth, size, seed)
-    return ids, residual_kmeans.nearest(vectors, ids.book)
+    return ids, residual_kmeans.nearest_codes(vectors, ids.codebook)
 
 
 def by_rqvae(vectors: np.ndarray, depth: int, size: int, seed: int) -> CodeMaker:
     """Codes by an RQ-VAE."""
-    found = rqvae.quantise(vectors, depth, size, seed)
-    return rqvae.placed(vectors, found, seed), residual_kmeans.nearest(found.latent, found.book)
+    found = rqvae.train_rqvae(vectors, depth, size, seed)
+    return rqvae.assign_unique_codes(vectors, found, seed), residual_kmeans.nearest_codes(found.latent, found.codebook)
 
 
 def targets(rows: Sequence[Row]) -> list[Target]:

@@ -55,7 +55,7 @@ def prompt(catalog: Catalog, case: Case, variant: Variant) -> list[Message]:
 def scores(model: RecModel, messages: Sequence[Message], titles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Log-probability of each title's letter, and mean log-probability a token of each title: float64[n] twice."""
     start = tuple(model.renderer.render(messages).ids.tolist())
-    answers = [model.renderer.words(words) for words in (*ascii_uppercase[: len(titles)], *titles)]
+    answers = [model.renderer.encode_text(words) for words in (*ascii_uppercase[: len(titles)], *titles)]
     branches = Continuations(tuple((*start, *ids) for ids in answers), (len(start),) * len(answers))
     with model.base_only():
         nll = score_continuations(model, [branches])[0].nll

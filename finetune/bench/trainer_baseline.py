@@ -22,7 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from llmrec.finetune.data.context import TaskContext, for_domain, pick
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.model import LORA_TARGETS, ModelConfig
-from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.prompts import Slot, fill_template, load_template
 from llmrec.lm.rendering import ItemRef, Message, Renderer
 
 WINDOW = 10
@@ -43,14 +43,14 @@ def target_rows(world: TaskContext, renderer: Renderer, count: int, seed: int, w
     long = np.flatnonzero([len(rows) >= 2 for rows in world.histories])
     sizes = np.array([len(world.histories[user]) - 1 for user in long.tolist()])
     users = rng.choice(long, count, p=sizes / sizes.sum())  # every target of the train part is as likely
-    phrases = for_domain(load("next_item").user, world.catalog.domain)
+    phrases = for_domain(load_template("next_item").user, world.catalog.domain)
     rows = []
     for user in users.tolist():
         history = world.histories[user]
         t = int(rng.integers(1, len(history)))
         items = (*(ItemRef(int(r)) for r in history[max(0, t - window) : t]), ItemRef(int(history[t]), loss=True))
         slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": items}
-        one = renderer.render([Message("user", fill(pick(phrases, rng), slots), open=True)])
+        one = renderer.render([Message("user", fill_template(pick(phrases, rng), slots), open=True)])
         rows.append(TargetRow(one.ids, np.where(one.loss, one.ids, IGNORED)))
     return rows
 

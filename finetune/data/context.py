@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from llmrec.data.catalog import Catalog
-from llmrec.lm.prompts import Slot, fill
+from llmrec.lm.prompts import Slot, fill_template
 from llmrec.lm.rendering import ItemRef, Message, Rendered
 from llmrec.nlu.wording import domain_verbs, fits_domain, is_plural, join_words
 
@@ -87,7 +87,7 @@ def wish_sentence(phrase: str, wished: str, domain: str) -> str:
 
 def item_question(phrase: str, slots: Mapping[str, Slot], row: int) -> list[Message]:
     """A question whose answer is one item."""
-    return [Message("user", fill(phrase, slots)), Message("assistant", (ItemRef(row, loss=True),))]
+    return [Message("user", fill_template(phrase, slots)), Message("assistant", (ItemRef(row, loss=True),))]
 
 
 def random_positions(

@@ -23,7 +23,7 @@ from llmrec.finetune.data.context import (
     verb_slots,
     wish_sentence,
 )
-from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.prompts import Slot, fill_template, load_template
 from llmrec.lm.rendering import ItemRef, Message, UserRef
 from llmrec.ranking.explanations import describe, listing, spoken_tags, tags
 
@@ -35,7 +35,7 @@ def conversation(world: TaskContext, rng: np.random.Generator) -> Iterator[Examp
 
     One conversation in six begins with an empty request and the question that answers it.
     """
-    opening = load("conversation")
+    opening = load_template("conversation")
     for rows, vectors, t in random_positions(world, rng, 6):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
         slots: dict[str, Slot] = {
@@ -43,7 +43,7 @@ def conversation(world: TaskContext, rng: np.random.Generator) -> Iterator[Examp
             **verb_slots(world.catalog.domain),
             "wish": wish(world.catalog, int(rows[t]), rng)[0],
         }
-        first = fill(pick(opening.user, rng), slots)
+        first = fill_template(pick(opening.user, rng), slots)
         if rng.random() < 0.5:
             first = (UserRef(vectors[t - 1]), *first)
         messages = _clarification(world.catalog.domain, rng) if rng.random() < 1 / 6 else []
@@ -64,14 +64,14 @@ def _suggest(world: TaskContext, row: int, rng: np.random.Generator) -> Message:
         "first": world.catalog.label(row),
         "description": describe(world.catalog, row),
     }
-    return Message("assistant", fill(pick(load("conversation").assistant, rng), answer, loss=True))
+    return Message("assistant", fill_template(pick(load_template("conversation").assistant, rng), answer, loss=True))
 
 
 def _clarification(domain: str, rng: np.random.Generator) -> list[Message]:
     """Nothing to go by, and one question back."""
-    template = load("clarification")
-    asked = Message("user", fill(pick(template.user, rng), verb_slots(domain)))
-    return [asked, Message("assistant", fill(pick(template.assistant, rng), {}, loss=True))]
+    template = load_template("clarification")
+    asked = Message("user", fill_template(pick(template.user, rng), verb_slots(domain)))
+    return [asked, Message("assistant", fill_template(pick(template.assistant, rng), {}, loss=True))]
 
 
 def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generator) -> Message:
@@ -85,12 +85,14 @@ def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generato
             "more": said if year else f"with {said}",
             "which": f"that is {said}" if year else f"with {said}",
         }
-        return Message("user", fill(pick(load("comparison").user, rng), slots))
+        return Message("user", fill_template(pick(load_template("comparison").user, rng), slots))
     gone = _absent(catalog, shown, wanted)
     if gone and rng.random() < 0.4:
-        return Message("user", fill(pick(load("exclusion").user, rng), excluded_slots(pick(gone, rng))))
-    asked = pick(load("critique").user, rng)
-    return Message("user", fill(asked, {"wish": wish(catalog, wanted, rng)[0]} | verb_slots(catalog.domain)))
+        return Message(
+            "user", fill_template(pick(load_template("exclusion").user, rng), excluded_slots(pick(gone, rng)))
+        )
+    asked = pick(load_template("critique").user, rng)
+    return Message("user", fill_template(asked, {"wish": wish(catalog, wanted, rng)[0]} | verb_slots(catalog.domain)))
 
 
 def _absent(catalog: Catalog, row: int, other: int) -> list[str]:
@@ -112,7 +114,7 @@ def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
 
 def explanation(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Why an item: its fields and those of a liked item that shares the most with it."""
-    template = load("explanation")
+    template = load_template("explanation")
     for rows, _, t in random_positions(world, rng, 2):
         row = int(rows[t])
         own = set(tags(world.catalog, row))
@@ -126,8 +128,8 @@ def explanation(world: TaskContext, rng: np.random.Generator) -> Iterator[Exampl
             **verb_slots(world.catalog.domain),
         }
         yield [
-            Message("user", fill(pick(template.user, rng), slots)),
-            Message("assistant", fill(pick(template.assistant, rng), slots, loss=True)),
+            Message("user", fill_template(pick(template.user, rng), slots)),
+            Message("assistant", fill_template(pick(template.assistant, rng), slots, loss=True)),
         ]
 
 
@@ -137,7 +139,7 @@ def talk(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     What is said names liked titles that are not on the list, too: a model that had heard wishes alone in this frame
     answered each of them with "I do not have ...".
     """
-    template = load("talk")
+    template = load_template("talk")
     answers = for_domain(template.assistant, world.catalog.domain)
     most = min(5, int((world.weight > 0).sum()))
     while True:
@@ -154,8 +156,8 @@ def talk(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
         slots = {"message": message, "shown": listing(world.catalog, shown)}
         yield [
             _frame(world),
-            Message("user", fill(template.user[0], slots)),
-            Message("assistant", fill(pick(answers, rng), answer, loss=True)),
+            Message("user", fill_template(template.user[0], slots)),
+            Message("assistant", fill_template(pick(answers, rng), answer, loss=True)),
         ]
 
 
@@ -165,12 +167,12 @@ def _said(world: TaskContext, row: int, rng: np.random.Generator) -> str:
     other = int(rng.choice(len(world.catalog), p=world.weight))
     absent, domain = _absent(world.catalog, other, row), world.catalog.domain
     if kind == "exclusion" and absent:
-        return pick(load(kind).user, rng).format(**excluded_slots(pick(absent, rng)))
+        return pick(load_template(kind).user, rng).format(**excluded_slots(pick(absent, rng)))
     if kind == "liked":
         others = rng.choice(len(world.catalog), int(rng.integers(1, 4)), p=world.weight)
         names = [world.name(int(r), rng) for r in dict.fromkeys(others)]
-        return pick(load(kind).user, rng).format(**liked_slots(names), **verb_slots(domain))
-    asked = load("critique" if kind == "critique" else "attribute")
+        return pick(load_template(kind).user, rng).format(**liked_slots(names), **verb_slots(domain))
+    asked = load_template("critique" if kind == "critique" else "attribute")
     return wish_sentence(pick(asked.user, rng), wish(world.catalog, row, rng)[0], domain)
 
 
@@ -181,14 +183,14 @@ def refusal(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     that the catalogue lacks are not among them: the program knows which these are, and a model that is taught to deny
     titles denies those on display as well (in 13 of 40 replies).
     """
-    template, slots = load("refusal"), {"domain": world.catalog.domain}
+    template, slots = load_template("refusal"), {"domain": world.catalog.domain}
     while True:
         yield [
             _frame(world),
-            Message("user", fill(pick(template.user, rng), slots)),
-            Message("assistant", fill(pick(template.assistant, rng), slots, loss=True)),
+            Message("user", fill_template(pick(template.user, rng), slots)),
+            Message("assistant", fill_template(pick(template.assistant, rng), slots, loss=True)),
         ]
 
 
 def _frame(world: TaskContext) -> Message:
-    return Message("system", fill(load("system").user[0], {"domain": world.catalog.domain}))
+    return Message("system", fill_template(load_template("system").user[0], {"domain": world.catalog.domain}))

@@ -12,7 +12,7 @@ import torch
 from transformers import DynamicCache
 
 from llmrec.lm.model import RecModel
-from llmrec.lm.prompts import load
+from llmrec.lm.prompts import load_template
 from llmrec.lm.rendering import Message, Text
 from llmrec.progress import Counter, Say, silent
 
@@ -53,7 +53,7 @@ def open_chats(model: RecModel, length: int) -> list[list[int]]:
     """The instructions of `prompts/everyday.yaml` as open chats, those that leave half of `length` for an answer."""
     asked = [
         model.renderer.render([Message("user", (Text(line),)), Message("assistant", (), open=True)]).ids.tolist()
-        for line in load("everyday").user
+        for line in load_template("everyday").user
     ]
     return [ids for ids in asked if 2 * len(ids) <= length] or [min(asked, key=len)[: length // 2]]
 
@@ -74,7 +74,7 @@ def _sample(
     new = ids
     counter.add(ids.numel())
     while ids.shape[1] < length:
-        hidden = model.hidden(model.words(new), past_key_values=cache, use_cache=True)
+        hidden = model.hidden(model.word_embedding(new), past_key_values=cache, use_cache=True)
         p = torch.softmax(model.word_logits(hidden[:, -1]).float(), dim=-1)
         new = torch.multinomial(p, 1, generator=generator)
         ids = torch.cat([ids, new], dim=1)

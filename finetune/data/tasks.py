@@ -25,7 +25,7 @@ from llmrec.finetune.data.context import (
     verb_slots,
     wish_sentence,
 )
-from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.prompts import Slot, fill_template, load_template
 from llmrec.lm.rendering import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.nlu.wording import end_sentence
 from llmrec.ranking.explanations import describe
@@ -36,7 +36,7 @@ def next_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]
 
     One pass trains all positions: a row for each target would read every item `window` times.
     """
-    phrases = for_domain(load("next_item").user, world.catalog.domain)
+    phrases = for_domain(load_template("next_item").user, world.catalog.domain)
     while True:
         for user in rng.permutation(len(world.histories)):
             rows, vectors = world.histories[user], world.vectors[user]
@@ -52,23 +52,23 @@ def next_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]
                         parts.append(UserRef(vectors[t]))
                 phrase = pick(phrases, rng)
                 slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": tuple(parts)}
-                yield [Message("user", fill(phrase, slots), open=True)]
+                yield [Message("user", fill_template(phrase, slots), open=True)]
                 start, stop = stop, stop + world.window
 
 
 def user_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item from the user vector alone."""
-    template = load("user_item")
+    template = load_template("user_item")
     for rows, vectors, t in random_positions(world, rng, 2):
         slots: dict[str, Slot] = {"domain": world.catalog.domain, "user": UserRef(vectors[t - 1])}
         slots |= verb_slots(world.catalog.domain)
         target = ItemRef(int(rows[t]), loss=True)
-        yield [Message("user", (*fill(pick(template.user, rng), slots), target), open=True)]
+        yield [Message("user", (*fill_template(pick(template.user, rng), slots), target), open=True)]
 
 
 def wish_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item of a history, asked for with one or two of its fields in words."""
-    template, phrases = load("wish"), load("attribute").user
+    template, phrases = load_template("wish"), load_template("attribute").user
     for rows, vectors, t in random_positions(world, rng, 3):
         start = max(0, t - int(rng.integers(1, 16)))
         slots: dict[str, Slot] = {
@@ -84,7 +84,7 @@ def wish_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]
 
 def attribute_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """A wish without any history; popular items that fulfil it are the likelier answers."""
-    template = load("attribute")
+    template = load_template("attribute")
     while True:
         row = int(rng.choice(len(world.catalog), p=world.weight))
         message = wish_sentence(pick(template.user, rng), wish(world.catalog, row, rng)[0], world.catalog.domain)
@@ -93,7 +93,7 @@ def attribute_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Exa
 
 def liked_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item of somebody who names one to five liked items in words."""
-    template = load("liked")
+    template = load_template("liked")
     for rows, _, t in random_positions(world, rng, 2):
         names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 6))) : t]]
         yield item_question(
@@ -103,7 +103,7 @@ def liked_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example
 
 def search_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """An item from a few words of its title or text, in order, the way people type into a search box."""
-    template = load("search")
+    template = load_template("search")
     while True:
         row = int(rng.integers(len(world.catalog)))
         item = world.catalog[row]
@@ -119,7 +119,7 @@ def search_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Exampl
 
 def ranking(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The item that was taken, out of 5 to 20 candidates in random order."""
-    template = load("ranking")
+    template = load_template("ranking")
     for rows, vectors, t in random_positions(world, rng, 3):
         others = rng.choice(len(world.catalog), int(rng.integers(4, 20)), p=world.weight)
         candidates = rng.permutation(np.unique([int(rows[t]), *others]))
@@ -135,7 +135,7 @@ def ranking(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
 
 def item_title(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Item tokens to title and fields."""
-    template = load("item_to_title")
+    template = load_template("item_to_title")
     while True:
         for row in rng.permutation(len(world.catalog)):
             fields = describe(world.catalog, int(row))
@@ -143,16 +143,16 @@ def item_title(world: TaskContext, rng: np.random.Generator) -> Iterator[Example
                 "title": end_sentence(world.catalog.label(int(row))),
                 "fields": fields[:1].upper() + fields[1:] + ".",
             }
-            question = fill(pick(template.user, rng), {"item": ItemRef(int(row))})
+            question = fill_template(pick(template.user, rng), {"item": ItemRef(int(row))})
             yield [
                 Message("user", question),
-                Message("assistant", fill(pick(template.assistant, rng), answer, loss=True)),
+                Message("assistant", fill_template(pick(template.assistant, rng), answer, loss=True)),
             ]
 
 
 def title_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Title, with or without its year, to item tokens."""
-    template = load("title_to_item")
+    template = load_template("title_to_item")
     while True:
         for row in rng.permutation(len(world.catalog)):
             yield item_question(pick(template.user, rng), {"title": world.name(int(row), rng)}, int(row))

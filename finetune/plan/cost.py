@@ -26,9 +26,9 @@ from llmrec.finetune.train.linear_cross_entropy import CHUNK
 from llmrec.finetune.train.validation import BEAM_WIDTH
 from llmrec.lm.model import ModelConfig
 from llmrec.lm.runtime.onednn import MatmulDtype
-from llmrec.ranking.fusion import PRIOR
-from llmrec.ranking.fusion_candidates import EACH, EVEN, USERS
-from llmrec.ranking.scorer import SMALL
+from llmrec.ranking.fusion import PRIOR_WEIGHTS
+from llmrec.ranking.fusion_candidates import MAX_USERS, TOP_PER_PART, UNIFORM_SAMPLE
+from llmrec.ranking.scorer import SMALL_TRIE_NODES
 from llmrec.semantic_ids.rqvae import RqVaeConfig
 
 
@@ -276,7 +276,7 @@ def stage_operations(of: StageSizes) -> dict[str, float]:
         "replay": replay * 2.0 * (of.body.weights + of.body.words * of.body.hidden),
         "validation": _validation(of),
         "fusion": 2 * len(_asked(of)) * (_prompt(of) + _nodes(of)) * 2.0 * of.body.weights,
-        "fusion weights": 2.0 * len(_asked(of)) * _columns(of) * len(PRIOR) * _FITS * _ROUNDS * _EACH_NUMBER,
+        "fusion weights": 2.0 * len(_asked(of)) * _columns(of) * len(PRIOR_WEIGHTS) * _FITS * _ROUNDS * _EACH_NUMBER,
     }
     return {name: count for name, count in out.items() if count or name in ("text", "encoder", "semantic_ids")}
 
@@ -327,12 +327,12 @@ def _levels(of: StageSizes) -> list[int]:
 
 
 def _small(of: StageSizes) -> bool:
-    return sum(_levels(of)) <= SMALL
+    return sum(_levels(of)) <= SMALL_TRIE_NODES
 
 
 def _columns(of: StageSizes) -> int:
     """Items that weights are fitted on, a request."""
-    return of.items if _small(of) else min(of.items, EACH * (len(PRIOR) - 2) + EVEN)
+    return of.items if _small(of) else min(of.items, TOP_PER_PART * (len(PRIOR_WEIGHTS) - 2) + UNIFORM_SAMPLE)
 
 
 def _nodes(of: StageSizes) -> int:
@@ -342,4 +342,4 @@ def _nodes(of: StageSizes) -> int:
 
 def _asked(of: StageSizes) -> np.ndarray:
     users = fusion_users(of.split)
-    return users if _small(of) else users[:USERS]
+    return users if _small(of) else users[:MAX_USERS]

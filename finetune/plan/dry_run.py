@@ -13,7 +13,7 @@ import torch
 from llmrec.data.catalog import Catalog
 from llmrec.data.dataset import open_data
 from llmrec.data.interactions import Interactions, leave_one_out
-from llmrec.encoders.text_cache import missing
+from llmrec.encoders.text_cache import missing_texts
 from llmrec.errors import RecipeError
 from llmrec.finetune.base_model_info import BaseModelInfo, find_base_model
 from llmrec.finetune.data.packing import mixture_round, pack_documents
@@ -110,7 +110,9 @@ def training_plan(
     flops = {name: sum(stage["flops"][name] for stage in stages) for name in stages[0]["flops"]}
     memory = _memory(recipe, body, added)
     there = {name for name, state in found.lines if state == work_directory.READY}
-    texts = [] if "text" in there else missing(catalog, recipe.embedder, preflight.TEXT_DIM, cache_home() / "cache")
+    texts = (
+        [] if "text" in there else missing_texts(catalog, recipe.embedder, preflight.TEXT_DIM, cache_home() / "cache")
+    )
     counted = stage_operations(StageSizes(recipe, body, inputs.split, len(catalog), texts))
     others = {name: 0.0 if name in there else count for name, count in counted.items()}
     here = _here(recipe, body, flops, memory, others)

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from llmrec.checkpoint.pretrained import KIND
+from llmrec.checkpoint.pretrained import MODEL_KIND
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split
 from llmrec.encoders import ease
@@ -52,7 +52,7 @@ def check_neighbours(recipe: Recipe, catalog: Catalog) -> None:
         RecipeError: ridge regression over more items than there is memory for.
     """
     if recipe.neighbours.ridge:
-        ease.check(len(catalog))
+        ease.check_size(len(catalog))
 
 
 def check_data(recipe: Recipe, catalog: Catalog, split: Split) -> None:
@@ -107,9 +107,9 @@ def check_directories(recipe: Recipe, catalog: Catalog, out: Path, work: Path) -
     Raises:
         ArtifactError: names both fingerprints, or both numbers of items, or what lies in `out`.
     """
-    check_replaceable(out, KIND)
+    check_replaceable(out, MODEL_KIND)
     if (out / "config.json").is_file():
-        expect_fingerprint(read_manifest(out, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
+        expect_fingerprint(read_manifest(out, MODEL_KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
     advice = f"give another --work, or remove {work}"
     found, wanted = _inputs_of(work / "text"), settings_hash(catalog=catalog.fingerprint, embedder=recipe.embedder)
     if found not in ("", wanted):

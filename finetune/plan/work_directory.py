@@ -18,7 +18,7 @@ from llmrec.finetune.data.context import TaskContext
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train import checkpoints
 from llmrec.finetune.train.fine_tuning import fingerprints_of, make_task_context
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 from llmrec.storage.artifacts import read_manifest
 
@@ -47,7 +47,7 @@ class _Making(Exception):
     """A stage was about to be made."""
 
 
-def look_up_stages(inputs: Inputs, base: BaseFiles | None) -> StageOutputs:
+def look_up_stages(inputs: Inputs, base: BaseModelFiles | None) -> StageOutputs:
     """Read the stages of a run in their order; nothing is written and nothing is made."""
     lines: list[tuple[str, str]] = []
 
@@ -88,7 +88,9 @@ def _stop(texts: Sequence[str]) -> NoReturn:
     raise _Making(f"text: {len(texts)} descriptions to embed")
 
 
-def _progress(inputs: Inputs, encoder: SequenceEncoder | None, ids: SemanticIds | None, base: BaseFiles | None) -> str:
+def _progress(
+    inputs: Inputs, encoder: SequenceEncoder | None, ids: SemanticIds | None, base: BaseModelFiles | None
+) -> str:
     """Where the newest sound checkpoint of this very run stands."""
     if encoder is None or ids is None or base is None or not base.sha256:
         return MISSING

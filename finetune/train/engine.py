@@ -13,7 +13,7 @@ from accelerate.utils import DistributedDataParallelKwargs, get_int_from_env
 from llmrec.errors import RecipeError, RequestError
 from llmrec.finetune.recipe import EngineSettings
 from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
-from llmrec.lm.base_models import BaseFiles, load_base
+from llmrec.lm.base_models import BaseModelFiles, load_base
 from llmrec.lm.runtime.onednn import parse_matmul_dtype
 from llmrec.progress import Say, silent
 
@@ -88,7 +88,7 @@ def is_first_process() -> bool:
     return int(get_int_from_env(names, 0)) == 0
 
 
-def load_for_training(base: BaseFiles, engine: EngineSettings) -> tuple[Any, Any]:
+def load_for_training(base: BaseModelFiles, engine: EngineSettings) -> tuple[Any, Any]:
     """(language model, tokenizer) in the number format of the recipe: float32, bfloat16, or NF4 (QLoRA, Dettmers 2023).
 
     Raises:

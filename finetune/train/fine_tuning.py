@@ -28,9 +28,9 @@ from llmrec.finetune.train.objective import Objective
 from llmrec.finetune.train.packed_attention import NAME, packed_attention
 from llmrec.finetune.train.trackers import NO_TRACKERS, Trackers
 from llmrec.finetune.train.validation import Validation
-from llmrec.lm.base_models import BaseFiles
+from llmrec.lm.base_models import BaseModelFiles
 from llmrec.lm.model import RecModel
-from llmrec.lm.prompts import names, version
+from llmrec.lm.prompts import template_names, templates_hash
 from llmrec.progress import Counter, counted
 from llmrec.semantic_ids.trie import Trie
 from llmrec.storage.artifacts import fingerprint_arrays
@@ -48,7 +48,7 @@ def fine_tune(
     inputs: Inputs,
     model: RecModel,
     trie: Trie,
-    base: BaseFiles,
+    base: BaseModelFiles,
     resume: bool,
     trackers: Trackers = NO_TRACKERS,
     accelerator: Accelerator | None = None,
@@ -102,7 +102,7 @@ class _Job:
     inputs: Inputs
     model: RecModel
     trie: Trie
-    base: BaseFiles
+    base: BaseModelFiles
     optimizer: torch.optim.Optimizer
     state: State
     fingerprints: Mapping[str, str]
@@ -181,7 +181,7 @@ def stage_packs(
     )
 
 
-def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseFiles) -> dict[str, str]:
+def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseModelFiles) -> dict[str, str]:
     """What a training checkpoint belongs to."""
     return {
         "inputs": settings_hash(
@@ -190,13 +190,13 @@ def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseFiles) -> dict[st
             base=base.sha256,
             recipe=inputs.recipe.model_dump(mode="json", exclude=_FREE),
             encoder=fingerprint_arrays(**model.encoder.state()),
-            prompts=version(tuple(names())),
+            prompts=templates_hash(tuple(template_names())),
         )
     }
 
 
 def make_task_context(
-    inputs: Inputs, model: RecModel, base: BaseFiles, vectors: Sequence[np.ndarray] | None = None
+    inputs: Inputs, model: RecModel, base: BaseModelFiles, vectors: Sequence[np.ndarray] | None = None
 ) -> TaskContext:
     """Everything that traffic is made from, replay passages as a stage of their own; `vectors` as in `fine_tune`."""
     traffic = inputs.recipe.traffic
@@ -213,7 +213,7 @@ def make_task_context(
             n=traffic.passages,
             t=traffic.passage_tokens,
             seed=inputs.recipe.seed,
-            prompts=version(("everyday",)),
+            prompts=templates_hash(("everyday",)),
         )
         passages = stages.run_stage(inputs, "replay", fingerprint, sample)["ids"]
     train_part = inputs.split.train

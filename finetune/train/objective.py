@@ -85,7 +85,7 @@ class Objective(nn.Module):
         ids = torch.from_numpy(pack.ids[pack.text_start :])[None].to(self.model.device)
         with self.model.base_only():
             hidden = self.model.hidden(
-                self.model.words(ids), **packed_attention.attention_arguments(lengths, ids.device)
+                self.model.word_embedding(ids), **packed_attention.attention_arguments(lengths, ids.device)
             )[0]
         return hidden[torch.from_numpy(pack.text.position - pack.text_start).to(ids.device)]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec.data.interactions import model_selection_users
-from llmrec.decoding.beam_search import items
+from llmrec.decoding.beam_search import beam_search
 from llmrec.finetune.stages import Inputs
 from llmrec.finetune.train.packed_attention import packed_attention
 from llmrec.lm.model import RecModel
-from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.prompts import Slot, fill_template, load_template
 from llmrec.lm.rendering import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.progress import counted
 from llmrec.semantic_ids.trie import Trie
@@ -39,7 +39,7 @@ class Validation:
             for history, target in zip(told, self.targets, strict=True):
                 allowed = np.ones(self.n, bool)
                 allowed[history] = False
-                (found,) = items(self.model, self.trie, [self._prompt(history)], 10, BEAM_WIDTH, [allowed])
+                (found,) = beam_search(self.model, self.trie, [self._prompt(history)], 10, BEAM_WIDTH, [allowed])
                 place = np.flatnonzero(found.rows == target)
                 gains.append(1 / np.log2(place[0] + 2) if len(place) else 0.0)
         return float(np.mean(gains)) if gains else 0.0
@@ -48,5 +48,5 @@ class Validation:
         items = [ItemRef(int(r)) for r in history[-self.window :]]
         parts: tuple[Part, ...] = (*items, UserRef(self.model.encoder.encode([history])[0]))
         slots: dict[str, Slot] = {"domain": self.domain, "history": parts}
-        phrase = load("next_item").user[0]
-        return self.model.renderer.render([Message("user", fill(phrase, slots), open=True)])
+        phrase = load_template("next_item").user[0]
+        return self.model.renderer.render([Message("user", fill_template(phrase, slots), open=True)])

@@ -29,7 +29,7 @@ from llmrec.batch.job import (
 )
 from llmrec.batch.ranker import IdLookup, resolve_ids
 from llmrec.checkpoint import hub
-from llmrec.checkpoint.pretrained import KIND
+from llmrec.checkpoint.pretrained import MODEL_KIND
 from llmrec.data.dataset import open_data
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.lm.runtime.onednn import parse_matmul_dtype
@@ -140,7 +140,7 @@ def plan_job(input: Path, output: Path, settings: Settings) -> tuple[Job, Counte
     products = parse_matmul_dtype(settings.products)
     model, data = resolve_locations(settings.model, settings.data)
     catalog, interactions = open_data(data)
-    expect_fingerprint(read_manifest(model, KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
+    expect_fingerprint(read_manifest(model, MODEL_KIND, verify=False), "catalog", catalog.fingerprint, "catalogue")
     survey = request_files.scan_requests(input)
     ids = IdLookup(catalog, interactions)
     start, stop = shard_bounds(survey.rows, settings.shard)
@@ -161,7 +161,7 @@ def resolve_locations(model: Path | None, data: str | None) -> tuple[Path, str]:
     Raises:
         ArtifactError: no such model.
     """
-    model = SHIPPED if model is None else hub.find(model)
+    model = SHIPPED if model is None else hub.resolve_model(model)
     if not model.is_dir():
         raise ArtifactError(f"no model directory {str(model)!r}; --model is a directory made by `llmrec train`")
     data = hub.data_of(model) if data is None else data

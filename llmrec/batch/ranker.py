@@ -26,7 +26,7 @@ from llmrec.errors import RequestError
 from llmrec.inner_product import inner
 from llmrec.numerics import log_softmax
 from llmrec.ranker import top_k
-from llmrec.ranking.fusion import FusedList, leaning
+from llmrec.ranking.fusion import FusedList, familiarity_parts
 from llmrec.ranking.scorer import TEXT_TEMPERATURE, Scorer, fixed_threads
 from llmrec.recommender import Recommender
 
@@ -151,7 +151,7 @@ class BatchRanker:
             return _ranked_items(FusedList(rows[0][kept], scores[0][kept], listed, fusion), len(recommender.catalog))
         fusion = recommender.fusions["words" if request.message else "history"]
         history = np.asarray(request.history, np.int64)
-        found = self.scorer.ask(history, request.message).best(fusion, request.k, allowed)
+        found = self.scorer.query(history, request.message).top_k(fusion, request.k, allowed)
         return _ranked_items(found, len(recommender.catalog))
 
 
@@ -169,7 +169,7 @@ def _similar_items(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
         "neighbours": scorer.neighbours.log_probability(history),
         "profile": scorer.profile(history),
     }
-    return parts | leaning(parts, scorer.familiarity)
+    return parts | familiarity_parts(parts, scorer.familiarity)
 
 
 def _ranked_items(found: FusedList, items: int) -> list[RankedItem]:

@@ -18,22 +18,21 @@ from typing import Any
 import huggingface_hub
 
 from llmrec.checkpoint.card import fill_card
-from llmrec.checkpoint.pretrained import KIND, read_config, read_settings
+from llmrec.checkpoint.pretrained import MODEL_KIND, read_config, read_settings
 from llmrec.data.dataset import DATASET_KIND, DOWNLOADABLE, dataset_directory
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.storage import atomic
 from llmrec.storage.artifacts import MANIFEST, read_manifest, write_artifact, write_json_atomic
-from llmrec.storage.locks import cache_lock
 from llmrec.storage.network import PATIENCE, SourceError, failure_reason, refuse_web_pages, wrap_network_errors
-from llmrec.storage.registry import RESOURCES, cache_home, offline_setting
+from llmrec.storage.registry import RESOURCES, cache_home, cache_lock, offline_setting
 
-BESIDE = "beside-the-model"  # what a pushed model calls data that lies in the same repository
+BESIDE_MODEL = "beside-the-model"  # what a pushed model calls data that lies in the same repository
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)
 _MOST_FILES, _MANIFEST_LIMIT = 1000, 16 << 20
 
 
-def find(name_or_path: str | Path, revision: str = "main") -> Path:
+def resolve_model(name_or_path: str | Path, revision: str = "main") -> Path:
     """A local model directory as it is, or one of the Hub by `org/name`, fetched when it is not here yet.
 
     Raises:
@@ -57,7 +56,7 @@ def data_of(model: Path) -> str:
         ArtifactError: not a model directory, or its data was not pushed with it.
     """
     name = str(read_settings(model)["data"])
-    if name != BESIDE:
+    if name != BESIDE_MODEL:
         return name
     data = model.with_name("data")
     if not data.is_dir():
@@ -96,7 +95,7 @@ def push_to_hub(
         raise RequestError(f"{repo_id}: the Hub may not be asked (offline: {forbidden})")
     with tempfile.TemporaryDirectory(prefix="llmrec-push-") as folder:
         staged = Path(folder) / "model"
-        stage(model, staged, with_data, base, results)
+        stage_upload(model, staged, with_data, base, results)
         try:
             with wrap_network_errors():
                 api = huggingface_hub.HfApi()
@@ -107,9 +106,11 @@ def push_to_hub(
     return str(getattr(done, "commit_url", done))
 
 
-def stage(model: Path, out: Path, with_data: bool, base: str | None, results: Sequence[dict[str, Any]] = ()) -> None:
+def stage_upload(
+    model: Path, out: Path, with_data: bool, base: str | None, results: Sequence[dict[str, Any]] = ()
+) -> None:
     """Write what `push_to_hub` uploads: no path of this machine in it, the card filled. Arguments as there."""
-    manifest = read_manifest(model, KIND)
+    manifest = read_manifest(model, MODEL_KIND)
     config = read_config(model)
     own, data = str(config["base"]["id"]), data_of(model)
     if base is None and own not in RESOURCES and (Path(own).exists() or not _REPO.fullmatch(own)):
@@ -118,11 +119,11 @@ def stage(model: Path, out: Path, with_data: bool, base: str | None, results: Se
         raise RequestError(f"{data} may not be passed on; leave it out: it is fetched where it is needed")
     named = base or own
     config["base"]["id"] = named
-    config["settings"]["data"] = data if data in DOWNLOADABLE else BESIDE
+    config["settings"]["data"] = data if data in DOWNLOADABLE else BESIDE_MODEL
     meta = dict(manifest.meta)
     if "recipe" in meta:
         meta["recipe"] = {**meta["recipe"], **({"base": named} if "base" in meta["recipe"] else {})}
-    with write_artifact(out, KIND, manifest.fingerprints, meta) as new:
+    with write_artifact(out, MODEL_KIND, manifest.fingerprints, meta) as new:
         for name in manifest.files:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model / name, new / name)
@@ -154,22 +155,22 @@ def _fetched(repo_id: str, revision: str, root: Path) -> Path:
     if model.is_dir() and note.is_file() and json.loads(note.read_text()) == {"commit": commit}:
         return model
     try:
-        if _take(repo_id, commit, "", KIND, model)["settings"]["data"] == BESIDE:
-            _take_data(repo_id, commit, root / "data")
+        if _download(repo_id, commit, "", MODEL_KIND, model)["settings"]["data"] == BESIDE_MODEL:
+            _download_data(repo_id, commit, root / "data")
     except SourceError as error:
         raise ArtifactError(f"{repo_id}: the Hub did not give it: {error}") from None
     write_json_atomic(note, {"commit": commit})
     return model
 
 
-def _take_data(repo_id: str, commit: str, target: Path) -> None:
+def _download_data(repo_id: str, commit: str, target: Path) -> None:
     with wrap_network_errors():
         there = huggingface_hub.HfApi().file_exists(repo_id, f"data/{MANIFEST}", revision=commit)
     if there:
-        _take(repo_id, commit, "data/", DATASET_KIND, target)
+        _download(repo_id, commit, "data/", DATASET_KIND, target)
 
 
-def _take(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -> dict[str, Any]:
+def _download(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -> dict[str, Any]:
     """Fetch the files of one manifest and put them in place together; returns a model's configuration."""
 
     def get(name: str) -> Path:
@@ -185,7 +186,7 @@ def _take(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -> di
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(get(name), new / name)
         read_manifest(new, kind)
-        return read_config(new) if kind == KIND else {}
+        return read_config(new) if kind == MODEL_KIND else {}
 
 
 def _names(manifest: Path, repo_id: str) -> list[str]:

@@ -7,7 +7,6 @@ nightly refresh or a removal finish in seconds, and what makes it certain that n
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from llmrec.checkpoint import validation
-from llmrec.checkpoint.pretrained import KIND, read_config, read_encoder, read_neighbours
+from llmrec.checkpoint.pretrained import MODEL_KIND, read_config, read_encoder, read_neighbours
 from llmrec.data.catalog import Catalog
 from llmrec.encoders.item_knn import ItemKNN
 from llmrec.encoders.sequential import SequenceEncoder
@@ -26,13 +25,11 @@ from llmrec.errors import ArtifactError, RequestError
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 from llmrec.storage.artifacts import JSON, Manifest, expect_fingerprint, read_manifest, write_artifact
 
-# an encoder's arrays with a row for every item, of one encoder or of several towers
-_BY_ITEM = re.compile(r"(?:nets\.\d+\.)?(item\.weight|bias)")
 _COPIED = ("adapter.safetensors",)
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class ModelParts:
     """What a model directory holds beside the language model's own additions.
 
     Attributes:
@@ -58,27 +55,29 @@ class Parts:
     card: str
 
 
-def read_parts(path: Path, catalog: Catalog | None = None) -> Parts:
+def read_parts(path: Path, catalog: Catalog | None = None) -> ModelParts:
     """Read and verify a model directory, the language model left where it is.
 
     Raises:
         ArtifactError: damaged, or made for another catalogue than `catalog`.
     """
     path = Path(path)
-    manifest = read_manifest(path, KIND)
+    manifest = read_manifest(path, MODEL_KIND)
     if catalog is not None:
         expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
     config = read_config(path)
-    with validation.in_one_line(path):
-        ids, prior, counts = validation.of_items(load_file(path / "semantic_ids.safetensors"))
+    with validation.loading_from(path):
+        ids, prior, counts = validation.parse_item_arrays(load_file(path / "semantic_ids.safetensors"))
         encoder, neighbours = read_encoder(path, config), read_neighbours(path)
         n = len(ids.codes) if catalog is None else len(catalog)
-        validation.items_of({"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n)
+        validation.check_item_counts(
+            {"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n
+        )
         card = (path / "README.md").read_text(encoding="utf-8")
-    return Parts(path, manifest, config, encoder, neighbours, ids, prior, counts, card)
+    return ModelParts(path, manifest, config, encoder, neighbours, ids, prior, counts, card)
 
 
-def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Mapping[str, JSON]) -> None:
+def write_parts(out: Path, parts: ModelParts, catalog: Catalog, data: str, event: Mapping[str, JSON]) -> None:
     """Write a model directory all or nothing; `out` may be the directory that the parts came from.
 
     Args:
@@ -107,12 +106,12 @@ def write_parts(out: Path, parts: Parts, catalog: Catalog, data: str, event: Map
         "settings": {**parts.config["settings"], "data": data},
         "item_ids": [item.id for item in catalog.items],
     }
-    with write_artifact(out, KIND, prints, meta) as directory:
+    with write_artifact(out, MODEL_KIND, prints, meta) as directory:
         for name in _COPIED:
             shutil.copyfile(parts.path / name, directory / name)
         save_file(parts.encoder.state(), directory / "encoder.safetensors")
         save_file(parts.neighbours.state(), directory / "neighbours.safetensors")
-        arrays = {"codes": parts.ids.codes, "book": parts.ids.book, "prior": parts.prior, "counts": parts.counts}
+        arrays = {"codes": parts.ids.codes, "book": parts.ids.codebook, "prior": parts.prior, "counts": parts.counts}
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, directory / "semantic_ids.safetensors")
         (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         (directory / "README.md").write_text(parts.card, encoding="utf-8")
@@ -132,22 +131,13 @@ def kept_rows(catalog: Catalog, removed: Sequence[str]) -> np.ndarray:
     return np.array([row for row in range(len(catalog)) if row not in gone], np.int64)
 
 
-def _rows_of(name: str, value: np.ndarray, kept: np.ndarray) -> np.ndarray | slice:
-    """Which rows of one of an encoder's arrays stay: of item vectors the kept ones and the padding behind them."""
-    found = _BY_ITEM.fullmatch(name)
-    if found is None:
-        return slice(None)
-    return kept if found[1] == "bias" else np.append(kept, len(value) - 1)
-
-
-def without_rows(parts: Parts, kept: np.ndarray) -> Parts:
+def without_rows(parts: ModelParts, kept: np.ndarray) -> ModelParts:
     """The parts for the `kept` rows alone, int64[m]; the codes of those items do not change."""
-    state = {name: value[_rows_of(name, value, kept)] for name, value in parts.encoder.state().items()}
-    encoder = SequenceEncoder.from_state(state, parts.config["encoder"])
+    encoder = parts.encoder.with_item_rows(lambda vectors: vectors[kept], lambda biases: biases[kept])
     near = parts.neighbours.state()
     matrix = parts.neighbours.similarity[kept][:, kept].tocsr()
     matrix.sort_indices()
     near |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "behind": near["behind"][kept]}
-    ids = SemanticIds(np.ascontiguousarray(parts.ids.codes[kept]), parts.ids.book)
+    ids = SemanticIds(np.ascontiguousarray(parts.ids.codes[kept]), parts.ids.codebook)
     left = {"prior": parts.prior[kept], "counts": parts.counts[kept]}
     return replace(parts, encoder=encoder, neighbours=ItemKNN.from_state(near), ids=ids, **left)

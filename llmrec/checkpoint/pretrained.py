@@ -22,12 +22,12 @@ from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text_similarity import ProfileSettings
 from llmrec.errors import ArtifactError
 from llmrec.lm import prompts
-from llmrec.lm.base_models import BaseFiles, base_model, load_base
+from llmrec.lm.base_models import BaseModelFiles, base_model, load_base
 from llmrec.lm.model import ModelConfig, RecModel, model_config_dict
 from llmrec.ranking.fusion import Fusion
 from llmrec.storage.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, write_artifact
 
-KIND = "model"
+MODEL_KIND = "model"
 # What a directory may ask for before its weights are looked at: larger sizes would only be a way to fill the memory.
 _MOST = {
     "model": {"lora_rank": 1024, "lora_alpha": 1 << 20, "user_slots": 64, "adapter_width": 1 << 16},
@@ -65,7 +65,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return fingerprint_bytes(tokenizer.backend_tokenizer.to_str().encode())
 
 
-def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: BaseFiles, card: str) -> None:
+def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: BaseModelFiles, card: str) -> None:
     """Write a model directory all or nothing; LoRA in float16, half the size."""
     model = loaded.model
     fingerprints = {
@@ -73,7 +73,7 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
         "semantic_ids": model.vocab.ids.fingerprint,
         "tokenizer": tokenizer_fingerprint(model.tokenizer),
         "base": base.sha256,
-        "templates": prompts.version(),
+        "templates": prompts.templates_hash(),
     }
     config = {
         "base": {"id": base.id, "sha256": base.sha256},
@@ -83,7 +83,7 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
         "settings": dict(loaded.settings),
         "item_ids": [item.id for item in catalog.items],
     }
-    with write_artifact(path, KIND, fingerprints, dict(loaded.meta)) as directory:
+    with write_artifact(path, MODEL_KIND, fingerprints, dict(loaded.meta)) as directory:
         state = {
             n: t.to(torch.float16).contiguous() if "lora_" in n else t.contiguous()
             for n, t in model.added_state().items()
@@ -92,7 +92,7 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
         save_arrays(model.encoder.state(), directory / "encoder.safetensors")
         save_arrays(loaded.neighbours.state(), directory / "neighbours.safetensors")
         ids = model.vocab.ids
-        arrays = {"codes": ids.codes, "book": ids.book, "prior": loaded.prior, "counts": loaded.counts}
+        arrays = {"codes": ids.codes, "book": ids.codebook, "prior": loaded.prior, "counts": loaded.counts}
         save_arrays(arrays, directory / "semantic_ids.safetensors")
         (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         (directory / "README.md").write_text(card, encoding="utf-8")
@@ -104,21 +104,23 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
     Raises:
         ArtifactError: damaged files, or another catalogue, base, tokenizer, code book or set of templates.
     """
-    manifest = read_manifest(Path(path), KIND)
+    manifest = read_manifest(Path(path), MODEL_KIND)
     expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
-    expect_fingerprint(manifest, "templates", prompts.version(), "set of prompt templates")
+    expect_fingerprint(manifest, "templates", prompts.templates_hash(), "set of prompt templates")
     config = read_config(Path(path))
-    with validation.in_one_line(Path(path)):
+    with validation.loading_from(Path(path)):
         return _loaded(Path(path), manifest, config, len(catalog), progress)
 
 
 def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, progress: bool) -> Pretrained:
-    ids, prior, counts = validation.of_items(load_arrays(path / "semantic_ids.safetensors"))
+    ids, prior, counts = validation.parse_item_arrays(load_arrays(path / "semantic_ids.safetensors"))
     expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
     encoder, neighbours = read_encoder(path, config), read_neighbours(path)
-    validation.items_of({"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n)
+    validation.check_item_counts(
+        {"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n
+    )
     state, sizes = load_file(path / "adapter.safetensors"), ModelConfig(**config["model"])
-    validation.added(state, ids, model_config_dict(sizes))
+    validation.check_added_weights(state, ids, model_config_dict(sizes))
     base = base_model(config["base"]["id"], progress=progress)
     expect_fingerprint(manifest, "base", base.sha256, "base model")
     lm, tokenizer = load_base(base)
@@ -132,7 +134,7 @@ def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, p
 def read_encoder(path: Path, config: Mapping[str, Any]) -> SequenceEncoder:
     """The encoder of a model directory; DataError when its weights are not what the configuration says."""
     state = load_arrays(path / "encoder.safetensors")
-    validation.finite({f"encoder {name}": array for name, array in state.items()})
+    validation.check_finite({f"encoder {name}": array for name, array in state.items()})
     return SequenceEncoder.from_state(state, config["encoder"])
 
 
@@ -147,7 +149,7 @@ def read_settings(path: Path) -> Mapping[str, Any]:
     Raises:
         ArtifactError: not a model directory, or damaged.
     """
-    read_manifest(Path(path), KIND)
+    read_manifest(Path(path), MODEL_KIND)
     settings: Mapping[str, Any] = read_config(Path(path))["settings"]
     return settings
 
@@ -176,7 +178,7 @@ def _check(config: Mapping[str, Any]) -> None:
     for kind, weights in config["fusion"].items():
         for part, weight in weights.items():
             _typed(weight, int | float, f"weight of {part} in {kind}")
-    validation.weights(config["fusion"])
+    validation.check_fusion_weights(config["fusion"])
     _check_towers(config["encoder"])
     for section, bounds in _MOST.items():
         for holder in (config[section], *config[section].get("towers", ())):

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 
 from llmrec.errors import ArtifactError, DataError, UserError
-from llmrec.ranking.fusion import LEANING, PRIOR
+from llmrec.ranking.fusion import FAMILIARITY_PARTS, PRIOR_WEIGHTS
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
-from llmrec.semantic_ids.trie import MOST_TAKEN, counts_of
+from llmrec.semantic_ids.trie import MAX_COUNT, counts_of
 
-KINDS = ("history", "words")  # of requests, each with weights of its own
+REQUEST_KINDS = ("history", "words")  # of requests, each with weights of its own
 _MOST_WEIGHT = 1e6  # of a part; honest ones lie below 10
 
 
 @contextmanager
-def in_one_line(path: Path) -> Iterator[None]:
+def loading_from(path: Path) -> Iterator[None]:
     """Say which directory it was, whatever its contents make the parsers and constructors below raise."""
     try:
         yield
@@ -37,76 +37,80 @@ def in_one_line(path: Path) -> Iterator[None]:
         raise ArtifactError(f"{path} does not load: {type(error).__name__}: {first}") from error
 
 
-def of_items(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
+def parse_item_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
     """Semantic IDs, log mass float32[n] and count int64[n] of every item out of their file.
 
     Files from before counts were kept give those that the masses were made of; of items that were added to such a
     model they are what the items were lent.
 
     Raises:
-        DataError: arrays of another form, codes outside the code book, or numbers that are not finite.
+        DataError: arrays of another form, codes outside the codebook, or numbers that are not finite.
     """
-    codes, book, prior = (np.array(arrays[name]) for name in ("codes", "book", "prior"))
-    if not (codes.ndim == 2 and codes.size and codes.dtype.kind == "i" and book.ndim == 3 and book.size):
-        raise DataError(f"codes of shape {codes.shape} and type {codes.dtype}, a code book of shape {book.shape}")
-    if codes.shape[1] != len(book) or codes.min() < 0 or codes.max() >= book.shape[1]:
+    codes, codebook, prior = (np.array(arrays[name]) for name in ("codes", "book", "prior"))
+    if not (codes.ndim == 2 and codes.size and codes.dtype.kind == "i" and codebook.ndim == 3 and codebook.size):
+        raise DataError(f"codes of shape {codes.shape} and type {codes.dtype}, a codebook of shape {codebook.shape}")
+    if codes.shape[1] != len(codebook) or codes.min() < 0 or codes.max() >= codebook.shape[1]:
         raise DataError(
             f"codes of {codes.shape[1]} levels from {codes.min()} to {codes.max()}; "
-            f"the code book has {len(book)} levels of {book.shape[1]}"
+            f"the codebook has {len(codebook)} levels of {codebook.shape[1]}"
         )
     if prior.shape != (len(codes),):
         raise DataError(f"a prior of shape {prior.shape}; it is one number for each of {len(codes)} items")
-    finite({"code book": book, "prior": prior})
+    check_finite({"code book": codebook, "prior": prior})
     counts = arrays["counts"] if "counts" in arrays else counts_of(prior)
-    if counts.shape != prior.shape or counts.dtype.kind not in "iu" or counts.min() < 0 or counts.max() > MOST_TAKEN:
+    if counts.shape != prior.shape or counts.dtype.kind not in "iu" or counts.min() < 0 or counts.max() > MAX_COUNT:
         raise DataError(
-            f"counts of shape {counts.shape} and type {counts.dtype}; they are a whole number from 0 to {MOST_TAKEN} "
+            f"counts of shape {counts.shape} and type {counts.dtype}; they are a whole number from 0 to {MAX_COUNT} "
             f"for each of {len(codes)} items"
         )
-    return SemanticIds(codes, book), prior, np.array(counts, np.int64)
+    return SemanticIds(codes, codebook), prior, np.array(counts, np.int64)
 
 
-def finite(arrays: Mapping[str, np.ndarray]) -> None:
+def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
     """Raise DataError for an array that holds something else than finite numbers."""
     for name, array in arrays.items():
         if not (array.dtype.kind in "iuf" and np.isfinite(array).all()):
             raise DataError(f"{name} of type {array.dtype} holds something else than finite numbers")
 
 
-def items_of(parts: Mapping[str, int], n: int) -> None:
+def check_item_counts(parts: Mapping[str, int], n: int) -> None:
     """Raise DataError for a part of so many items that the catalogue of `n` does not have."""
     for name, size in parts.items():
         if size != n:
             raise DataError(f"{name} of {size} items; the catalogue has {n}")
 
 
-def added(state: Mapping[str, torch.Tensor], ids: SemanticIds, sizes: Mapping[str, Any]) -> None:
+def check_added_weights(state: Mapping[str, torch.Tensor], ids: SemanticIds, sizes: Mapping[str, Any]) -> None:
     """Raise DataError when saved weights have other sizes than a model of these IDs and `sizes`, or are not finite."""
     tokens, hidden = (int(one) for one in state["items.weight"].shape)
-    _same("items.weight", tokens, ids.depth * ids.size, "codes")
-    _same("adapter.inner.0.bias", len(state["adapter.inner.0.bias"]), int(sizes["adapter_width"]), "adapter_width")
-    _same("adapter.linear.bias", len(state["adapter.linear.bias"]), int(sizes["user_slots"]) * hidden, "user_slots")
+    _check_rows("items.weight", tokens, ids.depth * ids.size, "codes")
+    _check_rows(
+        "adapter.inner.0.bias", len(state["adapter.inner.0.bias"]), int(sizes["adapter_width"]), "adapter_width"
+    )
+    _check_rows(
+        "adapter.linear.bias", len(state["adapter.linear.bias"]), int(sizes["user_slots"]) * hidden, "user_slots"
+    )
     for name, tensor in state.items():
         if "lora_A" in name:
-            _same(name, len(tensor), int(sizes["lora_rank"]), "lora_rank")
+            _check_rows(name, len(tensor), int(sizes["lora_rank"]), "lora_rank")
         if not (tensor.is_floating_point() and bool(torch.isfinite(tensor).all())):
             raise DataError(f"{name} of type {tensor.dtype} holds something else than finite numbers")
 
 
-def _same(name: str, found: int, wanted: int, what: str) -> None:
+def _check_rows(name: str, found: int, wanted: int, what: str) -> None:
     if found != wanted:
         raise DataError(f"{name} has {found} rows; by {what} there are {wanted}")
 
 
-def weights(fusions: Mapping[str, Mapping[str, float]]) -> None:
+def check_fusion_weights(fusions: Mapping[str, Mapping[str, float]]) -> None:
     """Raise ValueError unless both kinds of request have weights of known parts, one of which always speaks."""
-    for kind in KINDS:
+    for kind in REQUEST_KINDS:
         if kind not in fusions:
-            raise ValueError(f"fusion has no weights for {kind!r}; it needs {' and '.join(KINDS)}")
+            raise ValueError(f"fusion has no weights for {kind!r}; it needs {' and '.join(REQUEST_KINDS)}")
     for kind, of in fusions.items():
         for part, weight in of.items():
-            if part not in PRIOR and part not in LEANING:
-                known = ", ".join((*PRIOR, *LEANING))
+            if part not in PRIOR_WEIGHTS and part not in FAMILIARITY_PARTS:
+                known = ", ".join((*PRIOR_WEIGHTS, *FAMILIARITY_PARTS))
                 raise ValueError(f"fusion {str(kind)[:60]!r} weighs {part[:60]!r}; the parts are {known}")
             if not abs(weight) <= _MOST_WEIGHT:
                 raise ValueError(

@@ -27,8 +27,7 @@ from llmrec.data.readers.s3rec import read_s3rec
 from llmrec.errors import ArtifactError, DataError
 from llmrec.storage.artifacts import JSON, check_replaceable, expect_fingerprint, read_manifest, write_artifact
 from llmrec.storage.download import fetch
-from llmrec.storage.locks import cache_lock
-from llmrec.storage.registry import cache_home
+from llmrec.storage.registry import cache_home, cache_lock
 
 Dataset = tuple[Catalog, Interactions, Report]
 

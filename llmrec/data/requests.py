@@ -30,7 +30,7 @@ class Request:
         filters: constraints; they always hold, whatever the message says.
         candidates: rank these rows only.
         exclude: rows never to be returned.
-        k: how many items, 1 to 100.
+        k: how many items, 1 to 100; a number that the message asks for counts instead.
         unseen: leave out the history.
         read: the message has been read: what it states is in the other fields, and it is a bare description.
     """

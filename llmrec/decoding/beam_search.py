@@ -10,22 +10,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrec.decoding.trie_scoring import TOGETHER, DecodeState, Search, Wanted, read_all, search_together
+from llmrec.decoding.trie_scoring import DecodeState, PathRequest, Search, request_all, search_prompts
 from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
-from llmrec.lm.runtime.prefill import check_length, group_by_size
 from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.ranker import RankedList
-from llmrec.semantic_ids.trie import Narrowed, Trie
+from llmrec.semantic_ids.trie import Trie, TrieFilter
 
 BEAM_WIDTH = 64  # paths kept a level where a whole level is too many to read
 
-Filter = np.ndarray | Narrowed | None
+ItemFilter = np.ndarray | TrieFilter | None
 
 
-def beam_search(
-    state: DecodeState, beam_width: int | None, k: int, narrowed: Narrowed | None = None
+def beam_search_steps(
+    state: DecodeState, beam_width: int | None, k: int, item_filter: TrieFilter | None = None
 ) -> Search[RankedList]:
     """The k best allowed items that `beam_width` paths a level lead to; None keeps all paths.
 
@@ -38,28 +37,28 @@ def beam_search(
     if k < 1 or (beam_width is not None and beam_width < 1):
         raise RequestError(f"k and beam_width must be at least 1, got k={k}, beam_width={beam_width}")
     trie = state.trie
-    if not state.begun:
-        yield Wanted(np.zeros((trie.depth, 0), np.int64))
+    if not state.prefilled:
+        yield PathRequest(np.zeros((trie.depth, 0), np.int64))
     node, paths = np.zeros(1, np.int64), np.zeros((0, 1), np.int64)
     for level in range(trie.depth):
         child = trie.ranges(level, node)
         there = child >= 0
-        if narrowed is not None:
-            there &= narrowed.open(level, np.maximum(child, 0))
+        if item_filter is not None:
+            there &= item_filter.reachable(level, np.maximum(child, 0))
         parent, child = np.nonzero(there)[0], child[there]
         score = state.path[level][child]
         if level == trie.depth - 1:
             rows = trie.row(child)
             order = np.lexsort((rows, -score))[:k]
             return RankedList(rows[order], score[order], {"llm": score[order]})
-        kept = _best(score, beam_width)
+        kept = _best_places(score, beam_width)
         node = child[kept]
         paths = np.concatenate([paths[:, parent[kept]], node[None]])
-        yield from read_all(paths)
+        yield from request_all(paths)
     raise AssertionError("a trie has at least one level")
 
 
-def _best(score: np.ndarray, width: int | None) -> np.ndarray:
+def _best_places(score: np.ndarray, width: int | None) -> np.ndarray:
     """Places of the best `width` (None: all) scores, best first, equals in order.
 
     Only what ties with the last one or beats it is sorted: of fifty beams with 256 children each that is a hundredth.
@@ -70,13 +69,13 @@ def _best(score: np.ndarray, width: int | None) -> np.ndarray:
     return places[np.argsort(-score[places], kind="stable")[:width]]
 
 
-def items(
+def beam_search(
     model: RecModel,
     trie: Trie,
     prompts: Sequence[Rendered],
     k: int,
     beam_width: int | None = None,
-    allowed: Sequence[Filter] | None = None,
+    allowed: Sequence[ItemFilter] | None = None,
     prefixes: PrefixCache | None = None,
 ) -> list[RankedList]:
     """The k best items for each prompt.
@@ -87,7 +86,7 @@ def items(
         prompts: rendered conversations, of any lengths.
         k: how many items; fewer come back when fewer are allowed or reached, none when nothing is allowed.
         beam_width: paths kept a level; None keeps all, which makes the ranking exact.
-        allowed: for each prompt bool[n], or the same narrowed by the trie once for many calls, or None for no filter.
+        allowed: for each prompt bool[n], a `TrieFilter` that serves many calls, or None for no filter.
         prefixes: what was read before is taken from here, and what is read is left here.
 
     Raises:
@@ -96,31 +95,28 @@ def items(
     """
     if allowed is not None and len(allowed) != len(prompts):
         raise RequestError(f"{len(allowed)} filters for {len(prompts)} prompts; give one for each, or None")
-    filters = _narrowed(trie, allowed or [None] * len(prompts))
-    for prompt in prompts:
-        check_length(model, len(prompt.ids), trie.depth)
+    filters = _trie_filters(trie, allowed or [None] * len(prompts))
     nothing = np.zeros(0, np.float32)
     out = [RankedList(np.zeros(0, np.int64), nothing, {"llm": nothing}) for _ in prompts]
-    open_ = [i for i, narrowed in enumerate(filters) if narrowed is None or narrowed.count]
-    room = [_room(trie, beam_width, narrowed) for narrowed in filters]
-    for group in group_by_size(open_, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
-        states = [DecodeState(model, trie, prompts[i], room[i]) for i in group]
-        searches = [beam_search(one, beam_width, k, filters[i]) for one, i in zip(states, group, strict=True)]
-        for i, found in zip(group, search_together(states, searches, prefixes), strict=True):
-            out[i] = found
+    capacities = {i: _capacity(trie, beam_width, own) for i, own in enumerate(filters) if own is None or own.count}
+    found = search_prompts(
+        model, trie, prompts, capacities, lambda i, state: beam_search_steps(state, beam_width, k, filters[i]), prefixes
+    )
+    for i, ranked in found.items():
+        out[i] = ranked
     return out
 
 
-def _narrowed(trie: Trie, allowed: Sequence[Filter]) -> list[Narrowed | None]:
-    """Filters as parts of the trie; one that is given several times is narrowed once."""
-    known: dict[int, Narrowed] = {}
+def _trie_filters(trie: Trie, allowed: Sequence[ItemFilter]) -> list[TrieFilter | None]:
+    """Filters as parts of the trie; one that is given several times is item_filter once."""
+    known: dict[int, TrieFilter] = {}
     for one in allowed:
         if isinstance(one, np.ndarray) and id(one) not in known:
-            known[id(one)] = trie.narrow(one)
+            known[id(one)] = trie.filter(one)
     return [known[id(one)] if isinstance(one, np.ndarray) else one for one in allowed]
 
 
-def _room(trie: Trie, beam_width: int | None, narrowed: Narrowed | None) -> int:
+def _capacity(trie: Trie, beam_width: int | None, item_filter: TrieFilter | None) -> int:
     """How many item tokens a request can need: none for the last level."""
-    most = min(beam_width or trie.n, trie.n if narrowed is None else narrowed.count)
+    most = min(beam_width or trie.n, trie.n if item_filter is None else item_filter.count)
     return sum(min(trie.nodes(level), most) for level in range(trie.depth - 1))

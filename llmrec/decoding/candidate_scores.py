@@ -10,25 +10,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrec.decoding.trie_scoring import TOGETHER, WHOLE_PASS, DecodeState, Search, Wanted, read_all, search_together
+from llmrec.decoding.trie_scoring import FULL_PASS_TOKENS, DecodeState, PathRequest, Search, request_all, search_prompts
 from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
-from llmrec.lm.runtime.prefill import check_length, group_by_size
 from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.semantic_ids.trie import Trie
 
 
-def leaf_scores(state: DecodeState, leaves: np.ndarray) -> Search[np.ndarray]:
+def leaf_score_steps(state: DecodeState, leaves: np.ndarray) -> Search[np.ndarray]:
     """float32[m]: the log-probabilities of leaves int64[m], ascending and distinct."""
-    if not state.begun:
-        yield Wanted(np.zeros((state.trie.depth, 0), np.int64))
-    yield from read_all(state.trie.ancestors(leaves))
+    if not state.prefilled:
+        yield PathRequest(np.zeros((state.trie.depth, 0), np.int64))
+    yield from request_all(state.trie.ancestors(leaves))
     scores: np.ndarray = state.path[-1][leaves]
     return scores
 
 
-def score(
+def score_candidates(
     model: RecModel,
     trie: Trie,
     prompts: Sequence[Rendered],
@@ -54,17 +53,14 @@ def score(
     if len(candidates) != len(prompts):
         raise RequestError(f"{len(candidates)} lists of candidates for {len(prompts)} prompts; give one for each")
     leaves = [trie.leaves(_checked(trie, one)) for one in candidates]
-    for prompt in prompts:
-        check_length(model, len(prompt.ids), trie.depth)
     unique = [np.unique(own) for own in leaves]
-    room = [min(len(own), WHOLE_PASS) * (trie.depth - 1) for own in unique]
+    capacities = {i: min(len(own), FULL_PASS_TOKENS) * (trie.depth - 1) for i, own in enumerate(unique) if len(own)}
+    found = search_prompts(
+        model, trie, prompts, capacities, lambda i, state: leaf_score_steps(state, unique[i]), prefixes
+    )
     out = [np.zeros(0, np.float32)] * len(prompts)
-    some = [i for i, own in enumerate(unique) if len(own)]
-    for group in group_by_size(some, [len(p.ids) + more for p, more in zip(prompts, room, strict=True)], TOGETHER):
-        states = [DecodeState(model, trie, prompts[i], room[i]) for i in group]
-        searches = [leaf_scores(one, unique[i]) for one, i in zip(states, group, strict=True)]
-        for i, scores in zip(group, search_together(states, searches, prefixes), strict=True):
-            out[i] = scores[np.searchsorted(unique[i], leaves[i])]
+    for i, scores in found.items():
+        out[i] = scores[np.searchsorted(unique[i], leaves[i])]
     return out
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmrec.decoding.trie_scoring import DecodeState, Search, Wanted, search_together
+from llmrec.decoding.trie_scoring import DecodeState, PathRequest, Search, run_searches
 from llmrec.errors import RequestError
 from llmrec.ranker import RankedList
 
 
-def best(state: DecodeState, rest: np.ndarray, weight: float, k: int, allowed: np.ndarray) -> RankedList:
+def exact_search(state: DecodeState, rest: np.ndarray, weight: float, k: int, allowed: np.ndarray) -> RankedList:
     """The k best allowed items by `rest + weight * log-probability given the prompt`.
 
     The list is the same whatever was read before, but for the last bits of its scores.
@@ -34,10 +34,10 @@ def best(state: DecodeState, rest: np.ndarray, weight: float, k: int, allowed: n
     Raises:
         RequestError: k below 1, or a shape that does not fit.
     """
-    return search_together([state], [branch_and_bound(state, rest, weight, k, allowed)])[0]
+    return run_searches([state], [branch_and_bound_steps(state, rest, weight, k, allowed)])[0]
 
 
-def branch_and_bound(
+def branch_and_bound_steps(
     state: DecodeState, rest: np.ndarray, weight: float, k: int, allowed: np.ndarray
 ) -> Search[RankedList]:
     """`best` step by step, for `search_together`."""
@@ -51,11 +51,11 @@ def branch_and_bound(
         nothing = np.zeros(0, np.float32)
         return RankedList(np.zeros(0, np.int64), nothing, {"llm": nothing})
     above = trie.ancestors(leaves)
-    if not state.begun:
-        yield Wanted(above[:, :0])
+    if not state.prefilled:
+        yield PathRequest(above[:, :0])
     others = np.asarray(rest, np.float64)[trie.order[leaves]]
     while True:
-        known, done = state.known(above)
+        known, done = state.path_scores(above)
         # the cast keeps the order of bounds, so items that tie as float32 are all looked at
         bound = np.asarray(others + weight * known.astype(np.float64), np.float32)
         if weight < 0:
@@ -66,7 +66,7 @@ def branch_and_bound(
         if not wanted.any():
             break
         places = np.flatnonzero(wanted)
-        yield Wanted(above[:, places[np.argsort(-bound[places], kind="stable")]])
+        yield PathRequest(above[:, places[np.argsort(-bound[places], kind="stable")]])
     rows, scores, llm = trie.row(leaves[done]), bound[done], known[done]
     order = np.lexsort((rows, -scores))[:k]
     return RankedList(rows[order], scores[order], {"llm": llm[order]})

@@ -24,8 +24,8 @@ from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.lm.runtime.transformer import CancelCheck
 
 # a repetition of this many tokens is language; the penalty begins there, with STRENGTH nats
-FREE = 2
-STRENGTH = 0.8
+FREE_REPETITION = 2
+PENALTY = 0.8
 
 
 class _Stopped(Exception):
@@ -33,7 +33,7 @@ class _Stopped(Exception):
 
 
 @torch.inference_mode()
-def stream(
+def generate_text(
     model: RecModel,
     prompt: Rendered,
     max_tokens: int = 80,
@@ -68,12 +68,12 @@ def stream(
     limit = int(model.lm.config.get_text_config().max_position_embeddings)
     room = min(max_tokens, limit - len(prompt.ids))
     try:
-        yield from _words(model, prompt, room, check, repetition, prefixes, weights)
+        yield from _generate(model, prompt, room, check, repetition, prefixes, weights)
     except _Stopped:
         return
 
 
-def _words(
+def _generate(
     model: RecModel,
     prompt: Rendered,
     room: int,
@@ -96,7 +96,7 @@ def _words(
         check()
         logits = head(hidden).float().index_fill_(0, forbidden, -torch.inf)
         if repetition != 1.0:
-            hold_back(logits, said, repetition)
+            penalise_repetition(logits, said, repetition)
         token = int(logits.argmax())
         if token == model.renderer.chat.stop:
             return
@@ -106,25 +106,27 @@ def _words(
             yield piece
         if len(said) >= room:
             return
-        x = model.words(torch.tensor([token], device=model.device)).float()
+        x = model.word_embedding(torch.tensor([token], device=model.device)).float()
         hidden = steps.forward(x, [Chunk.following(first.cache, 1)], check=check)[0]
 
 
-def hold_back(logits: torch.Tensor, said: Sequence[int], growth: float) -> None:
+def penalise_repetition(logits: torch.Tensor, said: Sequence[int], growth: float) -> None:
     """Lower, in place, logits float[words] of tokens that would make a repetition in `said` longer.
 
     For every earlier place where the last n >= FREE tokens stood, the token that followed there loses
     STRENGTH * growth ** (n - FREE).
     """
     longest: dict[int, int] = {}
-    for end in range(FREE, len(said)):  # said[end] followed; compare what stood before it with what stands last
+    for end in range(
+        FREE_REPETITION, len(said)
+    ):  # said[end] followed; compare what stood before it with what stands last
         n = 0
         while n < end and said[end - 1 - n] == said[-1 - n]:
             n += 1
-        if n >= FREE:
+        if n >= FREE_REPETITION:
             longest[said[end]] = max(n, longest.get(said[end], 0))
     for token, n in longest.items():
-        logits[token] -= STRENGTH * growth ** (n - FREE)
+        logits[token] -= PENALTY * growth ** (n - FREE_REPETITION)
 
 
 class _Text:
@@ -138,8 +140,8 @@ class _Text:
     def add(self, token: int) -> str:
         """What the token adds; nothing as long as a character is incomplete."""
         self.ids.append(token)
-        before = self.renderer.text(self.ids[self.context : self.done])
-        now = self.renderer.text(self.ids[self.context :])
+        before = self.renderer.decode_text(self.ids[self.context : self.done])
+        now = self.renderer.decode_text(self.ids[self.context :])
         if now.endswith("\ufffd") or not now.startswith(before):
             return ""
         self.context, self.done = self.done, len(self.ids)

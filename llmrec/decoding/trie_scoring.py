@@ -20,7 +20,7 @@ normalisation as in training. A filter removes paths from the result afterwards 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,41 +39,41 @@ from llmrec.semantic_ids.trie import Trie
 
 # Item tokens of a pass for one request that need not read them all: fewer cost as much, because the reading of all
 # weights takes some thirty tokens' time. In bfloat16 64 rows take no longer than 24.
-PASS: Mapping[MatmulDtype, int] = {"float32": 24, "bfloat16": 64}
+PASS_TOKENS: Mapping[MatmulDtype, int] = {"float32": 24, "bfloat16": 64}
 # Item tokens of a pass for a request that reads all it asks for: the mask grows with the square of their number.
-WHOLE_PASS = 512
+FULL_PASS_TOKENS = 512
 # tokens whose keys and values are held at once; a longer list of requests is worked off in groups
-TOGETHER = 8192
+MAX_GROUP_TOKENS = 8192
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class PathRequest:
     """What a search wants to know next.
 
     Attributes:
         paths: int64[levels, p], the nodes of each path from the first level on; the most wanted path first.
-        whole: all of them will be read in any case, so a pass may be as large as passes can be.
+        exhaustive: all of them will be read in any case, so a pass may be as large as passes can be.
     """
 
     paths: np.ndarray
-    whole: bool = False
+    exhaustive: bool = False
 
 
 # Yields what it wants; is sent how many of the paths, from the first on, nothing is left to read of. A state whose
 # prompt was not read begins with that, whatever is wanted, and 0 is sent.
-Search = Generator[Wanted, int, T]
+Search = Generator[PathRequest, int, T]
 
 
-def read_all(paths: np.ndarray) -> Search[None]:
+def request_all(paths: np.ndarray) -> Search[None]:
     """Part of a search: goes on when nothing of the paths int64[levels, p] is left to read."""
     while paths.shape[1]:
-        paths = paths[:, (yield Wanted(paths, whole=True)) :]
+        paths = paths[:, (yield PathRequest(paths, exhaustive=True)) :]
 
 
 @torch.inference_mode()
-def search_together(
+def run_searches(
     states: Sequence[DecodeState], searches: Sequence[Search[T]], prefixes: PrefixCache | None = None
 ) -> list[T]:
     """What each search finds in its state; searches in the same state take turns.
@@ -91,16 +91,49 @@ def search_together(
     while waiting:
         first = {id(states[i]): i for i in reversed(waiting)}
         turn = sorted(first.values())
-        found = _side_by_side([states[i] for i in turn], [searches[i] for i in turn], prefixes)
+        found = _run_batch([states[i] for i in turn], [searches[i] for i in turn], prefixes)
         out |= dict(zip(turn, found, strict=True))
         waiting = [i for i in waiting if i not in out]
     return [out[i] for i in range(len(searches))]
 
 
-def _side_by_side(
-    states: Sequence[DecodeState], searches: Sequence[Search[T]], prefixes: PrefixCache | None
-) -> list[T]:
-    wanted: dict[int, Wanted] = {}
+def search_prompts(
+    model: RecModel,
+    trie: Trie,
+    prompts: Sequence[Rendered],
+    capacities: Mapping[int, int],
+    search_of: Callable[[int, DecodeState], Search[T]],
+    prefixes: PrefixCache | None = None,
+) -> dict[int, T]:
+    """Run one search for each of some prompts, in groups whose keys and values fit into memory together.
+
+    Args:
+        model: the bundle; merged is faster.
+        trie: the catalogue's paths.
+        prompts: rendered conversations, of any lengths; all are checked, also those that are not searched.
+        capacities: place of a prompt in `prompts` -> how many item tokens its search is expected to read.
+        search_of: the search of the prompt at a place, in its fresh state.
+        prefixes: cached keys and values of prompts' beginnings; what is computed here is added to it.
+
+    Returns:
+        What each search found, by the prompt's place.
+
+    Raises:
+        RequestError: an empty prompt, one longer than the model's context, or what a search raises.
+    """
+    for prompt in prompts:
+        check_length(model, len(prompt.ids), trie.depth)
+    sizes = [len(prompt.ids) + capacities.get(i, 0) for i, prompt in enumerate(prompts)]
+    out: dict[int, T] = {}
+    for group in group_by_size(list(capacities), sizes, MAX_GROUP_TOKENS):
+        states = [DecodeState(model, trie, prompts[i], capacities[i]) for i in group]
+        searches = [search_of(i, state) for i, state in zip(group, states, strict=True)]
+        out |= dict(zip(group, run_searches(states, searches, prefixes), strict=True))
+    return out
+
+
+def _run_batch(states: Sequence[DecodeState], searches: Sequence[Search[T]], prefixes: PrefixCache | None) -> list[T]:
+    wanted: dict[int, PathRequest] = {}
     out: dict[int, T] = {}
 
     def go_on(number: int, known: int | None) -> None:
@@ -118,28 +151,28 @@ def _side_by_side(
     transformer = build_transformer(states[0].model.lm, states[0].model.matmul_dtype)
     while wanted:
         known = dict.fromkeys(wanted, 0)
-        new = [i for i in wanted if not states[i].begun]
-        _begin([states[i] for i in new], transformer, prefixes)
+        new = [i for i in wanted if not states[i].prefilled]
+        _prefill_prompts([states[i] for i in new], transformer, prefixes)
         planned = {i: states[i].plan(wanted[i]) for i in wanted if i not in new}
         known |= {i: count for i, (_, count) in planned.items()}
-        _read([states[i] for i in planned], [tokens for tokens, _ in planned.values()], transformer)
+        _run_passes([states[i] for i in planned], [tokens for tokens, _ in planned.values()], transformer)
         for number, count in known.items():
             go_on(number, count)
     return [out[i] for i in range(len(searches))]
 
 
-def _begin(states: Sequence[DecodeState], transformer: Transformer, prefixes: PrefixCache | None) -> None:
+def _prefill_prompts(states: Sequence[DecodeState], transformer: Transformer, prefixes: PrefixCache | None) -> None:
     """Read the prompts."""
     if states:
         model, depth = states[0].model, states[0].trie.depth
         found = prefill(
-            model, transformer, [one.prompt for one in states], [one.room for one in states], prefixes, follow=depth
+            model, transformer, [one.prompt for one in states], [one.capacity for one in states], prefixes, follow=depth
         )
         for one, prompt in zip(states, found, strict=True):
-            one.begin(prompt)
+            one.start(prompt)
 
 
-def _read(states: Sequence[DecodeState], tokens: Sequence[Tokens], transformer: Transformer) -> None:
+def _run_passes(states: Sequence[DecodeState], tokens: Sequence[TreeTokens], transformer: Transformer) -> None:
     """Read each one's tokens, in as few passes as rows allow."""
     some = [i for i, own in enumerate(tokens) if len(own)]
     if not some:
@@ -151,11 +184,11 @@ def _read(states: Sequence[DecodeState], tokens: Sequence[Tokens], transformer: 
         embedded = model.items(torch.from_numpy(np.concatenate(codes)).to(model.device))
         hidden = transformer.forward(embedded, chunks)
         for i, rows in zip(group, hidden.split([len(tokens[i]) for i in group]), strict=True):
-            states[i].enter(tokens[i], rows)
+            states[i].update(tokens[i], rows)
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens:
+class TreeTokens:
     """Nodes of the trie above its last level that are read as item tokens, ancestors before what lies below them.
 
     Attributes:
@@ -177,7 +210,7 @@ class DecodeState:
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
         prompt: the rendered request.
-        room: item tokens that a search is expected to read; cache grows where it reads more.
+        capacity: item tokens that a search is expected to read; cache grows where it reads more.
 
     Attributes:
         path: per level, float32[nodes], log-probability of the path to each node, NaN where it is not known.
@@ -186,26 +219,26 @@ class DecodeState:
         RequestError: an empty prompt, or one longer than the model's context.
     """
 
-    def __init__(self, model: RecModel, trie: Trie, prompt: Rendered, room: int = 0) -> None:
+    def __init__(self, model: RecModel, trie: Trie, prompt: Rendered, capacity: int = 0) -> None:
         check_length(model, len(prompt.ids), trie.depth)
-        self.model, self.trie, self.prompt, self.room = model, trie, prompt, max(room, trie.depth)
+        self.model, self.trie, self.prompt, self.capacity = model, trie, prompt, max(capacity, trie.depth)
         self.path = [np.full(trie.nodes(level), np.nan, np.float32) for level in range(trie.depth)]
         # which of the item tokens behind the prompt each node is, -1 for those that were not read
-        self._place = [np.full(trie.nodes(level), -1, np.int32) for level in range(trie.depth - 1)]
+        self._token_index = [np.full(trie.nodes(level), -1, np.int32) for level in range(trie.depth - 1)]
         self._cache: KVCache | None = None
         self.tokens = 0
 
     @property
-    def begun(self) -> bool:
+    def prefilled(self) -> bool:
         """Whether the prompt was read."""
         return self._cache is not None
 
-    def begin(self, prompt: Prefilled) -> None:
+    def start(self, prompt: Prefilled) -> None:
         """Take what was read of the prompt."""
         self._cache = prompt.cache
-        self._choose(0, np.zeros(1, np.int64), prompt.hidden[None])
+        self._score_children(0, np.zeros(1, np.int64), prompt.hidden[None])
 
-    def known(self, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def path_scores(self, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[m]: the sum along each path as far as it is known; bool[m]: whether that is all of it.
 
         `above` int[depth, m]: the node of each path on every level.
@@ -216,14 +249,14 @@ class DecodeState:
             out = np.where(np.isnan(deeper), out, deeper)
         return out, ~np.isnan(self.path[-1][above[-1]])
 
-    def plan(self, wanted: Wanted) -> tuple[Tokens, int]:
+    def plan(self, wanted: PathRequest) -> tuple[TreeTokens, int]:
         """The tokens of the next pass: nodes on the wanted paths that hide what lies below them.
 
         Also how many of the paths, from the first on, nothing is left to read of afterwards.
         """
-        most = WHOLE_PASS if wanted.whole else PASS[self.model.matmul_dtype]
+        most = FULL_PASS_TOKENS if wanted.exhaustive else PASS_TOKENS[self.model.matmul_dtype]
         paths = wanted.paths[: self.trie.depth - 1]
-        levels, offset = len(paths), np.cumsum([0, *(len(place) for place in self._place)])
+        levels, offset = len(paths), np.cumsum([0, *(len(place) for place in self._token_index)])
         found: list[np.ndarray] = []
         count, total = 0, 0
         while count < wanted.paths.shape[1] and total < most:
@@ -232,7 +265,7 @@ class DecodeState:
             deeper = np.zeros(chunk.shape[1], bool)
             for level in reversed(range(levels)):  # to the last node of a path whose children are a choice
                 deeper |= self.trie.is_choice(level)[chunk[level]]
-                missing[level] = deeper & (self._place[level][chunk[level]] == -1)
+                missing[level] = deeper & (self._token_index[level][chunk[level]] == -1)
             of_path, of_level = np.nonzero(missing.T)
             key, first = np.unique(offset[of_level] + chunk[of_level, of_path], return_index=True)
             new_at = of_path[first]
@@ -240,13 +273,13 @@ class DecodeState:
             taken = int((total + np.cumsum(new) - new < most).sum())
             found.append(key[new_at < taken])
             for level in range(levels):  # so that the next chunk does not want them again
-                self._place[level][self._of(level, found[-1], offset)] = len(self._place[level])
+                self._token_index[level][self._of(level, found[-1], offset)] = len(self._token_index[level])
             count, total = count + taken, total + len(found[-1])
             if taken < chunk.shape[1]:
                 break
         keys = np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
         level_of = np.searchsorted(offset, keys, side="right") - 1
-        return Tokens(level_of, keys - offset[level_of]), count
+        return TreeTokens(level_of, keys - offset[level_of]), count
 
     @staticmethod
     def _of(level: int, keys: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -254,14 +287,14 @@ class DecodeState:
         nodes: np.ndarray = keys[(keys >= offset[level]) & (keys < offset[level + 1])] - offset[level]
         return nodes
 
-    def enter(self, tokens: Tokens, hidden: torch.Tensor) -> None:
+    def update(self, tokens: TreeTokens, hidden: torch.Tensor) -> None:
         """Learn what lies below tokens that were read, from their hidden states float32[t, h]."""
         for level in range(self.trie.depth - 1):
             start, stop = np.searchsorted(tokens.level, [level, level + 1])
             if stop > start:
-                self._choose(level + 1, tokens.node[start:stop], hidden[start:stop])
+                self._score_children(level + 1, tokens.node[start:stop], hidden[start:stop])
 
-    def _choose(self, level: int, nodes: np.ndarray, hidden: torch.Tensor) -> None:
+    def _score_children(self, level: int, nodes: np.ndarray, hidden: torch.Tensor) -> None:
         """Enter the children, of `level`, of nodes int64[r] of the level above, given hidden states float[r, h]."""
         child, logp = self._level_log_probabilities(level, nodes, hidden)
         if level:
@@ -290,7 +323,7 @@ class DecodeState:
         logp: np.ndarray = torch.log_softmax(logits.gather(1, codes) + prior, dim=-1).numpy()
         return child, logp
 
-    def append(self, tokens: Tokens) -> tuple[np.ndarray, Chunk]:
+    def append(self, tokens: TreeTokens) -> tuple[np.ndarray, Chunk]:
         """Append tokens: their codes int64[t], counted from the first item token, and what each of them sees."""
         if self._cache is None:
             raise RuntimeError("the prompt comes before what follows it")
@@ -303,10 +336,10 @@ class DecodeState:
             here = np.flatnonzero(tokens.level == level)
             nodes = tokens.node[here]
             codes[here] = trie.code[level][nodes].astype(np.int64) + level * trie.size
-            self._place[level][nodes] = before + here
+            self._token_index[level][nodes] = before + here
             for up in range(level + 1):
                 ancestor = np.searchsorted(trie.first[up], trie.first[level][nodes], side="right") - 1
-                seen[here, prompt + self._place[up][ancestor]] = True
+                seen[here, prompt + self._token_index[up][ancestor]] = True
         self._cache = _with_capacity(self._cache, len(tokens))
         device = self._cache.positions.device
         positions = torch.from_numpy(tokens.level).to(device) + prompt
@@ -317,7 +350,7 @@ def _with_capacity(cache: KVCache, more: int) -> KVCache:
     """A sequence that `more` tokens fit behind: this one, or a longer copy."""
     if cache.length + more <= len(cache.positions):
         return cache
-    longer = KVCache(cache.layout, cache.length + max(more, 4 * max(PASS.values())))
+    longer = KVCache(cache.layout, cache.length + max(more, 4 * max(PASS_TOKENS.values())))
     longer.data[:, :, :, : cache.length] = cache.data[:, :, :, : cache.length]
     longer.advance(cache.positions[: cache.length])
     return longer

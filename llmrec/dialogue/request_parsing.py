@@ -10,7 +10,7 @@ import numpy as np
 from llmrec.data.catalog import Catalog
 from llmrec.data.constraints import relax
 from llmrec.data.filters import Filters, Mask
-from llmrec.data.requests import Request
+from llmrec.data.requests import MAX_K, Request
 from llmrec.dialogue.responses import no_request_notice, shortfall_notices
 from llmrec.dialogue.state_tracking import update_profile
 from llmrec.nlu.parser import Intent, parse_message
@@ -30,15 +30,17 @@ class ParsedRequest:
     notices: tuple[str, ...] = ()
 
 
-def parse_request(request: Request, catalog: Catalog) -> ParsedRequest:
+def parse_request(request: Request, catalog: Catalog, most: int = MAX_K) -> ParsedRequest:
     """Read the message of a request as the chat reads the first message of a visitor with that history.
 
     What the message asks for is given up, one constraint at a time, when nothing that may be listed satisfies all of
-    it; a notice says so. What it rules out, and the request's own filters, always hold.
+    it; a notice says so. What it rules out, and the request's own filters, always hold. A number of items that it asks
+    for takes the place of k.
 
     Args:
-        request: one that has been read already is returned as it is; its k and its filters are kept.
+        request: one that has been read already is returned as it is.
         catalog: what the message is about.
+        most: the longest list that the message may ask for.
 
     Raises:
         RequestError: a filter names an unknown attribute or value.
@@ -47,7 +49,7 @@ def parse_request(request: Request, catalog: Catalog) -> ParsedRequest:
         return ParsedRequest(replace(request, read=True))
     intent = _parse_standalone(request.message, catalog)
     profile = update_profile(Profile(history=request.history), intent)
-    found, dropped = build_request(profile, catalog, request)
+    found, dropped = build_request(profile, catalog, replace(request, k=min(profile.k, most) or request.k))
     notices = intent.notes
     if intent.kind in {"empty", "outside", "smalltalk", "undo"}:
         notices = (*notices, no_request_notice(catalog))

@@ -101,16 +101,16 @@ def trace_request(recommender: Recommender, request: Request) -> Trace:
     with _timed(seconds, "filters"):
         request = parse_request(request, recommender.catalog).request
         allowed = recommender.allowed(request)
-    asked = recommender.scorer.ask(np.asarray(request.history, np.int64), request.message)
+    asked = recommender.scorer.query(np.asarray(request.history, np.int64), request.message)
     with _timed(seconds, "prompt"):
         prompt = asked.prompt
     with _timed(seconds, "look-up"):
-        _ = asked.others
+        _ = asked.non_llm_parts
     with _timed(seconds, "language model"):
-        own = asked.best(Fusion({"llm": 1.0}), _SOME, np.ones(len(allowed), bool))
+        own = asked.top_k(Fusion({"llm": 1.0}), _SOME, np.ones(len(allowed), bool))
     fusion = recommender.fusions["words" if request.message else "history"]
     with _timed(seconds, "fusion"):  # reads what the language model was not asked for above
-        found = asked.best(fusion, request.k, allowed)
+        found = asked.top_k(fusion, request.k, allowed)
     codes = recommender.model.vocab.ids.codes
     return Trace(
         prompt=tuple(prompt_segments(recommender.model.renderer, prompt)),
@@ -142,7 +142,7 @@ def prompt_segments(renderer: Renderer, prompt: Rendered) -> Iterator[PromptSegm
         else:
             while end < len(ids) and _kind(renderer, ids[end]) == kind:
                 end += 1
-            yield PromptSegment(kind, renderer.text(ids[place:end]) if kind == "words" else "", -1, end - place)
+            yield PromptSegment(kind, renderer.decode_text(ids[place:end]) if kind == "words" else "", -1, end - place)
         place = end
 
 

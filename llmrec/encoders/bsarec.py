@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 
-def lowpass(size: int, bins: int) -> torch.Tensor:
+def lowpass_kernel(size: int, bins: int) -> torch.Tensor:
     """float32[size]: weight of the item k places back in the low-frequency part of a window of `size` items.
 
     The real Fourier transform of the window with all but its first `bins` frequencies set to zero, transformed back
@@ -39,7 +39,7 @@ class FrequencyFilter(nn.Module):
 
     def __init__(self, dim: int, max_len: int, bins: int) -> None:
         super().__init__()
-        self.register_buffer("kernel", lowpass(max_len, min(bins, max_len // 2 + 1)), persistent=False)
+        self.register_buffer("kernel", lowpass_kernel(max_len, min(bins, max_len // 2 + 1)), persistent=False)
         self.beta = nn.Parameter(torch.empty(dim).uniform_(-1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from llmrec.errors import RecipeError
 
-Kind = Literal["sasrec", "hstu", "bsarec"]
-KINDS: tuple[Kind, ...] = ("sasrec", "hstu", "bsarec")
+EncoderKind = Literal["sasrec", "hstu", "bsarec"]
+ENCODER_KINDS: tuple[EncoderKind, ...] = ("sasrec", "hstu", "bsarec")
 
 
-def _unless(default: Any) -> Any:
+def _omitted_at(default: Any) -> Any:
     """Not written out at its default: recipes and manifests from before there was the setting keep their hashes."""
     return Field(exclude_if=lambda value: value == default)
 
@@ -23,7 +23,7 @@ def _unless(default: Any) -> Any:
 class Tower:
     """One of several encoders whose vectors stand side by side; see `EncoderConfig` for the fields."""
 
-    kind: Kind = "sasrec"
+    kind: EncoderKind = "sasrec"
     distance: bool = False
     text_dims: int = 0
 
@@ -66,21 +66,21 @@ class EncoderConfig:
     weight_decay: float = 0.0
     patience: int = 8
     evaluate_every: int = 2
-    kind: Annotated[Kind, _unless("sasrec")] = "sasrec"
-    distance: Annotated[bool, _unless(False)] = False
-    text_dims: Annotated[int, _unless(0)] = 0
-    average: Annotated[float, _unless(0.0)] = 0.0
-    negatives: Annotated[int, _unless(0)] = 0
-    low_bins: Annotated[int, _unless(3)] = 3
-    filter_share: Annotated[float, _unless(0.7)] = 0.7
-    towers: Annotated[tuple[Tower, ...], _unless(())] = ()
+    kind: Annotated[EncoderKind, _omitted_at("sasrec")] = "sasrec"
+    distance: Annotated[bool, _omitted_at(False)] = False
+    text_dims: Annotated[int, _omitted_at(0)] = 0
+    average: Annotated[float, _omitted_at(0.0)] = 0.0
+    negatives: Annotated[int, _omitted_at(0)] = 0
+    low_bins: Annotated[int, _omitted_at(3)] = 3
+    filter_share: Annotated[float, _omitted_at(0.7)] = 0.7
+    towers: Annotated[tuple[Tower, ...], _omitted_at(())] = ()
 
     def __post_init__(self) -> None:
         """Refuse impossible sizes before any work starts; towers may come as plain values."""
         towers = tuple(Tower(**one) if isinstance(one, Mapping) else one for one in self.towers)
         object.__setattr__(self, "towers", towers)
-        if self.kind not in KINDS:
-            raise RecipeError(f"no encoder kind {self.kind!r}; there are: {', '.join(KINDS)}")
+        if self.kind not in ENCODER_KINDS:
+            raise RecipeError(f"no encoder kind {self.kind!r}; there are: {', '.join(ENCODER_KINDS)}")
         if self.dim % (self.heads * max(1, len(towers))):
             each = f" times {len(towers)} towers" if towers else ""
             raise RecipeError(f"encoder dim {self.dim} must be a multiple of heads {self.heads}{each}")

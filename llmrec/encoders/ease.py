@@ -14,7 +14,7 @@ from scipy.linalg import lapack
 from llmrec.data.interactions import Interactions
 from llmrec.errors import RecipeError
 
-LIMIT = 20_000  # items: the matrix is dense, and inverting it takes some minutes there
+MAX_ITEMS = 20_000  # items: the matrix is dense, and inverting it takes some minutes there
 _BLOCK = 256  # rows that are mirrored at a time
 
 
@@ -23,10 +23,10 @@ def bytes_needed(n_items: int) -> int:
     return int(1.1 * 8 * n_items**2) + 2**26
 
 
-def lacking(n_items: int) -> str:
+def why_too_large(n_items: int) -> str:
     """Why a catalogue is too large for these weights here; empty where it is not."""
-    if n_items > LIMIT:
-        return f"neighbours by ridge regression take at most {LIMIT:,} items, not {n_items:,}"
+    if n_items > MAX_ITEMS:
+        return f"neighbours by ridge regression take at most {MAX_ITEMS:,} items, not {n_items:,}"
     need, free = bytes_needed(n_items), psutil.virtual_memory().available
     if need > free:
         return (
@@ -36,17 +36,17 @@ def lacking(n_items: int) -> str:
     return ""
 
 
-def check(n_items: int) -> None:
+def check_size(n_items: int) -> None:
     """Refuse a catalogue that is too large.
 
     Raises:
         RecipeError: names the number of items, or the memory that is needed and the memory that is free.
     """
-    if why := lacking(n_items):
+    if why := why_too_large(n_items):
         raise RecipeError(f"{why}: leave neighbours.ridge at 0")
 
 
-def window_products(train: Interactions, n_items: int, window: int) -> np.ndarray:
+def window_gram(train: Interactions, n_items: int, window: int) -> np.ndarray:
     """float64[n, n]: in how many windows of `window` items in a row each two items stand together; symmetric.
 
     A pair g steps apart shares `window - g` windows; the diagonal has `window` for each time an item was taken. Windows
@@ -55,7 +55,7 @@ def window_products(train: Interactions, n_items: int, window: int) -> np.ndarra
     Raises:
         RecipeError: too many items for a dense matrix, see `check`.
     """
-    check(n_items)
+    check_size(n_items)
     out = np.zeros((n_items, n_items))
     for gap in range(min(window, max(len(train), 1))):
         ends = slice(None, len(train) - gap), slice(gap, None)
@@ -67,7 +67,7 @@ def window_products(train: Interactions, n_items: int, window: int) -> np.ndarra
     return out
 
 
-def regression(products: np.ndarray, ridge: float) -> np.ndarray:
+def ease_weights(products: np.ndarray, ridge: float) -> np.ndarray:
     """float64[n, n] with a zero diagonal: row j holds what item j says for every other item; negative weights are 0.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-STD = 0.02  # of the initial projection and biases, as in the authors' code
+INIT_STD = 0.02  # of the initial projection and biases, as in the authors' code
 
 
 class HSTUBlock(nn.Module):
@@ -31,9 +31,9 @@ class HSTUBlock(nn.Module):
         self.dim, self.heads, self.max_len = dim, heads, max_len
         self.uvqk = nn.Linear(dim, 4 * dim, bias=False)
         self.out = nn.Linear(dim, dim)
-        self.distance = nn.Parameter(torch.empty(max_len).normal_(std=STD))
+        self.distance = nn.Parameter(torch.empty(max_len).normal_(std=INIT_STD))
         self.drop = nn.Dropout(dropout)
-        nn.init.normal_(self.uvqk.weight, std=STD)
+        nn.init.normal_(self.uvqk.weight, std=INIT_STD)
         nn.init.xavier_uniform_(self.out.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from llmrec.data.interactions import Interactions
-from llmrec.encoders.ease import regression, window_products
+from llmrec.encoders.ease import ease_weights, window_gram
 from llmrec.errors import DataError, RequestError
 from llmrec.ranker import Mask, Rows, Scores, top_k
 
@@ -80,7 +80,7 @@ class ItemKNN:
         """
         counts = item_counts(train, n_items)
         if ridge:
-            self.similarity = regression_matrix(train, n_items, window or 20, ridge, neighbours)
+            self.similarity = ease_matrix(train, n_items, window or 20, ridge, neighbours)
         else:
             pairs = cooccurrence(train, n_items, window)
             self.similarity = neighbour_matrix(pairs, counts, neighbours, shrink, alpha)
@@ -112,7 +112,7 @@ class ItemKNN:
         return np.asarray(np.log(share / share.sum(axis=1, keepdims=True)), np.float32)
 
     def _weights(self, histories: Sequence[Rows]) -> sparse.csr_array:
-        return recency(histories, len(self._behind), self.decay, self.recent, self.fade)
+        return recency_weights(histories, len(self._behind), self.decay, self.recent, self.fade)
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays for safetensors: the matrix in CSR form and the fall-back order."""
@@ -134,7 +134,7 @@ class ItemKNN:
         """
         behind, settings = np.array(state["behind"]), np.array(state["settings"])
         knn = cls.__new__(cls)
-        knn.similarity, knn._behind = _sound_matrix(state, len(behind)), behind
+        knn.similarity, knn._behind = _checked_matrix(state, len(behind)), behind
         values = [*settings.ravel().tolist(), 1.0]  # files from before there was a fade have two
         if settings.ndim != 1 or not 2 <= len(settings) <= 3 or not np.isfinite(settings).all():
             raise DataError(f"neighbours: settings {values[:3]}; they are decay, recent and fade")
@@ -160,7 +160,7 @@ class ItemKNN:
         return top_k(self.scores(histories), k, allowed)
 
 
-def _sound_matrix(state: Mapping[str, np.ndarray], n: int) -> sparse.csr_array:
+def _checked_matrix(state: Mapping[str, np.ndarray], n: int) -> sparse.csr_array:
     """The matrix csr float32[n, n] of `ItemKNN.state`, every place in it checked: scipy's products do not."""
     arrays = data, indices, indptr = tuple(np.array(state[name]) for name in ("data", "indices", "indptr"))
     behind = state["behind"]
@@ -172,9 +172,9 @@ def _sound_matrix(state: Mapping[str, np.ndarray], n: int) -> sparse.csr_array:
         raise DataError(f"neighbours: {sizes}; there must be {n + 1} ends and as many places as values")
     if not (np.isfinite(data).all() and np.isfinite(behind).all()):
         raise DataError("neighbours: data or behind holds something else than finite numbers")
-    _within("neighbours: data", data, 0, _MOST_VALUE)
-    _within("neighbours: indices", indices, 0, n - 1)
-    _within("neighbours: indptr", indptr, 0, len(data))
+    _check_range("neighbours: data", data, 0, _MOST_VALUE)
+    _check_range("neighbours: indices", indices, 0, n - 1)
+    _check_range("neighbours: indptr", indptr, 0, len(data))
     if indptr[0] != 0 or indptr[-1] != len(data) or (np.diff(indptr) < 0).any():
         raise DataError(f"neighbours: indptr goes from {indptr[0]} to {indptr[-1]}; it rises from 0 to {len(data)}")
     matrix = sparse.csr_array(arrays, (n, n))
@@ -182,7 +182,7 @@ def _sound_matrix(state: Mapping[str, np.ndarray], n: int) -> sparse.csr_array:
     return matrix
 
 
-def _within(name: str, values: np.ndarray, low: float, high: float) -> None:
+def _check_range(name: str, values: np.ndarray, low: float, high: float) -> None:
     if len(values) and not (values.min() >= low and values.max() <= high):
         raise DataError(f"{name} goes from {values.min():g} to {values.max():g}; it lies between {low} and {high:g}")
 
@@ -231,24 +231,22 @@ def neighbour_matrix(
     weight = counts.astype(np.float64)
     source = np.repeat(np.arange(len(counts)), np.diff(pairs.indptr))
     values = pairs.data / (weight[source] ** alpha * weight[pairs.indices] ** (1.0 - alpha) + shrink)
-    return largest(sparse.csr_array((values, pairs.indices, pairs.indptr), pairs.shape), neighbours)
+    return keep_largest(sparse.csr_array((values, pairs.indices, pairs.indptr), pairs.shape), neighbours)
 
 
-def regression_matrix(
-    train: Interactions, n_items: int, window: int, ridge: float, neighbours: int
-) -> sparse.csr_array:
+def ease_matrix(train: Interactions, n_items: int, window: int, ridge: float, neighbours: int) -> sparse.csr_array:
     """Weights of `ease`, each row cut to its largest: csr float32[n, n]. Arguments as in `ItemKNN`.
 
     Raises:
         RecipeError: a catalogue that is too large for the memory here, see `ease.check`.
     """
-    weights = regression(window_products(train, n_items, window), ridge)
+    weights = ease_weights(window_gram(train, n_items, window), ridge)
     # some lines at a time: half of all weights are above 0, and as a sparse matrix they would take as much again
     lines = [weights[start : start + _LINES] for start in range(0, max(n_items, 1), _LINES)]
-    return sparse.csr_array(sparse.vstack([largest(sparse.csr_array(some), neighbours) for some in lines]))
+    return sparse.csr_array(sparse.vstack([keep_largest(sparse.csr_array(some), neighbours) for some in lines]))
 
 
-def largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
+def keep_largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
     """The `count` largest values of every row: csr float32[n, n]."""
     if count < 1:
         raise RequestError(f"neighbours {count} must be > 0")
@@ -260,7 +258,9 @@ def largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
     return sparse.csr_array((matrix.data[kept].astype(np.float32), matrix.indices[kept], ends), matrix.shape)
 
 
-def recency(histories: Sequence[Rows], n_items: int, decay: float, recent: int, fade: float = 1.0) -> sparse.csr_array:
+def recency_weights(
+    histories: Sequence[Rows], n_items: int, decay: float, recent: int, fade: float = 1.0
+) -> sparse.csr_array:
     """What items of a history weigh, `fade ** age * (1 + age) ** -decay` of their latest place: csr float32[b, n]."""
     indices, values, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [0]
     for history in histories:
@@ -272,6 +272,6 @@ def recency(histories: Sequence[Rows], n_items: int, decay: float, recent: int, 
     return sparse.csr_array((np.concatenate(values), np.concatenate(indices), ends), shape)
 
 
-def neighbours_of(train: Interactions, n_items: int, settings: NeighbourSettings) -> ItemKNN:
+def fit_neighbours(train: Interactions, n_items: int, settings: NeighbourSettings) -> ItemKNN:
     """The neighbours that a model carries."""
     return ItemKNN(train, n_items, **asdict(settings))

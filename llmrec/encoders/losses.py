@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-SMALL = 4096  # items; a smaller catalogue is left to torch
-PIECE = 800_000  # logits held at a time: 3 MB
+DENSE_LIMIT = 4096  # items; a smaller catalogue is left to torch
+CHUNK_LOGITS = 800_000  # logits held at a time: 3 MB
 
 
 def cross_entropy(users: torch.Tensor, items: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -24,13 +24,13 @@ def cross_entropy(users: torch.Tensor, items: torch.Tensor, bias: torch.Tensor, 
         bias: float[n].
         targets: int64[m], rows.
     """
-    if len(items) <= SMALL:
+    if len(items) <= DENSE_LIMIT:
         return F.cross_entropy(users @ items.T + bias, targets)
-    loss: torch.Tensor = _Pieces.apply(users, items, bias, targets)  # type: ignore[no-untyped-call]
+    loss: torch.Tensor = _ChunkedCrossEntropy.apply(users, items, bias, targets)  # type: ignore[no-untyped-call]
     return loss
 
 
-class _Pieces(torch.autograd.Function):
+class _ChunkedCrossEntropy(torch.autograd.Function):
     """Loss and gradients in one pass; the logits never exist all at once."""
 
     @staticmethod
@@ -39,7 +39,7 @@ class _Pieces(torch.autograd.Function):
     ) -> torch.Tensor:
         """Compute the mean loss, and keep its gradients."""
         d_users, d_items, d_bias = torch.empty_like(users), torch.zeros_like(items), torch.zeros_like(bias)
-        loss, size = users.new_zeros((), dtype=torch.float64), max(1, PIECE // len(items))
+        loss, size = users.new_zeros((), dtype=torch.float64), max(1, CHUNK_LOGITS // len(items))
         for start in range(0, len(users), size):
             u, t = users[start : start + size], targets[start : start + size, None]
             logits = torch.addmm(bias, u, items.T)

@@ -7,7 +7,8 @@ look-up in an index is a full ranking. `sequence_training` fits them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,10 +18,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from llmrec.encoders.bsarec import FrequencyFilter
-from llmrec.encoders.config import EncoderConfig
+from llmrec.encoders.config import EncoderConfig, encoder_config_dict
 from llmrec.encoders.hstu import HSTUBlock
 from llmrec.errors import DataError
 from llmrec.inner_product import inner
+
+# weights with a row for every item, of one encoder or of several towers
+_ITEM_ROWS = re.compile(r"(?:nets\.\d+\.)?(item\.weight|bias)")
 
 
 class _Block(nn.Module):
@@ -193,13 +197,31 @@ class SequenceEncoder:
         """float32[b, n]: unnormalised log-probabilities of every item as the next one, the same in any batch."""
         return np.asarray(inner(self.encode(histories), self.item_vectors) + self.bias)
 
+    def with_item_rows(
+        self, vectors: Callable[[np.ndarray], np.ndarray], biases: Callable[[np.ndarray], np.ndarray]
+    ) -> SequenceEncoder:
+        """The same encoder for another catalogue; all weights that do not belong to an item stay as they are.
+
+        Args:
+            vectors: item vectors float32[n, d] of an encoder, or of one tower -> those of the new catalogue.
+            biases: item biases float32[n] -> those of the new catalogue.
+        """
+        state = self.state()
+        for name, value in state.items():
+            found = _ITEM_ROWS.fullmatch(name)
+            if found and found[1] == "bias":
+                state[name] = biases(value)
+            elif found:  # the last row is padding
+                state[name] = np.concatenate([vectors(value[:-1]), value[-1:]])
+        return SequenceEncoder.from_state(state, encoder_config_dict(self.config))
+
     def state(self) -> dict[str, np.ndarray]:
         """Named float32 arrays for safetensors."""
         return {name: tensor.numpy() for name, tensor in self.net.state_dict().items()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> SequenceEncoder:
-        """Rebuild from `state()` and `config_dict(config)`.
+        """Rebuild from `state()` and `encoder_config_dict(config)`.
 
         Raises:
             DataError: weights of other names or sizes than the configuration has; nothing of its sizes is built first.

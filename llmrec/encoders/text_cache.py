@@ -29,12 +29,12 @@ _CUT = 1200  # characters, about where MiniLM cuts a text
 _START = 50  # characters that a text costs beside its own
 
 
-def text_vectors(catalog: Catalog, embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
+def embed_catalog(catalog: Catalog, embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
     """float32[n, d] of `catalog.describe(row)`, see `vectors_of`."""
-    return vectors_of([catalog.describe(row) for row in range(len(catalog))], embedder, cache, say)
+    return embed_texts([catalog.describe(row) for row in range(len(catalog))], embedder, cache, say)
 
 
-def vectors_of(texts: Sequence[str], embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
+def embed_texts(texts: Sequence[str], embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
     """float32[n, d], L2-normalised: from the cache where they are there, embedded and kept otherwise.
 
     A cache that cannot be read or written costs the time to embed and nothing else; a damaged one is begun anew.
@@ -63,7 +63,7 @@ def vectors_of(texts: Sequence[str], embedder: Embedder, cache: Path | None, say
     return np.stack([found[key] for key in keys]) if keys else np.zeros((0, embedder.dim), np.float32)
 
 
-def missing(catalog: Catalog, embedder: str, dim: int, cache: Path) -> list[str]:
+def missing_texts(catalog: Catalog, embedder: str, dim: int, cache: Path) -> list[str]:
     """The descriptions of a catalogue that are not in the cache, each once."""
     texts = {_key(text): text for text in (catalog.describe(row) for row in range(len(catalog)))}
     found = _read(cache, f"{embedder}/{dim}", list(texts), dim)

@@ -24,13 +24,13 @@ from llmrec.errors import RecipeError, TrainingError
 from llmrec.numerics import whitening
 from llmrec.progress import Counter, Say, silent
 
-START = 0.02  # standard deviation of the first map from text to item vectors
+PROJECTION_STD = 0.02  # standard deviation of the first map from text to item vectors
 FULL_LIMIT, SAMPLE = 100_000, 8192  # items; beyond them a step's softmax is over a sample of this size
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def windows(histories: Sequence[np.ndarray], length: int, rng: np.random.Generator) -> list[np.ndarray]:
+def crop_windows(histories: Sequence[np.ndarray], length: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Cut every history into pieces of at most `length` + 1 rows that overlap by one, with a random first cut.
 
     The random cut (crop augmentation) gives each item another amount of context in every epoch; the overlap of one
@@ -120,7 +120,7 @@ def _train_one(
     net = EncoderNet(n_items, config)
     if start is not None:
         net.load_state_dict(start.net.state_dict())
-    fit = _Fit(net, text_part(text, config), np.bincount(train.row, minlength=n_items))
+    fit = _Trainer(net, text_features(text, config), np.bincount(train.row, minlength=n_items))
     if start is not None and fit.projection is not None:
         nn.init.zeros_(fit.projection)  # the vectors to start from have their text part in them
     histories = [train.of(user) for user in range(len(train.users))]
@@ -129,7 +129,9 @@ def _train_one(
     counter = Counter(progress, f"encoder {config.kind}", config.epochs)
     for epoch in range(1, config.epochs + 1):
         began = time.monotonic()
-        loss = fit.epoch(_batches(windows(histories, config.max_len, rng), config.batch, n_items, rng), epoch, counter)
+        loss = fit.epoch(
+            _batches(crop_windows(histories, config.max_len, rng), config.batch, n_items, rng), epoch, counter
+        )
         log.append({"epoch": epoch, "loss": loss, "seconds": time.monotonic() - began})
         if validate is not None and epoch % config.evaluate_every == 0:
             now = fit.encoder()
@@ -163,7 +165,7 @@ def next_item_ndcg(
     return total / max(len(order), 1)
 
 
-def text_part(text: np.ndarray | None, config: EncoderConfig) -> torch.Tensor | None:
+def text_features(text: np.ndarray | None, config: EncoderConfig) -> torch.Tensor | None:
     """float32[n, text_dims]: the damped principal components of the text vectors, of mean length one; None for none.
 
     Of a catalogue or vectors too small to have that many there are fewer.
@@ -179,7 +181,7 @@ def text_part(text: np.ndarray | None, config: EncoderConfig) -> torch.Tensor | 
     return torch.from_numpy((centred @ whitening(text, config.text_dims)).astype(np.float32))
 
 
-class _Fit:
+class _Trainer:
     """What changes while an encoder is fitted.
 
     Args:
@@ -193,7 +195,7 @@ class _Fit:
         self.net, self.features, config = net, features, net.config
         self.projection = None
         if features is not None:
-            self.projection = nn.Parameter(torch.empty(features.shape[1], config.dim).normal_(std=START))
+            self.projection = nn.Parameter(torch.empty(features.shape[1], config.dim).normal_(std=PROJECTION_STD))
         extra = [] if self.projection is None else [self.projection]
         self.parameters = [*net.parameters(), *extra]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)

@@ -10,7 +10,6 @@ model reads and writes the new path with the item tokens that it has.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +18,16 @@ import numpy as np
 from scipy import sparse
 
 from llmrec.checkpoint.parts import read_parts, write_parts
-from llmrec.checkpoint.pretrained import KIND, read_settings
+from llmrec.checkpoint.pretrained import MODEL_KIND, read_settings
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.dataset import check_writable, dataset_directory, dataset_reference, load_data, save_data
 from llmrec.data.ids import IdVariants
 from llmrec.data.readers.assembly import refuse_colliding_ids
 from llmrec.data.readers.common import Report, carry_notes
-from llmrec.encoders.config import encoder_config_dict
 from llmrec.encoders.item_knn import ItemKNN
 from llmrec.encoders.sequential import SequenceEncoder
 from llmrec.encoders.text import Embedder, MiniLM
-from llmrec.encoders.text_cache import text_vectors, vectors_of
+from llmrec.encoders.text_cache import embed_catalog, embed_texts
 from llmrec.errors import RequestError
 from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.model import RecModel
@@ -42,11 +40,10 @@ from llmrec.storage.artifacts import JSON, check_replaceable
 from llmrec.storage.locks import output_lock
 from llmrec.storage.registry import cache_home
 
-LENDERS = 5  # known items that lend what they know
+TEXT_NEIGHBOURS = 5  # known items that lend what they know
 _DOING = "adding items to"
-SHARPNESS = 0.1  # cosine that divides the weights of two lenders by e
-RIDGE = 3.0  # of 1, 3, 10 and 30 the best on MovieLens-100k: see docs of `predicted_places`
-_ROWS_OF_ITEMS = re.compile(r"(?:nets\.\d+\.)?(item\.weight|bias)")
+NEIGHBOUR_TEMPERATURE = 0.1  # cosine that divides the weights of two lenders by e
+RIDGE = 3.0  # of 1, 3, 10 and 30 the best on MovieLens-100k: see docs of `predicted_vectors`
 
 
 def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = False) -> Catalog:
@@ -75,7 +72,7 @@ def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = 
     return Catalog([*catalog.items, *items], catalog.domain)
 
 
-def predicted_places(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
+def predicted_vectors(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
     """Where new items belong in the space of the code book: float64[m, d].
 
     The place of a known item is the sum of its codes' centroids. On MovieLens-100k, a fifth of the items left out at a
@@ -88,7 +85,7 @@ def predicted_places(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, rid
         fresh: float[m, e], text vectors of the new ones.
         ridge: strength of the pull towards the mean.
     """
-    places = ids.book[np.arange(ids.depth), ids.codes].sum(axis=1).astype(np.float64)
+    places = ids.codebook[np.arange(ids.depth), ids.codes].sum(axis=1).astype(np.float64)
     x, mean, centre = known.astype(np.float64), known.mean(axis=0, dtype=np.float64), places.mean(axis=0)
     x = x - mean
     # einsum, not @: the codes must not depend on how many threads the BLAS has
@@ -97,38 +94,33 @@ def predicted_places(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, rid
     return np.asarray(np.einsum("mi,ij->mj", fresh - mean, weights) + centre)
 
 
-def lenders(known: np.ndarray, fresh: np.ndarray) -> sparse.csr_array:
+def text_neighbour_weights(known: np.ndarray, fresh: np.ndarray) -> sparse.csr_array:
     """How much each known item lends to a new one: csr float64[m, n], lines add up to 1."""
     unit = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in (known, fresh)]
     alike = np.einsum("me,ne->mn", unit[1], unit[0])
-    k = min(LENDERS, len(known))
+    k = min(TEXT_NEIGHBOURS, len(known))
     chosen = np.argsort(-alike, axis=1, kind="stable")[:, :k]
     near = np.take_along_axis(alike, chosen, axis=1)
-    weights = np.exp((near - near[:, :1]) / SHARPNESS)
+    weights = np.exp((near - near[:, :1]) / NEIGHBOUR_TEMPERATURE)
     weights /= weights.sum(axis=1, keepdims=True)
     lines = np.repeat(np.arange(len(fresh)), k)
     return sparse.csr_array((weights.ravel(), (lines, chosen.ravel())), (len(fresh), len(known)))
 
 
-def grown_encoder(encoder: SequenceEncoder, lent: sparse.csr_array) -> SequenceEncoder:
-    """The encoder with a vector and a bias for every new item, of the length that its lenders' have."""
-    state = {}
-    for name, value in encoder.state().items():
-        found = _ROWS_OF_ITEMS.fullmatch(name)
-        if found and found[1] == "bias":
-            state[name] = np.concatenate([value, (lent @ value).astype(np.float32)])
-        elif found:
-            own = lent @ value[:-1]
-            # a mean is shorter than what it is the mean of, and would score lower with everybody
-            length = lent @ np.linalg.norm(value[:-1], axis=1)
-            own *= (length / np.maximum(np.linalg.norm(own, axis=1), 1e-9))[:, None]
-            state[name] = np.concatenate([value[:-1], own.astype(np.float32), value[-1:]])  # the last row is padding
-        else:
-            state[name] = value
-    return SequenceEncoder.from_state(state, encoder_config_dict(encoder.config))
+def extended_encoder(encoder: SequenceEncoder, lent: sparse.csr_array) -> SequenceEncoder:
+    """The encoder with a vector and a bias for every new item, of the length that its neighbours' vectors have."""
+
+    def extended(vectors: np.ndarray) -> np.ndarray:
+        new = lent @ vectors
+        # a mean is shorter than what it is the mean of, and would score lower with everybody
+        length = lent @ np.linalg.norm(vectors, axis=1)
+        new *= (length / np.maximum(np.linalg.norm(new, axis=1), 1e-9))[:, None]
+        return np.concatenate([vectors, new.astype(np.float32)])
+
+    return encoder.with_item_rows(extended, lambda biases: np.concatenate([biases, (lent @ biases).astype(np.float32)]))
 
 
-def grown_neighbours(neighbours: ItemKNN, lent: sparse.csr_array) -> ItemKNN:
+def extended_neighbours(neighbours: ItemKNN, lent: sparse.csr_array) -> ItemKNN:
     """The neighbours with a line and a column for every new item: what its lenders have, and are, on the mean."""
     near = neighbours.similarity.astype(np.float64)
     right = near @ lent.T
@@ -141,12 +133,12 @@ def grown_neighbours(neighbours: ItemKNN, lent: sparse.csr_array) -> ItemKNN:
     return ItemKNN.from_state(neighbours.state() | arrays | {"behind": lent_behind})
 
 
-def grown_prior(prior: np.ndarray, lent: sparse.csr_array) -> np.ndarray:
+def extended_prior(prior: np.ndarray, lent: sparse.csr_array) -> np.ndarray:
     """float32[n + m]: the log mass of new items is the mean of their lenders'."""
     return np.concatenate([prior, (lent @ prior).astype(np.float32)])
 
 
-def _grown_counts(counts: np.ndarray, new: int) -> np.ndarray:
+def _extended_counts(counts: np.ndarray, new: int) -> np.ndarray:
     """int64[n + m]: nobody has taken a new item, whatever mass it is lent."""
     return np.concatenate([counts, np.zeros(new, np.int64)])
 
@@ -165,16 +157,16 @@ def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
     n = len(recommender.catalog)
     new = [catalog.describe(row) for row in range(n, len(catalog))]
     fresh = np.asarray(scorer.embedder.encode(new), np.float32)
-    ids = recommender.model.vocab.ids.extend(predicted_places(recommender.model.vocab.ids, scorer.text, fresh))
-    lent = lenders(scorer.text, fresh)
-    model = _with_items(recommender.model, ids, grown_encoder(recommender.model.encoder, lent))
+    ids = recommender.model.vocab.ids.extend(predicted_vectors(recommender.model.vocab.ids, scorer.text, fresh))
+    lent = text_neighbour_weights(scorer.text, fresh)
+    model = _with_items(recommender.model, ids, extended_encoder(recommender.model.encoder, lent))
     grown = replace(
         scorer,
         model=model,
-        trie=Trie(ids.codes, ids.size, grown_prior(scorer.trie.masses, lent)),
-        counts=_grown_counts(scorer.taken, len(items)),
+        trie=Trie(ids.codes, ids.size, extended_prior(scorer.trie.log_masses, lent)),
+        counts=_extended_counts(scorer.interaction_counts, len(items)),
         text=np.concatenate([scorer.text, fresh]),
-        neighbours=grown_neighbours(scorer.neighbours, lent),
+        neighbours=extended_neighbours(scorer.neighbours, lent),
     )
     return Recommender(
         catalog, recommender.interactions, grown, recommender.fusions, recommender.model_card, recommender.data_name
@@ -189,7 +181,7 @@ def _with_items(model: RecModel, ids: SemanticIds, encoder: SequenceEncoder) -> 
     return out
 
 
-def add_to_model(
+def add_items_to_model(
     model: Path,
     items: Sequence[Item],
     out: Path,
@@ -219,7 +211,7 @@ def add_to_model(
         ArtifactError: the model belongs to another catalogue, or another process is writing `out` or `out_data`.
         DataError: no free semantic ID is left.
     """
-    check_replaceable(out, KIND)
+    check_replaceable(out, MODEL_KIND)
     check_writable(out_data)
     with output_lock(out, _DOING), output_lock(out_data, _DOING, "--out-data"):
         return _add(model, items, out, out_data, data, embedder, exact_ids, say)
@@ -240,18 +232,18 @@ def _add(
     parts = read_parts(model, old)
     catalog = extended_catalog(old, items, exact_ids)
     embedder = embedder or MiniLM.load()
-    known = text_vectors(old, embedder, cache_home() / "cache", say)
+    known = embed_catalog(old, embedder, cache_home() / "cache", say)
     new = [catalog.describe(row) for row in range(len(old), len(catalog))]
-    fresh = vectors_of(new, embedder, cache_home() / "cache", say)
-    ids = parts.ids.extend(predicted_places(parts.ids, known, fresh))
-    lent = lenders(known, fresh)
+    fresh = embed_texts(new, embedder, cache_home() / "cache", say)
+    ids = parts.ids.extend(predicted_vectors(parts.ids, known, fresh))
+    lent = text_neighbour_weights(known, fresh)
     grown = replace(
         parts,
-        encoder=grown_encoder(parts.encoder, lent),
-        neighbours=grown_neighbours(parts.neighbours, lent),
+        encoder=extended_encoder(parts.encoder, lent),
+        neighbours=extended_neighbours(parts.neighbours, lent),
         ids=ids,
-        prior=grown_prior(parts.prior, lent),
-        counts=_grown_counts(parts.counts, len(items)),
+        prior=extended_prior(parts.prior, lent),
+        counts=_extended_counts(parts.counts, len(items)),
     )
     counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}
     save_data(out_data, catalog, interactions, Report(counts, {}, carry_notes(before.notes, ("items were added",))))

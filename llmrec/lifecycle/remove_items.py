@@ -1,4 +1,4 @@
-"""Items that go: out of the catalogue, the log and a model, with nothing else moved; and how far new ones lie off."""
+"""Removes items from a trained model, its catalogue and its interactions, without training it again."""
 
 from __future__ import annotations
 
@@ -8,23 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from llmrec.checkpoint.parts import kept_rows, read_parts, without_rows, write_parts
-from llmrec.checkpoint.pretrained import KIND, read_settings
-from llmrec.data.catalog import Catalog, Item
-from llmrec.data.dataset import check_writable, dataset_reference, open_data, save_data
+from llmrec.checkpoint.pretrained import MODEL_KIND
+from llmrec.data.catalog import Catalog
+from llmrec.data.dataset import check_writable, dataset_reference, save_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.readers.common import Report, carry_notes
-from llmrec.encoders.text import Embedder, MiniLM
-from llmrec.encoders.text_cache import text_vectors
 from llmrec.errors import RequestError
-from llmrec.semantic_ids.drift import Drift, sid_drift
 from llmrec.storage.artifacts import JSON, check_replaceable
 from llmrec.storage.locks import output_lock
-from llmrec.storage.registry import cache_home
 
 _DOING = "removing items into"
 
 
-def withdraw(
+def remove_items_from_model(
     model: Path,
     catalog: Catalog,
     interactions: Interactions,
@@ -51,13 +47,13 @@ def withdraw(
         RequestError: an unknown id, or nothing left.
         ArtifactError: the model belongs to another catalogue, or another process is writing `out` or `out_data`.
     """
-    check_replaceable(out, KIND)
+    check_replaceable(out, MODEL_KIND)
     check_writable(out_data)
     with output_lock(out, _DOING), output_lock(out_data, _DOING, "--out-data"):
-        return _withdraw(model, catalog, interactions, ids, out, out_data, notes)
+        return _remove(model, catalog, interactions, ids, out, out_data, notes)
 
 
-def _withdraw(
+def _remove(
     model: Path,
     catalog: Catalog,
     interactions: Interactions,
@@ -87,23 +83,3 @@ def _withdraw(
         "items": len(smaller),
         "interactions": len(log),
     }
-
-
-def drift_of(model: Path, items: Sequence[Item], data: str | None = None, embedder: Embedder | None = None) -> Drift:
-    """Say how far new items lie from a model's code book; see `siddrift`. Those it knows already are left out.
-
-    Raises:
-        RequestError: every item is known already, or the model does not say how its code book was made.
-    """
-    catalog, _ = open_data(data if data is not None else str(read_settings(model)["data"]))
-    parts = read_parts(model, catalog)
-    shape = parts.manifest.meta.get("recipe", {}).get("semantic_ids", {})
-    if not {"text_weight", "text_dims"} <= set(shape):
-        raise RequestError(f"{model} does not say how its code book was made: text_weight and text_dims are missing")
-    new = Catalog([item for item in items if catalog.known(item.id) is None], catalog.domain)
-    if not len(new):
-        raise RequestError("every one of these items is in the catalogue already")
-    embedder = embedder or MiniLM.load()
-    vectors = text_vectors(catalog, embedder, cache_home() / "cache")
-    fresh = text_vectors(new, embedder, cache_home() / "cache")
-    return sid_drift(vectors, fresh, parts.ids, float(shape["text_weight"]), int(shape["text_dims"]))

@@ -14,11 +14,8 @@ from typing import Any
 from llmrec.errors import ArtifactError, WeightsError
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, sha256_file, write_artifact
 from llmrec.storage.download import fetch, hide_progress_bars, spinner
-from llmrec.storage.locks import cache_lock
 from llmrec.storage.network import PATIENCE, SourceError, check_reachable, refuse_web_pages, wrap_network_errors
-from llmrec.storage.registry import RESOURCES, Resource, cache_home, offline_setting
-
-__all__ = ["RESOURCES", "BaseFiles", "Resource", "base_model", "cache_home", "fetch", "load_base"]
+from llmrec.storage.registry import RESOURCES, Resource, cache_home, cache_lock, offline_setting
 
 DEFAULT = "smollm2-135m-instruct"
 _KIND = "base"
@@ -36,7 +33,7 @@ _HUB_FILES = (
 
 
 @dataclass(frozen=True)
-class BaseFiles:
+class BaseModelFiles:
     """A base model on disk.
 
     Attributes:
@@ -50,7 +47,7 @@ class BaseFiles:
     sha256: str
 
 
-def base_model(name_or_path: str, progress: bool = True) -> BaseFiles:
+def base_model(name_or_path: str, progress: bool = True) -> BaseModelFiles:
     """Find, fetch and convert a base model as needed.
 
     Raises:
@@ -70,7 +67,7 @@ def base_model(name_or_path: str, progress: bool = True) -> BaseFiles:
     raise WeightsError(f"no base model {name_or_path!r}; give {known}, a directory, a .gguf file or a Hub id org/name")
 
 
-def load_base(files: BaseFiles, **how: Any) -> tuple[Any, Any]:
+def load_base(files: BaseModelFiles, **how: Any) -> tuple[Any, Any]:
     """Load (causal language model in eval mode, tokenizer) without network and without remote code.
 
     `how` goes to transformers' loader; the number format is float32 unless it says otherwise. The model's own sampling
@@ -100,14 +97,14 @@ def _gguf(resource: Resource) -> str | None:
     return next((name for name in resource.files if name.endswith(".gguf")), None)
 
 
-def _resource(resource: Resource, progress: bool) -> BaseFiles:
+def _resource(resource: Resource, progress: bool) -> BaseModelFiles:
     name = _gguf(resource)
     if name is None:
         raise WeightsError(f"{resource.name!r} is not a language model; use {DEFAULT!r}")
     digest = resource.files[name]
     cached = _cached(resource.name, digest)
     if cached is not None:  # the GGUF itself is not needed any more
-        return BaseFiles(resource.name, cached, digest)
+        return BaseModelFiles(resource.name, cached, digest)
     return _converted(resource.name, resource.name, fetch(resource.name, progress) / name, digest, progress)
 
 
@@ -121,7 +118,7 @@ def _cached(folder: str, digest: str) -> Path | None:
     return path if manifest.fingerprints.get("source") == digest else None
 
 
-def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) -> BaseFiles:
+def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) -> BaseModelFiles:
     with cache_lock(f"base-{folder}"):
         cached = _cached(folder, digest)
         if cached is None:
@@ -134,7 +131,7 @@ def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) ->
                 write_artifact(cached, _KIND, {"source": digest}, own_place=True) as new,
             ):
                 _convert(gguf, new)
-    return BaseFiles(id, cached, digest)
+    return BaseModelFiles(id, cached, digest)
 
 
 def _convert(gguf: Path, directory: Path) -> None:
@@ -156,7 +153,7 @@ def _convert(gguf: Path, directory: Path) -> None:
     tokenizer.save_pretrained(directory)
 
 
-def _directory(id: str, path: Path) -> BaseFiles:
+def _directory(id: str, path: Path) -> BaseModelFiles:
     if not (path / "config.json").is_file():
         raise WeightsError(f"{path} holds no config.json; give a Hugging Face model directory or a .gguf file")
     weights = sorted(path.glob("*.safetensors"))
@@ -166,7 +163,7 @@ def _directory(id: str, path: Path) -> BaseFiles:
         )
     digests = [sha256_file(one) for one in weights]
     whole = digests[0] if len(digests) == 1 else fingerprint_bytes(*(d.encode() for d in digests))
-    return BaseFiles(id, path, whole)
+    return BaseModelFiles(id, path, whole)
 
 
 def _from_hub(id: str, progress: bool) -> Path:

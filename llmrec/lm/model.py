@@ -71,9 +71,9 @@ class RecModel(nn.Module):
         for name, parameter in self.lm.named_parameters():
             if "lora_" in name:  # float32 whatever the base is stored in: small steps get lost in bfloat16
                 parameter.data = parameter.data.float()
-        self.words: Any = self.lm.get_input_embeddings()
-        hidden = self.words.weight.shape[1]
-        self.vocab = ItemVocab(self.words.weight.shape[0], ids)
+        self.word_embedding: Any = self.lm.get_input_embeddings()
+        hidden = self.word_embedding.weight.shape[1]
+        self.vocab = ItemVocab(self.word_embedding.weight.shape[0], ids)
         self.items = nn.Embedding(len(self.vocab), hidden)
         self.item_scale = nn.Parameter(torch.ones(ids.depth))
         self.adapter = UserAdapter(encoder.config.dim, hidden, config.user_slots, config.adapter_width)
@@ -100,22 +100,22 @@ class RecModel(nn.Module):
         """Where the weights are."""
         return self.items.weight.device
 
-    def start_embeddings(self, user_map: np.ndarray, seed: int) -> None:
-        """Set item tokens and the adapter's linear part from the code book by one shared random projection.
+    def init_embeddings(self, user_map: np.ndarray, seed: int) -> None:
+        """Set item tokens and the adapter's linear part from the codebook by one shared random projection.
 
         Alike centroids get alike embeddings, at the scale of the word table (a start at another scale costs hundreds of
         steps); the user vector goes through the columns of the same projection that item vectors went through, so a
         soft token begins near the codes which the encoder ranks first. `user_map` float[d, c] takes a user vector to
         the last c dimensions of the fused space (`semid.whitening` of the item vectors).
         """
-        book = self.vocab.ids.book
-        depth, size, dims = book.shape
+        codebook = self.vocab.ids.codebook
+        depth, size, dims = codebook.shape
         hidden = self.items.weight.shape[1]
         rng = np.random.default_rng(seed)
         projection = rng.normal(0, 1, (dims, hidden)) / np.sqrt(dims)
-        centred = book - book.mean(axis=1, keepdims=True)
+        centred = codebook - codebook.mean(axis=1, keepdims=True)
         rows = centred.reshape(depth * size, dims) @ projection
-        std = float(self.words.weight.detach().float().std())
+        std = float(self.word_embedding.weight.detach().float().std())
         level = rows.reshape(depth, -1).std(axis=1).repeat(size)[:, None]
         offset = rng.normal(0, 0.5 * std, (depth, 1, hidden)).repeat(size, axis=1).reshape(rows.shape)
         values = rows / np.maximum(level, 1e-8) * std + offset  # the offset tells the levels apart
@@ -127,12 +127,12 @@ class RecModel(nn.Module):
             self.item_scale.fill_(1.0 / (rms * std * hidden**0.5))
         columns = user_map @ projection[-user_map.shape[1] :]
         spread = np.sqrt((columns**2).sum(axis=0).mean())  # the adapter's norm gives unit variance a dimension
-        self.adapter.start_from(columns / max(spread, 1e-8) * std)
+        self.adapter.init_from(columns / max(spread, 1e-8) * std)
 
     def embed(self, ids: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
         """Input embeddings float[b, t, hidden] for int[b, t] ids; `users` float[r, d] fill the slots in order."""
         base, slot = self.vocab.base, self.renderer.user_slot
-        x = self.words(ids.clamp(max=base - 1)).float()
+        x = self.word_embedding(ids.clamp(max=base - 1)).float()
         is_item = (ids >= base) & (ids < slot)
         x = torch.where(is_item[..., None], self.items((ids - base).clamp(0, len(self.vocab) - 1)), x)
         is_slot = ids == slot

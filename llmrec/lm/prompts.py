@@ -27,7 +27,7 @@ class Template:
 
 
 @cache
-def load(name: str) -> Template:
+def load_template(name: str) -> Template:
     """Read `prompts/<name>.yaml`.
 
     Raises:
@@ -35,7 +35,7 @@ def load(name: str) -> Template:
     """
     source = files("llmrec.prompts") / f"{name}.yaml"
     if not name.isidentifier() or not source.is_file():
-        raise RecipeError(f"no prompt template '{name}'; there are: {', '.join(names())}")
+        raise RecipeError(f"no prompt template '{name}'; there are: {', '.join(template_names())}")
     data = yaml.safe_load(source.read_text(encoding="utf-8"))
     template = Template(name, tuple(data["user"]), tuple(data.get("assistant", ())))
     for phrase in (*template.user, *template.assistant):
@@ -45,7 +45,7 @@ def load(name: str) -> Template:
     return template
 
 
-def names() -> list[str]:
+def template_names() -> list[str]:
     """All templates there are."""
     return sorted(p.name.removesuffix(".yaml") for p in files("llmrec.prompts").iterdir() if p.name.endswith(".yaml"))
 
@@ -55,7 +55,7 @@ SERVED = ("next_item", "system", "talk", "wish")
 
 
 @cache
-def version(of: tuple[str, ...] = SERVED) -> str:
+def templates_hash(of: tuple[str, ...] = SERVED) -> str:
     """Hash over templates: part of a model's fingerprints, since other words are another task."""
     digest = hashlib.sha256()
     for name in of:
@@ -63,7 +63,7 @@ def version(of: tuple[str, ...] = SERVED) -> str:
     return digest.hexdigest()
 
 
-def fill(phrase: str, slots: Mapping[str, Slot], loss: bool = False) -> tuple[Part, ...]:
+def fill_template(phrase: str, slots: Mapping[str, Slot], loss: bool = False) -> tuple[Part, ...]:
     """Put parts into the named slots of one phrasing. What a slot holds is never parsed again.
 
     `loss` marks the literal text and the string slots; parts given as parts keep their own mark.

@@ -98,16 +98,16 @@ class Renderer:
         data["added_tokens"], data["post_processor"] = [], None
         data["truncation"], data["padding"] = None, None
         self._encoder = Tokenizer.from_str(json.dumps(data))
-        self.chat = chat_format(tokenizer, self.words)
+        self.chat = chat_format(tokenizer, self.encode_text)
 
-    def words(self, text: str) -> list[int]:
+    def encode_text(self, text: str) -> list[int]:
         """Ids of a text; never one of the control set, whatever the text says."""
         ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
         if not self.control.isdisjoint(ids):  # a vocabulary whose merges can spell a control token: drop it
             ids = [i for i in ids if i not in self.control]
         return ids
 
-    def text(self, ids: Sequence[int]) -> str:
+    def decode_text(self, ids: Sequence[int]) -> str:
         """Word tokens back to text; control and item tokens are left out."""
         kept = [int(i) for i in ids if int(i) < self.vocab.base and int(i) not in self.control]
         return str(self._decoder.decode(kept, clean_up_tokenization_spaces=False))
@@ -135,7 +135,7 @@ class Renderer:
 
     def _part(self, part: Part, users: list[np.ndarray]) -> list[int]:
         if isinstance(part, Text):
-            return self.words(part.text)
+            return self.encode_text(part.text)
         if isinstance(part, ItemRef):
             if not 0 <= part.row < self.vocab.n_items:
                 raise RequestError(f"row {part.row} is not in the catalogue of {self.vocab.n_items} items")
@@ -155,7 +155,7 @@ _FAMILIES: tuple[_Family, ...] = (
 )
 
 
-def chat_format(tokenizer: Any, words: Any) -> ChatFormat:
+def chat_format(tokenizer: Any, encode_text: Any) -> ChatFormat:
     """The markers of the tokenizer's family, by the control tokens that it has.
 
     Raises:
@@ -166,9 +166,9 @@ def chat_format(tokenizer: Any, words: Any) -> ChatFormat:
         if before not in known or end not in known:
             continue
         head = [known["<|end_header_id|>"]] if after.startswith("<|end_header_id|>") else []
-        rest = words(after.removeprefix("<|end_header_id|>"))
-        opening = {role: (known[before], *words(renamed.get(role, role)), *head, *rest) for role in ROLES}
-        closing = (known[end], *(words(tail) if tail else ()))
+        rest = encode_text(after.removeprefix("<|end_header_id|>"))
+        opening = {role: (known[before], *encode_text(renamed.get(role, role)), *head, *rest) for role in ROLES}
+        closing = (known[end], *(encode_text(tail) if tail else ()))
         return ChatFormat((known[begin],) if begin in known else (), opening, closing, known[end])
     raise WeightsError(
         f"the tokenizer has none of the chat markers {', '.join(f[1] for f in _FAMILIES)}: "

@@ -26,7 +26,7 @@ class UserAdapter(nn.Module):
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
 
-    def start_from(self, projection: np.ndarray) -> None:
+    def init_from(self, projection: np.ndarray) -> None:
         """Set the linear part of every slot to a projection float[d, hidden]."""
         with torch.no_grad():
             weight = torch.from_numpy(np.asarray(projection, np.float32)).T

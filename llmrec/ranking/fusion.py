@@ -24,7 +24,7 @@ from llmrec.progress import Counter, Say, silent
 from llmrec.ranker import RankedList
 
 # Where the weights of a model's parts start and are pulled to.
-PRIOR: Mapping[str, float] = {
+PRIOR_WEIGHTS: Mapping[str, float] = {
     "encoder": 1.0,
     "llm": 0.0,
     "neighbours": 0.0,
@@ -34,10 +34,10 @@ PRIOR: Mapping[str, float] = {
 }
 FAMILIARITY, NOVELTY = "familiarity", "novelty"  # have no weight by themselves
 # parts whose weight depends on how well an item is known, and what that weight is pulled to
-LEANING: Mapping[str, float] = {f"encoder*{FAMILIARITY}": 0.0, f"profile*{NOVELTY}": 0.0}
-WELL_KNOWN = 100  # times that an item was taken, from which on it counts as known altogether
+FAMILIARITY_PARTS: Mapping[str, float] = {f"encoder*{FAMILIARITY}": 0.0, f"profile*{NOVELTY}": 0.0}
+FAMILIAR_COUNT = 100  # times that an item was taken, from which on it counts as known altogether
 # popularity may be taken back, the others may only help
-POSITIVE = ("encoder", "llm", "neighbours", "profile", "words", *LEANING)
+NON_NEGATIVE = ("encoder", "llm", "neighbours", "profile", "words", *FAMILIARITY_PARTS)
 FLOOR = 3.0  # nats below the worst decoded item that an item outside the beams is taken to be
 
 
@@ -55,7 +55,7 @@ class Fusion:
 
 @dataclass(frozen=True, eq=False)
 class FusedList(RankedList):
-    """A list by a fused score; its parts are those of `Scorer.others`, and the language model's.
+    """A list by a fused score; its parts are those of `Scorer.non_llm_parts`, and the language model's.
 
     Attributes:
         fusion: the weights that it was made with.
@@ -82,11 +82,11 @@ class FusedList(RankedList):
 
 def familiarity(counts: np.ndarray) -> np.ndarray:
     """float32[n] from 0, never taken, to 1, taken `WELL_KNOWN` times or more; even steps in the log of the count."""
-    share = np.log1p(np.asarray(counts, np.float64)) / np.log1p(WELL_KNOWN)
+    share = np.log1p(np.asarray(counts, np.float64)) / np.log1p(FAMILIAR_COUNT)
     return np.asarray(np.minimum(share, 1.0), np.float32)
 
 
-def leaning(parts: Mapping[str, np.ndarray], known: np.ndarray) -> dict[str, np.ndarray]:
+def familiarity_parts(parts: Mapping[str, np.ndarray], known: np.ndarray) -> dict[str, np.ndarray]:
     """The parts of `LEANING`, float32[b, n], from log-probabilities over a catalogue float32[b, n] by name.
 
     Above an even share: the product of a log-probability itself with familiarity would mostly be a second popularity
@@ -103,7 +103,7 @@ def leaning(parts: Mapping[str, np.ndarray], known: np.ndarray) -> dict[str, np.
     }
 
 
-def spread(rows: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
+def fill_catalog(rows: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
     """float32[n] from decoded rows int[m] and log-probabilities float[m]; the rest lies FLOOR below the worst."""
     low = float(scores.min()) - FLOOR if len(scores) else 0.0
     out = np.full(n, low, np.float32)
@@ -191,7 +191,7 @@ def fit_or_keep(
         further = _gains(parts, targets, allowed, prior, {**prior, **more}, positive, folds, counter)
         # without them the prior itself is served where a fit does not help
         served = gains if _mean(gains) > 0 else np.zeros_like(gains)
-        if _surely_above(further, served):
+        if _significantly_better(further, served):
             chosen, gains = {**prior, **more}, further
     gain = _mean(gains)
     if gain <= 0:
@@ -229,7 +229,7 @@ def _gains(
     return gains
 
 
-def _surely_above(some: np.ndarray, others: np.ndarray) -> bool:
+def _significantly_better(some: np.ndarray, others: np.ndarray) -> bool:
     """Whether the mean of paired numbers is higher by more than its standard error."""
     difference = (some - others)[np.isfinite(some - others)]
     if len(difference) < 2:

@@ -47,7 +47,7 @@ def _norm(text: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Checker:
+class GroundingChecker:
     """Checks sentences against one catalogue."""
 
     catalog: Catalog

@@ -15,29 +15,29 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from llmrec.decoding.beam_search import BEAM_WIDTH, beam_search, items
-from llmrec.decoding.candidate_scores import score
-from llmrec.decoding.exact_search import branch_and_bound
-from llmrec.decoding.trie_scoring import DecodeState, Search, search_together
+from llmrec.decoding.beam_search import BEAM_WIDTH, beam_search, beam_search_steps
+from llmrec.decoding.candidate_scores import score_candidates
+from llmrec.decoding.exact_search import branch_and_bound_steps
+from llmrec.decoding.trie_scoring import DecodeState, Search, run_searches
 from llmrec.encoders.item_knn import ItemKNN
 from llmrec.encoders.text import Embedder
 from llmrec.encoders.text_similarity import ProfileSettings, TextProfile
 from llmrec.inner_product import inner
 from llmrec.lm.model import RecModel
-from llmrec.lm.prompts import Slot, fill, load
+from llmrec.lm.prompts import Slot, fill_template, load_template
 from llmrec.lm.rendering import ItemRef, Message, Rendered, UserRef
 from llmrec.numerics import log_softmax
 from llmrec.ranker import Mask, top_k
-from llmrec.ranking.fusion import FusedList, Fusion, familiarity, leaning, spread
+from llmrec.ranking.fusion import FusedList, Fusion, familiarity, familiarity_parts, fill_catalog
 from llmrec.semantic_ids.trie import Trie, counts_of
 
 # cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
 TEXT_TEMPERATURE = 0.1
-UNLIKE = 0.5  # the share of a catalogue that is taken to be equally unlike a message
+UNINFORMATIVE_SHARE = 0.5  # the share of a catalogue that is taken to be equally unlike a message
 THREADS = 2  # see above
-SMALL = 512  # nodes above the items, each a token to read
+SMALL_TRIE_NODES = 512  # nodes above the items, each a token to read
 _AS_EMBEDDED = ProfileSettings()
-REACH = 200  # items of a catalogue that is not small: see `Asked.best`
+LLM_CANDIDATES = 200  # items of a catalogue that is not small: see `ScoringQuery.top_k`
 
 
 @contextmanager
@@ -65,7 +65,7 @@ class Scorer:
         window: most items of a history that the prompt shows.
         beam_width: paths kept a level, None for all (exact).
         threads: that score a request.
-        likeness: how the texts of a history are compared with those of other items.
+        profile_settings: how the texts of a history are compared with those of other items.
         user_vector: whether the prompt ends with what the encoder makes of the history.
         counts: int[n], how often each item was taken in training; None for those that the trie's masses
             were made of, see `trie.log_mass`.
@@ -80,14 +80,14 @@ class Scorer:
     window: int
     beam_width: int | None = None
     threads: int = THREADS
-    likeness: ProfileSettings = _AS_EMBEDDED
+    profile_settings: ProfileSettings = _AS_EMBEDDED
     user_vector: bool = True
     counts: np.ndarray | None = None
 
     def parts(
         self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None, llm: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """float32[b, n] by part: the language model's log-probabilities, and `others`.
+        """float32[b, n] by part: the language model's log-probabilities, and `non_llm_parts`.
 
         `llm` float32[b, n] are the language model's when they are known already: all else costs next to nothing.
         """
@@ -95,10 +95,10 @@ class Scorer:
         with fixed_threads(self.threads):
             return {
                 "llm": self.llm(histories, messages) if llm is None else llm,
-                **self.others(histories, messages),
+                **self.non_llm_parts(histories, messages),
             }
 
-    def others(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> dict[str, np.ndarray]:
+    def non_llm_parts(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> dict[str, np.ndarray]:
         """float32[b, n] without the language model.
 
         Log-probabilities of encoder, neighbours, profile, popularity and words; and the parts of `fusion.leaning`.
@@ -112,14 +112,14 @@ class Scorer:
             }
             if any(messages) and self.embedder is not None:
                 out["words"] = self.words(messages)
-            return out | leaning(out, self.familiarity)
+            return out | familiarity_parts(out, self.familiarity)
 
-    def ask(self, history: np.ndarray, message: str = "") -> Asked:
+    def query(self, history: np.ndarray, message: str = "") -> ScoringQuery:
         """A request to make lists for: rows, oldest first, and a wish in words or nothing."""
-        return Asked(self, np.asarray(history, np.int64), message)
+        return ScoringQuery(self, np.asarray(history, np.int64), message)
 
     def rank(
-        self, fusion: Fusion, asked: Sequence[Asked], k: int, allowed: Mask | None = None
+        self, fusion: Fusion, asked: Sequence[ScoringQuery], k: int, allowed: Mask | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Lists as the `Ranker` protocol has them: rows int64[b, k] with -1 and scores float32[b, k] with -inf behind.
 
@@ -129,52 +129,52 @@ class Scorer:
         scores = np.full((len(asked), k), -np.inf, np.float32)
         mask = np.ones(self.trie.n, bool) if allowed is None else allowed
         wanted = [(one, fusion, k, mask if mask.ndim == 1 else mask[line]) for line, one in enumerate(asked)]
-        for line, found in enumerate(self.lists(wanted)):
+        for line, found in enumerate(self.ranked_lists(wanted)):
             rows[line, : len(found.rows)], scores[line, : len(found.rows)] = found.rows, found.scores
         return rows, scores
 
-    def lists(self, wanted: Sequence[tuple[Asked, Fusion, int, np.ndarray]]) -> list[FusedList]:
-        """`Asked.best` for several (request, fusion, k, allowed), which share the language model's passes."""
+    def ranked_lists(self, wanted: Sequence[tuple[ScoringQuery, Fusion, int, np.ndarray]]) -> list[FusedList]:
+        """`ScoringQuery.top_k` for several (request, fusion, k, allowed), which share the language model's passes."""
         with fixed_threads(self.threads):
-            return search_together(
+            return run_searches(
                 [one.state for one, _, _, _ in wanted],
                 [one.search(fusion, k, allowed) for one, fusion, k, allowed in wanted],
             )
 
     @cached_property
-    def small(self) -> bool:
+    def is_small(self) -> bool:
         """Whether the language model can score the whole catalogue for a request in about a second."""
-        return sum(self.trie.nodes(level) for level in range(self.trie.depth - 1)) <= SMALL
+        return sum(self.trie.nodes(level) for level in range(self.trie.depth - 1)) <= SMALL_TRIE_NODES
 
     @cached_property
     def popularity(self) -> np.ndarray:
         """float32[n]: the trie's prior of every item, the same for everybody."""
-        out: np.ndarray = self.trie.masses - np.logaddexp.reduce(self.trie.masses)
+        out: np.ndarray = self.trie.log_masses - np.logaddexp.reduce(self.trie.log_masses)
         return out
 
     @cached_property
     def familiarity(self) -> np.ndarray:
         """float32[n]: how well each item is known, see `fusion.familiarity`."""
-        return familiarity(self.taken)
+        return familiarity(self.interaction_counts)
 
     @cached_property
-    def taken(self) -> np.ndarray:
+    def interaction_counts(self) -> np.ndarray:
         """int64[n]: `counts`, or what the trie's masses were made of."""
-        return counts_of(self.trie.masses) if self.counts is None else self.counts
+        return counts_of(self.trie.log_masses) if self.counts is None else self.counts
 
     def llm(self, histories: Iterable[np.ndarray], messages: Iterable[str]) -> np.ndarray:
         """The language model's log-probability of every item; items outside the beams lie below the worst in them."""
         n = len(self.text)
         lines = []
         for history, message in zip(histories, messages, strict=True):
-            found = items(self.model, self.trie, [self.prompt(history, message)], n, self.beam_width)[0]
-            lines.append(spread(found.rows, found.scores, n))
+            found = beam_search(self.model, self.trie, [self.prompt(history, message)], n, self.beam_width)[0]
+            lines.append(fill_catalog(found.rows, found.scores, n))
         return np.stack(lines) if lines else np.zeros((0, n), np.float32)
 
-    def llm_of(self, history: np.ndarray, message: str, rows: np.ndarray) -> np.ndarray:
+    def llm_candidate_scores(self, history: np.ndarray, message: str, rows: np.ndarray) -> np.ndarray:
         """float32[m]: the language model's exact log-probabilities of `rows` int[m]."""
         with fixed_threads(self.threads):
-            return score(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
+            return score_candidates(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
 
     def prompt(self, history: np.ndarray, message: str = "") -> Rendered:
         """What the language model is given for one request."""
@@ -183,16 +183,16 @@ class Scorer:
         user = (UserRef(self.model.encoder.encode([history])[0]),) if known else ()
         slots: dict[str, Slot] = {"domain": self.domain, "history": recent + user, "user": (), "message": message}
         if not message:
-            phrase = load("next_item").user[0]
-            return self.model.renderer.render([Message("user", fill(phrase, slots), open=True)])
-        phrase = load("wish").user[0] if len(history) else "{message}"
-        asked = Message("user", fill(phrase, slots))
+            phrase = load_template("next_item").user[0]
+            return self.model.renderer.render([Message("user", fill_template(phrase, slots), open=True)])
+        phrase = load_template("wish").user[0] if len(history) else "{message}"
+        asked = Message("user", fill_template(phrase, slots))
         return self.model.renderer.render([asked, Message("assistant", (), open=True)])
 
     @cached_property
     def texts(self) -> TextProfile:
         """What a history's texts say of every item."""
-        return TextProfile(self.text, self.likeness)
+        return TextProfile(self.text, self.profile_settings)
 
     def profile(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Likeness of every item's text to the latest items' texts, float32[b, n]."""
@@ -210,12 +210,12 @@ class Scorer:
             with fixed_threads(self.threads):  # a search asks for words alone
                 vectors = self.embedder.encode([messages[i] for i in said])
             found = inner(vectors, self.text)
-            out[said] = np.maximum(found, np.quantile(found, UNLIKE, axis=1, keepdims=True))
+            out[said] = np.maximum(found, np.quantile(found, UNINFORMATIVE_SHARE, axis=1, keepdims=True))
         return log_softmax(out, TEXT_TEMPERATURE)
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ScoringQuery:
     """One request, and what the parts are known to say of it: a second list of other weights costs little.
 
     Attributes:
@@ -229,9 +229,9 @@ class Asked:
     message: str
 
     @cached_property
-    def others(self) -> dict[str, np.ndarray]:
-        """float32[n] by part, without the language model: `Scorer.others`."""
-        return {name: part[0] for name, part in self.scorer.others([self.history], [self.message]).items()}
+    def non_llm_parts(self) -> dict[str, np.ndarray]:
+        """float32[n] by part, without the language model: `Scorer.non_llm_parts`."""
+        return {name: part[0] for name, part in self.scorer.non_llm_parts([self.history], [self.message]).items()}
 
     @cached_property
     def prompt(self) -> Rendered:
@@ -243,10 +243,10 @@ class Asked:
         """What the language model says behind the prompt, as far as it was asked."""
         return DecodeState(self.scorer.model, self.scorer.trie, self.prompt)
 
-    def best(self, fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
+    def top_k(self, fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
         """The k best allowed items by the fused score; of the language model only what can reach the list is read.
 
-        Exact in a catalogue that is `small`. In a larger one the language model is asked about the `REACH` items that
+        Exact where the catalogue `is_small`. In a larger one the language model scores the `LLM_CANDIDATES` items that
         the other parts put first. Where nothing but the language model has a weight, a beam search makes the list.
 
         Args:
@@ -254,34 +254,36 @@ class Asked:
             k: at least 1.
             allowed: bool[n].
         """
-        return self.scorer.lists([(self, fusion, k, allowed)])[0]
+        return self.scorer.ranked_lists([(self, fusion, k, allowed)])[0]
 
     def search(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Search[FusedList]:
-        """`best` step by step, for `search_together`."""
+        """`top_k` step by step, for `search_together`."""
         # in one order: sums must not depend on a set's
-        names = sorted(name for name in fusion.weights if name in self.others)
+        names = sorted(name for name in fusion.weights if name in self.non_llm_parts)
         rest = np.zeros(self.scorer.trie.n, np.float64)
         for name in names:
-            rest += fusion.weights[name] * self.others[name].astype(np.float64)
+            rest += fusion.weights[name] * self.non_llm_parts[name].astype(np.float64)
         weight = fusion.weights.get("llm", 0.0)
-        if weight and not names and not self.scorer.small:
-            narrowed = self.scorer.trie.narrow(allowed)
-            found = yield from beam_search(self.state, max(BEAM_WIDTH, k), k, narrowed)
+        if weight and not names and not self.scorer.is_small:
+            item_filter = self.scorer.trie.filter(allowed)
+            found = yield from beam_search_steps(self.state, max(BEAM_WIDTH, k), k, item_filter)
             scores = (weight * found.scores.astype(np.float64)).astype(np.float32)
             return FusedList(found.rows, scores, found.parts, fusion)
         if weight:
-            found = yield from branch_and_bound(self.state, rest, weight, k, self._within_reach(rest, k, allowed))
+            found = yield from branch_and_bound_steps(
+                self.state, rest, weight, k, self._llm_candidates(rest, k, allowed)
+            )
             rows, scores, parts = found.rows, found.scores, found.parts
         else:
             ranked, values = top_k(rest[None].astype(np.float32), k, allowed)
             kept = ranked[0] >= 0
             rows, scores, parts = ranked[0][kept], values[0][kept], {}
-        return FusedList(rows, scores, {**parts, **{name: self.others[name][rows] for name in names}}, fusion)
+        return FusedList(rows, scores, {**parts, **{name: self.non_llm_parts[name][rows] for name in names}}, fusion)
 
-    def _within_reach(self, rest: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
+    def _llm_candidates(self, rest: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
         left = np.flatnonzero(allowed)
-        many = max(REACH, 2 * k)
-        if self.scorer.small or len(left) <= many:
+        many = max(LLM_CANDIDATES, 2 * k)
+        if self.scorer.is_small or len(left) <= many:
             return allowed
         out = np.zeros(len(allowed), bool)
         out[left[np.argsort(-rest[left], kind="stable")[:many]]] = True

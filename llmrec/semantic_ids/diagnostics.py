@@ -57,8 +57,8 @@ def diagnose(ids: SemanticIds, vectors: np.ndarray, nearest: np.ndarray, seed: i
         gini=tuple(_gini(share) for share in shares),
         collisions=float((counts[which.reshape(-1)] > 1).mean()),
         moved=float((ids.codes != nearest).any(axis=1).mean()),
-        left=tuple(_left(ids, vectors)),
-        kept_together=_kept_together(ids.codes[:, 0], vectors, seed, items),
+        left=tuple(_residual_variance(ids, vectors)),
+        kept_together=_neighbour_agreement(ids.codes[:, 0], vectors, seed, items),
         hourglass=min(middle) / min(spread[0], spread[-1]) if middle else None,
     )
 
@@ -70,17 +70,17 @@ def _gini(share: np.ndarray) -> float:
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / n)
 
 
-def _left(ids: SemanticIds, vectors: np.ndarray) -> list[float]:
+def _residual_variance(ids: SemanticIds, vectors: np.ndarray) -> list[float]:
     residual = np.asarray(vectors, np.float64).copy()
     whole = float(((residual - residual.mean(axis=0)) ** 2).sum())
     out = []
     for level in range(ids.depth):
-        residual -= ids.book[level][ids.codes[:, level]]
+        residual -= ids.codebook[level][ids.codes[:, level]]
         out.append(float((residual**2).sum()) / max(whole, 1e-12))
     return out
 
 
-def _kept_together(first: np.ndarray, vectors: np.ndarray, seed: int, items: int) -> float:
+def _neighbour_agreement(first: np.ndarray, vectors: np.ndarray, seed: int, items: int) -> float:
     n, k = len(vectors), min(NEIGHBOURS, len(vectors) - 1)
     if k < 1:
         return 1.0

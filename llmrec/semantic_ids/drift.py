@@ -1,4 +1,4 @@
-"""How far new items lie from the code book: when semantic IDs made for another catalogue stop telling items apart.
+"""How far new items lie from the codebook: when semantic IDs made for another catalogue stop telling items apart.
 
 Only text is known of a new item, so old and new ones are compared by the text half of the fused space, and by the same
 greedy walk down the levels. Old items set the scale: an error that a twentieth of them exceeds is far. A handful of new
@@ -15,9 +15,9 @@ from llmrec.errors import RequestError
 from llmrec.numerics import whitening
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 
-FAR, RATIO, CROWDED, SHARE = 0.2, 1.25, 0.05, 0.2
+MAX_FAR_SHARE, MAX_ERROR_RATIO, MAX_CROWDED_SHARE, MAX_NEW_SHARE = 0.2, 1.25, 0.05, 0.2
 # Of 20 new items like the known ones more than 20 % are far with a probability of .0026, of 5 with one of .023.
-ENOUGH = 20
+MIN_NEW_ITEMS = 20
 _DEVIATIONS = 3  # standard errors of a mean of as many known items that the error on new ones must exceed, too
 _EXPECTED = 0.05
 
@@ -28,14 +28,14 @@ class Drift:
 
     Attributes:
         items: new items, beside `known` ones.
-        known: items that the code book was made for.
+        known: items that the codebook was made for.
         error_known: mean squared distance left after the walk, over the mean squared length, of known items.
         error_new: the same of new items.
         far_share: share of new items with an error that 5 % of the known ones exceed; .05 when nothing drifted.
         crowded_share: share of new items whose nearest first code has no free place left.
         free_share: share of all paths that are free.
         enough: whether there are so many new items that their shares and means can tell anything.
-        rebuild: whether the code book should be made again.
+        rebuild: whether the codebook should be made again.
         reasons: why, in words; none of them is a share or a mean of too few items.
     """
 
@@ -52,27 +52,27 @@ class Drift:
 
 
 def sid_drift(known: np.ndarray, new: np.ndarray, ids: SemanticIds, text_weight: float, text_dims: int) -> Drift:
-    """Compare new items with those that the code book was made for.
+    """Compare new items with those that the codebook was made for.
 
     Args:
         known: float32[n, d], text vectors of the items that have codes, in row order.
         new: float32[m, d], text vectors of new items.
-        ids: codes and code book.
+        ids: codes and codebook.
         text_weight: of the recipe, see `semid.fuse`.
         text_dims: of the recipe.
 
     Raises:
-        RequestError: no new items, shapes that do not fit, or a code book without text in it.
+        RequestError: no new items, shapes that do not fit, or a codebook without text in it.
     """
     if not len(new) or len(known) != len(ids.codes) or known.shape[1:] != new.shape[1:]:
         raise RequestError(f"text of {known.shape} known and {new.shape} new items for {len(ids.codes)} semantic IDs")
-    if not text_weight or text_dims > ids.book.shape[2]:
-        raise RequestError("this code book was made without text: how far new items lie from it cannot be told")
+    if not text_weight or text_dims > ids.codebook.shape[2]:
+        raise RequestError("this codebook was made without text: how far new items lie from it cannot be told")
     mean = known.mean(axis=0)
     turn = np.sqrt(text_weight) * whitening(known, text_dims)
     old, fresh = (known - mean) @ turn, (new - mean) @ turn
-    book = ids.book[:, :, :text_dims].astype(np.float64)
-    (left_old, _), (left_new, first) = _walk(old, book), _walk(fresh, book)
+    codebook = ids.codebook[:, :, :text_dims].astype(np.float64)
+    (left_old, _), (left_new, first) = _quantise(old, codebook), _quantise(fresh, codebook)
     scale = float((old**2).sum(axis=1).mean())
     limit = float(np.quantile(left_old, 1 - _EXPECTED))
     room = ids.size ** (ids.depth - 1) - np.bincount(ids.codes[:, 0], minlength=ids.size)
@@ -85,17 +85,17 @@ def sid_drift(known: np.ndarray, new: np.ndarray, ids: SemanticIds, text_weight:
     }
     paths = ids.size**ids.depth - len(ids.codes)
     reasons = [f"{paths} free paths are left for {len(new)} new items"] if len(new) > paths else []
-    enough = len(new) >= ENOUGH
+    enough = len(new) >= MIN_NEW_ITEMS
     if enough:
         spread = float(left_old.std() / max(left_old.mean(), 1e-12)) / len(new) ** 0.5
-        reasons += _reasons(len(new), len(known), numbers, max(RATIO, 1 + _DEVIATIONS * spread))
+        reasons += _reasons(len(new), len(known), numbers, max(MAX_ERROR_RATIO, 1 + _DEVIATIONS * spread))
     return Drift(len(new), len(known), **numbers, enough=enough, rebuild=bool(reasons), reasons=tuple(reasons))
 
 
-def _walk(x: np.ndarray, book: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _quantise(x: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(squared length left float64[n], first code int64[n]) of vectors quantised level by level, room not asked for."""
     left, first = np.asarray(x, np.float64).copy(), np.zeros(len(x), np.int64)
-    for level, centroids in enumerate(book):
+    for level, centroids in enumerate(codebook):
         distance = (centroids**2).sum(1) - 2 * left @ centroids.T
         code = distance.argmin(axis=1)
         first = code if level == 0 else first
@@ -104,16 +104,16 @@ def _walk(x: np.ndarray, book: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reasons(new: int, known: int, numbers: dict[str, float], most: float) -> list[str]:
-    """What speaks for a new code book; `most` is the largest ratio of errors that chance explains."""
+    """What speaks for a new codebook; `most` is the largest ratio of errors that chance explains."""
     found = []
-    if numbers["far_share"] > FAR:
+    if numbers["far_share"] > MAX_FAR_SHARE:
         found.append(
-            f"{numbers['far_share']:.0%} of the new items lie farther from the code book than 95 % of the known"
+            f"{numbers['far_share']:.0%} of the new items lie farther from the codebook than 95 % of the known"
         )
     if (ratio := numbers["error_new"] / max(numbers["error_known"], 1e-12)) > most:
-        found.append(f"the code book leaves {ratio:.2f} times the error on new items")
-    if numbers["crowded_share"] > CROWDED:
+        found.append(f"the codebook leaves {ratio:.2f} times the error on new items")
+    if numbers["crowded_share"] > MAX_CROWDED_SHARE:
         found.append(f"{numbers['crowded_share']:.0%} of the new items find their nearest first code full")
-    if new > SHARE * known:
-        found.append(f"{new} new items are {new / known:.0%} of the {known} that the code book was made for")
+    if new > MAX_NEW_SHARE * known:
+        found.append(f"{new} new items are {new / known:.0%} of the {known} that the codebook was made for")
     return found

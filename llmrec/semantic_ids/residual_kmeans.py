@@ -23,25 +23,25 @@ from llmrec.storage.artifacts import fingerprint_arrays
 
 @dataclass(frozen=True, eq=False)
 class SemanticIds:
-    """Codes of all items and the code book they came from.
+    """Codes of all items and the codebook they came from.
 
     Attributes:
         codes: int32[n, depth], unique rows.
-        book: float32[depth, size, d], the centroids of each level in the fused space.
+        codebook: float32[depth, size, d], the centroids of each level in the fused space.
     """
 
     codes: np.ndarray
-    book: np.ndarray
+    codebook: np.ndarray
 
     @property
     def depth(self) -> int:
         """Number of codes an item."""
-        return int(self.book.shape[0])
+        return int(self.codebook.shape[0])
 
     @property
     def size(self) -> int:
         """Number of codes a level."""
-        return int(self.book.shape[1])
+        return int(self.codebook.shape[1])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -57,8 +57,8 @@ class SemanticIds:
             DataError: when the tree is full.
         """
         held = _Occupancy(self.codes, self.size)
-        added = np.stack([held.place(v, self.book) for v in np.asarray(vectors, np.float64)])
-        return SemanticIds(np.concatenate([self.codes, added.astype(np.int32)]), self.book)
+        added = np.stack([held.assign_codes(v, self.codebook) for v in np.asarray(vectors, np.float64)])
+        return SemanticIds(np.concatenate([self.codes, added.astype(np.int32)]), self.codebook)
 
     def shares(self) -> np.ndarray:
         """float64[depth, size]: the share of items that have each code of a level."""
@@ -84,7 +84,7 @@ def perplexity(share: np.ndarray) -> float:
     return float(np.exp(-(some * np.log(some)).sum()))
 
 
-def fuse(text: np.ndarray, collaborative: np.ndarray | None, text_dims: int, text_weight: float) -> np.ndarray:
+def joint_vectors(text: np.ndarray, collaborative: np.ndarray | None, text_dims: int, text_weight: float) -> np.ndarray:
     """Whiten both sides and concatenate them: float32[n, text_dims + d_collaborative].
 
     Whitening first, because MiniLM's few strong directions would otherwise decide every first code. `text_weight` in
@@ -107,19 +107,21 @@ def fit(vectors: np.ndarray, depth: int, size: int, seed: int, say: Say = silent
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
     """
-    return SemanticIds(*place(vectors, depth, size, lambda level, left: centroids(left, size, seed + level), say))
+    return SemanticIds(
+        *assign_codes(vectors, depth, size, lambda level, left: kmeans_centroids(left, size, seed + level), say)
+    )
 
 
-def place(
+def assign_codes(
     vectors: np.ndarray,
     depth: int,
     size: int,
-    book_of: Callable[[int, np.ndarray], np.ndarray],
+    codebook_of: Callable[[int, np.ndarray], np.ndarray],
     say: Say = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Walk all items float[n, d] down together: codes int32[n, depth], unique, and the book float32[depth, size, d].
+    """Unique codes int32[n, depth] and the codebook float32[depth, size, d] of vectors float[n, d], under a capacity.
 
-    `book_of` gives the centroids float[size, d] of a level for what the levels above it left over, float[n, d].
+    `codebook_of` gives the centroids float[size, d] of a level for what the levels above it left over, float[n, d].
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
@@ -128,29 +130,29 @@ def place(
     if size**depth < n:
         raise DataError(f"{depth} levels of {size} codes hold {size**depth} items; the catalogue has {n}")
     residual = np.asarray(vectors, np.float64).copy()
-    codes, book = np.zeros((n, depth), np.int32), np.zeros((depth, size, residual.shape[1]))
+    codes, codebook = np.zeros((n, depth), np.int32), np.zeros((depth, size, residual.shape[1]))
     group = np.zeros(n, np.int64)
     for level in range(depth):
-        book[level] = book_of(level, residual)
+        codebook[level] = codebook_of(level, residual)
         capacity = size ** (depth - level - 1)
         for parent in counted(np.unique(group), f"semantic ids: level {level + 1} of {depth}", say, "nodes"):
             members = np.flatnonzero(group == parent)
-            codes[members, level] = _assign(residual[members], book[level], capacity)
-        residual -= book[level][codes[:, level]]
+            codes[members, level] = _assign(residual[members], codebook[level], capacity)
+        residual -= codebook[level][codes[:, level]]
         group = np.unique(codes[:, : level + 1], axis=0, return_inverse=True)[1].reshape(-1)
-    return codes, book.astype(np.float32)
+    return codes, codebook.astype(np.float32)
 
 
-def nearest(vectors: np.ndarray, book: np.ndarray) -> np.ndarray:
+def nearest_codes(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
     """int32[n, depth]: the codes that vectors float[n, d] would get if there were room for everybody everywhere."""
     residual, out = np.asarray(vectors, np.float64).copy(), []
-    for centres in np.asarray(book, np.float64):
+    for centres in np.asarray(codebook, np.float64):
         out.append(_distances(residual, centres).argmin(axis=1))
         residual -= centres[out[-1]]
     return np.stack(out, axis=1).astype(np.int32)
 
 
-def centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
+def kmeans_centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
     """float64[size, d]. One thread: parallel sums change the last bits, and the codes must be those of the last time.
 
     On another kind of processor they may be others: its kernels sum in another order, whatever the threads.
@@ -169,25 +171,25 @@ def centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.concatenate([k, copies])
 
 
-def _distances(x: np.ndarray, book: np.ndarray) -> np.ndarray:
+def _distances(x: np.ndarray, codebook: np.ndarray) -> np.ndarray:
     """Squared Euclidean, float64[n, size]."""
-    return (x**2).sum(1)[:, None] - 2 * x @ book.T + (book**2).sum(1)  # type: ignore[no-any-return]
+    return (x**2).sum(1)[:, None] - 2 * x @ codebook.T + (codebook**2).sum(1)  # type: ignore[no-any-return]
 
 
-def _assign(x: np.ndarray, book: np.ndarray, capacity: int) -> np.ndarray:
+def _assign(x: np.ndarray, codebook: np.ndarray, capacity: int) -> np.ndarray:
     """Nearest code for each of x, at most `capacity` items a code; int[n]."""
-    cost = _distances(x, book)
+    cost = _distances(x, codebook)
     nearest = cost.argmin(axis=1)
-    if np.bincount(nearest, minlength=len(book)).max() <= capacity:
+    if np.bincount(nearest, minlength=len(codebook)).max() <= capacity:
         return np.asarray(nearest)
     if capacity == 1:  # at the last level: the exact optimum is cheap, groups are at most `size` large
         from scipy.optimize import linear_sum_assignment
 
         return np.asarray(linear_sum_assignment(cost)[1])
-    out, room = np.full(len(x), -1), np.full(len(book), capacity)
+    out, room = np.full(len(x), -1), np.full(len(codebook), capacity)
     # greedy by distance: the items that lie closest to a code keep it, the ones at its border move on
     for flat in np.argsort(cost, axis=None, kind="stable"):
-        item, code = divmod(int(flat), len(book))
+        item, code = divmod(int(flat), len(codebook))
         if out[item] < 0 and room[code] > 0:
             out[item], room[code] = code, room[code] - 1
     return out
@@ -206,15 +208,15 @@ class _Occupancy:
         for level in range(1, self.depth + 1):
             self.counts[path[:level]] = self.counts.get(path[:level], 0) + 1
 
-    def place(self, vector: np.ndarray, book: np.ndarray) -> np.ndarray:
+    def assign_codes(self, vector: np.ndarray, codebook: np.ndarray) -> np.ndarray:
         """The path of one new item; its place is taken from then on."""
         path: tuple[int, ...] = ()
         for level in range(self.depth):
             capacity = self.size ** (self.depth - level - 1)
-            order = _distances(vector[None], book[level].astype(np.float64))[0].argsort(kind="stable")
+            order = _distances(vector[None], codebook[level].astype(np.float64))[0].argsort(kind="stable")
             free = [int(c) for c in order if self.counts.get((*path, int(c)), 0) < capacity]
             if not free:
                 raise DataError(f"all {self.size**self.depth} semantic IDs are taken; rebuild with a larger code book")
-            path, vector = (*path, free[0]), vector - book[level][free[0]]
+            path, vector = (*path, free[0]), vector - codebook[level][free[0]]
         self._add(path)
         return np.asarray(path)

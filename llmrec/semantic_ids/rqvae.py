@@ -2,11 +2,11 @@
 
 An autoencoder whose latent vector is quantised level by level, each level quantising what the ones above left over.
 Codes that nothing chooses are put where a random item lies, once an epoch (as in SoundStream; Zeghidour et al., 2021):
-without that the book collapses. Items are then placed by their latent vectors under the same capacity as in `semid`, so
-that paths are unique by construction instead of by a fourth code that counts collisions.
+without that the codebook collapses. Codes are then assigned to the latent vectors under the same capacity as in
+`residual_kmeans`, so that paths are unique by construction instead of by a fourth code that counts collisions.
 
-The book is given in the space of the vectors (the mean of what the levels above leave over of a code's items), because
-new items are placed, and embeddings begin, from there.
+The codebook is given in the space of the input vectors: a code's entry is the mean residual of its items. New items are
+placed, and token embeddings are initialised, from there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from llmrec.errors import TrainingError
 from llmrec.progress import Say, counted, silent
-from llmrec.semantic_ids.residual_kmeans import SemanticIds, centroids, place
+from llmrec.semantic_ids.residual_kmeans import SemanticIds, assign_codes, kmeans_centroids
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class RqVaeConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Quantised:
+class TrainedRqVae:
     """What an RQ-VAE made of a catalogue.
 
     Attributes:
         latent: float64[n, latent].
-        book: float64[depth, size, latent].
+        codebook: float64[depth, size, latent].
         error: the share of the vectors' variance that the decoder does not give back.
     """
 
     latent: np.ndarray
-    book: np.ndarray
+    codebook: np.ndarray
     error: float
 
 
@@ -75,7 +75,7 @@ class RqVae(nn.Module):
         super().__init__()
         widths = (dims, *config.hidden, config.latent)
         self.encoder, self.decoder = _mlp(widths), _mlp(widths[::-1])
-        self.book = nn.Parameter(torch.zeros(depth, size, config.latent))
+        self.codebook = nn.Parameter(torch.zeros(depth, size, config.latent))
 
     def forward(self, x: torch.Tensor, commitment: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of float32[b, dims]: loss, what is given back float32[b, dims], and codes int64[b, depth]."""
@@ -83,9 +83,9 @@ class RqVae(nn.Module):
         left, summed = latent, torch.zeros_like(latent)
         loss = torch.zeros(())
         codes = []
-        for book in self.book:
-            code = torch.cdist(left.detach(), book.detach()).argmin(dim=1)
-            chosen = book[code]
+        for codebook in self.codebook:
+            code = torch.cdist(left.detach(), codebook.detach()).argmin(dim=1)
+            chosen = codebook[code]
             loss = loss + functional.mse_loss(chosen, left.detach())
             loss = loss + commitment * functional.mse_loss(left, chosen.detach())
             left, summed = left - chosen.detach(), summed + chosen
@@ -104,23 +104,23 @@ def fit(
         DataError: when size ** depth is smaller than the catalogue.
         TrainingError: a loss that is not finite.
     """
-    return placed(vectors, quantise(vectors, depth, size, seed, config, say), seed)
+    return assign_unique_codes(vectors, train_rqvae(vectors, depth, size, seed, config, say), seed)
 
 
-def placed(vectors: np.ndarray, found: Quantised, seed: int) -> SemanticIds:
+def assign_unique_codes(vectors: np.ndarray, found: TrainedRqVae, seed: int) -> SemanticIds:
     """Unique codes for float[n, d], by their latent vectors.
 
     Raises:
-        DataError: when the book is too small for the catalogue.
+        DataError: when the codebook is too small for the catalogue.
     """
-    depth, size = found.book.shape[:2]
-    codes, _ = place(found.latent, depth, size, lambda level, _left: found.book[level])
-    return SemanticIds(codes, book_of(vectors, codes, size, seed))
+    depth, size = found.codebook.shape[:2]
+    codes, _ = assign_codes(found.latent, depth, size, lambda level, _left: found.codebook[level])
+    return SemanticIds(codes, codebook_of(vectors, codes, size, seed))
 
 
-def quantise(
+def train_rqvae(
     vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
-) -> Quantised:
+) -> TrainedRqVae:
     """Train on float[n, d]; latent vectors and books.
 
     Raises:
@@ -132,7 +132,7 @@ def quantise(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = RqVae(x.shape[1], depth, size, config)
-        _start_books(model, x, seed)
+        _init_codebooks(model, x, seed)
         optimizer = torch.optim.Adam(model.parameters(), config.lr)
         for number in counted(range(config.epochs), "semantic ids: RQ-VAE", say, "epochs"):
             _epoch(model, x, optimizer, config, number + 1)
@@ -140,12 +140,12 @@ def quantise(
         latent = model.encoder(x).double().numpy()
         back = model(x, config.commitment)[1]
         if not np.isfinite(latent).all():
-            raise _left_the_numbers(config.epochs, "a weight")
+            raise _not_finite(config.epochs, "a weight")
         error = float(((back - x) ** 2).sum() / (x**2).sum().clamp(min=1e-12))
-    return Quantised(latent, model.book.detach().double().numpy(), error)
+    return TrainedRqVae(latent, model.codebook.detach().double().numpy(), error)
 
 
-def book_of(vectors: np.ndarray, codes: np.ndarray, size: int, seed: int) -> np.ndarray:
+def codebook_of(vectors: np.ndarray, codes: np.ndarray, size: int, seed: int) -> np.ndarray:
     """float32[depth, size, d]: for each code the mean of what the levels above leave over of its items' vectors.
 
     A code without items lies beside a random one with items, so that new items find it where others are.
@@ -173,29 +173,29 @@ def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
 
 
 @torch.no_grad()
-def _start_books(model: RqVae, x: torch.Tensor, seed: int) -> None:
+def _init_codebooks(model: RqVae, x: torch.Tensor, seed: int) -> None:
     """K-means of what the untrained encoder gives, level by level."""
     left = model.encoder(x)
-    for level, book in enumerate(model.book):
-        book.copy_(torch.from_numpy(centroids(left.double().numpy(), len(book), seed + level)))
-        left = left - book[torch.cdist(left, book).argmin(dim=1)]
+    for level, codebook in enumerate(model.codebook):
+        codebook.copy_(torch.from_numpy(kmeans_centroids(left.double().numpy(), len(codebook), seed + level)))
+        left = left - codebook[torch.cdist(left, codebook).argmin(dim=1)]
 
 
 def _epoch(model: RqVae, x: torch.Tensor, optimizer: torch.optim.Optimizer, config: RqVaeConfig, number: int) -> None:
-    used = torch.zeros(model.book.shape[:2], dtype=torch.bool)
+    used = torch.zeros(model.codebook.shape[:2], dtype=torch.bool)
     for some in torch.randperm(len(x)).split(config.batch):
         loss, _, codes = model(x[some], config.commitment)
         if not math.isfinite(loss.item()):
-            raise _left_the_numbers(number, "the loss")
+            raise _not_finite(number, "the loss")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         for level, code in enumerate(codes.T):
             used[level, code] = True
-    _revive(model, x, used)
+    _revive_dead_codes(model, x, used)
 
 
-def _left_the_numbers(epoch: int, what: str) -> TrainingError:
+def _not_finite(epoch: int, what: str) -> TrainingError:
     return TrainingError(
         f"RQ-VAE epoch {epoch}: {what} is not finite; training stops and no semantic IDs are kept. "
         "A lower learning rate (RqVaeConfig.lr) may help, and semantic_ids.method kmeans needs no training"
@@ -203,11 +203,11 @@ def _left_the_numbers(epoch: int, what: str) -> TrainingError:
 
 
 @torch.no_grad()
-def _revive(model: RqVae, x: torch.Tensor, used: torch.Tensor) -> None:
+def _revive_dead_codes(model: RqVae, x: torch.Tensor, used: torch.Tensor) -> None:
     """Put every unused code where what is left over of a random item lies."""
     left = model.encoder(x)
-    for book, known in zip(model.book, used, strict=True):
+    for codebook, known in zip(model.codebook, used, strict=True):
         dead = torch.nonzero(~known).flatten()
         if len(dead):
-            book[dead] = left[torch.randint(len(left), (len(dead),))]
-        left = left - book[torch.cdist(left, book).argmin(dim=1)]
+            codebook[dead] = left[torch.randint(len(left), (len(dead),))]
+        left = left - codebook[torch.cdist(left, codebook).argmin(dim=1)]

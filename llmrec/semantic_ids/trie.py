@@ -17,7 +17,7 @@ import numpy as np
 
 from llmrec.errors import DataError
 
-MOST_TAKEN = 1 << 40  # times that an item was taken
+MAX_COUNT = 1 << 40  # times that an item was taken
 
 
 def log_mass(counts: np.ndarray) -> np.ndarray:
@@ -27,11 +27,11 @@ def log_mass(counts: np.ndarray) -> np.ndarray:
 
 def counts_of(log_mass: np.ndarray) -> np.ndarray:
     """int64[n]: what `log_mass` was made of; a mass may be any finite number, a count lies from 0 to `MOST_TAKEN`."""
-    return np.rint(np.expm1(np.clip(log_mass.astype(np.float64), 0.0, np.log(MOST_TAKEN)))).astype(np.int64)
+    return np.rint(np.expm1(np.clip(log_mass.astype(np.float64), 0.0, np.log(MAX_COUNT)))).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
-class Narrowed:
+class TrieFilter:
     """The part of a trie that a filter leaves, made by `Trie.narrow` once a filter and used at every step.
 
     Attributes:
@@ -42,7 +42,7 @@ class Narrowed:
     before: np.ndarray
     first: tuple[np.ndarray, ...]
 
-    def open(self, level: int, nodes: np.ndarray) -> np.ndarray:
+    def reachable(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """Bool of the shape of `nodes` (of `level`, none of them -1): which have an allowed item below them."""
         first = self.first[level]
         out: np.ndarray = self.before[first[nodes + 1]] > self.before[first[nodes]]
@@ -101,7 +101,7 @@ class Trie:
             raise DataError("log masses that are not finite, or so far apart that the small ones vanish")
 
     @cached_property
-    def masses(self) -> np.ndarray:
+    def log_masses(self) -> np.ndarray:
         """float32[n]: the log mass of every item, by row."""
         out = np.empty(self.n, np.float32)
         out[self.order] = self.prior[-1]
@@ -111,13 +111,13 @@ class Trie:
         """Number of nodes of a level."""
         return len(self.code[level])
 
-    def narrow(self, allowed: np.ndarray) -> Narrowed:
+    def filter(self, allowed: np.ndarray) -> TrieFilter:
         """What is left of the trie when only `allowed` bool[n] over rows may come out; one pass over the items."""
         if np.shape(allowed) != (self.n,):
             raise DataError(f"a filter of shape {np.shape(allowed)} for a catalogue of {self.n} items")
         before = np.zeros(self.n + 1, np.int32)
         np.cumsum(np.asarray(allowed, bool)[self.order], dtype=np.int32, out=before[1:])
-        return Narrowed(before, tuple(self.first))
+        return TrieFilter(before, tuple(self.first))
 
     def is_choice(self, level: int) -> np.ndarray:
         """bool[nodes] of a level above the last: which nodes have more than one child."""

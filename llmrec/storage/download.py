@@ -22,9 +22,8 @@ from rich.console import Console
 
 from llmrec.errors import ArtifactError, UserError, WeightsError
 from llmrec.storage.artifacts import read_manifest, sha256_file, write_artifact
-from llmrec.storage.locks import cache_lock
 from llmrec.storage.network import PATIENCE, check_reachable, download_bytes, refuse_web_pages, wrap_network_errors
-from llmrec.storage.registry import RESOURCES, Resource, cache_folder, cache_home, offline_setting
+from llmrec.storage.registry import RESOURCES, Resource, cache_folder, cache_home, cache_lock, offline_setting
 
 # Turns the archive of a data set's own site into the pinned files' form, in a directory; returns fingerprints by name.
 Converter = Callable[[bytes, Path], Mapping[str, str]]

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmrec.errors import ArtifactError
-from llmrec.storage.registry import cache_folder
 
 _LONGEST = 4096  # bytes of a lock file that are read
 
@@ -44,21 +43,6 @@ def output_lock(place: Path, doing: str = "writing to", option: str = "--out") -
         yield
     finally:
         path.unlink(missing_ok=True)  # before the release: afterwards it may be another's
-        os.close(handle)
-
-
-@contextmanager
-def cache_lock(name: str) -> Iterator[None]:
-    """Hold a lock between processes; it is freed when the holder dies.
-
-    Raises:
-        UserError: nothing can be written below `home()`.
-    """
-    handle = os.open(cache_folder("locks") / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
         os.close(handle)
 
 

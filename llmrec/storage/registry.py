@@ -1,11 +1,13 @@
-"""What can be fetched by name, where from, and the sha256 of every byte of it; and where it is kept."""
+"""Registry of downloadable resources with the sha256 of every file, and the cache directory that keeps them."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +114,21 @@ def cache_folder(name: str) -> Path:
         raise UserError(
             f"{folder} cannot be written ({error.strerror or error}): set LLMREC_HOME to a folder that can be"
         ) from None
+
+
+@contextmanager
+def cache_lock(name: str) -> Iterator[None]:
+    """Hold a lock between processes; it is freed when the holder dies.
+
+    Raises:
+        UserError: nothing can be written below `home()`.
+    """
+    handle = os.open(cache_folder("locks") / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def offline_setting() -> str:

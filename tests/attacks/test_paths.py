@@ -71,6 +71,6 @@ def test_names_of_sessions_and_revisions_are_no_paths(tmp_path: Path, monkeypatc
         with pytest.raises(RequestError):
             Sessions(3, 60).get(name)
         with pytest.raises(UserError) as caught:
-            hub.find("org/name", name)
+            hub.resolve_model("org/name", name)
         assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
