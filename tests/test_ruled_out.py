@@ -51,16 +51,16 @@ class Stub:
     embedder: Any = None
     asked: list[str] = field(default_factory=list)
 
-    def ask(self, history: np.ndarray, message: str = "") -> Any:
+    def query(self, history: np.ndarray, message: str = "") -> Any:
         self.asked.append(message)
         texts = [self.catalog.describe(row).casefold() for row in range(len(self.catalog))]
         scores = np.array([sum(word in text for word in message.casefold().split()) for text in texts], np.float32)
 
-        def best(fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
+        def top_k(fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
             rows = np.array([row for row in np.argsort(-scores, kind="stable") if allowed[row]][:k], np.int64)
             return FusedList(rows, scores[rows], {"words": scores[rows]}, fusion)
 
-        return SimpleNamespace(best=best)
+        return SimpleNamespace(top_k=top_k)
 
 
 def stubbed(catalog: Catalog) -> Recommender:
