@@ -190,7 +190,7 @@ def test_a_torn_newest_checkpoint_is_passed_over_with_a_message(tmp_path):
 
 
 def test_a_saved_model_loads_and_wrong_pairs_refuse(trained, tmp_path, monkeypatch):
-    """Promises 9 and 10: another catalogue, base, template set, code book, or one flipped byte."""
+    """Promises 9 and 10: another catalogue, base, template set, codebook, or one flipped byte."""
     import llmrec.checkpoint.pretrained as module
 
     out, result = trained

@@ -1,4 +1,4 @@
-"""A model while its world goes on: new interactions, items that go, items that the code book was not made for."""
+"""A model while its world goes on: new interactions, items that go, items that the codebook was not made for."""
 
 import json
 import shutil

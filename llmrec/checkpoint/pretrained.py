@@ -102,7 +102,7 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
     """Load a model directory for this catalogue; weights of the base are found by id and checked by hash.
 
     Raises:
-        ArtifactError: damaged files, or another catalogue, base, tokenizer, code book or set of templates.
+        ArtifactError: damaged files, or another catalogue, base, tokenizer, codebook or set of templates.
     """
     manifest = read_manifest(Path(path), MODEL_KIND)
     expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
@@ -114,7 +114,7 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
 
 def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, progress: bool) -> Pretrained:
     ids, prior, counts = validation.parse_item_arrays(load_arrays(path / "semantic_ids.safetensors"))
-    expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
+    expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "codebook")
     encoder, neighbours = read_encoder(path, config), read_neighbours(path)
     validation.check_item_counts(
         {"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n

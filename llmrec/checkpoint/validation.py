@@ -56,7 +56,7 @@ def parse_item_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np
         )
     if prior.shape != (len(codes),):
         raise DataError(f"a prior of shape {prior.shape}; it is one number for each of {len(codes)} items")
-    check_finite({"code book": codebook, "prior": prior})
+    check_finite({"codebook": codebook, "prior": prior})
     counts = arrays["counts"] if "counts" in arrays else counts_of(prior)
     if counts.shape != prior.shape or counts.dtype.kind not in "iu" or counts.min() < 0 or counts.max() > MAX_COUNT:
         raise DataError(

@@ -1,7 +1,7 @@
 """New items from their text alone: a semantic ID, vectors and neighbours without any training.
 
 Nobody has taken a new item yet, so all that is known is what its text is like. A ridge regression from text vectors to
-the places that the code book gives known items says where in that space a new one belongs, and it takes the nearest
+the places that the codebook gives known items says where in that space a new one belongs, and it takes the nearest
 free path there; no path that is taken moves. What the encoder and the neighbours know of an item is lent by the known
 items whose texts are most alike (as in attribute-to-feature mapping for cold start, Gantner et al., 2010). The language
 model reads and writes the new path with the item tokens that it has.
@@ -73,14 +73,14 @@ def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = 
 
 
 def predicted_vectors(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
-    """Where new items belong in the space of the code book: float64[m, d].
+    """Where new items belong in the space of the codebook: float64[m, d].
 
     The place of a known item is the sum of its codes' centroids. On MovieLens-100k, a fifth of the items left out at a
     time, the first code (of 64) nearest to the prediction is an item's own in 22 % of cases; the commonest code would
     be in 4 %.
 
     Args:
-        ids: codes int[n, depth] and code book.
+        ids: codes int[n, depth] and codebook.
         known: float[n, e], text vectors of the items that have codes.
         fresh: float[m, e], text vectors of the new ones.
         ridge: strength of the pull towards the mean.
