@@ -107,7 +107,7 @@ def locate(name: str) -> Base:
 
 
 def obtain(name: str) -> BaseModelFiles:
-    """`weights.base_model` for a training run: what helps is said where a base model cannot be fetched.
+    """`base_models.base_model` for a training run: what helps is said where a base model cannot be fetched.
 
     Raises:
         WeightsError: it is neither here nor to be had; names what was tried and what to do.

@@ -2,7 +2,7 @@
 
 `resolve_ids` turns ids into rows and counts those that are unknown; `answer` ranks. The scores are those of
 `Recommender.recommend` to the last bits but one or two: fewer threads sum in another order, and of the language model
-only what can reach the list is scored (`bounded`). More cores are used by more processes.
+only what can reach the list is scored (`exact_search`). More cores are used by more processes.
 """
 
 from __future__ import annotations

@@ -306,9 +306,8 @@ class DecodeState:
         there = child >= 0
         nodes = child[there]
         self.path[level][nodes] = logp[there]
-        for below in range(
-            level + 1, self.trie.depth
-        ):  # an only child has probability 1: its parent need not go through the model
+        # an only child has probability 1: its parent need not go through the model
+        for below in range(level + 1, self.trie.depth):
             first = self.trie.child[below]
             alone = nodes[first[nodes + 1] - first[nodes] == 1]
             self.path[below][first[alone]] = self.path[below - 1][alone]
