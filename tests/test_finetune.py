@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
 
 def world_of(model, interactions=None) -> World:
     split = leave_one_out(interactions or make_interactions())
-    histories = [split.train.of(u) for u in range(len(split.train.users))]
+    histories = [split.train.rows_of(u) for u in range(len(split.train.users))]
     passages = np.zeros((2, 8), np.int64)
     return World(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
 

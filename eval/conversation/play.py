@@ -78,7 +78,7 @@ def play(recommender: Recommender, dialogue: Dialogue, speaking: int) -> list[Tu
     stage = Stage(recommender)
     chat = Chat(cast(Recommender, stage))
     session = Session("measured")
-    session.become("measured" if dialogue.history else "", dialogue.history)
+    session.switch_user("measured" if dialogue.history else "", dialogue.history)
     state = State(history=dialogue.history)
     turns: list[Turn] = []
     kept: list[State] = []  # what held before each exchange that the session still has

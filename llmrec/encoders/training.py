@@ -123,7 +123,7 @@ def _train_one(
     fit = _Trainer(net, text_features(text, config), np.bincount(train.row, minlength=n_items))
     if start is not None and fit.projection is not None:
         nn.init.zeros_(fit.projection)  # the initial item vectors already contain their text part
-    histories = [train.of(user) for user in range(len(train.users))]
+    histories = [train.rows_of(user) for user in range(len(train.users))]
     log: list[dict[str, float]] = []
     best, best_encoder, best_epoch = -np.inf, None, 0
     counter = Counter(progress, f"encoder {config.kind}", config.epochs)

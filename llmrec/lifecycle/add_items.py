@@ -61,7 +61,7 @@ def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = 
         raise RequestError("no items to add: the file holds none")
     ids = [item.id for item in catalog.items]
     known, forms = set(ids), IdVariants([] if exact_ids else ids)
-    again = [(one.id, same) for one in items for same in ((one.id,) if one.id in known else forms.of(one.id))[:1]]
+    again = [(one.id, same) for one in items for same in ((one.id,) if one.id in known else forms.variants(one.id))[:1]]
     if again:
         (new, old), many = again[0], f"{len(again)} of {len(items)} new ones are"
         written = f", as {old!r}; with --exact-ids these are two" if new != old else ""

@@ -29,7 +29,7 @@ def measure_drift(
     shape = parts.manifest.meta.get("recipe", {}).get("semantic_ids", {})
     if not {"text_weight", "text_dims"} <= set(shape):
         raise RequestError(f"{model} does not say how its codebook was made: text_weight and text_dims are missing")
-    new = Catalog([item for item in items if catalog.known(item.id) is None], catalog.domain)
+    new = Catalog([item for item in items if catalog.row_or_none(item.id) is None], catalog.domain)
     if not len(new):
         raise RequestError("every one of these items is in the catalogue already")
     embedder = embedder or MiniLM.load()
