@@ -123,7 +123,7 @@ def ask_chat(
     front = ChatRecommender(recommender, None if candidates is None else tuple(candidates), words)
     chat = Chat(cast(Recommender, front), Limits(default_k=k, reply_seconds=REPLY_SECONDS))
     session = Session("measured")
-    session.become("measured" if len(history) else "", tuple(int(row) for row in history))
+    session.switch_user("measured" if len(history) else "", tuple(int(row) for row in history))
     items: tuple[Recommendation, ...] = ()
     tokens: list[str] = []
     notices: list[str] = []

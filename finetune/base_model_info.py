@@ -109,7 +109,7 @@ def find_base_model(name: str) -> BaseModelInfo:
 
 
 def fetch_base_model(name: str) -> BaseModelFiles:
-    """`weights.base_model` for a training run: what helps is said where a base model cannot be fetched.
+    """`base_models.base_model` for a training run: what helps is said where a base model cannot be fetched.
 
     Raises:
         WeightsError: it is neither here nor to be had; names what was tried and what to do.

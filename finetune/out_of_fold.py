@@ -65,7 +65,7 @@ def out_of_fold_vectors(
             turn = procrustes_rotation(encoder.item_vectors, full.item_vectors, weight)
             for user in counted(np.flatnonzero(fold == number), "crossfit: user vectors", inputs.say, "users"):
                 a, b = train.offsets[user], train.offsets[user + 1]
-                vectors[a:b] = encoder.trajectory(train.of(int(user))) @ turn
+                vectors[a:b] = encoder.trajectory(train.rows_of(int(user))) @ turn
         return {"vectors": vectors}
 
     config = encoder_config_dict(inputs.recipe.encoder)

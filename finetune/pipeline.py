@@ -204,7 +204,7 @@ def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, 
 
 
 def fresh_model(recipe: Recipe, loaded_base: tuple[Any, Any], ids: SemanticIds, trained: SequenceEncoder) -> RecModel:
-    """The bundle before training, its new parts started from the code book."""
+    """The bundle before training, its new parts started from the codebook."""
     torch.manual_seed(recipe.seed)  # peft draws LoRA's A matrices, torch the adapter's
     model = RecModel(*loaded_base, ids, trained, recipe.model)
     model.init_embeddings(whitening(trained.item_vectors, trained.config.dim), recipe.seed)

@@ -43,7 +43,7 @@ class _Strict(BaseModel):
 
 
 class SemanticIdSettings(_Strict):
-    """Shape of the code book, the share of text in the fused vectors, and how codes are made.
+    """Shape of the codebook, the share of text in the fused vectors, and how codes are made.
 
     Attributes:
         depth: codes an item.

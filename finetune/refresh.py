@@ -127,7 +127,7 @@ def mean_user_cosine(before: SequenceEncoder, after: SequenceEncoder, split: Spl
     lengths = np.diff(split.train.offsets)
     users = np.flatnonzero(lengths)
     users = users[:: max(1, len(users) // _SAMPLE)]
-    histories = [split.train.of(int(user)) for user in users]
+    histories = [split.train.rows_of(int(user)) for user in users]
     one, two = before.encode(histories), after.encode(histories)
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     return float(((one * two).sum(axis=1) / np.maximum(norms, 1e-12)).mean())
@@ -182,7 +182,7 @@ def _unseen_targets(split: Split, former: Interactions | None) -> np.ndarray:
     train = leave_one_out(former).train
     names = split.train.users
     numbers = {user: number for number, user in enumerate(train.users)}
-    known = [set(train.of(numbers[names[u]]).tolist()) if names[u] in numbers else set() for u in users]
+    known = [set(train.rows_of(numbers[names[u]]).tolist()) if names[u] in numbers else set() for u in users]
     return (
         users[[int(split.valid[u]) not in seen for u, seen in zip(users, known, strict=True)]] if len(users) else users
     )

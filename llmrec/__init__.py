@@ -1,17 +1,17 @@
 """llmrec: a conversational recommender made of one open language model.
 
-The public names are loaded when they are first used, so that `import llmrec` costs nothing.
+Public names are loaded when they are first used, so that `import llmrec` is fast.
 """
 
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Threads that wait for each other sleep instead of spinning: a waiting thread otherwise burns the core that the one it
-# waits for is kept from. OpenMP (torch, scikit-learn, faiss) and OpenBLAS (numpy, scipy) read these when they are
-# loaded, so they are set before anything else is imported. What a person has set stays.
+# Waiting threads sleep instead of spinning, which would occupy cores that the working threads need. OpenMP (torch,
+# scikit-learn, faiss) and OpenBLAS (numpy, scipy) read these variables when they are loaded, so they are set before
+# anything else is imported. Values that are set already are kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2 ** 4 cycles; 2 ** 28 is usual, a tenth of a second
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2 ** 4 cycles; the default of 2 ** 28 is a tenth of a second
 
 __version__ = "0.1.0"
 

@@ -1,8 +1,8 @@
-"""Errors that speak to a person: one line, the value that was wrong, what would be right."""
+"""Exceptions for users: one line that names the wrong value and says what would be right."""
 
 
 class UserError(ValueError):
-    """A mistake in what was asked or given; the command line prints it and exits with code 2."""
+    """A mistake in the input of a user; the command line prints it and exits with code 2."""
 
 
 class ArtifactError(UserError):
@@ -10,19 +10,19 @@ class ArtifactError(UserError):
 
 
 class DataError(UserError):
-    """A data file cannot be read as what it claims to be."""
+    """A data file does not have the form that it should have."""
 
 
 class RecipeError(UserError):
-    """A training recipe holds an unknown key or a value outside its range."""
+    """A training recipe has an unknown key or a value outside its range."""
 
 
 class TrainingError(UserError):
-    """Training left the finite numbers; it says where, and what may help."""
+    """A loss, gradient or weight is not finite; the message says where, and what may help."""
 
 
 class WeightsError(UserError):
-    """Base weights or a data set cannot be found, fetched or verified."""
+    """Base weights or a data set cannot be found, downloaded or verified."""
 
 
 class RequestError(UserError):
@@ -30,4 +30,4 @@ class RequestError(UserError):
 
 
 class Interrupted(Exception):
-    """Long work was asked to stop and has saved where it is; the command line exits with code 130."""
+    """A long task was interrupted and has saved its state; the command line exits with code 130."""

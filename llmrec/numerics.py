@@ -1,4 +1,4 @@
-"""Numerical functions that several parts share: log-softmax over a catalogue, whitening of vectors."""
+"""Shared numerical functions: log-softmax over a catalogue, whitening of vectors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def log_softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def whitening(x: np.ndarray, dims: int) -> np.ndarray:
-    """float64[d, dims]: rotate centred vectors to principal axes, damp them, give rows a mean squared norm of one.
+    """Partial whitening matrix float64[d, dims] of vectors float[n, d], whose result has a mean squared norm of one.
 
-    Damping by the square root of the standard deviation lies between raw vectors, where few axes decide everything, and
-    full whitening, where noise axes count as much as the first.
+    Principal axes are divided by the square root of their standard deviation. That lies between raw vectors, where few
+    axes dominate, and full whitening, where noise axes count as much as the first.
     """
     centred = np.asarray(x, np.float64) - np.mean(x, axis=0)
     _, s, vt = np.linalg.svd(centred, full_matrices=False)
     rotated = centred @ vt[:dims].T
-    # the sign of a singular vector is arbitrary and differs between LAPACK builds: fix it by the largest entry
+    # signs of singular vectors are arbitrary and differ between LAPACK builds: make the largest entry positive
     sign = np.sign(rotated[np.abs(rotated).argmax(axis=0), np.arange(rotated.shape[1])])
     out = vt[:dims].T * sign / np.sqrt(np.maximum(s[:dims], 1e-9))
     return np.asarray(out / max(np.sqrt(((centred @ out) ** 2).sum(axis=1).mean()), 1e-12))

@@ -1,7 +1,7 @@
-"""Progress of long work: how far a loop is, for how long it will go on, and a printer that is never silent for long.
+"""Progress reports of long tasks: counters with an estimate of the time left, and a printer that is never silent long.
 
-A loop says how far it is through the same callable that takes all other lines. Such a line is a `Step`, a string that
-a terminal shows in place; anything else prints it like any line, and it comes every few seconds at most.
+A loop reports its progress through the same callable that takes all other lines. Such a line is a `Step`, a string that
+a terminal shows in place and that is printed like any other line elsewhere, every few seconds at most.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ Say = Callable[[str], None]
 T = TypeVar("T")
 
 EVERY = 4.0  # seconds between two lines of one loop
-QUIET = 4.5  # seconds after which a `Screen` speaks up by itself
-_TICK = 0.25  # seconds between two looks at the clock
-_LONG = 90  # characters of a line that is named again
+QUIET = 4.5  # seconds of silence after which a `Screen` prints a line by itself
+_TICK = 0.25  # seconds between two checks of the clock
+_LONG = 90  # characters of the latest line that are repeated
 
 
 class Step(str):
-    """A line that says how far a loop is; the next one takes its place where that can be shown."""
+    """A progress line of a loop; on a terminal the next one replaces it."""
 
 
 def silent(line: str) -> None:
-    """Take a line and print nothing."""
+    """Discard a line."""
 
 
 def to_stderr(line: str) -> None:
-    """Print a line on standard error, as it stands."""
+    """Print a line on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: `40 s`, `12 min`, `3.5 h`; nothing lasts less than 0 s."""
+    """A duration for people: `40 s`, `12 min`, `3.5 h`; at least `0 s`."""
     seconds = max(0.0, seconds)
     if seconds < 60:
         return f"{seconds:.0f} s"
@@ -48,14 +48,14 @@ def duration(seconds: float) -> str:
 
 
 class Counter:
-    """Says how far a loop is, at most once in `EVERY` seconds, and when it will end at the rate so far.
+    """Reports the progress of a loop and the time left at the rate so far, at most once in `EVERY` seconds.
 
     Args:
         say: takes the lines.
         what: names the loop.
         total: units of the whole loop.
-        done: units that were done before, such as those of a run that is resumed.
-        unit: plural noun behind the numbers.
+        done: units done before, for a run that is resumed.
+        unit: plural noun after the numbers.
     """
 
     def __init__(self, say: Say, what: str, total: float, done: float = 0, unit: str = "") -> None:
@@ -64,11 +64,11 @@ class Counter:
         self._began = self._said = time.monotonic()
 
     def add(self, units: float = 1) -> None:
-        """So many more units are done."""
+        """Count `units` more units as done."""
         self.at(self._done + units)
 
     def at(self, done: float, words: str = "") -> None:
-        """`done` units are done in all; `words` instead of "`done` of `total`"."""
+        """Set the total of done units; `words` replaces "`done` of `total`" in the line."""
         self._done, now = done, time.monotonic()
         if now - self._said < EVERY:
             return
@@ -84,7 +84,7 @@ class Counter:
 
 
 def counted(items: Iterable[T], what: str, say: Say, unit: str = "", total: int | None = None) -> Iterator[T]:
-    """The items, with a `Counter` over them; `total` where the number of items is not known from them."""
+    """Iterate over items and report progress with a `Counter`; `total` for items without a length."""
     many = total if total is not None else len(items) if isinstance(items, Sized) else 0
     counter = Counter(say, what, many, unit=unit)
     for item in items:
@@ -93,14 +93,14 @@ def counted(items: Iterable[T], what: str, say: Say, unit: str = "", total: int 
 
 
 class Screen:
-    """Prints lines on standard error with the seconds since its start, and speaks up when nobody has for a while.
+    """Prints lines on standard error with the seconds since its start, and a sign of life after some silence.
 
-    On a terminal a `Step` is shown in place below the other lines. Elsewhere it is a line like any other. While the
-    screen is open, a thread of its own says after `QUIET` seconds without a line that the work goes on, and on what.
+    On a terminal a `Step` is shown in place below the other lines; elsewhere it is a line like any other. While the
+    screen is open, a thread prints after `QUIET` seconds of silence that the work goes on, and the latest line.
 
     Args:
         console: prints; one for standard error if None.
-        mute: print nothing at all, as all processes of a run but the first one do.
+        mute: print nothing, for all processes of a run but the first.
     """
 
     def __init__(self, console: Console | None = None, mute: bool = False) -> None:
@@ -121,7 +121,7 @@ class Screen:
             self._show(line, isinstance(line, Step))
 
     def beat(self) -> None:
-        """Say that the work goes on, if nothing has been said for `QUIET` seconds."""
+        """Print that the work goes on, if nothing was printed for `QUIET` seconds."""
         with self._lock:
             now = time.monotonic()
             if not self._mute and now - self._spoke >= QUIET:
@@ -140,14 +140,14 @@ class Screen:
             self._status.update(text)
 
     def __enter__(self) -> Self:
-        """Open it."""
+        """Start the thread that watches for silence."""
         if not self._mute:
             self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close it; what was shown in place is gone."""
+        """Stop the thread and remove the line that is shown in place."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()

@@ -1,8 +1,7 @@
-"""What a ranker is, and the few array functions that every ranker ends in.
+"""The `Ranker` protocol and the array functions that all rankers share.
 
-A ranker turns histories (catalogue rows, oldest first) into the k best rows. It ranks whatever it is
-allowed to rank: leaving out what a user has already seen is the caller's choice, made with `unseen` and the
-`allowed` argument.
+A ranker maps histories (catalogue rows, oldest first) to the k best rows. It does not remove seen items by itself:
+callers do that with `unseen` and the `allowed` argument.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ class RankedList:
     Attributes:
         rows: int64[m].
         scores: float32[m], falling.
-        parts: by part of the score, what it says of each listed item, float32[m].
+        parts: by part of the score, its value for each listed item, float32[m].
     """
 
     rows: Rows
@@ -36,10 +35,10 @@ class RankedList:
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Anything that orders the catalogue for a user; the hybrid and every baseline obey it.
+    """Anything that ranks the catalogue for users; the hybrid model and all baselines implement it.
 
-    The result is deterministic and the same for a user alone as for the user in a batch. On another kind of processor
-    scores may differ in their last bits, and items of nearly equal scores may change places.
+    Results are deterministic, and the same for a user alone and in a batch. On another kind of processor the last bits
+    of scores may differ, and items of nearly equal scores may swap.
     """
 
     @property
@@ -64,11 +63,10 @@ class Ranker(Protocol):
 
 
 def top_k(scores: npt.NDArray[np.floating], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
-    """The k best allowed rows of each line, best first, equal scores in order of row number.
+    """The k best allowed rows for each user, best first, ties in order of row number.
 
-    Row order says nothing about quality, but it is not random either (a catalogue is often listed by age or
-    popularity). So an evaluation must not let a tie count as a hit by luck of the order: see
-    `eval.metrics.ranks_of`.
+    Row order is no measure of quality, but it is not random either: catalogues are often sorted by age or popularity.
+    An evaluation must not count a tie as a hit because of that order, see `eval.metrics.ranks_of`.
 
     Args:
         scores: float[b, n], compared as float32; -inf means "never". Left unchanged.
@@ -89,8 +87,7 @@ def top_k(scores: npt.NDArray[np.floating], k: int, allowed: Mask | None = None)
     best = np.full((users, k), -np.inf, dtype=np.float32)
     if take == 0 or users == 0:
         return rows, best
-    # Linear instead of a full sort: find the take-th best value, keep all above it and the first rows equal
-    # to it.
+    # linear time instead of a full sort: find the take-th best value, keep all above it and the first rows equal to it
     bar = np.partition(values, n - take, axis=1)[:, n - take, None]
     above, level = values > bar, values == bar
     room = take - above.sum(axis=1, keepdims=True)
@@ -123,7 +120,7 @@ def _masked(scores: npt.NDArray[np.floating], k: int, allowed: Mask | None) -> S
 
 
 def unseen(histories: Sequence[Rows], n_items: int) -> Mask:
-    """Mask of what each user has not had yet: bool[b, n_items], False at the rows of the history.
+    """Mask of unseen items: bool[b, n_items], False at the rows of each history.
 
     Raises:
         RequestError: a history holds a row outside the catalogue.

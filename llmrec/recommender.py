@@ -1,4 +1,4 @@
-"""The public face: one user or ten thousand through one method, and words about what was recommended."""
+"""The main class of the public API: recommendations for one request or many, and generated text about them."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Recommender:
     Args:
         catalog: the items.
         interactions: known users and their histories; may be empty.
-        scorer: the parts of a score.
-        fusions: weights by kind of request, "history" and "words".
-        meta: what the model says of itself.
+        scorer: scores items.
+        fusions: fusion weights by kind of request, "history" and "words".
+        meta: metadata of the model.
         data_name: the name or directory of the data.
     """
 
@@ -75,12 +75,12 @@ class Recommender:
         """Load a model directory with the data it belongs to; without a path, the shipped MovieLens-100k model.
 
         Args:
-            path: a directory, or `org/name` on the Hugging Face Hub: fetched once, verified, kept.
+            path: a directory, or `org/name` on the Hugging Face Hub: downloaded once, verified and cached.
             data: prepared data; the model's own when left out.
-            embedder: of the catalogue's texts; MiniLM when left out.
+            embedder: for texts; MiniLM when left out.
 
         Raises:
-            ArtifactError: no such model, damaged files, or a pair that does not belong together.
+            ArtifactError: no such model, damaged files, or a model and data that do not belong together.
         """
         if path is None and not SHIPPED.is_dir():
             raise ArtifactError(
@@ -115,7 +115,7 @@ class Recommender:
         return self.interactions.users
 
     def history_of(self, user_id: str) -> History:
-        """Rows of a known user, oldest first, and which of them the log says were not liked.
+        """The history of a known user: rows, oldest first, and which of them were not liked.
 
         Raises:
             RequestError: for an unknown user, with the closest ids.
@@ -129,8 +129,8 @@ class Recommender:
     def recommend(self, request: Request | Sequence[Request]) -> list[Recommendation] | list[list[Recommendation]]:
         """The best items for one request or for many, best first; fewer than k when fewer are allowed.
 
-        A message is read as the chat reads it: what it rules out is not in the list.
-        `llmrec.dialogue.request_parsing.understood` returns what was read, and notices.
+        A message is understood as in the chat: what it rules out is not in the list.
+        `llmrec.dialogue.request_parsing.understood` returns how it was understood, and notices.
 
         >>> recommender.recommend(Request(message="something funny, no horror", k=5))  # doctest: +SKIP
 
@@ -165,17 +165,17 @@ class Recommender:
         return self.scorer.rank(self.fusions["history"], [self.scorer.query(one) for one in histories], k, allowed)
 
     def look_up(self, text: str, n: int = 6) -> list[int]:
-        """Rows whose texts come nearest in meaning to the words, best first: a search without a language model.
+        """Semantic search: rows whose texts are most similar to a text, best first, without the language model.
 
         Raises:
-            RequestError: words beyond the bounds of a request.
+            RequestError: a text that is longer than a message may be.
         """
         self._checked(Request(message=text, k=min(n, MAX_K)))
         scores = self.scorer.words([clean_text(text, MAX_MESSAGE)])
         return [int(row) for row in top_k(scores, min(n, MAX_K), None)[0][0] if row >= 0] if scores.any() else []
 
     def allowed(self, request: Request) -> np.ndarray:
-        """bool[n]: what this request may return; constraints in a message that was not read yet are not looked at."""
+        """bool[n]: the items that a request allows, by its filters, candidates and exclusions, not by its message."""
         mask = self.catalog.where(request.filters)
         if request.candidates is not None:
             only = np.zeros(len(self.catalog), bool)
@@ -203,8 +203,8 @@ class Recommender:
         return out
 
     @cached_property
-    def _eight_bits(self) -> Int8Weights | None:
-        """For words alone: scores stay in float32."""
+    def _int8_weights(self) -> Int8Weights | None:
+        """For text generation only: scores stay in float32."""
         return int8_weights(self.model)
 
     def talk(
@@ -215,13 +215,13 @@ class Recommender:
         stop: threading.Event | None = None,
         seconds: float = 15.0,
     ) -> Iterator[str]:
-        """Words about the shown items, a sentence at a time; a sentence the catalogue does not back is left out.
+        """Stream text about the shown items by sentences; sentences that the catalogue does not back are left out.
 
         Args:
             dialogue: (role, text) turns; the last user turn is answered.
-            shown: the items on the screen; the first three are given to the model.
-            max_tokens: limit of the words.
-            stop: ends the stream at the next token.
+            shown: the recommended items; the model is given the first three.
+            max_tokens: limit of generated tokens.
+            stop: cancels generation.
             seconds: wall-clock limit.
         """
         rows = [item.row for item in shown[:3]]
@@ -236,7 +236,7 @@ class Recommender:
         )
         yield from grounded_sentences(
             generate_text(
-                self.model, prompt, max_tokens, seconds, stop, prefixes=self._prefixes, weights=self._eight_bits
+                self.model, prompt, max_tokens, seconds, stop, prefixes=self._prefixes, weights=self._int8_weights
             ),
             self._checker,
             [item.row for item in shown],
@@ -244,7 +244,7 @@ class Recommender:
 
 
 def grounded_sentences(pieces: Iterator[str], checker: GroundingChecker, shown: Sequence[int]) -> Iterator[str]:
-    """Pass on whole sentences that the catalogue backs; an unfinished last one is dropped, as are repetitions."""
+    """Yield complete sentences that the catalogue backs; an unfinished last one and repetitions are dropped."""
     text, said = "", set[str]()
     for piece in pieces:
         text += piece

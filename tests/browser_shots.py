@@ -42,7 +42,6 @@ def draw(browser: Any, url: str) -> None:
     page.wait_for_selector("#cards .card", timeout=120_000)
     keep(page, "chat-start")
     talk(page, "I loved Toy Story and Aladdin", "something older than 1970, no musicals")
-    keep(page, "chat")
     page.get_by_role("button", name="Light or dark").click()
     keep(page, "chat-dark")
     page.get_by_role("button", name="Light or dark").click()

@@ -50,12 +50,12 @@ def through_chat(recommender: Recommender, ask: Ask) -> Rows:
     """As a visitor who is that user, has liked these items and set these filters says it."""
     chat = Chat(recommender, Limits(default_k=ask.k), silent)
     session = chat.open()
-    chat.become(session, ask.user)
+    chat.switch_user(session, ask.user)
     for one in ask.items:
-        chat.judge(session, recommender.catalog.row(one), "like")
+        chat.record_opinion(session, recommender.catalog.row(one), "like")
     session.profile = replace(session.profile, filters=_filters(recommender, ask))
     if not ask.message:
-        return chat.picks(session).rows
+        return chat.current_list(session).rows
     found = [event.rows for event in chat.turn(session, ask.message) if isinstance(event, Items)]
     return found[0] if found else ()
 
@@ -70,7 +70,7 @@ def through_api(recommender: Recommender, ask: Ask) -> Rows:
 def through_python(recommender: Recommender, ask: Ask) -> Rows:
     """`Recommender.recommend`."""
     catalog = recommender.catalog
-    history = History(recommender.history_of(ask.user) if ask.user else ()).then(map(catalog.row, ask.items))
+    history = History(recommender.history_of(ask.user) if ask.user else ()).extended_with(map(catalog.row, ask.items))
     given = None if ask.candidates is None else tuple(map(catalog.row, ask.candidates))
     request = Request(history, ask.message, _filters(recommender, ask), given, k=ask.k, unseen=given is None)
     return tuple(one.row for one in recommender.recommend(request))

@@ -111,7 +111,7 @@ def test_validation_histories_stop_before_the_validation_target():
     seen = []
     spy = Scored("spy", lambda history: seen.append(history.tolist()) or np.arange(N))
     lists = rank_all(spy, SPLIT, "valid", N, k=2, batch=7)
-    assert seen == [SPLIT.train.of(int(u)).tolist() for u in lists.users]
+    assert seen == [SPLIT.train.rows_of(int(u)).tolist() for u in lists.users]
     assert lists.targets.tolist() == SPLIT.valid[lists.users].tolist()
 
 

@@ -117,7 +117,7 @@ def test_new_items_are_recommended_in_the_same_process(world):
         Request(message="Submarine Documentary", filters=Filters(any_of={"genre": ("Documentary",)}))
     )
     assert [grown.catalog[item.row].id for item in only] == ["n2"]
-    words = grown.recommend(Request(message=grown.catalog.describe(n), k=3, read=True))
+    words = grown.recommend(Request(message=grown.catalog.describe(n), k=3, parsed=True))
     assert n in [item.row for item in words]
     assert served.recommend(Request(history=(0, 2), k=12)) == before
     chained = grown.recommend(Request(history=(n, n + 2), k=3))  # a new item can be part of a history
@@ -161,7 +161,7 @@ def test_a_saved_model_lists_what_the_process_does(world, tmp_path):
     assert (tmp_path / "out" / "adapter.safetensors").read_bytes() == (model / "adapter.safetensors").read_bytes()
     assert read_manifest(tmp_path / "out", "model").meta["history"][-1] == {"what": "add", "items": 2, "now": 14}
     loaded, direct = recommender(tmp_path / "out"), add_items(recommender(model), [FUNNY, SCARY])
-    request = Request(history=(1, 3), message="Scary", k=14, read=True)
+    request = Request(history=(1, 3), message="Scary", k=14, parsed=True)
     there, here = loaded.recommend(request), direct.recommend(request)
     assert [item.row for item in there] == [item.row for item in here] and {12, 13} <= {item.row for item in there}
     np.testing.assert_allclose([item.score for item in there], [item.score for item in here], atol=1e-4)

@@ -38,7 +38,7 @@ def rows(shop, text):
 
 
 def test_kinds_are_told_by_values(shop):
-    kinds = {name: shop.kind(name) for name in shop.attribute_names}
+    kinds = {name: shop.attribute_type(name) for name in shop.attribute_names}
     assert kinds == {
         "brand": "category", "price": "number", "number_of_players": "number", "released": "date",
         "released_year": "number", "waterproof": "flag",

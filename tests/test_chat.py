@@ -74,8 +74,8 @@ def test_an_item_that_stands_in_the_catalogue_twice_is_listed_once_and_goes_for_
     assert rows is not None
     labels = [catalog.label(row) for row in rows]
     assert len(set(labels)) == len(labels) and catalog.label(0) in labels
-    chat.judge(session, len(CATALOG), "dislike")
-    rows = chat.picks(session).rows
+    chat.record_opinion(session, len(CATALOG), "dislike")
+    rows = chat.current_list(session).rows
     assert rows and catalog.label(0) not in {catalog.label(row) for row in rows}
 
 
@@ -362,7 +362,7 @@ def test_changing_the_visitor_while_a_list_is_made_leaks_nothing_into_the_new_on
     recommend = fake.recommend
 
     def slow(request: Request) -> list[Recommendation]:
-        chat.become(session, "12")
+        chat.switch_user(session, "12")
         return recommend(request)
 
     fake.recommend = slow  # type: ignore[method-assign]
@@ -374,28 +374,28 @@ def test_changing_the_visitor_while_a_list_is_made_leaks_nothing_into_the_new_on
 
 def test_playing_a_user_of_the_log() -> None:
     chat, fake, session = make()
-    chat.become(session, "12")
-    items = chat.picks(session)
+    chat.switch_user(session, "12")
+    items = chat.current_list(session)
     assert fake.requests[-1].history == (0, 1, 2)
     assert items.rows == session.profile.rows
     with pytest.raises(KeyError):
-        chat.become(session, "nobody")
+        chat.switch_user(session, "nobody")
 
 
 def test_judging_by_hand_acts_at_once() -> None:
     chat, fake, session = make()
-    rows = chat.picks(session).rows
-    chat.judge(session, rows[0], "dislike")
-    chat.judge(session, rows[1], "like")
+    rows = chat.current_list(session).rows
+    chat.record_opinion(session, rows[0], "dislike")
+    chat.record_opinion(session, rows[1], "like")
     assert rows[0] not in session.profile.rows
     say(chat, session, "anything")
     assert fake.requests[-1].history == (rows[1],)
     assert rows[0] in fake.requests[-1].exclude
-    chat.judge(session, rows[1], "forget")
+    chat.record_opinion(session, rows[1], "forget")
     assert session.profile.liked == ()
     for bad in ((len(CATALOG), "like"), (-1, "like"), (0, "adore")):
         with pytest.raises(RequestError):
-            chat.judge(session, *bad)
+            chat.record_opinion(session, *bad)
 
 
 def test_search_prefers_beginnings_then_contents_then_likeness() -> None:

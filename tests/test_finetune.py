@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
 
 def world_of(model, interactions=None) -> TaskContext:
     split = leave_one_out(interactions or make_interactions())
-    histories = [split.train.of(u) for u in range(len(split.train.users))]
+    histories = [split.train.rows_of(u) for u in range(len(split.train.users))]
     passages = np.zeros((2, 8), np.int64)
     return TaskContext(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
 
@@ -190,7 +190,7 @@ def test_a_torn_newest_checkpoint_is_passed_over_with_a_message(tmp_path):
 
 
 def test_a_saved_model_loads_and_wrong_pairs_refuse(trained, tmp_path, monkeypatch):
-    """Promises 9 and 10: another catalogue, base, template set, code book, or one flipped byte."""
+    """Promises 9 and 10: another catalogue, base, template set, codebook, or one flipped byte."""
     import llmrec.checkpoint.pretrained as module
 
     out, result = trained

@@ -50,8 +50,8 @@ def doors(recommender: Recommender) -> dict[str, list[str]]:
     found["python"] = [one.reason for one in recommender.recommend(Request(history, k=5))]
     found["said"] = [one.reason for one in recommend_for(recommender, Request(history, "no horror", k=5))[0]]
     chat, session = Chat(recommender, Limits(reply_tokens=1)), Session("one")
-    chat.become(session, USER)
-    found["chat"] = [one.reason for one in chat.picks(session).items]
+    chat.switch_user(session, USER)
+    found["chat"] = [one.reason for one in chat.current_list(session).items]
     kept = saved_conversations._profile_in(
         json.loads(json.dumps(saved_conversations._profile_out(session.profile))), chat
     )
@@ -92,13 +92,13 @@ def test_a_user_who_liked_nothing_gets_reasons_from_the_catalogue(rated):
 
 def test_what_is_liked_now_may_be_named_whatever_the_log_says(rated):
     chat, session = Chat(rated), Session("one")
-    chat.become(session, USER)
+    chat.switch_user(session, USER)
     row = session.profile.history[0]
     assert row in session.profile.known.disliked
-    chat.judge(session, row, "like")
+    chat.record_opinion(session, row, "like")
     assert row not in session.profile.known.disliked and row in session.profile.known
     history = rated.history_of(USER)
-    assert row not in history.then([row]).disliked and history.then([row]) == history
+    assert row not in history.extended_with([row]).disliked and history.extended_with([row]) == history
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_history_is_its_rows_with_opinions(rows, gone, later):
     assert history == tuple(rows) and history.disliked == gone & {*rows}
     again = pickle.loads(pickle.dumps(history))
     assert again == history and again.disliked == history.disliked == History(history).disliked
-    more = history.then(later)
+    more = history.extended_with(later)
     assert more == tuple(dict.fromkeys([*rows, *later])) and more.disliked == history.disliked - {*later}
 
 

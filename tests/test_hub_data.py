@@ -5,6 +5,7 @@ import logging
 import types
 from pathlib import Path
 
+import datasets
 import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -189,6 +190,31 @@ def test_a_repository_is_pinned_to_its_commit_once(toys: Path, monkeypatch: pyte
         f"data set org/toys of the Hugging Face Hub, config log, split train, revision {COMMIT}"
     )
     assert parse("hf:org/toys:films@train") == HubTable("org/toys", "films", "train")
+
+
+def test_a_repository_is_streamed_at_that_commit_and_nothing_else_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    files = {"train": [f"hf://datasets/org/toys@{COMMIT}/films.csv"]}
+
+    class Builder:
+        __module__ = "datasets.packaged_modules.csv.csv"
+        config = types.SimpleNamespace(data_files=files)
+
+        def as_streaming_dataset(self) -> dict[str, object]:
+            return {"train": datasets.Dataset.from_list(FILMS).to_iterable_dataset()}
+
+    def load_dataset_builder(*words: object, cache_dir: str, **how: object) -> Builder:
+        asked.append((*words, how))
+        return Builder()
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
+    table = HubTable("org/toys", "films", "train", COMMIT)
+    assert [one.title for one in read_items(ItemColumns(file=table))] == [one["title"] for one in FILMS]
+    assert asked == [("org/toys", "films", {"revision": COMMIT})]
+    for outside in ("/etc/passwd", "https://elsewhere/a.csv", "hf://datasets/org/other@main/a.csv"):
+        files["train"] = [f"hf://datasets/org/toys@{COMMIT}/films.csv", outside]
+        with pytest.raises(DataError, match="its card names a file outside the data set"):
+            read_items(ItemColumns(file=table))
 
 
 @pytest.mark.parametrize(

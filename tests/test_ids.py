@@ -55,7 +55,7 @@ def test_forms_of_one_number_are_one_and_those_of_two_are_two(one, other):
         texts += [f"00{one}", str(one).translate(FULL)]
     assert {canonical_form(text) for text in texts} == {str(one)}
     assert (canonical_form(str(other)) == canonical_form(str(one))) == (one == other)
-    assert IdVariants([str(one)]).meant(str(other)) is None
+    assert IdVariants([str(one)]).unique_variant(str(other)) is None
 
 
 @given(st.text(st.sampled_from("ab0123.-x "), min_size=1, max_size=6))
@@ -275,7 +275,7 @@ def test_lookups_take_another_form_of_the_one_known_id(asked, row):
 
 def test_an_id_that_two_known_ones_could_be_is_neither():
     catalog = Catalog([Item("7", "A", "", {}), Item("07", "B", "", {})])
-    assert (catalog.row("7"), catalog.row("07"), catalog.known("007")) == (0, 1, None)
+    assert (catalog.row("7"), catalog.row("07"), catalog.row_or_none("007")) == (0, 1, None)
     with pytest.raises(RequestError, match="no item '007'"):
         catalog.row("007")
 
@@ -301,10 +301,10 @@ def test_append_makes_no_new_user_of_another_form(tmp_path, other):
     (tmp_path / "n.csv").write_text(f"user_id,item_id,at\n{write(5)},{write(3)},3\nnew,4,4\n", encoding="utf-8")
     mapping = load_mapping(None, {"interactions": {"file": str(tmp_path / "n.csv"), "time": "at"}})
     _, x, report = append_table(catalog, known, mapping)
-    assert x.users == ("5", "6", "new") and x.of(0).tolist() == [0, 2]
+    assert x.users == ("5", "6", "new") and x.rows_of(0).tolist() == [0, 2]
     assert f"1 user ids are written in another form than the known ones: read {write(5)!r} as '5'" in said(report)
     _, apart, _ = append_table(catalog, known, mapping, rules=JoinRules(accept_loss=True, exact_ids=True))
-    assert apart.users == ("5", "6", "new") and apart.of(0).tolist() == [0], "the unknown item and its user went"
+    assert apart.users == ("5", "6", "new") and apart.rows_of(0).tolist() == [0], "the unknown item and its user went"
     (tmp_path / "n.csv").write_text(f"user_id,item_id,at\n9,3,3\n{write(9)},4,4\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"user ids '9' and .* are two forms of one"):
         append_table(catalog, known, mapping)

@@ -25,7 +25,7 @@ def test_build_sorts_by_user_time_and_order_given():
     assert x.users == ("9", "10", "b"), "ids of digits are sorted as numbers"
     assert x.user.tolist() == [0, 1, 2, 2, 2] and x.row.tolist() == [3, 2, 4, 1, 5]
     assert x.time.tolist() == [1, 1, 3, 7, 7] and x.value.tolist() == [3, 4, 2, 5, 1]
-    assert x.offsets.tolist() == [0, 1, 2, 5] and x.of(2).tolist() == [4, 1, 5]
+    assert x.offsets.tolist() == [0, 1, 2, 5] and x.rows_of(2).tolist() == [4, 1, 5]
     assert (x.user.dtype, x.row.dtype, x.time.dtype, x.value.dtype) == (
         np.int64,
         np.int64,
@@ -40,9 +40,9 @@ def test_wrong_asks_say_what_is_right():
     with pytest.raises(RequestError, match=r"no user 'anne'.* 'anna', 'hanna'"):
         x.number("anne")
     with pytest.raises(RequestError, match="user number 4"):
-        x.of(4)
+        x.rows_of(4)
     with pytest.raises(RequestError, match="user number -1"):
-        x.of(-1)
+        x.rows_of(-1)
     with pytest.raises(DataError, match="differ in length"):
         Interactions.build(["a"], [1, 2], [1], [1.0])
     with pytest.raises(DataError, match="row -3"):
@@ -78,11 +78,11 @@ def test_leave_one_out_against_the_definition(events):
     split = leave_one_out(x)
     assert split.train.users == x.users and split.valid.shape == split.test.shape == (len(x.users),)
     for user in range(len(x.users)):
-        whole = x.of(user).tolist()
+        whole = x.rows_of(user).tolist()
         long = len(whole) >= 3
-        assert split.train.of(user).tolist() == (whole[:-2] if long else whole)
+        assert split.train.rows_of(user).tolist() == (whole[:-2] if long else whole)
         assert (split.valid[user], split.test[user]) == ((whole[-2], whole[-1]) if long else (-1, -1))
-        assert split.history(user, "valid").tolist() == split.train.of(user).tolist()
+        assert split.history(user, "valid").tolist() == split.train.rows_of(user).tolist()
         assert split.history(user, "test").tolist() == (whole[:-1] if long else whole)
 
 

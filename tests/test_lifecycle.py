@@ -1,4 +1,4 @@
-"""A model while its world goes on: new interactions, items that go, items that the code book was not made for."""
+"""A model while its world goes on: new interactions, items that go, items that the codebook was not made for."""
 
 import json
 import shutil
@@ -156,7 +156,7 @@ def test_refresh_and_append_on_the_command_line(world, tmp_path):
     assert json.loads(result.output)["counts"]["new"] == 3
     assert json.loads(result.output)["dropped"] == {"unknown item": 1, "repeated user, item and time": 1}
     catalog, x, _ = load_data(tmp_path / "data")
-    assert catalog.fingerprint == make_catalog().fingerprint and x.of(x.number("new")).tolist() == [1, 3]
+    assert catalog.fingerprint == make_catalog().fingerprint and x.rows_of(x.number("new")).tolist() == [1, 3]
     words = [
         "refresh",
         "--model",

@@ -48,11 +48,11 @@ def test_a_rotated_space_is_turned_back():
 def test_every_position_has_a_vector_in_the_space_of_the_full_encoder(fitted):
     inputs, full, vectors = fitted
     train = inputs.split.train
-    assert [len(v) for v in vectors] == [len(train.of(u)) for u in range(len(train.users))]
+    assert [len(v) for v in vectors] == [len(train.rows_of(u)) for u in range(len(train.users))]
     # the toy world's next item is known: rotated vectors must rank it with the full encoder's item vectors
     ranks, chance = [], []
     for user, own in enumerate(vectors):
-        rows = train.of(user)
+        rows = train.rows_of(user)
         for t in range(len(rows) - 1):
             scores = own[t] @ full.item_vectors.T + full.bias
             ranks.append(int((scores > scores[rows[t + 1]]).sum()))
@@ -65,7 +65,7 @@ def test_a_users_vectors_do_not_depend_on_what_their_fold_took_later(fitted, tmp
     inputs, full, vectors = fitted
     whole = make_interactions()
     user = 0
-    place = int(whole.offsets[user]) + len(inputs.split.train.of(user)) - 1  # the last one of the train part
+    place = int(whole.offsets[user]) + len(inputs.split.train.rows_of(user)) - 1  # the last one of the train part
     rows = whole.row.copy()
     rows[place] = (rows[place] + 1) % 12
     other = inputs_of(replace(whole, row=rows), tmp_path)

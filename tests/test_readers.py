@@ -46,7 +46,7 @@ def test_movielens_fields_are_mapped(tmp_path):
     ]
     assert dict(catalog[0].attributes) == {"genre": ("Animation", "Children's", "Comedy"), "year": 1995}
     assert dict(catalog[2].attributes) == {}
-    assert x.users == ("7", "8") and x.of(0).tolist() == [0, 1, 1] and x.value.tolist() == [5, 3.5, 4, 1]
+    assert x.users == ("7", "8") and x.rows_of(0).tolist() == [0, 1, 1] and x.value.tolist() == [5, 3.5, 4, 1]
     assert report.counts == {"items": 4, "users": 2, "interactions": 4}
     assert report.dropped == {"unknown item": 1, "repeated user, item and time": 2}
 
@@ -64,7 +64,7 @@ def test_any_recbole_pair_is_read(tmp_path):
     assert dict(catalog[0].attributes) == expected
     assert catalog.describe(0) == "Soft Soap (2001). Nivea. Skin Care, Soaps. price 9.5. Cleans."
     assert catalog[1].title == "b" and dict(catalog[1].attributes) == {}
-    assert x.of(0).tolist() == [0, 1, 0] and x.value.tolist() == [1, 1, 1]
+    assert x.rows_of(0).tolist() == [0, 1, 0] and x.value.tolist() == [1, 1, 1]
     titles = ("titles from title", "1 items have no title: called by their id")
     assert report.notes == (*titles, "no time column: the order of the rows stands in")
     assert read_source("recbole", tmp_path / "x.inter")[0].fingerprint == catalog.fingerprint

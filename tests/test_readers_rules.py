@@ -95,7 +95,7 @@ def test_reviews_within_a_second_keep_their_order(tmp_path):
     put(tmp_path / "a.jsonl", jsonl(review("S", base + 1400), review("R", base + 900), review("P", base + 100),
                                     review("Q", base + 500), review("Q", base + 501)))  # fmt: skip
     catalog, x, report = read_source("amazon", tmp_path)
-    assert "".join(catalog[row].id for row in x.of(0)) == "PQQRS" and report.dropped == {}
+    assert "".join(catalog[row].id for row in x.rows_of(0)) == "PQQRS" and report.dropped == {}
     put(tmp_path / "a.jsonl", jsonl(review("S", 1.5)))
     with pytest.raises(DataError, match=r"line 1, unixReviewTime or timestamp: 1\.5 is not a whole number"):
         read_source("amazon", tmp_path)

@@ -49,7 +49,7 @@ def test_sequences_with_items_are_read(tmp_path, end):
     assert [item.title for item in catalog.items] == titles
     assert dict(catalog[0].attributes) == {"brand": "Pond's", "category": ("Bath", "Soaps", "Sets")}
     assert dict(catalog[1].attributes) == {"category": ("Hair",)}
-    assert x.users == ("1", "2", "3") and [x.of(u).tolist() for u in range(3)] == [[0, 1, 2], [1, 0], [2, 2, 3, 5]]
+    assert x.users == ("1", "2", "3") and [x.rows_of(u).tolist() for u in range(3)] == [[0, 1, 2], [1, 0], [2, 2, 3, 5]]
     split = leave_one_out(x)
     assert split.test.tolist() == [2, -1, 5] and split.valid.tolist() == [1, -1, 3]
     assert report.counts == {"items": 6, "users": 3, "interactions": 9} and report.dropped == {}
@@ -70,7 +70,7 @@ def test_prepared_sequences_come_back_equal(tmp_path):
 
 def test_users_on_several_lines(tmp_path):
     _, x, report = read_source("s3rec", sequences(tmp_path, "1 10 20 30\n2 20 10\n1 10 20 30\n2 30\n"))
-    assert x.of(0).tolist() == [0, 1, 2] and x.of(1).tolist() == [1, 0, 2]
+    assert x.rows_of(0).tolist() == [0, 1, 2] and x.rows_of(1).tolist() == [1, 0, 2]
     assert report.dropped == {"repeated line of a user": 3}
     assert any(note.startswith("1 lines belong to users of an earlier line") for note in report.notes)
 
@@ -79,7 +79,7 @@ def test_sequences_with_a_table_of_items_count_from_zero(tmp_path):
     write(tmp_path / "g.item.tsv.gz", "item_id:token\ttitle:token_seq\n0\tGame One\n1\tGame Two\n")
     catalog, x, _ = read_source("s3rec", write(tmp_path / "g.sequences.txt.gz", "0 0 1 0\n7 1\n"))
     assert [item.title for item in catalog.items] == ["Game One", "Game Two"]
-    assert x.users == ("0", "7") and x.of(0).tolist() == [0, 1, 0]
+    assert x.users == ("0", "7") and x.rows_of(0).tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_amazon_reviews_of_three_years_are_the_same_data(tmp_path, year):
     catalog, x, report = read_source("amazon", tmp_path)
     assert [item.title for item in catalog.items] == ['Kid\'s "Drum"', "Item B"]
     assert dict(catalog[0].attributes) == {"brand": "Hape", "category": ("Music",), "price": 12.5}
-    assert catalog[0].text == "Loud." and x.of(0).tolist() == [1, 0] and x.value.tolist() == [1, 5]
+    assert catalog[0].text == "Loud." and x.rows_of(0).tolist() == [1, 0] and x.value.tolist() == [1, 5]
     assert report.dropped == {"product without a review": 1, "repeated product": 1, "repeated user, item and time": 1}
     notes = " | ".join(report.notes)
     assert "1 reviewed products have no metadata" in notes and "1 users with fewer than 3" in notes
@@ -235,7 +235,7 @@ def test_movielens_forms_are_the_same_films(tmp_path, kind, files, encoding):
     catalog, x, report = read_source("movielens", tmp_path)
     assert [catalog.label(row) for row in range(3)] == ["The Usual Suspects (1995)", "Misérables (1998)", "Untold"]
     assert dict(catalog[0].attributes) == {"genre": ("Crime", "Thriller"), "year": 1995} and catalog.domain == "films"
-    assert dict(catalog[2].attributes) == {} and x.of(0).tolist() == [1, 0, 2] and x.value.tolist() == [3.5, 4, 1]
+    assert dict(catalog[2].attributes) == {} and x.rows_of(0).tolist() == [1, 0, 2] and x.value.tolist() == [3.5, 4, 1]
     assert report.notes == ("1 interactions stood before an earlier one of the same user: sorted by time",)
 
 
@@ -304,7 +304,7 @@ def test_a_long_log_is_joined_as_a_plain_program_would(tmp_path):
             seen.add((u, f, t))
             kept.setdefault(str(u), []).append((t, f))
     for number, user in enumerate(x.users):
-        assert x.of(number).tolist() == [f for _, f in sorted(kept[user], key=lambda pair: pair[0])]
+        assert x.rows_of(number).tolist() == [f for _, f in sorted(kept[user], key=lambda pair: pair[0])]
     assert report.dropped["unknown item"] == int((films >= 10).sum())
     assert report.dropped["repeated user, item and time"] == int((films < 10).sum()) - len(seen)
 

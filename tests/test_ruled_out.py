@@ -51,16 +51,16 @@ class Stub:
     embedder: Any = None
     asked: list[str] = field(default_factory=list)
 
-    def ask(self, history: np.ndarray, message: str = "") -> Any:
+    def query(self, history: np.ndarray, message: str = "") -> Any:
         self.asked.append(message)
         texts = [self.catalog.describe(row).casefold() for row in range(len(self.catalog))]
         scores = np.array([sum(word in text for word in message.casefold().split()) for text in texts], np.float32)
 
-        def best(fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
+        def top_k(fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
             rows = np.array([row for row in np.argsort(-scores, kind="stable") if allowed[row]][:k], np.int64)
             return FusedList(rows, scores[rows], {"words": scores[rows]}, fusion)
 
-        return SimpleNamespace(best=best)
+        return SimpleNamespace(top_k=top_k)
 
 
 def stubbed(catalog: Catalog) -> Recommender:
@@ -163,9 +163,9 @@ def test_every_door_gives_the_list_of_the_chat() -> None:
 
 def test_a_request_that_was_read_is_not_read_again() -> None:
     once = parse_request(Request(message="robots, no zombies", k=7), GAMES)
-    assert once.request.read and once.request.message == "robots" and once.request.k == 7
+    assert once.request.parsed and once.request.message == "robots" and once.request.k == 7
     assert parse_request(once.request, GAMES).request == once.request
-    told = Request(message="no zombies", read=True)
+    told = Request(message="no zombies", parsed=True)
     assert parse_request(told, GAMES).request == told
     recommender = stubbed(GAMES)
     assert {one.row for one in recommender.recommend(replace(told, k=100))} & having(GAMES, "Zombies")
@@ -187,7 +187,7 @@ def test_a_value_of_two_columns_goes_and_comes_back_in_both() -> None:
     assert rows("no rpg") == set(range(len(GAMES))) - both
     labels = constraints(session.profile.filters)
     assert [one.label for one in labels] == ["no RPG"]
-    chat.unfilter(session, labels[0].key)
+    chat.remove_filter(session, labels[0].key)
     assert session.profile.filters.empty
     rows("no rpg")
     assert rows("rpg is fine after all") == set(range(len(GAMES)))

@@ -26,7 +26,7 @@ def chat() -> Chat:
 @pytest.fixture
 def talked(chat: Chat) -> Visit:
     visit = Visit("one")
-    chat.become(visit, "12")
+    chat.switch_user(visit, "12")
     for text in ("I loved Alien, no horror", "something from the 80s", "I hated Heat, and I have seen Fargo"):
         list(chat.turn(visit, text))
     return visit

@@ -1,4 +1,4 @@
-"""Steering by words: comparisons, conditions taken back, one of two, slips of the keyboard, and input that is none."""
+"""Steering by words: comparisons, conditions taken back, one of two, typos, and input that is none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmrec.nlu.lexicon import Lexicon
 from llmrec.nlu.parser import Intent, parse_message
 from llmrec.nlu.retractions import parse_retractions
 from llmrec.nlu.state import Profile, Session
-from llmrec.nlu.typos import SlipFinder
+from llmrec.nlu.title_lookup import TypoSpanFinder
 from llmrec.recommender import Recommendation
 
 CATALOG = films()
@@ -117,8 +117,8 @@ def test_titles_said_in_other_ways(text: str, field: str, titles: list[str]) -> 
     assert not any(getattr(intent, other) for other in {"liked", "disliked", "seen", "about"} - {field})
 
 
-def test_a_slip_is_forgiven_only_around_a_strange_word() -> None:
-    finder = SlipFinder({("alien",): 0, ("aliens",): 0, ("toy", "story"): 0, ("terminator", "2"): 0}, ["robots"])
+def test_a_typo_is_forgiven_only_around_an_unknown_word() -> None:
+    finder = TypoSpanFinder({("alien",): 0, ("aliens",): 0, ("toy", "story"): 0, ("terminator", "2"): 0}, ["robots"])
     assert finder.find(["i", "saw", "toy", "stroy"], set()) == [(2, 3, ("toy", "story"))]
     assert finder.find(["toy", "robots", "story"], set()) == []
     assert finder.find(["alein"], set()) == []  # two titles are as near, and it is short
@@ -144,14 +144,14 @@ DRAMA_WAR = Filters(all_of={"genre": ("Drama", "War")}, ranges={"year": (1990, N
 )
 def test_a_condition_is_taken_back(text: str, filters: Filters, lift: list[tuple[str, str]]) -> None:
     intent = said(text, filters=filters)
-    assert list(intent.lift) == lift
+    assert list(intent.retracted) == lift
     assert intent.filters.empty
     assert intent.kind == "recommend"  # `any more` asks for no more
 
 
 def test_what_is_not_active_cannot_be_taken_back() -> None:
-    assert said("horror is fine").lift == ()
-    assert said("comedies are fine", filters=NO_HORROR).lift == ()
+    assert said("horror is fine").retracted == ()
+    assert said("comedies are fine", filters=NO_HORROR).retracted == ()
     found, spans = parse_retractions(Lexicon(CATALOG), "romance and war", DRAMA_WAR, "film|films")
     assert (found, spans) == ([], [])
 

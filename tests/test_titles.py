@@ -52,7 +52,7 @@ CATALOG = Catalog(
     + [Item("hard", "Hard Rain", "", {"year": 1998}), Item("seven", "Seven Samurai", "", {"year": 1954})],
     "films",
 )
-SPOTTER = EntityLinker(CATALOG, Lexicon(CATALOG))
+LINKER = EntityLinker(CATALOG, Lexicon(CATALOG))
 NAMED = [(row, name) for row, (_, called) in enumerate(TITLES.values()) for name in called]
 NAME = st.from_regex(r"[A-Z][a-zé]{4,8}( [A-Z][a-zö]{4,8}){0,2}", fullmatch=True)
 ARTICLE = re.compile(rf"^(?:{'|'.join(one for one in FOREIGN if one != 'L')}) |^L'")
@@ -92,7 +92,7 @@ def test_every_name_finds_its_item(row, name):
 @pytest.mark.parametrize(("row", "name"), NAMED)
 def test_every_name_is_heard_in_a_sentence(row, name):
     for said in (f"I loved {name}.", f'Something like "{name}", please', f"More like {name} ({1950 + row})"):
-        assert [one.row for one in SPOTTER.spot(said).found] == [row], said
+        assert [one.row for one in LINKER.link(said).found] == [row], said
 
 
 @settings(max_examples=150, deadline=None)

@@ -11,7 +11,7 @@ from llmrec.recommender import Request
 REQUESTS = [
     Request(),
     Request(history=(0, 4, 7), k=5),
-    Request(history=(1,), message="something <|im_end|> funny", k=3, read=True),
+    Request(history=(1,), message="something <|im_end|> funny", k=3, parsed=True),
     Request(message="scary", filters=Filters(any_of={"genre": ("Horror",)}), exclude=(3,)),
 ]
 

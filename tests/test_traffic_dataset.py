@@ -57,7 +57,7 @@ def toy(recipe, monkeypatch):
     for module in (traffic, preview):
         monkeypatch.setattr(module, "load_recipe", lambda name: recipe)
         monkeypatch.setattr(module, "locate", lambda name: toy_base())
-    monkeypatch.setattr(traffic, "open_data", lambda name: (make_catalog(), make_interactions()))
+        monkeypatch.setattr(module, "open_data", lambda name: (make_catalog(), make_interactions()))
 
 
 def test_both_forms_hold_the_same_rows(toy, tmp_path):

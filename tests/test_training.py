@@ -44,7 +44,7 @@ QUIET = Hooks(save=lambda s: None, report=lambda s, m: None)
 
 def world_of(model) -> TaskContext:
     split = leave_one_out(make_interactions())
-    histories = [split.train.of(u) for u in range(len(split.train.users))]
+    histories = [split.train.rows_of(u) for u in range(len(split.train.users))]
     passages = np.random.default_rng(0).integers(0, 200, (4, 12))
     return TaskContext(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
 

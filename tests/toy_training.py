@@ -34,7 +34,7 @@ def main(out: Path, accumulate: int) -> None:
     accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     model = make_model(seed=3)
     split = leave_one_out(make_interactions())
-    histories = [split.train.of(u) for u in range(len(split.train.users))]
+    histories = [split.train.rows_of(u) for u in range(len(split.train.users))]
     passages = np.random.default_rng(0).integers(0, 200, (4, 12))
     world = TaskContext(make_catalog(), histories, [model.encoder.trajectory(h) for h in histories], 10, 0.5, passages)
     trie = Trie(model.vocab.ids.codes, 4)

@@ -57,7 +57,7 @@ class Api:
         if not isinstance(items, list) or len(items) > _MOST_ITEMS or not all(isinstance(one, str) for one in items):
             raise RequestError("items must be a list of at most 1,000 titles or ids")
         catalog = self._chat.catalog
-        history = known.then([find_item(catalog, one) for one in items])
+        history = known.extended_with([find_item(catalog, one) for one in items])
         held = parse_json_filters(filters, catalog)
         asked = Request(history, clean_text(wish, len(wish)), held, k=count)
         found, notices = recommend_for(self._chat.recommender, asked, self._chat.limits.k)
@@ -199,7 +199,7 @@ def recommend_for(
 def find_item(catalog: Catalog, name: str) -> int:
     """Return the row of an id, of a title, or of another form of an id; RequestError names the closest titles."""
     name = name.strip()[:_MOST_CHARS]
-    row = catalog.known(name)
+    row = catalog.row_or_none(name)
     if row is None or (catalog[row].id != name and catalog.exact(name) is not None):
         return catalog.find(name)
     return row

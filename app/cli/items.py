@@ -80,7 +80,7 @@ def drift(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Say how far new items lie from the code book; exit code 1 when it should be made again."""
+    """Say how far new items lie from the codebook; exit code 1 when it should be made again."""
     from llmrec.lifecycle.drift import measure_drift
 
     new = _read(mapping, items, id=item_id, title=title, text=text, category=category, number=number)
@@ -97,8 +97,8 @@ def _told(found: Drift) -> Iterator[str]:
     """A report of drift, line by line."""
     from llmrec.semantic_ids.drift import MIN_NEW_ITEMS
 
-    yield f"new items: {found.items}, beside {found.known} that the code book was made for"
-    yield f"error that the code book leaves: {found.error_new:.2f} on new items, {found.error_known:.2f} on known ones"
+    yield f"new items: {found.items}, beside {found.known} that the codebook was made for"
+    yield f"error that the codebook leaves: {found.error_new:.2f} on new items, {found.error_known:.2f} on known ones"
     yield f"farther than 95 % of the known items: {found.far_share:.0%} of the new ones; 5 % are to be expected"
     yield f"nearest first code full: {found.crowded_share:.0%} of the new items"
     yield f"free paths: {found.free_share:.1%}"

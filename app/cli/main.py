@@ -155,7 +155,7 @@ def recommend(
     named = [find_item(catalog, one) for one in (items or "").split("|") if one.strip()]
     known = History(recommender.history_of(user) if user else ())
     filters = parse_conditions(where or (), exclude or (), catalog)
-    found, notices = recommend_for(recommender, Request(known.then(named), message, filters, k=k))
+    found, notices = recommend_for(recommender, Request(known.extended_with(named), message, filters, k=k))
     for notice in notices:
         echo(f"note: {notice}", err=True)
     rows = item_rows(catalog, found)

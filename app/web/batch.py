@@ -124,7 +124,7 @@ def _answer(recommender: Recommender, ids: IdLookup, row: BatchRequest) -> tuple
 def _place(row: BatchRequest, ids: IdLookup, items: tuple[Recommendation, ...]) -> int | None:
     if row.target is None:
         return None
-    target = ids.catalog.known(row.target)
+    target = ids.catalog.row_or_none(row.target)
     return next((place for place, item in enumerate(items, 1) if item.row == target), 0)
 
 

@@ -74,7 +74,7 @@ def parse_form(
     if isinstance(k, bool) or not isinstance(k, int | float) or not 1 <= k <= MOST_K or k != int(k):
         raise RequestError(f"the length is {str(k)[:20]}; use a whole number from 1 to {MOST_K}")
     known = History(recommender.history_of(user) if user else ())
-    history = known.then(find_item(recommender.catalog, title) for title in titles)
+    history = known.extended_with(find_item(recommender.catalog, title) for title in titles)
     wish = clean_text(message, limits.message_chars)
     if not history and not wish:
         raise RequestError("nothing to go by: name something that was liked, choose a visitor, or say what you want")

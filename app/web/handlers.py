@@ -144,12 +144,12 @@ class Handlers:
         if verb in {"like", "dislike", "seen", "forget", "add"}:
             row, opinion = self._row(number), "like" if verb == "add" else verb
             self._record(visit, row, opinion)
-            self.chat.judge(visit, row, opinion)
+            self.chat.record_opinion(visit, row, opinion)
             note = f"{_NOTES[opinion].format(done=domain_verbs(self.catalog.domain).done)} {self.catalog.label(row)}."
         elif verb == "unfilter":
             gone = [one for one in constraints(visit.profile.filters) if side_panel.text_key(one.key) == number]
             for one in gone:
-                self.chat.unfilter(visit, one.key)
+                self.chat.remove_filter(visit, one.key)
             note = f"Taken away: {gone[0].label}." if gone else ""
         elif verb == "unwish":
             visit.profile, note = replace(visit.profile, wish=""), "Your words were forgotten."
@@ -213,7 +213,7 @@ class Handlers:
 
     def become(self, visit: Visit, user: object) -> View:
         """Start afresh as another visitor."""
-        self.chat.become(visit, user if isinstance(user, str) else "")
+        self.chat.switch_user(visit, user if isinstance(user, str) else "")
         return self.start(visit)
 
     def keep(self, visit: Visit, on: object) -> View:
@@ -240,7 +240,7 @@ class Handlers:
 
     def _list(self, visit: Visit) -> None:
         visit.asked, visit.seconds = self.chat.request(visit.profile)[0], ()
-        self.chat.picks(visit)
+        self.chat.current_list(visit)
 
     def _left(self, profile: Profile) -> bool:
         request = self.chat.request(profile)[0]

@@ -103,7 +103,7 @@ def restore(visit: Visit, sealed: str, chat: Chat, key: bytes) -> None:
         turns = [Turn(user, reply, tuple(notes), _profile_in(old, chat)) for user, reply, notes, old in state["turns"]]
     except (KeyError, TypeError, ValueError):
         raise RequestError("that conversation was kept by another version of this program") from None
-    visit.become(profile.user, profile.history)
+    visit.switch_user(profile.user, profile.history)
     visit.profile, visit.asked, visit.seconds = profile, None, ()
     visit.turns.extend(turns[: chat.limits.turns])
 
@@ -157,7 +157,7 @@ def _opinions_in(visit: Visit, given: dict[str, Any], chat: Chat) -> int:
         for one in listed[:1_000] if isinstance(listed, list) else ():
             row = ids.get(one["id"]) if isinstance(one, dict) and isinstance(one.get("id"), str) else None
             if row is not None:
-                chat.judge(visit, row, opinion)
+                chat.record_opinion(visit, row, opinion)
                 taken += 1
     return taken
 

@@ -27,7 +27,7 @@ def _examples(catalog: Catalog, lexicon: Lexicon, years: Sequence[int], session:
     title = catalog[rows[0]].title if rows else ""
     if title and len(title) <= _LONGEST_TITLE:
         yield f"I loved {title}"
-    main = lexicon.main
+    main = lexicon.example_values
     if main and years:
         yield f"{main[min(1, len(main) - 1)]} from the {sorted(years)[len(years) // 2] // 10 * 10}s"
     if len(main) > 2:

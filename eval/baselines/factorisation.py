@@ -162,7 +162,7 @@ def _pairwise(user: np.ndarray, up: np.ndarray, down: np.ndarray, ridge: float) 
 def train_matrix(train: Interactions, n_items: int) -> sparse.csr_matrix:
     """Who took what, once each: csr float32[users, n]."""
     item_counts(train, n_items)  # names a row outside the catalogue
-    return interaction_matrix([train.of(user) for user in range(len(train.users))], n_items)
+    return interaction_matrix([train.rows_of(user) for user in range(len(train.users))], n_items)
 
 
 def interaction_matrix(histories: Sequence[Rows], n_items: int) -> sparse.csr_matrix:

@@ -78,7 +78,7 @@ def play_dialogue(recommender: Recommender, dialogue: Dialogue, speaking: int) -
     stage = StagedRecommender(recommender)
     chat = Chat(cast(Recommender, stage))
     session = Session("measured")
-    session.become("measured" if dialogue.history else "", dialogue.history)
+    session.switch_user("measured" if dialogue.history else "", dialogue.history)
     state = UserState(history=dialogue.history)
     turns: list[PlayedTurn] = []
     kept: list[UserState] = []  # what held before each exchange that the session still has

@@ -152,7 +152,7 @@ class _Rows:
     """Rows of titles as annotated, and of titles in a text."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self.catalog, self._spotter = catalog, parser_context(catalog).spotter
+        self.catalog, self._linker = catalog, parser_context(catalog).linker
         self._rows: dict[tuple[str, int | None], int] = {}
         years = [(item.attributes.get("year") or 0, row) for row, item in enumerate(catalog.items)]
         for year, row in sorted(years, key=lambda pair: (float(pair[0]) if isinstance(pair[0], int) else 0.0, pair[1])):
@@ -168,7 +168,7 @@ class _Rows:
 
     def spot(self, text: str) -> list[tuple[int, int, int]]:
         """(row, start, end) of the titles in a text; in small letters "watch" and "walk" are words, not films."""
-        found = (one for one in self._spotter.spot(text).found if one.row >= 0 and text[one.start].isupper())
+        found = (one for one in self._linker.link(text).found if one.row >= 0 and text[one.start].isupper())
         return [(one.row, one.start, one.end) for one in found]
 
 

@@ -8,17 +8,9 @@ from llmrec.data.catalog import Catalog
 from llmrec.eval.grounding.requests import Demand
 from llmrec.eval.retention.generate import replies
 from llmrec.lm.model import RecModel
-from llmrec.nlu.title_lists import MAX_TITLES, MIN_SIMILARITY, LinkedTitles, link_titles, parse_title_list
+from llmrec.nlu.title_lists import MAX_TITLES, LinkedTitles, link_titles, parse_title_list
 
-__all__ = [
-    "MAX_TITLES",
-    "MIN_SIMILARITY",
-    "LinkedTitles",
-    "ask_base_model",
-    "link_titles",
-    "parse_title_list",
-    "prompt",
-]
+__all__ = ["MAX_TITLES", "LinkedTitles", "ask_base_model", "link_titles", "parse_title_list", "prompt"]
 
 HISTORY = 10  # latest items that the prompt names
 TOKENS = 200

@@ -199,8 +199,8 @@ def _protocol(demands: Sequence[tuple[int, Demand]], values: Sequence[GroundingV
         "off_list_titles": "titles in the model's own sentences that are not on the list, in all replies",
         "list without words": "the same user's list when nothing is asked",
         "random unseen item": "share of all items that the user does not know which meet the constraints",
-        "base": f"the base model, greedy, asked to list {base_model.MAX_TITLES} titles; a title alike to "
-        f"{base_model.MIN_SIMILARITY:g} % counts as existing, a missing one meets no constraint",
+        "base": f"the base model, greedy, asked to list {base_model.MAX_TITLES} titles; a title with a typo "
+        "counts as existing, a missing one meets no constraint",
     }
 
 

@@ -1,7 +1,7 @@
 """Replies of the model to plain chat messages, many at a time.
 
-The product speaks to one visitor and streams (`decode.stream`); a benchmark has hundreds of prompts, and reading the
-weights once for a batch of them is what makes it quick on a CPU. Greedy, as lm-evaluation-harness generates.
+The chat streams to one visitor (`text_generation.generate_text`). A benchmark has hundreds of prompts, and reading the
+weights once for a batch of them makes it fast on a CPU. Greedy, as lm-evaluation-harness generates.
 """
 
 from __future__ import annotations

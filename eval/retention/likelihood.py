@@ -2,8 +2,8 @@
 
 The definitions are those of lm-evaluation-harness (`loglikelihood`, `loglikelihood_rolling`), whose library is not
 used: it would bring forty packages for the few lines that are left once tokens are scored, and scoring has to be ours
-anyway: text becomes ids in `render`, logits come from the model's own head (item tokens are not among them), and the
-continuations of one context are read in one pass.
+anyway: text becomes ids in `lm.rendering`, logits come from the model's own head (item tokens are not among them), and
+the continuations of one context are scored in one pass.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def _part(value: Any, catalog: Catalog, width: int, where: str) -> Part:
     if fields.get("kind") == "text" and isinstance(text, str):
         return Text(text, loss)
     if fields.get("kind") == "item" and isinstance(item, str):
-        row = catalog.known(item)
+        row = catalog.row_or_none(item)
         if row is None:
             raise DataError(f"{where}: item {item[:60]!r} is not in the catalogue of {len(catalog)} {catalog.domain}")
         return ItemRef(row, loss)

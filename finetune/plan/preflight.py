@@ -59,7 +59,7 @@ def check_data(recipe: Recipe, catalog: Catalog, split: Split) -> None:
     """Refuse data from which the recipe's traffic cannot be made.
 
     Raises:
-        DataError: too many items for the code book, or nobody with two interactions to learn from.
+        DataError: too many items for the codebook, or nobody with two interactions to learn from.
         RecipeError: replay without passages.
     """
     shape, traffic = recipe.semantic_ids, recipe.traffic

@@ -132,7 +132,7 @@ def provisional_ids(n: int, depth: int, size: int, dim: int, seed: int) -> Seman
 def placeholder_task_context(inputs: Inputs, dim: int, passages: np.ndarray | None = None) -> TaskContext:
     """What traffic is made from, with one user vector for all and, where they are not given, empty replay passages."""
     traffic, train = inputs.recipe.traffic, inputs.split.train
-    histories = [train.of(user) for user in range(len(train.users))]
+    histories = [train.rows_of(user) for user in range(len(train.users))]
     one = np.linspace(-1, 1, dim, dtype=np.float32)[None]
     vectors = [np.broadcast_to(one, (len(rows), dim)) for rows in histories]
     if passages is None:

@@ -217,7 +217,7 @@ def make_task_context(
         )
         passages = stages.run_stage(inputs, "replay", fingerprint, sample)["ids"]
     train_part = inputs.split.train
-    histories = [train_part.of(user) for user in range(len(train_part.users))]
+    histories = [train_part.rows_of(user) for user in range(len(train_part.users))]
     if vectors is None:
         seen = counted(histories, "user vectors", inputs.say, "users")
         vectors = [model.encoder.trajectory(rows) for rows in seen]

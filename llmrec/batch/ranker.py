@@ -2,7 +2,7 @@
 
 `resolve_ids` turns ids into rows and counts those that are unknown; `answer` ranks. The scores are those of
 `Recommender.recommend` to the last bits but one or two: fewer threads sum in another order, and of the language model
-only what can reach the list is scored (`bounded`). More cores are used by more processes.
+only what can reach the list is scored (`exact_search`). More cores are used by more processes.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class IdLookup:
 
     def rows(self, ids: tuple[str, ...]) -> list[int]:
         """Rows of those ids that are known, each once, in order."""
-        found = (self.catalog.known(one) for one in ids)
+        found = (self.catalog.row_or_none(one) for one in ids)
         return list(dict.fromkeys(row for row in found if row is not None))
 
     def unknown(self, ids: tuple[str, ...]) -> int:
         """How many of these item ids are not known."""
-        return sum(self.catalog.known(one) is None for one in ids)
+        return sum(self.catalog.row_or_none(one) is None for one in ids)
 
 
 def resolve_ids(
@@ -90,7 +90,7 @@ def resolve_ids(
     counts: Counter[str] = Counter()
     known = bool(row.message) or row.items == ()
     if row.user_id is not None:
-        number = ids.interactions.known(row.user_id)
+        number = ids.interactions.number_or_none(row.user_id)
         counts["unknown_users"] += number is None
         history = history if number is None else ids.interactions.history(number)
         known |= number is not None
@@ -106,7 +106,7 @@ def resolve_ids(
         return None, counts
     if row.similar_to is not None:
         return RankingTask((), rows[0], candidates, "", row.k or k), counts
-    return RankingTask(history.then(rows), None, candidates, row.message, row.k or k), counts
+    return RankingTask(history.extended_with(rows), None, candidates, row.message, row.k or k), counts
 
 
 def _refuse_unknown(row: BatchRequest, ids: IdLookup) -> None:

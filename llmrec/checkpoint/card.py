@@ -1,4 +1,4 @@
-"""Model cards: what was measured goes in from the result files, and only from them."""
+"""Model cards: fills in measured results, taken only from result files."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Models on the Hugging Face Hub: fetched file by file as their manifest names them, verified before they are visible.
+"""Downloads models from the Hugging Face Hub and pushes them there.
 
-What comes from there is hostile until then: nothing but the files of the manifest is fetched, into plain files of an
-own directory (the Hub's cache is made of links, which an artifact refuses), and every hash is checked before the
-directory gets its name. Who is logged in, and where, is the affair of huggingface_hub alone.
+Downloads are untrusted until they are verified. Only the files that the manifest names are fetched, into plain files of
+a directory of their own (the Hub's cache consists of links, which an artifact refuses). Every hash is checked before
+the directory gets its final name. Authentication is left to huggingface_hub.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from llmrec.storage.artifacts import MANIFEST, read_manifest, write_artifact, wr
 from llmrec.storage.network import PATIENCE, SourceError, failure_reason, refuse_web_pages, wrap_network_errors
 from llmrec.storage.registry import RESOURCES, cache_home, cache_lock, offline_setting
 
-BESIDE_MODEL = "beside-the-model"  # what a pushed model calls data that lies in the same repository
+BESIDE_MODEL = "beside-the-model"  # name in a pushed model for data that lies in the same repository
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)
 _MOST_FILES, _MANIFEST_LIMIT = 1000, 16 << 20
 
 
 def resolve_model(name_or_path: str | Path, revision: str = "main") -> Path:
-    """A local model directory as it is, or one of the Hub by `org/name`, fetched when it is not here yet.
+    """The path of a local model directory, or of a Hub model `org/name`, which is downloaded if necessary.
 
     Raises:
-        ArtifactError: the Hub has no such model or does not answer and none was fetched before, or what it gave is not
-            a whole, harmless artifact.
+        ArtifactError: the Hub has no such model, or does not answer and none was fetched before, or the download is not
+            a valid artifact.
     """
     path, text = Path(name_or_path), str(name_or_path)
     if path.exists() or not _REPO.fullmatch(text) or path.is_absolute():
@@ -50,7 +50,7 @@ def resolve_model(name_or_path: str | Path, revision: str = "main") -> Path:
 
 
 def data_of(model: Path) -> str:
-    """Name or directory of a model's data; what was fetched beside it is found there.
+    """Name or directory of a model's data, which may have been downloaded beside it.
 
     Raises:
         ArtifactError: not a model directory, or its data was not pushed with it.
@@ -78,16 +78,16 @@ def push_to_hub(
 
     Args:
         model: a local model directory.
-        repo_id: `org/name`; made when it is not there.
-        with_data: put the prepared data beside it (titles, user ids and histories with it).
-        base: where others find the base model, when it was trained from a directory of this machine.
+        repo_id: `org/name`; created if it does not exist.
+        with_data: also upload the prepared data, with titles, user ids and histories.
+        base: where others find the base model, if it is a directory of this machine.
         results: of `card.load_results`.
-        private: whether a new repository is.
+        private: whether a new repository is private.
         message: of the commit.
 
     Raises:
-        RequestError: a name that is none, offline, data that may not be passed on, or a base that others cannot find.
-        ArtifactError: a damaged directory, or the Hub says no.
+        RequestError: an invalid name, offline, data that may not be redistributed, or a base that others cannot find.
+        ArtifactError: a damaged directory, or the Hub refuses.
     """
     if not _REPO.fullmatch(repo_id):
         raise RequestError(f"{repo_id!r} should be org/name")
@@ -109,7 +109,7 @@ def push_to_hub(
 def stage_upload(
     model: Path, out: Path, with_data: bool, base: str | None, results: Sequence[dict[str, Any]] = ()
 ) -> None:
-    """Write what `push_to_hub` uploads: no path of this machine in it, the card filled. Arguments as there."""
+    """Write what `push_to_hub` uploads: no local paths in it, the card filled in. Arguments as there."""
     manifest = read_manifest(model, MODEL_KIND)
     config = read_config(model)
     own, data = str(config["base"]["id"]), data_of(model)
@@ -149,7 +149,7 @@ def _fetched(repo_id: str, revision: str, root: Path) -> Path:
         with wrap_network_errors():
             commit = str(huggingface_hub.HfApi().model_info(repo_id, revision=revision, timeout=PATIENCE).sha)
     except SourceError as error:
-        if model.is_dir():  # no answer: what was fetched before is still whole and verified when it is loaded
+        if model.is_dir():  # no answer: an earlier download is complete, and is verified when it is loaded
             return model
         raise ArtifactError(f"no model {repo_id!r}: neither a directory here nor on the Hub: {error}") from None
     if model.is_dir() and note.is_file() and json.loads(note.read_text()) == {"commit": commit}:
@@ -171,7 +171,7 @@ def _download_data(repo_id: str, commit: str, target: Path) -> None:
 
 
 def _download(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -> dict[str, Any]:
-    """Fetch the files of one manifest and put them in place together; returns a model's configuration."""
+    """Download the files of one manifest and put them in place together; returns a model's configuration."""
 
     def get(name: str) -> Path:
         with wrap_network_errors():
@@ -190,7 +190,7 @@ def _download(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -
 
 
 def _names(manifest: Path, repo_id: str) -> list[str]:
-    """The file names of a manifest that is not to be trusted yet.
+    """The file names of an untrusted manifest.
 
     Raises:
         ArtifactError: not a manifest, too many files, or a name that leads out.

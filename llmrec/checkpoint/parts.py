@@ -1,7 +1,7 @@
-"""The parts of a model directory that belong to data and not to the language model, read and replaced on their own.
+"""Reads and replaces the parts of a model directory that depend on the data, without loading the language model.
 
-Nothing here loads the base model: its LoRA, item tokens and user adapter are copied byte for byte. That is what lets a
-nightly refresh or a removal finish in seconds, and what makes it certain that neither can change a word.
+LoRA weights, item tokens and user adapter are copied byte for byte. So a nightly refresh or a removal of items takes
+seconds, and cannot change generated text.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _COPIED = ("adapter.safetensors",)
 
 @dataclass(frozen=True, eq=False)
 class ModelParts:
-    """What a model directory holds beside the language model's own additions.
+    """The parts of a model directory besides the weights added to the language model.
 
     Attributes:
         path: the directory.
-        manifest: as read, every hash checked.
+        manifest: as read, with every hash checked.
         config: as read.
         encoder: the sequential encoder.
-        neighbours: what tends to be taken after what.
+        neighbours: item-to-item neighbours.
         ids: semantic IDs.
         prior: float32[n], log mass of every item.
-        counts: int64[n], how often each was taken in training.
+        counts: int64[n], interactions of each item in training.
         card: the model card.
     """
 
@@ -56,7 +56,7 @@ class ModelParts:
 
 
 def read_parts(path: Path, catalog: Catalog | None = None) -> ModelParts:
-    """Read and verify a model directory, the language model left where it is.
+    """Read and verify a model directory without its language model.
 
     Raises:
         ArtifactError: damaged, or made for another catalogue than `catalog`.
@@ -82,10 +82,10 @@ def write_parts(out: Path, parts: ModelParts, catalog: Catalog, data: str, event
 
     Args:
         out: the directory.
-        parts: what to write; the language model's additions are copied from `parts.path`.
-        catalog: what it belongs to from now on.
+        parts: what to write; the weights added to the language model are copied from `parts.path`.
+        catalog: the catalogue that it belongs to.
         data: name or directory of that data.
-        event: what was done, added to the manifest's `history`.
+        event: an entry for the manifest's `history`.
 
     Raises:
         ArtifactError: rows that do not fit the catalogue.
@@ -118,7 +118,7 @@ def write_parts(out: Path, parts: ModelParts, catalog: Catalog, data: str, event
 
 
 def kept_rows(catalog: Catalog, removed: Sequence[str]) -> np.ndarray:
-    """int64[m]: the rows that stay when the items with these ids go, in their order.
+    """int64[m]: the rows that remain when the items with these ids are removed, in order.
 
     Raises:
         RequestError: an id that is not there, none, or all of them.
@@ -132,7 +132,7 @@ def kept_rows(catalog: Catalog, removed: Sequence[str]) -> np.ndarray:
 
 
 def without_rows(parts: ModelParts, kept: np.ndarray) -> ModelParts:
-    """The parts for the `kept` rows alone, int64[m]; the codes of those items do not change."""
+    """The parts restricted to the rows `kept` int64[m]; the codes of those items do not change."""
     encoder = parts.encoder.with_item_rows(lambda vectors: vectors[kept], lambda biases: biases[kept])
     near = parts.neighbours.state()
     matrix = parts.neighbours.similarity[kept][:, kept].tocsr()

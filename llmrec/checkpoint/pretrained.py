@@ -1,4 +1,4 @@
-"""One directory a model: everything that is not the base model, with fingerprints of all that it belongs to."""
+"""Saves and loads model directories: all that is not the base model, with fingerprints of what it depends on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from llmrec.ranking.fusion import Fusion
 from llmrec.storage.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, write_artifact
 
 MODEL_KIND = "model"
-# What a directory may ask for before its weights are looked at: larger sizes would only be a way to fill the memory.
+# Upper limits of the sizes in a configuration, checked before anything is allocated: it may be malicious.
 _MOST = {
     "model": {"lora_rank": 1024, "lora_alpha": 1 << 20, "user_slots": 64, "adapter_width": 1 << 16},
     "encoder": {"dim": 1 << 14, "layers": 128, "heads": 1 << 10, "max_len": 1 << 16, "text_dims": 1 << 14},
@@ -44,11 +44,11 @@ class Pretrained:
     Attributes:
         model: the bundle, not merged.
         prior: float32[n], log mass of every item in the train part, the prior of the trie.
-        counts: int64[n], how often each item was taken in the train part.
-        neighbours: what tends to be taken after what, from the train part.
+        counts: int64[n], interactions of each item in the train part.
+        neighbours: item-to-item neighbours, from the train part.
         fusions: weights by kind of request ("history", "words").
-        settings: what the recommender needs to know: window, embedder, beams.
-        meta: how it was trained and what it reached.
+        settings: of the recommender: window, embedder, beams.
+        meta: how it was trained, and validation results.
     """
 
     model: RecModel
@@ -66,7 +66,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 
 def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: BaseModelFiles, card: str) -> None:
-    """Write a model directory all or nothing; LoRA in float16, half the size."""
+    """Write a model directory atomically; LoRA is stored in float16, half the size."""
     model = loaded.model
     fingerprints = {
         "catalog": catalog.fingerprint,
@@ -102,7 +102,7 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
     """Load a model directory for this catalogue; weights of the base are found by id and checked by hash.
 
     Raises:
-        ArtifactError: damaged files, or another catalogue, base, tokenizer, code book or set of templates.
+        ArtifactError: damaged files, or another catalogue, base, tokenizer, codebook or set of templates.
     """
     manifest = read_manifest(Path(path), MODEL_KIND)
     expect_fingerprint(manifest, "catalog", catalog.fingerprint, "catalogue")
@@ -114,7 +114,7 @@ def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pret
 
 def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, progress: bool) -> Pretrained:
     ids, prior, counts = validation.parse_item_arrays(load_arrays(path / "semantic_ids.safetensors"))
-    expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "code book")
+    expect_fingerprint(manifest, "semantic_ids", ids.fingerprint, "codebook")
     encoder, neighbours = read_encoder(path, config), read_neighbours(path)
     validation.check_item_counts(
         {"codes": len(ids.codes), "encoder": encoder.net.n_items, "neighbours": len(neighbours)}, n
@@ -132,19 +132,19 @@ def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, p
 
 
 def read_encoder(path: Path, config: Mapping[str, Any]) -> SequenceEncoder:
-    """The encoder of a model directory; DataError when its weights are not what the configuration says."""
+    """The encoder of a model directory; DataError when its weights do not match the configuration."""
     state = load_arrays(path / "encoder.safetensors")
     validation.check_finite({f"encoder {name}": array for name, array in state.items()})
     return SequenceEncoder.from_state(state, config["encoder"])
 
 
 def read_neighbours(path: Path) -> ItemKNN:
-    """The neighbours of a model directory; DataError when they are none."""
+    """The neighbours of a model directory; DataError when they are not valid."""
     return ItemKNN.from_state(load_arrays(path / "neighbours.safetensors"))
 
 
 def read_settings(path: Path) -> Mapping[str, Any]:
-    """What a model directory says of the data it belongs to and how it is to be used; nothing else is loaded.
+    """The settings of a model directory, such as the data it belongs to; nothing else is loaded.
 
     Raises:
         ArtifactError: not a model directory, or damaged.
@@ -165,7 +165,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    """Types and sizes, before anything is looked for by a name in it or built to a size in it."""
+    """Check types and sizes before any name in it is looked up, or any size in it is allocated."""
     _typed(config["base"]["id"], str, "base id")
     _typed(config["settings"]["data"], str, "settings data")
     _typed(config["settings"]["window"], int, "settings window")

@@ -1,7 +1,7 @@
-"""Whether the parts of a model directory fit the catalogue and each other.
+"""Validates that the parts of a model directory fit the catalogue and each other.
 
-Hashes tell damage, not malice or a mistake: whoever makes a directory makes its manifest, too. Sizes are compared
-before anything of that size is built, and numbers before anything is computed from them.
+Hashes detect damage, but neither malice nor mistakes: whoever writes a directory writes its manifest, too. Sizes are
+checked before anything of that size is allocated, and numbers before anything is computed from them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from llmrec.ranking.fusion import FAMILIARITY_PARTS, PRIOR_WEIGHTS
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 from llmrec.semantic_ids.trie import MAX_COUNT, counts_of
 
-REQUEST_KINDS = ("history", "words")  # of requests, each with weights of its own
-_MOST_WEIGHT = 1e6  # of a part; honest ones lie below 10
+REQUEST_KINDS = ("history", "words")  # of requests, each with fusion weights of its own
+_MOST_WEIGHT = 1e6  # limit of a fusion weight; real ones lie below 10
 
 
 @contextmanager
 def loading_from(path: Path) -> Iterator[None]:
-    """Say which directory it was, whatever its contents make the parsers and constructors below raise."""
+    """Turn any error of loading a directory into an ArtifactError of one line that names the directory."""
     try:
         yield
     except DataError as error:
@@ -38,10 +38,10 @@ def loading_from(path: Path) -> Iterator[None]:
 
 
 def parse_item_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
-    """Semantic IDs, log mass float32[n] and count int64[n] of every item out of their file.
+    """Semantic IDs, log mass float32[n] and interaction count int64[n] of every item, from the arrays of their file.
 
-    Files from before counts were kept give those that the masses were made of; of items that were added to such a
-    model they are what the items were lent.
+    Older files have no counts: these are derived from the log masses, which for items that were added to such a model
+    are borrowed from similar items.
 
     Raises:
         DataError: arrays of another form, codes outside the codebook, or numbers that are not finite.
@@ -56,7 +56,7 @@ def parse_item_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np
         )
     if prior.shape != (len(codes),):
         raise DataError(f"a prior of shape {prior.shape}; it is one number for each of {len(codes)} items")
-    check_finite({"code book": codebook, "prior": prior})
+    check_finite({"codebook": codebook, "prior": prior})
     counts = arrays["counts"] if "counts" in arrays else counts_of(prior)
     if counts.shape != prior.shape or counts.dtype.kind not in "iu" or counts.min() < 0 or counts.max() > MAX_COUNT:
         raise DataError(
@@ -67,21 +67,21 @@ def parse_item_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np
 
 
 def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise DataError for an array that holds something else than finite numbers."""
+    """Raise DataError for an array with values that are not finite numbers."""
     for name, array in arrays.items():
         if not (array.dtype.kind in "iuf" and np.isfinite(array).all()):
             raise DataError(f"{name} of type {array.dtype} holds something else than finite numbers")
 
 
 def check_item_counts(parts: Mapping[str, int], n: int) -> None:
-    """Raise DataError for a part of so many items that the catalogue of `n` does not have."""
+    """Raise DataError for a part whose number of items is not `n`."""
     for name, size in parts.items():
         if size != n:
             raise DataError(f"{name} of {size} items; the catalogue has {n}")
 
 
 def check_added_weights(state: Mapping[str, torch.Tensor], ids: SemanticIds, sizes: Mapping[str, Any]) -> None:
-    """Raise DataError when saved weights have other sizes than a model of these IDs and `sizes`, or are not finite."""
+    """Raise DataError when saved weights do not fit these IDs and `sizes`, or are not finite."""
     tokens, hidden = (int(one) for one in state["items.weight"].shape)
     _check_rows("items.weight", tokens, ids.depth * ids.size, "codes")
     _check_rows(
@@ -103,7 +103,7 @@ def _check_rows(name: str, found: int, wanted: int, what: str) -> None:
 
 
 def check_fusion_weights(fusions: Mapping[str, Mapping[str, float]]) -> None:
-    """Raise ValueError unless both kinds of request have weights of known parts, one of which always speaks."""
+    """Raise ValueError unless both kinds of request have weights of known parts, one of which always has a score."""
     for kind in REQUEST_KINDS:
         if kind not in fusions:
             raise ValueError(f"fusion has no weights for {kind!r}; it needs {' and '.join(REQUEST_KINDS)}")
@@ -116,6 +116,6 @@ def check_fusion_weights(fusions: Mapping[str, Mapping[str, float]]) -> None:
                 raise ValueError(
                     f"the weight of {part} in {str(kind)[:60]!r} is not a number up to {_MOST_WEIGHT:,.0f}"
                 )
-        quiet = {"words"} if kind == "history" else set()  # nothing to compare texts with
+        quiet = {"words"} if kind == "history" else set()  # there is no message to compare with
         if not of.keys() - quiet - {"llm"} and not of.get("llm"):
             raise ValueError(f"fusion {str(kind)[:60]!r} gives no part a weight that has something to say there")

@@ -115,26 +115,26 @@ class Catalog:
         return AttributeTable([item.attributes for item in self.items])
 
     @cached_property
-    def _finder(self) -> TitleMatcher:
+    def _titles(self) -> TitleMatcher:
         years = [_year(item) for item in self.items]
         return TitleMatcher([i.title for i in self.items], years, [self.label(r) for r in range(len(self))])
 
     @cached_property
-    def _forms(self) -> IdVariants:
+    def _id_variants(self) -> IdVariants:
         return IdVariants(self._rows)
 
-    def known(self, id: str) -> int | None:
+    def row_or_none(self, id: str) -> int | None:
         """Return the row of an external id as written, else of the only one that it is another form of; None else."""
         row = self._rows.get(id)
-        return row if row is not None else self._rows.get(self._forms.meant(id) or "")
+        return row if row is not None else self._rows.get(self._id_variants.unique_variant(id) or "")
 
     def row(self, id: str) -> int:
-        """Return the row of an external id, see `known`.
+        """Return the row of an external id, see `row_or_none`.
 
         Raises:
             RequestError: unknown id; names the three closest.
         """
-        row = self.known(id)
+        row = self.row_or_none(id)
         if row is None:
             near = [str(match[0]) for match in process.extract(id, list(self._rows), scorer=fuzz.ratio, limit=3)]
             raise RequestError(f"no item {id!r} in this catalogue; the closest ids are {', '.join(map(repr, near))}")
@@ -147,21 +147,27 @@ class Catalog:
         Raises:
             RequestError: nothing fits, or several different titles do; names the candidates with their years.
         """
-        return self._finder.find(clean_text(title, TITLE_LIMIT))
+        return self._titles.find(clean_text(title, TITLE_LIMIT))
 
     def exact(self, title: str) -> int | None:
         """As `find`, without a look at misspellings; None when nothing fits."""
-        return self._finder.exact(clean_text(title, TITLE_LIMIT))
+        return self._titles.exact(clean_text(title, TITLE_LIMIT))
 
     def misspelt(self, title: str) -> int | None:
-        """Return the row of a title that is almost what was typed; None when nothing fits, RequestError when several
-        do.
+        """Return the row of a title typed with a few wrong letters; None when there is none.
+
+        Raises:
+            RequestError: several different titles are as near.
         """
-        return self._finder.misspelt(clean_text(title, TITLE_LIMIT))
+        return self._titles.misspelt(clean_text(title, TITLE_LIMIT))
+
+    def nearest(self, title: str) -> list[int]:
+        """Return the rows whose title has the fewest typos, of the year where one is given; several are no error."""
+        return self._titles.nearest(clean_text(title, TITLE_LIMIT))
 
     def closest(self, title: str, n: int) -> list[int]:
         """Return the `n` rows whose titles look most like it, best first."""
-        return self._finder.closest(clean_text(title, TITLE_LIMIT), n)
+        return self._titles.closest(clean_text(title, TITLE_LIMIT), n)
 
     def label(self, row: int) -> str:
         """Return `Title (Year)` when the item has a year, else the title."""
@@ -170,21 +176,21 @@ class Catalog:
         return item.title if year is None else f"{item.title} ({year})"
 
     @cached_property
-    def _twins(self) -> dict[int, tuple[int, ...]]:
+    def _same_labels(self) -> dict[int, tuple[int, ...]]:
         """Rows that read the same as another one; MovieLens-100k has 18 films twice."""
         same = defaultdict[str, list[int]](list)
         for row in range(len(self)):
             same[self.label(row).casefold()].append(row)
         return {row: tuple(rows) for rows in same.values() if len(rows) > 1 for row in rows}
 
-    def namesakes(self, rows: Iterable[int]) -> tuple[int, ...]:
+    def same_label_rows(self, rows: Iterable[int]) -> tuple[int, ...]:
         """Return the rows and all others with the label of one of them: what a reader cannot tell apart."""
-        return tuple(dict.fromkeys(twin for row in rows for twin in (row, *self._twins.get(row, ()))))
+        return tuple(dict.fromkeys(same for row in rows for same in (row, *self._same_labels.get(row, ()))))
 
     @property
-    def repeated(self) -> int:
+    def repeated_labels(self) -> int:
         """Rows whose label another row has, too."""
-        return len(self._twins)
+        return len(self._same_labels)
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
@@ -195,7 +201,7 @@ class Catalog:
         """Return the sorted distinct values of an attribute; RequestError names valid attributes."""
         return self._table.values(name)
 
-    def kind(self, name: str) -> AttributeType:
+    def attribute_type(self, name: str) -> AttributeType:
         """Return what sort of attribute it is; RequestError names valid attributes."""
         self._table.values(name)
         return infer_type(name, (item.attributes[name] for item in self.items if name in item.attributes))

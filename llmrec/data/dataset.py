@@ -169,7 +169,7 @@ def dataset_statistics(catalog: Catalog, interactions: Interactions) -> dict[str
         "users_under_3": int((lengths < 3).sum()),
         "cold_items": int((taken == 0).sum()),
         "repeated_pairs": len(x) - pairs,
-        "duplicate_labels": catalog.repeated,
+        "duplicate_labels": catalog.repeated_labels,
         "time_range": [int(x.time.min()), int(x.time.max())] if len(x) else [],
         "ties_in_time": int(same_time.sum()),
         "items_without_text": sum(not item.text for item in catalog.items),

@@ -72,7 +72,7 @@ _EXAMPLE = '{"any_of": {"genre": ["Comedy"]}, "ranges": {"year": [1990, null]}}'
 
 def _combine(one: Filters, other: Filters, text: str) -> Filters:
     try:
-        return one.both(other)
+        return one.intersect(other)
     except ValueError:
         raise RequestError(f"{_short(text)} is a second choice of one attribute; put all its values into one") from None
 
@@ -89,7 +89,7 @@ def _parse_condition(text: str, out: bool, catalog: Catalog) -> Filters:
     if sign in {">=", "<="}:
         edge = _number(name, value, catalog)
         return Filters(ranges={name: (edge, None) if sign == ">=" else (None, edge)})
-    if not out and sign == "=" and catalog.kind(name) in {"number", "date"}:
+    if not out and sign == "=" and catalog.attribute_type(name) in {"number", "date"}:
         edge = _number(name, value, catalog)
         return Filters(ranges={name: (edge, edge)})
     known = {one.casefold() for one in catalog.values(name)}
@@ -108,7 +108,7 @@ def _attribute(name: str, catalog: Catalog) -> str:
 
 
 def _number(name: str, value: str, catalog: Catalog) -> float:
-    if catalog.kind(name) == "date":
+    if catalog.attribute_type(name) == "date":
         try:
             return encode_date(datetime.date.fromisoformat(value))
         except ValueError:

@@ -76,7 +76,7 @@ class Filters:
             ranges[name] = _narrow_range(ranges.get(name, (None, None)), bound)
         return Filters(any_of, all_of, none_of, ranges)
 
-    def both(self, other: Filters) -> Filters:
+    def intersect(self, other: Filters) -> Filters:
         """Return the constraints of both, neither of which gives way.
 
         Raises:

@@ -72,13 +72,13 @@ class IdVariants:
             found[canonical_form(one)].append(one)
         return found
 
-    def of(self, id: str) -> tuple[str, ...]:
+    def variants(self, id: str) -> tuple[str, ...]:
         """Return the known ids that are written otherwise and have the form of `id`."""
         return tuple(one for one in self._found.get(canonical_form(id), ()) if one != id)
 
-    def meant(self, id: str) -> str | None:
+    def unique_variant(self, id: str) -> str | None:
         """Return the one known id that `id` is another form of; None for none and for several."""
-        found = self.of(id)
+        found = self.variants(id)
         return found[0] if len(found) == 1 else None
 
 

@@ -42,7 +42,7 @@ class History(tuple[int, ...]):
         made.disliked = frozenset(gone) & frozenset(made)
         return made
 
-    def then(self, rows: Iterable[int]) -> History:
+    def extended_with(self, rows: Iterable[int]) -> History:
         """Return each row once, with more rows that are liked at the end."""
         liked = tuple(rows)
         return History(dict.fromkeys((*self, *liked)), self.disliked - {*liked})
@@ -110,20 +110,20 @@ class Interactions:
     def _numbers(self) -> dict[str, int]:
         return {user: number for number, user in enumerate(self.users)}
 
-    def of(self, user: int) -> Ints:
+    def rows_of(self, user: int) -> Ints:
         """Return the rows of a user number in time order, int64[h]."""
         if not 0 <= user < len(self.users):
             raise RequestError(f"user number {user} does not exist; numbers run from 0 to {len(self.users) - 1}")
         return self.row[self.offsets[user] : self.offsets[user + 1]]
 
     @cached_property
-    def _forms(self) -> IdVariants:
+    def _id_variants(self) -> IdVariants:
         return IdVariants(self.users)
 
-    def known(self, user_id: str) -> int | None:
+    def number_or_none(self, user_id: str) -> int | None:
         """Return the number of a user id as written, else of the only one that it is another form of; None else."""
         number = self._numbers.get(user_id)
-        return number if number is not None else self._numbers.get(self._forms.meant(user_id) or "")
+        return number if number is not None else self._numbers.get(self._id_variants.unique_variant(user_id) or "")
 
     @cached_property
     def liked_from(self) -> float:
@@ -140,22 +140,22 @@ class Interactions:
 
     def disliked(self, user: int) -> frozenset[int]:
         """Return the rows of a user number whose latest value says that they were not liked."""
-        rows = self.of(user).tolist()  # refuses a number that does not exist
+        rows = self.rows_of(user).tolist()  # refuses a number that does not exist
         values = self.value[self.offsets[user] : self.offsets[user + 1]]
         latest = dict(zip(rows, values.tolist(), strict=True))
         return frozenset(row for row, value in latest.items() if value < self.liked_from)
 
     def history(self, user: int) -> History:
         """Return what a user number took, oldest first, and which of it was not liked."""
-        return History(self.of(user).tolist(), self.disliked(user))
+        return History(self.rows_of(user).tolist(), self.disliked(user))
 
     def number(self, user_id: str) -> int:
-        """Return the number of an external user id, see `known`.
+        """Return the number of an external user id, see `number_or_none`.
 
         Raises:
             RequestError: unknown id; names the three closest.
         """
-        found = self.known(user_id)
+        found = self.number_or_none(user_id)
         if found is not None:
             return found
         near = [str(match[0]) for match in process.extract(user_id, self.users, scorer=fuzz.ratio, limit=3)]
@@ -187,9 +187,9 @@ class Split:
     def history(self, user: int, part: SplitPart) -> Ints:
         """Return the rows known before that target, int64[h] in time order; `test` has validation in it."""
         if part == "valid":
-            return self.train.of(user)
+            return self.train.rows_of(user)
         if part == "test":
-            return np.concatenate([self.train.of(user), self.window.of(user)])
+            return np.concatenate([self.train.rows_of(user), self.window.rows_of(user)])
         raise RequestError(f"part {part!r} is unknown; use 'valid' or 'test'")
 
 

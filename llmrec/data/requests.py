@@ -32,7 +32,8 @@ class Request:
         exclude: rows never to be returned.
         k: how many items, 1 to 100; a number that the message asks for counts instead.
         unseen: leave out the history.
-        read: the message has been read: what it states is in the other fields, and it is a bare description.
+        parsed: the message has been parsed: its constraints and titles are in the other fields, and it is a bare
+            description.
     """
 
     history: tuple[int, ...] = ()
@@ -42,4 +43,4 @@ class Request:
     exclude: tuple[int, ...] = ()
     k: int = 10
     unseen: bool = True
-    read: bool = False
+    parsed: bool = False

@@ -1,4 +1,4 @@
-"""Titles as people type them: articles, years, accents, light misspellings; and which item they mean."""
+"""Titles as people type them: articles, years, accents and typos; and the matching of typed titles with items."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rapidfuzz import fuzz, process
+from rapidfuzz.distance import OSA
 
 from llmrec.errors import RequestError
 
@@ -31,11 +32,14 @@ _ELIDED = re.compile("^L['\u2019](?=.)", re.IGNORECASE)
 _PART = re.compile(r"\bpart (?=\d+\b)")
 _ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
 _HEAD = re.compile(r"\s+or:|:|\s+-\s+")
+_AND = re.compile(r"&| \+ ")
 _APOSTROPHES = re.compile("['\u2019`\u00b4]")
 _NOT_WORD = re.compile(r"[\W_]+")
-_FUZZY = 90.0
-_TIED = 3.0
-_SHORT = 8
+_SHORTEST = 5  # letters of a title that may be misspelt, by one letter too many or too few
+_SHORT = 7  # letters from which on a letter may be wrong or swapped with its neighbour, too
+_LONG = 11  # letters from which on two edits are forgiven
+_VERY_LONG = 30  # letters from which on there may be an edit in every ten
+_PLURAL = 8  # below it an `s` at the end tells two titles apart: `Alien` and `Aliens`
 
 
 def display_title(title: str) -> str:
@@ -88,10 +92,34 @@ def title_key(title: str) -> str:
     """
     decomposed = unicodedata.normalize("NFKD", title.casefold())
     plain = "".join(char for char in decomposed if not unicodedata.combining(char))
-    words = _NOT_WORD.sub(" ", _APOSTROPHES.sub("", plain.replace("&", " and "))).strip()
+    words = _NOT_WORD.sub(" ", _APOSTROPHES.sub("", _AND.sub(" and ", plain))).strip()
     words = _PART.sub("", " ".join(_ROMAN.get(word, word) for word in words.split()))
     # a title of marks only, such as "!!!", keeps them: an empty key would match every other such title
     return words or " ".join(plain.split())
+
+
+class TypoIndex:
+    """Known names that are found with a few wrong letters, by optimal string alignment distance.
+
+    One edit is a letter too many, too few or wrong, or two neighbours swapped.
+
+    Args:
+        names: title keys.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_length: dict[int, list[str]] = {}
+        for name in names:
+            self._by_length.setdefault(len(name), []).append(name)
+
+    def nearest(self, typed: str) -> list[tuple[str, int]]:
+        """Return the names with the fewest edits, and how many these are; nothing when none is near enough."""
+        reach = _allowed_edits(len(typed))
+        lengths = range(len(typed) - reach, len(typed) + reach + 1)
+        names = [name for length in lengths for name in self._by_length.get(length, ())]
+        near = process.extract(typed, names, scorer=OSA.distance, score_cutoff=reach, limit=None)
+        found = [(name, int(edits)) for name, edits, _ in near if _is_typo(typed, name, int(edits))]
+        return [one for one in found if one[1] == found[0][1]]
 
 
 class TitleMatcher:
@@ -103,6 +131,7 @@ class TitleMatcher:
         self._stages = tuple(
             _key_table(map(keys, titles)) for keys in (_full_keys, _variant_keys, _head_keys, _articleless_keys)
         )
+        self._index = TypoIndex(self._stages[0])
 
     def find(self, title: str) -> int:
         """Return the row; exact beats part-of-title beats misspelt.
@@ -162,23 +191,24 @@ class TitleMatcher:
         return rows[0]
 
     def misspelt(self, title: str) -> int | None:
-        """Return the row of a title typed almost as it is, which takes a look at all; None when there is none.
+        """Return the row of a title with typos; None when there is none.
 
         Raises:
             RequestError: several different titles are as near.
         """
+        rows = self.nearest(title)
+        return self._single(rows, title) if rows else None
+
+    def nearest(self, title: str) -> list[int]:
+        """Return the rows whose whole title has the fewest typos, ascending; of the year where one is given."""
         bare, year = split_year(title.strip())
-        scores: dict[int, float] = {}
+        edits: dict[int, int] = {}
         for key in _full_keys(bare):
-            table = self._stages[0]
-            for match, score, _ in process.extract(key, list(table), scorer=fuzz.ratio, limit=10, score_cutoff=_FUZZY):
-                if _same_work(key, match):
-                    for row in self._in_year(table[match], year):
-                        scores[row] = max(score, scores.get(row, 0.0))
-        if not scores:
-            return None
-        best = max(scores.values())
-        return self._single(sorted(row for row, score in scores.items() if score >= best - _TIED), title)
+            for name, count in self._index.nearest(key):
+                for row in self._in_year(self._stages[0][name], year):
+                    edits[row] = min(count, edits.get(row, count))
+        fewest = min(edits.values(), default=0)
+        return sorted(row for row, count in edits.items() if count == fewest)
 
 
 def _article_first(title: str) -> str:
@@ -226,12 +256,25 @@ def _key_table(keys: Iterable[Sequence[str]]) -> dict[str, list[int]]:
     return table
 
 
-def _same_work(typed: str, known: str) -> bool:
-    """Tell a misspelling from a sequel: numbers agree, and a short title differs by more than a plural."""
-    if _numbers(typed) != _numbers(known):
+def _allowed_edits(letters: int) -> int:
+    """How many edits are forgiven in a title of so many letters."""
+    if letters < _VERY_LONG:
+        return (letters >= _SHORTEST) + (letters >= _LONG)
+    return letters // 10
+
+
+def _is_typo(typed: str, known: str, edits: int) -> bool:
+    """Tell a misspelling from another title: numbers agree, and a short title differs by more than a plural."""
+    if not edits:
+        return True
+    letters = min(len(_LEADING.sub("", key)) for key in (typed, known))
+    if edits > _allowed_edits(letters) or _numbers(typed) != _numbers(known):
         return False
-    plural = typed.rstrip("s") == known.rstrip("s")
-    return not (plural and min(len(typed), len(known)) < _SHORT)
+    if letters < _SHORT and len(typed) == len(known):
+        return False
+    if letters < _PLURAL and typed.rstrip("s") == known.rstrip("s"):
+        return False
+    return edits == 1 or typed[0] == known[0]
 
 
 def _numbers(key: str) -> list[str]:

@@ -67,7 +67,7 @@ def validate_dataset(catalog: Catalog, interactions: Interactions, notes: Sequen
         notes: of the report that was saved with the data.
     """
     numbers = dataset_statistics(catalog, interactions)
-    numbers["kinds"] = {name: catalog.kind(name) for name in catalog.attribute_names}
+    numbers["kinds"] = {name: catalog.attribute_type(name) for name in catalog.attribute_names}
     found = [*_sizes(catalog, interactions, numbers), *_times(catalog, interactions, numbers, notes)]
     found += [*_items(catalog, numbers), *_uncut_values(catalog, numbers), *_leaks(catalog, interactions)]
     return ValidationReport(numbers, tuple(sorted(found, key=lambda one: one.level != "error")))
@@ -203,7 +203,7 @@ def _leaks(catalog: Catalog, x: Interactions) -> Iterator[Finding]:
         yield Finding("warning", "tied-targets", text)
     taken = np.bincount(x.row, minlength=len(catalog))
     for name in catalog.attribute_names:
-        if catalog.kind(name) == "number" and (rho := _rank_correlation(catalog, name, taken)) > _CORRELATED:
+        if catalog.attribute_type(name) == "number" and (rho := _rank_correlation(catalog, name, taken)) > _CORRELATED:
             text = (
                 f"attribute {name!r} follows how often items are taken (rank correlation {rho:.2f}): if it was counted "
                 "after the held-out interactions, it gives them away"

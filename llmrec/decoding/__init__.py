@@ -1,1 +1,1 @@
-"""Searches over the trie of the catalogue on one scoring engine, and text generation."""
+"""Constrained decoding over the trie of semantic IDs, by one scoring engine; and text generation."""

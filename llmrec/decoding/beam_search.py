@@ -1,7 +1,7 @@
-"""Beam search over the trie of the catalogue: the items that a language model finds likeliest behind a prompt.
+"""Beam search over the trie of semantic IDs: the items that the language model finds likeliest after a prompt.
 
-Paths of the trie are all that can come out, so every item exists and every filter holds. With all paths kept the list
-is exact. See `trie_reading` for how several requests share passes and how a path is scored.
+Decoding is constrained to paths of the trie, so every item exists and every filter holds. With all paths kept the
+ranking is exact. `trie_scoring` explains how a path is scored and how several requests share forward passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.ranker import RankedList
 from llmrec.semantic_ids.trie import Trie, TrieFilter
 
-BEAM_WIDTH = 64  # paths kept a level where a whole level is too many to read
+BEAM_WIDTH = 64  # paths kept per level where scoring a whole level would take too long
 
 ItemFilter = np.ndarray | TrieFilter | None
 
@@ -26,10 +26,10 @@ ItemFilter = np.ndarray | TrieFilter | None
 def beam_search_steps(
     state: DecodeState, beam_width: int | None, k: int, item_filter: TrieFilter | None = None
 ) -> Search[RankedList]:
-    """The k best allowed items that `beam_width` paths a level lead to; None keeps all paths.
+    """The search of `beam_search` for one request: the k best allowed items with `beam_width` paths kept per level.
 
-    Paths are kept by score, equals in the order of the trie; items come best first, ties by row. The scores are the
-    items' log-probabilities, which are also the part "llm" of the list.
+    Paths are kept by score, ties in the order of the trie; items come best first, ties by row. Scores are the items'
+    log-probabilities, which are also the part "llm" of the list. A `beam_width` of None keeps all paths.
 
     Raises:
         RequestError: k or beam_width below 1.
@@ -59,9 +59,9 @@ def beam_search_steps(
 
 
 def _best_places(score: np.ndarray, width: int | None) -> np.ndarray:
-    """Places of the best `width` (None: all) scores, best first, equals in order.
+    """Indices of the best `width` scores (None: all), best first, ties in order.
 
-    Only what ties with the last one or beats it is sorted: of fifty beams with 256 children each that is a hundredth.
+    Only scores that tie with the last one or beat it are sorted: a hundredth of fifty beams with 256 children each.
     """
     if width is None or width >= len(score):
         return np.argsort(-score, kind="stable")
@@ -85,9 +85,9 @@ def beam_search(
         trie: the catalogue's paths.
         prompts: rendered conversations, of any lengths.
         k: how many items; fewer come back when fewer are allowed or reached, none when nothing is allowed.
-        beam_width: paths kept a level; None keeps all, which makes the ranking exact.
+        beam_width: paths kept per level; None keeps all, which makes the ranking exact.
         allowed: for each prompt bool[n], a `TrieFilter` that serves many calls, or None for no filter.
-        prefixes: what was read before is taken from here, and what is read is left here.
+        prefixes: prefix cache; segments found there are not computed again, new ones are added.
 
     Raises:
         RequestError: k or beam_width below 1, a number of filters that is not that of the prompts, an empty prompt, or
@@ -108,7 +108,7 @@ def beam_search(
 
 
 def _trie_filters(trie: Trie, allowed: Sequence[ItemFilter]) -> list[TrieFilter | None]:
-    """Filters as parts of the trie; one that is given several times is item_filter once."""
+    """Filters as parts of the trie; a mask that is given several times is converted once."""
     known: dict[int, TrieFilter] = {}
     for one in allowed:
         if isinstance(one, np.ndarray) and id(one) not in known:
@@ -117,6 +117,6 @@ def _trie_filters(trie: Trie, allowed: Sequence[ItemFilter]) -> list[TrieFilter 
 
 
 def _capacity(trie: Trie, beam_width: int | None, item_filter: TrieFilter | None) -> int:
-    """How many item tokens a request can need: none for the last level."""
+    """The most item tokens that a request can need; the last level needs none."""
     most = min(beam_width or trie.n, trie.n if item_filter is None else item_filter.count)
     return sum(min(trie.nodes(level), most) for level in range(trie.depth - 1))

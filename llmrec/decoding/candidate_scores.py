@@ -1,7 +1,6 @@
-"""Log-probabilities of given items, exactly, in passes over the paths that they share.
+"""Exact log-probabilities of given candidate items under the language model; shared prefixes of paths are scored once.
 
-What is computed depends on the set of candidates alone, never on the order in which they are listed: scores are equal
-to the bit however they are.
+What is computed depends on the set of candidates alone: scores are the same bits in whatever order they are listed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from llmrec.semantic_ids.trie import Trie
 
 
 def leaf_score_steps(state: DecodeState, leaves: np.ndarray) -> Search[np.ndarray]:
-    """float32[m]: the log-probabilities of leaves int64[m], ascending and distinct."""
+    """The search for log-probabilities float32[m] of leaves int64[m], which are ascending and distinct."""
     if not state.prefilled:
         yield PathRequest(np.zeros((state.trie.depth, 0), np.int64))
     yield from request_all(state.trie.ancestors(leaves))
@@ -34,14 +33,14 @@ def score_candidates(
     candidates: Sequence[np.ndarray],
     prefixes: PrefixCache | None = None,
 ) -> list[np.ndarray]:
-    """The log-probability of each candidate given its prompt, as `decode.items` scores it.
+    """The log-probability of each candidate given its prompt, as `beam_search` scores it.
 
     Args:
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
         prompts: rendered conversations, of any lengths.
         candidates: for each prompt rows int[m], in any order, any of them several times.
-        prefixes: what was read before is taken from here, and what is read is left here.
+        prefixes: prefix cache; segments found there are not computed again, new ones are added.
 
     Returns:
         For each prompt float32[m], in the order of its candidates.

@@ -1,10 +1,10 @@
-"""Exact search for the k best items by a fused score, without reading the whole trie: branch and bound.
+"""Exact top-k search by a fused score with branch and bound, without scoring the whole trie (Land & Doig, 1960).
 
-A fused score is `rest + weight * log-probability`, and a path's log-probability only falls as the path goes on: at any
-node of the trie `rest + weight * (what the path has so far)` bounds all items below it from above. So the nodes above
-the most promising items are read first, some tens a pass, and those that cannot reach the k-th best any more are never
-read (Land & Doig, 1960). What comes out is what scoring all items gives, ties included. With the default model and its
-two levels one pass of 24 tokens decides a list; a catalogue of 12,000 items on three levels has four thousand to read.
+A fused score is `rest + weight * log-probability`. A path's log-probability only falls as the path gets longer, so at
+any node `rest + weight * (log-probability so far)` is an upper bound for all items below it. Nodes above the most
+promising items are scored first, some tens a pass; nodes that cannot reach the k-th best item are never scored. The
+result is that of scoring all items, ties included. With the default model and its two levels, one pass of 24 tokens
+decides a list; a catalogue of 12,000 items on three levels has four thousand nodes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from llmrec.ranker import RankedList
 def exact_search(state: DecodeState, rest: np.ndarray, weight: float, k: int, allowed: np.ndarray) -> RankedList:
     """The k best allowed items by `rest + weight * log-probability given the prompt`.
 
-    The list is the same whatever was read before, but for the last bits of its scores.
+    The list does not depend on what was computed before, except for the last bits of its scores.
 
     Args:
-        state: what is known of the prompt so far.
+        state: the decode state of the prompt.
         rest: float64[n], the other parts of the score, weighted and summed.
         weight: of the log-probability; below zero nothing is bounded and every allowed item is scored.
         k: at least 1; fewer come back when fewer are allowed.
@@ -40,7 +40,7 @@ def exact_search(state: DecodeState, rest: np.ndarray, weight: float, k: int, al
 def branch_and_bound_steps(
     state: DecodeState, rest: np.ndarray, weight: float, k: int, allowed: np.ndarray
 ) -> Search[RankedList]:
-    """`best` step by step, for `search_together`."""
+    """The search of `exact_search`, for `run_searches`."""
     trie = state.trie
     if k < 1:
         raise RequestError(f"k is {k}; ask for at least 1 item")

@@ -1,8 +1,8 @@
-"""Words out of the language model, one token at a time.
+"""Streaming text generation: greedy decoding with a DRY repetition penalty.
 
-Greedy, with a guard against the loops that small models fall into: a token that would continue a repetition of what was
-said is held back, the more the longer the repetition already is (DRY, P. E. Weidmann 2024). Single words, names and
-punctuation stay free, unlike under a penalty on every token that has occurred.
+Small models fall into loops. A token that would continue a repetition of generated text is penalised, the more the
+longer the repetition already is (DRY, P. E. Weidmann 2024). Single words, names and punctuation are not penalised,
+unlike under a penalty on every token that has occurred.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from llmrec.lm.runtime.prefill import check_length, prefill
 from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.lm.runtime.transformer import CancelCheck
 
-# a repetition of this many tokens is language; the penalty begins there, with STRENGTH nats
+# repetitions of up to this many tokens are normal language; the penalty starts there, with PENALTY nats
 FREE_REPETITION = 2
 PENALTY = 0.8
 
 
 class _Stopped(Exception):
-    """It was told to stop, or time is up."""
+    """Generation was cancelled, or its time limit is reached."""
 
 
 @torch.inference_mode()
@@ -43,17 +43,17 @@ def generate_text(
     prefixes: PrefixCache | None = None,
     weights: Int8Weights | None = None,
 ) -> Iterator[str]:
-    """Pieces of text until the end-of-turn marker; what is cut off in the middle of a character is left out.
+    """Stream pieces of text until the end-of-turn token; an incomplete last character is left out.
 
     Args:
         model: the bundle; merged is faster.
         prompt: a rendered conversation whose last message is open.
-        max_tokens: ends it; so does the end of the model's context.
-        seconds: wall-clock limit, reading the prompt included; looked at before every layer.
-        stop: ends it as soon as it is set, in the middle of a token or of the prompt.
-        repetition: factor by which the penalty on a repetition grows with every token more; 1 for plain greedy.
-        prefixes: what was read before is taken from here, and what is read is left here.
-        weights: the model's weights in eight bits, from `quantise.int8_weights`; several times faster on a CPU.
+        max_tokens: limit of generated tokens; the model's context is a limit, too.
+        seconds: wall-clock limit, prefill included; checked before every layer.
+        stop: cancels as soon as it is set, even within a token or the prefill.
+        repetition: factor by which the penalty grows with every repeated token; 1 for plain greedy decoding.
+        prefixes: prefix cache; segments found there are not computed again, new ones are added.
+        weights: int8 weights of the model, from `int8_weights`; several times faster on a CPU.
 
     Raises:
         RequestError: a prompt that is empty or fills the model's context.
@@ -111,10 +111,10 @@ def _generate(
 
 
 def penalise_repetition(logits: torch.Tensor, said: Sequence[int], growth: float) -> None:
-    """Lower, in place, logits float[words] of tokens that would make a repetition in `said` longer.
+    """Lower, in place, the logits float[words] of tokens that would lengthen a repetition in `said`.
 
-    For every earlier place where the last n >= FREE tokens stood, the token that followed there loses
-    STRENGTH * growth ** (n - FREE).
+    For every earlier occurrence of the last n >= FREE_REPETITION tokens, the token that followed it loses
+    PENALTY * growth ** (n - FREE_REPETITION).
     """
     longest: dict[int, int] = {}
     for end in range(
@@ -130,7 +130,7 @@ def penalise_repetition(logits: torch.Tensor, said: Sequence[int], growth: float
 
 
 class _Text:
-    """Tokens to text, piece by piece, whatever the tokenizer does at the beginning of a text."""
+    """Incremental detokenisation, whatever the tokenizer does at the start of a text."""
 
     def __init__(self, renderer: Renderer) -> None:
         self.renderer = renderer
@@ -138,7 +138,7 @@ class _Text:
         self.context = self.done = 0  # ids from `context` to `done` are decoded again only for what follows them
 
     def add(self, token: int) -> str:
-        """What the token adds; nothing as long as a character is incomplete."""
+        """The text that a token adds; empty while a character is incomplete."""
         self.ids.append(token)
         before = self.renderer.decode_text(self.ids[self.context : self.done])
         now = self.renderer.decode_text(self.ids[self.context :])

@@ -1,21 +1,25 @@
-"""Log-probabilities along the paths of a trie behind a prompt, computed as far as a search asks for them.
+"""The scoring engine of constrained decoding: log-probabilities of trie paths after a prompt, computed on demand.
 
-This is the one engine that every search over the catalogue runs on: beam search (`decode`), exact search by branch and
-bound (`bounded`) and the scores of given candidates (`candidates`). A search is a generator: it yields the paths that
-it wants to know more of, best first, and is told how many of them are known when it goes on. `search_together` carries
-out the searches of several requests side by side, and one forward pass serves all of them: on one core a token costs
-3.5 ms in a pass of 24 and 1.6 in one of 256 (in bfloat16 .6 in one of 64 and .3 in one of 256). What a pass holds of a
-request depends on that request alone, so a list does not depend on what else is ranked, but for the last bits where
-products have other ones beside other rows (see `packed`).
+Every search over the catalogue runs on it: beam search (`beam_search`), branch and bound (`exact_search`) and scores of
+given candidates (`candidate_scores`). A search is a generator. It yields the paths that it wants scored, best first,
+and is sent how many of them are fully scored. `run_searches` runs the searches of several requests side by side, and
+they share forward passes. Cost of a token on one core:
 
-Item tokens that are read are not copies of their prompt: they are further tokens of the same sequence, and a tree mask
-lets each see the prompt and its own ancestors alone. The last level needs no forward pass: its codes are scored from
-the hidden states of the level above.
+| | float32, 24 rows | float32, 256 rows | bfloat16, 64 rows | bfloat16, 256 rows |
+|---|---|---|---|---|
+| ms | 3.5 | 1.6 | .6 | .3 |
 
-A path's log-probability is a sum over levels; at each level it is a softmax over the children that exist in the whole
-catalogue, of the model's logits plus the trie's prior. That is what a softmax over the full vocabulary becomes when its
-mass is confined to the trie and taken as one within every node: the probabilities of all items sum to one, the same
-normalisation as in training. A filter removes paths from the result afterwards and so changes no score.
+Which tokens of a request a pass holds depends on that request alone. So a list does not depend on what else is ranked,
+except for the last bits where a matrix product differs with the number of rows (see `onednn`).
+
+Beams are not copies of the prompt: their item tokens are appended to the same sequence, and a tree mask lets each token
+attend to the prompt and its own ancestors only. The last level needs no forward pass: its codes are scored from the
+hidden states of the level above.
+
+A path's log-probability is the sum over its levels of a log-softmax over the children that exist in the catalogue, of
+the model's logits plus the trie's prior. It is a softmax over the full vocabulary, confined to the trie and
+renormalised within every node: the probabilities of all items sum to one, as in training. A filter removes paths
+afterwards, and so changes no score.
 """
 
 from __future__ import annotations
@@ -37,12 +41,12 @@ from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.lm.runtime.transformer import Transformer
 from llmrec.semantic_ids.trie import Trie
 
-# Item tokens of a pass for one request that need not read them all: fewer cost as much, because the reading of all
-# weights takes some thirty tokens' time. In bfloat16 64 rows take no longer than 24.
+# Item tokens of a pass for a request that may not need them all. Fewer would cost as much, because reading all weights
+# takes about as long as thirty tokens; in bfloat16 64 rows take no longer than 24.
 PASS_TOKENS: Mapping[MatmulDtype, int] = {"float32": 24, "bfloat16": 64}
-# Item tokens of a pass for a request that reads all it asks for: the mask grows with the square of their number.
+# Item tokens of a pass for a request that needs all paths it asks for: the mask grows with the square of their number.
 FULL_PASS_TOKENS = 512
-# tokens whose keys and values are held at once; a longer list of requests is worked off in groups
+# tokens whose keys and values are held at once; longer lists of requests are processed in groups
 MAX_GROUP_TOKENS = 8192
 
 T = TypeVar("T")
@@ -50,24 +54,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class PathRequest:
-    """What a search wants to know next.
+    """The paths that a search wants scored next.
 
     Attributes:
-        paths: int64[levels, p], the nodes of each path from the first level on; the most wanted path first.
-        exhaustive: all of them will be read in any case, so a pass may be as large as passes can be.
+        paths: int64[levels, p], the nodes of each path from the first level on; the most promising path first.
+        exhaustive: the search needs all of them, so a pass may be as large as possible.
     """
 
     paths: np.ndarray
     exhaustive: bool = False
 
 
-# Yields what it wants; is sent how many of the paths, from the first on, nothing is left to read of. A state whose
-# prompt was not read begins with that, whatever is wanted, and 0 is sent.
+# Yields requests, and is sent how many of the paths, from the first on, are fully scored. When the prompt of a state is
+# not prefilled yet, that comes first, whatever is requested, and 0 is sent.
 Search = Generator[PathRequest, int, T]
 
 
 def request_all(paths: np.ndarray) -> Search[None]:
-    """Part of a search: goes on when nothing of the paths int64[levels, p] is left to read."""
+    """Part of a search: request the paths int64[levels, p] until all of them are scored."""
     while paths.shape[1]:
         paths = paths[:, (yield PathRequest(paths, exhaustive=True)) :]
 
@@ -76,12 +80,12 @@ def request_all(paths: np.ndarray) -> Search[None]:
 def run_searches(
     states: Sequence[DecodeState], searches: Sequence[Search[T]], prefixes: PrefixCache | None = None
 ) -> list[T]:
-    """What each search finds in its state; searches in the same state take turns.
+    """Run searches side by side and return their results; searches in the same state take turns.
 
     Args:
         states: one for each search, all of one model.
         searches: generators, not yet started.
-        prefixes: beginnings of prompts that were read before are taken from here, and what is read is left here.
+        prefixes: prefix cache; segments found there are not computed again, new ones are added.
 
     Raises:
         RequestError: what a search raises.
@@ -105,18 +109,18 @@ def search_prompts(
     search_of: Callable[[int, DecodeState], Search[T]],
     prefixes: PrefixCache | None = None,
 ) -> dict[int, T]:
-    """Run one search for each of some prompts, in groups whose keys and values fit into memory together.
+    """Run one search per prompt, in groups whose keys and values are held together.
 
     Args:
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
         prompts: rendered conversations, of any lengths; all are checked, also those that are not searched.
-        capacities: place of a prompt in `prompts` -> how many item tokens its search is expected to read.
-        search_of: the search of the prompt at a place, in its fresh state.
-        prefixes: cached keys and values of prompts' beginnings; what is computed here is added to it.
+        capacities: for each prompt to search, by its index: the item tokens that its search is expected to need.
+        search_of: makes the search of a prompt from its index and its fresh state.
+        prefixes: prefix cache; segments found there are not computed again, new ones are added.
 
     Returns:
-        What each search found, by the prompt's place.
+        The result of each search, by the index of its prompt.
 
     Raises:
         RequestError: an empty prompt, one longer than the model's context, or what a search raises.
@@ -162,7 +166,7 @@ def _run_batch(states: Sequence[DecodeState], searches: Sequence[Search[T]], pre
 
 
 def _prefill_prompts(states: Sequence[DecodeState], transformer: Transformer, prefixes: PrefixCache | None) -> None:
-    """Read the prompts."""
+    """Prefill the prompts of these states."""
     if states:
         model, depth = states[0].model, states[0].trie.depth
         found = prefill(
@@ -173,7 +177,7 @@ def _prefill_prompts(states: Sequence[DecodeState], transformer: Transformer, pr
 
 
 def _run_passes(states: Sequence[DecodeState], tokens: Sequence[TreeTokens], transformer: Transformer) -> None:
-    """Read each one's tokens, in as few passes as rows allow."""
+    """Run the tokens of several states through the model, in as few passes as the row limit allows."""
     some = [i for i, own in enumerate(tokens) if len(own)]
     if not some:
         return
@@ -189,7 +193,7 @@ def _run_passes(states: Sequence[DecodeState], tokens: Sequence[TreeTokens], tra
 
 @dataclass(frozen=True, eq=False)
 class TreeTokens:
-    """Nodes of the trie above its last level that are read as item tokens, ancestors before what lies below them.
+    """Nodes of the trie above its last level that go through the model as item tokens, ancestors first.
 
     Attributes:
         level: int64[t], ascending.
@@ -204,13 +208,13 @@ class TreeTokens:
 
 
 class DecodeState:
-    """What is known of the paths of a trie given a prompt: a second search need not read what a first one read.
+    """Log-probabilities of trie paths after a prompt, as far as they are computed; later searches reuse them.
 
     Args:
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
         prompt: the rendered request.
-        capacity: item tokens that a search is expected to read; cache grows where it reads more.
+        capacity: item tokens that a search is expected to need; cache grows where it reads more.
 
     Attributes:
         path: per level, float32[nodes], log-probability of the path to each node, NaN where it is not known.
@@ -230,16 +234,16 @@ class DecodeState:
 
     @property
     def prefilled(self) -> bool:
-        """Whether the prompt was read."""
+        """Whether the prompt is prefilled."""
         return self._cache is not None
 
     def start(self, prompt: Prefilled) -> None:
-        """Take what was read of the prompt."""
+        """Take over a prefilled prompt."""
         self._cache = prompt.cache
         self._score_children(0, np.zeros(1, np.int64), prompt.hidden[None])
 
     def path_scores(self, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float32[m]: the sum along each path as far as it is known; bool[m]: whether that is all of it.
+        """float32[m]: log-probability of each path as far as it is computed; bool[m]: whether it is complete.
 
         `above` int[depth, m]: the node of each path on every level.
         """
@@ -250,9 +254,9 @@ class DecodeState:
         return out, ~np.isnan(self.path[-1][above[-1]])
 
     def plan(self, wanted: PathRequest) -> tuple[TreeTokens, int]:
-        """The tokens of the next pass: nodes on the wanted paths that hide what lies below them.
+        """The item tokens of the next pass: nodes on the requested paths whose children are not scored yet.
 
-        Also how many of the paths, from the first on, nothing is left to read of afterwards.
+        Also how many of the paths, from the first on, are fully scored afterwards.
         """
         most = FULL_PASS_TOKENS if wanted.exhaustive else PASS_TOKENS[self.model.matmul_dtype]
         paths = wanted.paths[: self.trie.depth - 1]
@@ -263,7 +267,7 @@ class DecodeState:
             chunk = paths[:, count : count + max(most, 64)]
             missing = np.zeros(chunk.shape, bool)
             deeper = np.zeros(chunk.shape[1], bool)
-            for level in reversed(range(levels)):  # to the last node of a path whose children are a choice
+            for level in reversed(range(levels)):  # up to the last node of a path that has several children
                 deeper |= self.trie.is_choice(level)[chunk[level]]
                 missing[level] = deeper & (self._token_index[level][chunk[level]] == -1)
             of_path, of_level = np.nonzero(missing.T)
@@ -272,7 +276,7 @@ class DecodeState:
             new = np.bincount(new_at, minlength=chunk.shape[1])
             taken = int((total + np.cumsum(new) - new < most).sum())
             found.append(key[new_at < taken])
-            for level in range(levels):  # so that the next chunk does not want them again
+            for level in range(levels):  # so that the next chunk does not ask for them again
                 self._token_index[level][self._of(level, found[-1], offset)] = len(self._token_index[level])
             count, total = count + taken, total + len(found[-1])
             if taken < chunk.shape[1]:
@@ -283,26 +287,27 @@ class DecodeState:
 
     @staticmethod
     def _of(level: int, keys: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        """Nodes of a level among keys, which count the nodes of all levels one after the other."""
+        """The nodes of one level among keys that number the nodes of all levels consecutively."""
         nodes: np.ndarray = keys[(keys >= offset[level]) & (keys < offset[level + 1])] - offset[level]
         return nodes
 
     def update(self, tokens: TreeTokens, hidden: torch.Tensor) -> None:
-        """Learn what lies below tokens that were read, from their hidden states float32[t, h]."""
+        """Score the children of tokens from the tokens' hidden states float32[t, h]."""
         for level in range(self.trie.depth - 1):
             start, stop = np.searchsorted(tokens.level, [level, level + 1])
             if stop > start:
                 self._score_children(level + 1, tokens.node[start:stop], hidden[start:stop])
 
     def _score_children(self, level: int, nodes: np.ndarray, hidden: torch.Tensor) -> None:
-        """Enter the children, of `level`, of nodes int64[r] of the level above, given hidden states float[r, h]."""
+        """Score the children, of `level`, of nodes int64[r] of the level above from hidden states float[r, h]."""
         child, logp = self._level_log_probabilities(level, nodes, hidden)
         if level:
             logp = self.path[level - 1][nodes][:, None] + logp
         there = child >= 0
         nodes = child[there]
         self.path[level][nodes] = logp[there]
-        for below in range(level + 1, self.trie.depth):  # an only child is certain: its parent need not be read
+        # an only child has probability 1: its parent need not go through the model
+        for below in range(level + 1, self.trie.depth):
             first = self.trie.child[below]
             alone = nodes[first[nodes + 1] - first[nodes] == 1]
             self.path[below][first[alone]] = self.path[below - 1][alone]
@@ -324,9 +329,9 @@ class DecodeState:
         return child, logp
 
     def append(self, tokens: TreeTokens) -> tuple[np.ndarray, Chunk]:
-        """Append tokens: their codes int64[t], counted from the first item token, and what each of them sees."""
+        """Append tokens to the sequence: their ids int64[t], counted from the first item token, and their chunk."""
         if self._cache is None:
-            raise RuntimeError("the prompt comes before what follows it")
+            raise RuntimeError("item tokens need a prefilled prompt")
         before, trie, prompt = self.tokens, self.trie, len(self.prompt.ids)
         self.tokens += len(tokens)
         codes = np.zeros(len(tokens), np.int64)
@@ -347,7 +352,7 @@ class DecodeState:
 
 
 def _with_capacity(cache: KVCache, more: int) -> KVCache:
-    """A sequence that `more` tokens fit behind: this one, or a longer copy."""
+    """A KV cache that `more` tokens fit into: this one, or a longer copy."""
     if cache.length + more <= len(cache.positions):
         return cache
     longer = KVCache(cache.layout, cache.length + max(more, 4 * max(PASS_TOKENS.values())))

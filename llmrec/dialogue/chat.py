@@ -90,7 +90,7 @@ class Chat:
     def __init__(self, recommender: Recommender, limits: Limits = Limits(), talk: Talk | None = None) -> None:  # noqa: B008
         self.recommender, self.limits, self._talk = recommender, limits, talk
         self.catalog = recommender.catalog
-        self._tools = parser_context(self.catalog)
+        self._parser = parser_context(self.catalog)
         self._popular: tuple[Recommendation, ...] | None = None
 
     def open(self, id: str = "") -> Session:
@@ -127,7 +127,7 @@ class Chat:
             return f"{reached} Start a new one; your likes stay."
         return ""
 
-    def picks(self, session: Session) -> Items:
+    def current_list(self, session: Session) -> Items:
         """List items for the profile as it stands, without words: at the start, after a change by hand."""
         if session.profile == Profile() and self._popular is not None:
             items = self._popular
@@ -138,20 +138,20 @@ class Chat:
         session.profile = replace(session.profile, shown=items, focus=-1)
         return Items(items, session.profile.rows)
 
-    def become(self, session: Session, user: str) -> None:
+    def switch_user(self, session: Session, user: str) -> None:
         """Start afresh as a user of the log, or as a new visitor for ''; RequestError for an unknown user."""
-        session.become(user, self.recommender.history_of(user) if user else ())
+        session.switch_user(user, self.recommender.history_of(user) if user else ())
 
-    def judge(self, session: Session, row: int, opinion: str) -> None:
+    def record_opinion(self, session: Session, row: int, opinion: str) -> None:
         """Record `like`, `dislike`, `seen` or `forget` at once; a disliked row leaves the list on display."""
         if not 0 <= row < len(self.catalog):
             raise RequestError(f"no row {row} in this catalogue; rows go from 0 to {len(self.catalog) - 1}")
-        profile = session.profile.judge(row, opinion)
+        profile = session.profile.record_opinion(row, opinion)
         if opinion in {"dislike", "seen"}:
             profile = replace(profile, shown=tuple(item for item in profile.shown if item.row != row))
         session.profile = profile
 
-    def unfilter(self, session: Session, key: str) -> None:
+    def remove_filter(self, session: Session, key: str) -> None:
         """Take one active constraint away; an unknown key changes nothing."""
         session.profile = replace(session.profile, filters=remove_constraint(session.profile.filters, key))
 
@@ -253,19 +253,23 @@ class Chat:
 
     def _reply(self, profile: Profile, intent: Intent) -> _Reply:
         if intent.kind in {"empty", "smalltalk", "outside"}:
-            return _Reply(responses.smalltalk_reply(intent.kind, intent.topic, self.catalog, self._tools.lexicon.main))
+            return _Reply(
+                responses.smalltalk_reply(intent.kind, intent.topic, self.catalog, self._parser.lexicon.example_values)
+            )
         if intent.kind == "why":
             return _Reply(responses.explain_items(self.catalog, profile, intent.about), intent.notes)
         if intent.kind == "reference":
             return _Reply(responses.describe_items(self.catalog, profile, intent.about), intent.notes)
-        if intent.notes and not intent.says_something and not intent.message and intent.kind != "more":
+        if intent.notes and not intent.is_actionable and not intent.message and intent.kind != "more":
             # nothing but names that are not here: asking back is better than a list that ignores them
             return _Reply(" ".join(intent.notes))
         items, dropped = self._list(profile)
         used = profile.filters
         for label in dropped:
             used = remove_constraint(used, next(one.key for one in constraints(used) if one.label == label))
-        facts = responses.list_introduction(self.catalog, profile, intent, items, used, self._tools.lexicon.main)
+        facts = responses.list_introduction(
+            self.catalog, profile, intent, items, used, self._parser.lexicon.example_values
+        )
         notices = responses.shortfall_notices(self.catalog, profile, items, dropped, self._length(profile))
         return _Reply(facts, (*intent.notes, *notices), items)
 
@@ -275,7 +279,7 @@ class Chat:
     def _list(self, profile: Profile) -> tuple[tuple[Recommendation, ...], tuple[str, ...]]:
         """Return the items, and the labels of constraints given up because nothing fitted."""
         request, dropped = self.request(profile)
-        more = min(request.k + self.catalog.repeated, 2 * request.k, max(request.k, self.limits.k))
+        more = min(request.k + self.catalog.repeated_labels, 2 * request.k, max(request.k, self.limits.k))
         shown: dict[str, Recommendation] = {}  # a person would read two entries of one label as the same item twice
         for item in self.recommender.recommend(replace(request, k=more)):
             shown.setdefault(self.catalog.label(item.row), item)

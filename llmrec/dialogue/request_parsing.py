@@ -45,8 +45,8 @@ def parse_request(request: Request, catalog: Catalog, most: int = MAX_K) -> Pars
     Raises:
         RequestError: a filter names an unknown attribute or value.
     """
-    if request.read or not request.message:
-        return ParsedRequest(replace(request, read=True))
+    if request.parsed or not request.message:
+        return ParsedRequest(replace(request, parsed=True))
     intent = _parse_standalone(request.message, catalog)
     profile = update_profile(Profile(history=request.history), intent)
     found, dropped = build_request(profile, catalog, replace(request, k=min(profile.k, most) or request.k))
@@ -68,11 +68,11 @@ def build_request(profile: Profile, catalog: Catalog, base: Request) -> tuple[Re
         base: k, candidates, filters and exclusions that hold besides.
     """
     known = profile if base.unseen else replace(profile, history=())
-    hidden = tuple(dict.fromkeys((*base.exclude, *catalog.namesakes(known.hidden))))
+    hidden = tuple(dict.fromkeys((*base.exclude, *catalog.same_label_rows(known.hidden))))
     open_ = replace(base, exclude=hidden, history=profile.known)
     wanted, dropped = relax(catalog, profile.filters, _allowed(open_, catalog))
     filters, candidates = _combine_filters(base, wanted, catalog)
-    found = replace(open_, message=profile.wish, filters=filters, candidates=candidates, read=True)
+    found = replace(open_, message=profile.wish, filters=filters, candidates=candidates, parsed=True)
     return found, dropped
 
 
@@ -86,7 +86,7 @@ def _combine_filters(base: Request, wanted: Filters, catalog: Catalog) -> tuple[
         if base.candidates is not None:
             left = left & _only(base.candidates, len(catalog))
         return wanted, tuple(int(row) for row in np.flatnonzero(left))
-    return own.both(wanted), base.candidates
+    return own.intersect(wanted), base.candidates
 
 
 def _allowed(request: Request, catalog: Catalog) -> Mask:

@@ -19,11 +19,11 @@ def update_profile(profile: Profile, intent: Intent) -> Profile:
         profile = replace(profile, passed=tuple(dict.fromkeys((*profile.passed, *profile.rows))))
     for opinion, rows in (("seen", intent.seen), ("like", intent.liked), ("dislike", intent.disliked)):
         for row in rows:
-            profile = profile.judge(row, opinion)
+            profile = profile.record_opinion(row, opinion)
     filters = profile.filters
     for attribute in intent.drop:
         filters = remove_wanted(filters, attribute)
-    for attribute, value in intent.lift:
+    for attribute, value in intent.retracted:
         filters = remove_value(filters, attribute, value)
     wish = "" if "*" in intent.drop else profile.wish
     return replace(

@@ -1,4 +1,4 @@
-"""BSARec's layer: self-attention beside a frequency filter with a learnt share of high frequencies (Shin et al., 2024).
+"""The BSARec layer: self-attention beside a frequency filter that rescales high frequencies (Shin et al., 2024).
 
 "An Attentive Inductive Bias for Sequential Recommendation beyond the Self-Attention", AAAI 2024, arXiv 2312.10325. The
 authors transform a window of the last N items and read the filtered signal at the window's last place, so one pass

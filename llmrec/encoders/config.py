@@ -1,4 +1,4 @@
-"""Settings of the sequential encoders: what recipes write and manifests keep."""
+"""Hyper-parameters of the sequential encoders, as in recipes and manifests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ENCODER_KINDS: tuple[EncoderKind, ...] = ("sasrec", "hstu", "bsarec")
 
 
 def _omitted_at(default: Any) -> Any:
-    """Not written out at its default: recipes and manifests from before there was the setting keep their hashes."""
+    """A field that is not written at its default, so that older recipes and manifests keep their hashes."""
     return Field(exclude_if=lambda value: value == default)
 
 
 @dataclass(frozen=True)
 class Tower:
-    """One of several encoders whose vectors stand side by side; see `EncoderConfig` for the fields."""
+    """One of several encoders whose vectors are concatenated; see `EncoderConfig` for the fields."""
 
     kind: EncoderKind = "sasrec"
     distance: bool = False
@@ -36,23 +36,23 @@ class EncoderConfig:
         dim: length of user and item vectors.
         layers: blocks.
         heads: attention heads, a divisor of dim.
-        dropout: everywhere.
-        max_len: items of a history that are read, the latest ones.
-        epochs: at most.
+        dropout: rate of all dropout layers.
+        max_len: number of latest items of a history that are used.
+        epochs: at most this many.
         batch: histories (or pieces of long ones) a step.
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
-        patience: validations without a better value before training stops.
+        patience: early stopping after this many validations without improvement.
         evaluate_every: epochs between validations.
-        kind: of the layers.
-        distance: attention has a learnt bias by how many items lie between, one for each head.
-        text_dims: item vectors are a free part plus a linear map of at most this many principal text components.
-        average: decay a step of the running mean of all weights that is validated and kept; 0 keeps the last weights.
-        negatives: size of a step's sample for the softmax; 0 takes all items up to 100,000 and 8,192 of more.
-        low_bins: BSARec: how many of the lowest frequencies pass its filter as they are.
-        filter_share: BSARec: share of the filter beside attention.
-        towers: when given, as many encoders, each of an equal part of `dim` and with its own kind, distance and
-            text_dims, trained apart and scored together.
+        kind: type of the layers.
+        distance: attention has a learnt bias by relative position, one for each head.
+        text_dims: item vectors are a free part plus a linear map of at most this many principal components of the text.
+        average: decay per step of the exponential moving average of all weights that is kept; 0 keeps the last weights.
+        negatives: size of a step's softmax sample; 0 uses all items up to 100,000, and 8,192 of larger catalogues.
+        low_bins: BSARec: number of lowest frequencies that pass its filter unchanged.
+        filter_share: BSARec: weight of the filter beside attention.
+        towers: several encoders, each with an equal part of `dim` and its own kind, distance and text_dims; trained
+            separately, and their scores averaged.
     """
 
     dim: int = 64
@@ -76,7 +76,7 @@ class EncoderConfig:
     towers: Annotated[tuple[Tower, ...], _omitted_at(())] = ()
 
     def __post_init__(self) -> None:
-        """Refuse impossible sizes before any work starts; towers may come as plain values."""
+        """Refuse impossible sizes before any work starts; towers may be given as mappings."""
         towers = tuple(Tower(**one) if isinstance(one, Mapping) else one for one in self.towers)
         object.__setattr__(self, "towers", towers)
         if self.kind not in ENCODER_KINDS:
@@ -105,7 +105,7 @@ _LATER = {field.name: field.default for field in fields(EncoderConfig)[11:]}
 
 
 def encoder_config_dict(config: EncoderConfig) -> dict[str, Any]:
-    """Plain values for a manifest; settings of later date only where they are not the default, see there."""
+    """Plain values for a manifest; newer settings only where they differ from the default, see `_omitted_at`."""
     values = asdict(config)
     values["towers"] = tuple(values["towers"])
     return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}

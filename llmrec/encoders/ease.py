@@ -1,7 +1,7 @@
 """Item-to-item weights by ridge regression (EASE; Steck, 2019), over windows of a sequence instead of whole histories.
 
-Every window of a few items in a row is one line of the regression: an item is predicted from those around it, so that a
-neighbour counts for what it says beyond the other neighbours. Shrunk cosines count the same thing many times over. On
+Every window of a few consecutive items is one row of the regression, which predicts an item from those around it. So a
+neighbour is weighted by what it adds to the other neighbours; shrunk cosines count the same evidence several times. On
 MovieLens-100k validation the fusion with SASRec gives NDCG@10 .1446 with these weights and .1361 with the cosines.
 """
 
@@ -15,16 +15,16 @@ from llmrec.data.interactions import Interactions
 from llmrec.errors import RecipeError
 
 MAX_ITEMS = 20_000  # items: the matrix is dense, and inverting it takes some minutes there
-_BLOCK = 256  # rows that are mirrored at a time
+_BLOCK = 256  # rows mirrored at a time
 
 
 def bytes_needed(n_items: int) -> int:
-    """Memory for the weights of a catalogue: a float64 matrix, inverted in its own place, and what stands beside it."""
+    """Memory for the weights of a catalogue: a float64 matrix that is inverted in place, and temporaries."""
     return int(1.1 * 8 * n_items**2) + 2**26
 
 
 def why_too_large(n_items: int) -> str:
-    """Why a catalogue is too large for these weights here; empty where it is not."""
+    """Why a catalogue is too large for these weights on this machine; empty if it is not."""
     if n_items > MAX_ITEMS:
         return f"neighbours by ridge regression take at most {MAX_ITEMS:,} items, not {n_items:,}"
     need, free = bytes_needed(n_items), psutil.virtual_memory().available
@@ -47,10 +47,10 @@ def check_size(n_items: int) -> None:
 
 
 def window_gram(train: Interactions, n_items: int, window: int) -> np.ndarray:
-    """float64[n, n]: in how many windows of `window` items in a row each two items stand together; symmetric.
+    """Gram matrix float64[n, n]: the number of windows of `window` consecutive items that hold both items; symmetric.
 
-    A pair g steps apart shares `window - g` windows; the diagonal has `window` for each time an item was taken. Windows
-    reach over both ends of a sequence, so that its first and last items count as much as others.
+    A pair g steps apart shares `window - g` windows; the diagonal has `window` for each interaction of an item. Windows
+    extend beyond both ends of a sequence, so its first and last items count as much as others.
 
     Raises:
         RecipeError: too many items for a dense matrix, see `check`.
@@ -68,10 +68,10 @@ def window_gram(train: Interactions, n_items: int, window: int) -> np.ndarray:
 
 
 def ease_weights(products: np.ndarray, ridge: float) -> np.ndarray:
-    """float64[n, n] with a zero diagonal: row j holds what item j says for every other item; negative weights are 0.
+    """EASE weights float64[n, n], zero diagonal, negative weights set to 0: row j holds the weights from item j.
 
     Args:
-        products: as of `window_products`; the result takes its place, no second matrix is made.
+        products: Gram matrix of `window_gram`; overwritten by the result, no second matrix is made.
         ridge: strength of the penalty, in windows.
 
     Raises:
@@ -80,8 +80,8 @@ def ease_weights(products: np.ndarray, ridge: float) -> np.ndarray:
     if ridge <= 0:
         raise RecipeError(f"ridge {ridge} must be above 0")
     products[np.diag_indices(len(products))] += ridge
-    # Cholesky's way, half the operations of a general inverse. LAPACK counts columns first: it is given the transpose,
-    # which is the same matrix in the same memory.
+    # Cholesky takes half the operations of a general inverse. LAPACK is column-major: it gets the transpose, the same
+    # symmetric matrix in the same memory.
     factor, failed = lapack.dpotrf(products.T, lower=1, clean=0, overwrite_a=1)
     if failed:
         raise RecipeError(f"ridge {ridge} is too small for this data: the regression has no single answer; raise it")
@@ -94,7 +94,7 @@ def ease_weights(products: np.ndarray, ridge: float) -> np.ndarray:
 
 
 def _mirrored(upper: np.ndarray) -> np.ndarray:
-    """A symmetric matrix from its upper triangle, in its place."""
+    """Fill a symmetric matrix from its upper triangle, in place."""
     for start in range(0, len(upper), _BLOCK):
         rows = slice(start, start + _BLOCK)
         corner = np.triu(upper[rows, rows])

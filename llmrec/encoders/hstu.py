@@ -1,9 +1,9 @@
-"""HSTU's layer: attention without a softmax, for histories whose strength of interest matters (Zhai et al., 2024).
+"""The HSTU layer: attention without a softmax, which preserves the intensity of preferences (Zhai et al., 2024).
 
 "Actions Speak Louder than Words", arXiv 2402.17152: pointwise aggregated attention with SiLU in place of the softmax,
 a learnt bias by distance, and a gate `U` in place of the feed-forward network. The paper adds a second bias by the time
-between two interactions; it is left out here, since an encoder is asked with rows alone: what is named in a
-conversation has no time stamps.
+between two interactions; it is left out here, because items that are named in a conversation have no
+time stamps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The softmax over a catalogue as a loss: exact in pieces that fit the cache, or over a sample of a large one."""
+"""Softmax losses over a catalogue: exact cross-entropy in chunks that fit the CPU cache, and sampled softmax."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-DENSE_LIMIT = 4096  # items; a smaller catalogue is left to torch
+DENSE_LIMIT = 4096  # items; torch computes smaller catalogues at once
 CHUNK_LOGITS = 800_000  # logits held at a time: 3 MB
 
 
 def cross_entropy(users: torch.Tensor, items: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy in nats of `targets` under the softmax of `users @ items.T + bias`.
 
-    The same value and gradients as torch's, to rounding. Of many logits only a piece is held at a time, which keeps
-    memory constant and is quicker where the whole would leave the cache.
+    The same value and gradients as torch's, to rounding. Logits are computed in chunks, which keeps memory
+    constant and is faster where all of them would not fit into the CPU cache.
 
     Args:
         users: float[m, d].
@@ -72,8 +72,8 @@ def sampled_cross_entropy(
     """As `cross_entropy` over each target and a shared sample of the catalogue, corrected for how it was drawn.
 
     The logit of an item in the sample is lowered by the log of how often the sample is expected to hold it, so that
-    the mean gradient is that of the full softmax (Bengio & Senecal, 2008; Yi et al., 2019, "logQ"). An item of the
-    sample that is a line's own target does not count there a second time.
+    the mean gradient is that of the full softmax (Bengio & Senecal, 2008; Yi et al., 2019, "logQ"). A sampled
+    item that is a row's own target is not counted twice.
 
     Args:
         users: float[m, d].

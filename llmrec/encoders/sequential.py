@@ -1,8 +1,8 @@
-"""Sequential encoders: a history of rows in, a user vector out; the collaborative signal of the whole system.
+"""Sequential encoders: map a history of items to a user vector; the collaborative signal of the model.
 
-SASRec (Kang & McAuley, 2018), HSTU (Zhai et al., 2024) or BSARec (Shin et al., 2024); they differ in their layers
-alone. The score of an item is the inner product of the user vector with the item vector plus the item's bias, so one
-look-up in an index is a full ranking. `sequence_training` fits them.
+SASRec (Kang & McAuley, 2018), HSTU (Zhai et al., 2024) or BSARec (Shin et al., 2024); they differ only in their layers.
+The score of an item is the inner product of the user vector with the item vector plus the item's bias, so a full
+ranking is one index search. The module `training` fits them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class EncoderNet(nn.Module):
     def forward(self, rows: torch.Tensor, table: torch.Tensor | None = None) -> torch.Tensor:
         """int[b, t] (right padded with n_items) -> user vectors after every position, float[b, t, d].
 
-        `table`, float[n_items + 1, d], stands in for the item vectors while they are made of parts.
+        `table`, float[n_items + 1, d], replaces the item vectors while text contributes to them.
         """
         positions = torch.arange(rows.shape[1], device=rows.device)
         items = self.item(rows) if table is None else F.embedding(rows, table)
@@ -109,7 +109,7 @@ def _block(config: EncoderConfig) -> nn.Module:
 
 
 class Towers(nn.Module):
-    """Encoders side by side: scores are the mean of theirs, and still one inner product with one vector an item."""
+    """Several encoders as one: the score is the mean of theirs, and still one inner product per item."""
 
     def __init__(self, nets: Sequence[EncoderNet], config: EncoderConfig) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class SequenceEncoder:
     def encode(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """float32[b, d]: the vector after the last item of each history; an empty history gives zeros.
 
-        One forward a history: padded batches would move the last bits, and a vector must not depend on its neighbours.
+        One forward pass per history: in padded batches the last bits would depend on the other histories.
         """
         out = np.zeros((len(histories), self.config.dim), dtype=np.float32)
         for i, history in enumerate(histories):
@@ -167,7 +167,7 @@ class SequenceEncoder:
 
     @torch.inference_mode()
     def encode_together(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """As `encode`, padded and in one forward: much quicker, and equal but for the last bits."""
+        """As `encode`, in one padded forward pass: much faster, and equal except for the last bits."""
         ends = [history[-self.config.max_len :] for history in histories]
         rows = torch.full((len(ends), max([1, *map(len, ends)])), self.net.n_items)
         for line, end in zip(rows, ends, strict=True):
@@ -224,7 +224,7 @@ class SequenceEncoder:
         """Rebuild from `state()` and `encoder_config_dict(config)`.
 
         Raises:
-            DataError: weights of other names or sizes than the configuration has; nothing of its sizes is built first.
+            DataError: names or sizes of the weights do not match the configuration; checked before memory is allocated.
         """
         settings = EncoderConfig(**config)
         n_items = len(state["nets.0.bias" if settings.towers else "bias"])

@@ -1,4 +1,4 @@
-"""Texts to vectors: the Embedder protocol, and MiniLM as a small sentence encoder on the CPU."""
+"""Text embedders: the Embedder protocol, and MiniLM as a small sentence encoder on the CPU."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Text vectors of catalogues, kept by the content of each text: what was embedded once is not embedded again.
+"""A persistent cache of text embeddings, keyed by the content of each text.
 
-One SQLite file serves training, `items add` and the first use of a model, so a catalogue that grew costs its new texts
-alone. Vectors are written as they are made: embedding that was interrupted goes on where it stood.
+One SQLite file serves training, `items add` and the first use of a model, so a grown catalogue only costs its new
+texts. Vectors are written as they are computed, so interrupted embedding resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _START = 50  # characters that a text costs beside its own
 
 
 def embed_catalog(catalog: Catalog, embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
-    """float32[n, d] of `catalog.describe(row)`, see `vectors_of`."""
+    """float32[n, d] of `catalog.describe(row)`, see `embed_texts`."""
     return embed_texts([catalog.describe(row) for row in range(len(catalog))], embedder, cache, say)
 
 
 def embed_texts(texts: Sequence[str], embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
     """float32[n, d], L2-normalised: from the cache where they are there, embedded and kept otherwise.
 
-    A cache that cannot be read or written costs the time to embed and nothing else; a damaged one is begun anew.
+    If the cache cannot be read or written, texts are embedded again; a damaged cache is replaced.
 
     Args:
-        texts: any, several times if need be.
-        embedder: whose vectors are wanted.
+        texts: to embed; duplicates are allowed.
+        embedder: computes the vectors.
         cache: directory of the cache; None for none.
-        say: told how far embedding is.
+        say: progress callback.
     """
     keys = [_key(text) for text in texts]
     found = _read(cache, _owner(embedder), keys, embedder.dim)
     new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-    # texts of like length together: an embedder that pads, or that makes batches of one length, wastes least
+    # texts of similar length together, for embedders that pad or batch by length
     order = sorted(new, key=lambda key: len(new[key]))
     counter = Counter(say, "text vectors", sum(_cost(text) for text in new.values()))
     done = 0
@@ -64,7 +64,7 @@ def embed_texts(texts: Sequence[str], embedder: Embedder, cache: Path | None, sa
 
 
 def missing_texts(catalog: Catalog, embedder: str, dim: int, cache: Path) -> list[str]:
-    """The descriptions of a catalogue that are not in the cache, each once."""
+    """The distinct descriptions of a catalogue that are not in the cache."""
     texts = {_key(text): text for text in (catalog.describe(row) for row in range(len(catalog)))}
     found = _read(cache, f"{embedder}/{dim}", list(texts), dim)
     return [text for key, text in texts.items() if key not in found]
@@ -83,7 +83,7 @@ def _cost(text: str) -> int:
 
 
 def _read(cache: Path | None, owner: str, keys: Sequence[bytes], dim: int) -> dict[bytes, np.ndarray]:
-    """Vectors by key, of those that are there and undamaged."""
+    """Cached vectors by key, without missing and damaged ones."""
     if cache is None or not (cache / FILE).is_file():
         return {}
     try:
@@ -108,7 +108,7 @@ def _write(cache: Path | None, owner: str, vectors: Mapping[bytes, np.ndarray]) 
     if cache is None:
         return
     stored = {key: vector.astype("<f4").tobytes() for key, vector in vectors.items()}
-    with suppress(sqlite3.Error, OSError):  # read-only, full or locked: see `vectors_of`
+    with suppress(sqlite3.Error, OSError):  # read-only, full or locked: see `embed_texts`
         cache.mkdir(parents=True, exist_ok=True)
         with closing(_open(cache)) as file, file:
             file.execute(_TABLE)

@@ -1,9 +1,9 @@
-"""What a history's texts say of every item: the part called "profile", which needs nobody to have taken an item before.
+"""Text similarity of items to a history: the score part "profile", which also covers items without interactions.
 
-Sentence vectors share a few directions in which all descriptions of a catalogue lie alike ("a beauty product, with a
-brand"); taking those back (whitening, here by a power of the singular values) leaves what tells items apart, and the
-latest items say more of the next one than older ones. On validation items of Amazon Beauty the part alone reaches
-NDCG@10 .049 whitened by half and faded by half a step, and .031 as the plain mean of the latest ten.
+Sentence vectors share a few directions in which all descriptions of a catalogue agree ("a beauty product, with a
+brand"). Whitening, here by a power of the singular values, damps them and leaves what tells items apart. Recent items
+say more about the next one than older ones. On validation items of Amazon Beauty the part alone reaches NDCG@10 .049
+with a whitening power of one half and a fade of one half per step, and .031 as the plain mean of the latest ten.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from llmrec.ranker import Rows, Scores
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """How texts are compared.
+    """Settings of the text similarity.
 
     Attributes:
-        dims: singular directions that are kept; 0 keeps the vectors as the embedder made them, less their mean.
-        power: by which singular values are evened out: 0 leaves them, 1 makes all directions count alike.
-        last: how many of the latest items speak.
-        fade: what each step back leaves of an item's say, above 0.
-        temperature: divides likeness into nats, at least 0.0001.
+        dims: singular directions that are kept; 0 uses the embedder's vectors minus their mean.
+        power: of the whitening: 0 leaves singular values as they are, 1 whitens fully.
+        last: number of latest items that are used.
+        fade: factor on an item's weight for each step back, above 0.
+        temperature: divides similarities into nats, at least 0.0001.
     """
 
     dims: int = 0
@@ -49,11 +49,11 @@ class ProfileSettings:
 
 @dataclass(frozen=True, eq=False)
 class TextProfile:
-    """Likeness of items to the texts of a history.
+    """Similarity of items to the texts of a history.
 
     Attributes:
         text: float32[n, d], vectors of the catalogue's descriptions.
-        settings: how they are compared.
+        settings: of the comparison.
     """
 
     text: np.ndarray
@@ -61,14 +61,14 @@ class TextProfile:
 
     @cached_property
     def vectors(self) -> np.ndarray:
-        """float32[n, d'] that are compared: as they were but centred, or evened out and of length one."""
+        """float32[n, d']: the vectors that are compared, centred only, or whitened and of length one."""
         centred = self.text - self.text.mean(axis=0)
         if not self.settings.dims:
             return np.asarray(centred)
         return whitened(centred, self.settings.dims, self.settings.power)
 
     def log_probability(self, histories: Sequence[Rows]) -> Scores:
-        """float32[b, n]; an empty history is even."""
+        """float32[b, n]; an empty history gives a uniform distribution."""
         queries = np.stack([self._query(history) for history in histories]) if len(histories) else self.vectors[:0]
         return log_softmax(inner(queries.astype(np.float32), self.vectors), self.settings.temperature)
 
@@ -84,12 +84,12 @@ class TextProfile:
 
 
 def whitened(centred: np.ndarray, dims: int, power: float) -> np.ndarray:
-    """float32[n, min(dims, d)] of length one: singular values to the power `1 - power`; a zero line stays zero.
+    """Whiten to float32[n, min(dims, d)] rows of length one, singular values to the power `1 - power`; zero rows stay.
 
     Args:
         centred: float32[n, d], mean zero.
-        dims: most directions to keep, the strongest first; those that are not there at all are left out.
-        power: 0 only turns, 1 whitens fully.
+        dims: most directions to keep, the strongest first; those without variance are left out.
+        power: 0 only rotates, 1 whitens fully.
     """
     exact = centred.astype(np.float64)
     values, directions = np.linalg.eigh(exact.T @ exact)

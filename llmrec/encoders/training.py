@@ -1,7 +1,7 @@
-"""Fits a sequential encoder: every position of a history a target, the softmax over the whole catalogue.
+"""Trains a sequential encoder with every position of a history as a target and the softmax over the whole catalogue.
 
 The full softmax closes most of SASRec's published gap to newer models (Klenitskiy & Vasilev, 2023). It is also most of
-the cost: see `softmax`. Over more than 100,000 items it is taken over a sample, corrected for how that was drawn.
+the cost, see `losses`. For more than 100,000 items a sampled softmax with a correction of the sampling is used.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 def crop_windows(histories: Sequence[np.ndarray], length: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Cut every history into pieces of at most `length` + 1 rows that overlap by one, with a random first cut.
 
-    The random cut (crop augmentation) gives each item another amount of context in every epoch; the overlap of one
-    makes every row but the first of a history a target exactly once.
+    The random cut (crop augmentation) varies the context of each item between epochs. The overlap makes every row but
+    the first of a history a target exactly once.
     """
     pieces = []
     for rows in histories:
@@ -49,7 +49,7 @@ def crop_windows(histories: Sequence[np.ndarray], length: int, rng: np.random.Ge
 
 
 def _batches(pieces: list[np.ndarray], size: int, pad: int, rng: np.random.Generator) -> list[Batch]:
-    """Pairs (inputs int[b, t], targets int[b, t]), right padded, pieces of like length together."""
+    """Pairs (inputs int[b, t], targets int[b, t]), right padded, pieces of similar length together."""
     noise = rng.random(len(pieces)) * 8  # mixes neighbours in length so that batches differ between epochs
     order = np.argsort([len(piece) + extra for piece, extra in zip(pieces, noise, strict=True)], kind="stable")
     groups = [order[i : i + size] for i in range(0, len(order), size)]
@@ -74,7 +74,7 @@ def train_encoder(
     text: np.ndarray | None = None,
     start: SequenceEncoder | None = None,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
-    """Fit on the train part alone. With `validate` the epoch of the best value is kept (early stopping by patience).
+    """Train on the train part alone; with `validate` keep the best epoch (early stopping by patience).
 
     Args:
         train: the train part.
@@ -84,14 +84,14 @@ def train_encoder(
         validate: value of an encoder, larger is better.
         progress: told every validation, and how far an epoch is where one takes long.
         text: float32[n_items, e], vectors of the items' texts; needed where `config.text_dims` is above 0.
-        start: go on from this encoder's weights instead of random ones; its sizes must be those of `config`.
+        start: initial weights instead of random ones; its sizes must be those of `config`.
 
     Returns:
         The encoder and one log row an epoch (epoch, loss in nats, seconds, valid; with several towers also which).
 
     Raises:
         RecipeError: text_dims without text vectors.
-        TrainingError: a loss or a gradient that is not finite; nothing is returned that was trained on it.
+        TrainingError: a loss or a gradient that is not finite.
     """
     if not config.towers:
         return _train_one(train, n_items, config, seed, validate, progress, text, start)
@@ -122,8 +122,8 @@ def _train_one(
         net.load_state_dict(start.net.state_dict())
     fit = _Trainer(net, text_features(text, config), np.bincount(train.row, minlength=n_items))
     if start is not None and fit.projection is not None:
-        nn.init.zeros_(fit.projection)  # the vectors to start from have their text part in them
-    histories = [train.of(user) for user in range(len(train.users))]
+        nn.init.zeros_(fit.projection)  # the initial item vectors already contain their text part
+    histories = [train.rows_of(user) for user in range(len(train.users))]
     log: list[dict[str, float]] = []
     best, best_encoder, best_epoch = -np.inf, None, 0
     counter = Counter(progress, f"encoder {config.kind}", config.epochs)
@@ -149,7 +149,7 @@ def next_item_ndcg(
 ) -> float:
     """Mean NDCG@k of one target a history, full ranking without the history's own items, ties against the target.
 
-    Histories are padded and read together: for choosing an epoch, where speed counts and the last bits do not.
+    Histories are padded and encoded together: for choosing an epoch, speed counts and the last bits do not.
     """
     order = np.argsort([len(history) for history in histories], kind="stable")
     total, items = 0.0, encoder.item_vectors.T
@@ -168,7 +168,7 @@ def next_item_ndcg(
 def text_features(text: np.ndarray | None, config: EncoderConfig) -> torch.Tensor | None:
     """float32[n, text_dims]: the damped principal components of the text vectors, of mean length one; None for none.
 
-    Of a catalogue or vectors too small to have that many there are fewer.
+    Small catalogues or short vectors have fewer components.
 
     Raises:
         RecipeError: text_dims without text vectors.
@@ -182,7 +182,7 @@ def text_features(text: np.ndarray | None, config: EncoderConfig) -> torch.Tenso
 
 
 class _Trainer:
-    """What changes while an encoder is fitted.
+    """State of the training of one encoder.
 
     Args:
         net: the network.
@@ -201,12 +201,12 @@ class _Trainer:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.steps, self.mean = 0, [p.detach().clone() for p in self.parameters] if config.average else None
         self.sample = config.negatives or (SAMPLE if net.n_items > FULL_LIMIT else 0)
-        # popular items are drawn more often, since they are what a user could be confused about; all can be drawn
+        # popular items are drawn more often, since they are the hard negatives; every item can be drawn
         weight = torch.from_numpy(counts.astype(np.float64) ** 0.75 + 1.0)
         self.draw, self.log_q = weight / weight.sum(), (weight / weight.sum()).log().float()
 
     def epoch(self, batches: Sequence[Batch], number: int, counter: Counter) -> float:
-        """One pass, the `number`-th; the mean cross-entropy in nats over all targets.
+        """One epoch; returns the mean cross-entropy in nats over all targets.
 
         Raises:
             TrainingError: a loss or a gradient that is not finite; the weights are those of the step before.
@@ -246,14 +246,14 @@ class _Trainer:
         return sampled_cross_entropy(users, items, self.net.bias, targets, sample, self.log_q)
 
     def _table(self) -> torch.Tensor | None:
-        """float[n + 1, d]: item vectors while they are made of parts; None where the network's own are all."""
+        """float[n + 1, d]: item vectors with their text part; None without text features."""
         if self.features is None or self.projection is None:
             return None
         return self.net.item.weight + nn.functional.pad(self.features @ self.projection, (0, 0, 0, 1))
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the running mean; in the first steps it follows faster, so that it forgets the random start."""
+        """Update the moving average of the weights; it follows faster at first, to forget the random start."""
         if self.mean is not None:
             self.steps += 1
             rate = 1.0 - min(self.net.config.average, self.steps / (self.steps + 10))
@@ -261,7 +261,7 @@ class _Trainer:
 
     @torch.no_grad()
     def encoder(self) -> SequenceEncoder:
-        """A frozen copy of the present weights, or of their running mean, with the item vectors summed up."""
+        """A frozen copy of the current weights, or of their moving average, with the text part added."""
         now = [p.detach().clone() for p in self.parameters]
         if self.mean is not None:
             torch._foreach_copy_([p.detach() for p in self.parameters], self.mean)
@@ -274,7 +274,9 @@ class _Trainer:
                 f"is kept. A lower learning rate may help: encoder.lr is {self.net.config.lr:g}"
             )
         torch._foreach_copy_([p.detach() for p in self.parameters], now)
-        copy = deepcopy(self.net)  # a new one would draw random numbers, and training with validation differ
+        copy = deepcopy(
+            self.net
+        )  # a new network would draw random numbers, so training with and without validation would differ
         copy.zero_grad(set_to_none=True)
         copy.load_state_dict(state)
         return SequenceEncoder(copy)

@@ -1,10 +1,9 @@
-"""New items from their text alone: a semantic ID, vectors and neighbours without any training.
+"""Adds new items to a trained model from their text alone, without training it again.
 
-Nobody has taken a new item yet, so all that is known is what its text is like. A ridge regression from text vectors to
-the places that the code book gives known items says where in that space a new one belongs, and it takes the nearest
-free path there; no path that is taken moves. What the encoder and the neighbours know of an item is lent by the known
-items whose texts are most alike (as in attribute-to-feature mapping for cold start, Gantner et al., 2010). The language
-model reads and writes the new path with the item tokens that it has.
+A new item has no interactions, only text. A ridge regression from text vectors to the codebook vectors of known items
+predicts its joint vector, and it gets the nearest free path; no existing path changes. Encoder vector, bias, neighbours
+and prior are weighted means over the known items with the most similar texts (as in attribute-to-feature mapping for
+cold start, Gantner et al., 2010). The language model uses the new path with its existing item tokens.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ from llmrec.storage.artifacts import JSON, check_replaceable
 from llmrec.storage.locks import output_lock
 from llmrec.storage.registry import cache_home
 
-TEXT_NEIGHBOURS = 5  # known items that lend what they know
+TEXT_NEIGHBOURS = 5  # known items with the most similar texts that a new item is estimated from
 _DOING = "adding items to"
-NEIGHBOUR_TEMPERATURE = 0.1  # cosine that divides the weights of two lenders by e
-RIDGE = 3.0  # of 1, 3, 10 and 30 the best on MovieLens-100k: see docs of `predicted_vectors`
+NEIGHBOUR_TEMPERATURE = 0.1  # difference in cosine that divides a weight by e
+RIDGE = 3.0  # the best of 1, 3, 10 and 30 on MovieLens-100k: see `predicted_vectors`
 
 
 def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = False) -> Catalog:
-    """The catalogue with new items behind the known ones, whose rows stay.
+    """The catalogue with new items behind the known ones, whose rows do not change.
 
     Args:
         catalog: the known items.
@@ -62,7 +61,7 @@ def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = 
         raise RequestError("no items to add: the file holds none")
     ids = [item.id for item in catalog.items]
     known, forms = set(ids), IdVariants([] if exact_ids else ids)
-    again = [(one.id, same) for one in items for same in ((one.id,) if one.id in known else forms.of(one.id))[:1]]
+    again = [(one.id, same) for one in items for same in ((one.id,) if one.id in known else forms.variants(one.id))[:1]]
     if again:
         (new, old), many = again[0], f"{len(again)} of {len(items)} new ones are"
         written = f", as {old!r}; with --exact-ids these are two" if new != old else ""
@@ -73,17 +72,17 @@ def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = 
 
 
 def predicted_vectors(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
-    """Where new items belong in the space of the code book: float64[m, d].
+    """Predicted joint vectors of new items, in the space of the codebook: float64[m, d].
 
-    The place of a known item is the sum of its codes' centroids. On MovieLens-100k, a fifth of the items left out at a
-    time, the first code (of 64) nearest to the prediction is an item's own in 22 % of cases; the commonest code would
-    be in 4 %.
+    The target of a known item is the sum of its codes' centroids. In five-fold cross-validation over the items of
+    MovieLens-100k, the first code (of 64) nearest to the prediction is the item's own in 22 % of cases; always
+    predicting the most frequent code is right in 4 %.
 
     Args:
-        ids: codes int[n, depth] and code book.
+        ids: codes int[n, depth] and codebook.
         known: float[n, e], text vectors of the items that have codes.
         fresh: float[m, e], text vectors of the new ones.
-        ridge: strength of the pull towards the mean.
+        ridge: strength of the penalty, which pulls predictions towards the mean.
     """
     places = ids.codebook[np.arange(ids.depth), ids.codes].sum(axis=1).astype(np.float64)
     x, mean, centre = known.astype(np.float64), known.mean(axis=0, dtype=np.float64), places.mean(axis=0)
@@ -95,56 +94,55 @@ def predicted_vectors(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, ri
 
 
 def text_neighbour_weights(known: np.ndarray, fresh: np.ndarray) -> sparse.csr_array:
-    """How much each known item lends to a new one: csr float64[m, n], lines add up to 1."""
+    """Weights of known items in the estimates of each new one: csr float64[m, n], rows sum to 1."""
     unit = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in (known, fresh)]
     alike = np.einsum("me,ne->mn", unit[1], unit[0])
     k = min(TEXT_NEIGHBOURS, len(known))
     chosen = np.argsort(-alike, axis=1, kind="stable")[:, :k]
     near = np.take_along_axis(alike, chosen, axis=1)
-    weights = np.exp((near - near[:, :1]) / NEIGHBOUR_TEMPERATURE)
-    weights /= weights.sum(axis=1, keepdims=True)
+    out = np.exp((near - near[:, :1]) / NEIGHBOUR_TEMPERATURE)
+    out /= out.sum(axis=1, keepdims=True)
     lines = np.repeat(np.arange(len(fresh)), k)
-    return sparse.csr_array((weights.ravel(), (lines, chosen.ravel())), (len(fresh), len(known)))
+    return sparse.csr_array((out.ravel(), (lines, chosen.ravel())), (len(fresh), len(known)))
 
 
-def extended_encoder(encoder: SequenceEncoder, lent: sparse.csr_array) -> SequenceEncoder:
+def extended_encoder(encoder: SequenceEncoder, weights: sparse.csr_array) -> SequenceEncoder:
     """The encoder with a vector and a bias for every new item, of the length that its neighbours' vectors have."""
 
     def extended(vectors: np.ndarray) -> np.ndarray:
-        new = lent @ vectors
+        new = weights @ vectors
         # a mean is shorter than what it is the mean of, and would score lower with everybody
-        length = lent @ np.linalg.norm(vectors, axis=1)
+        length = weights @ np.linalg.norm(vectors, axis=1)
         new *= (length / np.maximum(np.linalg.norm(new, axis=1), 1e-9))[:, None]
         return np.concatenate([vectors, new.astype(np.float32)])
 
-    return encoder.with_item_rows(extended, lambda biases: np.concatenate([biases, (lent @ biases).astype(np.float32)]))
+    return encoder.with_item_rows(extended, lambda biases: extended_values(biases, weights))
 
 
-def extended_neighbours(neighbours: ItemKNN, lent: sparse.csr_array) -> ItemKNN:
-    """The neighbours with a line and a column for every new item: what its lenders have, and are, on the mean."""
+def extended_neighbours(neighbours: ItemKNN, weights: sparse.csr_array) -> ItemKNN:
+    """The neighbours with a row and a column for every new item, weighted means of those of its text neighbours."""
     near = neighbours.similarity.astype(np.float64)
-    right = near @ lent.T
-    below = sparse.hstack([lent @ near, lent @ right])
+    right = near @ weights.T
+    below = sparse.hstack([weights @ near, weights @ right])
     matrix = sparse.csr_array(sparse.vstack([sparse.hstack([near, right]), below])).astype(np.float32)
     matrix.sort_indices()
     behind = neighbours.state()["behind"]
     arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
-    lent_behind = np.concatenate([behind, (lent @ behind).astype(np.float32)])
-    return ItemKNN.from_state(neighbours.state() | arrays | {"behind": lent_behind})
+    return ItemKNN.from_state(neighbours.state() | arrays | {"behind": extended_values(behind, weights)})
 
 
-def extended_prior(prior: np.ndarray, lent: sparse.csr_array) -> np.ndarray:
-    """float32[n + m]: the log mass of new items is the mean of their lenders'."""
-    return np.concatenate([prior, (lent @ prior).astype(np.float32)])
+def extended_values(values: np.ndarray, weights: sparse.csr_array) -> np.ndarray:
+    """float32[n + m]: one value per item; that of a new item is the weighted mean of its text neighbours'."""
+    return np.concatenate([values, (weights @ values).astype(np.float32)])
 
 
 def _extended_counts(counts: np.ndarray, new: int) -> np.ndarray:
-    """int64[n + m]: nobody has taken a new item, whatever mass it is lent."""
+    """int64[n + m]: a new item has no interactions, whatever its estimated mass."""
     return np.concatenate([counts, np.zeros(new, np.int64)])
 
 
 def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
-    """The same recommender in the same process with new items; the given one is left as it is.
+    """A recommender with new items, which shares its weights with the given one; that one is not changed.
 
     Raises:
         RequestError: no items, an id that is there already, or a recommender without an embedder.
@@ -152,21 +150,21 @@ def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
     """
     scorer = recommender.scorer
     if scorer.embedder is None:
-        raise RequestError("new items are known by their text alone, and this recommender has no embedder to read it")
+        raise RequestError("new items are known by their text alone, and this recommender has no embedder")
     catalog = extended_catalog(recommender.catalog, items)
     n = len(recommender.catalog)
     new = [catalog.describe(row) for row in range(n, len(catalog))]
     fresh = np.asarray(scorer.embedder.encode(new), np.float32)
     ids = recommender.model.vocab.ids.extend(predicted_vectors(recommender.model.vocab.ids, scorer.text, fresh))
-    lent = text_neighbour_weights(scorer.text, fresh)
-    model = _with_items(recommender.model, ids, extended_encoder(recommender.model.encoder, lent))
+    weights = text_neighbour_weights(scorer.text, fresh)
+    model = _with_items(recommender.model, ids, extended_encoder(recommender.model.encoder, weights))
     grown = replace(
         scorer,
         model=model,
-        trie=Trie(ids.codes, ids.size, extended_prior(scorer.trie.log_masses, lent)),
+        trie=Trie(ids.codes, ids.size, extended_values(scorer.trie.log_masses, weights)),
         counts=_extended_counts(scorer.interaction_counts, len(items)),
         text=np.concatenate([scorer.text, fresh]),
-        neighbours=extended_neighbours(scorer.neighbours, lent),
+        neighbours=extended_neighbours(scorer.neighbours, weights),
     )
     return Recommender(
         catalog, recommender.interactions, grown, recommender.fusions, recommender.model_card, recommender.data_name
@@ -174,7 +172,7 @@ def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
 
 
 def _with_items(model: RecModel, ids: SemanticIds, encoder: SequenceEncoder) -> RecModel:
-    """A bundle that shares every weight with the given one and knows other items."""
+    """A bundle with other items that shares its language model with the given one."""
     out = copy.copy(model)
     out.vocab, out.encoder = ItemVocab(model.vocab.base, ids), encoder
     out.renderer = Renderer(model.tokenizer, out.vocab, model.config.user_slots, encoder.config.dim)
@@ -191,7 +189,7 @@ def add_items_to_model(
     exact_ids: bool = False,
     say: Say = to_stderr,
 ) -> dict[str, JSON]:
-    """Write data and a model with new items; the data first, so that a model never names data that is not there.
+    """Write prepared data and a model with new items; data first, so that a model never names missing data.
 
     Args:
         model: the model directory; its LoRA, item tokens and user adapter are copied byte for byte.
@@ -201,7 +199,7 @@ def add_items_to_model(
         data: prepared data of the model; its own when None.
         embedder: of the texts; MiniLM when None.
         exact_ids: see `extended_catalog`.
-        say: told what takes long.
+        say: progress callback.
 
     Returns:
         How many items were added, how many there are, and the semantic IDs of the new ones by id.
@@ -236,13 +234,13 @@ def _add(
     new = [catalog.describe(row) for row in range(len(old), len(catalog))]
     fresh = embed_texts(new, embedder, cache_home() / "cache", say)
     ids = parts.ids.extend(predicted_vectors(parts.ids, known, fresh))
-    lent = text_neighbour_weights(known, fresh)
+    weights = text_neighbour_weights(known, fresh)
     grown = replace(
         parts,
-        encoder=extended_encoder(parts.encoder, lent),
-        neighbours=extended_neighbours(parts.neighbours, lent),
+        encoder=extended_encoder(parts.encoder, weights),
+        neighbours=extended_neighbours(parts.neighbours, weights),
         ids=ids,
-        prior=extended_prior(parts.prior, lent),
+        prior=extended_values(parts.prior, weights),
         counts=_extended_counts(parts.counts, len(items)),
     )
     counts = {"items": len(catalog), "users": len(interactions.users), "interactions": len(interactions)}

@@ -22,14 +22,14 @@ def measure_drift(
     """How far new items lie from a model's codebook, see `sid_drift`; items that it knows already are left out.
 
     Raises:
-        RequestError: every item is known already, or the model does not say how its code book was made.
+        RequestError: every item is known already, or the model does not say how its codebook was made.
     """
     catalog, _ = open_data(data if data is not None else str(read_settings(model)["data"]))
     parts = read_parts(model, catalog)
     shape = parts.manifest.meta.get("recipe", {}).get("semantic_ids", {})
     if not {"text_weight", "text_dims"} <= set(shape):
-        raise RequestError(f"{model} does not say how its code book was made: text_weight and text_dims are missing")
-    new = Catalog([item for item in items if catalog.known(item.id) is None], catalog.domain)
+        raise RequestError(f"{model} does not say how its codebook was made: text_weight and text_dims are missing")
+    new = Catalog([item for item in items if catalog.row_or_none(item.id) is None], catalog.domain)
     if not len(new):
         raise RequestError("every one of these items is in the catalogue already")
     embedder = embedder or MiniLM.load()

@@ -29,19 +29,19 @@ def remove_items_from_model(
     out_data: Path,
     notes: Sequence[str] = (),
 ) -> dict[str, int]:
-    """Write data and a model without some items; the data first, so that a model never names data that is not there.
+    """Write prepared data and a model without some items; data first, so that a model never names missing data.
 
     Args:
         model: the model directory.
         catalog: of its data.
         interactions: of its data.
-        ids: of the items that go.
+        ids: of the items to remove.
         out: model directory to write.
         out_data: prepared data to write.
-        notes: on its data.
+        notes: of its data.
 
     Returns:
-        How many items and interactions went, and how many are left.
+        How many items and interactions were removed, and how many are left.
 
     Raises:
         RequestError: an unknown id, or nothing left.

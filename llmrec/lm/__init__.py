@@ -1,1 +1,1 @@
-"""The language model: base weights, item tokens, user adapter, prompts, and rendering of text to ids."""
+"""The language model: base weights, item tokens, user adapter, prompts, rendering of text to token ids, and runtime."""

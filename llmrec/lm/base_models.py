@@ -1,7 +1,7 @@
-"""Finds the base language model: a resource by name, a local directory, a GGUF file, or a Hub id.
+"""Finds and loads base language models: a resource by name, a local directory, a GGUF file, or a Hub id.
 
-A GGUF file is dequantised once and kept as a plain float32 directory, which loads in a second instead of half
-a minute. Only safetensors are read and no code that comes with a model is run.
+A GGUF file is dequantised once and cached as a plain float32 directory, which loads in a second instead of half a
+minute. Only safetensors are loaded, and code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HUB_FILES = (
 
 @dataclass(frozen=True)
 class BaseModelFiles:
-    """A base model on disk.
+    """The files of a base model on disk.
 
     Attributes:
         id: the name or path it was asked for by.
@@ -48,7 +48,7 @@ class BaseModelFiles:
 
 
 def base_model(name_or_path: str, progress: bool = True) -> BaseModelFiles:
-    """Find, fetch and convert a base model as needed.
+    """Find a base model; download and convert it if necessary.
 
     Raises:
         WeightsError: nothing by that name, weights that are not safetensors or GGUF, or a failed download.
@@ -70,8 +70,8 @@ def base_model(name_or_path: str, progress: bool = True) -> BaseModelFiles:
 def load_base(files: BaseModelFiles, **how: Any) -> tuple[Any, Any]:
     """Load (causal language model in eval mode, tokenizer) without network and without remote code.
 
-    `how` goes to transformers' loader; the number format is float32 unless it says otherwise. The model's own sampling
-    defaults are put aside: they break constrained beams, and ours are explicit.
+    `how` goes to the loader of transformers; the default dtype is float32. The model's own generation config is
+    replaced, because its sampling defaults break constrained beam search.
 
     Raises:
         WeightsError: the directory does not load.
@@ -86,7 +86,7 @@ def load_base(files: BaseModelFiles, **how: Any) -> tuple[Any, Any]:
                 files.dir, use_safetensors=True, **{"dtype": torch.float32, **how}, **options
             )
             tokenizer: Any = AutoTokenizer.from_pretrained(files.dir, **options)
-    except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise
+    except Exception as error:  # a damaged file may raise anything
         raise WeightsError(f"base model {files.id} at {files.dir} does not load: {error}") from error
     kept = {name: getattr(model.config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     model.generation_config = GenerationConfig(**kept)  # type: ignore[no-untyped-call]
@@ -109,7 +109,7 @@ def _resource(resource: Resource, progress: bool) -> BaseModelFiles:
 
 
 def _cached(folder: str, digest: str) -> Path | None:
-    """Return the converted directory when it is whole and came from these weights."""
+    """Return the converted directory when it is complete and was made from these weights."""
     path = cache_home() / "base" / folder
     try:
         manifest = read_manifest(path, _KIND)
@@ -124,7 +124,7 @@ def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) ->
         if cached is None:
             cached = cache_home() / "base" / folder
             if cached.exists():
-                (cached / "manifest.json").touch()  # damaged, but ours: it may be replaced
+                (cached / "manifest.json").touch()  # damaged, but made by llmrec: it may be replaced
             with (
                 spinner(f"{id}: converting to float32, once", progress),
                 hide_progress_bars(),
@@ -135,7 +135,7 @@ def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) ->
 
 
 def _convert(gguf: Path, directory: Path) -> None:
-    """Dequantise into a plain model: what transformers returns counts as quantised and is not saved."""
+    """Dequantise into a plain model; transformers refuses to save the loaded one, which it marks as quantised."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -1,8 +1,7 @@
-"""Item tokens: the bridge between rows of the catalogue and ids in the vocabulary of the language model.
+"""Item tokens: maps catalogue rows to token ids of the language model and back.
 
-Item tokens stand after the last word token: code c of level l has the id `base + l * size + c`. They live in a table of
-their own (`model.RecModel.item_embedding`), so the word table, its tokenizer and its tied output head stay as
-published.
+Item tokens come after the last word token: code c of level l has the id `base + l * size + c`. They have an embedding
+table of their own (`RecModel.items`), so the word embeddings, the tokenizer and the tied LM head stay as published.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from llmrec.semantic_ids.residual_kmeans import SemanticIds
 
 @dataclass(frozen=True, eq=False)
 class ItemVocab:
-    """Rows to token ids and back.
+    """The item tokens of a catalogue: rows to token ids and back.
 
     Attributes:
         base: number of word tokens, the id of the first item token.
@@ -34,12 +33,12 @@ class ItemVocab:
 
     @property
     def n_items(self) -> int:
-        """Number of items that have a path."""
+        """Number of items."""
         return len(self.ids.codes)
 
     @cached_property
     def tokens(self) -> np.ndarray:
-        """int64[n, depth]: the token ids of every item."""
+        """int64[n, depth]: token ids of every item."""
         level = np.arange(self.ids.depth, dtype=np.int64) * self.ids.size
         out: np.ndarray = self.base + level + self.ids.codes
         return out
@@ -50,7 +49,7 @@ class ItemVocab:
         return out
 
     def row(self, token_ids: tuple[int, ...]) -> int:
-        """The row whose path this is.
+        """The row of the item with this token path.
 
         Raises:
             RequestError: for a path that belongs to no item.
@@ -65,5 +64,5 @@ class ItemVocab:
         return {tuple(path): row for row, path in enumerate(self.tokens.tolist())}
 
     def names(self) -> list[str]:
-        """Written form of every item token, for exports and debugging; never parsed from text."""
+        """Name of every item token, for exports and debugging; never parsed from text."""
         return [f"<|item_{level}_{code}|>" for level in range(self.ids.depth) for code in range(self.ids.size)]

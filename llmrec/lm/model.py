@@ -1,9 +1,9 @@
-"""The bundle that is trained, saved and served: language model, LoRA, item tokens, user adapter, encoder.
+"""The model that is trained, saved and served: language model, LoRA, item tokens, user adapter, sequential encoder.
 
-The language model is used as published: its word table, tied head and tokenizer do not change. Item tokens have a table
-of their own (`items`), used both ways as a tied table is: rows of it are the inputs for item ids, and the logits of a
-level are the hidden state times that level's rows. A softmax over the level's codes is all that may follow in a path,
-so item logits cost 64 columns instead of 49 thousand.
+The language model is used as published: its word embeddings, tied LM head and tokenizer do not change. Item tokens have
+a tied table of their own (`items`): its rows are the input embeddings of item tokens, and the logits of a level are the
+hidden state times that level's rows. Within a path only codes of the next level can follow, so item logits cost 64
+columns instead of 49 thousand.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class ModelConfig:
     adapter_width: int = 256
 
     def lora(self) -> LoraConfig:
-        """The peft configuration: every linear layer of the body."""
+        """The peft configuration: every linear layer of the transformer."""
         return LoraConfig(r=self.lora_rank, lora_alpha=self.lora_alpha, target_modules=list(LORA_TARGETS), bias="none")
 
 
 class RecModel(nn.Module):
-    """Words, items and users in one sequence.
+    """A language model over words, item tokens and user vectors in one sequence.
 
     Args:
         lm: a causal language model of transformers; LoRA is injected into it here.
@@ -55,7 +55,7 @@ class RecModel(nn.Module):
         config: sizes.
 
     Attributes:
-        matmul_dtype: number format of the matrix products when items are decoded and scored; may be set at any time.
+        matmul_dtype: number format of matrix products when items are decoded and scored; may be set at any time.
     """
 
     matmul_dtype: MatmulDtype = "float32"
@@ -69,7 +69,7 @@ class RecModel(nn.Module):
         self.check_layers(lm)
         self.lm: Any = cast(Any, inject_adapter_in_model(config.lora(), lm))
         for name, parameter in self.lm.named_parameters():
-            if "lora_" in name:  # float32 whatever the base is stored in: small steps get lost in bfloat16
+            if "lora_" in name:  # float32 whatever the base is stored in: bfloat16 would lose small steps
                 parameter.data = parameter.data.float()
         self.word_embedding: Any = self.lm.get_input_embeddings()
         hidden = self.word_embedding.weight.shape[1]
@@ -101,12 +101,12 @@ class RecModel(nn.Module):
         return self.items.weight.device
 
     def init_embeddings(self, user_map: np.ndarray, seed: int) -> None:
-        """Set item tokens and the adapter's linear part from the codebook by one shared random projection.
+        """Initialise item embeddings and the adapter's linear part from the codebook by one shared random projection.
 
-        Alike centroids get alike embeddings, at the scale of the word table (a start at another scale costs hundreds of
-        steps); the user vector goes through the columns of the same projection that item vectors went through, so a
-        soft token begins near the codes which the encoder ranks first. `user_map` float[d, c] takes a user vector to
-        the last c dimensions of the fused space (`semid.whitening` of the item vectors).
+        Similar centroids get similar embeddings, at the scale of the word embeddings; another scale costs hundreds of
+        steps. User vectors go through the same columns of the projection as item vectors, so a soft token starts near
+        the codes that the encoder ranks first. `user_map` float[d, c] maps a user vector to the last c dimensions of
+        the joint vectors (`numerics.whitening` of the item vectors).
         """
         codebook = self.vocab.ids.codebook
         depth, size, dims = codebook.shape
@@ -123,7 +123,7 @@ class RecModel(nn.Module):
         rms = float(norm.detach().float().pow(2).mean().sqrt())
         with torch.no_grad():
             self.items.weight.copy_(torch.from_numpy(values.astype(np.float32)))
-            # logits of unit spread: unscaled they start at 17 nats an item, where uniform guessing costs 7.4
+            # logits of unit variance: unscaled, the loss starts at 17 nats an item, where uniform guessing costs 7.4
             self.item_scale.fill_(1.0 / (rms * std * hidden**0.5))
         columns = user_map @ projection[-user_map.shape[1] :]
         spread = np.sqrt((columns**2).sum(axis=0).mean())  # the adapter's norm gives unit variance a dimension
@@ -142,7 +142,7 @@ class RecModel(nn.Module):
         return x
 
     def hidden(self, embeds: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Last hidden states float[b, t, hidden] (after the final norm); kwargs go to the body of the model."""
+        """Last hidden states float[b, t, hidden] (after the final norm); kwargs go to the transformer."""
         out: torch.Tensor = self.lm.base_model(inputs_embeds=embeds, **kwargs).last_hidden_state
         return out
 
@@ -152,7 +152,7 @@ class RecModel(nn.Module):
         return (hidden @ self.items.weight[level * size : (level + 1) * size].T) * self.item_scale[level]
 
     def word_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """float[..., hidden] -> float[..., words]: the base model's own head, item tokens not among them."""
+        """float[..., hidden] -> float[..., words]: logits of the base model's LM head, without item tokens."""
         out: torch.Tensor = self.lm.get_output_embeddings()(hidden)
         return out
 
@@ -163,20 +163,20 @@ class RecModel(nn.Module):
         return out
 
     def lora_layers(self) -> Iterator[LoraLayer]:
-        """The layers that LoRA was put into."""
+        """The layers with LoRA."""
         for module in self.lm.modules():
             if isinstance(module, LoraLayer):
                 yield module
 
     def merge(self) -> None:
-        """Fold LoRA into the weights for inference: the same function, a quarter fewer operations a token."""
+        """Merge LoRA into the weights for inference: the same function with a quarter fewer operations per token."""
         for layer in self.lora_layers():
             if not layer.merged:
                 layer.merge()
 
     @contextmanager
     def base_only(self) -> Iterator[None]:
-        """The base model as published, for comparison and for the KL term of training. Not while merged."""
+        """Disable LoRA, for comparison with the base model and for the KL term of training; not while merged."""
         layers = list(self.lora_layers())
         if any(layer.merged for layer in layers):
             raise RuntimeError("the adapter is merged into the weights; load the model again without merging")
@@ -189,19 +189,19 @@ class RecModel(nn.Module):
                 layer.enable_adapters(True)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Named parameters that training may move: LoRA, item tokens, user adapter."""
+        """Named trainable parameters: LoRA, item tokens, user adapter."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def added(self) -> dict[str, nn.Parameter]:
-        """Named parameters that are not the base model's, whether or not training moves them now."""
+        """Named parameters that were added to the base model, trainable or frozen."""
         return {name: p for name, p in self.named_parameters() if _added(name)}
 
     def added_state(self) -> dict[str, torch.Tensor]:
-        """Everything that is not the base model, by name."""
+        """Values of all added parameters, by name."""
         return {name: p.detach() for name, p in self.added().items()}
 
     def load_added(self, state: dict[str, torch.Tensor]) -> None:
-        """Inverse of `added_state`; every name must be there, no other one may."""
+        """Inverse of `added_state`; names must match exactly."""
         own = self.added()
         if set(own) != set(state):
             odd = sorted(set(own) ^ set(state))[:3]

@@ -1,4 +1,4 @@
-"""Prompt templates as data: one YAML file a purpose in `llmrec.prompts`, several phrasings each, named slots only."""
+"""Prompt templates: one YAML file per purpose in `llmrec.prompts`, with several phrasings and named slots each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Slot = str | Part | tuple[Part, ...]
 
 @dataclass(frozen=True)
 class Template:
-    """The phrasings of one purpose: `user[i]` is answered by `assistant[i % len(assistant)]`."""
+    """The phrasings of one purpose; `user[i]` is answered by `assistant[i % len(assistant)]`."""
 
     name: str
     user: tuple[str, ...]
@@ -46,17 +46,17 @@ def load_template(name: str) -> Template:
 
 
 def template_names() -> list[str]:
-    """All templates there are."""
+    """Names of all templates."""
     return sorted(p.name.removesuffix(".yaml") for p in files("llmrec.prompts").iterdir() if p.name.endswith(".yaml"))
 
 
-# what a served model is given; the others only make training traffic and are part of a training run's fingerprint
+# used when a model is served; the others only make training data, and belong to a training run's fingerprint
 SERVED = ("next_item", "system", "talk", "wish")
 
 
 @cache
 def templates_hash(of: tuple[str, ...] = SERVED) -> str:
-    """Hash over templates: part of a model's fingerprints, since other words are another task."""
+    """Hash of templates: part of a model's fingerprints, since a model is trained on their exact wording."""
     digest = hashlib.sha256()
     for name in of:
         digest.update(name.encode() + b"\0" + (files("llmrec.prompts") / f"{name}.yaml").read_bytes() + b"\0")
@@ -64,9 +64,9 @@ def templates_hash(of: tuple[str, ...] = SERVED) -> str:
 
 
 def fill_template(phrase: str, slots: Mapping[str, Slot], loss: bool = False) -> tuple[Part, ...]:
-    """Put parts into the named slots of one phrasing. What a slot holds is never parsed again.
+    """Fill the named slots of one phrasing. Slot values are never parsed for slots.
 
-    `loss` marks the literal text and the string slots; parts given as parts keep their own mark.
+    `loss` applies to the literal text and to string values; values that are parts keep their own.
 
     Raises:
         RecipeError: for a slot without a value.
@@ -90,7 +90,7 @@ def fill_template(phrase: str, slots: Mapping[str, Slot], loss: bool = False) ->
 
 
 def _join(parts: list[Part]) -> tuple[Part, ...]:
-    """Merge neighbouring texts, so that a phrase tokenises the same whether or not a slot cuts it."""
+    """Join adjacent texts, so that a phrase is tokenised the same with and without slots."""
     out: list[Part] = []
     for part in parts:
         last = out[-1] if out else None

@@ -1,8 +1,8 @@
-"""Messages to token ids: the only place where text becomes ids.
+"""Renders messages to token ids; the only place where text becomes ids.
 
-A message is a role and typed parts. Structure (role markers, item tokens, user slots) is written by this module from
-the types alone; whatever stands in a `Text` goes through a second encoder that was built from the same tokenizer file
-without its added tokens, so that no string, typed or from a catalogue, can become a control token or an item token.
+A message is a role and typed parts. Structure (role markers, item tokens, user slots) is written from the types alone.
+The content of a `Text` goes through a second encoder, built from the same tokenizer file without its added tokens. So
+no string, typed by a user or from a catalogue, can become a control token or an item token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Text:
-    """Words. `loss`: these tokens are trained on."""
+    """Plain text; with `loss` its tokens are training targets."""
 
     text: str
     loss: bool = False
@@ -31,7 +31,7 @@ class Text:
 
 @dataclass(frozen=True)
 class ItemRef:
-    """One item of the catalogue, by row."""
+    """An item of the catalogue, by row."""
 
     row: int
     loss: bool = False
@@ -39,7 +39,7 @@ class ItemRef:
 
 @dataclass(frozen=True, eq=False)
 class UserRef:
-    """A collaborative user vector, float32[d]; becomes the soft prompt tokens of the adapter."""
+    """A collaborative user vector float32[d], which the user adapter turns into soft prompt tokens."""
 
     vector: np.ndarray
 
@@ -49,25 +49,25 @@ Part = Text | ItemRef | UserRef
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation. An open message is not closed by an end marker: the model goes on from there."""
+    """One turn of a conversation; an `open` message has no end marker, so that the model continues it."""
 
     role: str
     parts: tuple[Part, ...]
     open: bool = False
 
     def __post_init__(self) -> None:
-        """Roles are a closed set."""
+        """Check the role."""
         if self.role not in ROLES:
             raise RequestError(f"role '{self.role}' is not one of {', '.join(ROLES)}")
 
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """What the model is given.
+    """The input of the model.
 
     Attributes:
         ids: int64[t], word tokens, item tokens and user slots.
-        loss: bool[t], which ids are trained on (as targets).
+        loss: bool[t], which ids are training targets.
         users: float32[r, d], the user vectors in the order of their slots.
     """
 
@@ -78,7 +78,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The markers of a model family: what opens and closes a turn, as ids."""
+    """The chat format of a model family: ids that open and close a turn."""
 
     begin: tuple[int, ...]
     opening: dict[str, tuple[int, ...]]
@@ -101,19 +101,19 @@ class Renderer:
         self.chat = chat_format(tokenizer, self.encode_text)
 
     def encode_text(self, text: str) -> list[int]:
-        """Ids of a text; never one of the control set, whatever the text says."""
+        """Token ids of a text, never a control token."""
         ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
         if not self.control.isdisjoint(ids):  # a vocabulary whose merges can spell a control token: drop it
             ids = [i for i in ids if i not in self.control]
         return ids
 
     def decode_text(self, ids: Sequence[int]) -> str:
-        """Word tokens back to text; control and item tokens are left out."""
+        """Text of word tokens; control and item tokens are left out."""
         kept = [int(i) for i in ids if int(i) < self.vocab.base and int(i) not in self.control]
         return str(self._decoder.decode(kept, clean_up_tokenization_spaces=False))
 
     def render(self, messages: Sequence[Message]) -> Rendered:
-        """Ids, loss mask and user vectors of a conversation; an open last message is left open."""
+        """Token ids, loss mask and user vectors of a conversation."""
         ids: list[int] = list(self.chat.begin)
         loss = [False] * len(ids)
         users: list[np.ndarray] = []
@@ -128,7 +128,7 @@ class Renderer:
             if not message.open:
                 last = message.parts[-1] if message.parts else None
                 ids += self.chat.closing
-                # the end marker is learnt where the words before it are, so that the model knows when to stop
+                # the end marker is a target where the text before it is, so that the model learns when to stop
                 loss += [isinstance(last, Text) and last.loss] + [False] * (len(self.chat.closing) - 1)
         vectors = np.stack(users) if users else np.zeros((0, self.user_dim), np.float32)
         return Rendered(np.asarray(ids, np.int64), np.asarray(loss, bool), vectors.astype(np.float32))
@@ -156,7 +156,7 @@ _FAMILIES: tuple[_Family, ...] = (
 
 
 def chat_format(tokenizer: Any, encode_text: Any) -> ChatFormat:
-    """The markers of the tokenizer's family, by the control tokens that it has.
+    """The chat format of the tokenizer's family, recognised by its control tokens.
 
     Raises:
         WeightsError: when the tokenizer knows none of the families.

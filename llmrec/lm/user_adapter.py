@@ -1,8 +1,8 @@
-"""The user adapter: a collaborative user vector becomes a few soft prompt tokens of the language model.
+"""The user adapter: maps a collaborative user vector to soft prompt tokens of the language model.
 
-A linear map plus a small gated perceptron. The linear part starts as the same projection that gave the item tokens
-their first embeddings, so that a user's soft token starts near the items that the encoder would pick for this user;
-the perceptron starts at zero and learns what a linear map cannot say.
+A linear map plus a small perceptron. The linear part is initialised with the projection that initialises the item
+embeddings, so a user's soft token starts near the items that the encoder would recommend. The perceptron starts at zero
+and learns what a linear map cannot express.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class UserAdapter(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def init_from(self, projection: np.ndarray) -> None:
-        """Set the linear part of every slot to a projection float[d, hidden]."""
+        """Initialise the linear part of every slot with a projection float[d, hidden]."""
         with torch.no_grad():
             weight = torch.from_numpy(np.asarray(projection, np.float32)).T
             self.linear.weight.copy_(weight.repeat(self.slots, 1))

@@ -73,7 +73,7 @@ class Phrase:
 
     first: int
     last: int
-    hit: ValueMatch | None
+    match: ValueMatch | None
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,15 @@ class AttributeConstraints:
 
     Attributes:
         filters: by attribute value.
-        places: word positions first..last (inclusive) that were understood, or must not be taken for a wish.
-        shut: those of them that are values, ruled out.
-        strange: those of them that are ruled out and that no attribute value is called.
+        spans: word positions first..last (inclusive) that were understood, or must not be taken for a wish.
+        excluded: those of them that are values, ruled out.
+        unknown_excluded: those of them that are ruled out and that no attribute value is called.
     """
 
     filters: Filters
-    places: tuple[tuple[int, int], ...]
-    shut: tuple[tuple[int, int], ...]
-    strange: tuple[tuple[int, int], ...]
+    spans: tuple[tuple[int, int], ...]
+    excluded: tuple[tuple[int, int], ...]
+    unknown_excluded: tuple[tuple[int, int], ...]
 
 
 def parse_attribute_constraints(
@@ -105,35 +105,35 @@ def parse_attribute_constraints(
         nouns: alternatives of a regular expression for the domain's nouns.
         titles: those of them that are titles and attribute values alike: these ask for nothing, but may be ruled out.
     """
-    things = _find_phrases(lexicon, words, taken, frozenset(nouns.split("|")), titles)
-    before, openers = _negated_before(words, things, taken)
-    after, verdicts = _refused_after(words, things)
-    skipped = {index for index, thing in enumerate(things) if _is_indifferent(words, thing)}
+    phrases = _find_phrases(lexicon, words, taken, frozenset(nouns.split("|")), titles)
+    before, openers = _negated_before(words, phrases, taken)
+    after, verdicts = _refused_after(words, phrases)
+    skipped = {index for index, phrase in enumerate(phrases) if _is_indifferent(words, phrase)}
     negative = (before | after) - skipped
     said = {place for first, last in verdicts for place in range(first, last + 1)}
-    negative -= {index for index, thing in enumerate(things) if thing.first in said}
+    negative -= {index for index, phrase in enumerate(phrases) if phrase.first in said}
     none_of: dict[str, tuple[str, ...]] = {}
     wanted: list[ValueMatch] = []
-    for index, thing in enumerate(things):
-        if thing.hit is None or index in skipped:
+    for index, phrase in enumerate(phrases):
+        if phrase.match is None or index in skipped:
             continue
         if index in negative:
-            meaning = thing.hit.meaning
-            none_of[meaning.attribute] = (*none_of.get(meaning.attribute, ()), *meaning.values)
-        elif thing.hit.sure:
-            wanted.append(thing.hit)
-    places = [(hit.first, hit.last) for hit in wanted]
-    places += [(things[index].first, things[index].last) for index in sorted(negative | skipped)]
+            entry = phrase.match.entry
+            none_of[entry.attribute] = (*none_of.get(entry.attribute, ()), *entry.values)
+        elif phrase.match.confident:
+            wanted.append(phrase.match)
+    places = [(match.first, match.last) for match in wanted]
+    places += [(phrases[index].first, phrases[index].last) for index in sorted(negative | skipped)]
     # a value that is wanted and unwanted in one breath is read as unwanted: showing it would be the worse
     # mistake
     filters = Filters().merge(_required_filters(words, wanted)).merge(Filters(none_of=none_of))
-    out = [things[index] for index in sorted(negative)]
-    shut = [(thing.first, thing.last) for thing in out if thing.hit]
+    out = [phrases[index] for index in sorted(negative)]
+    excluded = [(phrase.first, phrase.last) for phrase in out if phrase.match]
     # what follows `didn't` is a verb, what follows `I'm not` says how somebody feels
-    unknown = [one for one in out if not one.hit and not (one.first and words[one.first - 1].key in HELPING)]
+    unknown = [one for one in out if not one.match and not (one.first and words[one.first - 1].key in HELPING)]
     unknown = [one for one in unknown if not _about_the_speaker(words, one.first)]
-    strange = [(_phrase_start(words, thing.first, taken), thing.last) for thing in unknown]
-    return AttributeConstraints(filters, (*places, *openers, *verdicts), tuple(shut), tuple(strange))
+    unknown_excluded = [(_phrase_start(words, phrase.first, taken), phrase.last) for phrase in unknown]
+    return AttributeConstraints(filters, (*places, *openers, *verdicts), tuple(excluded), tuple(unknown_excluded))
 
 
 def _about_the_speaker(words: list[Word], place: int) -> bool:
@@ -154,9 +154,9 @@ def _required_filters(words: list[Word], wanted: list[ValueMatch]) -> Filters:
     any_of: dict[str, tuple[str, ...]] = {}
     all_of: dict[str, tuple[str, ...]] = {}
     for group in _group_alternatives(words, wanted):
-        values = tuple(dict.fromkeys(value for hit in group for value in hit.meaning.values))
-        name = join_names(dict.fromkeys(part for hit in group for part in split_name(hit.meaning.attribute)))
-        spellings = len(values) > 1 and not group[0].meaning.together
+        values = tuple(dict.fromkeys(value for match in group for value in match.entry.values))
+        name = join_names(dict.fromkeys(part for match in group for part in split_name(match.entry.attribute)))
+        spellings = len(values) > 1 and not group[0].entry.conjunctive
         if len(group) == 1 and spellings and any(share_attribute(name, other) for other in any_of):
             spellings, values = False, values[:1]  # one attribute has one choice
         table = any_of if len(group) > 1 or spellings else all_of
@@ -167,19 +167,19 @@ def _required_filters(words: list[Word], wanted: list[ValueMatch]) -> Filters:
 def _find_phrases(
     lexicon: Lexicon, words: list[Word], taken: set[int], nouns: frozenset[str], titles: set[int]
 ) -> list[Phrase]:
-    hits = [
-        hit
-        for hit in lexicon.find(words, taken - titles, every=True)
-        if hit.sure or not _is_function_word(words, hit.first)
+    matches = [
+        match
+        for match in lexicon.find(words, taken - titles, include_uncertain=True)
+        if match.confident or not _is_function_word(words, match.first)
     ]
-    hits = [hit for hit in hits if hit.first not in titles or not _was_judged(words, hit.first)]
-    hits = [replace(hit, sure=hit.sure and hit.first not in titles) for hit in hits]
-    covered = {place for hit in hits for place in range(hit.first, hit.last + 1)}
-    found = [Phrase(hit.first, hit.last, hit) for hit in hits]
+    matches = [match for match in matches if match.first not in titles or not _was_judged(words, match.first)]
+    matches = [replace(match, confident=match.confident and match.first not in titles) for match in matches]
+    covered = {place for match in matches for place in range(match.first, match.last + 1)}
+    found = [Phrase(match.first, match.last, match) for match in matches]
     for place, word in enumerate(words):
         if place not in covered | taken and not (word.key in _FUNCTION_WORDS | nouns or word.key.isdigit()):
             found.append(Phrase(place, place, None))
-    return sorted(found, key=lambda thing: thing.first)
+    return sorted(found, key=lambda phrase: phrase.first)
 
 
 def _was_judged(words: list[Word], place: int) -> bool:
@@ -199,25 +199,27 @@ def _is_function_word(words: list[Word], place: int) -> bool:
     return before < 0 or not _is_negation(words, before) or (before == place - 1 and words[before].key in HELPING)
 
 
-def _negated_before(words: list[Word], things: list[Phrase], taken: set[int]) -> tuple[set[int], list[tuple[int, int]]]:
-    """Things that what stands before them excludes, and the word positions of the negations up to the first thing."""
-    starts = {thing.first: index for index, thing in enumerate(things)}
-    inside = {place for thing in things for place in range(thing.first + 1, thing.last + 1)}
+def _negated_before(
+    words: list[Word], phrases: list[Phrase], taken: set[int]
+) -> tuple[set[int], list[tuple[int, int]]]:
+    """Things that what stands before them excludes, and the word positions of the negations up to the first phrase."""
+    starts = {phrase.first: index for index, phrase in enumerate(phrases)}
+    inside = {place for phrase in phrases for place in range(phrase.first + 1, phrase.last + 1)}
     found: set[int] = set()
     openers: dict[int, tuple[int, int]] = {}
-    opened = since = last = -1  # where the negation is, from where it reaches, and the thing it reached last
+    opened = since = last = -1  # where the negation is, from where it reaches, and the phrase it reached last
     named = False
     for place, word in enumerate(words):
         if place in inside:
             continue
-        if opened >= 0 and _leaves_scope(words, things, place, since, named, last):
+        if opened >= 0 and _leaves_scope(words, phrases, place, since, named, last):
             opened = -1
         if place in starts:
             if opened >= 0:
                 last, named = starts[place], True
                 found.add(last)
                 openers.setdefault(opened, (opened - _is_pair(words, opened), place - 1))
-                since = place if things[last].hit else since
+                since = place if phrases[last].match else since
         elif place in taken:
             named = opened >= 0
         elif _is_negation(words, place):
@@ -240,23 +242,23 @@ def _ends_negation(words: list[Word], place: int, opened: int, named: bool) -> b
     return key in CLAUSES or not between <= CARRIERS
 
 
-def _refused_after(words: list[Word], things: list[Phrase]) -> tuple[set[int], list[tuple[int, int]]]:
+def _refused_after(words: list[Word], phrases: list[Phrase]) -> tuple[set[int], list[tuple[int, int]]]:
     """Things that what follows them excludes, and where: `westerns are not for me`, `horror bores me`, all of a list
     before it.
     """
     found: set[int] = set()
     places: list[tuple[int, int]] = []
-    for index, thing in enumerate(things):
-        end = next((other.first for other in things[index + 1 :] if other.hit), len(words))
-        after = words[thing.last + 1 : min(end, thing.last + 1 + _NEGATION_SCOPE)]
-        ends = thing.hit is not None and any(value.endswith(".") for value in thing.hit.meaning.values)
+    for index, phrase in enumerate(phrases):
+        end = next((other.first for other in phrases[index + 1 :] if other.match), len(words))
+        after = words[phrase.last + 1 : min(end, phrase.last + 1 + _NEGATION_SCOPE)]
+        ends = phrase.match is not None and any(value.endswith(".") for value in phrase.match.entry.values)
         stops = (n for n, word in enumerate(after) if re.search(r"[.!?;:\n]", word.gap) and (n or not ends))
         stop = next(stops, len(after))
         refusal = _REFUSAL.match(" ".join(word.key for word in after[:stop]))
         if refusal:
             found.add(index)
-            places.append((thing.last + 1, thing.last + len(refusal.group().split())))
-            while index and all(w.key in LINKS for w in words[things[index - 1].last + 1 : things[index].first]):
+            places.append((phrase.last + 1, phrase.last + len(refusal.group().split())))
+            while index and all(w.key in LINKS for w in words[phrases[index - 1].last + 1 : phrases[index].first]):
                 index -= 1
                 found.add(index)
     return found, places
@@ -276,17 +278,17 @@ def _is_pair(words: list[Word], place: int) -> bool:
     return not parted and f"{words[place - 1].key} {words[place].key}" in NEGATION_PAIRS
 
 
-def _leaves_scope(words: list[Word], things: list[Phrase], place: int, since: int, named: bool, last: int) -> bool:
+def _leaves_scope(words: list[Word], phrases: list[Phrase], place: int, since: int, named: bool, last: int) -> bool:
     """A negation ends at a full stop, out of reach, or at a comma that does not go on with a list."""
     gap = words[place].gap
     if re.search(r"[.!?;:\n]", gap) or place - since > _NEGATION_SCOPE:
         return True
     if "," not in gap:
         return False
-    return not named or not _list_continues(words, things, place, last)
+    return not named or not _list_continues(words, phrases, place, last)
 
 
-def _list_continues(words: list[Word], things: list[Phrase], place: int, last: int) -> bool:
+def _list_continues(words: list[Word], phrases: list[Phrase], place: int, last: int) -> bool:
     """True for `, war or western`: something alike follows, and the list closes with or, nor or and.
 
     After a value, words that the catalogue does not know go on only when the list closes with or: `no horror, slow and
@@ -294,12 +296,17 @@ def _list_continues(words: list[Word], things: list[Phrase], place: int, last: i
     """
     if words[place].key in {"or", "nor", "and"}:
         return True
-    here = next((thing for thing in things if thing.first == place), None)
+    here = next((phrase for phrase in phrases if phrase.first == place), None)
     if here is None:
         return False
-    known = last >= 0 and things[last].hit is not None
-    closing = {"or", "nor"} if known and here.hit is None else {"or", "nor", "and"}
-    covered = {spot for thing in things if thing.hit or here.hit is None for spot in range(thing.first, thing.last + 1)}
+    known = last >= 0 and phrases[last].match is not None
+    closing = {"or", "nor"} if known and here.match is None else {"or", "nor", "and"}
+    covered = {
+        spot
+        for phrase in phrases
+        if phrase.match or here.match is None
+        for spot in range(phrase.first, phrase.last + 1)
+    }
     for spot in range(place, len(words)):
         if words[spot].key in closing:
             return spot + 1 in covered or (spot + 2 in covered and words[spot + 1].key in LINKS)
@@ -308,22 +315,22 @@ def _list_continues(words: list[Word], things: list[Phrase], place: int, last: i
     return False
 
 
-def _is_indifferent(words: list[Word], thing: Phrase) -> bool:
+def _is_indifferent(words: list[Word], phrase: Phrase) -> bool:
     """True for `I don't mind horror` and `it doesn't need to be horror`: remarks that neither ask nor exclude."""
-    before = [word.key for word in words[max(0, thing.first - 6) : thing.first]]
+    before = [word.key for word in words[max(0, phrase.first - 6) : phrase.first]]
     return bool(_NO_PREFERENCE.search(" ".join(before[-3:])) or _NOT_REQUIRED.search(" ".join(before)))
 
 
-def _group_alternatives(words: list[Word], hits: list[ValueMatch]) -> list[list[ValueMatch]]:
+def _group_alternatives(words: list[Word], matches: list[ValueMatch]) -> list[list[ValueMatch]]:
     """Put alternatives together: joined by `or` or `/`, or plural nouns joined by `and` or a comma."""
     groups: list[list[ValueMatch]] = []
-    for hit in hits:
+    for match in matches:
         last = groups[-1][-1] if groups else None
-        same = last is not None and share_attribute(last.meaning.attribute, hit.meaning.attribute)
-        if same and last is not None and _are_alternatives(words, last, hit):
-            groups[-1].append(hit)
+        same = last is not None and share_attribute(last.entry.attribute, match.entry.attribute)
+        if same and last is not None and _are_alternatives(words, last, match):
+            groups[-1].append(match)
         else:
-            groups.append([hit])
+            groups.append([match])
     return groups
 
 
@@ -343,6 +350,6 @@ def _are_alternatives(words: list[Word], first: ValueMatch, second: ValueMatch) 
     )
 
 
-def _is_plural(words: list[Word], hit: ValueMatch) -> bool:
+def _is_plural(words: list[Word], match: ValueMatch) -> bool:
     """True for `musicals` and for `war films`."""
-    return hit.meaning.plural or (hit.last + 1 < len(words) and words[hit.last + 1].key in _ITEM_NOUNS)
+    return match.entry.plural or (match.last + 1 < len(words) and words[match.last + 1].key in _ITEM_NOUNS)

@@ -14,8 +14,7 @@ from llmrec.nlu.english import ARTICLES, CLOSERS, FILLER, INDEFINITE, SMALL, TAS
 from llmrec.nlu.lexicon import Lexicon, Word, split_words
 from llmrec.nlu.notes import limit_notes
 from llmrec.nlu.opinions import ends_with_opinion, is_verdict
-from llmrec.nlu.phrase_lookup import Lookup
-from llmrec.nlu.typos import SlipFinder
+from llmrec.nlu.title_lookup import PhraseLinker, TypoSpanFinder
 
 _NEAR = 80  # characters before a name in which words of taste are looked for
 _BEING = frozenset(["am", "are", "be", "been", "being", "got", "is", "was", "were"])
@@ -57,13 +56,13 @@ class EntityLinker:
                     continue  # a title without a letter cannot be said
                 self._names.setdefault(name, {})[row] = rank
                 self._longest[name[0]] = max(self._longest.get(name[0], 0), len(name))
-        self._slips = SlipFinder(self._names, lexicon.vocabulary)
+        self._typos = TypoSpanFinder(self._names, lexicon.vocabulary)
 
-    def spot(self, text: str) -> Mentions:
+    def link(self, text: str) -> Mentions:
         """Return the items that `text` (cleaned, on one line) names, in order of appearance."""
         found: list[Mention] = []
         notes: list[str] = []
-        lookup = Lookup(self._catalog)
+        lookup = PhraseLinker(self._catalog)
         for match in _QUOTED.finditer(text):
             self._look_up(text, match.span(1), found, notes, lookup, insist=True)
         words = split_words(text)
@@ -97,9 +96,9 @@ class EntityLinker:
         return 0
 
     def _misspelt(self, text: str, words: list[Word], found: list[Mention], notes: list[str]) -> None:
-        """Names with a slip, around words that are none."""
+        """Add titles with typos."""
         taken = {place for place, word in enumerate(words) if _overlaps(word.start, word.end, found)}
-        for first, last, name in self._slips.find([word.key for word in words], taken):
+        for first, last, name in self._typos.find([word.key for word in words], taken):
             self._settle(text, (words[first].start, words[last].end), self._called(name), found, notes)
 
     def _called(self, name: tuple[str, ...]) -> list[int]:
@@ -155,7 +154,9 @@ class EntityLinker:
         else:
             found.append(Mention(rows[0], start, end))
 
-    def _pieces(self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str], lookup: Lookup) -> None:
+    def _pieces(
+        self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str], lookup: PhraseLinker
+    ) -> None:
         """Look up what stands after `I loved ...` piece by piece, where no title was found yet."""
         rest = cue_phrases.ENDING.sub("", cue["rest"])
         start = cue.start("rest")
@@ -172,7 +173,7 @@ class EntityLinker:
         place: tuple[int, int],
         found: list[Mention],
         notes: list[str],
-        lookup: Lookup,
+        lookup: PhraseLinker,
         insist: bool,
     ) -> None:
         phrase = cue_phrases.TRIM.sub("", text[place[0] : place[1]].strip()).strip(" '\"")

@@ -88,17 +88,17 @@ class LexiconEntry:
 
     Attributes:
         attribute: where they stand; several attributes are joined as `filters.joined` does.
-        values: spellings of one value, any of which will do, or with `together` values all of which are meant.
+        values: spellings of one value, any of which will do, or with `conjunctive` values all of which are meant.
         plural: whether the phrase is a plural noun.
-        together: see `values`.
-        few: whether one of the attributes has so few values that a bare lower-case word names one.
+        conjunctive: see `values`.
+        small: whether one of the attributes has so few values that a bare lower-case word names one.
     """
 
     attribute: str
     values: tuple[str, ...]
     plural: bool = False
-    together: bool = False
-    few: bool = True
+    conjunctive: bool = False
+    small: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,15 @@ class ValueMatch:
     Attributes:
         first: position of its first word.
         last: position of its last word.
-        meaning: what it stands for.
-        sure: whether it asks for the value wherever it stands; a lower-case word of a large attribute may be an
+        entry: the values it stands for.
+        confident: whether it asks for the value wherever it stands; a lower-case word of a large attribute may be an
             ordinary one, and counts where it is ruled out.
     """
 
     first: int
     last: int
-    meaning: LexiconEntry
-    sure: bool = True
+    entry: LexiconEntry
+    confident: bool = True
 
 
 def split_words(text: str) -> list[Word]:
@@ -140,14 +140,14 @@ class Lexicon:
         found: dict[tuple[str, ...], dict[str, LexiconEntry]] = {}
         for name in sorted(self._names, key=lambda one: len(self._values[one])):
             self._add_attribute(name, found)
-        self._phrases = {key: _merge_entries(list(meanings.values())) for key, meanings in found.items()}
+        self._phrases = {key: _merge_entries(list(entries.values())) for key, entries in found.items()}
         self._longest = max(map(len, self._phrases), default=0)
         self.year = next((name for name in catalog.attribute_names if is_year_attribute(name)), None)
-        self.main = self._main(catalog)
+        self.example_values = self._example_values(catalog)
 
     def _add_attribute(self, name: str, found: dict[tuple[str, ...], dict[str, LexiconEntry]]) -> None:
         """Add the phrases for one attribute's values; a synonym counts only where no value is called that."""
-        few = len(self._values[name]) <= _FEW_VALUES
+        small = len(self._values[name]) <= _FEW_VALUES
         spelt: dict[tuple[str, ...], dict[str, bool]] = {}
         for value in self._values[name]:
             for phrase, plural in _surface_forms(value):
@@ -160,19 +160,23 @@ class Lexicon:
                 self._marked.setdefault(key, set()).add(tuple(word.gap.strip() for word in words[1:]))
         by_key = {title_key(value): value for value in self._values[name]}
         others: dict[tuple[str, ...], LexiconEntry] = {}
-        for phrases, together in ((SYNONYMS, False), (_PAIRS, True)):
+        for phrases, conjunctive in ((SYNONYMS, False), (_PAIRS, True)):
             for phrase, wanted in phrases.items():
                 values = tuple(by_key[title_key(one)] for one in wanted if title_key(one) in by_key)
-                if values and (not together or len(values) == len(wanted)):
-                    meaning = LexiconEntry(name, values if together else values[:1], together=together, few=few)
-                    others.setdefault(_key(phrase), meaning)
-        own = {key: LexiconEntry(name, tuple(v), all(v.values()), few=few) for key, v in spelt.items() if key}
-        for key, meaning in {**others, **own}.items():
-            found.setdefault(key, {})[name] = meaning
+                if values and (not conjunctive or len(values) == len(wanted)):
+                    entry = LexiconEntry(
+                        name, values if conjunctive else values[:1], conjunctive=conjunctive, small=small
+                    )
+                    others.setdefault(_key(phrase), entry)
+        own = {key: LexiconEntry(name, tuple(v), all(v.values()), small=small) for key, v in spelt.items() if key}
+        for key, entry in {**others, **own}.items():
+            found.setdefault(key, {})[name] = entry
 
-    def _main(self, catalog: Catalog) -> tuple[str, ...]:
+    def _example_values(self, catalog: Catalog) -> tuple[str, ...]:
         """The three commonest values of the attribute with fewest values: what to ask about."""
-        few = [n for n in self._names if 2 <= len(self._values[n]) <= _FEW_VALUES and catalog.kind(n) != "flag"]
+        few = [
+            n for n in self._names if 2 <= len(self._values[n]) <= _FEW_VALUES and catalog.attribute_type(n) != "flag"
+        ]
         if not few:
             return ()
         name = min(few, key=lambda one: (-_coverage(catalog, one), len(self._values[one])))
@@ -188,32 +192,32 @@ class Lexicon:
         """True when the words together are an attribute value or a synonym of one."""
         return tuple(keys) in self._phrases
 
-    def find(self, words: list[Word], taken: set[int], every: bool = False) -> list[ValueMatch]:
+    def find(self, words: list[Word], taken: set[int], include_uncertain: bool = False) -> list[ValueMatch]:
         """Return attribute values named in the text, longest first, skipping the words in `taken`.
 
         Args:
             words: of the text.
             taken: positions of words that mean something else.
-            every: return hits that are not `sure`, too.
+            include_uncertain: return matches that are not `confident`, too.
         """
-        hits: list[ValueMatch] = []
+        matches: list[ValueMatch] = []
         place = 0
         while place < len(words):
-            hit = self._at(words, place, taken, every)
-            if hit is not None:
-                hits.append(hit)
-            place = place + 1 if hit is None else hit.last + 1
-        return hits
+            match = self._at(words, place, taken, include_uncertain)
+            if match is not None:
+                matches.append(match)
+            place = place + 1 if match is None else match.last + 1
+        return matches
 
-    def _at(self, words: list[Word], place: int, taken: set[int], every: bool) -> ValueMatch | None:
+    def _at(self, words: list[Word], place: int, taken: set[int], include_uncertain: bool) -> ValueMatch | None:
         for length in range(min(self._longest, len(words) - place), 0, -1):
             span = words[place : place + length]
-            meaning = self._phrases.get(tuple(word.key for word in span))
-            if meaning is None or not taken.isdisjoint(range(place, place + length)) or self._broken(span):
+            entry = self._phrases.get(tuple(word.key for word in span))
+            if entry is None or not taken.isdisjoint(range(place, place + length)) or self._broken(span):
                 continue
-            sure = length > 1 or span[0].capital or meaning.few
-            if sure or every:
-                return ValueMatch(place, place + length - 1, meaning, sure)
+            confident = length > 1 or span[0].capital or entry.small
+            if confident or include_uncertain:
+                return ValueMatch(place, place + length - 1, entry, confident)
         return None
 
     def _broken(self, span: list[Word]) -> bool:
@@ -227,19 +231,19 @@ def _key(phrase: str) -> tuple[str, ...]:
     return tuple(title_key(phrase).split())
 
 
-def _merge_entries(meanings: list[LexiconEntry]) -> LexiconEntry:
-    """One meaning of what a phrase means in several attributes; the attribute with fewest values comes first."""
-    if len(meanings) == 1:
-        return meanings[0]
-    pairs = [one for one in meanings if one.together]
-    alike = [one for one in meanings if one.together == bool(pairs)]
+def _merge_entries(entries: list[LexiconEntry]) -> LexiconEntry:
+    """One entry of what a phrase means in several attributes; the attribute with fewest values comes first."""
+    if len(entries) == 1:
+        return entries[0]
+    pairs = [one for one in entries if one.conjunctive]
+    alike = [one for one in entries if one.conjunctive == bool(pairs)]
     values = {value.casefold(): value for one in alike for value in one.values}
     return LexiconEntry(
         join_names(one.attribute for one in alike),
         tuple(values.values()),
         all(one.plural for one in alike),
         bool(pairs),
-        any(one.few for one in alike),
+        any(one.small for one in alike),
     )
 
 

@@ -72,7 +72,7 @@ class NumericAttributes:
 
 def numeric_attributes(catalog: Catalog) -> NumericAttributes:
     """Tell which attributes hold numbers and dates, and what they are called."""
-    kinds = {name: catalog.kind(name) for name in catalog.attribute_names}
+    kinds = {name: catalog.attribute_type(name) for name in catalog.attribute_names}
     numbers = [name for name, kind in kinds.items() if kind == "number" and not is_year_attribute(name)]
     values = {name: [item.attributes[name] for item in catalog.items if name in item.attributes] for name in kinds}
     whole = frozenset(name for name in numbers if all(float(str(v)).is_integer() for v in values[name]))

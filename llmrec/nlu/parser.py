@@ -51,7 +51,7 @@ class Intent:
         about: rows asked about.
         filters: constraints named in this turn.
         drop: attributes whose wishes are to be forgotten first; `*` for all.
-        lift: (attribute, value) pairs that are neither asked for nor kept out any more.
+        retracted: (attribute, value) pairs that are neither asked for nor kept out any more.
         options: rows of one name, one of which is meant; the visitor is asked which.
         opinion: what was said about these.
         message: the free description for the recommender, without what was understood and asked around it, else empty.
@@ -67,7 +67,7 @@ class Intent:
     about: tuple[int, ...] = ()
     filters: Filters = field(default_factory=Filters)
     drop: tuple[str, ...] = ()
-    lift: tuple[tuple[str, str], ...] = ()
+    retracted: tuple[tuple[str, str], ...] = ()
     options: tuple[int, ...] = ()
     opinion: str = ""
     message: str = ""
@@ -76,9 +76,9 @@ class Intent:
     topic: str = ""
 
     @property
-    def says_something(self) -> bool:
+    def is_actionable(self) -> bool:
         """True when anything in it can be acted on."""
-        named = self.liked or self.disliked or self.seen or self.about or self.drop or self.k or self.lift
+        named = self.liked or self.disliked or self.seen or self.about or self.drop or self.k or self.retracted
         return bool(named) or not self.filters.empty
 
 
@@ -88,19 +88,19 @@ class ParserContext:
 
     catalog: Catalog
     lexicon: Lexicon
-    spotter: EntityLinker
+    linker: EntityLinker
     years: tuple[int, ...]
     nouns: str
-    amounts: NumericAttributes
+    numeric: NumericAttributes
 
 
 @lru_cache(maxsize=4)
 def parser_context(catalog: Catalog) -> ParserContext:
     """Prepare (once) the tables for reading turns about a catalogue."""
-    lexicon, amounts = Lexicon(catalog), numeric_attributes(catalog)
-    spotter, nouns = EntityLinker(catalog, lexicon), smalltalk.domain_nouns(catalog.domain)
-    tools = ParserContext(catalog, lexicon, spotter, (), nouns, amounts)
-    return replace(tools, years=tuple(sorted(_item_years(tools, range(len(catalog))))))
+    lexicon, numeric = Lexicon(catalog), numeric_attributes(catalog)
+    linker, nouns = EntityLinker(catalog, lexicon), smalltalk.domain_nouns(catalog.domain)
+    context = ParserContext(catalog, lexicon, linker, (), nouns, numeric)
+    return replace(context, years=tuple(sorted(_item_years(context, range(len(catalog))))))
 
 
 def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits = Limits()) -> Intent:  # noqa: B008 (frozen)
@@ -112,7 +112,7 @@ def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits 
         session: its list on display gives `the second one`, `newer` and `that` their meaning; not changed.
         limits: bounds the list length.
     """
-    tools = parser_context(catalog)
+    context = parser_context(catalog)
     text = clean_text(text, limits.message_chars)
     if not any(char.isalnum() for char in text):
         return Intent("empty")
@@ -125,15 +125,15 @@ def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits 
         return Intent("undo")
     if smalltalk.is_forbidden(lower):
         return Intent("outside")
-    picked = resolve_choice(lower, catalog, session.profile.options, tools.lexicon.year)
+    picked = resolve_choice(lower, catalog, session.profile.options, context.lexicon.year)
     if picked >= 0:
         return _choice_intent(picked, session.profile.opinion)
-    intent, rest, compared, doubtful = _parse_mentions(tools, text, lower, session)
-    lift, places = parse_retractions(tools.lexicon, rest, session.profile.filters, tools.nouns)
-    intent, rest = replace(intent, lift=tuple(dict.fromkeys(lift))), _blank_out(rest, places)
+    intent, rest, compared, ambiguous = _parse_mentions(context, text, lower, session)
+    retracted, places = parse_retractions(context.lexicon, rest, session.profile.filters, context.nouns)
+    intent, rest = replace(intent, retracted=tuple(dict.fromkeys(retracted))), _blank_out(rest, places)
     more = cue_phrases.MORE.search(rest) is not None
-    intent, rest, beyond = _parse_constraints(tools, intent, text, rest, session, limits, compared, doubtful)
-    return _classify(intent, text, lower, rest, more, tools, session, beyond)
+    intent, rest, unsupported = _parse_constraints(context, intent, text, rest, session, limits, compared, ambiguous)
+    return _classify(intent, text, lower, rest, more, context, session, unsupported)
 
 
 def _choice_intent(row: int, opinion: str) -> Intent:
@@ -153,24 +153,24 @@ def stated_filters(text: str, catalog: Catalog) -> Filters:
 
 
 def _parse_mentions(
-    tools: ParserContext, text: str, lower: str, session: Session
+    context: ParserContext, text: str, lower: str, session: Session
 ) -> tuple[Intent, str, Range, Sequence[tuple[int, int]]]:
     """Read items, by title and by place; returns the text with them blanked out, the years that `newer than` and
     `older than` an item leave, and the places of titles that attribute values are called, too.
     """
-    mentions = tools.spotter.spot(text)
-    doubtful = [
+    mentions = context.linker.link(text)
+    ambiguous = [
         (one.start, one.end)
         for one in mentions.found
-        if tools.lexicon.is_word(word.key for word in split_words(text[one.start : one.end]))
+        if context.lexicon.is_word(word.key for word in split_words(text[one.start : one.end]))
     ]
     rest = _blank_out(lower, [(one.start, one.end) for one in mentions.found])
-    pointed, notes = find_references(rest, session.profile.rows, session.profile.focus, tools.nouns)
+    pointed, notes = find_references(rest, session.profile.rows, session.profile.focus, context.nouns)
     pointed_at = [Mention(row, one.start, one.end) for one in pointed for row in one.rows]
     rest = _blank_out(rest, [(one.start, one.end) for one in pointed])
     said: dict[str, list[int]] = {"like": [], "dislike": [], "seen": [], "about": []}
     options: tuple[int, ...] = ()
-    doubted = ""
+    pending_opinion = ""
     compared: Range = (None, None)
     asking = cue_phrases.ASKING.search(rest) is not None or cue_phrases.WHY.search(rest) is not None
     targets = sorted(
@@ -178,7 +178,7 @@ def _parse_mentions(
         key=lambda one: (one[0].start, one[0].end),
     )
     for group in coordinated_groups(lower, [target for target, _ in targets]):
-        than = years_relative_to(lower[: group[0].start], _item_years(tools, (one.row for one in group)))
+        than = years_relative_to(lower[: group[0].start], _item_years(context, (one.row for one in group)))
         if than is not None:
             compared, place = than
             rest = _blank_out(rest, [place])
@@ -187,20 +187,20 @@ def _parse_mentions(
             continue  # names of nothing: there is no item to have an opinion on
         opinion = opinion_on(lower, group[0].start, group[-1].end)
         for target in group:
-            silent = next(default for one, default in targets if one is target)
-            meant = opinion or ("about" if asking else silent)
+            default_opinion = next(default for one, default in targets if one is target)
+            meant = opinion or ("about" if asking else default_opinion)
             if cue_phrases.ASKED_DIRECTLY.search(lower[: target.start]):
                 meant = "about"
             if target.row >= 0:
                 said[meant].append(target.row)
             elif target.options:
-                options, doubted = target.options, meant
+                options, pending_opinion = target.options, meant
     notes = [*mentions.notes, *notes]
     return (
-        replace(_opinion_intent(said), options=options, opinion=doubted, notes=tuple(notes)),
+        replace(_opinion_intent(said), options=options, opinion=pending_opinion, notes=tuple(notes)),
         rest,
         compared,
-        doubtful,
+        ambiguous,
     )
 
 
@@ -212,56 +212,60 @@ def _opinion_intent(said: dict[str, list[int]]) -> Intent:
     return Intent("recommend", liked, disliked, seen, tuple(others["about"]))
 
 
-def _item_years(tools: ParserContext, rows: Iterable[int]) -> list[int]:
+def _item_years(context: ParserContext, rows: Iterable[int]) -> list[int]:
     """The years of items, from a date where no attribute holds the year alone."""
-    name = tools.lexicon.year or next(iter(tools.amounts.dates), None)
+    name = context.lexicon.year or next(iter(context.numeric.dates), None)
     if name is None:
         return []
-    found = [tools.catalog[row].attributes.get(name) for row in rows if row >= 0]
-    return [int(year) // (1 if tools.lexicon.year else 10_000) for year in found if isinstance(year, int | float)]
+    found = [context.catalog[row].attributes.get(name) for row in rows if row >= 0]
+    return [int(year) // (1 if context.lexicon.year else 10_000) for year in found if isinstance(year, int | float)]
 
 
 def _parse_constraints(
-    tools: ParserContext,
+    context: ParserContext,
     intent: Intent,
     text: str,
     rest: str,
     session: Session,
     limits: Limits,
     compared: Range,
-    doubtful: Sequence[tuple[int, int]],
+    ambiguous: Sequence[tuple[int, int]],
 ) -> tuple[Intent, str, tuple[str, ...]]:
     """Read constraints and the list length; returns the text with them blanked out, and remarks on constraints that the
     catalogue cannot express.
     """
-    drop, dropped = _parse_dropped(tools, rest)
+    drop, dropped = _parse_dropped(context, rest)
     rest = _blank_out(rest, dropped)
-    ranges, places = parse_numeric_ranges(rest, tools.amounts)
+    ranges, places = parse_numeric_ranges(rest, context.numeric)
     rest = _blank_out(rest, places)
     words = split_words(text)
-    titles = {n for n, word in enumerate(words) if any(a <= word.start and word.end <= b for a, b in doubtful)}
-    wanted = parse_attribute_constraints(tools.lexicon, words, _consumed_words(words, rest), tools.nouns, titles)
-    shut = [(words[first].start, words[last].end) for first, last in wanted.shut]
+    titles = {n for n, word in enumerate(words) if any(a <= word.start and word.end <= b for a, b in ambiguous)}
+    wanted = parse_attribute_constraints(context.lexicon, words, _consumed_words(words, rest), context.nouns, titles)
+    excluded = [(words[first].start, words[last].end) for first, last in wanted.excluded]
     # `no classics` rules out a value called Classic, where there is one; that the year is not meant can be seen only
     # while something stands in its place
-    dated, read, year_notes, beyond = _parse_time(tools, _blank_out(rest, shut, "x"), intent, session)
-    ranges = {**ranges, **dated}
-    rest = _blank_out(rest, read)
-    k, places, count_notes = parse_list_length(rest, tools.nouns, limits.k)
+    time_ranges, time_spans, year_notes, unsupported = _parse_time(
+        context, _blank_out(rest, excluded, "x"), intent, session
+    )
+    ranges = {**ranges, **time_ranges}
+    rest = _blank_out(rest, time_spans)
+    k, places, count_notes = parse_list_length(rest, context.nouns, limits.k)
     rest = _blank_out(rest, places)
-    if read or places:
-        wanted = parse_attribute_constraints(tools.lexicon, words, _consumed_words(words, rest), tools.nouns, titles)
-    rest = _blank_out(rest, [(words[first].start, words[last].end) for first, last in wanted.places])
-    beyond += [place for place in unmatched_amounts(rest, tools.nouns) if place not in beyond]
-    rest = _blank_out(rest, beyond)
+    if time_spans or places:
+        wanted = parse_attribute_constraints(
+            context.lexicon, words, _consumed_words(words, rest), context.nouns, titles
+        )
+    rest = _blank_out(rest, [(words[first].start, words[last].end) for first, last in wanted.spans])
+    unsupported += [place for place in unmatched_amounts(rest, context.nouns) if place not in unsupported]
+    rest = _blank_out(rest, unsupported)
     filters = wanted.filters.merge(Filters(ranges=ranges))
-    if compared != (None, None) and tools.lexicon.year:
-        filters = filters.merge(Filters(ranges={tools.lexicon.year: compared}))
+    if compared != (None, None) and context.lexicon.year:
+        filters = filters.merge(Filters(ranges={context.lexicon.year: compared}))
     if cue_phrases.FRESH.search(rest):
         drop = (*drop, *filters.any_of, *filters.all_of, *filters.ranges)
     notes = (*intent.notes, *year_notes, *count_notes)
-    strange = [(words[first].start, words[last].end) for first, last in wanted.strange]
-    said = unsupported_notes(text, strange, sorted(beyond), tools.catalog)
+    unknown = [(words[first].start, words[last].end) for first, last in wanted.unknown_excluded]
+    said = unsupported_notes(text, unknown, sorted(unsupported), context.catalog)
     return replace(intent, filters=filters, drop=tuple(dict.fromkeys(drop)), k=k, notes=notes), rest, said
 
 
@@ -270,22 +274,22 @@ def _consumed_words(words: Sequence[Word], rest: str) -> set[int]:
 
 
 def _parse_time(
-    tools: ParserContext, rest: str, intent: Intent, session: Session
+    context: ParserContext, rest: str, intent: Intent, session: Session
 ) -> tuple[dict[str, Range], list[tuple[int, int]], list[str], list[tuple[int, int]]]:
     """Read years: the range of the attribute that holds them, the places read, remarks, and places of years that no
     attribute can hold.
     """
     # `like Heat but newer` is newer than Heat, whatever is on display
-    shown = _item_years(tools, intent.liked) or _item_years(tools, session.profile.rows)
-    bound, spans, notes = parse_years(rest, shown, tools.years)
-    if tools.lexicon.year:
-        return ({} if bound is None else {tools.lexicon.year: bound}), spans, notes, []
-    if tools.amounts.dates:
-        return ({} if bound is None else {tools.amounts.dates[0]: year_range_to_dates(bound)}), spans, notes, []
+    shown = _item_years(context, intent.liked) or _item_years(context, session.profile.rows)
+    bound, spans, notes = parse_years(rest, shown, context.years)
+    if context.lexicon.year:
+        return ({} if bound is None else {context.lexicon.year: bound}), spans, notes, []
+    if context.numeric.dates:
+        return ({} if bound is None else {context.numeric.dates[0]: year_range_to_dates(bound)}), spans, notes, []
     return {}, [], [], spans
 
 
-def _parse_dropped(tools: ParserContext, rest: str) -> tuple[tuple[str, ...], list[tuple[int, int]]]:
+def _parse_dropped(context: ParserContext, rest: str) -> tuple[tuple[str, ...], list[tuple[int, int]]]:
     """Read `any year`, `forget the filters`, `drop the comedy filter`."""
     names: list[str] = []
     spans = []
@@ -295,15 +299,15 @@ def _parse_dropped(tools: ParserContext, rest: str) -> tuple[tuple[str, ...], li
             "s"
         )
         what = said["what"] or ""
-        meant = tools.lexicon.find(split_words(what), set())
+        meant = context.lexicon.find(split_words(what), set())
         if kind == "part" and not meant and not re.search(r"\byears?|decades?\b", what):
             continue
         spans.append(match.span())
         if meant:
-            names += [hit.meaning.attribute for hit in meant]
+            names += [hit.entry.attribute for hit in meant]
         elif said["when"] or said["either"] or kind in _TIMES or re.search(r"\b(?:years?|decades?)\b", what):
-            names += [tools.lexicon.year] if tools.lexicon.year else []
-        elif kind in tools.catalog.attribute_names:
+            names += [context.lexicon.year] if context.lexicon.year else []
+        elif kind in context.catalog.attribute_names:
             names.append(kind)
         else:
             names.append("*")
@@ -316,34 +320,34 @@ def _classify(
     lower: str,
     rest: str,
     more: bool,
-    tools: ParserContext,
+    context: ParserContext,
     session: Session,
-    beyond: tuple[str, ...],
+    unsupported: tuple[str, ...],
 ) -> Intent:
     """Settle the kind, and whether a free description is left once everything understood is taken out."""
     beside = (cue_phrases.MORE, cue_phrases.FRESH, cue_phrases.VERDICT)
     bare = _blank_out(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
-    description = smalltalk.free_description(bare, tools.nouns)
+    description = smalltalk.free_description(bare, context.nouns)
     if cue_phrases.WHY.search(rest) and session.profile.shown:
         about = (*intent.about, *intent.liked)
-        return replace(intent, kind="why", about=about, liked=(), filters=Filters(), drop=(), lift=())
+        return replace(intent, kind="why", about=about, liked=(), filters=Filters(), drop=(), retracted=())
     if intent.about and not (intent.liked or intent.disliked or intent.seen):
-        return replace(intent, kind="reference", filters=Filters(), drop=(), lift=())
-    if not intent.says_something and not more and not beyond:
+        return replace(intent, kind="reference", filters=Filters(), drop=(), retracted=())
+    if not intent.is_actionable and not more and not unsupported:
         topic = smalltalk.smalltalk_topic(lower)
         if topic:
             return replace(intent, kind="smalltalk", topic=topic)
-        if not intent.notes and smalltalk.is_off_topic(lower, tools.nouns):
+        if not intent.notes and smalltalk.is_off_topic(lower, context.nouns):
             return replace(intent, kind="outside")
         if smalltalk.foreign_language(text) == "script":
             return replace(intent, kind="outside", topic="language", notes=())
-    message = description if not intent.notes or intent.says_something else ""
+    message = description if not intent.notes or intent.is_actionable else ""
     if message and smalltalk.foreign_language(text):
         intent = replace(intent, notes=(*intent.notes, _ENGLISH))
     kind: IntentKind = "more" if more else "recommend"
     if not message and intent.filters.empty and not more and not intent.k:
         kind = "like" if intent.liked else "dislike" if intent.disliked else kind
-    return replace(intent, kind=kind, message=message, notes=(*intent.notes, *beyond))
+    return replace(intent, kind=kind, message=message, notes=(*intent.notes, *unsupported))
 
 
 def _blank_out(text: str, spans: Sequence[tuple[int, int]], by: str = " ") -> str:

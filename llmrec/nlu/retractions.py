@@ -62,10 +62,10 @@ def parse_retractions(
     found: list[tuple[str, str]] = []
     spans: list[tuple[int, int]] = []
     words: list[Word] = split_words(text)
-    for hit in lexicon.find(words, set(), every=True):
+    for hit in lexicon.find(words, set(), include_uncertain=True):
         start, end = words[hit.first].start, words[hit.last].end
         before, after = text[:start], text[end:]
-        pairs = [(hit.meaning.attribute, value) for value in hit.meaning.values]
+        pairs = [(hit.entry.attribute, value) for value in hit.entry.values]
         out = [pair for pair in pairs if pair in kept_out]
         asked = [pair for pair in pairs if pair in wanted]
         allowed, loose = _ALLOWED.search(before), _NO_LONGER.search(before)

@@ -98,7 +98,7 @@ class Profile:
         """True when nothing at all is known about the visitor's taste or wishes."""
         return not self.known and not self.disliked and not self.wish and self.filters.empty
 
-    def judge(self, row: int, opinion: str) -> Profile:
+    def record_opinion(self, row: int, opinion: str) -> Profile:
         """Return the profile after an opinion: `like`, `dislike`, `seen`, or `forget` to take one back."""
         if opinion not in {"like", "dislike", "seen", "forget"}:
             raise RequestError(f"opinion {opinion!r}; use like, dislike, seen or forget")
@@ -180,7 +180,7 @@ class Session:
             user=old.user, history=old.history, liked=old.liked, disliked=old.disliked, seen=old.seen
         )
 
-    def become(self, user: str, history: tuple[int, ...]) -> None:
+    def switch_user(self, user: str, history: tuple[int, ...]) -> None:
         """Start afresh as a user of the log (or as a new visitor, with an empty id and history)."""
         self._restart()
         self.profile = Profile(user=user, history=history)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rapidfuzz import fuzz, process
-
 from llmrec.data.catalog import Catalog
-from llmrec.data.titles import display_title, split_year, title_key
+from llmrec.data.titles import split_year
 
 MAX_TITLES = 10  # titles of an answer that count
-MIN_SIMILARITY = 90.0  # of 100: a title with a slip in it still counts as the catalogue's
 _LINE = re.compile(r"^\s*(?:\d{1,2}\s*[.):]|[-*\u2022])\s*(?P<title>.+?)\s*$")
 _TAIL = re.compile(r"\s+[-\u2013\u2014:]\s+.*$|\s+by [A-Z].*$")
 _MARKS = "\"'\u201c\u201d\u2018\u2019*_` "
@@ -42,24 +39,8 @@ def parse_title_list(text: str) -> tuple[str, ...]:
 
 
 def link_titles(catalog: Catalog, titles: tuple[str, ...]) -> LinkedTitles:
-    """The row of each title: the same but for case, marks and articles, or alike to 90 %; a year must fit to one.
+    """Link each title to a row: the same but for case, marks, articles and typos; a year must fit to one.
 
-    More lenient than a person would be, so that the language model is not blamed for spelling.
+    Of several rows that are as near the first counts, so that the language model is not blamed for spelling.
     """
-    keys = {row: _bare(item.title) for row, item in enumerate(catalog.items)}
-    rows = []
-    for one in titles:
-        title, year = split_year(one)
-        fitting = {row: key for row, key in keys.items() if year is None or _year_fits(catalog, row, year)}
-        best = process.extractOne(_bare(title), fitting, scorer=fuzz.ratio, score_cutoff=MIN_SIMILARITY)
-        rows.append(-1 if best is None else int(best[2]))
-    return LinkedTitles(titles, tuple(rows))
-
-
-def _year_fits(catalog: Catalog, row: int, year: int) -> bool:
-    own = catalog[row].attributes.get("year")
-    return not isinstance(own, int | float) or abs(own - year) <= 1
-
-
-def _bare(title: str) -> str:
-    return re.sub(r"^(?:the|a|an) (?=.)", "", title_key(display_title(title)))
+    return LinkedTitles(titles, tuple(next(iter(catalog.nearest(one)), -1) for one in titles))

@@ -1,1 +1,1 @@
-"""Scores and their fusion into ranked lists, explanations, and checks of generated text."""
+"""Scores of items and their fusion into ranked lists; explanations; grounding checks of generated text."""

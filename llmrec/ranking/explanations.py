@@ -1,4 +1,4 @@
-"""Why an item is in a list, in words made from catalogue fields of that item and of the user's own items only."""
+"""Explanations of recommended items, made only from catalogue fields of the item and of the user's own items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmrec.data.interactions import History
 from llmrec.inner_product import inner
 from llmrec.nlu.wording import described_item, join_words, unique_words, value_in_sentence
 
-_TAGS = 3  # more are a list, not a reason
+_TAGS = 3  # more would be a list, not a reason
 _RECENT = 50
 
 

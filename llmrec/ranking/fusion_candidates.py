@@ -1,10 +1,9 @@
-"""What a fusion is fitted on: the parts' scores of the items that could have been chosen.
+"""Candidates that the fusion weights are fitted on: the whole catalogue, or a weighted shortlist of a large one.
 
-Where the language model can read the whole catalogue these are all of it. Of a larger one they are a shortlist for each
-request: the items that every other part puts first, some drawn evenly from the rest, and the one that was taken. Each
-of those drawn stands for as many as it was drawn from, so that the sum over the shortlist is an unbiased estimate of
-that over the catalogue. Without that the first-placed would seem to be all there is to tell apart: on validation items
-of Amazon Beauty such weights gave NDCG@10 .072, less than the encoder alone with its .080.
+A shortlist holds the target, the items that each part ranks first, and a uniform sample of the rest. Each sampled item
+is weighted by the inverse of its sampling rate, so the sum over the shortlist is an unbiased estimate of the sum over
+the catalogue. Without these weights the fit only learns to tell the top items apart: on validation items of Amazon
+Beauty it reached NDCG@10 .072, less than the encoder alone with .080.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from llmrec.ranker import unseen
 from llmrec.ranking.fusion import FAMILIARITY_PARTS
 from llmrec.ranking.scorer import Scorer
 
-TOP_PER_PART = 50  # first items of every part
-UNIFORM_SAMPLE = 100  # items drawn evenly from the rest
-_MULTIPLICITY = "stands for"  # beside the parts in a line
-MAX_USERS = 500  # requests of a large catalogue; the shipped model's weights come from 471
+TOP_PER_PART = 50  # top items of every part
+UNIFORM_SAMPLE = 100  # items sampled uniformly from the rest
+_MULTIPLICITY = "stands for"  # beside the parts of a request
+MAX_USERS = 500  # requests of a large catalogue that are sampled; the shipped model's weights come from 471
 
 
 @dataclass(frozen=True, eq=False)
 class FusionCandidates:
-    """Alternatives of some requests, as `fusion.fit` takes them.
+    """Candidates of several requests, in the form of `fusion.fit`.
 
     Attributes:
         parts: float32[b, m] by part.
-        targets: int64[b], the column that was taken.
-        allowed: float32[b, m], how many alternatives a column stands for; 0 for none: what was seen, and padding.
+        targets: int64[b], the column of the target.
+        allowed: float32[b, m], how many alternatives a column stands for; 0 for seen items and padding.
     """
 
     parts: Mapping[str, np.ndarray]
@@ -40,7 +39,7 @@ class FusionCandidates:
 
 
 def sample_users(users: np.ndarray, scorer: Scorer, seed: int) -> np.ndarray:
-    """Of these users those that a fusion is fitted on: all of a small catalogue's, else at most `USERS`, in order."""
+    """The users that the fusion is fitted on: all for a small catalogue, else at most `MAX_USERS`, in order."""
     if scorer.is_small or len(users) <= MAX_USERS:
         return users
     return np.sort(np.random.default_rng([seed, 11]).choice(users, MAX_USERS, replace=False))
@@ -49,14 +48,14 @@ def sample_users(users: np.ndarray, scorer: Scorer, seed: int) -> np.ndarray:
 def whole_catalog(
     parts: Mapping[str, np.ndarray], histories: Sequence[np.ndarray], targets: np.ndarray
 ) -> FusionCandidates:
-    """The whole catalogue but for what was seen, from float32[b, n] by part."""
+    """The whole catalogue without seen items, from float32[b, n] by part."""
     return FusionCandidates(parts, targets, unseen(histories, next(iter(parts.values())).shape[1]))
 
 
 def shortlists(
     scorer: Scorer, histories: Iterable[np.ndarray], said: Iterable[str], targets: np.ndarray, seed: int
 ) -> FusionCandidates:
-    """A shortlist for every request, its target in the first column."""
+    """A shortlist for each request, with the target in the first column."""
     rng = np.random.default_rng([seed, 13])
     lines = [
         _line(scorer, np.asarray(history, np.int64), message, int(target), rng)
@@ -74,7 +73,7 @@ def shortlists(
 def _line(
     scorer: Scorer, history: np.ndarray, message: str, target: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """float32[m] by part, the target first, and what each column stands for."""
+    """float32[m] by part, the target first, and how many alternatives each column stands for."""
     others = {name: part[0] for name, part in scorer.non_llm_parts([history], [message]).items()}
     open_ = np.ones(scorer.trie.n, bool)
     open_[history] = False

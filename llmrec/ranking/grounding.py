@@ -1,8 +1,8 @@
-"""Is a sentence backed by the catalogue? Used on everything the language model says before a person sees it.
+"""Grounding check: whether the catalogue backs a generated sentence; applied to all generated text before it is shown.
 
 A sentence may name titles only of shown items. Tag values and years must belong to the title that they stand beside
 (`Alien (1979), a horror film`, `Alien is a horror film`); elsewhere to every shown item that their clause names, or to
-any of them when it names none. It may not deny having what is on display. The check is by program and strict: a
+any of them when it names none. It may not deny having what is shown. The check is rule-based and strict: a
 sentence that fails is dropped, not repaired.
 """
 

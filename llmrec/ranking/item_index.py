@@ -1,4 +1,4 @@
-"""Nearest items by inner product: exact up to a size, then a faiss inverted file with exact scores."""
+"""Maximum inner product search over item vectors: exact for small catalogues, a faiss inverted file for large ones."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The parts of a score: encoder, language model, text profile and words, each a log-probability for every item.
+"""Scores items by parts: encoder, language model, neighbours, text profile, popularity and words, as log-probabilities.
 
-Requests that are ranked together share the language model's passes (`trie_reading`), and what one of them gets does not
-depend on the others. The number of threads is fixed while a request is scored for the same reason: with another one a
-score moves by 5e-7. More cores are used by more processes, not by more threads.
+Requests that are ranked together share the language model's forward passes (`trie_scoring`); a request's scores do not
+depend on the others. For the same reason the number of threads is fixed while a request is scored: with another number
+a score moves by 5e-7. More cores are used by more processes, not by more threads.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from llmrec.ranker import Mask, top_k
 from llmrec.ranking.fusion import FusedList, Fusion, familiarity, familiarity_parts, fill_catalog
 from llmrec.semantic_ids.trie import Trie, counts_of
 
-# cosine similarities of MiniLM lie within a few tenths of each other: this divides them into nats
+# divides cosine similarities into nats: those of MiniLM lie within a few tenths of each other
 TEXT_TEMPERATURE = 0.1
-UNINFORMATIVE_SHARE = 0.5  # the share of a catalogue that is taken to be equally unlike a message
-THREADS = 2  # see above
-SMALL_TRIE_NODES = 512  # nodes above the items, each a token to read
+UNINFORMATIVE_SHARE = 0.5  # share of the catalogue, the least similar to a message, that gets one and the same score
+THREADS = 2  # while a request is scored, see the module docstring
+SMALL_TRIE_NODES = 512  # a catalogue is small with at most this many nodes above the last level, each a token
 _AS_EMBEDDED = ProfileSettings()
 LLM_CANDIDATES = 200  # items of a catalogue that is not small: see `ScoringQuery.top_k`
 
 
 @contextmanager
 def fixed_threads(threads: int = THREADS) -> Iterator[None]:
-    """Score with this many threads whatever the process was set to, and put its setting back."""
+    """Run torch with this number of threads, and restore the process's setting afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -59,16 +59,16 @@ class Scorer:
         model: the bundle.
         trie: all items.
         text: float32[n, d], L2-normalised vectors of the catalogue's descriptions.
-        neighbours: what tends to be taken after what.
-        embedder: for words; None leaves the words part out.
-        domain: the noun for the items.
-        window: most items of a history that the prompt shows.
-        beam_width: paths kept a level, None for all (exact).
-        threads: that score a request.
+        neighbours: item-to-item neighbours.
+        embedder: for messages; None leaves the part "words" out.
+        domain: noun for the items, such as "film".
+        window: the prompt shows at most this many items of a history.
+        beam_width: paths kept per level, None for all (exact).
+        threads: number of threads while a request is scored.
         profile_settings: how the texts of a history are compared with those of other items.
         user_vector: whether the prompt ends with what the encoder makes of the history.
-        counts: int[n], how often each item was taken in training; None for those that the trie's masses
-            were made of, see `trie.log_mass`.
+        counts: int[n], interactions of each item in training; None derives them from the trie's log masses, see
+            `trie.log_mass`.
     """
 
     model: RecModel
@@ -89,7 +89,8 @@ class Scorer:
     ) -> dict[str, np.ndarray]:
         """float32[b, n] by part: the language model's log-probabilities, and `non_llm_parts`.
 
-        `llm` float32[b, n] are the language model's when they are known already: all else costs next to nothing.
+        `llm` float32[b, n]: the language model's log-probabilities where they are known already; the other parts cost
+        next to nothing.
         """
         messages = messages or [""] * len(histories)
         with fixed_threads(self.threads):
@@ -115,7 +116,7 @@ class Scorer:
             return out | familiarity_parts(out, self.familiarity)
 
     def query(self, history: np.ndarray, message: str = "") -> ScoringQuery:
-        """A request to make lists for: rows, oldest first, and a wish in words or nothing."""
+        """A query for a history of rows, oldest first, and a message or nothing."""
         return ScoringQuery(self, np.asarray(history, np.int64), message)
 
     def rank(
@@ -143,23 +144,23 @@ class Scorer:
 
     @cached_property
     def is_small(self) -> bool:
-        """Whether the language model can score the whole catalogue for a request in about a second."""
+        """Whether the language model can score the whole catalogue for one request in about a second."""
         return sum(self.trie.nodes(level) for level in range(self.trie.depth - 1)) <= SMALL_TRIE_NODES
 
     @cached_property
     def popularity(self) -> np.ndarray:
-        """float32[n]: the trie's prior of every item, the same for everybody."""
+        """float32[n]: the log prior of every item, the same for all users."""
         out: np.ndarray = self.trie.log_masses - np.logaddexp.reduce(self.trie.log_masses)
         return out
 
     @cached_property
     def familiarity(self) -> np.ndarray:
-        """float32[n]: how well each item is known, see `fusion.familiarity`."""
+        """float32[n]: familiarity of each item, see `fusion.familiarity`."""
         return familiarity(self.interaction_counts)
 
     @cached_property
     def interaction_counts(self) -> np.ndarray:
-        """int64[n]: `counts`, or what the trie's masses were made of."""
+        """int64[n]: `counts`, or the counts behind the trie's log masses."""
         return counts_of(self.trie.log_masses) if self.counts is None else self.counts
 
     def llm(self, histories: Iterable[np.ndarray], messages: Iterable[str]) -> np.ndarray:
@@ -191,23 +192,24 @@ class Scorer:
 
     @cached_property
     def texts(self) -> TextProfile:
-        """What a history's texts say of every item."""
+        """The text similarity part."""
         return TextProfile(self.text, self.profile_settings)
 
     def profile(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Likeness of every item's text to the latest items' texts, float32[b, n]."""
+        """Log-probability of every item by the similarity of its text to those of the latest items, float32[b, n]."""
         return self.texts.log_probability(histories)
 
     def words(self, messages: Sequence[str]) -> np.ndarray:
-        """Likeness of every item's text to the message, float32[b, n]; an empty message is even.
+        """Log-probability of every item by the similarity of its text to the message, float32[b, n].
 
-        The half of the catalogue that is least like the message is equally unlike it: that far from a wish, likeness
-        says nothing of the item, and what stood there moved by hundreds of places with any text appended to it.
+        An empty message gives a uniform distribution. The less similar half of the catalogue gets one and the same
+        score: so far from a message, similarity says nothing, and such items moved by hundreds of ranks with any text
+        that was appended to theirs.
         """
         out = np.zeros((len(messages), len(self.text)), np.float32)
         said = [i for i, message in enumerate(messages) if message]
         if said and self.embedder is not None:
-            with fixed_threads(self.threads):  # a search asks for words alone
+            with fixed_threads(self.threads):  # `Recommender.look_up` calls this part by itself
                 vectors = self.embedder.encode([messages[i] for i in said])
             found = inner(vectors, self.text)
             out[said] = np.maximum(found, np.quantile(found, UNINFORMATIVE_SHARE, axis=1, keepdims=True))
@@ -216,12 +218,12 @@ class Scorer:
 
 @dataclass(frozen=True, eq=False)
 class ScoringQuery:
-    """One request, and what the parts are known to say of it: a second list of other weights costs little.
+    """One request with its cached part scores: a second list, by other fusion weights, costs little.
 
     Attributes:
         scorer: the parts.
         history: rows int64[h], oldest first.
-        message: a wish in words, or empty.
+        message: what the user asks for, or empty.
     """
 
     scorer: Scorer
@@ -230,21 +232,21 @@ class ScoringQuery:
 
     @cached_property
     def non_llm_parts(self) -> dict[str, np.ndarray]:
-        """float32[n] by part, without the language model: `Scorer.non_llm_parts`."""
+        """float32[n] by part, without the language model, see `Scorer.non_llm_parts`."""
         return {name: part[0] for name, part in self.scorer.non_llm_parts([self.history], [self.message]).items()}
 
     @cached_property
     def prompt(self) -> Rendered:
-        """What the language model is given."""
+        """The prompt of the language model."""
         return self.scorer.prompt(self.history, self.message)
 
     @cached_property
     def state(self) -> DecodeState:
-        """What the language model says behind the prompt, as far as it was asked."""
+        """The language model's scores after the prompt, as far as they are computed."""
         return DecodeState(self.scorer.model, self.scorer.trie, self.prompt)
 
     def top_k(self, fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
-        """The k best allowed items by the fused score; of the language model only what can reach the list is read.
+        """The k best allowed items by the fused score; the language model scores only items that can reach the list.
 
         Exact where the catalogue `is_small`. In a larger one the language model scores the `LLM_CANDIDATES` items that
         the other parts put first. Where nothing but the language model has a weight, a beam search makes the list.
@@ -257,8 +259,8 @@ class ScoringQuery:
         return self.scorer.ranked_lists([(self, fusion, k, allowed)])[0]
 
     def search(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Search[FusedList]:
-        """`top_k` step by step, for `search_together`."""
-        # in one order: sums must not depend on a set's
+        """The search of `top_k`, for `run_searches`."""
+        # sorted, so that sums do not depend on the order of a mapping
         names = sorted(name for name in fusion.weights if name in self.non_llm_parts)
         rest = np.zeros(self.scorer.trie.n, np.float64)
         for name in names:

@@ -1,1 +1,1 @@
-"""Semantic IDs: how items become paths of codes, and the trie over these paths."""
+"""Semantic IDs: quantising items to paths of codes, diagnostics of the codebook, and the trie over the paths."""

@@ -1,4 +1,4 @@
-"""How well semantic IDs use their codes, and what being unique cost: numbers to choose between ways of making them."""
+"""Diagnostics of semantic IDs: use of the codes, and the cost of unique paths; for comparing ways of making them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ NEIGHBOURS = 10
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Numbers of one set of semantic IDs.
+    """Diagnostics of one set of semantic IDs.
 
     Attributes:
         usage: per level, share of codes that some item has.
         perplexity: per level, of the distribution of codes over items; `size` when all are used alike.
         gini: per level, 0 when all codes are used alike, towards 1 when few items share most of them.
-        collisions: share of items that would share their path with another one if there were room everywhere.
-        moved: share of items whose path is another one for the sake of being unique.
-        left: per level, share of the vectors' variance that the codes up to it do not tell.
-        kept_together: of an item's ten nearest ones, the share with the same first code.
+        collisions: share of items that would share their path with another one without the capacity limit.
+        moved: share of items whose path was changed to make it unique.
+        left: per level, share of the vectors' variance that the codes up to it do not explain.
+        kept_together: share of an item's ten nearest neighbours that have the same first code.
         hourglass: perplexity of the least used middle level over that of the less used end; far below 1 is the narrow
             waist that residual quantisation tends to (Kuai et al., 2024). None with two levels, which have no middle.
     """
@@ -38,14 +38,14 @@ class Diagnosis:
 
 
 def diagnose(ids: SemanticIds, vectors: np.ndarray, nearest: np.ndarray, seed: int = 0, items: int = 2000) -> Diagnosis:
-    """Look at the codes of vectors float[n, d] in the space of the book.
+    """Diagnose the codes of joint vectors float[n, d].
 
     Args:
         ids: the codes.
         vectors: of the same items.
-        nearest: int[n, depth], the codes without regard to room.
-        seed: of the items whose nearest ones are looked at.
-        items: how many of those at most.
+        nearest: int[n, depth], the codes without regard to capacity.
+        seed: of the sample of items whose neighbours are compared.
+        items: size of that sample at most.
     """
     shares = ids.shares()
     spread = tuple(perplexity(share) for share in shares)

@@ -1,8 +1,9 @@
-"""How far new items lie from the codebook: when semantic IDs made for another catalogue stop telling items apart.
+"""Detects codebook drift: whether new items still fit semantic IDs that were made for an older catalogue.
 
-Only text is known of a new item, so old and new ones are compared by the text half of the fused space, and by the same
-greedy walk down the levels. Old items set the scale: an error that a twentieth of them exceeds is far. A handful of new
-items says nothing about shares and means, and is no reason to train again: below `ENOUGH` only a lack of room counts.
+Only the text of a new item is known, so known and new items are compared in the text dimensions of the joint vectors,
+by the same greedy residual quantisation. Known items set the scale: an error that 5 % of them exceed counts as far.
+Shares and means of a handful of items say little: below `MIN_NEW_ITEMS` only a lack of free paths is a reason to
+rebuild.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class Drift:
     Attributes:
         items: new items, beside `known` ones.
         known: items that the codebook was made for.
-        error_known: mean squared distance left after the walk, over the mean squared length, of known items.
+        error_known: mean squared quantisation error of known items, over their mean squared length.
         error_new: the same of new items.
         far_share: share of new items with an error that 5 % of the known ones exceed; .05 when nothing drifted.
         crowded_share: share of new items whose nearest first code has no free place left.
         free_share: share of all paths that are free.
-        enough: whether there are so many new items that their shares and means can tell anything.
-        rebuild: whether the codebook should be made again.
-        reasons: why, in words; none of them is a share or a mean of too few items.
+        enough: whether there are enough new items for their shares and means to count.
+        rebuild: whether the codebook should be rebuilt.
+        reasons: why, in words.
     """
 
     items: int
@@ -58,7 +59,7 @@ def sid_drift(known: np.ndarray, new: np.ndarray, ids: SemanticIds, text_weight:
         known: float32[n, d], text vectors of the items that have codes, in row order.
         new: float32[m, d], text vectors of new items.
         ids: codes and codebook.
-        text_weight: of the recipe, see `semid.fuse`.
+        text_weight: of the recipe, see `residual_kmeans.joint_vectors`.
         text_dims: of the recipe.
 
     Raises:
@@ -67,7 +68,7 @@ def sid_drift(known: np.ndarray, new: np.ndarray, ids: SemanticIds, text_weight:
     if not len(new) or len(known) != len(ids.codes) or known.shape[1:] != new.shape[1:]:
         raise RequestError(f"text of {known.shape} known and {new.shape} new items for {len(ids.codes)} semantic IDs")
     if not text_weight or text_dims > ids.codebook.shape[2]:
-        raise RequestError("this codebook was made without text: how far new items lie from it cannot be told")
+        raise RequestError("this codebook was made without text; the distance of new items from it cannot be measured")
     mean = known.mean(axis=0)
     turn = np.sqrt(text_weight) * whitening(known, text_dims)
     old, fresh = (known - mean) @ turn, (new - mean) @ turn
@@ -93,7 +94,7 @@ def sid_drift(known: np.ndarray, new: np.ndarray, ids: SemanticIds, text_weight:
 
 
 def _quantise(x: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(squared length left float64[n], first code int64[n]) of vectors quantised level by level, room not asked for."""
+    """(squared residual float64[n], first code int64[n]) of vectors quantised level by level without capacity."""
     left, first = np.asarray(x, np.float64).copy(), np.zeros(len(x), np.int64)
     for level, centroids in enumerate(codebook):
         distance = (centroids**2).sum(1) - 2 * left @ centroids.T
@@ -104,7 +105,7 @@ def _quantise(x: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _reasons(new: int, known: int, numbers: dict[str, float], most: float) -> list[str]:
-    """What speaks for a new codebook; `most` is the largest ratio of errors that chance explains."""
+    """Reasons to rebuild the codebook; `most` is the largest ratio of errors that chance explains."""
     found = []
     if numbers["far_share"] > MAX_FAR_SHARE:
         found.append(

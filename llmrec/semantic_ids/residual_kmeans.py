@@ -1,9 +1,9 @@
-"""Semantic IDs: every item becomes a short path of codes, alike items sharing the first ones.
+"""Semantic IDs by residual k-means: every item becomes a short path of codes; similar items share the first codes.
 
-Residual k-means (each level quantises what the levels above left over, as in OneRec; `rqvae` has TIGER's way) on the
-text vector fused with the collaborative one. Items are placed top-down under a capacity: a node of level l may hold at
-most codes ** (depth - l - 1) items, so the last level always has room to tell every item from every other one.
-Paths are unique by construction, not by a suffix added afterwards.
+Each level quantises the residual that the levels above leave (as in OneRec; `rqvae` is TIGER's method), of the item's
+text vector joined with its collaborative vector. Codes are assigned top-down under a capacity: a node of level l may
+hold at most codes ** (depth - l - 1) items, so the last level can always tell all items apart. Paths are unique by
+construction, not by a suffix added afterwards.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from llmrec.storage.artifacts import fingerprint_arrays
 
 @dataclass(frozen=True, eq=False)
 class SemanticIds:
-    """Codes of all items and the codebook they came from.
+    """Codes of all items and the codebook that they were assigned from.
 
     Attributes:
         codes: int32[n, depth], unique rows.
-        codebook: float32[depth, size, d], the centroids of each level in the fused space.
+        codebook: float32[depth, size, d], the centroids of each level in the space of the joint vectors.
     """
 
     codes: np.ndarray
@@ -35,12 +35,12 @@ class SemanticIds:
 
     @property
     def depth(self) -> int:
-        """Number of codes an item."""
+        """Number of levels, which is the number of codes of an item."""
         return int(self.codebook.shape[0])
 
     @property
     def size(self) -> int:
-        """Number of codes a level."""
+        """Number of codes per level."""
         return int(self.codebook.shape[1])
 
     @cached_property
@@ -49,9 +49,9 @@ class SemanticIds:
         return fingerprint_arrays(codes=self.codes)
 
     def extend(self, vectors: np.ndarray) -> SemanticIds:
-        """Give codes to new items (float[m, d], fused space) without changing any that exists.
+        """Assign codes to new items, given as joint vectors float[m, d], without changing any existing code.
 
-        Each new item walks down the tree to the nearest code whose node still has room.
+        On each level a new item takes the nearest code whose node has room left.
 
         Raises:
             DataError: when the tree is full.
@@ -79,16 +79,16 @@ class SemanticIds:
 
 
 def perplexity(share: np.ndarray) -> float:
-    """Of shares float[size] that sum to one: as many codes used alike would be as hard to tell."""
+    """Perplexity of shares float[size] that sum to one: the number of equally used codes of the same entropy."""
     some = share[share > 0]
     return float(np.exp(-(some * np.log(some)).sum()))
 
 
 def joint_vectors(text: np.ndarray, collaborative: np.ndarray | None, text_dims: int, text_weight: float) -> np.ndarray:
-    """Whiten both sides and concatenate them: float32[n, text_dims + d_collaborative].
+    """Whiten text and collaborative vectors and concatenate them: float32[n, text_dims + d_collaborative].
 
-    Whitening first, because MiniLM's few strong directions would otherwise decide every first code. `text_weight` in
-    [0, 1] is the share of the squared norm that the text side contributes.
+    Without whitening, MiniLM's few strong directions would decide every first code. `text_weight` in [0, 1] is the
+    share of the squared norm that the text contributes.
     """
     parts = [np.sqrt(text_weight) * _whiten(text, text_dims)]
     if collaborative is not None:
@@ -102,7 +102,7 @@ def _whiten(x: np.ndarray, dims: int) -> np.ndarray:
 
 
 def fit(vectors: np.ndarray, depth: int, size: int, seed: int, say: Say = silent) -> SemanticIds:
-    """Residual k-means over float[n, d]; same seed, same codes on one kind of machine. `say` is told how far it is.
+    """Residual k-means over float[n, d]; the same seed gives the same codes on the same kind of machine.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
@@ -121,7 +121,7 @@ def assign_codes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unique codes int32[n, depth] and the codebook float32[depth, size, d] of vectors float[n, d], under a capacity.
 
-    `codebook_of` gives the centroids float[size, d] of a level for what the levels above it left over, float[n, d].
+    `codebook_of` gives the centroids float[size, d] of a level from the residuals float[n, d] of the levels above.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
@@ -144,7 +144,7 @@ def assign_codes(
 
 
 def nearest_codes(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """int32[n, depth]: the codes that vectors float[n, d] would get if there were room for everybody everywhere."""
+    """int32[n, depth]: the codes of vectors float[n, d] without regard to capacity."""
     residual, out = np.asarray(vectors, np.float64).copy(), []
     for centres in np.asarray(codebook, np.float64):
         out.append(_distances(residual, centres).argmin(axis=1))
@@ -153,9 +153,9 @@ def nearest_codes(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
 
 
 def kmeans_centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """float64[size, d]. One thread: parallel sums change the last bits, and the codes must be those of the last time.
+    """K-means centroids float64[size, d], computed on one thread so that the codes are reproducible.
 
-    On another kind of processor they may be others: its kernels sum in another order, whatever the threads.
+    Parallel sums would change the last bits. On another kind of processor the codes may differ all the same.
     """
     from sklearn.cluster import KMeans  # a second of start-up that only training needs; before its threads are limited
 
@@ -165,7 +165,7 @@ def kmeans_centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
     spare = size - len(k)
     if spare == 0:
         return np.asarray(k)
-    # fewer distinct vectors than codes: the spare codes get jittered copies, so that capacity still finds room
+    # fewer distinct vectors than codes: the spare codes are jittered copies, so that there is capacity for all items
     rng = np.random.default_rng(seed)
     copies = k[rng.integers(0, len(k), spare)] + rng.normal(0, 1e-3, (spare, x.shape[1]))
     return np.concatenate([k, copies])
@@ -177,7 +177,7 @@ def _distances(x: np.ndarray, codebook: np.ndarray) -> np.ndarray:
 
 
 def _assign(x: np.ndarray, codebook: np.ndarray, capacity: int) -> np.ndarray:
-    """Nearest code for each of x, at most `capacity` items a code; int[n]."""
+    """Nearest code of each row of x, at most `capacity` items per code; int[n]."""
     cost = _distances(x, codebook)
     nearest = cost.argmin(axis=1)
     if np.bincount(nearest, minlength=len(codebook)).max() <= capacity:
@@ -187,7 +187,7 @@ def _assign(x: np.ndarray, codebook: np.ndarray, capacity: int) -> np.ndarray:
 
         return np.asarray(linear_sum_assignment(cost)[1])
     out, room = np.full(len(x), -1), np.full(len(codebook), capacity)
-    # greedy by distance: the items that lie closest to a code keep it, the ones at its border move on
+    # greedy by distance: the items closest to a code keep it, those at its border take another one
     for flat in np.argsort(cost, axis=None, kind="stable"):
         item, code = divmod(int(flat), len(codebook))
         if out[item] < 0 and room[code] > 0:
@@ -196,7 +196,7 @@ def _assign(x: np.ndarray, codebook: np.ndarray, capacity: int) -> np.ndarray:
 
 
 class _Occupancy:
-    """How many items stand below each node, for placing new ones."""
+    """Number of items below each node, for assigning codes to new items."""
 
     def __init__(self, codes: np.ndarray, size: int) -> None:
         self.size, self.depth = size, codes.shape[1]
@@ -209,14 +209,14 @@ class _Occupancy:
             self.counts[path[:level]] = self.counts.get(path[:level], 0) + 1
 
     def assign_codes(self, vector: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-        """The path of one new item; its place is taken from then on."""
+        """Assign a path to one new item and mark it as taken."""
         path: tuple[int, ...] = ()
         for level in range(self.depth):
             capacity = self.size ** (self.depth - level - 1)
             order = _distances(vector[None], codebook[level].astype(np.float64))[0].argsort(kind="stable")
             free = [int(c) for c in order if self.counts.get((*path, int(c)), 0) < capacity]
             if not free:
-                raise DataError(f"all {self.size**self.depth} semantic IDs are taken; rebuild with a larger code book")
+                raise DataError(f"all {self.size**self.depth} semantic IDs are taken; rebuild with a larger codebook")
             path, vector = (*path, free[0]), vector - codebook[level][free[0]]
         self._add(path)
         return np.asarray(path)

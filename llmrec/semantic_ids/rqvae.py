@@ -1,8 +1,8 @@
-"""Semantic IDs by an RQ-VAE, TIGER's way (Rajput et al., 2023), beside residual k-means.
+"""Semantic IDs by an RQ-VAE, as in TIGER (Rajput et al., 2023); an alternative to residual k-means.
 
-An autoencoder whose latent vector is quantised level by level, each level quantising what the ones above left over.
-Codes that nothing chooses are put where a random item lies, once an epoch (as in SoundStream; Zeghidour et al., 2021):
-without that the codebook collapses. Codes are then assigned to the latent vectors under the same capacity as in
+An autoencoder whose latent vector is quantised level by level, each level quantising the residual of those above. Once
+an epoch, unused codes are moved to the residual of a random item (as in SoundStream; Zeghidour et al., 2021): without
+that the codebook collapses. Codes are then assigned to the latent vectors under the same capacity as in
 `residual_kmeans`, so that paths are unique by construction instead of by a fourth code that counts collisions.
 
 The codebook is given in the space of the input vectors: a code's entry is the mean residual of its items. New items are
@@ -27,7 +27,7 @@ from llmrec.semantic_ids.residual_kmeans import SemanticIds, assign_codes, kmean
 
 @dataclass(frozen=True)
 class RqVaeConfig:
-    """How an RQ-VAE is trained; TIGER's sizes, fewer steps.
+    """Hyper-parameters of an RQ-VAE: TIGER's sizes, fewer steps.
 
     Attributes:
         hidden: widths between the vectors and the latent space.
@@ -35,7 +35,7 @@ class RqVaeConfig:
         epochs: passes over the catalogue.
         batch: items of a step.
         lr: learning rate of Adam.
-        commitment: weight of what draws latent vectors to their codes.
+        commitment: weight of the commitment loss.
     """
 
     hidden: tuple[int, ...] = (256, 128)
@@ -48,12 +48,12 @@ class RqVaeConfig:
 
 @dataclass(frozen=True, eq=False)
 class TrainedRqVae:
-    """What an RQ-VAE made of a catalogue.
+    """Latent vectors and codebooks of a trained RQ-VAE.
 
     Attributes:
         latent: float64[n, latent].
         codebook: float64[depth, size, latent].
-        error: the share of the vectors' variance that the decoder does not give back.
+        error: reconstruction error as a share of the vectors' variance.
     """
 
     latent: np.ndarray
@@ -62,7 +62,7 @@ class TrainedRqVae:
 
 
 class RqVae(nn.Module):
-    """Encoder, decoder and the code books.
+    """Encoder, decoder and the codebooks.
 
     Args:
         dims: width of the vectors.
@@ -78,7 +78,7 @@ class RqVae(nn.Module):
         self.codebook = nn.Parameter(torch.zeros(depth, size, config.latent))
 
     def forward(self, x: torch.Tensor, commitment: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of float32[b, dims]: loss, what is given back float32[b, dims], and codes int64[b, depth]."""
+        """Loss, reconstruction float32[b, dims] and codes int64[b, depth] of vectors float32[b, dims]."""
         latent = self.encoder(x)
         left, summed = latent, torch.zeros_like(latent)
         loss = torch.zeros(())
@@ -98,7 +98,7 @@ class RqVae(nn.Module):
 def fit(
     vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
 ) -> SemanticIds:
-    """Unique codes for float[n, d]; same seed, same codes on the same kind of machine. `say` is told how far it is.
+    """Train an RQ-VAE on float[n, d] and assign unique codes; reproducible by seed on the same kind of machine.
 
     Raises:
         DataError: when size ** depth is smaller than the catalogue.
@@ -146,9 +146,9 @@ def train_rqvae(
 
 
 def codebook_of(vectors: np.ndarray, codes: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """float32[depth, size, d]: for each code the mean of what the levels above leave over of its items' vectors.
+    """float32[depth, size, d]: for each code the mean residual of its items' vectors.
 
-    A code without items lies beside a random one with items, so that new items find it where others are.
+    A code without items is put beside a random used one, where new items can find it.
     """
     residual, out = np.asarray(vectors, np.float64).copy(), []
     rng = np.random.default_rng(seed)
@@ -174,7 +174,7 @@ def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
 
 @torch.no_grad()
 def _init_codebooks(model: RqVae, x: torch.Tensor, seed: int) -> None:
-    """K-means of what the untrained encoder gives, level by level."""
+    """Initialise the codebooks by k-means of the untrained encoder's output, level by level."""
     left = model.encoder(x)
     for level, codebook in enumerate(model.codebook):
         codebook.copy_(torch.from_numpy(kmeans_centroids(left.double().numpy(), len(codebook), seed + level)))
@@ -204,7 +204,7 @@ def _not_finite(epoch: int, what: str) -> TrainingError:
 
 @torch.no_grad()
 def _revive_dead_codes(model: RqVae, x: torch.Tensor, used: torch.Tensor) -> None:
-    """Put every unused code where what is left over of a random item lies."""
+    """Move every unused code to the residual of a random item."""
     left = model.encoder(x)
     for codebook, known in zip(model.codebook, used, strict=True):
         dead = torch.nonzero(~known).flatten()

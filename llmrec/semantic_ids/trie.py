@@ -1,10 +1,10 @@
-"""A token trie over the catalogue, as flat arrays.
+"""A trie over the semantic IDs of the catalogue, as flat arrays.
 
-Items are sorted by their code path; a node of any level is then a contiguous range of that order, and its children are
+Items are sorted by their code path. A node of any level is then a contiguous range of that order, and its children are
 a contiguous range of the next level (compressed sparse rows; the layout follows STATIC, which keeps masks flat for the
-same reason). A filter is one cumulative sum over that order: a node is open when its range holds an allowed item.
-Nothing is rebuilt, a step looks up no more than the children of its beams, and its cost does not depend on the size of
-the catalogue.
+same reason). A filter is one cumulative sum over that order: a node is reachable when its range holds an allowed item.
+Nothing is rebuilt for a filter. A decoding step looks up only the children of its beams, so its cost does not depend on
+the size of the catalogue.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import numpy as np
 
 from llmrec.errors import DataError
 
-MAX_COUNT = 1 << 40  # times that an item was taken
+MAX_COUNT = 1 << 40  # largest interaction count of an item
 
 
 def log_mass(counts: np.ndarray) -> np.ndarray:
-    """float32[n]: log of one more than the times int[n] that each item was taken in training."""
+    """float32[n]: log(1 + count) of the interaction counts int[n] in training."""
     return np.asarray(np.log1p(counts), np.float32)
 
 
 def counts_of(log_mass: np.ndarray) -> np.ndarray:
-    """int64[n]: what `log_mass` was made of; a mass may be any finite number, a count lies from 0 to `MOST_TAKEN`."""
+    """int64[n]: the inverse of `log_mass`, for any finite masses; counts are clipped to 0 .. `MAX_COUNT`."""
     return np.rint(np.expm1(np.clip(log_mass.astype(np.float64), 0.0, np.log(MAX_COUNT)))).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class TrieFilter:
-    """The part of a trie that a filter leaves, made by `Trie.narrow` once a filter and used at every step.
+    """A filter over a trie, made once by `Trie.filter` and used at every decoding step.
 
     Attributes:
         before: int32[n + 1], allowed items among the first i leaves.
@@ -43,7 +43,7 @@ class TrieFilter:
     first: tuple[np.ndarray, ...]
 
     def reachable(self, level: int, nodes: np.ndarray) -> np.ndarray:
-        """Bool of the shape of `nodes` (of `level`, none of them -1): which have an allowed item below them."""
+        """Bool of the shape of `nodes` (of `level`, none of them -1): whether an allowed item lies below each."""
         first = self.first[level]
         out: np.ndarray = self.before[first[nodes + 1]] > self.before[first[nodes]]
         return out
@@ -55,11 +55,11 @@ class TrieFilter:
 
 
 class Trie:
-    """All paths of `codes` int[n, depth] with `size` codes a level; rows must differ.
+    """All paths of `codes` int[n, depth] with `size` codes per level; rows must differ.
 
-    `log_mass` float[n], how likely each item is before anything is known (see `log_mass`), gives every node the log of
-    the mass below it: the prior that a model's logits are added to, so that it need not spend its training on learning
-    which items are popular. Without it all items weigh the same.
+    `log_mass` float[n] is the log prior mass of each item, see the function of that name. A node's prior is the log of
+    the mass below it, and is added to the model's logits, so that training need not teach the model which items are
+    popular. Without `log_mass` all items have the same mass.
 
     Attributes:
         order: int32[n], leaf -> row.
@@ -112,7 +112,7 @@ class Trie:
         return len(self.code[level])
 
     def filter(self, allowed: np.ndarray) -> TrieFilter:
-        """What is left of the trie when only `allowed` bool[n] over rows may come out; one pass over the items."""
+        """A filter that leaves the items of `allowed` bool[n], by row; one pass over the items."""
         if np.shape(allowed) != (self.n,):
             raise DataError(f"a filter of shape {np.shape(allowed)} for a catalogue of {self.n} items")
         before = np.zeros(self.n + 1, np.int32)
@@ -130,7 +130,7 @@ class Trie:
     def ranges(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """int64[len(nodes), w]: the children of each node of the level above in order of their codes, then -1.
 
-        w is the most children that any node there has: the shape does not depend on the nodes that are asked for.
+        w is the largest number of children on that level, so the shape does not depend on the nodes given.
         """
         start = self.child[level][nodes].astype(np.int64)[:, None]
         stop = self.child[level][nodes + 1][:, None]
@@ -177,7 +177,7 @@ class Trie:
 def _sorted_keys(codes: np.ndarray, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """The order int64[n] that sorts the paths, and the paths in that order, as many levels to an int64 as fit.
 
-    One packed key sorts several times faster than as many columns do, in a fifth of the memory.
+    Sorting one packed key is several times faster than sorting by columns, and takes a fifth of the memory.
     """
     bits, levels = _packing(size)
     keys = []

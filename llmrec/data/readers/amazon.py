@@ -60,7 +60,7 @@ def read_amazon(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, 
     forms = IdVariants([] if rules.exact_ids else wanted)
     for product in _products(metadata):
         id = product.item.id
-        if id not in wanted and (meant := forms.meant(id)):
+        if id not in wanted and (meant := forms.unique_variant(id)):
             id, renamed = meant, renamed + 1
         others += id not in wanted
         again += id in found

@@ -122,7 +122,7 @@ class _Log:
 
     def meant(self, what: str, id: str, forms: IdVariants, place: str) -> str | None:
         """The known id that this one is another form of, None for none."""
-        found = forms.of(id)
+        found = forms.variants(id)
         if len(found) > 1:
             several = " and of ".join(repr(one[:60]) for one in found[:_SHOWN])
             raise DataError(f"{place}{what} id {id[:60]!r} is another form of {several}; write it as one of them")

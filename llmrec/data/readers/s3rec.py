@@ -57,7 +57,7 @@ def read_s3rec(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, I
     items, found = _items(records)
     forms = IdVariants([] if rules.exact_ids else list(items))
     named = dict.fromkeys(id for rows in users.values() for id in rows)
-    missing = [id for id in named if id not in items and not forms.of(id)]
+    missing = [id for id in named if id not in items and not forms.variants(id)]
     if missing and len(missing) == len(named):
         looks = f"e.g. item {missing[0][:60]!r}; the items' ids look like {next(iter(items))[:60]!r}"
         raise DataError(f"{sequences}: none of its ids has a record in {records.name}; {looks}")

@@ -1,1 +1,1 @@
-"""Inference of the language model: transformer layers, KV cache, prefill, and number formats."""
+"""Inference of the language model: transformer layers, KV cache, prefill, prefix cache, and matmul dtypes."""

@@ -1,7 +1,7 @@
-"""Architectures that `transformer` does not know, run by transformers' own code, one sequence at a time.
+"""Runs any causal language model of Hugging Face transformers, one sequence at a time.
 
-Slower (keys and values are copied at every pass), but whatever transformers can run is right here too: masks and
-positions are given, so beams still share one prompt.
+The backend for architectures that `transformer` does not run natively. It is slower, because keys and values are copied
+at every pass. Attention masks and positions are given explicitly, so beams still share one prompt.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from llmrec.lm.runtime.transformer import CancelCheck, Transformer, is_native, k
 
 
 def build_transformer(lm: Any, matmul_dtype: MatmulDtype = "float32") -> Transformer:
-    """How to run a causal language model of transformers: lean where its family is known, on packed weights if it can.
+    """Build the fastest forward pass for a causal language model of Hugging Face transformers.
 
-    `matmul_dtype` is the number format of the matrix products where the weights are packed.
+    A native one for the families that `transformer` knows, on prepacked weights where that is possible; else an
+    `HFTransformer`. It takes about a millisecond, except for the first time after the weights changed.
 
-    A matter of a millisecond, but for the first time after the weights changed.
+    Args:
+        lm: the causal language model.
+        matmul_dtype: number format of the matrix products where the weights are prepacked.
     """
     return (
         prepacked_transformer(lm, native_transformer(lm), matmul_dtype)
@@ -34,7 +37,7 @@ def build_transformer(lm: Any, matmul_dtype: MatmulDtype = "float32") -> Transfo
 
 @dataclass(frozen=True, eq=False)
 class HFTransformer:
-    """Any causal language model of transformers that takes a four-dimensional mask."""
+    """Any causal language model of Hugging Face transformers that takes a four-dimensional mask."""
 
     layout: KVLayout
     lm: Any
@@ -42,7 +45,7 @@ class HFTransformer:
     def forward(
         self, x: torch.Tensor, chunks: Sequence[Chunk], last_only: bool = False, check: CancelCheck | None = None
     ) -> torch.Tensor:
-        """See `Body`; `check` is called before each sequence."""
+        """See `Transformer`; `check` is called before each sequence."""
         out = []
         for chunk, rows in zip(chunks, x.split([len(chunk) for chunk in chunks]), strict=True):
             if check is not None:

@@ -1,8 +1,8 @@
-"""Weights in eight bits, for steps whose time is the reading of weights.
+"""Weight-only int8 quantisation for token-by-token generation, whose time is the reading of weights.
 
-Each row of a matrix is kept as int8 with one scale, symmetric, rounded to nearest (weight-only: activations stay as
-they are, rounded to bfloat16 at the matrix). A token of the answer then reads a quarter of the bytes. Prompts and beams
-are many rows a pass, bound by arithmetic: they stay in float32, and so do all scores.
+Each row of a matrix is stored as int8 with one scale, symmetric and rounded to nearest. Activations are not quantised;
+they are rounded to bfloat16 at the matrix. A generated token then reads a quarter of the bytes. Prompts and beams are
+many rows a pass and bound by arithmetic: they stay in float32, and so do all scores.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from llmrec.lm.model import RecModel
 from llmrec.lm.runtime.transformer import Dense, NativeTransformer, Projection, is_native, native_transformer
 
-# where torch has a vectorised kernel for it; elsewhere it would be correct and slow
+# CPUs for which torch has a vectorised kernel; elsewhere the result would be correct but slow
 CPU_CAPABILITIES = ("AVX2", "AVX512")
 
 
 @dataclass(frozen=True, eq=False)
 class Int8Linear:
-    """Matrices applied to the same rows, as one.
+    """Linear layers over the same input, their int8 weights stacked into one matrix.
 
     Attributes:
         weight: int8[sum of outs, in].
@@ -43,7 +43,7 @@ class Int8Linear:
 
 @dataclass(frozen=True, eq=False)
 class Int8Weights:
-    """A model's layers and its word head in eight bits; belongs to the weights it was made from."""
+    """A model's layers and its LM head in int8; valid for the weights that it was made from."""
 
     transformer: NativeTransformer
     lm_head: Int8Linear
@@ -54,13 +54,13 @@ class Int8Weights:
 
     @property
     def bytes(self) -> int:
-        """What the eight-bit copy takes."""
+        """Size of the int8 copy."""
         quantised = [self.lm_head, *(p for p in self.transformer.projections() if isinstance(p, Int8Linear))]
         return sum(p.weight.nbytes + p.scale.nbytes for p in quantised)
 
 
 def int8_weights(model: RecModel) -> Int8Weights | None:
-    """An eight-bit copy of a model, or None where there can be none that helps.
+    """An int8 copy of a model, or None where no such copy would help.
 
     There is none off the CPU, on a CPU without a kernel for it, for an architecture that `transformer` does not run
     natively, and as long as LoRA is not merged into the weights.
@@ -82,9 +82,9 @@ def _quantised(projection: Projection) -> Projection:
 
 
 def quantise(dense: Dense) -> Int8Linear:
-    """Matrices to eight bits."""
+    """Quantise the weights of linear layers to int8."""
     weight = torch.cat([w.detach().float() for w in dense.weights])
-    # the scale is rounded first and the weights to multiples of what it became: no row is off as a whole
+    # the scale is rounded first, and the weights to multiples of the rounded scale: no row gets a systematic error
     scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).bfloat16()
     rounded = (weight / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
     outs = tuple(len(w) for w in dense.weights)

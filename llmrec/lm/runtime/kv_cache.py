@@ -1,7 +1,7 @@
-"""Keys and values of one sequence in one buffer, and attention of new tokens over it.
+"""The KV cache of a sequence, and the attention of new tokens over it.
 
-Nothing is copied as a sequence grows: its buffer is as long as it can become. New tokens either follow each other
-(causal), or they are branches of a tree that share all that was read before, told apart by a mask.
+A cache is one buffer of fixed capacity, so nothing is copied as the sequence grows. New tokens either follow each other
+(causal attention), or they are branches of a tree that share the prefix in the cache (a tree mask).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class KVLayout:
-    """The shape of a model's keys and values."""
+    """Shape, type and device of a model's keys and values."""
 
     layers: int
     kv_heads: int
@@ -27,10 +27,10 @@ class KVCache:
     """Keys and values of one sequence.
 
     Attributes:
-        layout: its shape.
+        layout: shape, type and device.
         data: float[layers, 2, kv_heads, capacity, head_dim].
         positions: int64[capacity], the position of each token; branches of a tree share theirs.
-        length: how many tokens are in it.
+        length: number of tokens stored.
     """
 
     def __init__(self, layout: KVLayout, capacity: int) -> None:
@@ -41,18 +41,18 @@ class KVCache:
         self.length = 0
 
     def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Keys and values float[n, kv_heads, head_dim] of one layer, behind what is there; `advance` makes it count."""
+        """Store keys and values float[n, kv_heads, head_dim] of one layer behind the others; `advance` counts them."""
         into = self.data[layer, :, :, self.length : self.length + len(keys)]
         into[0] = keys.transpose(0, 1)
         into[1] = values.transpose(0, 1)
 
     def advance(self, positions: torch.Tensor) -> None:
-        """Count the tokens that every layer has written."""
+        """Count tokens int64[n] positions that every layer has written."""
         self.positions[self.length : self.length + len(positions)] = positions
         self.length += len(positions)
 
     def append(self, stored: torch.Tensor) -> None:
-        """Copy float[layers, 2, kv_heads, n, head_dim] of tokens that follow in order."""
+        """Append stored keys and values float[layers, 2, kv_heads, n, head_dim] of consecutive tokens."""
         n = stored.shape[3]
         self.data[:, :, :, self.length : self.length + n] = stored
         self.advance(torch.arange(self.length, self.length + n, device=self.positions.device))
@@ -60,7 +60,7 @@ class KVCache:
 
 @dataclass(frozen=True, eq=False)
 class AttentionMask:
-    """Which keys the rows of a chunk see: all from `first` on, causally or by an additive mask float[rows, keys]."""
+    """The keys that a chunk attends to: all from `first` on, causally or by an additive mask float[rows, keys]."""
 
     first: int = 0
     causal: bool = False
@@ -72,9 +72,9 @@ class Chunk:
     """New tokens of one sequence in a forward pass.
 
     Attributes:
-        cache: the sequence.
+        cache: of the sequence.
         positions: int64[n].
-        visible: bool[n, length + n], what each token sees, itself included; None when they follow each other.
+        visible: tree mask bool[n, length + n], what each token attends to, itself included; None for causal.
     """
 
     cache: KVCache
@@ -83,7 +83,7 @@ class Chunk:
 
     @staticmethod
     def following(cache: KVCache, n: int) -> Chunk:
-        """Tokens that follow each other behind what is there."""
+        """`n` consecutive tokens behind those in the cache."""
         device = cache.positions.device
         return Chunk(cache, torch.arange(cache.length, cache.length + n, device=device))
 
@@ -91,7 +91,7 @@ class Chunk:
         return len(self.positions)
 
     def visible_keys(self, window: int | None) -> torch.Tensor:
-        """bool[n, length + n]: what each token sees when keys `window` or more positions back are out of sight."""
+        """bool[n, length + n]: the keys that each token attends to, within `window` positions if given."""
         old, n = self.cache.length, len(self)
         seen = self.visible
         if seen is None:
@@ -102,7 +102,7 @@ class Chunk:
         return seen
 
     def mask(self, window: int | None, groups: int) -> AttentionMask:
-        """How its tokens see the keys; the mask's rows are repeated for `groups` query heads a key head."""
+        """The attention mask of its tokens, rows repeated for `groups` query heads that share a key head."""
         old, n = self.cache.length, len(self)
         short = window is None or old + n <= window
         if self.visible is None and n == 1:
@@ -114,16 +114,16 @@ class Chunk:
         return AttentionMask(additive=mask.repeat(groups, 1))
 
     def last_mask(self, window: int | None) -> AttentionMask:
-        """How its last token alone sees the keys; for tokens that follow each other."""
+        """The attention mask of its last token alone, for consecutive tokens."""
         return AttentionMask(first=0 if window is None else max(0, self.cache.length + len(self) - window))
 
 
 def attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: AttentionMask, scale: float
 ) -> torch.Tensor:
-    """Attention of float[n, heads, d] over float[kv_heads, t, d]; float[n, heads * d].
+    """Grouped-query attention of float[n, heads, d] over float[kv_heads, t, d]; float[n, heads * d].
 
-    The query heads that share a key head become further rows of it, so keys are never repeated.
+    Query heads that share a key head are stacked as rows, so keys and values are never repeated.
     """
     n, heads, dim = query.shape
     kv_heads = keys.shape[0]

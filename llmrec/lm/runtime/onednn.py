@@ -1,14 +1,20 @@
-"""Matrices laid out once for the processor's own kernels, for inference on a CPU, in float32 or bfloat16.
+"""Prepacked oneDNN weights for inference on a CPU, in float32 or bfloat16.
 
-oneDNN multiplies with a weight that it has reordered into blocks at 215 GFLOP/s where MKL reaches 178 with the plain
-one (256 rows), reads it for few rows at 20 GB/s instead of 10 (10 rows: 21 ms for all layers of a 135M model instead of
-44), and gives a row the same bits whatever rows stand beside it and however many threads work. Packing takes a tenth
-of a second and a second copy of the layers in memory.
+oneDNN reorders a weight into blocks once. Measured beside MKL on plain weights:
 
-A processor that multiplies bfloat16 matrices (AMX) takes 41 ms for 64 rows and 79 for 256 on one core, where float32
-takes 140 and 400. Only these products are then rounded: sums, norms, attention, keys and values stay float32. The last
-bits of a row do depend on how many rows there are, in bfloat16 from few rows to many, in float32 for a row by itself
-(matrices of 1,536 columns).
+| | prepacked | plain |
+|---|---|---|
+| 256 rows | 215 GFLOP/s | 178 GFLOP/s |
+| reading weights for few rows | 20 GB/s | 10 GB/s |
+| 10 rows through all layers of a 135M model | 21 ms | 44 ms |
+
+A row gets the same bits whatever rows stand beside it and however many threads work. Prepacking takes a tenth of a
+second and a second copy of the layers in memory.
+
+On a processor that multiplies bfloat16 matrices (AMX), one core takes 41 ms for 64 rows and 79 for 256; float32 takes
+140 and 400. Only these products are rounded: sums, norms, attention, keys and values stay float32. There are two
+exceptions to equal bits: in bfloat16 the last bits of a row differ between few rows and many, and in float32 those of a
+row by itself may differ (matrices of 1,536 columns).
 """
 
 from __future__ import annotations
@@ -26,18 +32,18 @@ from torch import nn
 from llmrec.errors import RequestError
 from llmrec.lm.runtime.transformer import Dense, NativeTransformer, Projection
 
-MatmulDtype = Literal["float32", "bfloat16"]  # number format of products with frozen matrices
+MatmulDtype = Literal["float32", "bfloat16"]  # number format of matrix products with frozen weights
 
 _EXPECTED_ROWS = (
     256  # the number of rows that oneDNN is told to expect: this layout was the fastest for 1 to 1024 rows alike
 )
 _UNSUPPORTED = "this processor does not multiply bfloat16 matrices; use float32, or auto for what it can"
-_SAMPLE_STRIDE = 4093  # of a weight's entries one in so many is looked at to tell whether it has changed
+_SAMPLE_STRIDE = 4093  # one in so many entries of a weight is compared to tell whether it has changed
 
 
 @dataclass(frozen=True, eq=False)
 class PrepackedLinear:
-    """Matrices applied to the same rows, as one in oneDNN's layout.
+    """Linear layers over the same input, their weights stacked into one matrix in oneDNN's layout.
 
     Attributes:
         weight: opaque, [sum of outs, in].
@@ -65,17 +71,17 @@ class _CacheEntry:
     projections: tuple[PrepackedLinear, ...]
 
 
-# By module, gone with it. What is kept is checked against the weights at every use, so it decides nothing but time.
+# By module, dropped with it. Entries are compared with the weights at every use, so the cache only saves time.
 _CACHE: WeakKeyDictionary[Any, dict[MatmulDtype, _CacheEntry]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
 def fastest_matmul_dtype() -> MatmulDtype:
-    """The faster number format for matrix products here, by what the processor says of itself and by trying it.
+    """The fastest number format for matrix products on this machine, by the processor's capabilities and a trial.
 
     With bfloat16 instructions (AVX512-BF16, AMX) 434 against 184 GFLOP/s on two cores; without them bfloat16 is eight
-    times slower than float32. Not measured: a busy moment must not decide what comes out. The trial is for what the
-    processor cannot know: a build of torch, or a person (`ONEDNN_MAX_CPU_ISA`), may keep oneDNN from its instructions.
+    times slower than float32. Speed is not measured, because a busy moment must not decide the result. The trial shows
+    what the processor cannot know: a build of torch, or `ONEDNN_MAX_CPU_ISA`, may keep oneDNN from its instructions.
     """
     ask = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 and later
     has: dict[str, object] = ask()
@@ -84,7 +90,7 @@ def fastest_matmul_dtype() -> MatmulDtype:
 
 
 def parse_matmul_dtype(name: str) -> MatmulDtype:
-    """A number format by its name, "auto" for the faster one here.
+    """The number format of this name; "auto" is the fastest on this machine.
 
     Raises:
         RequestError: there is no such format, or this processor cannot multiply in it.
@@ -103,17 +109,17 @@ def parse_matmul_dtype(name: str) -> MatmulDtype:
 def prepacked_transformer(
     lm: Any, transformer: NativeTransformer, matmul_dtype: MatmulDtype = "float32"
 ) -> NativeTransformer:
-    """The same transformer on packed weights, or as it is where packing is not possible or the weights may still move.
+    """The same transformer on prepacked weights; unchanged where they cannot be prepacked or may still be trained.
 
     Args:
         lm: the causal language model whose layers `transformer` holds.
-        transformer: as `transformer.lean_body` makes it.
-        matmul_dtype: number format of the products; a transformer that cannot be packed keeps its own.
+        transformer: as `native_transformer` makes it.
+        matmul_dtype: number format of the products; a transformer that cannot be prepacked keeps its own.
 
     Raises:
         RequestError: this processor does not multiply in that format.
     """
-    # the scale of the norm before a matrix is a scale of its columns: one pass less
+    # the scale of a norm is folded into the columns of the matrix behind it: saves one pass
     scales = [s for y in transformer.layers for s in (y.before_attention.scale, None, y.before_mlp.scale, None)]
     known = _cached(lm, list(transformer.projections()), scales, matmul_dtype)
     if known is None:
@@ -129,7 +135,7 @@ def prepacked_transformer(
 
 
 def prepacked_head(lm: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The word head of a causal language model: hidden state float32[hidden] -> logits float32[words]."""
+    """The prepacked LM head: hidden state float32[hidden] -> logits float32[words]."""
     head = lm.get_output_embeddings()
     known = _cached(head, [Dense((head.weight,), (head.bias,))], [None]) if type(head) is nn.Linear else None
     if known is None:
@@ -144,10 +150,10 @@ def _cached(
     scales: Sequence[torch.Tensor | None],
     matmul_dtype: MatmulDtype = "float32",
 ) -> tuple[PrepackedLinear, ...] | None:
-    """The packed form of an owner's matrices, made where it is missing or stale; None where they cannot be packed.
+    """The prepacked matrices of an owner, made where missing or stale; None where they cannot be prepacked.
 
     Raises:
-        RequestError: they could be packed, but not in this number format.
+        RequestError: they could be prepacked, but not in this number format.
     """
     dense = [p for p in projections if isinstance(p, Dense) and _is_cpu_float32(p)]
     if len(dense) < len(projections) or not can_prepack():
@@ -171,14 +177,14 @@ def _is_cpu_float32(dense: Dense) -> bool:
 
 
 def _weight_sample(dense: Sequence[Dense], scales: Sequence[torch.Tensor | None]) -> torch.Tensor:
-    """All scales and a few hundred entries of every weight: any merge or training step shows in them."""
+    """All scales and a few hundred entries of every weight: any merge or training step changes some of them."""
     with torch.no_grad():
         entries = [w.reshape(-1)[::_SAMPLE_STRIDE] for p in dense for w in p.weights]
         return torch.cat([*entries, *(s for s in scales if s is not None)])
 
 
 def prepack(dense: Dense, scale: torch.Tensor | None = None, matmul_dtype: MatmulDtype = "float32") -> PrepackedLinear:
-    """Lay matrices out for oneDNN in this number format, their columns multiplied by `scale` float32[in]."""
+    """Reorder weights for oneDNN in this number format, their columns multiplied by `scale` float32[in]."""
     with torch.inference_mode(False), torch.no_grad():
         outs = tuple(len(w) for w in dense.weights)
         weight = torch.cat([w.detach() for w in dense.weights]).contiguous()
@@ -194,10 +200,9 @@ def prepack(dense: Dense, scale: torch.Tensor | None = None, matmul_dtype: Matmu
 
 @cache
 def can_prepack(matmul_dtype: MatmulDtype = "float32") -> bool:
-    """Whether weights can be packed and multiplied in this number format here, tried once on a small matrix.
+    """Whether weights can be prepacked and multiplied in this number format here, tried once on a small matrix.
 
-    The kernels are no public interface of torch, and oneDNN has them for some processors only: nothing that a library
-    says of itself is as good as trying.
+    The kernels are not a public interface of torch, and oneDNN has them for some processors only, so a trial decides.
     """
     if not torch.backends.mkldnn.is_available():
         return False

@@ -1,4 +1,4 @@
-"""Prompts into keys and values: each token of each prompt once, or not at all where its beginning is known."""
+"""Prefill: computes keys and values of prompts, each token once, and none of a prefix that is in the prefix cache."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from llmrec.lm.runtime.kv_cache import Chunk, KVCache
 from llmrec.lm.runtime.prefix_cache import PrefixCache, Segment, count_user_vectors, segment_ends, segment_key
 from llmrec.lm.runtime.transformer import CancelCheck, Transformer
 
-# rows of a pass on a CPU: the products are at full speed from 256 on, and beyond 512 activations leave the cache
+# rows of a pass on a CPU: matrix products reach full speed at 256, and beyond 512 activations leave the CPU cache
 MAX_ROWS = {"cpu": 512}
 MAX_ROWS_ACCELERATOR = 8192
 
 
 @dataclass(frozen=True, eq=False)
 class Prefilled:
-    """A prompt that was read: its sequence, with room for more, and the hidden state float32[h] of its last token."""
+    """A prefilled prompt: its KV cache with room for more tokens, and its last hidden state float32[h]."""
 
     cache: KVCache
     hidden: torch.Tensor
@@ -36,13 +36,13 @@ class _Prefiller:
     check: CancelCheck | None
 
     def embed(self, prompt: Rendered, start: int, end: int) -> torch.Tensor:
-        """Input embeddings float[n, h] of a segment, from nothing but the segment: the same bits wherever it stands."""
+        """Input embeddings float[n, h] of a segment, the same bits wherever it stands in a prompt."""
         first, last = (self._users(prompt, at) for at in (start, end))
         ids = torch.from_numpy(prompt.ids[start:end]).to(self.model.device)[None]
         return self.model.embed(ids, torch.from_numpy(prompt.users[first:last]).to(self.model.device))[0]
 
     def begin(self, prompt: Rendered, room: int, alone: bool) -> tuple[KVCache, torch.Tensor | None, int]:
-        """Read a prompt up to its last segment, when `alone` to its end: sequence, last hidden state, tokens read."""
+        """Prefill all segments but the last, or all when `alone`: cache, last hidden state, number of tokens."""
         cache = KVCache(self.transformer.layout, len(prompt.ids) + room)
         ends = segment_ends(prompt.ids, self.model.renderer.chat.closing)
         keys = [segment_key(prompt, end, self._users(prompt, end)) for end in ends]
@@ -61,7 +61,7 @@ class _Prefiller:
         return cache, hidden, cache.length
 
     def finish(self, prompts: Sequence[Rendered], caches: Sequence[KVCache]) -> torch.Tensor:
-        """Read the rest of several prompts in one pass; the last hidden states float32[b, h]."""
+        """Prefill the last segments of several prompts in one pass; the last hidden states float32[b, h]."""
         starts = [cache.length for cache in caches]
         rest = [self.embed(p, start, len(p.ids)) for p, start in zip(prompts, starts, strict=True)]
         chunks = [Chunk.following(cache, len(x)) for cache, x in zip(caches, rest, strict=True)]
@@ -81,10 +81,18 @@ def prefill(
     check: CancelCheck | None = None,
     follow: int | None = None,
 ) -> list[Prefilled]:
-    """Read prompts of any lengths, leaving `room` for further tokens in each one's sequence.
+    """Prefill prompts of any lengths.
 
-    A single prompt is read by itself, segment by segment; the last segments of several share passes. `follow` is how
-    many positions the further tokens take, which is fewer than their number where they are branches of a tree.
+    A single prompt is computed segment by segment; the last segments of several prompts share passes.
+
+    Args:
+        model: the bundle.
+        transformer: its forward pass.
+        prompts: rendered conversations.
+        room: for each prompt, how many further tokens its cache must hold.
+        prefixes: prefix cache; segments found there are not computed again, new ones are added.
+        check: called before each layer; may raise to cancel.
+        follow: positions that further tokens take, fewer than `room` where they are branches of a tree.
 
     Raises:
         RequestError: an empty prompt, or one that leaves no room in the model's context.
@@ -109,7 +117,7 @@ def prefill(
 
 
 def check_length(model: RecModel, length: int, more: int, what: str = "the item") -> None:
-    """Refuse a prompt of `length` tokens that leaves no place for `more` in the context.
+    """Refuse a prompt of `length` tokens that leaves no room for `more` in the model's context.
 
     Raises:
         RequestError: it is empty or too long.
@@ -122,7 +130,7 @@ def check_length(model: RecModel, length: int, more: int, what: str = "the item"
 
 
 def group_by_size(numbers: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Neighbouring numbers together as long as their sizes sum to no more than `limit`; each at least by itself."""
+    """Consecutive numbers in groups whose sizes sum to at most `limit`; a larger one is a group of its own."""
     out: list[list[int]] = []
     total = np.inf
     for number in numbers:

@@ -1,10 +1,10 @@
-"""What was read before is not read again: keys and values of prompts' beginnings, by their exact content.
+"""Prefix cache: keys and values of prompt prefixes, looked up by their exact content.
 
-A prompt is read in segments that end where a turn ends, so that a system prompt and the earlier turns of a conversation
-are segments of their own. How a prompt is cut depends on its ids alone, and a segment is kept only as it was computed
-by itself: what is found here is to the bit what would have been computed, and no answer depends on what was asked
-before. A segment is found by all token ids and all user vectors up to its end, compared in full: one session can find
-what another one left only by having the same words, items and user vector.
+A prompt is prefilled in segments that end where a turn ends, so a system prompt and the earlier turns of a conversation
+are segments of their own. Where a prompt is cut depends on its ids alone, and a segment is stored only as it was
+computed by itself. So a cached segment has the same bits as a computed one, and no answer depends on earlier requests.
+The key of a segment is all token ids and user vectors up to its end, compared in full: a session can reuse another
+session's segment only with the same words, items and user vector.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
 
-# fewer tokens are not worth a pass of their own: it costs the reading of all weights, some thirty tokens' time
+# fewer tokens are not worth a pass of their own: reading all weights takes about as long as thirty tokens
 MIN_SEGMENT = 32
 DEFAULT_LIMIT = 128 * 2**20  # bytes; of the default model some 2,900 tokens
 
@@ -38,7 +38,7 @@ class Segment:
 
     @property
     def bytes(self) -> int:
-        """What it takes."""
+        """Its size in memory."""
         return self.data.nbytes + self.hidden.nbytes
 
 
@@ -79,11 +79,11 @@ class PrefixCache:
 
     @property
     def bytes(self) -> int:
-        """What the segments take."""
+        """Size of all segments in memory."""
         return self._bytes
 
     def belong_to(self, model: RecModel) -> None:
-        """Serve this model and no other.
+        """Bind the cache to this model.
 
         Raises:
             RequestError: it already serves another one.
@@ -95,19 +95,21 @@ class PrefixCache:
                 raise RequestError("this prefix cache belongs to another model; every model needs its own")
 
     def find(self, keys: Sequence[Key]) -> list[Segment]:
-        """The segments of the longest known beginning; keys of all segments of a prompt, first to last."""
+        """The segments of the longest cached prefix, given the keys of a prompt's segments, first to last."""
         with self._lock:
             found = []
             for key in keys:
                 if key not in self._segments:
                     break
                 found.append(self._segments[key])
-            for key in reversed(keys[: len(found)]):  # a beginning outlives what follows it: without it that is lost
+            for key in reversed(
+                keys[: len(found)]
+            ):  # a prefix must outlive what follows it, which cannot be found without it
                 self._segments.move_to_end(key)
             return found
 
     def keep(self, key: Key, segment: Segment) -> None:
-        """Remember a segment; the longest unused ones go when there is no room. One beyond the limit is not kept."""
+        """Store a segment and evict the least recently used; one larger than the limit is not stored."""
         if segment.bytes > self.limit:
             return
         with self._lock:
@@ -119,16 +121,16 @@ class PrefixCache:
                 self._bytes -= old.bytes
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all segments."""
         with self._lock:
             self._segments.clear()
             self._bytes = 0
 
 
 def segment_key(prompt: Rendered, end: int, users: int) -> Key:
-    """The exact content of the first `end` ids and `users` user vectors, and the threads that work on it.
+    """The exact content of the first `end` ids and `users` user vectors, and the number of threads.
 
-    Another number of threads sums in another order: the last bit would tell which of two was asked first.
+    Another number of threads sums in another order, and the last bits of a cached segment would differ.
     """
     ids, vectors = prompt.ids[:end].astype(np.int64), prompt.users[:users].astype(np.float32)
     return ids.tobytes(), vectors.tobytes(), torch.get_num_threads()

@@ -1,8 +1,8 @@
-"""The layers of the language model, run lean: many sequences in one pass without padding, keys and values in place.
+"""A native forward pass of Llama, Qwen3 and Gemma3 (text): many sequences in one pass, no padding, KV caches in place.
 
-A pass takes the new tokens of any number of sequences as rows of one matrix, so the matrix products see them all at
-once, while each sequence attends to its own buffer. The weights are the model's own tensors, not copies. Llama, Qwen3
-and Gemma3 (text) are run this way, LoRA merged or not; `fallback` runs every other architecture through transformers.
+A pass takes the new tokens of any number of sequences as rows of one matrix, so every matrix product serves them all,
+while each sequence attends to its own KV cache. The weights are the model's own tensors, not copies; LoRA may be merged
+or not. `hf_backend` runs every other architecture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional
 from llmrec.lm.runtime.kv_cache import AttentionMask, Chunk, KVLayout, attend
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
-# rotary embeddings whose frequencies depend on how long the sequence has become: left to transformers
+# rotary embeddings whose frequencies depend on the sequence length: left to `hf_backend`
 LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 CancelCheck = Callable[[], None]
@@ -28,7 +28,7 @@ Projection = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 class Transformer(Protocol):
-    """What decoding needs of a language model."""
+    """The forward pass that decoding needs of a language model."""
 
     @property
     def layout(self) -> KVLayout:
@@ -38,17 +38,17 @@ class Transformer(Protocol):
     def forward(
         self, x: torch.Tensor, chunks: Sequence[Chunk], last_only: bool = False, check: CancelCheck | None = None
     ) -> torch.Tensor:
-        """Append rows float[r, hidden], the chunks' tokens one after the other, to the chunks' sequences.
+        """Append input embeddings float[r, hidden], the chunks' tokens one after the other, to the chunks' caches.
 
-        Returns hidden states after the final norm, float32[r, hidden], or with `last_only` (for tokens that follow each
-        other) those of every chunk's last token. `check` is called before each layer and may raise to give up.
+        Returns hidden states after the final norm, float32[r, hidden]; with `last_only` (for consecutive tokens) those
+        of every chunk's last token. `check` is called before each layer and may raise to cancel.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """Matrices that are applied to the same rows."""
+    """Linear layers over the same input."""
 
     weights: tuple[torch.Tensor, ...]
     biases: tuple[torch.Tensor | None, ...]
@@ -60,7 +60,7 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Modules:
-    """Modules as they are, such as layers with LoRA beside them."""
+    """Modules over the same input that are called as they are, such as layers with unmerged LoRA."""
 
     modules: tuple[nn.Module, ...]
 
@@ -71,7 +71,7 @@ class Modules:
 
 @dataclass(frozen=True, eq=False)
 class RMSNorm:
-    """Root mean square norm; the scale float[d] is None where the matrix behind it has taken it in."""
+    """RMSNorm; the scale float[d] is None where it was folded into the matrix behind it."""
 
     scale: torch.Tensor | None
     eps: float
@@ -84,7 +84,7 @@ class RMSNorm:
         """float[..., d] -> the same shape."""
         if x.device.type != "cpu" or x.dtype != torch.float32:
             return functional.rms_norm(x, x.shape[-1:], self.scale, self.eps)
-        # on a CPU torch takes rms_norm apart into eight passes: 54 us for 256 rows of 576, this 35
+        # on a CPU torch's rms_norm is eight passes: 54 us for 256 rows of 576; this takes 35
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         out: torch.Tensor = x * torch.addcmul(self._eps, size, size, value=1.0 / x.shape[-1]).rsqrt_()
         return out if self.scale is None else out.mul_(self.scale)
@@ -92,7 +92,7 @@ class RMSNorm:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer; norms that a family does not have are None."""
+    """One transformer layer; norms that a family does not have are None."""
 
     qkv: Projection
     out: Projection
@@ -124,7 +124,7 @@ class NativeTransformer:
     def forward(
         self, x: torch.Tensor, chunks: Sequence[Chunk], last_only: bool = False, check: CancelCheck | None = None
     ) -> torch.Tensor:
-        """See `Body`."""
+        """See `Transformer`."""
         x = x.to(self.layout.dtype)
         groups = self.heads // self.layout.kv_heads
         rotations = self._rotations(x, torch.cat([chunk.positions for chunk in chunks]))
@@ -146,7 +146,7 @@ class NativeTransformer:
         counts = [len(chunk) for chunk in chunks]
         for chunk, keys, values in zip(chunks, k.split(counts), v.split(counts), strict=True):
             chunk.cache.write(index, keys, values)
-        if last:  # what the other tokens would have become nobody reads
+        if last:  # nobody needs the other tokens' hidden states
             ends = torch.tensor(counts, device=x.device).cumsum(0) - 1
             q, x, counts = q[ends], x[ends], [1] * len(chunks)
             masks = [chunk.last_mask(layer.window) for chunk in chunks]
@@ -167,7 +167,7 @@ class NativeTransformer:
         ys = layer.qkv(layer.before_attention(x))
         heads = (ys[0] if len(ys) == 1 else torch.cat(ys, dim=-1)).view(len(x), -1, self.layout.head_dim)
         q, k, v = heads.split([self.heads, self.layout.kv_heads, self.layout.kv_heads], dim=1)
-        if layer.q_norm is None and layer.k_norm is None:  # one rotation of both: 54 us for 256 rows instead of 89
+        if layer.q_norm is None and layer.k_norm is None:  # rotate both at once: 54 us for 256 rows instead of 89
             q, k = _rotate(heads[:, : -v.shape[1]], rotation).split([q.shape[1], k.shape[1]], dim=1)
             return q, k, v
         q = q if layer.q_norm is None else layer.q_norm(q)
@@ -189,7 +189,7 @@ class NativeTransformer:
             yield from (layer.qkv, layer.out, layer.gate_up, layer.down)
 
     def map_projections(self, new: Callable[[Projection], Projection]) -> NativeTransformer:
-        """The same transformer with every projection exchanged, for example for a quantised one."""
+        """The same transformer with every projection replaced, for example by a quantised one."""
         layers = (
             replace(y, qkv=_single_output(new(y.qkv)), out=new(y.out), gate_up=new(y.gate_up), down=new(y.down))
             for y in self.layers
@@ -198,7 +198,7 @@ class NativeTransformer:
 
 
 def _single_output(projection: Projection) -> Projection:
-    """The same projection with one output, the others' side by side, where it is one matrix anyway."""
+    """The same projection with its outputs concatenated, where it is one matrix anyway."""
     outs = getattr(projection, "outs", None)
     return projection if outs is None else replace(projection, outs=(sum(outs),))  # type: ignore[type-var]
 
@@ -206,14 +206,14 @@ def _single_output(projection: Projection) -> Projection:
 def _rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     cos, sin = rotation
     half, out = x.shape[-1] // 2, x * cos
-    # what `roll` would move is added half by half: a copy less
+    # adding the halves directly saves the copy that `roll` would make
     out[..., :half].addcmul_(x[..., half:], sin[..., :half])
     out[..., half:].addcmul_(x[..., :half], sin[..., half:])
     return out
 
 
 def kv_layout(lm: Any) -> KVLayout:
-    """The shape of a model's keys and values."""
+    """Shape, type and device of a model's keys and values."""
     config = lm.config.get_text_config()
     weight = lm.get_input_embeddings().weight
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -221,7 +221,7 @@ def kv_layout(lm: Any) -> KVLayout:
 
 
 def is_native(lm: Any) -> bool:
-    """Whether this model can be run by `LeanBody`."""
+    """Whether `NativeTransformer` can run this model."""
     config = lm.config.get_text_config()
     ropes = config.rope_parameters or {}
     kinds = ropes.values() if all(isinstance(r, dict) for r in ropes.values()) else [ropes]
@@ -234,7 +234,7 @@ def is_native(lm: Any) -> bool:
 
 
 def native_transformer(lm: Any) -> NativeTransformer:
-    """The layers of a causal language model of transformers, by reference; a matter of a millisecond."""
+    """The layers of a causal language model of Hugging Face transformers, by reference; takes a millisecond."""
     core, config = lm.base_model, lm.config.get_text_config()
     gemma = config.model_type.startswith("gemma")
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(core.layers)
