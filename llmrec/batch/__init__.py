@@ -1,1 +1,1 @@
-"""Ranking of files of requests, at any size."""
+"""Batch ranking: files of requests of any size."""

@@ -1,4 +1,4 @@
-"""A batch as parts on disk: what was finished stays finished, whatever is killed when.
+"""A resumable batch job: its parts on disk survive a kill at any moment.
 
 Beside the output `ranked.parquet` stands `.ranked.parquet.parts/` while work goes on: `job.json` says which work it is
 (content of the input, model, settings), and every part of the requests becomes one Parquet file, put there by a rename.
@@ -36,7 +36,7 @@ _COUNTS = b"llmrec.counts"
 
 @dataclass(frozen=True)
 class Job:
-    """Which rows of which file are ranked by what, into which file.
+    """A batch job: the input rows, the model, and the output file.
 
     Attributes:
         input: the file of requests.
@@ -98,7 +98,7 @@ def job_id(*parts: str | int) -> str:
 
 
 def with_resumed_parts(job: Job) -> Job:
-    """The same job cut as an earlier run that was not finished has cut it."""
+    """Return the same job with the part size of an earlier, unfinished run."""
     found = _read_description(job)
     return replace(job, part=int(found["part"])) if found and found.get("id") == job.id else job
 
@@ -117,7 +117,7 @@ def _read_description(job: Job) -> dict[str, Any] | None:
 
 @contextmanager
 def open_job(job: Job, restart: bool = False) -> Iterator[None]:
-    """Hold the job's directory of parts, made or taken up again; nobody else can at the same time.
+    """Lock the job's directory of parts and create or resume it.
 
     Raises:
         ArtifactError: another process holds it, or its parts belong to another job.
@@ -197,7 +197,7 @@ def merge_parts(job: Job) -> tuple[OutputSummary, Counter[str]]:
 
 
 def remove_parts(job: Job) -> None:
-    """Remove what a kill between the output's rename and the removal of the parts has left."""
+    """Remove parts that a kill after the output's rename has left behind."""
     with output_lock(Path(job.output), "ranking into", "--output"):
         shutil.rmtree(job.work, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Answers of a batch as Parquet, CSV or JSON lines: a row an item, put in place in one step, known by its job.
+"""Writes ranked lists as Parquet, CSV or JSON lines, one item a row, in one atomic step.
 
 A Parquet file carries the id of its job in its metadata. Beside a text file, `ranked.csv`, stands `.ranked.csv.job`
 with that id and the hash of the text: a file that was edited since, or made by other work, is not taken for finished.
@@ -30,7 +30,7 @@ FORMULA = "=+-@\t\r"  # what a cell begins with that spreadsheets calculate
 
 @dataclass(frozen=True)
 class OutputSummary:
-    """An output that is there.
+    """A finished output.
 
     Attributes:
         rows: how many.
@@ -54,7 +54,7 @@ def output_format(output: Path) -> str:
 
 
 def existing_output(output: Path, job: str) -> OutputSummary | None:
-    """What is there of exactly this job; None for nothing, for other work, and for a file that was changed since."""
+    """Return the finished output of exactly this job; None for none, another job's, or a file changed since."""
     if output_format(output) == "parquet":
         return (
             OutputSummary(pq.read_metadata(output).num_rows)
@@ -71,7 +71,7 @@ def existing_output(output: Path, job: str) -> OutputSummary | None:
 
 
 def parquet_metadata(path: Path) -> dict[bytes, bytes]:
-    """What a Parquet file says of itself; nothing where it cannot be read."""
+    """Return the metadata of a Parquet file; empty when it cannot be read."""
     try:
         return dict(pq.read_schema(path).metadata or {})
     except (OSError, pa.ArrowException):

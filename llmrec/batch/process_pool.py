@@ -1,4 +1,4 @@
-"""Parts of a batch on the cores of this machine: processes that hold one model each and rank with one thread.
+"""Ranks the parts of a batch in a pool of processes that hold one model each and use one thread.
 
 A process takes the number of a part, reads its rows, ranks them and puts the part's file in place; nothing but numbers
 goes between processes, so memory does not grow with the input.

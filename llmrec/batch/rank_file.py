@@ -1,4 +1,4 @@
-"""Requests in, ranked items out, at any size: one call for a file, resumable, the same bytes however it is cut.
+"""Ranks a file of requests into a file of items: resumable, the same bytes however the work is divided.
 
 What comes out of a request depends on the request and the model alone. So the output is the same whatever the number of
 processes, the size of parts, and how often the work was killed and taken up again; and shards of an input, one after

@@ -1,4 +1,4 @@
-"""One request of a batch into its answer: with one thread, alone, so that its bits do not depend on its neighbours.
+"""Ranks one batch request at a time with one thread, so that its scores do not depend on other requests.
 
 `resolve_ids` turns ids into rows and counts those that are unknown; `answer` ranks. The scores are those of
 `Recommender.recommend` to the last bits but one or two: fewer threads sum in another order, and of the language model
@@ -44,7 +44,7 @@ class RankedItem(NamedTuple):
 
 @dataclass(frozen=True)
 class RankingTask:
-    """A request in rows of the catalogue; None where it has no such thing."""
+    """A request in catalogue rows; None where the request has no such field."""
 
     history: tuple[int, ...] = ()
     similar_to: int | None = None
@@ -61,7 +61,7 @@ class RankingTask:
 
 @dataclass(frozen=True, eq=False)
 class IdLookup:
-    """Where ids stand: items in the catalogue, users among the interactions."""
+    """Looks up ids: items in the catalogue, users among the interactions."""
 
     catalog: Catalog
     interactions: Interactions
@@ -79,7 +79,7 @@ class IdLookup:
 def resolve_ids(
     row: BatchRequest, ids: IdLookup, k: int, strict: bool = False
 ) -> tuple[RankingTask | None, Counter[str]]:
-    """A row as a task, None when unknown ids leave it nothing to go by or nothing to rank; and what was counted.
+    """Resolve a request to a task, None when unknown ids leave no input or no candidates; and count unknown ids.
 
     Raises:
         RequestError: `strict`, and an id is unknown or nothing is left; names the request and the closest ids.
@@ -122,7 +122,7 @@ def _refuse_unknown(row: BatchRequest, ids: IdLookup) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Everything that adds up numbers does it with one thread, and gets its threads back after."""
+    """Run all numeric libraries with one thread, and restore their threads afterwards."""
     with threadpool_limits(THREADS), fixed_threads(THREADS):
         yield
 
@@ -156,9 +156,9 @@ class BatchRanker:
 
 
 def _similar_items(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
-    """Likeness to an item, float32[1, n] by part: what is taken after it, its vector, its text.
+    """Similarity to an item, float32[1, n] by part: co-occurrence, item vector and text.
 
-    No taste, and fame only as far as weights depend on it.
+    There is no user taste, and popularity counts only where weights depend on it.
     """
     vectors = scorer.model.encoder.item_vectors
     norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)

@@ -1,4 +1,4 @@
-"""Parts of a batch on many machines: a Ray Data job with an actor for each model.
+"""Ranks the parts of a batch on many machines: a Ray Data job with one actor a model.
 
 The input, the output and the model lie where all machines see them. Ray Data hands out the numbers of parts: actors are
 given more as they finish (its streaming executor holds back the rest), a part whose actor or machine died is given to

@@ -1,4 +1,4 @@
-r"""Requests of a batch, out of Parquet, CSV or JSON lines: streamed, checked row by row, and matched with a catalogue.
+r"""Reads batch requests from Parquet, CSV or JSON lines: streamed, and checked row by row.
 
 A row has `request_id` and something to go by: `user_id` (a user of the model's data), `items` (ids that were taken,
 oldest first; an empty list is a newcomer), `message` (words) or `similar_to` (an item id: what is like it?). It may
@@ -55,7 +55,7 @@ _ROWS, _PIECE = 1024, 64  # decoded at a time; made into objects at a time
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """One request as it stands in the file; None where it says nothing."""
+    """One request as in the file; None for fields that are not given."""
 
     number: int
     request_id: str | int
@@ -70,7 +70,7 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class FileSummary:
-    """What a file holds: how many rows, of which content, and whether its request ids are numbers."""
+    """Summary of a request file: rows, content hash, and whether its request ids are numbers."""
 
     rows: int
     sha256: str

@@ -1,8 +1,8 @@
-"""The kinds of attribute that a catalogue can have, told by the values themselves: category, number, date, flag.
+"""Attribute types (category, number, date, flag), inferred from the values.
 
 A date is a whole number YYYYMMDD, so that ranges and comparisons work on it as on any number. A flag is one of two
-words, `waterproof` and `not waterproof`, so that a sentence names it as it names any category. Nothing beside the
-values needs to be stored, and what was written before there were kinds keeps its meaning and its fingerprint.
+words, `waterproof` and `not waterproof`, so that a sentence names it like any category. Types are not stored:
+catalogues written before there were types keep their meaning and their fingerprint.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def flag_value(name: str, on: bool) -> str:
 
 
 def infer_type(name: str, values: Iterable[object]) -> AttributeType:
-    """Return the kind of an attribute from its values (words, tuples of words, numbers); nothing is a category."""
+    """Return the type of an attribute, from its values (words, tuples of words, numbers); no values are a category."""
     found = list(values)
     if found and all(is_date(value) for value in found):
         return "date"

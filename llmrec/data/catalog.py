@@ -1,4 +1,4 @@
-"""The items: an immutable, row-ordered catalogue whose text has been cleaned on the way in.
+"""The item catalogue: immutable, in row order, with cleaned text.
 
 Inside the project an item is its row number; external ids appear only where data comes in or goes out.
 """
@@ -124,7 +124,7 @@ class Catalog:
         return IdVariants(self._rows)
 
     def row_or_none(self, id: str) -> int | None:
-        """Return the row of an external id as written, else of the only one that it is another form of; None else."""
+        """Return the row of an external id, or of the only known id with the same canonical form; None for neither."""
         row = self._rows.get(id)
         return row if row is not None else self._rows.get(self._id_variants.unique_variant(id) or "")
 
@@ -150,7 +150,7 @@ class Catalog:
         return self._titles.find(clean_text(title, TITLE_LIMIT))
 
     def exact(self, title: str) -> int | None:
-        """As `find`, without a look at misspellings; None when nothing fits."""
+        """Return what `find` does, without typos; None when nothing fits."""
         return self._titles.exact(clean_text(title, TITLE_LIMIT))
 
     def misspelt(self, title: str) -> int | None:
@@ -166,7 +166,7 @@ class Catalog:
         return self._titles.nearest(clean_text(title, TITLE_LIMIT))
 
     def closest(self, title: str, n: int) -> list[int]:
-        """Return the `n` rows whose titles look most like it, best first."""
+        """Return the `n` rows with the most similar titles, best first."""
         return self._titles.closest(clean_text(title, TITLE_LIMIT), n)
 
     def label(self, row: int) -> str:
@@ -184,7 +184,7 @@ class Catalog:
         return {row: tuple(rows) for rows in same.values() if len(rows) > 1 for row in rows}
 
     def same_label_rows(self, rows: Iterable[int]) -> tuple[int, ...]:
-        """Return the rows and all others with the label of one of them: what a reader cannot tell apart."""
+        """Return the rows and all others with the same label, which a reader cannot tell apart."""
         return tuple(dict.fromkeys(same for row in rows for same in (row, *self._same_labels.get(row, ()))))
 
     @property
@@ -202,7 +202,7 @@ class Catalog:
         return self._table.values(name)
 
     def attribute_type(self, name: str) -> AttributeType:
-        """Return what sort of attribute it is; RequestError names valid attributes."""
+        """Return the type of an attribute; RequestError names valid attributes."""
         self._table.values(name)
         return infer_type(name, (item.attributes[name] for item in self.items if name in item.attributes))
 

@@ -1,4 +1,4 @@
-"""Filters as separate constraints that can be named, taken away, and relaxed when nothing fits."""
+"""Splits filters into single constraints, removes them, and relaxes them when no item fits."""
 
 from __future__ import annotations
 
@@ -84,10 +84,9 @@ def remove_wanted(filters: Filters, attribute: str) -> Filters:
 
 
 def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, tuple[str, ...]]:
-    """Drop what is asked for, one constraint at a time, until at least one allowed row fits.
+    """Relax filters: drop required constraints one at a time, until at least one allowed row fits.
 
-    Each step drops the one whose absence lets most rows in. Exclusions stay: what was ruled out does not come back
-    because nothing else is left.
+    Each step drops the constraint whose absence lets most rows in. Exclusions always stay.
 
     Args:
         catalog: what the filters are about.

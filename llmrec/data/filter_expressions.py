@@ -1,4 +1,4 @@
-"""Filters written by hand: `genre=Comedy`, `year>=1990`, `tags!=Zombies`, or as JSON; strict and bounded."""
+"""Parses filter expressions (`genre=Comedy`, `year>=1990`, `tags!=Zombies`) and filters given as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constraints on catalogue attributes, as data, and the table that answers them with a mask over rows."""
+"""Filters on catalogue attributes, and the table that evaluates them to a mask over rows."""
 
 from __future__ import annotations
 

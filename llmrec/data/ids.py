@@ -1,4 +1,4 @@
-"""Ids of items and users: how a value is written as an id, and when two ids are two ways to write one.
+"""Ids of items and users: how a value becomes an id, and which spellings mean the same id.
 
 An id is kept as its table writes it. Programs that pass tables on change ids: a column with an empty cell becomes a
 column of floats (`1.0`), a spreadsheet drops leading zeros (`7` for `007`), a web form sends full-width digits. Such

@@ -1,4 +1,4 @@
-"""Who took what, when: interaction arrays by user number and catalogue row, and honest splits of them."""
+"""User-item interactions as arrays, histories of users, and train, validation and test splits without leakage."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _LIKED = 0.7  # of the highest value: four and five of five stars
 
 
 class History(tuple[int, ...]):
-    """Rows that somebody took, oldest first, and which of them were not liked.
+    """The rows of a user, oldest first, and which of them were not liked.
 
-    It is a plain tuple to all that ranks; opinions count only for what is said of a list.
+    Rankers see a plain tuple; opinions only decide what is said about a list.
 
     Args:
-        rows: as they were taken; a History keeps its opinions.
+        rows: oldest first; a History keeps its opinions.
         disliked: rows that were not liked; those of `rows` when left out.
     """
 
     disliked: frozenset[int]
 
     def __new__(cls, rows: Iterable[int] = (), disliked: Iterable[int] | None = None) -> History:
-        """Make the tuple; what is disliked but not in it is left out."""
+        """Make the tuple; disliked rows that are not in it are left out."""
         made = super().__new__(cls, rows)
         gone = getattr(rows, "disliked", ()) if disliked is None else disliked
         made.disliked = frozenset(gone) & frozenset(made)
         return made
 
     def extended_with(self, rows: Iterable[int]) -> History:
-        """Return each row once, with more rows that are liked at the end."""
+        """Return the history followed by further, liked rows, each row once."""
         liked = tuple(rows)
         return History(dict.fromkeys((*self, *liked)), self.disliked - {*liked})
 
@@ -121,7 +121,7 @@ class Interactions:
         return IdVariants(self.users)
 
     def number_or_none(self, user_id: str) -> int | None:
-        """Return the number of a user id as written, else of the only one that it is another form of; None else."""
+        """Return the number of a user id, or of the only known id with the same canonical form; None for neither."""
         number = self._numbers.get(user_id)
         return number if number is not None else self._numbers.get(self._id_variants.unique_variant(user_id) or "")
 

@@ -1,4 +1,4 @@
-"""What is asked of a recommender, and what it answers."""
+"""The request to a recommender and the recommendation that it returns."""
 
 from __future__ import annotations
 

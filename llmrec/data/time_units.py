@@ -1,4 +1,4 @@
-"""Times of one log that do not count in one unit: seconds beside milliseconds, a date beside a step."""
+"""Detects timestamps in mixed units: seconds beside milliseconds, dates beside step counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALIKE = 0.25  # of a step of 1000
 
 
 class UnitGroups(NamedTuple):
-    """Two groups of times: the medians of the lower and of the upper one, and where the upper one begins."""
+    """Timestamps in two units: the median of each group, and where the upper group begins."""
 
     low: int
     high: int
@@ -36,7 +36,7 @@ def is_epoch_seconds(time: int) -> bool:
 
 
 def find_mixed_units(times: np.ndarray) -> UnitGroups | None:
-    """Return the two groups that times int64[m] fall into, None for one; zero and what is before it are in neither.
+    """Return the two groups of units among times int64[m], None for one; times of zero and below are in neither.
 
     Two groups lie apart by a factor that no two moments of one clock have, and the upper one is a clock.
     """

@@ -1,4 +1,4 @@
-"""What to know of prepared data before training on it: numbers, and findings that say what they mean.
+"""Validates prepared data before training: statistics, and findings that say what they mean.
 
 An `error` is what training cannot do anything with; it is refused. A `warning` is what makes results worse, or look
 better than they are. Everything else is a number to look at.
@@ -47,19 +47,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """Numbers of `sources.check`, and findings, errors first."""
+    """Statistics of `dataset_statistics`, and findings, errors first."""
 
     numbers: dict[str, Any]
     findings: tuple[Finding, ...]
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What stands in the way of training."""
+        """Findings that make training impossible."""
         return tuple(one for one in self.findings if one.level == "error")
 
 
 def validate_dataset(catalog: Catalog, interactions: Interactions, notes: Sequence[str] = ()) -> ValidationReport:
-    """Look at data as training will use it: everything but each user's last two interactions.
+    """Validate data as training will use it: without each user's last two interactions.
 
     Args:
         catalog: the items.

@@ -1,1 +1,1 @@
-"""Conversations: how a message becomes a request, what is remembered, and what is replied."""
+"""Dialogue: request parsing, state tracking, responses, and the chat that joins them."""

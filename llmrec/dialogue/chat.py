@@ -1,4 +1,4 @@
-"""One turn of conversation: read the message, list items, say in words what was done.
+"""The chat: parses a message, lists items and streams the reply.
 
 The list is chosen before any word is written. The first sentence is made by program from the catalogue and
 the active constraints; only then may the language model add its own words, about the items on the list.
@@ -77,7 +77,7 @@ Talk: TypeAlias = Callable[
 
 @dataclass(frozen=True)
 class _Reply:
-    """What is settled before the language model speaks."""
+    """The part of a reply that is fixed before the language model writes."""
 
     facts: str
     notices: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class Chat:
         return ""
 
     def current_list(self, session: Session) -> Items:
-        """List items for the profile as it stands, without words: at the start, after a change by hand."""
+        """List items for the current profile, without a reply: at the start, and after a change by hand."""
         if session.profile == Profile() and self._popular is not None:
             items = self._popular
         else:
@@ -152,7 +152,7 @@ class Chat:
         session.profile = profile
 
     def remove_filter(self, session: Session, key: str) -> None:
-        """Take one active constraint away; an unknown key changes nothing."""
+        """Remove one active constraint; an unknown key changes nothing."""
         session.profile = replace(session.profile, filters=remove_constraint(session.profile.filters, key))
 
     def search(self, text: str, n: int = 6) -> list[int]:

@@ -1,4 +1,4 @@
-"""From words to a request: the one reading of a message that the chat, the endpoints, batches and Python share."""
+"""Parses the message of a request; the chat, the endpoints, batches and Python share this one way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences made by program: they say only what the catalogue, the profile and the active constraints say."""
+"""Template responses, which state only what the catalogue, the profile and the active constraints say."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def clarifying_question(catalog: Catalog, main: Sequence[str]) -> str:
 
 
 def smalltalk_reply(kind: str, topic: str, catalog: Catalog, main: Sequence[str]) -> str:
-    """Answer what is not about items, in a sentence or two."""
+    """Reply to small talk and off-topic messages in a sentence or two."""
     things, ask = catalog.domain, clarifying_question(catalog, main)
     if kind == "outside" and topic == "language":
         return f"I only read English; tell me in English which {things} you liked or what you are in the mood for."
@@ -81,7 +81,7 @@ def list_introduction(
     used: Filters,
     main: Sequence[str],
 ) -> str:
-    """Say what was noted and what the list is."""
+    """Introduce a list: what was noted, and what the list is based on."""
     noted = []
     if intent.liked:
         noted.append(f"Noted: you like {title_list(catalog, intent.liked)}.")

@@ -1,4 +1,4 @@
-"""What a turn changes in the profile of a visitor."""
+"""Dialogue state tracking: updates a visitor's profile with the intent of a message."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How a list was made: the prompt, what the language model decoded, the other parts' scores, the fusion, the time.
+"""Traces a recommendation: prompt, decoded items, scores of each part, fusion and time.
 
-The request is worked through once more, stage by stage, by the same functions; scoring is deterministic, so that what
-is shown here is what was done then, and only the times are of now.
+The request is run again, stage by stage, by the same functions. Scoring is deterministic, so the trace shows what was
+done for the list; only the times are new.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class DecodedItem:
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """A listed item with what every part said of it: log-probabilities by part, and the fused score."""
+    """A listed item with its log-probability by part and its fused score."""
 
     row: int
     score: float
@@ -92,7 +92,7 @@ class Trace:
 
 
 def trace_request(recommender: Recommender, request: Request) -> Trace:
-    """Work a request through again and keep what each stage gave.
+    """Run a request again and keep the result of each stage.
 
     Raises:
         RequestError: as `Recommender.recommend` does.
@@ -130,7 +130,7 @@ def trace_request(recommender: Recommender, request: Request) -> Trace:
 
 
 def prompt_segments(renderer: Renderer, prompt: Rendered) -> Iterator[PromptSegment]:
-    """Read a rendered prompt back: neighbouring ids of one kind are one piece, an item is one for itself."""
+    """Split a rendered prompt into segments: neighbouring ids of one kind, and each item by itself."""
     vocab, ids = renderer.vocab, prompt.ids.tolist()
     depth, place = vocab.ids.depth, 0
     while place < len(ids):

@@ -1,1 +1,1 @@
-"""Reading of messages: titles, attribute values, numbers, opinions and references in English."""
+"""Natural-language understanding: titles, attribute values, numbers, opinions and references in messages."""

@@ -1,4 +1,4 @@
-"""Attribute values asked for or excluded in words: negation, its reach, and alternatives."""
+"""Parses attribute constraints: values asked for or excluded, the scope of a negation, and alternatives."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _REQUEST_WORDS = frozenset(["give", "i", "id", "im", "maybe", "please", "recomme
 
 @dataclass(frozen=True)
 class Phrase:
-    """A run of words that means something: an attribute value, or a word that the catalogue does not know."""
+    """A run of words: an attribute value, or a word that the catalogue does not know."""
 
     first: int
     last: int
@@ -78,7 +78,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class AttributeConstraints:
-    """What a text asks for and rules out.
+    """The constraints on attribute values that a text states.
 
     Attributes:
         filters: by attribute value.
@@ -96,7 +96,7 @@ class AttributeConstraints:
 def parse_attribute_constraints(
     lexicon: Lexicon, words: list[Word], taken: set[int], nouns: str, titles: set[int]
 ) -> AttributeConstraints:
-    """Read attribute values: `no horror or war` excludes, `comedy or drama` is a choice, `funny war` both.
+    """Parse attribute values: `no horror or war` excludes both, `comedy or drama` wants either, `funny war` wants both.
 
     Args:
         lexicon: of the catalogue.
@@ -202,7 +202,7 @@ def _is_function_word(words: list[Word], place: int) -> bool:
 def _negated_before(
     words: list[Word], phrases: list[Phrase], taken: set[int]
 ) -> tuple[set[int], list[tuple[int, int]]]:
-    """Things that what stands before them excludes, and the word positions of the negations up to the first phrase."""
+    """Return the phrases negated by words before them, and the word spans of the negations up to the first phrase."""
     starts = {phrase.first: index for index, phrase in enumerate(phrases)}
     inside = {place for phrase in phrases for place in range(phrase.first + 1, phrase.last + 1)}
     found: set[int] = set()
@@ -243,8 +243,8 @@ def _ends_negation(words: list[Word], place: int, opened: int, named: bool) -> b
 
 
 def _refused_after(words: list[Word], phrases: list[Phrase]) -> tuple[set[int], list[tuple[int, int]]]:
-    """Things that what follows them excludes, and where: `westerns are not for me`, `horror bores me`, all of a list
-    before it.
+    """Return the phrases refused by words after them (`westerns are not for me`, `horror bores me`), all of a list
+    before them included, and the word spans of the refusals.
     """
     found: set[int] = set()
     places: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""The phrases by which a turn shows what it is: a question, a wish for others, a change of mind, a condition lifted.
+"""Cue phrases of dialogue acts: a question, a request for others, a change of mind, a constraint dropped.
 
 Patterns over lower-case text with straight apostrophes.
 """

@@ -1,4 +1,4 @@
-"""English word lists for reading a turn; lower case, and without apostrophes where they meet title keys."""
+"""English word lists for parsing messages; lower case, without apostrophes where they meet title keys."""
 
 from __future__ import annotations
 

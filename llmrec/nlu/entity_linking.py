@@ -1,4 +1,4 @@
-"""Items named in a text: by title, or by their place in the list on display."""
+"""Entity linking: finds the items that a message names by title."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words by which people mean attribute values: the catalogue's own, their plurals, a few synonyms."""
+"""Lexicon of attribute values: the catalogue's own words, their plurals, and a few synonyms."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Lexicon:
             found.setdefault(key, {})[name] = entry
 
     def _example_values(self, catalog: Catalog) -> tuple[str, ...]:
-        """The three commonest values of the attribute with fewest values: what to ask about."""
+        """The three commonest values of the attribute with the fewest values, as examples for questions."""
         few = [
             n for n in self._names if 2 <= len(self._values[n]) <= _FEW_VALUES and catalog.attribute_type(n) != "flag"
         ]

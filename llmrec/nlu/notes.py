@@ -1,4 +1,4 @@
-"""Sentences on what was asked for and cannot be acted on: what no value is called, and what no attribute holds."""
+"""Notes to the visitor about constraints and names in a message that cannot be acted on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers and dates asked for in words: `under $20`, `at least 4 players`, `released after March 2012`.
+"""Parses numeric and date constraints: `under $20`, `at least 4 players`, `released after March 2012`.
 
 Which words name which attribute comes from the catalogue alone: `number_of_players` is asked for as players, whatever
 the catalogue is about. Years have rules of their own (`llmrec.nlu.years`).
@@ -71,7 +71,7 @@ class NumericAttributes:
 
 
 def numeric_attributes(catalog: Catalog) -> NumericAttributes:
-    """Tell which attributes hold numbers and dates, and what they are called."""
+    """Return the attributes that hold numbers or dates, and the nouns that name them."""
     kinds = {name: catalog.attribute_type(name) for name in catalog.attribute_names}
     numbers = [name for name, kind in kinds.items() if kind == "number" and not is_year_attribute(name)]
     values = {name: [item.attributes[name] for item in catalog.items if name in item.attributes] for name in kinds}
@@ -106,7 +106,7 @@ def parse_numeric_ranges(text: str, amounts: NumericAttributes) -> tuple[dict[st
 
 
 def unmatched_amounts(text: str, nouns: str) -> list[tuple[int, int]]:
-    """Return the places of amounts that no attribute was found for: `under 10 dollars`, `at most 90 minutes`.
+    """Return the spans of amounts that no attribute holds: `under 10 dollars`, `at most 90 minutes`.
 
     Args:
         text: lower case, with all that was understood blanked out.

@@ -1,4 +1,4 @@
-"""What a sentence says about an item named in it: liked, disliked, known, or nothing."""
+"""Classifies the opinion on an item named in a sentence: liked, disliked, already known, or none."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def opinion_on(text: str, start: int, end: int) -> str:
 
 
 def ends_with_opinion(text: str) -> bool:
-    """True when a text (lower case) ends with words of taste, so that a name may follow: `I didn't care for the `."""
+    """True when a text (lower case) ends with an opinion that a name may follow: `I didn't care for the `."""
     bare = re.sub(r"(?:\s+(?:the|a|an|film|movie|book))*[\s\"\u201c]*$", "", text)
     return any(match.end() == len(bare) for cue in (_LIKE, _DISLIKE, _SEEN) for match in cue.finditer(bare))
 

@@ -1,7 +1,6 @@
-"""Reading a turn: what is liked, disliked, asked for, excluded, pointed at, or not for this program.
+"""Parses a message into an intent: items and opinions, constraints, references, and what is out of scope.
 
-Rules over words, no model: the same text always means the same, and a constraint that was understood is
-enforced by the filters, not hoped for.
+A rule-based parser: the same text always has the same meaning, and the filters enforce every parsed constraint.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _ENGLISH = "I read English; I went by the names and words in it that I know."
 
 @dataclass(frozen=True)
 class Intent:
-    """What a turn means.
+    """The meaning of a message.
 
     Attributes:
         kind: what sort of answer it asks for.
@@ -50,8 +49,8 @@ class Intent:
         seen: rows said to be known already.
         about: rows asked about.
         filters: constraints named in this turn.
-        drop: attributes whose wishes are to be forgotten first; `*` for all.
-        retracted: (attribute, value) pairs that are neither asked for nor kept out any more.
+        drop: attributes whose constraints are dropped first; `*` for all.
+        retracted: (attribute, value) pairs that are no longer required or excluded.
         options: rows of one name, one of which is meant; the visitor is asked which.
         opinion: what was said about these.
         message: the free description for the recommender, without what was understood and asked around it, else empty.
@@ -84,7 +83,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class ParserContext:
-    """What is prepared once for a catalogue."""
+    """Tables that are prepared once for a catalogue."""
 
     catalog: Catalog
     lexicon: Lexicon
@@ -96,7 +95,7 @@ class ParserContext:
 
 @lru_cache(maxsize=4)
 def parser_context(catalog: Catalog) -> ParserContext:
-    """Prepare (once) the tables for reading turns about a catalogue."""
+    """Return the parser's tables for a catalogue, made once."""
     lexicon, numeric = Lexicon(catalog), numeric_attributes(catalog)
     linker, nouns = EntityLinker(catalog, lexicon), smalltalk.domain_nouns(catalog.domain)
     context = ParserContext(catalog, lexicon, linker, (), nouns, numeric)
@@ -104,7 +103,7 @@ def parser_context(catalog: Catalog) -> ParserContext:
 
 
 def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits = Limits()) -> Intent:  # noqa: B008 (frozen)
-    """Read one message in the light of the session.
+    """Parse one message in the context of a session.
 
     Args:
         text: as typed; at most `limits.message_chars` characters are looked at.
@@ -137,7 +136,7 @@ def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits 
 
 
 def _choice_intent(row: int, opinion: str) -> Intent:
-    """What was said about an item before it was clear which one was meant."""
+    """The intent once it is clear which item an earlier opinion was about."""
     if opinion == "dislike":
         return Intent("dislike", disliked=(row,))
     if opinion == "seen":
@@ -148,7 +147,7 @@ def _choice_intent(row: int, opinion: str) -> Intent:
 
 
 def stated_filters(text: str, catalog: Catalog) -> Filters:
-    """The constraints that one message states on its own, outside any conversation."""
+    """Return the filters that one message states on its own, outside a conversation."""
     return parse_message(text, catalog, Session("")).filters if text else Filters()
 
 
@@ -324,7 +323,7 @@ def _classify(
     session: Session,
     unsupported: tuple[str, ...],
 ) -> Intent:
-    """Settle the kind, and whether a free description is left once everything understood is taken out."""
+    """Classify the intent, and extract the free description that is left without the parsed parts."""
     beside = (cue_phrases.MORE, cue_phrases.FRESH, cue_phrases.VERDICT)
     bare = _blank_out(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
     description = smalltalk.free_description(bare, context.nouns)
@@ -351,7 +350,7 @@ def _classify(
 
 
 def _blank_out(text: str, spans: Sequence[tuple[int, int]], by: str = " ") -> str:
-    """Replace what was understood by spaces, so that every other word keeps its place."""
+    """Replace parsed spans by spaces, so that every other word keeps its position."""
     for start, end in spans:
         text = text[:start] + by * (end - start) + text[end:]
     return text

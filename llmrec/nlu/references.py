@@ -1,4 +1,4 @@
-"""Pointing at the list on display: `the second one`, `#3`, `the last two`, `that one`, `all of them`."""
+"""Resolves references to the list on display (`the second one`, `#3`, `that one`) and answers to `Which one?`."""
 
 from __future__ import annotations
 

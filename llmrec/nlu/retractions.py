@@ -1,4 +1,4 @@
-"""Conditions taken back in words: `horror is fine after all`, `it needn't be a comedy`, `drop the drama part`."""
+"""Parses retractions: `horror is fine after all`, `it needn't be a comedy`, `drop the drama part`."""
 
 from __future__ import annotations
 

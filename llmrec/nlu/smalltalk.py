@@ -1,4 +1,4 @@
-"""What is not about items: greetings, thanks, and requests that are none of this program's business."""
+"""Detects small talk, off-topic requests and foreign languages, and extracts the free description."""
 
 from __future__ import annotations
 

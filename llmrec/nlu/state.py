@@ -1,4 +1,7 @@
-"""What one visitor has said and been shown: plain values, so that undo is putting an earlier value back."""
+"""Dialogue state: the profile, the turns and the session of one visitor.
+
+Profiles are plain values, so that undo means to put an earlier one back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Titles that a language model listed in free words, read out of its answer and looked up in the catalogue."""
+"""Parses the list of titles in a language model's answer and links them to catalogue rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""English around words that come from data: number, articles, capitals, and the verb that goes with a kind of item."""
+"""English surface forms around words from data: number, articles, capitals, and the verb of a kind of item."""
 
 from __future__ import annotations
 

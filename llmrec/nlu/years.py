@@ -1,4 +1,4 @@
-"""Years and list lengths said in words: `the nineties`, `before 1980`, `newer`, `give me five`."""
+"""Parses years and list lengths: `the nineties`, `before 1980`, `newer`, `give me five`."""
 
 from __future__ import annotations
 

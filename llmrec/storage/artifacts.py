@@ -1,4 +1,4 @@
-"""A saved directory: written all or nothing, described by a manifest, verified before anything in it is used.
+"""Saved artifacts: directories written atomically, described by a manifest and verified before use.
 
 `write_artifact` fills a hidden sibling directory and puts it in place with one rename, so that a reader sees the old
 artifact or the new one and never half of either. On Linux the two directories are exchanged in one system
@@ -184,7 +184,7 @@ def _versions() -> dict[str, str]:
 
 
 def check_replaceable(path: Path, kind: str | None) -> None:
-    """Refuse to write where something lies that is not ours to replace; of any kind and state for None."""
+    """Refuse to write over anything but an artifact of this kind; None accepts any kind and state."""
     target = Path(os.path.realpath(path))
     atomic.recover_directory(target)
     blocked = next((one for one in (target, *target.parents) if one.exists() and not one.is_dir()), None)
@@ -232,7 +232,7 @@ def _listing(root: Path) -> list[str]:
 
 
 def _refuse_code(root: Path, name: str) -> None:
-    """Refuse a file that a loader could be talked into running."""
+    """Refuse files that can make a loader run code."""
     pure = PurePosixPath(name)
     if bad := _REFUSED.search(pure.name):
         raise ArtifactError(f"{root}: {name!r} is refused: {bad[0]} files can run code when loaded")

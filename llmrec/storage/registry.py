@@ -17,7 +17,7 @@ from llmrec.storage.artifacts import fingerprint_bytes
 
 @dataclass(frozen=True)
 class Resource:
-    """Where something can be had, and the sha256 of every file of it.
+    """A downloadable resource: its sources, and the sha256 of every file.
 
     Attributes:
         files: name -> sha256 hex; the names are kept in the cache and on the Hub.
@@ -37,7 +37,7 @@ class Resource:
 
     @property
     def pins(self) -> str:
-        """Sha256 hex over all that the contents must amount to; a cache made under other pins is stale."""
+        """Sha256 hex over all pinned hashes; a cache made under other pins is stale."""
         return fingerprint_bytes(json.dumps([dict(self.files), dict(self.fingerprints)], sort_keys=True).encode())
 
 

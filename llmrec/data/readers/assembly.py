@@ -1,4 +1,4 @@
-"""Joins items and events to a catalogue and a log by the rules that all readers of data files share."""
+"""Builds a catalogue and an interaction log from items and events, by rules that all readers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What readers of data files share: bounded lines, strict ids and numbers, a report of what was dropped."""
+"""Shared parts of the data readers: bounded lines, strict ids and numbers, and a report of what was dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text fields as people read them: entities decoded, tags and page code gone."""
+"""Converts text fields with HTML markup to plain text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of a Parquet file that somebody else may have written, in no more memory than the file is worth.
+"""Reads columns of untrusted Parquet files within bounded memory.
 
 A Parquet file unpacks to any size: two billion equal values take a few bytes, a long text that stands in every row is
 held once. Texts are therefore read as dictionaries, each distinct one once, and counted before they are written out.

@@ -1,4 +1,4 @@
-"""What shops write about a product, made fit for attributes: category paths, brands, a name for what has none."""
+"""Cleans product metadata: category paths, brands, and titles for products that have none."""
 
 from __future__ import annotations
 

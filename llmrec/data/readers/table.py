@@ -1,4 +1,4 @@
-"""Reads somebody's own tables by a mapping of columns: files in any form of `table_files`, or data sets of the Hub."""
+"""Reads a user's own tables of items and interactions, by a column mapping."""
 
 from __future__ import annotations
 

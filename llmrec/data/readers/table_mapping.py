@@ -1,4 +1,4 @@
-"""Which columns of somebody's tables mean what: typed settings from flags, or from a small TOML file."""
+"""Column mapping of a user's own tables, from command-line options or a TOML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells to values: what a person writes for a number, a date, a flag, a list of words or a moment, read strictly.
+"""Parses table cells strictly: numbers, dates, flags, lists of words and times.
 
 An empty cell is no value. Anything that cannot be read as what its column is said to hold is an error that names the
 place, the column and the cell; nothing is guessed.
