@@ -1,6 +1,7 @@
 """The documentation site has no dead ends: pages, modules and links are there (`make docs` builds it strictly)."""
 
 import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,19 @@ def test_links_between_pages_and_to_pictures_lead_somewhere(page):
             path = page.parent / target if target else page
             assert path.exists(), f"{page.name}: {target}"
             assert not anchor or anchor in anchors(path), f"{page.name}: {target}#{anchor}"
+
+
+TEXTS = [page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *PAGES)]
+
+
+@pytest.mark.parametrize("name", sorted({name for text in TEXTS for name in re.findall(r"`(llmrec(?:\.\w+)+)`", text)}))
+def test_every_dotted_name_on_a_page_is_there(name):
+    pkgutil.resolve_name(name)
+
+
+def test_every_source_file_on_a_page_is_there():
+    files = {name for text in TEXTS for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|yaml|json|jsonl|md))`", text)}
+    assert files and not [name for name in sorted(files) if not (ROOT / name).exists()]
 
 
 VERBS = (
