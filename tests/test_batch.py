@@ -604,6 +604,6 @@ def test_bfloat16_products_are_another_job_with_nearly_the_same_scores(model, tm
 
 def test_products_that_cannot_be_are_refused_before_anything_is_read(model, tmp_path, monkeypatch):
     monkeypatch.setattr(onednn, "fastest_matmul_dtype", lambda: "float32")
-    for name, words in (("bfloat16", "does not multiply bfloat16"), ("int4", "no products in 'int4'")):
+    for name, words in (("bfloat16", "does not multiply bfloat16"), ("int4", "no number format 'int4'")):
         with pytest.raises(RequestError, match=words):
             rank_file(tmp_path / "none.jsonl", tmp_path / "out.parquet", Settings(model, products=name))

@@ -116,7 +116,7 @@ def test_a_number_format_is_taken_by_name_or_refused(monkeypatch):
     monkeypatch.setattr(onednn, "fastest_matmul_dtype", lambda: "float32")
     with pytest.raises(RequestError, match="does not multiply bfloat16"):
         parse_matmul_dtype("bfloat16")
-    with pytest.raises(RequestError, match="no products in 'int4'"):
+    with pytest.raises(RequestError, match="no number format 'int4'"):
         parse_matmul_dtype("int4")
 
 

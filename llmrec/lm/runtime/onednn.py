@@ -100,7 +100,7 @@ def parse_matmul_dtype(name: str) -> MatmulDtype:
     if name == "float32":
         return "float32"
     if name != "bfloat16":
-        raise RequestError(f"no products in '{name}'; there are: float32, bfloat16, auto")
+        raise RequestError(f"no number format '{name}' for matrix products; use float32, bfloat16 or auto")
     if fastest_matmul_dtype() != "bfloat16":
         raise RequestError(_UNSUPPORTED)
     return "bfloat16"
