@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llmrec.checkpoint.pretrained import load_pretrained
 from llmrec.data.interactions import Split, leave_one_out
@@ -169,10 +167,3 @@ def with_caching_scorer(recommender: Recommender) -> Recommender:
 def open_base_model(model: str | Path | None, recommender: Recommender) -> RecModel:
     """The bundle a second time, LoRA not merged, so that `base_only()` gives the base model as published."""
     return load_pretrained(SHIPPED if model is None else Path(model), recommender.catalog).model
-
-
-def progress_bar(console: Console) -> Progress:
-    """The bar that every suite shows."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
-    )

@@ -35,7 +35,7 @@ class Job:
     data_dir: Path | None = None
     split: str = SPLITS[0]
     workers: int = 1
-    products: MatmulDtype = "float32"
+    matmul_dtype: MatmulDtype = "float32"
     ablations: int | None = None
     beside: Path | None = None
     baselines: str | None = None
@@ -67,7 +67,7 @@ def _accuracy(job: Job) -> None:
         job.limit,
         split=job.split,
         workers=job.workers,
-        products=job.products,
+        matmul_dtype=job.matmul_dtype,
         ablations=job.ablations,
         baselines=job.baselines,
     )
@@ -105,7 +105,7 @@ def _semantic_ids(job: Job) -> None:
     else:
         from llmrec.eval.semantic_ids.model_comparison import run_model_comparison
 
-        run_model_comparison(job.model, job.beside, job.data, job.out, job.limit, job.products)
+        run_model_comparison(job.model, job.beside, job.data, job.out, job.limit, job.matmul_dtype)
 
 
 # In the order in which `all` runs them; a suite is imported when it is run.
@@ -135,7 +135,7 @@ def run_suite(
     data_dir: Path | None = None,
     split: str = SPLITS[0],
     workers: int = 1,
-    products: str = "float32",
+    matmul_dtype: str = "float32",
     ablations: int | None = None,
     beside: Path | None = None,
     baselines: str | None = None,
@@ -152,7 +152,7 @@ def run_suite(
         data_dir: the files of the language benchmarks, which only retention reads.
         split: how accuracy holds items out.
         workers: processes of the accuracy suite that rank with the model.
-        products: number format of the language model's matrix products in the accuracy suite, and with `beside`:
+        matmul_dtype: number format of the language model's matrix products in the accuracy suite, and with `beside`:
             float32, bfloat16, or auto for what is faster here.
         ablations: of how many users the accuracy suite ranks the rows that only say what a part earns; None for all.
         beside: another model, for the suite semantic-ids: which of both ranks validation items better.
@@ -169,7 +169,7 @@ def run_suite(
     if baselines is not None and suite not in ("accuracy", ALL):
         raise RequestError(f"--baselines {baselines} was given with --suite {suite}; only accuracy has baselines")
     chosen_baselines(baselines)  # a wrong name is known before anything is loaded
-    numbers = parse_matmul_dtype(products)
+    numbers = parse_matmul_dtype(matmul_dtype)
     job = Job(model, data, out, limit, data_dir, split, workers, numbers, ablations, beside, baselines)
     if suite == ALL:
         run_all(job)

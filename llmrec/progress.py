@@ -11,11 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -90,6 +93,29 @@ def counted(items: Iterable[T], what: str, say: Say, unit: str = "", total: int 
     for item in items:
         yield item
         counter.add()
+
+
+def progress_bar(console: Console | None = None, *columns: ProgressColumn, estimate_seconds: float = 30.0) -> Progress:
+    """A bar with a count and the time left, which prints nothing where no terminal shows it.
+
+    Args:
+        console: shows the bar; one for standard error if None.
+        columns: stand between the count and the time left.
+        estimate_seconds: the speed is that of the latest so many seconds.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = console or Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        speed_estimate_period=estimate_seconds,
+    )
 
 
 class Screen:

@@ -312,7 +312,7 @@ def test_tune_recent_popularity_takes_the_best_half_life():
 def test_tuning_draws_users_by_seed():
     split = leave_one_out(sessions())
     logs = [
-        tune_text_lookup(split, TOY.vectors, {"recent": (1,), "whiten": (False,)}, seed, users=9)[1]
+        tune_text_lookup(split, TOY.vectors, {"recent": (1,), "whiten": (False,)}, seed=seed, users=9)[1]
         for seed in (0, 0, 1)
     ]
     assert logs[0] == logs[1] != logs[2]

@@ -110,9 +110,9 @@ def test_new_times_in_another_unit_are_refused(tmp_path, known, new, says):
         with pytest.raises(DataError, match=rf"new\.csv: times around .*{says}"):
             append_table(catalog, log, mapping)
     else:
-        assert append_table(catalog, log, mapping)[1].of(0).tolist() == [0, 1, 2]
+        assert append_table(catalog, log, mapping)[1].rows_of(0).tolist() == [0, 1, 2]
     order = load_mapping(None, {"interactions": {"file": str(tmp_path / "new.csv")}})
-    assert append_table(catalog, log, order)[1].of(0).tolist() == [0, 1, 2]
+    assert append_table(catalog, log, order)[1].rows_of(0).tolist() == [0, 1, 2]
 
 
 @pytest.fixture

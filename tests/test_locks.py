@@ -166,7 +166,7 @@ def training(world, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "find_base_model", lambda name: SimpleNamespace(config=None, tokenizer=None))
-    monkeypatch.setattr(pipeline.preflight, "check", lambda *given: None)
+    monkeypatch.setattr(pipeline.preflight, "check_run", lambda *given: None)
     monkeypatch.setattr(pipeline, "fetch_base_model", obtain)
 
     def start(out: Path, work: Path) -> list[str]:

@@ -10,7 +10,7 @@ from llmrec.app.server import malloc
 COUNT = """
 import ctypes, sys, threading
 from llmrec.app.server import malloc
-if sys.argv[1] == "bound" and not malloc.bound_arenas():
+if sys.argv[1] == "bound" and not malloc.limit_arenas():
     sys.exit(3)
 libc, wall = ctypes.CDLL(None), threading.Barrier(12)
 libc.malloc.restype = ctypes.c_void_p

@@ -154,7 +154,7 @@ def test_replies_in_a_batch_are_those_one_by_one(model):
     prompts = ["hi", "a much longer prompt than the first", "mid length", "hi there"]
     with torch.no_grad():  # a copy whose end marker is likely, so that lines end at different times
         eager = make_model()
-        eager.words.weight[eager.renderer.chat.stop] *= 3
+        eager.word_embedding.weight[eager.renderer.chat.stop] *= 3
     for one in (model, eager):
         found = replies(one, prompts, 12, batch=3)
         for prompt, reply in zip(prompts, found, strict=True):

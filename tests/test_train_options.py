@@ -94,7 +94,7 @@ def test_settings_are_in_the_plan_and_in_what_is_trained(tmp_path, monkeypatch):
     _, data = saved(tmp_path)
     trained = []
     monkeypatch.setattr(pipeline, "find_base_model", lambda name: SimpleNamespace(config=None, tokenizer=None))
-    monkeypatch.setattr(pipeline.preflight, "check", lambda *given: None)
+    monkeypatch.setattr(pipeline.preflight, "check_run", lambda *given: None)
     monkeypatch.setattr(pipeline, "fetch_base_model", lambda name: None)
     monkeypatch.setattr(pipeline, "load_for_training", lambda *given: None)
     monkeypatch.setattr(pipeline.MiniLM, "load", lambda: None)

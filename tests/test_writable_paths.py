@@ -155,12 +155,13 @@ def test_folders_of_another_user_are_noticed(tmp_path: Path) -> None:
     (theirs / "feedback.sqlite").write_bytes(b"")
     code = (
         "import os, pathlib, sys, tempfile\n"
-        "from llmrec.app.server.writable_paths import file_problem, problem\n"
+        "from llmrec.app.server.writable_paths import directory_problem, file_problem\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "os.chdir('/')\n"
         "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         "else: folder.chmod(0o555); (folder / 'feedback.sqlite').chmod(0o444)\n"
-        "print([problem(folder), problem(folder / 'a' / 'b'), file_problem(folder / 'feedback.sqlite')])\n"
+        "directories = [directory_problem(folder), directory_problem(folder / 'a' / 'b')]\n"
+        "print([*directories, file_problem(folder / 'feedback.sqlite')])\n"
     )
     for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
         if os.getuid() == 0 and folder.is_relative_to(tempfile.gettempdir()):

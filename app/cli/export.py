@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llmrec.app.cli.options import Data, Model
 from llmrec.app.cli.printing import Json, echo, print_values
 from llmrec.errors import RequestError
 
@@ -18,7 +19,7 @@ def export(
     model: Annotated[Path | None, typer.Option(help="Model directory or org/name; the shipped model if unset.")] = None,
     items: Annotated[bool, typer.Option("--items", help="Append item tokens to the word table and the head.")] = False,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Write plain merged weights with a vocabulary file, for vLLM, llama.cpp or transformers."""
@@ -48,7 +49,7 @@ def export_traffic(
 
 def push(
     repo: Annotated[str, typer.Argument(help="org/name on the Hugging Face Hub.", metavar="REPO")],
-    model: Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")] = None,
+    model: Model = None,
     with_data: Annotated[bool, typer.Option(help="Put the data beside it: titles, user ids, histories.")] = False,
     base: Annotated[str | None, typer.Option(help="Hub id of the base model, when it was a directory here.")] = None,
     results: Results = None,
@@ -64,7 +65,7 @@ def push(
 
 
 def card(
-    model: Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")] = None,
+    model: Model = None,
     results: Results = None,
     out: Annotated[Path | None, typer.Option(help="File to write; printed when left out.")] = None,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmrec.app.cli.options import Data, ItemColumns, Model, with_item_columns
 from llmrec.app.cli.printing import Json, echo, print_json, print_values
 from llmrec.errors import RequestError
 
@@ -17,33 +18,15 @@ if TYPE_CHECKING:
     from llmrec.data.readers.table import ReadCounts
     from llmrec.semantic_ids.drift import Drift
 
-Mapping = Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")]
-ItemId = Annotated[str | None, typer.Option(help="Column of ids (item_id).")]
-Title = Annotated[str | None, typer.Option(help="Column of titles (title).")]
-Text = Annotated[str | None, typer.Option(help="Columns of description, a,b.")]
-Category = Annotated[str | None, typer.Option(help="Columns of words, a,b or name=column.")]
-Number = Annotated[str | None, typer.Option(help="Columns of numbers, such as year.")]
-Data = Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")]
 
-
+@with_item_columns
 def add(
-    model: Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")] = None,
+    columns: ItemColumns,
+    model: Model = None,
     items: Annotated[str, typer.Option(help="CSV, JSONL or Parquet with the new items.")] = "",
     out: Annotated[Path | None, typer.Option(help="Model directory to write.")] = None,
     out_data: Annotated[
         Path | None, typer.Option(help="Prepared data to write; beside --out, with -data behind its name, if unset.")
-    ] = None,
-    mapping: Mapping = None,
-    item_id: ItemId = None,
-    title: Title = None,
-    text: Text = None,
-    category: Category = None,
-    number: Number = None,
-    date: Annotated[str | None, typer.Option(help="Columns of days.")] = None,
-    flag: Annotated[str | None, typer.Option(help="Columns of true and false.")] = None,
-    separator: Annotated[str | None, typer.Option(help="Between words of a category in a text cell (|).")] = None,
-    empty: Annotated[
-        list[str] | None, typer.Option(help="Word that means no value in a column of numbers, days or flags.")
     ] = None,
     exact_ids: Annotated[bool, typer.Option(help="Take ids as written: 1.0 and 1 are different ones.")] = False,
     data: Data = None,
@@ -60,31 +43,25 @@ def add(
     from llmrec.progress import Screen
     from llmrec.recommender import SHIPPED
 
-    tally = ReadCounts()
-    columns = {"id": item_id, "title": title, "text": text, "category": category, "number": number, "date": date}
-    found = _read(mapping, items, tally, **columns, flag=flag, separator=separator, empty=empty or None)
+    counts = ReadCounts()
+    found = _read_items(items, columns, counts)
     with Screen() as say:
         done = add_items_to_model(model or SHIPPED, found, out, out_data, data, exact_ids=exact_ids, say=say)
-    print_values({"out": str(out), **done, "dropped": dict(tally.dropped), "notes": item_notes(tally)}, as_json)
+    print_values({"out": str(out), **done, "dropped": dict(counts.dropped), "notes": item_notes(counts)}, as_json)
 
 
+@with_item_columns
 def drift(
+    columns: ItemColumns,
     model: Annotated[Path, typer.Option(help="Model directory.")],
     items: Annotated[str, typer.Option(help="CSV, JSONL or Parquet with the new items.")],
-    mapping: Mapping = None,
-    item_id: ItemId = None,
-    title: Title = None,
-    text: Text = None,
-    category: Category = None,
-    number: Number = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Say how far new items lie from the codebook; exit code 1 when it should be made again."""
     from llmrec.lifecycle.drift import measure_drift
 
-    new = _read(mapping, items, id=item_id, title=title, text=text, category=category, number=number)
-    found = measure_drift(model, new, data)
+    found = measure_drift(model, _read_items(items, columns), data)
     if as_json:
         print_json(asdict(found))
     else:
@@ -110,12 +87,11 @@ def _told(found: Drift) -> Iterator[str]:
     yield "rebuild: yes, run llmrec train" if found.rebuild else "rebuild: no, llmrec items add will do"
 
 
-def _read(
-    mapping: Path | None, file: str, tally: ReadCounts | None = None, **columns: str | list[str] | None
-) -> list[Item]:
-    """The items of a table; flags win over the mapping."""
+def _read_items(file: str, columns: ItemColumns, counts: ReadCounts | None = None) -> list[Item]:
+    """The items of a table; options win over the mapping."""
     from llmrec.data.readers.table import read_items
     from llmrec.data.readers.table_mapping import load_mapping
 
-    given: dict[str, Any] = {"items": {"file": file, **columns}}
-    return read_items(load_mapping(mapping, given).items, tally)
+    named = {name: value for name, value in vars(columns).items() if name not in ("mapping", "item_id", "empty")}
+    given: dict[str, Any] = {"file": file, "id": columns.item_id, **named, "empty": columns.empty or None}
+    return read_items(load_mapping(columns.mapping, {"items": given}).items, counts)

@@ -12,6 +12,7 @@ from llmrec.app.cli.data import data_app
 from llmrec.app.cli.export import card, export, export_traffic, push
 from llmrec.app.cli.feedback import feedback_app
 from llmrec.app.cli.items import add, drift
+from llmrec.app.cli.options import MATMUL_DTYPES, Data, Model
 from llmrec.app.cli.printing import Json, echo, print_table, print_values, replace_unknown_characters
 from llmrec.app.cli.rank import rank
 from llmrec.app.cli.recipe import Changes, recipe_app
@@ -39,8 +40,6 @@ data_app.command(epilog="Example: llmrec data export-traffic --tokens 10000 --ou
 app.command(epilog="Example: llmrec export --items --out plain-model")(export)
 app.command(epilog="Example: llmrec push my-org/my-model --model my-model --results results")(push)
 app.command(epilog="Example: llmrec card --results eval/results --out README.md")(card)
-
-Model = Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")]
 
 
 def main() -> None:
@@ -175,7 +174,7 @@ def evaluate(
         ),
     ] = "accuracy",
     model: Model = None,
-    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
+    data: Data = None,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="Measure, and tune baselines on, this many users; all: a like share."),
@@ -185,11 +184,9 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes of accuracy that rank, each with a model of its own (4 GB).")
     ] = 1,
-    products: Annotated[
+    matmul_dtype: Annotated[
         str,
-        typer.Option(
-            help="Matrix products of accuracy and semantic-ids: float32, bfloat16, or auto for the faster here."
-        ),
+        typer.Option("--products", help=f"Number format of matrix products in accuracy, semantic-ids: {MATMUL_DTYPES}"),
     ] = "float32",
     ablations: Annotated[
         int | None,
@@ -208,7 +205,7 @@ def evaluate(
     """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
     from llmrec.eval.run import run_suite
 
-    run_suite(suite, model, data, out, limit, data_dir, split, workers, products, ablations, beside, baselines)
+    run_suite(suite, model, data, out, limit, data_dir, split, workers, matmul_dtype, ablations, beside, baselines)
 
 
 @app.command(epilog="Example: llmrec bench --quick --out results")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.app.cli.options import MATMUL_DTYPES, Data, Model
 from llmrec.app.cli.printing import Json, echo, print_json
 from llmrec.errors import Interrupted, RequestError
 
@@ -22,16 +23,16 @@ _MEMORY = 1.5 * 2**30  # bytes that a process with the shipped model takes at mo
 def rank(
     input: Annotated[Path, typer.Option(help="Requests: .parquet, .csv or .jsonl.")],
     output: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .jsonl.")],
-    model: Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")] = None,
-    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
+    model: Model = None,
+    data: Data = None,
     k: Annotated[int, typer.Option("-k", help="Items a request, 1 to 100, where its row does not say.")] = 10,
     shard: Annotated[str, typer.Option(help="i/n: the i-th of n stretches of the input, i from 1.")] = "1/1",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown ids instead of skipping them.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes, one core each; all cores when left out.")] = None,
     part: Annotated[int | None, typer.Option(help="Requests of a part, the unit that a kill loses.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Discard what earlier runs have finished.")] = False,
-    products: Annotated[
-        str, typer.Option(help="Matrix products: float32, bfloat16, or auto for the faster one here.")
+    matmul_dtype: Annotated[
+        str, typer.Option("--products", help=f"Number format of matrix products: {MATMUL_DTYPES}")
     ] = "float32",
     ray: Annotated[bool, typer.Option("--ray", help="Run as a Ray Data job.")] = False,
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
@@ -52,7 +53,7 @@ def rank(
         raise RequestError(f"--shard is {shard!r}; it must be i/n, such as 1/4")
     from llmrec.batch.rank_file import Settings
 
-    settings = Settings(model, data, k, (int(numbers[1]), int(numbers[2])), strict, part, restart, products)
+    settings = Settings(model, data, k, (int(numbers[1]), int(numbers[2])), strict, part, restart, matmul_dtype)
     report = _watched(input, output, settings, _runner(workers, ray, address))
     if as_json:
         print_json(_values(report, output))
@@ -81,15 +82,13 @@ def _room() -> int:
 
 
 def _watched(input: Path, output: Path, settings: Settings, runner: Runner) -> Report:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TextColumn
 
     from llmrec.batch.rank_file import rank_file
+    from llmrec.progress import progress_bar
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    console = Console(stderr=True)
-    bar = Progress(TextColumn("ranking"), *columns, console=console, speed_estimate_period=600)
-    task = bar.add_task("", total=None, rate="")
+    bar = progress_bar(None, TextColumn("{task.fields[rate]}"), estimate_seconds=600)
+    task = bar.add_task("ranking", total=None, rate="")
 
     def tell(done: int, total: int) -> None:
         bar.start()  # not before the input was found to be right: an error is one line

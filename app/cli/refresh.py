@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from llmrec.app.cli.options import Data
 from llmrec.app.cli.printing import Json, echo, print_values
 from llmrec.errors import RequestError
 
@@ -46,7 +47,7 @@ def remove(
     out_data: Annotated[Path, typer.Option(help="Prepared data to write; the model refers to it.")],
     ids: Annotated[str, typer.Option(help="Item ids with commas between them.")] = "",
     file: Annotated[Path | None, typer.Option(help="Text file with an id a line.")] = None,
-    data: Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")] = None,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Take items out of catalogue, log and model; no other item's semantic ID changes."""

@@ -45,7 +45,7 @@ class RankingJob:
         fusions: by name of the row.
         users: int64[u], numbers of users with a test target.
         seed: of the candidates.
-        products: number format of the language model's matrix products.
+        matmul_dtype: number format of the language model's matrix products.
         blind: rows for which the prompt has no user vector.
         sample: int64[s], the users for whom the rows of `sampled` are ranked, None for all.
         sampled: those rows.
@@ -54,7 +54,7 @@ class RankingJob:
     fusions: Mapping[str, Fusion]
     users: Rows
     seed: int
-    products: MatmulDtype = "float32"
+    matmul_dtype: MatmulDtype = "float32"
     blind: tuple[str, ...] = ()
     sample: Rows | None = None
     sampled: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ def list_cache(asked: RankingJob, model: Path, below: Path, split: Split) -> Ite
         made,
         split.train.fingerprint, fingerprint_bytes(manifest.read_bytes()), fingerprint_bytes(split.test.tobytes()),
         {name: dict(own.weights) for name, own in asked.fusions.items()}, asked.users.tolist(), asked.seed,
-        asked.products, sorted(asked.blind), None if asked.sample is None else asked.sample.tolist(),
+        asked.matmul_dtype, sorted(asked.blind), None if asked.sample is None else asked.sample.tolist(),
         sorted(asked.sampled),
     ]  # fmt: skip
     yield below / f"lists-{fingerprint_bytes(json.dumps(named, sort_keys=True).encode())[:16]}"

@@ -59,12 +59,15 @@ class EvaluationSetup:
 
 
 def open_setup(
-    model: str | Path | None, data: str | Path | None, split: str, products: MatmulDtype = "float32"
+    model: str | Path | None, data: str | Path | None, split: str, matmul_dtype: MatmulDtype = "float32"
 ) -> EvaluationSetup:
-    """Load the data, cut it, and load the model where it may be measured on this cut, to multiply in `products`."""
+    """Load the data, cut it, and load the model where it may be measured on this cut.
+
+    `matmul_dtype` is the number format of its matrix products.
+    """
     subject = _opened(model, data, split)
     if subject.recommender is not None:
-        subject.recommender.model.matmul_dtype = products
+        subject.recommender.model.matmul_dtype = matmul_dtype
     return subject
 
 
@@ -100,14 +103,14 @@ def _whole(recommender: Recommender, split: str, path: Path) -> EvaluationSetup:
 
 
 def open_model(
-    model: str | Path | None, data: str | Path | None, split: str, products: MatmulDtype = "float32"
+    model: str | Path | None, data: str | Path | None, split: str, matmul_dtype: MatmulDtype = "float32"
 ) -> tuple[Recommender, Split]:
     """Model and cut alone, as another process needs them.
 
     Raises:
         UserError: it may not be measured on this cut.
     """
-    subject = open_setup(model, data, split, products)
+    subject = open_setup(model, data, split, matmul_dtype)
     if subject.recommender is None:
         raise ArtifactError(subject.missing)
     return subject.recommender, subject.split

@@ -57,7 +57,7 @@ def run_accuracy(
     seed: int = 0,
     split: str = "loo",
     workers: int = 1,
-    products: MatmulDtype = "float32",
+    matmul_dtype: MatmulDtype = "float32",
     ablations: int | None = None,
     baselines: str | None = None,
 ) -> AccuracyTable:
@@ -76,7 +76,7 @@ def run_accuracy(
         seed: of users, candidates, baselines, bootstrap and tests.
         split: "loo" holds out the last items of every user, "time" cuts everybody at the same two moments.
         workers: processes that rank with the model, each with one of its own.
-        products: number format of the language model's matrix products.
+        matmul_dtype: number format of the language model's matrix products.
         ablations: rank the rows that only say what a part earns for this many of the users, drawn by seed: those beside
             the hybrid that ask the language model. They take most of the time; what is compared with them is compared
             on these users, the slice `sampled`.
@@ -95,14 +95,14 @@ def run_accuracy(
     started = time.monotonic()
     with Screen() as say:
         say("loading the model")
-        subject = open_setup(model, data, split, products)
+        subject = open_setup(model, data, split, matmul_dtype)
         stem = f"{'accuracy' if split == 'loo' else 'accuracy-time'}-{subject.name}"
         tuned_on = _tuned_on(subject, limit)
         log = TuningLog(out / f"{stem.replace('accuracy', 'tuning')}{_few(subject, tuned_on)}.jsonl", subject.name)
         rankers, skipped = _baselines(subject, seed, log, out / "work", say, wanted, tuned_on)
         users = target_users(subject.split, "test", limit, seed)
         few = None if ablations is None else sample_users(users, ablations, seed)
-        opener = partial(open_model, model, data, split, products)
+        opener = partial(open_model, model, data, split, matmul_dtype)
         ours = _ours(subject, seed, users, few, out / "work", workers, opener, say)
         say(f"ranking for {len(users)} users")
         measured = measure(
@@ -121,7 +121,7 @@ def run_accuracy(
     table = tabulate(measured, _reference(subject, rankers), seed)
     print_accuracy(table)
     command = eval_command(
-        "accuracy", split=split, model=model, data=data, limit=limit, products=products, ablations=ablations,
+        "accuracy", split=split, model=model, data=data, limit=limit, products=matmul_dtype, ablations=ablations,
         baselines=baselines,
     )  # fmt: skip
     came = provenance(seed, command, time.monotonic() - started, len(measured.users))

@@ -44,7 +44,7 @@ def tune_encoder(
     start: EncoderConfig | None = None,
     say: Say = silent,
 ) -> tuple[EncoderRanker, list[Trial]]:
-    """Search the grid of encoder settings, see `search`; every trial also stops at its best validation epoch.
+    """Search the grid of encoder settings, see `tuning.tune`; every trial also stops at its best validation epoch.
 
     Args:
         kind: which encoder; also the name of the row.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from scipy import sparse
@@ -19,9 +19,8 @@ from threadpoolctl import threadpool_limits
 from llmrec.data.interactions import Interactions, Split
 from llmrec.encoders.item_knn import item_counts
 from llmrec.errors import RequestError
-from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, TuningLog, ValidationScorer, tune
+from llmrec.eval.baselines.tuning import LARGE, Grid, Params, Trial, TuningOptions, tune_on_split
 from llmrec.inner_product import inner
-from llmrec.progress import Say, silent
 from llmrec.ranker import Mask, Rows, Scores, top_k
 
 ALS_GRID: Grid = {"factors": (32, 64, 128), "regularization": (1.0, 3.0, 10.0), "alpha": (1.0, 4.0, 16.0)}
@@ -177,39 +176,35 @@ def tune_als(
     split: Split,
     n_items: int,
     grid: Grid | None = None,
-    seed: int = 0,
-    users: int = USERS,
-    log: TuningLog | None = None,
-    say: Say = silent,
+    **options: Unpack[TuningOptions],
 ) -> tuple[ALS, list[Trial]]:
-    """Search the grid of `ALS`'s arguments, see `search`; None for the one that suits the size of the catalogue."""
+    """Search a grid of the arguments of `ALS`; None for the grid that suits the size of the catalogue. See `tune`."""
     _need()
+    seed = options.get("seed", 0)
     grid = grid or (LARGE_ALS_GRID if n_items > LARGE else ALS_GRID)
 
     def make(p: Params) -> ALS:
         return ALS(split.train, n_items, int(p["factors"]), p["regularization"], p["alpha"], seed)
 
-    return tune("als", make, grid, ValidationScorer(split, n_items, seed, users), log, f"seed {seed}", say)
+    return tune_on_split("als", make, grid, split, n_items, f"seed {seed}", **options)
 
 
 def tune_bpr(
     split: Split,
     n_items: int,
     grid: Grid | None = None,
-    seed: int = 0,
-    users: int = USERS,
-    log: TuningLog | None = None,
-    say: Say = silent,
+    **options: Unpack[TuningOptions],
 ) -> tuple[BPR, list[Trial]]:
-    """Search the grid of `BPR`'s arguments, see `search`; None for the one that suits the size of the catalogue."""
+    """Search a grid of the arguments of `BPR`; None for the grid that suits the size of the catalogue. See `tune`."""
     _need()
+    seed = options.get("seed", 0)
     grid = grid or (LARGE_BPR_GRID if n_items > LARGE else BPR_GRID)
 
     def make(p: Params) -> BPR:
         iterations, rate = int(p["iterations"]), p["learning_rate"]
         return BPR(split.train, n_items, int(p["factors"]), p["regularization"], iterations, rate, seed)
 
-    return tune("bpr", make, grid, ValidationScorer(split, n_items, seed, users), log, f"seed {seed}", say)
+    return tune_on_split("bpr", make, grid, split, n_items, f"seed {seed}", **options)
 
 
 def _need() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from scipy import sparse
@@ -192,16 +192,43 @@ def _trial(
     return trial
 
 
+class TuningOptions(TypedDict, total=False):
+    """Options of every `tune_*` function.
+
+    Attributes:
+        seed: of the validation users, and of training where a ranker is trained; 0 if left out.
+        users: how many validation users are scored at most; `USERS` if left out.
+        log: earlier trials; none if left out.
+        say: told how many combinations were tried.
+    """
+
+    seed: int
+    users: int
+    log: TuningLog | None
+    say: Say
+
+
+def tune_on_split(
+    name: str,
+    make: Callable[[Params], R],
+    grid: Grid,
+    split: Split,
+    n_items: int,
+    inputs: str = "",
+    **options: Unpack[TuningOptions],
+) -> tuple[R, list[Trial]]:
+    """`tune` on the validation targets of a split."""
+    check = ValidationScorer(split, n_items, options.get("seed", 0), options.get("users", USERS))
+    return tune(name, make, grid, check, options.get("log"), inputs, options.get("say", silent))
+
+
 def tune_item_knn(
     split: Split,
     n_items: int,
     grid: Grid = KNN_GRID,
-    seed: int = 0,
-    users: int = USERS,
-    log: TuningLog | None = None,
-    say: Say = silent,
+    **options: Unpack[TuningOptions],
 ) -> tuple[ItemKNN, list[Trial]]:
-    """Search the grid of `ItemKNN`'s arguments, see `tune`; `seed` picks the validation users."""
+    """Search a grid of the arguments of `ItemKNN`; see `tune`."""
     counts = item_counts(split.train, n_items)
 
     @lru_cache(maxsize=1)
@@ -216,19 +243,16 @@ def tune_item_knn(
         matrix = similarity(int(p["window"]), p["shrink"], p["alpha"], int(p["neighbours"]))
         return ItemKNN.of(matrix, counts, p["decay"], int(p["recent"]))
 
-    return tune("item-knn", make, grid, ValidationScorer(split, n_items, seed, users), log, say=say)
+    return tune_on_split("item-knn", make, grid, split, n_items, **options)
 
 
 def tune_ease(
     split: Split,
     n_items: int,
     grid: Grid | None = None,
-    seed: int = 0,
-    users: int = USERS,
-    log: TuningLog | None = None,
-    say: Say = silent,
+    **options: Unpack[TuningOptions],
 ) -> tuple[EncoderRanker, list[Trial]]:
-    """As `tune_item_knn`, for neighbours by ridge regression over windows (`encoders.ease`), as the model has them."""
+    """Search a grid for EASE, ridge regression over windows (`encoders.ease`), as the model has it; see `tune`."""
     grid = grid or (LARGE_EASE_GRID if n_items > LARGE else EASE_GRID)
     counts = item_counts(split.train, n_items)
 
@@ -240,42 +264,36 @@ def tune_ease(
         knn = ItemKNN.of(similarity(int(p["window"]), p["ridge"]), counts, 0.0, 50, p["fade"])
         return EncoderRanker(knn, "ease")
 
-    return tune("ease", make, grid, ValidationScorer(split, n_items, seed, users), log, say=say)
+    return tune_on_split("ease", make, grid, split, n_items, **options)
 
 
 def tune_text_lookup(
     split: Split,
     vectors: Scores,
     grid: Grid = TEXT_GRID,
-    seed: int = 0,
-    users: int = USERS,
-    log: TuningLog | None = None,
-    say: Say = silent,
+    **options: Unpack[TuningOptions],
 ) -> tuple[TextLookup, list[Trial]]:
-    """As `tune_item_knn`, for `TextLookup` over text vectors float32[n, d]."""
+    """Search a grid for `TextLookup` over text vectors float32[n, d]; see `tune`."""
 
     def make(p: Params) -> TextLookup:
         return TextLookup(vectors, int(p["recent"]), bool(p["whiten"]))
 
-    check = ValidationScorer(split, len(vectors), seed, users)
-    return tune("text-lookup", make, grid, check, log, fingerprint_arrays(vectors=vectors), say)
+    inputs = fingerprint_arrays(vectors=vectors)
+    return tune_on_split("text-lookup", make, grid, split, len(vectors), inputs, **options)
 
 
 def tune_recent_popularity(
     split: Split,
     n_items: int,
     grid: Grid = RECENT_GRID,
-    seed: int = 0,
-    users: int = USERS,
-    log: TuningLog | None = None,
-    say: Say = silent,
+    **options: Unpack[TuningOptions],
 ) -> tuple[RecentPopularity, list[Trial]]:
-    """As `tune_item_knn`, for `RecentPopularity`."""
+    """Search a grid for `RecentPopularity`; see `tune`."""
 
     def make(p: Params) -> RecentPopularity:
         return RecentPopularity(split.train, n_items, p["half_life"])
 
-    return tune("recent-popularity", make, grid, ValidationScorer(split, n_items, seed, users), log, say=say)
+    return tune_on_split("recent-popularity", make, grid, split, n_items, **options)
 
 
 def _words(params: Params) -> str:

@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from llmrec.data.interactions import leave_one_out
-from llmrec.eval.chat_client import progress_bar
 from llmrec.eval.conversation.dialogues import write_dialogues
 from llmrec.eval.conversation.judge import Verdict, judge_turn
 from llmrec.eval.conversation.simulation import PlayedTurn, play_dialogue
@@ -24,6 +22,7 @@ from llmrec.eval.conversation.writer import Dialogue
 from llmrec.eval.grounding.text import TextCheck
 from llmrec.eval.metrics import bootstrap_ci
 from llmrec.eval.result_file import eval_command, publish, write_per_user
+from llmrec.progress import progress_bar
 from llmrec.recommender import Recommender
 
 DIALOGUES = 240
@@ -95,7 +94,7 @@ def play_dialogues(
     """Every dialogue, numbered from `numbered` on; in each the language model speaks at one step, drawn by seed."""
     check = TextCheck(recommender.catalog)
     found: list[JudgedTurn] = []
-    with progress_bar(Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         for dialogue in progress.track(dialogues, description="dialogues"):
             rng = np.random.default_rng([seed, dialogue.number, 2])
             turns = play_dialogue(recommender, dialogue, int(rng.integers(len(dialogue.steps))))

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split, leave_one_out
 from llmrec.encoders.item_knn import item_counts
 from llmrec.errors import DataError
-from llmrec.eval.chat_client import ask_chat, progress_bar, with_caching_scorer
+from llmrec.eval.chat_client import ask_chat, with_caching_scorer
 from llmrec.eval.metrics import bootstrap_ci, per_user, ranks_of
 from llmrec.eval.ranked_lists import target_users
 from llmrec.inner_product import inner
 from llmrec.nlu.wording import fits_domain, join_words
+from llmrec.progress import progress_bar
 from llmrec.ranker import Rows, Scores, top_k
 from llmrec.recommender import Recommender
 
@@ -96,7 +96,7 @@ def measure_text_only(
     recommender = with_caching_scorer(recommender)  # the same sentence is asked twice, with and without what was seen
     common = item_counts(split.train, len(recommender.catalog)).astype(np.float32)
     found: dict[tuple[str, str, bool], list[TextOnlyLists]] = {}
-    with progress_bar(Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         for case in progress.track(cases, description="words only"):
             for kind in KINDS:
                 for filtered in (True, False):

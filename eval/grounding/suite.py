@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.chat_client import Reply, ask_chat, open_base_model, open_evaluated_model, progress_bar
+from llmrec.eval.chat_client import Reply, ask_chat, open_base_model, open_evaluated_model
 from llmrec.eval.console_tables import print_columns
 from llmrec.eval.grounding import base_model
 from llmrec.eval.grounding.measures import (
@@ -34,6 +34,7 @@ from llmrec.eval.ranked_lists import target_users
 from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.eval.semantic_ids.suite import by_level
 from llmrec.lm.model import RecModel
+from llmrec.progress import progress_bar
 from llmrec.recommender import Recommender, Request
 
 USERS = 60  # each with one request of every level
@@ -71,12 +72,11 @@ def run_grounding(
         UserError: a model that belongs to other data or was trained on another split.
     """
     started = time.monotonic()
-    console = Console(stderr=True)
     recommender, split = open_evaluated_model(model, data)
     catalog = recommender.catalog
     users = target_users(split, "test", limit or USERS, seed)
     demands = [(level, demand) for level in LEVELS for demand in draw_demands(catalog, split, users, level, seed)]
-    with progress_bar(console) as progress:
+    with progress_bar() as progress:
         values, lines = _chat(recommender, demands, progress)
         found, listed = _base(open_base_model(model, recommender), catalog, demands[::BASE_EVERY], progress)
     values, lines = [*values, *found], [*lines, *listed]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from llmrec.checkpoint.pretrained import MODEL_KIND, load_pretrained, read_settings
 from llmrec.data.dataset import open_data
@@ -27,6 +27,7 @@ from llmrec.eval.retention.jobs import Job, prepare_jobs, text_length
 from llmrec.eval.retention.likelihood import wikitext_nll
 from llmrec.eval.retention.store import Measured, find_values, save_values
 from llmrec.lm.model import RecModel
+from llmrec.progress import progress_bar
 from llmrec.ranking.grounding import GroundingChecker
 from llmrec.recommender import SHIPPED
 from llmrec.storage.artifacts import read_manifest
@@ -117,8 +118,7 @@ def measure(
         console: for progress; None shows none.
     """
     sides: dict[str, dict[str, Measured]] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console or Console(quiet=True)) as progress:
+    with progress_bar(console or Console(quiet=True)) as progress:
         for side in ("base", "tuned"):
             if side == "tuned":
                 model.merge()

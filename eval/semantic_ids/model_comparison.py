@@ -18,11 +18,12 @@ from llmrec.eval.accuracy.ablation import ComponentRanker
 from llmrec.eval.accuracy.measurement import conditions
 from llmrec.eval.accuracy.parallel_ranking import BATCH
 from llmrec.eval.accuracy.setup import open_model
-from llmrec.eval.chat_client import CachingScorer, progress_bar
+from llmrec.eval.chat_client import CachingScorer
 from llmrec.eval.console_tables import print_columns
 from llmrec.eval.ranked_lists import rank_each, sample_users, target_users
 from llmrec.eval.result_file import Estimate, Row, eval_command, provenance, write_result
 from llmrec.lm.runtime.onednn import MatmulDtype
+from llmrec.progress import progress_bar
 from llmrec.ranker import Rows
 from llmrec.ranking.fusion import Fusion
 from llmrec.recommender import Recommender
@@ -40,7 +41,7 @@ def run_model_comparison(
     data: str | Path | None,
     out: Path,
     limit: int | None = None,
-    products: MatmulDtype = "float32",
+    matmul_dtype: MatmulDtype = "float32",
     seed: int = 0,
 ) -> list[Row]:
     """Rank validation items with two models whose codes were made otherwise.
@@ -53,14 +54,14 @@ def run_model_comparison(
         data: their data, None for what the first one names.
         out: directory of the result.
         limit: users, drawn by the seed of those on whom no fusion was fitted; `USERS` when None.
-        products: number format of the language model's matrix products.
+        matmul_dtype: number format of the language model's matrix products.
         seed: of the users, the intervals and the test.
 
     Raises:
         ArtifactError: the models differ in data or in another part of the recipe, or do not differ.
     """
     started = time.monotonic()
-    (one, split), (other, _) = (open_model(path, data, "loo", products) for path in (model, beside))
+    (one, split), (other, _) = (open_model(path, data, "loo", matmul_dtype) for path in (model, beside))
     names = code_methods(one, other)
     users = comparison_users(split, limit or USERS, seed)
     first, second = (
@@ -77,10 +78,10 @@ def run_model_comparison(
         "users": f"{len(users)} drawn by seed {seed} of those on whose validation items no fusion was fitted",
         "target": "the validation item, in the whole catalogue but for the history",
         "differs": ", ".join(f"{k} {v}" for k, v in recipe_differences(one, other).items()),
-        "products": products,
+        "products": matmul_dtype,
         f"p_{main}": {row: metrics.paired_p(first[row][main], second[row][main], seed) for row in first},
     }
-    command = eval_command("semantic-ids", model=model, beside=beside, data=data, products=products, limit=limit)
+    command = eval_command("semantic-ids", model=model, beside=beside, data=data, products=matmul_dtype, limit=limit)
     came = provenance(seed, command, time.monotonic() - started, len(users))
     dataset = Path(str(one.data_name)).name
     path = out / f"semantic-ids-trained-{dataset}.json"
@@ -125,7 +126,7 @@ def rank_validation_items(recommender: Recommender, split: Split, users: Rows, n
         ComponentRanker("hybrid", scorer, recommender.fusions["history"]),
     ]
     full = {"": conditions(0)[""]}  # nothing is drawn in it
-    with progress_bar(Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(name, total=len(users))
         lists = rank_each(
             rankers, split, "valid", len(recommender.catalog), full, users, BATCH,

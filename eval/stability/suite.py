@@ -15,13 +15,14 @@ import numpy as np
 from rich.console import Console
 
 from llmrec.data.catalog import Catalog
-from llmrec.eval.chat_client import ask_chat, open_base_model, open_evaluated_model, progress_bar
+from llmrec.eval.chat_client import ask_chat, open_base_model, open_evaluated_model
 from llmrec.eval.console_tables import print_columns
 from llmrec.eval.ranked_lists import target_users
 from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_per_user, write_result
 from llmrec.eval.stability import base_model, paraphrases
 from llmrec.eval.stability.metrics import TOP, agreement, quarters, spread, spread_ci
 from llmrec.eval.stability.request_variants import CANDIDATES, GROUPS, NAMED, Case, Variant, draw_cases, variants
+from llmrec.progress import progress_bar
 from llmrec.recommender import Recommender
 
 USERS = 16  # with everything below, some ten minutes on two cores
@@ -83,15 +84,14 @@ def run_stability(
         UserError: a model that belongs to other data or was trained on another split.
     """
     started = time.monotonic()
-    console = Console(stderr=True)
     recommender, split = open_evaluated_model(model, data)
     users = target_users(split, "test", limit or USERS, seed)
     cases = draw_cases(recommender.catalog, split, users, seed)
     few = set(users[:BASE_USERS].tolist())
     base = [case for case in cases if case.user in few and case.kind in ("candidates", "named")]
-    ranked = _collect(cases, hybrid(recommender), recommender.catalog, seed, console, "hybrid")
+    ranked = _collect(cases, hybrid(recommender), recommender.catalog, seed, "hybrid")
     bundle = open_base_model(model, recommender)
-    ranked += _collect(base, _base(bundle, recommender.catalog), recommender.catalog, seed, console, "base model")
+    ranked += _collect(base, _base(bundle, recommender.catalog), recommender.catalog, seed, "base model")
     name = Path(str(recommender.data_name)).name
     values = measure(ranked)
     _save(out, name, ranked, values)
@@ -121,7 +121,7 @@ def _base(bundle: object, catalog: Catalog) -> AnswerVariant:
 
 
 def _collect(
-    cases: Sequence[Case], answer: AnswerVariant, catalog: Catalog, seed: int, console: Console, label: str
+    cases: Sequence[Case], answer: AnswerVariant, catalog: Catalog, seed: int, label: str
 ) -> list[RankedVariant]:
     """Every variant of every case; the base model sees a visitor's named items in other orders only."""
     jobs = [(case, variant) for case in cases for variant in variants(catalog, case, seed)]
@@ -133,7 +133,7 @@ def _collect(
             if case.kind == "candidates" or one.group == "order" or one == originals[case]
         ]
     out: list[RankedVariant] = []
-    with progress_bar(console) as progress:
+    with progress_bar() as progress:
         for case, variant in progress.track(jobs, description=label):
             slot = variant.candidates.index(case.target) if variant.candidates else -1
             for system, rows in answer(case, variant).items():

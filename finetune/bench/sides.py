@@ -100,7 +100,7 @@ def process_memory(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: MatmulDtype = "float32") -> None:
+def engine_side(job: Job, turns: Any, shares: Mapping[str, float], matmul_dtype: MatmulDtype = "float32") -> None:
     """The product's own training loop on packs of the recipe's traffic with these shares."""
     recipe, traffic = job.recipe, job.recipe.traffic
     base = base_model(recipe.base)
@@ -124,7 +124,7 @@ def engine_side(job: Job, turns: Any, shares: Mapping[str, float], products: Mat
     turns.ready()
     clock = _Clock(turns, job.steps, count)
     hooks = Hooks(save=lambda state: None, report=lambda state, means: None, interrupted=clock.stop)
-    with packed_attention(model), fused_lora(model, products):
+    with packed_attention(model), fused_lora(model, matmul_dtype):
         packs = clock.start(islice(packs, job.steps))
         train(Objective(model, schedule.kl), packs, schedule, optimizer_for(model, schedule), State(), hooks)
 

@@ -200,13 +200,13 @@ def training_bytes(
 
 
 @torch.no_grad()
-def matmul_rate(body: DecoderShape, tokens: int, seconds: float, products: MatmulDtype = "float32") -> float:
+def matmul_rate(body: DecoderShape, tokens: int, seconds: float, matmul_dtype: MatmulDtype = "float32") -> float:
     """Floating-point operations a second of plain matrix products at the shapes of one block, both ways.
 
     Repeats the forward products [tokens, in] x [in, out] and those back to the inputs for about `seconds`, at least
     once after one round of warm-up, and takes the median round.
     """
-    kind = torch.bfloat16 if products == "bfloat16" else torch.float32
+    kind = torch.bfloat16 if matmul_dtype == "bfloat16" else torch.float32
     made = [(torch.randn(tokens, a), torch.randn(b, a), torch.randn(tokens, b)) for a, b in body.linears]
     pairs = [tuple(one.to(kind) for one in three) for three in made]
     operations = sum(4.0 * tokens * a * b for a, b in body.linears)

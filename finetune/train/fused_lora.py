@@ -69,7 +69,7 @@ def _fusable(module: nn.Module) -> bool:
 
 
 @contextmanager
-def fused_lora(model: RecModel, products: MatmulDtype = "float32") -> Iterator[int]:
+def fused_lora(model: RecModel, matmul_dtype: MatmulDtype = "float32") -> Iterator[int]:
     """Run the LoRA layers of a model through the fused product; yields how many it replaced.
 
     `products` is the number format of the products with frozen weights; sums, activations, LoRA and everything that is
@@ -80,7 +80,7 @@ def fused_lora(model: RecModel, products: MatmulDtype = "float32") -> Iterator[i
     changed: list[nn.Module] = []
     for module in model.lm.modules():
         if _fusable(module):
-            module.forward = _forward_of(module, products)
+            module.forward = _forward_of(module, matmul_dtype)
             changed.append(module)
     try:
         yield len(changed)
@@ -89,15 +89,15 @@ def fused_lora(model: RecModel, products: MatmulDtype = "float32") -> Iterator[i
             del module.forward
 
 
-def _forward_of(module: Any, products: MatmulDtype) -> Any:
+def _forward_of(module: Any, matmul_dtype: MatmulDtype) -> Any:
     (name,) = module.active_adapters
     base, a, b = module.base_layer, module.lora_A[name].weight, module.lora_B[name].weight
     scale = float(module.scaling[name])
-    weight = base.weight if products == "float32" else base.weight.detach().to(torch.bfloat16)
+    weight = base.weight if matmul_dtype == "float32" else base.weight.detach().to(torch.bfloat16)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         if module.disable_adapters:
-            if products == "float32":
+            if matmul_dtype == "float32":
                 return base(x)  # type: ignore[no-any-return]
             y: torch.Tensor = (x.to(weight.dtype) @ weight.T).float()
             return y if base.bias is None else y + base.bias

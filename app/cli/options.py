@@ -1,0 +1,52 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Model = Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")]
+Data = Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")]
+MATMUL_DTYPES = "float32, bfloat16, or auto for the faster one here."
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """What the columns of a table of new items mean; options win over the mapping file."""
+
+    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")] = None
+    item_id: Annotated[str | None, typer.Option(help="Column of ids (item_id).")] = None
+    title: Annotated[str | None, typer.Option(help="Column of titles (title).")] = None
+    text: Annotated[str | None, typer.Option(help="Columns of description, a,b.")] = None
+    category: Annotated[str | None, typer.Option(help="Columns of words, a,b or name=column.")] = None
+    number: Annotated[str | None, typer.Option(help="Columns of numbers, such as year.")] = None
+    date: Annotated[str | None, typer.Option(help="Columns of days.")] = None
+    flag: Annotated[str | None, typer.Option(help="Columns of true and false.")] = None
+    separator: Annotated[str | None, typer.Option(help="Between words of a category in a text cell (|).")] = None
+    empty: Annotated[
+        list[str] | None, typer.Option(help="Word that means no value in a column of numbers, days or flags.")
+    ] = None
+
+
+def with_item_columns(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's parameter `columns` by the options of `ItemColumns`."""
+    own = inspect.signature(command, eval_str=True)
+    shared = inspect.signature(ItemColumns, eval_str=True).parameters
+    kept = [one for name, one in own.parameters.items() if name != "columns"]
+    parameters = [*kept, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shared.values())]
+
+    def run(**given: Any) -> None:
+        columns = ItemColumns(**{name: given.pop(name) for name in shared})
+        command(columns=columns, **given)
+
+    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    )
+    return run
