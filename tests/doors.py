@@ -83,7 +83,7 @@ def through_batch(recommender: Recommender, ask: Ask) -> Rows:
     row = batch.BatchRequest(0, 1, ask.user or None, None, items, given, ask.message, ask.k)
     task, _ = resolve_ids(row, IdLookup(recommender.catalog, recommender.interactions), 10)
     assert task is not None
-    return tuple(one.row for one in BatchRanker(recommender).answer(task))
+    return tuple(one.row for one in BatchRanker(recommender).rank(task))
 
 
 def through_cli(recommender: Recommender, ask: Ask, *given: str) -> Rows:

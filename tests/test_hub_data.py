@@ -17,7 +17,7 @@ from llmrec.app.cli import main as command
 from llmrec.app.cli.main import app
 from llmrec.data.dataset import load_data
 from llmrec.data.readers import hub_tables
-from llmrec.data.readers.hub_tables import HubTable, origin, parse, part_of, pinned
+from llmrec.data.readers.hub_tables import HubTable, describe_origin, parse_reference, pin_commit, resolve_part
 from llmrec.data.readers.table import read_items
 from llmrec.data.readers.table_mapping import ItemColumns
 from llmrec.errors import DataError, RequestError
@@ -183,13 +183,13 @@ def test_a_repository_is_pinned_to_its_commit_once(toys: Path, monkeypatch: pyte
         return types.SimpleNamespace(sha=COMMIT)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-    films, log = (part_of(HubTable("org/toys", revision="v1"), one) for one in ("films", "log@train"))
-    assert pinned(films) == HubTable("org/toys", "films", "", COMMIT) == pinned(pinned(films))
-    assert pinned(log).revision == COMMIT and asked == [("org/toys", "v1")]
-    assert origin(pinned(log)) == (
+    films, log = (resolve_part(HubTable("org/toys", revision="v1"), one) for one in ("films", "log@train"))
+    assert pin_commit(films) == HubTable("org/toys", "films", "", COMMIT) == pin_commit(pin_commit(films))
+    assert pin_commit(log).revision == COMMIT and asked == [("org/toys", "v1")]
+    assert describe_origin(pin_commit(log)) == (
         f"data set org/toys of the Hugging Face Hub, config log, split train, revision {COMMIT}"
     )
-    assert parse("hf:org/toys:films@train") == HubTable("org/toys", "films", "train")
+    assert parse_reference("hf:org/toys:films@train") == HubTable("org/toys", "films", "train")
 
 
 def test_a_repository_is_streamed_at_that_commit_and_nothing_else_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:

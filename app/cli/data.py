@@ -120,15 +120,15 @@ def _of_the_hub(
     path: Path | None, config: str, split: str, revision: str, flags: Mapping[str, Any], mapping: Path | None
 ) -> TableMapping:
     """The mapping whose parts are tables of a data set: those that flags and file name, else the one at --path."""
-    from llmrec.data.readers.hub_tables import HubTable, part_of
-    from llmrec.data.readers.table_mapping import load_mapping, of_data_set
+    from llmrec.data.readers.hub_tables import HubTable, resolve_part
+    from llmrec.data.readers.table_mapping import load_mapping, with_default_table
 
     whole = HubTable(path.as_posix(), config, split, revision) if path is not None else None
     named: dict[str, Any] = dict(flags)
     for part in ("items", "interactions"):
         if whole is not None and (given := flags[part]["file"]):
-            named[part] = {**flags[part], "file": part_of(whole, given)}
-    return of_data_set(load_mapping(mapping, named), whole)
+            named[part] = {**flags[part], "file": resolve_part(whole, given)}
+    return with_default_table(load_mapping(mapping, named), whole)
 
 
 def _print_report(

@@ -170,7 +170,7 @@ def rank_part(job: Job, part: int, ranker: BatchRanker, ids: IdLookup) -> int:
             found += 1
             task, unknown = resolve_ids(row, ids, job.k)
             counts += unknown
-            for rank, one in enumerate(ranker.answer(task) if task else (), 1):
+            for rank, one in enumerate(ranker.rank(task) if task else (), 1):
                 lines.append((row.request_id, ids.catalog[one.row].id, rank, one.score, one.source))
     if found != last - first:
         raise DataError(f"{job.input} has changed: rows {first + 1} to {last} are not all there any more")

@@ -1,6 +1,6 @@
 """Ranks one batch request at a time with one thread, so that its scores do not depend on other requests.
 
-`resolve_ids` turns ids into rows and counts those that are unknown; `answer` ranks. The scores are those of
+`resolve_ids` turns ids into rows and counts those that are unknown; `BatchRanker.rank` ranks. The scores are those of
 `Recommender.recommend` to the last bits but one or two: fewer threads sum in another order, and of the language model
 only what can reach the list is scored (`exact_search`). More cores are used by more processes.
 """
@@ -138,7 +138,7 @@ class BatchRanker:
         """The parts of a score, with one thread."""
         return replace(self.recommender.scorer, threads=THREADS)
 
-    def answer(self, task: RankingTask) -> list[RankedItem]:
+    def rank(self, task: RankingTask) -> list[RankedItem]:
         """The best items for a task, best first; fewer than k when fewer are allowed. To be called in `one_thread`."""
         recommender = self.recommender
         request = parse_request(task.request, recommender.catalog).request

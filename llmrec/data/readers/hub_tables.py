@@ -63,7 +63,7 @@ class HubTable:
         return f"hf:{self.path}{config}{split}"
 
 
-def parse(reference: str) -> HubTable:
+def parse_reference(reference: str) -> HubTable:
     """The table of `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
 
     Raises:
@@ -75,14 +75,14 @@ def parse(reference: str) -> HubTable:
     return HubTable(match["path"], match["config"] or "", match["split"] or "")
 
 
-def part_of(whole: HubTable, part: str) -> HubTable:
+def resolve_part(whole: HubTable, part: str) -> HubTable:
     """The table of `CONFIG`, `CONFIG@SPLIT` or `@SPLIT` in the same data set, or of a reference of its own.
 
     Raises:
         RequestError: it is none of these.
     """
     if part.startswith("hf:"):
-        return parse(part)
+        return parse_reference(part)
     match = re.fullmatch(_PART, part, re.ASCII)
     if match is None:
         forms = "a configuration of the data set, CONFIG, CONFIG@SPLIT or @SPLIT, or hf:OWNER/NAME of another one"
@@ -90,7 +90,7 @@ def part_of(whole: HubTable, part: str) -> HubTable:
     return replace(whole, config=match["config"] or whole.config, split=match["split"] or whole.split)
 
 
-def checked(table: HubTable) -> HubTable:
+def check_table(table: HubTable) -> HubTable:
     """The same table, if it may be asked for.
 
     Raises:
@@ -106,14 +106,14 @@ def checked(table: HubTable) -> HubTable:
     return table
 
 
-def pinned(table: HubTable) -> HubTable:
+def pin_commit(table: HubTable) -> HubTable:
     """The table at the commit that its revision stands for now; a directory as it is.
 
     Raises:
         RequestError: `datasets` is not installed, offline, or the Hub has no such data set or revision.
         DataError: the Hub does not answer.
     """
-    checked(table)
+    check_table(table)
     if importlib.util.find_spec("datasets") is None:
         raise RequestError(f"{table} needs the package datasets: pip install 'llmrec[datasets]'")
     if table.is_directory or _COMMIT.fullmatch(table.revision):
@@ -129,7 +129,7 @@ def _commit(path: str, revision: str) -> str:
     return str(huggingface_hub.HfApi().dataset_info(path, revision=revision or None, timeout=PATIENCE).sha)
 
 
-def origin(table: HubTable) -> str:
+def describe_origin(table: HubTable) -> str:
     """Where a pinned table came from, in words."""
     words = [f"directory {table.path}" if table.is_directory else f"data set {table.path} of the Hugging Face Hub"]
     words += [f"{name} {value}" for name, value in vars(table).items() if value and name != "path"]
@@ -143,9 +143,9 @@ def read_rows(
 
     Raises:
         DataError: a missing column or split (names those that exist), no rows, or a data set that cannot be read.
-        RequestError: see `pinned`.
+        RequestError: see `pin_commit`.
     """
-    table = pinned(table)
+    table = pin_commit(table)
     wanted, number = ColumnSelection(tuple(dict.fromkeys(needed)), tuple(ids), tuple(ids), options, unread), 0
     with tempfile.TemporaryDirectory(prefix="llmrec-hub-") as cache, _plain_errors(table):
         for batch in _split(table, _builder(table, cache)).with_format("arrow").iter(_BATCH):

@@ -70,8 +70,8 @@ def clean_product(item: Item, root: str = "") -> tuple[Item, bool]:
     attributes: dict[str, Value] = {}
     for name, value in item.attributes.items():
         if name in _LISTS and isinstance(value, tuple):
-            shelf = [plain_text(name) for name in value]
-            if names := tuple(dict.fromkeys(one for one in shelf[len(shelf) > 1 and shelf[0] == root :] if one)):
+            path = [plain_text(name) for name in value]
+            if names := tuple(dict.fromkeys(one for one in path[len(path) > 1 and path[0] == root :] if one)):
                 attributes["category"] = names
         elif name == "brand":
             if brand := parse_brand(value):

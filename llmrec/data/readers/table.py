@@ -88,7 +88,7 @@ def read_table(mapping: TableMapping, strict: bool = False, rules: JoinRules = D
 def _pinned(mapping: TableMapping) -> TableMapping:
     """The mapping with the commits of its tables of the Hub, so that what was read can be said and read again."""
     of_hub = {name: part.file for name, part in mapping.parts.items() if isinstance(part.file, HubTable)}
-    return mapping.with_tables({name: hub_tables.pinned(table) for name, table in of_hub.items()})
+    return mapping.with_tables({name: hub_tables.pin_commit(table) for name, table in of_hub.items()})
 
 
 def _rows(columns: ItemColumns | InteractionColumns, unread: set[str], every: Sequence[str] = ()) -> Iterator[Row]:
@@ -191,7 +191,7 @@ class _TimeColumn:
         self._column = column
         self._first: dict[bool, tuple[str, Any]] = {}
 
-    def read(self, cell: Any, where: str) -> Moment:
+    def parse(self, cell: Any, where: str) -> Moment:
         """The moment of a cell."""
         found = parse_moment(cell, where, self._column)
         if found.is_date or not is_epoch_seconds(found.time):
@@ -206,7 +206,7 @@ class _TimeColumn:
 def _events(mapping: TableMapping, tally: ReadCounts, start: int = 0) -> Iterator[Event]:
     """Interactions in file order; a list of items is one user's history, oldest first."""
     columns = mapping.interactions
-    orders, clock = count(start), _TimeColumn(columns.time)
+    orders, times = count(start), _TimeColumn(columns.time)
     unread, every = tally.unread["interactions"], [columns.time] if columns.time else []
     for where, row in _rows(columns, unread, every):
         weight = _weight(row, mapping, where, tally.kinds)
@@ -217,7 +217,7 @@ def _events(mapping: TableMapping, tally: ReadCounts, start: int = 0) -> Iterato
         tally.noted["listed"] += isinstance(row.get(columns.item), list)
         tally.noted["rows"] += 1
         for item, time, value in _row_events(row, columns, where):
-            moment = clock.read(time, where) if columns.time else Moment(next(orders), False, False)
+            moment = times.parse(time, where) if columns.time else Moment(next(orders), False, False)
             tally.noted["fractions"] += moment.is_cut
             rating = _rating(value, weight, where, columns, tally.emptied)
             yield Event(user, parse_id(item, f"{where}: {columns.item}"), moment.time, rating)
@@ -300,7 +300,9 @@ def _notes(mapping: TableMapping, tally: ReadCounts) -> list[str]:
 def _origins(mapping: TableMapping) -> list[str]:
     """Which data sets of the Hub the tables came from, to be kept with the data."""
     tables = {name: part.file for name, part in mapping.parts.items()}
-    return [f"{name}: {hub_tables.origin(table)}" for name, table in tables.items() if isinstance(table, HubTable)]
+    return [
+        f"{name}: {hub_tables.describe_origin(table)}" for name, table in tables.items() if isinstance(table, HubTable)
+    ]
 
 
 def _checked(

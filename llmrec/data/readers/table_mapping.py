@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from llmrec.data.readers.hub_tables import HubTable, checked, parse
+from llmrec.data.readers.hub_tables import HubTable, check_table, parse_reference
 from llmrec.errors import DataError, RequestError
 
 EVENT_LIMIT = 60  # characters of an event type that count
@@ -45,7 +45,7 @@ def _folded(words: tuple[str, ...]) -> tuple[str, ...]:
 def _table(value: Any) -> Any:
     if not isinstance(value, str | HubTable):
         raise ValueError(f"{value!r:.60} should be {_RIGHT['string']}")
-    return parse(value) if isinstance(value, str) and value.startswith("hf:") else value
+    return parse_reference(value) if isinstance(value, str) and value.startswith("hf:") else value
 
 
 # a path, or a table of the Hub as `hf:OWNER/NAME[:CONFIG][@SPLIT]`
@@ -226,7 +226,7 @@ def load_mapping(path: Path | None, flags: Mapping[str, Any]) -> TableMapping:
         raise DataError(f"{path or 'column mapping'}: {_first(error)}") from None
 
 
-def of_data_set(mapping: TableMapping, table: HubTable | None) -> TableMapping:
+def with_default_table(mapping: TableMapping, table: HubTable | None) -> TableMapping:
     """The mapping with a table of the Hub for every part that names no file of its own.
 
     Raises:
@@ -236,7 +236,7 @@ def of_data_set(mapping: TableMapping, table: HubTable | None) -> TableMapping:
         if mapping.items.file and mapping.interactions.file:
             return mapping
         raise RequestError("--path is missing: say which data set, OWNER/NAME on the Hub, or a directory")
-    return mapping.with_tables({name: part.file or checked(table) for name, part in mapping.parts.items()})
+    return mapping.with_tables({name: part.file or check_table(table) for name, part in mapping.parts.items()})
 
 
 def parse_column_names(words: Sequence[str]) -> dict[str, str]:
