@@ -90,7 +90,7 @@ def test_a_base_model_that_is_not_there_costs_its_column_only(recommender: Recom
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "nothing to go by"),
+        ({}, "the request is empty"),
         ({"liked": "Nothing Like It"}, "Nothing Like It"),
         ({"liked": ["i1"]}, "must be texts"),
         ({"liked": "i1\n" * 51}, "at most 50"),
@@ -191,7 +191,7 @@ def test_only_plain_files_of_the_folder_can_be_chosen(tmp_path: Path) -> None:
         None, 3, ["a.jsonl"], {"path": "a.jsonl"},
     )  # fmt: skip
     for name in hostile:
-        with pytest.raises(RequestError, match="none of the files listed"):
+        with pytest.raises(RequestError, match="not among the listed files"):
             batch.open_request_file(folder, name)
     assert batch.request_files(None) == batch.request_files(tmp_path / "gone") == []
     with pytest.raises(RequestError, match="batch_dir"):
@@ -232,7 +232,7 @@ def test_a_batch_is_bounded_in_rows_and_time(
     assert "first 5 requests" in outcome.notes[0]
     *_, cut = batch.rank_requests(recommender, path, limit=0.0)
     assert len(cut.answers) == 1
-    assert any("Ended after" in note for note in cut.notes)
+    assert any("Stopped after" in note for note in cut.notes)
 
 
 def test_without_targets_nothing_is_claimed(recommender: Recommender, tmp_path: Path) -> None:
@@ -246,13 +246,13 @@ def test_the_batch_tab_shows_lists_and_keeps_paths_to_itself(recommender: Recomm
     folder = folder_of(tmp_path)
     made = services(recommender, batch_dir=folder)
     *_, html = tab_batch._ranked(made)("a.jsonl")
-    for words in ("recall&#64;10", "Place of the target", "no comedy", "unknown users&#58; 1"):
+    for words in ("recall&#64;10", "Rank of the target", "no comedy", "unknown users&#58; 1"):
         assert words in html, words
     (folder / "bad.jsonl").write_text('{"request_id": 1}\n')
     with pytest.raises(gr.Error, match=r"bad\.jsonl") as caught:
         list(tab_batch._ranked(made)("bad.jsonl"))
     assert str(tmp_path) not in str(caught.value.message)
-    with pytest.raises(gr.Error, match="none of the files"):
+    with pytest.raises(gr.Error, match="not among the listed files"):
         list(tab_batch._ranked(made)("../secret.jsonl"))
 
 

@@ -1,4 +1,4 @@
-"""`llmrec feedback`: what visitors reacted to, counted or as preference pairs."""
+"""`llmrec feedback`: counts the reactions of visitors or exports them as preference pairs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import typer
 from llmrec.app.cli.printing import Json, echo, print_values
 from llmrec.errors import UserError
 
-feedback_app = typer.Typer(help="Look at what visitors reacted to, or export it.", no_args_is_help=True)
-File = Annotated[Path | None, typer.Option("--file", help="Feedback file; the server's own when left out.")]
+feedback_app = typer.Typer(help="Show or export the reactions of visitors.", no_args_is_help=True)
+File = Annotated[Path | None, typer.Option("--file", help="Feedback file; the one of the server by default.")]
 
 
 @feedback_app.command(epilog="Example: llmrec feedback export --out pairs.jsonl --data ml-100k")
 def export(
-    out: Annotated[Path, typer.Option(help="JSON lines to write: prompt, chosen, rejected, and the item ids.")],
+    out: Annotated[Path, typer.Option(help="JSON Lines file to write: prompt, chosen, rejected and the item ids.")],
     file: File = None,
-    data: Annotated[str | None, typer.Option(help="Prepared data, or ml-100k, for titles instead of ids.")] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared data, or ml-100k, to write titles instead of ids.")] = None,
 ) -> None:
-    """Write preference pairs for training: liked before disliked, and before what was passed over above it."""
+    """Export preference pairs: a liked item over a disliked one, and over items above it that were passed over."""
     from llmrec.app.server.feedback import read_reactions
     from llmrec.app.server.preferences import preference_pairs, why_no_pairs
     from llmrec.data.dataset import open_data
@@ -41,7 +41,7 @@ def show(
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Count reactions, visitors, lists, and how many reactions come with words."""
+    """Count reactions, visitors and lists, and the reactions that come with text."""
     from llmrec.app.server.feedback import read_reactions
 
     found = list(read_reactions(_path(file)))

@@ -1,4 +1,4 @@
-"""`llmrec items add` and `llmrec items drift`: new items from their text alone."""
+"""`llmrec items add` and `llmrec items drift`: adds new items by their text, and measures how well they fit."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 def add(
     columns: ItemColumns,
     model: Model = None,
-    items: Annotated[str, typer.Option(help="CSV, JSONL or Parquet with the new items.")] = "",
+    items: Annotated[str, typer.Option(help="CSV, JSONL or Parquet file with the new items.")] = "",
     out: Annotated[Path | None, typer.Option(help="Model directory to write.")] = None,
     out_data: Annotated[
-        Path | None, typer.Option(help="Prepared data to write; beside --out, with -data behind its name, if unset.")
+        Path | None,
+        typer.Option(help="Prepared data to write; by default next to --out, with -data appended to its name."),
     ] = None,
-    exact_ids: Annotated[bool, typer.Option(help="Take ids as written: 1.0 and 1 are different ones.")] = False,
+    exact_ids: Annotated[bool, typer.Option(help="Compare ids exactly as written: 1.0 and 1 differ.")] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Give new items semantic IDs from their text, without training; no other item's semantic ID changes."""
+    """Add new items by their text, without training. All other items keep their semantic IDs."""
     if out is None or not items:
         raise RequestError("say with --items which file holds the new items, and with --out where to write the model")
     out_data = out_data or out.with_name(f"{out.name}-data")
@@ -54,11 +55,11 @@ def add(
 def drift(
     columns: ItemColumns,
     model: Annotated[Path, typer.Option(help="Model directory.")],
-    items: Annotated[str, typer.Option(help="CSV, JSONL or Parquet with the new items.")],
+    items: Annotated[str, typer.Option(help="CSV, JSONL or Parquet file with the new items.")],
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Say how far new items lie from the codebook; exit code 1 when it should be made again."""
+    """Measure how far new items lie from the codebook; exit code 1 when it should be rebuilt."""
     from llmrec.lifecycle.drift import measure_drift
 
     found = measure_drift(model, _read_items(items, columns), data)

@@ -1,4 +1,4 @@
-"""The `llmrec` command. Heavy imports wait inside the verbs, so that help and mistakes answer at once."""
+"""The `llmrec` command line; heavy imports stay inside the commands, so that help and errors appear at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MISUSE = 2
 
 app = typer.Typer(
     name="llmrec",
-    help="A conversational recommender that cannot name an item which does not exist.",
+    help="A conversational recommender that can only name items from its catalogue.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,7 +43,7 @@ app.command(epilog="Example: llmrec card --results eval/results --out README.md"
 
 
 def main() -> None:
-    """Run the command: a mistake of the person's is one line on stderr and exit code 2."""
+    """Run the command; a user error becomes one line on stderr and exit code 2."""
     replace_unknown_characters()
     try:
         app()
@@ -62,26 +62,30 @@ def main() -> None:
 def train(
     data: Annotated[str, typer.Argument(help="Prepared data, or ml-100k.", metavar="DATA")],
     recipe: Annotated[
-        str, typer.Option(help="YAML file, or a shipped recipe: ml-100k, amazon-5core, gpu-qwen3, smoke.")
+        str, typer.Option(help="YAML file, or the name of a shipped recipe: ml-100k, amazon-5core, gpu-qwen3 or smoke.")
     ],
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
-    work: Annotated[Path | None, typer.Option(help="Where stages and checkpoints go; beside --out if unset.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from earlier checkpoints of the same run.")] = True,
-    tensorboard: Annotated[Path | None, typer.Option(help="Write TensorBoard events to this directory, too.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Directory for stages and checkpoints; next to --out by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from earlier checkpoints of the same run.")] = True,
+    tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard events to this directory.")] = None,
     wandb: Annotated[
-        str | None, typer.Option(help="Log to this project of Weights & Biases, too.", metavar="PROJECT")
+        str | None, typer.Option(help="Also log to this Weights & Biases project.", metavar="PROJECT")
     ] = None,
     changes: Changes = None,
     on_cpu: Annotated[
-        bool, typer.Option("--on-cpu", help="Train here without a GPU though the recipe is for one: far slower.")
+        bool, typer.Option("--on-cpu", help="Train on the CPU although the recipe is meant for a GPU; much slower.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan; train nothing.")] = False,
-    gpu: Annotated[str | None, typer.Option(help="Plan for this GPU instead of a table of them.")] = None,
-    tflops: Annotated[float | None, typer.Option(help="Plan for a device with this dense peak in TFLOP/s.")] = None,
-    vram: Annotated[float | None, typer.Option(help="Its memory in GB.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan without training.")] = False,
+    gpu: Annotated[str | None, typer.Option(help="Plan for this GPU instead of showing a table of GPUs.")] = None,
+    tflops: Annotated[
+        float | None, typer.Option(help="Plan for a device with this dense peak rate, in TFLOP/s.")
+    ] = None,
+    vram: Annotated[float | None, typer.Option(help="Memory of the device to plan for, in GB.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model: all stages, each skipped when its result is already there. Ctrl-C saves and ends."""
+    """Train a model. Stages whose result already exists are skipped; Ctrl-C saves a checkpoint and stops."""
     if not dry_run and (gpu or tflops or vram or as_json):
         raise RequestError("--gpu, --tflops, --vram and --json belong to --dry-run: training runs on this machine")
     if dry_run:
@@ -125,20 +129,23 @@ def train(
     epilog='Example: llmrec recommend --items "Toy Story (1995)" --message "no horror" --where genre=Comedy -k 5'
 )
 def recommend(
-    user: Annotated[str | None, typer.Option(help="Id of a user of the data.")] = None,
-    items: Annotated[str | None, typer.Option(help="Titles or ids that were liked, with | between them.")] = None,
-    message: Annotated[str, typer.Option(help="A wish in words, read as in the chat.")] = "",
+    user: Annotated[str | None, typer.Option(help="Id of a user in the data.")] = None,
+    items: Annotated[str | None, typer.Option(help="Titles or ids of liked items, separated by |.")] = None,
+    message: Annotated[str, typer.Option(help="A request in plain language, understood as in the chat.")] = "",
     where: Annotated[
-        list[str] | None, typer.Option(help="genre=Comedy, tags!=Zombies, 'year>=1990' or 'year<=1999'; repeatable.")
+        list[str] | None,
+        typer.Option(help="Condition: genre=Comedy, tags!=Zombies, 'year>=1990' or 'year<=1999'; repeatable."),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="tags=Zombies; repeatable.")] = None,
-    k: Annotated[int, typer.Option("-k", help="How many, 1 to 100.")] = 10,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Value to leave out, such as tags=Zombies; repeatable.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Number of items, 1 to 100.")] = 10,
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Recommend for a user of the data, for items that were liked, for a wish in words, or for all of these.
+    """Recommend items for a user of the data, for liked items, for a request in plain language, or for all of these.
 
-    What the message rules out, and what --where and --exclude say, always holds.
+    What the message rules out and the conditions of --where and --exclude always hold.
     """
     if not (user or items or message or where or exclude):
         raise RequestError("nothing to go by: give --user, --items, --message, --where or --exclude")
@@ -177,12 +184,19 @@ def evaluate(
     data: Data = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure, and tune baselines on, this many users; all: a like share."),
+        typer.Option(
+            min=1,
+            help="Users to measure and to tune baselines on; with --suite all, a comparable share in each suite.",
+        ),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Files of the language benchmarks, for retention.")] = None,
-    split: Annotated[str, typer.Option(help="How accuracy holds items out: loo (last of each user) or time.")] = "loo",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Directory with the files of the language benchmarks, for retention.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Held-out items of accuracy: loo (the last item of each user) or time.")
+    ] = "loo",
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes of accuracy that rank, each with a model of its own (4 GB).")
+        int, typer.Option(min=1, help="Ranking processes of accuracy; each loads its own model (4 GB).")
     ] = 1,
     matmul_dtype: Annotated[
         str,
@@ -190,19 +204,17 @@ def evaluate(
     ] = "float32",
     ablations: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Users, drawn by seed, for accuracy's rows that say what a part earns; all if left out."
-        ),
+        typer.Option(min=1, help="Number of users for the ablation rows of accuracy; all by default."),
     ] = None,
     beside: Annotated[
         Path | None,
-        typer.Option(help="Another model, for semantic-ids: which of both ranks validation items better."),
+        typer.Option(help="Second model for semantic-ids, to compare both on validation items."),
     ] = None,
     baselines: Annotated[
-        str | None, typer.Option(help="Rows of accuracy beside the model's: a,b or none; all if left out.")
+        str | None, typer.Option(help="Baselines of accuracy, separated by commas, or none; all by default.")
     ] = None,
 ) -> None:
-    """Measure a model beside tuned baselines; writes a JSON file a suite and prints its table."""
+    """Evaluate a model against tuned baselines; writes one JSON file per suite and prints its table."""
     from llmrec.eval.run import run_suite
 
     run_suite(suite, model, data, out, limit, data_dir, split, workers, matmul_dtype, ablations, beside, baselines)
@@ -211,16 +223,21 @@ def evaluate(
 @app.command(epilog="Example: llmrec bench --quick --out results")
 def bench(
     out: Annotated[Path, typer.Option(help="Directory for the result file.")] = Path("results"),
-    quick: Annotated[bool, typer.Option(help="Fewer repeats: under a minute.")] = False,
-    of_training: Annotated[bool, typer.Option("--train", help="Measure training instead of decoding.")] = False,
-    of_ranking: Annotated[bool, typer.Option("--rank", help="Measure the ranking of files instead.")] = False,
-    seed: Annotated[int, typer.Option(help="Of data and order.")] = 0,
+    quick: Annotated[bool, typer.Option(help="Fewer repeats; takes less than a minute.")] = False,
+    of_training: Annotated[bool, typer.Option("--train", help="Benchmark training instead of decoding.")] = False,
+    of_ranking: Annotated[
+        bool, typer.Option("--rank", help="Benchmark the ranking of files instead of decoding.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the data and of the order of measurements.")] = 0,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Files of the language benchmarks: the perplexity of eight bits, too.")
+        Path | None,
+        typer.Option(
+            help="Directory with the files of the language benchmarks; adds the perplexity with int8 weights."
+        ),
     ] = None,
     model: Model = None,
 ) -> None:
-    """Measure decoding, training or ranking beside the usual way on the same model, in one run."""
+    """Compare the speed of decoding, training or ranking with a standard implementation on the same model."""
     if of_training and of_ranking:
         raise RequestError("--train and --rank are two benchmarks; give one of them")
     if of_ranking:
@@ -247,16 +264,18 @@ def bench(
 @app.command(epilog="Example: llmrec chat --port 8080 --set queue=8")
 def chat(
     model: Model = None,
-    host: Annotated[str | None, typer.Option(help="Address to bind [default: 127.0.0.1].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port [default: 7860].")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings; LLMREC_CONFIG names one, too.")] = None,
-    mcp: Annotated[bool | None, typer.Option("--mcp", help="Offer the two endpoints as MCP tools.")] = None,
-    batch_dir: Annotated[Path | None, typer.Option(help="The folder whose files the Batch tab may read.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with settings; LLMREC_CONFIG can name one as well.")
+    ] = None,
+    mcp: Annotated[bool | None, typer.Option("--mcp", help="Also offer the two endpoints as MCP tools.")] = None,
+    batch_dir: Annotated[Path | None, typer.Option(help="Folder whose files the Batch tab may read.")] = None,
     others: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value.")] = None,
 ) -> None:
-    """Serve the page and its API. Any host but this machine needs a password in LLMREC_PASSWORD.
+    """Serve the web page and its API. Listening beyond this machine requires a password in LLMREC_PASSWORD.
 
-    A setting is taken from the command line, else from LLMREC_<NAME>, else from the file: docs/settings.md.
+    Settings come from the command line, then from LLMREC_<NAME>, then from the file; see docs/settings.md.
     """
     from llmrec.app.server.settings import bind_socket, load_settings, parse_assignments
     from llmrec.app.server.writable_paths import check_writable
@@ -279,7 +298,7 @@ def chat(
 
 @app.command(epilog="Example: llmrec doctor")
 def doctor(as_json: Json = False) -> None:
-    """Check what this machine has and lacks; exit code 1 when something is missing."""
+    """Check that this machine has what llmrec needs; exit code 1 when something is missing."""
     from llmrec.app.cli.doctor import run_checks
 
     findings = run_checks()

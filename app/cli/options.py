@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-Model = Annotated[Path | None, typer.Option(help="Model directory; the shipped model when left out.")]
-Data = Annotated[str | None, typer.Option(help="Prepared data; the model's own when left out.")]
+Model = Annotated[Path | None, typer.Option(help="Model directory; the shipped model by default.")]
+Data = Annotated[str | None, typer.Option(help="Prepared data; the data of the model by default.")]
 MATMUL_DTYPES = "float32, bfloat16, or auto for the faster one here."
 
 
@@ -19,17 +19,17 @@ MATMUL_DTYPES = "float32, bfloat16, or auto for the faster one here."
 class ItemColumns:
     """What the columns of a table of new items mean; options win over the mapping file."""
 
-    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")] = None
-    item_id: Annotated[str | None, typer.Option(help="Column of ids (item_id).")] = None
-    title: Annotated[str | None, typer.Option(help="Column of titles (title).")] = None
-    text: Annotated[str | None, typer.Option(help="Columns of description, a,b.")] = None
-    category: Annotated[str | None, typer.Option(help="Columns of words, a,b or name=column.")] = None
-    number: Annotated[str | None, typer.Option(help="Columns of numbers, such as year.")] = None
-    date: Annotated[str | None, typer.Option(help="Columns of days.")] = None
-    flag: Annotated[str | None, typer.Option(help="Columns of true and false.")] = None
-    separator: Annotated[str | None, typer.Option(help="Between words of a category in a text cell (|).")] = None
+    mapping: Annotated[Path | None, typer.Option(help="TOML file that maps the columns.")] = None
+    item_id: Annotated[str | None, typer.Option(help="Column with ids (item_id).")] = None
+    title: Annotated[str | None, typer.Option(help="Column with titles (title).")] = None
+    text: Annotated[str | None, typer.Option(help="Columns with descriptions, a,b.")] = None
+    category: Annotated[str | None, typer.Option(help="Columns with categories, a,b or name=column.")] = None
+    number: Annotated[str | None, typer.Option(help="Columns with numbers, such as year.")] = None
+    date: Annotated[str | None, typer.Option(help="Columns with dates.")] = None
+    flag: Annotated[str | None, typer.Option(help="Columns with true or false.")] = None
+    separator: Annotated[str | None, typer.Option(help="Separator of several categories in one cell (|).")] = None
     empty: Annotated[
-        list[str] | None, typer.Option(help="Word that means no value in a column of numbers, days or flags.")
+        list[str] | None, typer.Option(help="Text that stands for a missing value in number, date or flag columns.")
     ] = None
 
 

@@ -1,4 +1,4 @@
-"""The verb `rank`: a file of requests into a file of ranked items."""
+"""`llmrec rank`: ranks items for a file of requests."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ _MEMORY = 1.5 * 2**30  # bytes that a process with the shipped model takes at mo
 
 
 def rank(
-    input: Annotated[Path, typer.Option(help="Requests: .parquet, .csv or .jsonl.")],
+    input: Annotated[Path, typer.Option(help="File with requests: .parquet, .csv or .jsonl.")],
     output: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .jsonl.")],
     model: Model = None,
     data: Data = None,
-    k: Annotated[int, typer.Option("-k", help="Items a request, 1 to 100, where its row does not say.")] = 10,
-    shard: Annotated[str, typer.Option(help="i/n: the i-th of n stretches of the input, i from 1.")] = "1/1",
+    k: Annotated[int, typer.Option("-k", help="Items per request, 1 to 100, unless its row says otherwise.")] = 10,
+    shard: Annotated[str, typer.Option(help="i/n: rank the i-th of n parts of the input, counted from 1.")] = "1/1",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown ids instead of skipping them.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes, one core each; all cores when left out.")] = None,
-    part: Annotated[int | None, typer.Option(help="Requests of a part, the unit that a kill loses.")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Discard what earlier runs have finished.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes, one core each; all cores by default.")
+    ] = None,
+    part: Annotated[
+        int | None, typer.Option(help="Requests per part; a killed run loses at most the parts in progress.")
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard the finished parts of earlier runs.")] = False,
     matmul_dtype: Annotated[
         str, typer.Option("--products", help=f"Number format of matrix products: {MATMUL_DTYPES}")
     ] = "float32",
@@ -38,11 +42,11 @@ def rank(
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Rank items for a file of requests: users, histories, wishes in words, given candidates, similar items.
+    """Rank items for a file of requests: users, histories, plain-language requests, candidates, similar items.
 
-    A request has request_id and user_id, items (ids, oldest first; in CSV with | between them), message or similar_to
-    (an id); it may have candidates and k. The answer has a row an item: request_id, item_id, rank, score and source. A
-    run that was killed is taken up again by the same command.
+    A request has request_id and one of user_id, items (ids, oldest first; separated by | in CSV), message or similar_to
+    (an id). It may have candidates and k. The output has one row per item: request_id, item_id, rank, score and source.
+    The same command continues a run that was killed.
     """
     if address is not None and not ray:
         raise RequestError("--address belongs to --ray")

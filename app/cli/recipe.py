@@ -1,4 +1,4 @@
-"""`llmrec recipe`: which recipes are shipped, and every setting of one."""
+"""`llmrec recipe`: lists the shipped recipes and shows the settings of one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import typer
 
 from llmrec.app.cli.printing import Json, echo, print_json
 
-recipe_app = typer.Typer(help="Look at training recipes.", no_args_is_help=True)
+recipe_app = typer.Typer(help="List and show training recipes.", no_args_is_help=True)
 Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a setting: key=value, such as schedule.tokens=120000.")
+    list[str] | None, typer.Option("--set", help="Override a setting: key=value, such as schedule.tokens=120000.")
 ]
 
 
 @recipe_app.command(name="list", epilog="Example: llmrec recipe list")
 def list_recipes(as_json: Json = False) -> None:
-    """Name the shipped recipes, each with a line of what it is for."""
+    """List the shipped recipes and the purpose of each."""
     from llmrec.finetune.recipe_files import recipe_purposes
 
     found = recipe_purposes()
@@ -33,7 +33,7 @@ def show(
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Print every setting of a recipe, those that it leaves at their defaults too; the YAML is a recipe itself."""
+    """Print all settings of a recipe, defaults included, as YAML that is a recipe itself."""
     import yaml
 
     from llmrec.finetune.recipe import load_recipe, recipe_path

@@ -1,4 +1,4 @@
-"""`llmrec refresh` and `llmrec items`: what happens to a model while its catalogue and its log go on."""
+"""`llmrec refresh` and `llmrec items remove`: keep a model up to date without retraining the language model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmrec.app.cli.options import Data
 from llmrec.app.cli.printing import Json, echo, print_values
 from llmrec.errors import RequestError
 
-items_app = typer.Typer(help="Items that come and go.", no_args_is_help=True)
+items_app = typer.Typer(help="Add items to a model, remove them, or measure drift.", no_args_is_help=True)
 
 Model = Annotated[Path, typer.Option(help="Model directory.")]
 
@@ -20,13 +20,17 @@ Model = Annotated[Path, typer.Option(help="Model directory.")]
 def refresh(
     model: Model,
     data: Annotated[str, typer.Option(help="Prepared data with the new interactions.")],
-    out: Annotated[Path, typer.Option(help="Where to write; the model directory itself is replaced in one step.")],
-    epochs: Annotated[int, typer.Option(help="Most passes of the encoder over the train part; 0 leaves it.")] = 4,
-    rate: Annotated[float, typer.Option(help="Learning rate as a share of the recipe's.")] = 0.3,
-    seed: Annotated[int, typer.Option(help="Of order and dropout.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="Directory to write; if it is the model directory, it is replaced atomically.")
+    ],
+    epochs: Annotated[
+        int, typer.Option(help="Most epochs of the encoder over the train part; 0 keeps the encoder.")
+    ] = 4,
+    rate: Annotated[float, typer.Option(help="Learning rate, as a share of the rate in the recipe.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Seed of the order and of dropout.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit encoder, neighbours and prior to new interactions; the language model stays. For every night."""
+    """Fit encoder, neighbours and prior to new interactions, for a nightly update. The language model is kept."""
     from llmrec.finetune.refresh import LEAST_COSINE, refresh_model
     from llmrec.progress import Screen
 
@@ -44,13 +48,13 @@ def refresh(
 def remove(
     model: Model,
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
-    out_data: Annotated[Path, typer.Option(help="Prepared data to write; the model refers to it.")],
-    ids: Annotated[str, typer.Option(help="Item ids with commas between them.")] = "",
-    file: Annotated[Path | None, typer.Option(help="Text file with an id a line.")] = None,
+    out_data: Annotated[Path, typer.Option(help="Prepared data to write; the new model refers to it.")],
+    ids: Annotated[str, typer.Option(help="Item ids, separated by commas.")] = "",
+    file: Annotated[Path | None, typer.Option(help="Text file with one id per line.")] = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Take items out of catalogue, log and model; no other item's semantic ID changes."""
+    """Remove items from catalogue, log and model. All other items keep their semantic IDs."""
     from llmrec.checkpoint.pretrained import read_settings
     from llmrec.data.dataset import dataset_directory, load_data
     from llmrec.data.readers.common import read_lines

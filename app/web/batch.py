@@ -74,7 +74,7 @@ def open_request_file(folder: Path | None, name: object) -> Path:
     if folder is None:
         raise RequestError("no folder of request files is set on this server; batch_dir names one")
     if not isinstance(name, str) or name not in request_files(folder):
-        raise RequestError(f"{str(name)[:60]!r} is none of the files listed; choose one of them")
+        raise RequestError(f"{str(name)[:60]!r} is not among the listed files; choose one of them")
     return folder / name
 
 
@@ -92,7 +92,9 @@ def rank_requests(recommender: Recommender, path: Path, limit: float = MOST_SECO
     started, told = time.monotonic(), 0.0
     requests = list(read_requests(path, 0, MOST_ROWS + 1))
     notes = (
-        [f"The first {MOST_ROWS} requests of the file; llmrec rank does them all."] if len(requests) > MOST_ROWS else []
+        [f"Only the first {MOST_ROWS} requests of the file; llmrec rank ranks all of them."]
+        if len(requests) > MOST_ROWS
+        else []
     )
     requests = requests[:MOST_ROWS]
     ids = IdLookup(recommender.catalog, recommender.interactions)
@@ -104,7 +106,7 @@ def rank_requests(recommender: Recommender, path: Path, limit: float = MOST_SECO
         answers += [answer] if answer else []
         now = time.monotonic() - started
         if now > limit:
-            notes.append(f"Ended after {limit:g} seconds.")
+            notes.append(f"Stopped after {limit:g} seconds.")
             break
         if now - told > _TELL:
             told = now
@@ -139,7 +141,7 @@ def batch_metrics(outcome: BatchResult, items: int) -> dict[str, float]:
     shown = {item.row for answer in answers for item in answer.items}
     out = {
         "requests": float(len(answers)),
-        "requests a second": len(answers) / max(outcome.seconds, 1e-9),
+        "requests per second": len(answers) / max(outcome.seconds, 1e-9),
         "share of the catalogue shown": len(shown) / max(items, 1),
     }
     ranks = [answer.place for answer in answers if answer.place is not None]

@@ -70,14 +70,14 @@ def parse_form(
         raise RequestError(f"the message has {len(message):,} characters; at most {limits.message_chars:,} are read")
     titles = [line for line in liked.splitlines() if line.strip()]
     if len(titles) > MOST_TITLES:
-        raise RequestError(f"{len(titles)} titles; name at most {MOST_TITLES}, one a line")
+        raise RequestError(f"{len(titles)} titles; name at most {MOST_TITLES}, one per line")
     if isinstance(k, bool) or not isinstance(k, int | float) or not 1 <= k <= MOST_K or k != int(k):
         raise RequestError(f"the length is {str(k)[:20]}; use a whole number from 1 to {MOST_K}")
     known = History(recommender.history_of(user) if user else ())
     history = known.extended_with(find_item(recommender.catalog, title) for title in titles)
     wish = clean_text(message, limits.message_chars)
     if not history and not wish:
-        raise RequestError("nothing to go by: name something that was liked, choose a visitor, or say what you want")
+        raise RequestError("the request is empty: name liked items, choose a visitor, or say what you want")
     request = Request(history, wish, k=int(k))
     read = parse_request(request, recommender.catalog, MOST_K)
     return replace(request, k=read.request.k), list(read.notices)
@@ -88,10 +88,10 @@ def compare(
 ) -> Iterator[tuple[ComparisonColumn, ...]]:
     """The four columns, again and again as they fill."""
     columns = [
-        ComparisonColumn("Hybrid", "the language model's item tokens, the encoder, neighbours and text, fused"),
-        ComparisonColumn("Encoder alone", "what was taken in which order; it does not hear words"),
-        ComparisonColumn("Text look-up", "likeness of descriptions to the message, or to what was liked"),
-        ComparisonColumn("Base model in words", "the language model as published, asked to list titles"),
+        ComparisonColumn("Hybrid", "item tokens of the language model, fused with encoder, neighbours and text"),
+        ComparisonColumn("Encoder alone", "the order of past items; it ignores the message"),
+        ComparisonColumn("Text search", "similarity of descriptions to the message, or to liked items"),
+        ComparisonColumn("Base model in plain text", "the published language model, asked to list titles"),
     ]
     yield tuple(columns)
     for place, way in enumerate((rank_hybrid, rank_encoder, rank_text)):

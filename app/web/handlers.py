@@ -29,7 +29,7 @@ from llmrec.storage.registry import cache_home
 _FRAME = 0.12  # seconds between two redraws while words come in
 _USERS = 2_000
 _LONGEST_ACT = 60_000
-_NOTES = {"like": "Noted, you like", "dislike": "Out it goes:", "seen": "Noted as {done}:", "forget": "Taken back:"}
+_NOTES = {"like": "Noted, you like", "dislike": "Not for you:", "seen": "Noted as {done}:", "forget": "Removed:"}
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,9 @@ class Handlers:
             gone = [one for one in constraints(visit.profile.filters) if side_panel.text_key(one.key) == number]
             for one in gone:
                 self.chat.remove_filter(visit, one.key)
-            note = f"Taken away: {gone[0].label}." if gone else ""
+            note = f"Removed: {gone[0].label}." if gone else ""
         elif verb == "unwish":
-            visit.profile, note = replace(visit.profile, wish=""), "Your words were forgotten."
+            visit.profile, note = replace(visit.profile, wish=""), "Your request was cleared."
         else:
             raise RequestError("the page knows no such button; reload it")
         self._list(visit)

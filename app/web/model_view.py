@@ -40,7 +40,7 @@ class MapPoint:
 
 @dataclass(frozen=True)
 class CodeGroup:
-    """Items that share a first code: how many, what most of them are, some of them."""
+    """Items that share a first code: how many, most common tags, some of them."""
 
     code: int
     size: int

@@ -21,17 +21,17 @@ def build(services: Services) -> None:
     if folder is None:
         gr.Markdown(
             cards.muted_line(
-                "No folder is set. Start the server with --batch-dir FOLDER, and the request files in it (Parquet, "
-                "CSV or JSON lines, as llmrec rank takes them) can be chosen here. Nothing can be uploaded."
+                "No folder is set. Start the server with --batch-dir FOLDER to choose among the request files in it "
+                "(Parquet, CSV or JSON Lines, in the format of llmrec rank). Files cannot be uploaded."
             ),
             **_HTML,
         )
         return
     gr.Markdown(
         cards.muted_line(
-            "Request files in the server's folder, as llmrec rank takes them. A column target (the id of what was "
-            f"taken next) is measured. Here up to {batch.MOST_ROWS} requests are ranked; llmrec rank has no such "
-            "bound."
+            "Request files in the server's folder, in the format of llmrec rank. If there is a column target (the id "
+            f"of the next item), accuracy is measured. Up to {batch.MOST_ROWS} requests are ranked here; "
+            "llmrec rank has no limit."
         ),
         **_HTML,
     )
@@ -40,8 +40,8 @@ def build(services: Services) -> None:
         name = gr.Dropdown(
             names, value=names[0] if names else None, label="File", filterable=True, elem_id="batch-file"
         )
-        again = gr.Button("Look again", elem_id="batch-again", min_width=100)
-        go = gr.Button("Rank it", variant="primary", elem_id="batch-go", min_width=100)
+        again = gr.Button("Refresh", elem_id="batch-again", min_width=100)
+        go = gr.Button("Rank", variant="primary", elem_id="batch-go", min_width=100)
         stop = gr.Button("Stop", elem_id="batch-stop", min_width=80)
     out = gr.Markdown(elem_id="batch-out", **_HTML)
     # one batch at a time, beside the replies: it takes minutes
@@ -67,8 +67,8 @@ def _ranked(services: Services) -> Callable[[Any], Iterator[str]]:
             for outcome in batch.rank_requests(services.recommender, path):
                 measured = batch.batch_metrics(outcome, len(catalog)) if outcome.ended else {}
                 plots = (
-                    tabs.bar_chart("Place of the target", batch.target_ranks(outcome))
-                    + tabs.bar_chart("What spoke for the items most", batch.main_sources(outcome))
+                    tabs.bar_chart("Rank of the target", batch.target_ranks(outcome))
+                    + tabs.bar_chart("Main reason for each item", batch.main_sources(outcome))
                     if outcome.ended
                     else ""
                 )

@@ -24,25 +24,25 @@ def build(services: Services) -> None:
     domain = services.chat.catalog.domain
     gr.Markdown(
         cards.muted_line(
-            "The same request, answered by the whole recommender, by its encoder alone, by text look-up, and by the "
-            f"language model without item tokens, which may name {domain} that are not here."
+            "The same request, answered by the full recommender, by its encoder alone, by text search, and by the "
+            f"language model without item tokens, which may name {domain} outside the catalogue."
         ),
         **_HTML,
     )
     with gr.Row(elem_id="compare-form", equal_height=True):
         message = gr.Textbox(
-            label="Wish", placeholder="for instance: a comedy, no horror", max_length=services.limits.message_chars,
+            label="Wish", placeholder="for example: a comedy, no horror", max_length=services.limits.message_chars,
             lines=3, elem_id="compare-message",
         )  # fmt: skip
         liked = gr.Textbox(
-            label=f"Liked {domain}, one title a line", lines=3, max_length=4_000, elem_id="compare-liked"
+            label=f"Liked {domain}, one title per line", lines=3, max_length=4_000, elem_id="compare-liked"
         )
         with gr.Column(min_width=200):
             user = gr.Dropdown(_users(services), value="", label="Known user", filterable=True, elem_id="compare-user")
             k = gr.Slider(1, MOST_K, value=10, step=1, label="How many", elem_id="compare-k")
     with gr.Row(elem_id="compare-acts"):
         go = gr.Button("Compare", variant="primary", elem_id="compare-go", min_width=120)
-        take = gr.Button("Take over from my chat", elem_id="compare-take", min_width=120)
+        take = gr.Button("Copy from my chat", elem_id="compare-take", min_width=120)
         stop = gr.Button("Stop", elem_id="compare-stop", min_width=80)
     out = gr.Markdown(elem_id="compare-out", **_HTML)
     running = go.click(_compared(services, base), [message, liked, user, k], out, **services.model)
@@ -52,7 +52,7 @@ def build(services: Services) -> None:
 
 def _users(services: Services) -> list[tuple[str, str]]:
     known = sorted(services.recommender.users, key=lambda one: (len(one), one))[:_USERS]
-    return [("Nobody known", ""), *((f"User {one}", one) for one in known)]
+    return [("No known user", ""), *((f"User {one}", one) for one in known)]
 
 
 def _compared(services: Services, base: BaseModelLister) -> Callable[..., Iterator[str]]:

@@ -42,11 +42,11 @@ def _filled(services: Services) -> Callable[[], list[str]]:
         card, drawn = still()
         found = model_view.training_curves(services.settings.model or SHIPPED)
         curves = tabs.learning_curves(found) or cards.muted_line(
-            f"No {model_view.JOURNAL} lies beside the model; training writes one to its work directory."
+            f"No {model_view.JOURNAL} was found next to the model; training writes one to its work directory."
         )
         tables, unread = model_view.load_result_tables(services.settings.results)
         results = tabs.result_tables(tables, unread) or cards.muted_line(
-            "There are no result files; make eval writes them."
+            "There are no result files yet; make eval writes them."
         )
         return [card, drawn, curves, results]
 

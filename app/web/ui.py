@@ -74,7 +74,7 @@ def _columns(handlers: Handlers) -> dict[str, Any]:
         talk = _talk(handlers)
     with gr.Column(scale=6, min_width=320, elem_id="list"):
         heading = gr.Markdown(elem_id="heading", **_HTML)
-        with gr.Accordion("How was this made?", open=False, elem_id="drawer") as drawer:
+        with gr.Accordion("How was this list made?", open=False, elem_id="drawer") as drawer:
             trace = gr.Markdown(**_HTML)
         cards = gr.Markdown(elem_id="cards", **_HTML)
     with gr.Column(scale=3, min_width=240, elem_id="side"):
@@ -133,8 +133,10 @@ def _side(handlers: Handlers) -> dict[str, Any]:
     with gr.Accordion("This conversation", open=False, elem_id="browser"):
         keep = gr.Checkbox(label="Keep it in this browser", value=False, elem_id="keep")
         recorded = handlers.services.feedback is not None
-        share = gr.Checkbox(label="Record my words, too", value=False, visible=recorded, elem_id="share")
-        told = cards.muted_line("This server records lists and what you press on them, without a name or your words.")
+        share = gr.Checkbox(label="Also record my messages", value=False, visible=recorded, elem_id="share")
+        told = cards.muted_line(
+            "This server records the lists shown and your reactions to them, but no names and no messages."
+        )
         gr.Markdown(told, visible=recorded, elem_id="told", **_HTML)
         with gr.Row(elem_id="files"):
             export = gr.Button("Export", size="sm", min_width=0, elem_id="export")

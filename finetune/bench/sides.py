@@ -109,11 +109,11 @@ def engine_side(job: Job, turns: Any, shares: Mapping[str, float], matmul_dtype:
     ids = work_directory.provisional_ids(n, shape.depth, shape.size, dim, job.seed)
     model = fresh_model(recipe, load_base(base), ids, work_directory.untrained_encoder(n, recipe.encoder, job.seed))
     words = np.random.default_rng(job.seed).integers(0, model.vocab.base, (traffic.passages, traffic.passage_tokens))
-    world = work_directory.placeholder_task_context(inputs, dim, words)
+    context = work_directory.placeholder_task_context(inputs, dim, words)
     body = decoder_shape(model.lm.config)
     round_tokens = traffic.pack_tokens * (job.steps + 2)
     packs = pack_stream(
-        world, model.renderer, Trie(ids.codes, ids.size), shares, round_tokens, traffic.pack_tokens, job.seed
+        context, model.renderer, Trie(ids.codes, ids.size), shares, round_tokens, traffic.pack_tokens, job.seed
     )
     # the schedule's end, validation and stages are no part of a step
     schedule = replace(recipe.schedule, tokens=10**15, validate_tokens=0, accumulate=1, adapter_share=0.0)
@@ -163,10 +163,10 @@ def trainer_side(job: Job, turns: Any) -> None:
     ids = work_directory.provisional_ids(len(inputs.catalog), shape.depth, shape.size, dim, job.seed)
     vocab = ItemVocab(lm.get_input_embeddings().weight.shape[0], ids)
     renderer = Renderer(tokenizer, vocab, recipe.model.user_slots, dim)
-    world = work_directory.placeholder_task_context(inputs, dim)
-    length = np.mean([len(row.ids) for row in target_rows(world, renderer, 200, job.seed)])
+    context = work_directory.placeholder_task_context(inputs, dim)
+    length = np.mean([len(row.ids) for row in target_rows(context, renderer, 200, job.seed)])
     batch = max(1, round(recipe.traffic.pack_tokens / float(length)))
-    rows = target_rows(world, renderer, batch * job.steps, job.seed)
+    rows = target_rows(context, renderer, batch * job.steps, job.seed)
     collator = Collator(renderer.chat.stop, shape.depth)
     model = peft_model(lm, vocab, recipe.model)
     with tempfile.TemporaryDirectory() as out:

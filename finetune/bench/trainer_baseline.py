@@ -37,19 +37,21 @@ class TargetRow:
     labels: np.ndarray
 
 
-def target_rows(world: TaskContext, renderer: Renderer, count: int, seed: int, window: int = WINDOW) -> list[TargetRow]:
+def target_rows(
+    context: TaskContext, renderer: Renderer, count: int, seed: int, window: int = WINDOW
+) -> list[TargetRow]:
     """Rows of `count` random targets, each behind the last `window` items of its user and a phrase of `next_item`."""
     rng = np.random.default_rng(seed)
-    long = np.flatnonzero([len(rows) >= 2 for rows in world.histories])
-    sizes = np.array([len(world.histories[user]) - 1 for user in long.tolist()])
+    long = np.flatnonzero([len(rows) >= 2 for rows in context.histories])
+    sizes = np.array([len(context.histories[user]) - 1 for user in long.tolist()])
     users = rng.choice(long, count, p=sizes / sizes.sum())  # every target of the train part is as likely
-    phrases = for_domain(load_template("next_item").user, world.catalog.domain)
+    phrases = for_domain(load_template("next_item").user, context.catalog.domain)
     rows = []
     for user in users.tolist():
-        history = world.histories[user]
+        history = context.histories[user]
         t = int(rng.integers(1, len(history)))
         items = (*(ItemRef(int(r)) for r in history[max(0, t - window) : t]), ItemRef(int(history[t]), loss=True))
-        slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": items}
+        slots: dict[str, Slot] = {"domain": context.catalog.domain, "history": items}
         one = renderer.render([Message("user", fill_template(pick(phrases, rng), slots), open=True)])
         rows.append(TargetRow(one.ids, np.where(one.loss, one.ids, IGNORED)))
     return rows

@@ -91,12 +91,12 @@ def item_question(phrase: str, slots: Mapping[str, Slot], row: int) -> list[Mess
 
 
 def random_positions(
-    world: TaskContext, rng: np.random.Generator, least: int
+    context: TaskContext, rng: np.random.Generator, least: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """For ever: a random user's rows and vectors and a random place in them, of users with at least `least` items."""
-    users = np.flatnonzero([len(rows) >= least for rows in world.histories])
-    users = users if len(users) else np.flatnonzero([len(rows) >= 2 for rows in world.histories])
+    users = np.flatnonzero([len(rows) >= least for rows in context.histories])
+    users = users if len(users) else np.flatnonzero([len(rows) >= 2 for rows in context.histories])
     while True:
         user = int(rng.choice(users))
-        rows = world.histories[user]
-        yield rows, world.vectors[user], int(rng.integers(1, len(rows)))
+        rows = context.histories[user]
+        yield rows, context.vectors[user], int(rng.integers(1, len(rows)))

@@ -30,39 +30,39 @@ from llmrec.ranking.explanations import describe, listing, spoken_tags, tags
 _BY_YEAR = ("newer", "older")
 
 
-def conversation(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def conversation(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """One to four items: liked titles and a wish, an item with a sentence of reason, then critiques of several kinds.
 
     One conversation in six begins with an empty request and the question that answers it.
     """
     opening = load_template("conversation")
-    for rows, vectors, t in random_positions(world, rng, 6):
-        names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
+    for rows, vectors, t in random_positions(context, rng, 6):
+        names = [context.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 4))) : t]]
         slots: dict[str, Slot] = {
             **liked_slots(names),
-            **verb_slots(world.catalog.domain),
-            "wish": wish(world.catalog, int(rows[t]), rng)[0],
+            **verb_slots(context.catalog.domain),
+            "wish": wish(context.catalog, int(rows[t]), rng)[0],
         }
         first = fill_template(pick(opening.user, rng), slots)
         if rng.random() < 0.5:
             first = (UserRef(vectors[t - 1]), *first)
-        messages = _clarification(world.catalog.domain, rng) if rng.random() < 1 / 6 else []
-        messages += [Message("user", first), _suggest(world, int(rows[t]), rng)]
+        messages = _clarification(context.catalog.domain, rng) if rng.random() < 1 / 6 else []
+        messages += [Message("user", first), _suggest(context, int(rows[t]), rng)]
         for turn in range(1, min(int(rng.integers(1, 5)), len(rows) - t)):
-            messages.append(_critique(world.catalog, int(rows[t + turn - 1]), int(rows[t + turn]), rng))
-            messages.append(_suggest(world, int(rows[t + turn]), rng))
+            messages.append(_critique(context.catalog, int(rows[t + turn - 1]), int(rows[t + turn]), rng))
+            messages.append(_suggest(context, int(rows[t + turn]), rng))
         yield messages
 
 
-def _suggest(world: TaskContext, row: int, rng: np.random.Generator) -> Message:
+def _suggest(context: TaskContext, row: int, rng: np.random.Generator) -> Message:
     """An item, with a sentence about it half of the time."""
     item = ItemRef(row, loss=True)
     if rng.random() < 0.5:
         return Message("assistant", (item,))
     answer: dict[str, Slot] = {
         "item": item,
-        "first": world.catalog.label(row),
-        "description": describe(world.catalog, row),
+        "first": context.catalog.label(row),
+        "description": describe(context.catalog, row),
     }
     return Message("assistant", fill_template(pick(load_template("conversation").assistant, rng), answer, loss=True))
 
@@ -112,20 +112,20 @@ def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
     return out
 
 
-def explanation(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def explanation(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Why an item: its fields and those of a liked item that shares the most with it."""
     template = load_template("explanation")
-    for rows, _, t in random_positions(world, rng, 2):
+    for rows, _, t in random_positions(context, rng, 2):
         row = int(rows[t])
-        own = set(tags(world.catalog, row))
-        own_best = max(rows[max(0, t - 10) : t], key=lambda r: len(own & set(tags(world.catalog, int(r)))))
+        own = set(tags(context.catalog, row))
+        own_best = max(rows[max(0, t - 10) : t], key=lambda r: len(own & set(tags(context.catalog, int(r)))))
         slots: dict[str, Slot] = {
             "item": ItemRef(row),
-            "title": world.catalog.label(row),
-            "description": describe(world.catalog, row),
-            "liked": world.catalog.label(int(own_best)),
-            "liked_description": describe(world.catalog, int(own_best)),
-            **verb_slots(world.catalog.domain),
+            "title": context.catalog.label(row),
+            "description": describe(context.catalog, row),
+            "liked": context.catalog.label(int(own_best)),
+            "liked_description": describe(context.catalog, int(own_best)),
+            **verb_slots(context.catalog.domain),
         }
         yield [
             Message("user", fill_template(pick(template.user, rng), slots)),
@@ -133,64 +133,64 @@ def explanation(world: TaskContext, rng: np.random.Generator) -> Iterator[Exampl
         ]
 
 
-def talk(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def talk(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Words about a list that is already chosen, whatever was said to get it: every claim is a field of a listed item.
 
     What is said names liked titles that are not on the list, too: a model that had heard wishes alone in this frame
     answered each of them with "I do not have ...".
     """
     template = load_template("talk")
-    answers = for_domain(template.assistant, world.catalog.domain)
-    most = min(5, int((world.weight > 0).sum()))
+    answers = for_domain(template.assistant, context.catalog.domain)
+    most = min(5, int((context.weight > 0).sum()))
     while True:
         count = int(rng.integers(2, most + 1)) if most > 2 else most
-        shown = [int(r) for r in rng.choice(len(world.catalog), count, replace=False, p=world.weight)]
-        message = _said(world, shown[0], rng)
+        shown = [int(r) for r in rng.choice(len(context.catalog), count, replace=False, p=context.weight)]
+        message = _said(context, shown[0], rng)
         second = shown[min(1, count - 1)]
         answer = {
-            "first": world.catalog.label(shown[0]),
-            "second": world.catalog.label(second),
-            "description": describe(world.catalog, shown[0]),
-            "description_second": describe(world.catalog, second),
+            "first": context.catalog.label(shown[0]),
+            "second": context.catalog.label(second),
+            "description": describe(context.catalog, shown[0]),
+            "description_second": describe(context.catalog, second),
         }
-        slots = {"message": message, "shown": listing(world.catalog, shown)}
+        slots = {"message": message, "shown": listing(context.catalog, shown)}
         yield [
-            _frame(world),
+            _frame(context),
             Message("user", fill_template(template.user[0], slots)),
             Message("assistant", fill_template(pick(answers, rng), answer, loss=True)),
         ]
 
 
-def _said(world: TaskContext, row: int, rng: np.random.Generator) -> str:
+def _said(context: TaskContext, row: int, rng: np.random.Generator) -> str:
     """What somebody may have said who is shown this item first: a wish, a critique, liked titles."""
     kind = str(rng.choice(["attribute", "liked", "critique", "exclusion"], p=[0.5, 0.25, 0.15, 0.1]))
-    other = int(rng.choice(len(world.catalog), p=world.weight))
-    absent, domain = _absent(world.catalog, other, row), world.catalog.domain
+    other = int(rng.choice(len(context.catalog), p=context.weight))
+    absent, domain = _absent(context.catalog, other, row), context.catalog.domain
     if kind == "exclusion" and absent:
         return pick(load_template(kind).user, rng).format(**excluded_slots(pick(absent, rng)))
     if kind == "liked":
-        others = rng.choice(len(world.catalog), int(rng.integers(1, 4)), p=world.weight)
-        names = [world.name(int(r), rng) for r in dict.fromkeys(others)]
+        others = rng.choice(len(context.catalog), int(rng.integers(1, 4)), p=context.weight)
+        names = [context.name(int(r), rng) for r in dict.fromkeys(others)]
         return pick(load_template(kind).user, rng).format(**liked_slots(names), **verb_slots(domain))
     asked = load_template("critique" if kind == "critique" else "attribute")
-    return wish_sentence(pick(asked.user, rng), wish(world.catalog, row, rng)[0], domain)
+    return wish_sentence(pick(asked.user, rng), wish(context.catalog, row, rng)[0], domain)
 
 
-def refusal(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def refusal(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Questions outside the business, declined in a sentence.
 
     They stand under the frame of the recommender, so that the model without it still answers what it is asked. Titles
     that the catalogue lacks are not among them: the program knows which these are, and a model that is taught to deny
     titles denies those on display as well (in 13 of 40 replies).
     """
-    template, slots = load_template("refusal"), {"domain": world.catalog.domain}
+    template, slots = load_template("refusal"), {"domain": context.catalog.domain}
     while True:
         yield [
-            _frame(world),
+            _frame(context),
             Message("user", fill_template(pick(template.user, rng), slots)),
             Message("assistant", fill_template(pick(template.assistant, rng), slots, loss=True)),
         ]
 
 
-def _frame(world: TaskContext) -> Message:
-    return Message("system", fill_template(load_template("system").user[0], {"domain": world.catalog.domain}))
+def _frame(context: TaskContext) -> Message:
+    return Message("system", fill_template(load_template("system").user[0], {"domain": context.catalog.domain}))

@@ -94,7 +94,7 @@ class Pack:
 
 
 def mixture_round(
-    world: TaskContext,
+    context: TaskContext,
     renderer: Renderer,
     shares: Mapping[str, float],
     tokens: int,
@@ -109,7 +109,7 @@ def mixture_round(
     out: list[Document] = []
     for place, name in enumerate(sorted(shares)):
         budget = tokens * shares[name] / sum(shares.values())
-        examples = TASKS[name](world, np.random.default_rng([seed, number, place]))
+        examples = TASKS[name](context, np.random.default_rng([seed, number, place]))
         while budget > 0:
             example = next(examples)
             rendered = (
@@ -142,7 +142,7 @@ def pack_documents(documents: Sequence[Document], trie: Trie, renderer: Renderer
 
 
 def pack_stream(
-    world: TaskContext,
+    context: TaskContext,
     renderer: Renderer,
     trie: Trie,
     shares: Mapping[str, float],
@@ -154,7 +154,7 @@ def pack_stream(
     """Packs for ever; the n-th one depends on the arguments alone, which is what makes resuming exact."""
     number = 0
     while True:
-        documents = mixture_round(world, renderer, shares, round_tokens, seed, number, users)
+        documents = mixture_round(context, renderer, shares, round_tokens, seed, number, users)
         yield from pack_documents(documents, trie, renderer, pack_tokens)
         number += 1
 

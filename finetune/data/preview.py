@@ -148,8 +148,8 @@ def task_samples(
     if task == "replay" and passages is None:
         passages = _passages(n, view.inputs, base, seed)
         provisional.append(f"replay text was sampled just now, {len(passages)} passages instead of the run's own")
-    world = work_directory.placeholder_task_context(view.inputs, recipe.encoder.dim, passages)
-    examples = islice(TASKS[task](world, np.random.default_rng([seed, 0])), n)
+    context = work_directory.placeholder_task_context(view.inputs, recipe.encoder.dim, passages)
+    examples = islice(TASKS[task](context, np.random.default_rng([seed, 0])), n)
     return TaskPreview(task, tuple(view.sample(task, one) for one in examples), "; ".join(provisional))
 
 

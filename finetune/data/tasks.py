@@ -31,101 +31,101 @@ from llmrec.nlu.wording import end_sentence
 from llmrec.ranking.explanations import describe
 
 
-def next_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def next_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Whole histories cut into windows with a random first cut; every item but a window's first is a target.
 
     One pass trains all positions: a row for each target would read every item `window` times.
     """
-    phrases = for_domain(load_template("next_item").user, world.catalog.domain)
+    phrases = for_domain(load_template("next_item").user, context.catalog.domain)
     while True:
-        for user in rng.permutation(len(world.histories)):
-            rows, vectors = world.histories[user], world.vectors[user]
+        for user in rng.permutation(len(context.histories)):
+            rows, vectors = context.histories[user], context.vectors[user]
             if len(rows) < 2:
                 continue
-            start, stop = 0, int(rng.integers(1, world.window + 1)) if len(rows) > world.window else world.window
+            start, stop = 0, int(rng.integers(1, context.window + 1)) if len(rows) > context.window else context.window
             while start < len(rows) - 1:
                 stop = min(stop, len(rows) - 1)
                 parts: list[Part] = []
                 for t in range(start, stop + 1):
                     parts.append(ItemRef(int(rows[t]), loss=t > start))
-                    if t < stop and rng.random() < world.user_share:
+                    if t < stop and rng.random() < context.user_share:
                         parts.append(UserRef(vectors[t]))
                 phrase = pick(phrases, rng)
-                slots: dict[str, Slot] = {"domain": world.catalog.domain, "history": tuple(parts)}
+                slots: dict[str, Slot] = {"domain": context.catalog.domain, "history": tuple(parts)}
                 yield [Message("user", fill_template(phrase, slots), open=True)]
-                start, stop = stop, stop + world.window
+                start, stop = stop, stop + context.window
 
 
-def user_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def user_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item from the user vector alone."""
     template = load_template("user_item")
-    for rows, vectors, t in random_positions(world, rng, 2):
-        slots: dict[str, Slot] = {"domain": world.catalog.domain, "user": UserRef(vectors[t - 1])}
-        slots |= verb_slots(world.catalog.domain)
+    for rows, vectors, t in random_positions(context, rng, 2):
+        slots: dict[str, Slot] = {"domain": context.catalog.domain, "user": UserRef(vectors[t - 1])}
+        slots |= verb_slots(context.catalog.domain)
         target = ItemRef(int(rows[t]), loss=True)
         yield [Message("user", (*fill_template(pick(template.user, rng), slots), target), open=True)]
 
 
-def wish_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def wish_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item of a history, asked for with one or two of its fields in words."""
     template, phrases = load_template("wish"), load_template("attribute").user
-    for rows, vectors, t in random_positions(world, rng, 3):
+    for rows, vectors, t in random_positions(context, rng, 3):
         start = max(0, t - int(rng.integers(1, 16)))
         slots: dict[str, Slot] = {
-            "domain": world.catalog.domain,
+            "domain": context.catalog.domain,
             "history": tuple(ItemRef(int(r)) for r in rows[start:t]),
             "user": (UserRef(vectors[t - 1]),) if rng.random() < 0.8 else (),
             "message": wish_sentence(
-                pick(phrases, rng), wish(world.catalog, int(rows[t]), rng)[0], world.catalog.domain
+                pick(phrases, rng), wish(context.catalog, int(rows[t]), rng)[0], context.catalog.domain
             ),
         }
         yield item_question(pick(template.user, rng), slots, int(rows[t]))
 
 
-def attribute_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def attribute_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """A wish without any history; popular items that fulfil it are the likelier answers."""
     template = load_template("attribute")
     while True:
-        row = int(rng.choice(len(world.catalog), p=world.weight))
-        message = wish_sentence(pick(template.user, rng), wish(world.catalog, row, rng)[0], world.catalog.domain)
+        row = int(rng.choice(len(context.catalog), p=context.weight))
+        message = wish_sentence(pick(template.user, rng), wish(context.catalog, row, rng)[0], context.catalog.domain)
         yield item_question("{message}", {"message": message}, row)
 
 
-def liked_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def liked_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The next item of somebody who names one to five liked items in words."""
     template = load_template("liked")
-    for rows, _, t in random_positions(world, rng, 2):
-        names = [world.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 6))) : t]]
+    for rows, _, t in random_positions(context, rng, 2):
+        names = [context.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 6))) : t]]
         yield item_question(
-            pick(template.user, rng), liked_slots(names) | verb_slots(world.catalog.domain), int(rows[t])
+            pick(template.user, rng), liked_slots(names) | verb_slots(context.catalog.domain), int(rows[t])
         )
 
 
-def search_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def search_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """An item from a few words of its title or text, in order, the way people type into a search box."""
     template = load_template("search")
     while True:
-        row = int(rng.integers(len(world.catalog)))
-        item = world.catalog[row]
+        row = int(rng.integers(len(context.catalog)))
+        item = context.catalog[row]
         source = item.text if item.text and rng.random() < 0.7 else item.title
         words = re.findall(r"\w[\w'-]*", source.lower())
         if not words:
             continue
         count = int(rng.integers(1, 7))
         start = int(rng.integers(max(1, len(words) - count + 1)))
-        slots: dict[str, Slot] = {"domain": world.catalog.domain, "words": " ".join(words[start : start + count])}
+        slots: dict[str, Slot] = {"domain": context.catalog.domain, "words": " ".join(words[start : start + count])}
         yield item_question(pick(template.user, rng), slots, row)
 
 
-def ranking(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def ranking(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """The item that was taken, out of 5 to 20 candidates in random order."""
     template = load_template("ranking")
-    for rows, vectors, t in random_positions(world, rng, 3):
-        others = rng.choice(len(world.catalog), int(rng.integers(4, 20)), p=world.weight)
+    for rows, vectors, t in random_positions(context, rng, 3):
+        others = rng.choice(len(context.catalog), int(rng.integers(4, 20)), p=context.weight)
         candidates = rng.permutation(np.unique([int(rows[t]), *others]))
         history = rows[max(0, t - int(rng.integers(1, 16))) : t]
         slots: dict[str, Slot] = {
-            "domain": world.catalog.domain,
+            "domain": context.catalog.domain,
             "history": tuple(ItemRef(int(r)) for r in history),
             "user": (UserRef(vectors[t - 1]),) if rng.random() < 0.8 else (),
             "candidates": tuple(ItemRef(int(r)) for r in candidates),
@@ -133,14 +133,14 @@ def ranking(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
         yield item_question(pick(template.user, rng), slots, int(rows[t]))
 
 
-def item_title(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def item_title(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Item tokens to title and fields."""
     template = load_template("item_to_title")
     while True:
-        for row in rng.permutation(len(world.catalog)):
-            fields = describe(world.catalog, int(row))
+        for row in rng.permutation(len(context.catalog)):
+            fields = describe(context.catalog, int(row))
             answer = {
-                "title": end_sentence(world.catalog.label(int(row))),
+                "title": end_sentence(context.catalog.label(int(row))),
                 "fields": fields[:1].upper() + fields[1:] + ".",
             }
             question = fill_template(pick(template.user, rng), {"item": ItemRef(int(row))})
@@ -150,20 +150,20 @@ def item_title(world: TaskContext, rng: np.random.Generator) -> Iterator[Example
             ]
 
 
-def title_item(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def title_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Title, with or without its year, to item tokens."""
     template = load_template("title_to_item")
     while True:
-        for row in rng.permutation(len(world.catalog)):
-            yield item_question(pick(template.user, rng), {"title": world.name(int(row), rng)}, int(row))
+        for row in rng.permutation(len(context.catalog)):
+            yield item_question(pick(template.user, rng), {"title": context.name(int(row), rng)}, int(row))
 
 
-def replay(world: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+def replay(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Ordinary text, so that the model keeps its language."""
-    users = np.zeros((0, world.vectors[0].shape[1]), np.float32)
+    users = np.zeros((0, context.vectors[0].shape[1]), np.float32)
     while True:
-        for i in rng.permutation(len(world.passages)):
-            ids = world.passages[i]
+        for i in rng.permutation(len(context.passages)):
+            ids = context.passages[i]
             yield Rendered(ids, np.arange(len(ids)) > 0, users)
 
 

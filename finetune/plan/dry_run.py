@@ -202,9 +202,9 @@ def _stage(inputs: Inputs, base: BaseModelInfo, body: DecoderShape, number: int)
     begin = schedule.stages()[number - 1].until if number else 0
     ids = work_directory.provisional_ids(len(inputs.catalog), shape.depth, shape.size, 1, recipe.seed)
     renderer = Renderer(base.tokenizer, ItemVocab(body.words, ids), recipe.model.user_slots, recipe.encoder.dim)
-    world = work_directory.placeholder_task_context(inputs, recipe.encoder.dim)
+    context = work_directory.placeholder_task_context(inputs, recipe.encoder.dim)
     sample = max(_SAMPLE, 4 * traffic.pack_tokens)
-    documents = mixture_round(world, renderer, traffic.shares, sample, recipe.seed, number, stage.users)
+    documents = mixture_round(context, renderer, traffic.shares, sample, recipe.seed, number, stage.users)
     made = pack_documents(documents, Trie(ids.codes, ids.size), renderer, traffic.pack_tokens)
     recompute = recipe.engine.gradient_checkpointing
     counted = [pack_flops(body, recipe.model, shape.size, pack, schedule.kl, recompute) for pack in made]

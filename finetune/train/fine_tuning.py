@@ -149,7 +149,7 @@ def _run(job: _Job) -> None:
     inputs, model, state = job.inputs, job.model, job.state
     schedule, engine = inputs.recipe.schedule, inputs.recipe.engine
     with job.accelerator.main_process_first(), job.accelerator.autocast():
-        world = make_task_context(inputs, model, job.base, job.vectors)
+        context = make_task_context(inputs, model, job.base, job.vectors)
     if job.accelerator.is_main_process:
         job.journal.resume(state)
     if engine.gradient_checkpointing:
@@ -161,7 +161,7 @@ def _run(job: _Job) -> None:
         hooks = job.hooks(stack.enter_context(catch_interrupts(inputs.say)))
         while True:
             stage = schedule.stages()[state.stage]
-            packs = islice(stage_packs(inputs, model, job.trie, world, stage, state.stage), state.packs, None)
+            packs = islice(stage_packs(inputs, model, job.trie, context, stage, state.stage), state.packs, None)
             train(Objective(model, schedule.kl), packs, schedule, job.optimizer, state, hooks, job.accelerator)
             if hooks.interrupted():
                 raise Interrupted(f"stopped at step {state.step}; the same command goes on from there")
@@ -171,13 +171,13 @@ def _run(job: _Job) -> None:
 
 
 def stage_packs(
-    inputs: Inputs, model: RecModel, trie: Trie, world: TaskContext, stage: Stage, number: int
+    inputs: Inputs, model: RecModel, trie: Trie, context: TaskContext, stage: Stage, number: int
 ) -> Iterator[Pack]:
     """The packs of one stage from its first one on."""
     traffic = inputs.recipe.traffic
     seed = inputs.recipe.seed + 1000 * number
     return pack_stream(
-        world, model.renderer, trie, traffic.shares, traffic.round_tokens, traffic.pack_tokens, seed, stage.users
+        context, model.renderer, trie, traffic.shares, traffic.round_tokens, traffic.pack_tokens, seed, stage.users
     )
 
 

@@ -121,7 +121,7 @@ def list_heading(catalog: Catalog, session: Session, note: str = "") -> str:
     profile = session.profile
     count = item_count(catalog, len(profile.shown))
     if not profile.shown:
-        what, how = "Nothing to show", f"Ask for {catalog.domain} in your own words, or take a constraint away."
+        what, how = "Nothing to show", f"Ask for {catalog.domain} in your own words, or remove a constraint."
     elif profile.blank:
         what, how = "Popular now", "Like a few, or say what you are in the mood for."
     elif session.turns or not profile.user:
@@ -143,7 +143,7 @@ def masthead(catalog: Catalog) -> str:
     """Return the top of the page."""
     return (
         '<div class="masthead"><h1 class="brand">llmrec</h1>'
-        f'<span class="sub">{len(catalog):,} {escaped(catalog.domain)}, and nothing that is not among them</span>'
+        f'<span class="sub">{len(catalog):,} {escaped(catalog.domain)}, and nothing outside the catalogue</span>'
         '<button type="button" name="page" value="theme" class="plain theme">Light or dark</button></div>'
     )
 
@@ -153,7 +153,7 @@ def welcome(catalog: Catalog) -> str:
     return (
         '<div class="welcome"><div class="hello">What are you in the mood for?</div>'
         f'<div class="sub">Name {escaped(catalog.domain)} you liked, say what you want and what you do not. '
-        "The list follows every word.</div></div>"
+        "The list updates with every message.</div></div>"
     )
 
 

@@ -33,14 +33,16 @@ def profile_panel(catalog: Catalog, known: Profile) -> str:
         ),
         _log(catalog, known),
     ]
-    inside = "".join(parts) or muted_line("What you like and what you rule out gathers here, and can be taken back.")
+    inside = "".join(parts) or muted_line(
+        "What you like and what you rule out appears here; click an entry to remove it."
+    )
     return f'<div class="profile">{inside}</div>'
 
 
 def search_results(catalog: Catalog, rows: Sequence[int], typed: bool) -> str:
     """Return search results, each a button that likes the item; a line when there are none for what was typed."""
     if not rows:
-        return muted_line(f"No title among the {catalog.domain} looks like that.") if typed else ""
+        return muted_line(f"No title among the {catalog.domain} matches.") if typed else ""
     pills = "".join(button("act", f"add:{row}", short_title(catalog, row), "pill add", "like it") for row in rows)
     return f'<div class="pills">{pills}</div>'
 
@@ -61,5 +63,5 @@ def _log(catalog: Catalog, known: Profile) -> str:
     if not known.user:
         return ""
     latest = ", ".join(catalog.label(row) for row in reversed(known.history[-_LATEST:]))
-    words = f"{with_count(len(known.history), catalog.domain)} in the log; the latest: {latest}"
+    words = f"{with_count(len(known.history), catalog.domain)} in the log; most recent: {latest}"
     return f'<h3 class="sub">{escaped(f"User {known.user}")}</h3><div class="log">{escaped(words)}</div>'

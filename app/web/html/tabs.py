@@ -51,7 +51,7 @@ def _line(place: int, line: ComparisonEntry) -> str:
     if line.row < 0:
         mark = '<span class="mark bad">not in the catalogue</span>'
     elif not line.fits:
-        mark = '<span class="mark bad">not what was asked for</span>'
+        mark = '<span class="mark bad">does not meet the request</span>'
     why = f'<span class="sub">{escaped(line.reason)}</span>' if line.reason else ""
     return f'<li><span class="place">{place}</span><span class="what">{escaped(line.title)} {mark}{why}</span></li>'
 
@@ -160,10 +160,10 @@ def code_groups(catalog: Catalog, found: Sequence[CodeGroup]) -> str:
     rows = ""
     for one in found:
         swatch = f'<span class="swatch" style="background:{code_colour(one.code)}"></span>{one.code}'
-        common = ", ".join(f"{tag} {share:.0%}" for tag, share in one.tags) or "nothing in particular"
+        common = ", ".join(f"{tag} {share:.0%}" for tag, share in one.tags) or "no common tag"
         some = "; ".join(catalog.label(row) for row in one.rows)
         rows += f"<tr><td>{swatch}</td><td>{one.size}</td><td>{escaped(common)}</td><td>{escaped(some)}</td></tr>"
-    return table(("first code", "items", "what most of them are", "some of them"), rows)
+    return table(("first code", "items", "most common tags", "examples"), rows)
 
 
 def learning_curves(found: Mapping[str, Points]) -> str:

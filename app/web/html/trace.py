@@ -30,10 +30,10 @@ def trace_drawer(catalog: Catalog, made: Trace, seconds: Sequence[tuple[str, flo
     """
     return (
         '<div class="trace">'
-        + _section("What may be shown", _funnel(catalog, made))
-        + _section("What the language model read", _prompt(catalog, made.prompt))
-        + _section("What it decoded", _decoded(catalog, made))
-        + _section("Look-up scores and fusion", _fusion(catalog, made))
+        + _section("Candidates", _funnel(catalog, made))
+        + _section("Prompt of the language model", _prompt(catalog, made.prompt))
+        + _section("Decoded items", _decoded(catalog, made))
+        + _section("Scores and fusion", _fusion(catalog, made))
         + _section("Time", _times(made, seconds))
         + "</div>"
     )
@@ -45,8 +45,8 @@ def _section(name: str, inside: str) -> str:
 
 def _funnel(catalog: Catalog, made: Trace) -> str:
     words = (
-        f"{made.catalogue:,} {catalog.domain} in the catalogue, {made.allowed:,} left by constraints and by what you "
-        f"know, {len(made.lines)} shown."
+        f"{made.catalogue:,} {catalog.domain} in the catalogue, {made.allowed:,} left after constraints and what you "
+        f"already know, {len(made.lines)} shown."
     )
     return f'<div class="sub">{escaped(words)}</div>'
 
@@ -54,9 +54,8 @@ def _funnel(catalog: Catalog, made: Trace) -> str:
 def _prompt(catalog: Catalog, pieces: Sequence[PromptSegment]) -> str:
     total = sum(piece.tokens for piece in pieces)
     shown = "".join(_piece(catalog, piece) for piece in pieces)
-    what = (
-        f"{total} tokens. Framed: items as semantic IDs, and you as soft tokens from the encoder; the rest are words."
-    )
+    framed = "Framed parts are items as semantic IDs, and you as soft tokens from the encoder; the rest is text."
+    what = f"{total} tokens. {framed}"
     return f'<div class="sub">{escaped(what)}</div><div class="prompt">{shown}</div>'
 
 
@@ -80,7 +79,7 @@ def _decoded(catalog: Catalog, made: Trace) -> str:
         )
         for path in made.decoded
     ]
-    what = "Its own best paths through the trie, with the log-probability of the whole path, before any constraint."
+    what = "Its most likely paths through the trie, each with its log-probability, before any constraint."
     return f'<div class="sub">{escaped(what)}</div>' + _table(("title", "semantic ID", "log p", ""), rows)
 
 
@@ -95,10 +94,11 @@ def _fusion(catalog: Catalog, made: Trace) -> str:
         (short_title(catalog, line.row), f"{line.score:.2f}", *(f"{line.parts[name]:.2f}" for name in names))
         for line in made.lines
     ]
-    what = "Log-probabilities by part; the fused score is their weighted sum, and the list is sorted by it."
+    what = "Log-probabilities by component. The fused score is their weighted sum; the list is sorted by it."
     if any("*" in name for name in names):
         what += (
-            " Parts for known and for new items: how far above an even share, times how far that is true of the item."
+            " The columns for known and for new items are the log-probability above a uniform share, "
+            "scaled by how well known, or how new, the item is."
         )
     head = ("title", "fused", *(_NAMES.get(name, name) for name in names))
     return f'<div class="sub">{escaped(what)}</div>' + _table(head, [weights, *rows])
