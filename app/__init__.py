@@ -1,1 +1,1 @@
-"""The page, its two API endpoints, and the command line."""
+"""The application: web page, API and command line."""

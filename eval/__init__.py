@@ -1,1 +1,1 @@
-"""How good the recommendations are: metrics, baselines, suites and the form that results are written in."""
+"""Evaluation: metrics, baselines, suites and the format of result files."""

@@ -1,4 +1,4 @@
-"""Asking the product as a person does: a message typed into the chat of a known user or of a new visitor."""
+"""Asks the recommender as a person does: types a message into the chat of a known user or a new visitor."""
 
 from __future__ import annotations
 

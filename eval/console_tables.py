@@ -1,4 +1,4 @@
-"""Result tables on a console: columns that do not fit stand below as another table, and no number is cut or wrapped."""
+"""Prints result tables on a console; columns that do not fit continue in another table below, and no number is cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics over ranked rows: one held-out target a user, per-user values first, the mean after.
+"""Ranking metrics for one held-out target per user: values per user first, then means.
 
 Definitions for a target at 0-based position r of a list (-1 when it is not there): recall@k = 1 if 0 <= r <
 k (equal to the hit rate, as there is one target), ndcg@k = 1 / log2(r + 2) inside the top k, mrr@k = 1 / (r

@@ -1,4 +1,4 @@
-"""Asks rankers for their lists for every user of a split, and refuses lists that would spoil the metrics."""
+"""Collects ranked lists for every user of a split, and rejects lists that would distort the metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The one form of a result file: written atomically, checked by a program, with where it came from.
+"""The format of result files: written atomically, validated, and with their provenance.
 
 A file holds suite, dataset, protocol, rows (a name and its metrics, each a mean and a 95 % interval),
 targets (the few numbers that the project is held to) and provenance. Per-user values go to Parquet beside

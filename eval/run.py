@@ -1,4 +1,4 @@
-"""The suites as the command line calls them: a model directory and data in, a result file out."""
+"""Runs evaluation suites for the command line: a model directory and data in, a result file out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of users by what was asked of the ranker: how well known the target is, how much of the user is known."""
+"""Slices of users by popularity of the target and length of the history."""
 
 from collections.abc import Sequence
 

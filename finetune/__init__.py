@@ -1,1 +1,1 @@
-"""Training: traffic of words and item tokens, packed LoRA fine-tuning, exact resume."""
+"""Training: a task mixture of text and item tokens, packed LoRA fine-tuning, exact resume."""

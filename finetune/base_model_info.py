@@ -1,4 +1,4 @@
-"""What a base model is before it is loaded: configuration and tokenizer, also of one that is not on this machine."""
+"""Configuration and tokenizer of a base model without its weights, even if it is not on this machine."""
 
 from __future__ import annotations
 

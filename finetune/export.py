@@ -1,4 +1,4 @@
-"""Plain merged weights for other servers: what vLLM, llama.cpp or transformers load without knowing of this package.
+"""Exports merged weights that vLLM, llama.cpp or transformers load without this package.
 
 LoRA is folded into the base model. On request item tokens are appended to the word table and, scaled as their logits
 are, to the head, which is then no longer tied; the ids are those of `ItemVocab`. The tokenizer does not learn to spell

@@ -1,4 +1,4 @@
-"""The last stage: fusion weights for requests without and with words, from validation items that chose nothing else."""
+"""Fits the fusion weights, with and without a message, on validation items used for nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card that is written beside the weights."""
+"""Writes the model card next to the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User vectors for training that do not know what they are to predict.
+"""Out-of-fold user vectors for training: from encoders that were not fitted on the user.
 
 The encoder has been fitted on the very positions that the language model is trained on: there its vectors rank the next
 item far better than they do for a new item (MovieLens-100k, NDCG@10 .165 against .115), and a model that learns from

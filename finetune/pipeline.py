@@ -1,4 +1,4 @@
-"""Data and a recipe in, a model directory out: all stages in order, each skipped when its artifact is already there."""
+"""The training pipeline: data and a recipe in, a model directory out; finished stages are skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: YAML read into typed settings; an unknown key or a value out of range is refused before any work."""
+"""Training recipes: YAML validated into typed settings; unknown keys and values out of range are refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class MixtureSettings(_Strict):
         shares: task -> share; they need not sum to one.
         window: the most items that a prompt shows.
         user_share: how often a user vector follows an item of a packed history.
-        round_tokens: tokens of traffic that are made and shuffled at a time.
+        round_tokens: tokens of training examples that are made and shuffled at a time.
         pack_tokens: tokens computed at a time.
         passages: how many passages of the base model's own text are replayed.
         passage_tokens: length of each.
@@ -179,7 +179,7 @@ def load_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
 
     Args:
         name_or_path: of the recipe.
-        changes: `key=value` texts that win over the file, see `recipe_changes`.
+        changes: `key=value` texts that win over the file, see `recipe_overrides`.
 
     Raises:
         RecipeError: no such recipe, YAML that does not parse, an unknown key, a value out of range.

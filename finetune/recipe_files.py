@@ -1,4 +1,4 @@
-"""The shipped recipes as files: their names, and what each is for. No recipe is read, which would take long."""
+"""The shipped recipe files: names and purposes, without the slow parsing of their settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings changed on the command line, `--set schedule.tokens=120000`: dotted keys, read by the type of the key."""
+"""Recipe overrides of the command line, `--set schedule.tokens=120000`: dotted keys, parsed by the key's type."""
 
 from __future__ import annotations
 

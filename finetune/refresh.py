@@ -1,4 +1,4 @@
-"""The nightly refresh: new interactions reach the encoder, the neighbours and the prior; the language model stays.
+"""Nightly refresh: fits encoder, neighbours and prior to new interactions, and keeps the language model.
 
 The encoder goes on from its own weights. That is not only cheaper than a new start: the adapter was trained to read the
 user vectors of this encoder, and a new one would put them into a space that it has never seen. How far the vectors

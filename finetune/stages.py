@@ -1,4 +1,4 @@
-"""The stages before fine-tuning, each an artifact of its own that is skipped when it is already there."""
+"""The stages before fine-tuning; each is an artifact that is skipped when it already exists."""
 
 from __future__ import annotations
 
@@ -141,5 +141,5 @@ def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> 
 
 
 def _named(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the method where it is the usual one: codes made before there was a choice are found again."""
+    """Settings without the default method, so that codes made before there was a choice are found again."""
     return {name: value for name, value in settings.items() if name != "method" or value != "kmeans"}

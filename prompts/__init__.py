@@ -1,1 +1,1 @@
-"""Prompt templates as data: YAML files, one a purpose, read by `llmrec.lm.prompts`."""
+"""Prompt templates as YAML data, one file per purpose, read by `llmrec.lm.prompts`."""

@@ -1,1 +1,1 @@
-"""The two endpoints for programs."""
+"""The API: two endpoints for programs."""

@@ -1,4 +1,4 @@
-"""The two endpoints for programs, and recommendations as plain data."""
+"""The API endpoints `recommend` and `chat`, and recommendations as plain data."""
 
 from __future__ import annotations
 

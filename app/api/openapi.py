@@ -1,6 +1,6 @@
-"""An OpenAPI description of the two endpoints for programs, made from what the page says of itself.
+"""Generates an OpenAPI description of the two endpoints from what Gradio reports about them.
 
-Gradio has one of its own, which describes uploads and calls past the queue: doors that are shut here. A call has two
+Gradio's own description includes uploads and calls past the queue, both of which are closed here. A call has two
 steps: POST the arguments in order as `data`, get an `event_id`; GET the answer of that event as a stream of
 server-sent events, the last of which is `complete` or `error`.
 """

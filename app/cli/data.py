@@ -1,4 +1,4 @@
-"""`llmrec data`: prepare and check data, look at what training makes of it, and take it elsewhere."""
+"""`llmrec data`: prepares, checks and extends data, and shows or exports training examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for llmrec and for its chat, each with what to do about it."""
+"""`llmrec doctor`: checks what llmrec and its chat need on this machine, with advice for what is missing."""
 
 from __future__ import annotations
 

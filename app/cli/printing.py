@@ -1,6 +1,7 @@
-"""How the command line prints: lines, a line a value, a table, or JSON, on consoles of any encoding.
+"""Output of the command line: lines, key-value pairs, tables or JSON, on consoles of any encoding.
 
-Old consoles and some build servers know Latin-1 or ASCII alone. What they cannot show is replaced, in JSON escaped.
+Old consoles and some build servers support only Latin-1 or ASCII. Characters that they lack are replaced; in JSON they
+are escaped.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Words from another language model server."""
+"""Text generation by an external language model server."""

@@ -1,8 +1,8 @@
-"""Words from an OpenAI-compatible server (vLLM, llama.cpp, Ollama); items are never asked of it.
+"""Generates chat text with an OpenAI-compatible server (vLLM, llama.cpp, Ollama), which never chooses items.
 
-It is told the last message and the first items of a list that is already made. Nothing it answers is believed: bytes,
-time and form are bounded, each sentence is checked against the catalogue, and where nothing is left the local model
-writes, with a notice.
+The server gets the last message and the first items of a list that is already made. Its answer is not trusted: bytes,
+time and form are limited, and every sentence is checked against the catalogue. If nothing passes, the local model
+writes the text, with a notice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One streamed answer of an OpenAI-compatible server, bounded in bytes, in time, and in what it may look like."""
+"""Streams one answer of an OpenAI-compatible server, limited in bytes, time and form."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The server: settings, bounds, remembered visitors, feedback."""
+"""The server: settings, request limits, visitor sessions and feedback."""

@@ -1,7 +1,7 @@
-"""Lists that were shown and reactions to their items, in an SQLite file that is only ever appended to.
+"""Logs shown lists and reactions to their items in an append-only SQLite file.
 
-Kept by item id, under a name for each visitor that is made anew whenever a server starts, so that a file says nothing
-about who it was, nor what the same person did another day. What a visitor typed is kept when they allow it.
+Entries hold item ids and a pseudonym for each visitor. Pseudonyms are drawn anew at every start of the server, so a
+file tells neither who a visitor was nor what the same person did on another day. Messages are kept only with consent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bounds that hold whatever the page does: who is remembered, how large a request is, what may be loaded."""
+"""Protects the server: visitor sessions, request size limits, allowed paths and security headers."""
 
 from __future__ import annotations
 

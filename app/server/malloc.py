@@ -1,4 +1,4 @@
-"""Bounds on what glibc's allocator keeps of memory that the server has given back.
+"""Limits how much freed memory glibc's allocator keeps.
 
 By default every thread may get an arena of its own, eight a core, and blocks of up to 32 MB are cut from them: what is
 freed lies in holes that other threads do not fill. With the shipped model 60 turns over eight threads left 2,086 MB in

@@ -1,6 +1,6 @@
-"""Feedback as preference pairs, in the columns that preference training reads (`prompt`, `chosen`, `rejected`).
+"""Turns feedback into preference pairs with the columns of preference training (`prompt`, `chosen`, `rejected`).
 
-Two rules, both within one list that was on display: a liked item goes before a disliked one; and before an item that
+There are two rules, both within one displayed list: a liked item is preferred to a disliked one, and to an item that
 stood higher and got no reaction, since lists are read from the top ("click > skip above": T. Joachims, KDD 2002).
 """
 

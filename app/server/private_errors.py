@@ -1,7 +1,7 @@
-"""A page whose failures are told without a word of what a visitor sent.
+"""Logs failures of the page without anything that a visitor sent.
 
-Gradio prints the values that a component or a handler chokes on: on standard error, with the choices of a list beside
-them. Here only the kind of failure and its place are logged.
+Gradio prints the values on which a component or handler fails to standard error, with the choices of a list. Here only
+the kind of failure and its place are logged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a recommender and settings to a served page."""
+"""Builds the web application from a recommender and settings, and serves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every part of the page may use: built once, when the server starts, and never changed."""
+"""What all parts of the page share: built once at the start of the server and never changed."""
 
 from __future__ import annotations
 

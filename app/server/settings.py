@@ -1,7 +1,7 @@
-"""Settings of the server, typed and checked where they come in.
+"""Settings of the server, typed and validated.
 
-One precedence for all of them: arguments of the command line, then LLMREC_* variables, then a TOML file, then what
-stands here. A name means the same in all three: `--port`, `LLMREC_PORT`, `port = 7861`.
+All settings have one precedence: command-line arguments, then LLMREC_* variables, then a TOML file, then the defaults
+below. A name is the same in all three: `--port`, `LLMREC_PORT`, `port = 7861`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the server is found: names that it answers to, origins whose pages may call it, the path that it lies below.
+"""The public address of the server: its host names, allowed origins and path prefix.
 
 A request is answered only under a known name (against DNS rebinding), and refused when a page of another origin sent it
 (against cross-site requests). What a proxy says in headers is believed only from this machine, and only as far as it

@@ -1,4 +1,4 @@
-"""Whether what a server writes to can be written: what it keeps, the feedback file, the folder of temporary files."""
+"""Checks that the server can write its state, the feedback file and temporary files."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The page: components, handlers and tabs."""
+"""The web page: components, event handlers and tabs."""

@@ -1,4 +1,4 @@
-"""The base model as published, asked in plain words for a list: what a language model does without item tokens."""
+"""Asks the published base model for a list in plain text, as a comparison without item tokens."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Files of requests in one folder of the server, ranked and measured for the page; `llmrec rank` does it at any size.
+"""Ranks and evaluates request files of a server folder for the Batch tab; `llmrec rank` does so at any size.
 
-Nothing is uploaded and no path is taken from a browser: a name counts only when the folder, read at that moment, has a
-plain file of that name. Links are passed over, as they may lead out of it.
+Files cannot be uploaded and no path is taken from a browser: a name is valid only if the folder holds a plain file of
+that name at that moment. Links are skipped, as they may lead out of the folder.
 """
 
 from __future__ import annotations

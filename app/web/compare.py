@@ -1,4 +1,4 @@
-"""One request answered four ways: by the whole, by its encoder, by text look-up, and by the base model in words."""
+"""Answers one request in four ways: full recommender, encoder alone, text search, and base model in plain text."""
 
 from __future__ import annotations
 

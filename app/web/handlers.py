@@ -1,6 +1,6 @@
-"""What the page and the endpoints do, without Gradio: a request comes in as plain values, a View goes out.
+"""Event handlers of the page without Gradio: a request comes in as plain values, a View goes out.
 
-Nothing that a browser sends is believed: the conversation lives in the server's session, buttons send a verb and a
+Nothing that a browser sends is trusted: the conversation lives in the server's session, buttons send a verb and a
 number that is looked up there, and every bound is checked again.
 """
 

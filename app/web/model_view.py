@@ -1,4 +1,4 @@
-"""What the Model tab shows, as plain data: facts, a map of the semantic IDs, learning curves, tables of results."""
+"""Data of the Model tab: facts, a map of the semantic IDs, learning curves and result tables."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A conversation as text that the visitor's own browser or file keeps, and back.
+"""Saves a conversation as text in the visitor's browser or in a file, and restores it.
 
-What comes back is believed only as far as its seal goes: an HMAC over the state, with a key that stays on the server.
-So the roles, replies and lists of a restored conversation are those that this server gave. A file without a good seal
-still gives what is the visitor's own to say: which items they like, dislike or know.
+A restored conversation is trusted only if its seal is valid: an HMAC over the state, with a key that stays on the
+server. So the roles, replies and lists of a restored conversation are those that this server gave. A file without a
+good seal still gives what is the visitor's own to say: which items they like, dislike or know.
 """
 
 from __future__ import annotations

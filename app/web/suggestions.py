@@ -1,4 +1,4 @@
-"""What is worth saying next: examples at the start, then critiques made from the attributes of the shown items."""
+"""Suggests messages to send: examples at the start, then critiques from attributes of the shown items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tab Batch: a file of requests from the server's own folder, ranked, measured and drawn."""
+"""The Batch tab: ranks a request file from the server's folder, with metrics and charts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tab Compare: one request, four ways of answering it."""
+"""The Compare tab: one request answered in four ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tab Model: its card, a map of its semantic IDs, learning curves, and the tables of its evaluation."""
+"""The Model tab: model card, map of the semantic IDs, learning curves and evaluation tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: its Gradio components and how they lie; what they show is said by Views alone."""
+"""Layout of the page: its Gradio components. What they show comes from Views alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which handler each event of the page calls, and how a View becomes updates; every event is private."""
+"""Connects the events of the page to handlers and turns Views into updates; every event is private."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The accuracy suite: rankers over the same users and the whole catalogue."""
+"""The accuracy suite: all rankers on the same users and the whole catalogue."""

@@ -1,4 +1,4 @@
-"""What each part of the fusion earns: the hybrid without it, the weights of the others fitted again."""
+"""Ablations of the fusion: the hybrid without each component, the other weights fitted again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The accuracy suite: all rankers over the same users and the whole catalogue; values of every user, then the means."""
+"""Measures rankers on the same users and the whole catalogue: values per user, then means, intervals and tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The product's rows of the accuracy table, which take nearly all of the suite's time: by processes, and not twice.
+"""Ranks the model's own rows of the accuracy table in several processes, and caches the lists.
 
-Users are ranked in stretches. The lists of a stretch go into one file, so a run that was ended goes on from what is
-there. Files belong to one state of code, model, data, weights and users; changed code keeps none.
+Users are ranked in chunks. The lists of a chunk go into one file, so that an interrupted run continues from the files
+that exist. Files belong to one state of code, model, data, weights and users; changed code invalidates them.
 """
 
 from __future__ import annotations

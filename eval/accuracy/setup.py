@@ -1,4 +1,4 @@
-"""What the accuracy suite measures: data, how it is cut, and the model where it was trained on this very train part."""
+"""Sets up the accuracy suite: data, split, and the model if it was trained on this very train part."""
 
 from __future__ import annotations
 

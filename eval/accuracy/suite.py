@@ -1,4 +1,4 @@
-"""The accuracy suite from the command line: a model directory and data in, values of every user and a result out."""
+"""The accuracy suite: evaluates a model directory against tuned baselines and writes values per user and a result."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def _few(subject: EvaluationSetup, users: int) -> str:
 
 
 def _reference(subject: EvaluationSetup, rankers: Sequence[Ranker]) -> str:
-    """The row that others are compared with: the usual one, or the last of those that were asked for."""
+    """The row that others are compared with: the default reference, or else the last requested row."""
     names = [ranker.name for ranker in rankers]
     return subject.reference if subject.reference in names else names[-1]
 

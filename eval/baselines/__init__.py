@@ -1,1 +1,1 @@
-"""Baselines and the choice of their settings."""
+"""Baselines and the tuning of their settings."""

@@ -1,4 +1,4 @@
-"""Sequential encoders as baselines: SASRec, HSTU and BSARec, tuned alike and trained on the train part of any split."""
+"""Sequential encoders as baselines: SASRec, HSTU and BSARec, tuned alike on the train part of any split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix factorisation as baselines: ALS and BPR as the `implicit` library fits them, on histories of anybody.
+"""Matrix factorisation baselines: ALS and BPR of the `implicit` library, applied to histories of any user.
 
 A ranker is asked with a history, not with the number of a trained user, so the user's factors are fitted to the history
 with the items' factors fixed: in closed form for ALS, as the library does it for new users; for BPR by minimising the

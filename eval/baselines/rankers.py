@@ -1,4 +1,4 @@
-"""Rankers that a recommender has to beat: popularity, item neighbours, text similarity, the bare encoder.
+"""Baseline rankers: popularity, item neighbours, text similarity and the encoder alone.
 
 All obey `llmrec.ranker.Ranker` and are fitted on the train part alone; none of them removes seen items. For
 one user and for a batch, and with one thread or many, they give the same bytes on one kind of machine.

@@ -1,4 +1,4 @@
-"""Choosing the settings of a baseline on validation targets, once: what was tried is kept and not tried again."""
+"""Tunes baselines on validation targets by grid search, with a log of trials that are never repeated."""
 
 from __future__ import annotations
 

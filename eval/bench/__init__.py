@@ -1,1 +1,1 @@
-"""Benchmarks of decoding and of ranking files."""
+"""Benchmarks of decoding and of ranking request files."""

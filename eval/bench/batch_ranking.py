@@ -1,4 +1,4 @@
-"""How fast a file of requests is ranked, beside the same lists made with transformers' `generate` in batches.
+"""Benchmarks ranking a request file against transformers' `generate` in batches.
 
 The shipped way is measured as it is used: files, processes, parts on disk. Rates are of the time in which all processes
 are at work; loading is told apart. The reference is given whole batches and all cores, makes lists from the same

@@ -1,4 +1,4 @@
-"""How ranking grows with the catalogue: synthetic catalogues of ten thousand to ten million items on the real layers.
+"""Benchmarks ranking over synthetic catalogues of ten thousand to ten million items, on the model's real layers.
 
 Paths are random, of four levels of 64 codes. The other parts of the score, which a real model fits to its data, are
 drawn: the logarithm of a Zipf share (what popularity gives) plus Gaussian noise of two nats (what tells users apart).

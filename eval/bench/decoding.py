@@ -1,4 +1,4 @@
-"""How fast items and words come out of the model, beside transformers' own `generate` on the same weights.
+"""Benchmarks decoding of items and text against transformers' `generate` on the same weights.
 
 Both sides get the same prompts in one run, taking turns, and must return the same items. The reference decodes the same
 item tokens as rows of its vocabulary, confined by `prefix_allowed_tokens_fn` and normalised over what is allowed. Where

@@ -1,4 +1,4 @@
-"""What bounds decoding: the arithmetic it cannot do without, the memory it takes, the look-ups in the trie."""
+"""Lower bounds and costs of decoding: arithmetic, memory, and look-ups in the trie."""
 
 from __future__ import annotations
 

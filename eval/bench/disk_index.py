@@ -1,4 +1,4 @@
-"""An item index that need not fit into memory: faiss IVF-PQ in shards on disk, candidates scored exactly.
+"""An item index larger than memory: faiss IVF-PQ in shards on disk, with exact scores for the candidates.
 
 Every vector lies in one of some thousand lists (k-means) as a few bytes (product quantisation; Jegou et al., 2011). A
 search reads the lists nearest to the query, out of files that are mapped, not loaded, and takes the exact scores of the

@@ -1,4 +1,4 @@
-"""What the decoding benchmark runs: this engine, and transformers' own beam search on the very same weights."""
+"""The two sides of the decoding benchmark: this engine, and transformers' beam search on the same weights."""
 
 from __future__ import annotations
 

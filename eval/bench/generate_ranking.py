@@ -1,4 +1,4 @@
-"""The same ranking by transformers' `generate`: beams in batches, confined to the catalogue, then the same fusion."""
+"""Ranks with transformers' `generate`: batched beams restricted to the catalogue, then the same fusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measured part of the page on scaling, made from the result of `llmrec bench --rank` and from nothing else.
+"""Writes the measured part of the page on scaling from the result of `llmrec bench --rank`.
 
 Usage: python -m llmrec.eval.bench.scaling_page eval/results/bench-rank.json docs/scaling.md
 """

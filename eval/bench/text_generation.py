@@ -1,4 +1,4 @@
-"""Words a second beside transformers' greedy `generate`, and what eight bits cost in perplexity."""
+"""Benchmarks text generation against transformers' greedy `generate`, and the perplexity cost of int8."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The conversation suite: scripted dialogues, and recommendation from one sentence."""
+"""The conversation suite: simulated dialogues, and recommendation from one sentence."""

@@ -1,4 +1,4 @@
-"""The acts of scripted dialogues: each writes a step that can be said now, or None, and says what it means."""
+"""Dialogue acts of the simulated user: each writes a step that can be said now (or None) and its meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which acts may open a dialogue, which may follow, and the writing of whole dialogues from a seed."""
+"""Writes whole dialogues from a seed: which acts may open a dialogue, and which may follow."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is right and wrong about an answer: judged by the suite's own record of what the visitor meant.
+"""Judges answers against the suite's own record of what the simulated user meant.
 
-Lists are judged by the catalogue's fields, opinions by the visible profile, texts by `grounding_text`. Of the product
+Lists are judged by the catalogue's fields, opinions by the visible profile, texts by `grounding.text`. Of the product
 only what a person sees is used: lists, texts, remarks, the profile and the filters on display.
 """
 

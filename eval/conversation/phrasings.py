@@ -1,7 +1,7 @@
-"""What visitors say in the scripted dialogues: several wordings of every act, written apart from prompts and reader.
+"""Phrasings of every dialogue act, written independently of the prompts and the parser.
 
 None of them is a training template (a test compares them with `prompts/`). Those of `ASIDE` were written after the
-reader of messages, which was not changed for them: the suite reports the dialogues said in them apart.
+parser, which was not changed for them: the suite reports the dialogues said in them apart.
 """
 
 from __future__ import annotations

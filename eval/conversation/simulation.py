@@ -1,4 +1,4 @@
-"""Playing a scripted dialogue against the chat as a page does, with the clock running."""
+"""Plays a simulated user's dialogue against the chat, as the page does, and measures the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conversation suite: scripted dialogues of several turns, typed into the chat and judged by program.
+"""The conversation suite: plays simulated dialogues of several turns against the chat and judges them by program.
 
 The dialogues are written from the catalogue with a seed, in words of their own; each step carries what it means, and
 answers are judged against that by the suite's own rules. Latency is that of the process as a person meets it: one

@@ -1,4 +1,4 @@
-"""Recommendation from one sentence: a visitor without history describes a taste, the held-out film is to be found.
+"""Recommendation from one sentence: a new visitor describes a taste, and the held-out film is to be found.
 
 The sentence is written by program from the last five films of the train part that a user of the log rated well: once
 with their titles, once with nothing but their genres and years. It is typed into the chat of a new visitor; no id, no

@@ -1,4 +1,4 @@
-"""What a visitor of a scripted dialogue wants at each turn, kept by the suite's own rules, not the product's reader.
+"""State of the simulated user: what holds at each turn, by rules independent of the product's parser.
 
 A step says what it means when it is written: which constraints it adds or lifts, which items it gives an opinion on.
 The state that follows is what the answer is judged against.

@@ -1,4 +1,4 @@
-"""Scripted dialogues of two to six turns, written by program from a catalogue and a seed.
+"""Writes dialogues of two to six turns for a simulated user, from a catalogue and a seed.
 
 Every dialogue is about one item that the visitor would be content with: what is asked for is true of it, so that every
 request can be met; rare values are asked for as often as common ones.

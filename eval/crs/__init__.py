@@ -1,1 +1,1 @@
-"""Recommendation in published dialogues: ReDial and INSPIRED."""
+"""Conversational recommendation benchmarks: ReDial and INSPIRED."""

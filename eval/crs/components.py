@@ -1,4 +1,4 @@
-"""What can be said for a film after part of a dialogue: each part a log-probability for every film.
+"""Scores every film after part of a dialogue: each component is a log-probability.
 
 The parts are the project's own tools on other data: item-to-item neighbours, text vectors of the films and of what is
 said, and a small network trained on the mentions. `llmrec.ranking.fusion` weighs them.

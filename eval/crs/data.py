@@ -1,4 +1,4 @@
-"""Recommendation dialogues in one form, whatever they were published in, and the questions that they put.
+"""Conversational recommendation benchmarks in one form: dialogues, and the questions that they ask.
 
 A question is one film that the recommender names in a turn: what was said before the turn is given, the film is to be
 found. Turns are what one person says until the other speaks.

@@ -1,4 +1,4 @@
-"""Vectors of what is said in dialogues, embedded once and kept under the cache directory by fingerprint."""
+"""Text vectors of dialogues, embedded once and cached by fingerprint."""
 
 from __future__ import annotations
 

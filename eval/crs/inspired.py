@@ -1,6 +1,6 @@
-"""INSPIRED (Hayati et al., 2020): conversations in which a person is talked into a film.
+"""Reads INSPIRED (Hayati et al., 2020): conversations in which one person persuades another to watch a film.
 
-Read from a directory that holds the official `dev.tsv` and `test.tsv` and, of the training part, either `train.tsv` or
+The directory holds the official `dev.tsv` and `test.tsv` and, of the training part, either `train.tsv` or
 `instructlf_train_contexts.csv`: the training dialogues up to each recommendation, with the titles recommended next.
 Titles named earlier in such contexts are found in the text.
 """

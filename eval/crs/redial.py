@@ -1,7 +1,7 @@
-"""ReDial (Li et al., 2018): conversations in which one person looks for a film and another recommends some.
+"""Reads ReDial (Li et al., 2018): conversations in which one person seeks films and another recommends some.
 
-Read from a directory that holds the files as published, plain or gzipped: the official test set, what is there of the
-training set, and what is known of the films.
+The directory holds the published files, plain or gzipped: the official test set, what is available of the training
+set, and the films.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recommendation in published dialogues: every film that the recommender names is to be found from what was said.
+"""Evaluates recommendation in published dialogues: finds every film that the recommender names from what was said.
 
 Settings and fusion weights are chosen on the latest part of the train pool; then everything is learnt again from the
 whole pool, with those weights, and the test part is answered once.

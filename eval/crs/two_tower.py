@@ -1,4 +1,4 @@
-"""A small two-sided network: what was said and named before, against every film, trained on mentions.
+"""A small two-tower network: scores every film for what was said and named before, trained on mentions.
 
 The query is the sum of three things: the films named so far (weighted by age and by who named them), the sentence
 vectors of the latest turns, and the single words. A film is its text vector, its attributes and a free part, each

@@ -1,1 +1,1 @@
-"""The grounding suite: whether items exist, constraints hold and words are true."""
+"""The grounding suite: whether items exist, constraints hold and texts are true."""

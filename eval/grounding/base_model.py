@@ -1,4 +1,4 @@
-"""The base model asked in plain words, and its titles looked up in the catalogue: free generation as a yardstick."""
+"""Baseline by free generation: asks the base model in plain text and links its titles to the catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Per-request measures of grounding: a list against its demand, a reply's text against the catalogue."""
+"""Grounding metrics of one request: the list against the request, the reply against the catalogue."""
 
 from __future__ import annotations
 

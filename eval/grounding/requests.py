@@ -1,6 +1,6 @@
-"""Requests with constraints, generated from the catalogue by seed, and the suite's own check of an item against them.
+"""Generates requests with constraints from the catalogue by seed, and checks items against them independently.
 
-Nothing here uses the product's reader of messages: what a constraint means is decided where it is put into words.
+Nothing here uses the product's parser: what a constraint means is decided where it is put into words.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What free text names and claims, checked against the catalogue by the suite's own code.
+"""Extracts the titles and claims of free text and checks them against the catalogue, by the suite's own code.
 
 A title is found as its words in a row, the longest first; a one-word title, or one of small words only, counts when
 it is quoted, carries a year, or stands capitalised inside a sentence. A claim is a value of the catalogue's word

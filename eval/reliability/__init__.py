@@ -1,1 +1,1 @@
-"""The reliability suite: promises under attack, and injected faults."""
+"""The reliability suite: promises under attack, and fault injection."""

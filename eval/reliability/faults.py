@@ -1,4 +1,4 @@
-"""Faults that must cost nothing, and the tests that inject them: a table that tests and the suite read."""
+"""The faults that must cost nothing and the tests that inject them: a table for tests and suite."""
 
 from __future__ import annotations
 

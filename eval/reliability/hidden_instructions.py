@@ -1,4 +1,4 @@
-"""Do instructions hidden in an item's title or description lift it, over the item as it was and over neutral text?
+"""Measures whether instructions hidden in an item's title or description raise its rank.
 
 The ranking prompt of the language model holds item tokens and no item text, so its scores cannot read an instruction;
 what can move are the parts that compare texts (`profile`, `words`), for which an order is a text like any other.

@@ -1,4 +1,4 @@
-"""What llmrec promises and which tests show it: a table that tests and the suite reliability read."""
+"""What llmrec promises and which tests verify it: a table for tests and suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite that lets the promises be attacked: runs the tests of each, counts cases and violations, injects faults.
+"""The reliability suite: runs the tests of every promise, counts cases and violations, and injects faults.
 
 It needs the project's tests, so it runs in a checkout. A case is one input that a test tried: a test says how many with
 the JUnit property `cases` (`runs` for faults), hypothesis counts its examples, and a test that says nothing tried one.

@@ -1,1 +1,1 @@
-"""The report over all result files."""
+"""The report on all result files."""

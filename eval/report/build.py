@@ -1,4 +1,4 @@
-"""The report: everything that was measured, from the files of a results directory, as Markdown and as one HTML page."""
+"""Builds the report on a results directory, as Markdown and as one HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report says of conversations: what was understood, kept and said, by act; and how long it took."""
+"""Report section on conversations: what was understood, kept and said, by dialogue act, and latencies."""
 
 from __future__ import annotations
 

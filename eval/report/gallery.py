@@ -1,4 +1,4 @@
-"""Failures with their inputs, taken from the values of single users and requests that the suites leave beside results.
+"""Report section with failures and their inputs, from the per-user values that the suites save.
 
 What is shown is chosen by rule, never by hand: the first of each kind in the order that the rule gives.
 """

@@ -1,4 +1,4 @@
-"""A report as plain values, and its two forms: Markdown with pictures beside it, and one self-contained HTML page.
+"""A report as plain values, rendered as Markdown with images or as one self-contained HTML page.
 
 Names, titles and replies come from result files, catalogues and a language model: in both forms they are text and
 nothing else.

@@ -1,4 +1,4 @@
-"""The pictures of the report: bars with intervals, lines and points, written as SVG with the same bytes every time."""
+"""Charts of the report: bars with intervals, lines and points, as SVG with reproducible bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results of a directory, read and checked for the report: what belongs into one table, and what does not."""
+"""Loads and validates the result files of a directory, and decides which may share a table."""
 
 from __future__ import annotations
 

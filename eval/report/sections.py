@@ -1,4 +1,4 @@
-"""What the report says of each suite: tables and pictures from result files, made for one data set at a time."""
+"""Report sections of the suites: tables and charts from result files, for one data set at a time."""
 
 from __future__ import annotations
 

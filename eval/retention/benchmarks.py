@@ -1,4 +1,4 @@
-"""The language benchmarks: files in their published form to questions, and scores to right or wrong.
+"""Language benchmarks: parses their published files into questions and judges the scores.
 
 A task is one reader function and one line of `TASKS`. Prompts and metrics are those of lm-evaluation-harness 0.4: no
 examples in the prompt, `acc` takes the likeliest choice, `acc_norm` the likeliest a character. Compared with it on 60

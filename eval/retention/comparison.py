@@ -1,4 +1,4 @@
-"""Tuned beside base on the same items: paired differences, their standard errors, and the few numbers that count."""
+"""Compares the tuned with the base model on the same items: paired differences, standard errors and targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log-probabilities of continuations of a context, the common beginning of the continuations read once.
+"""Log-probabilities of continuations of a context; their common prefix is computed once.
 
 A question is a tree: its sequences share their first tokens, and a tree mask lets each branch see the shared ones and
 its own. Exact: the values are those of every sequence read alone. With SmolLM2's tokenizer that is a third fewer tokens

@@ -1,4 +1,4 @@
-"""Replies of the model to plain chat messages, many at a time.
+"""Generates replies to plain chat messages in batches.
 
 The chat streams to one visitor (`text_generation.generate_text`). A benchmark has hundreds of prompts, and reading the
 weights once for a batch of them makes it fast on a CPU. Greedy, as lm-evaluation-harness generates.

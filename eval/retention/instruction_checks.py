@@ -1,4 +1,4 @@
-"""Checks by program of whether a reply does what it was told.
+"""Checks by program whether a reply follows an instruction.
 
 The kinds with a colon are those of IFEval (Zhou et al., 2023, arXiv:2311.07911) under its names and with its arguments,
 in the strict reading. Two of its 25 kinds are missing because a program of this size cannot decide them: the language

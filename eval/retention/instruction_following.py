@@ -1,6 +1,6 @@
-"""Does the model still do what it is told in plain chat? Replies to instructions whose fulfilment a program verifies.
+"""Instruction-following tasks in plain chat whose replies a program verifies.
 
-Measured of every reply beside that: how much it repeats itself, whether the model ended it, and what of the catalogue
+Also measured for every reply: how much it repeats itself, whether the model ended it, and what of the catalogue
 leaks into a conversation that is not about it: item tokens, control tokens, titles, the form of a list entry.
 """
 

@@ -1,4 +1,4 @@
-"""The tasks of the retention suite, made ready to run on any model: files read, samples drawn, checks loaded."""
+"""Prepares the tasks of the retention suite for any model: reads files, draws samples, loads checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log-probabilities of running text under the language model; of continuations of a context see `language_branches`.
+"""Log-probabilities of running text under the language model; for continuations of a context see `continuations`.
 
 The definitions are those of lm-evaluation-harness (`loglikelihood`, `loglikelihood_rolling`), whose library is not
 used: it would bring forty packages for the few lines that are left once tokens are scored, and scoring has to be ours

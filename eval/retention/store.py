@@ -1,4 +1,4 @@
-"""Values of every item, in Parquet, before any mean; what is there of the same model and sample is not made again."""
+"""Stores the values of every item in Parquet; values of the same model and sample are reused."""
 
 from __future__ import annotations
 

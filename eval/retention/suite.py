@@ -1,4 +1,4 @@
-"""The retention suite: does the tuned model still have its English?
+"""The retention suite: whether the tuned model keeps the base model's language ability.
 
 Tuned (LoRA on, item tokens not among the word logits) against its own base, on the same items: perplexity of running
 text, five benchmarks of words after a context, and instructions in plain chat. Base first with LoRA switched off, then

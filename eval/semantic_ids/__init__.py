@@ -1,1 +1,1 @@
-"""The semantic-ID suite: residual k-means beside an RQ-VAE."""
+"""The semantic-ID suite: residual k-means against an RQ-VAE."""

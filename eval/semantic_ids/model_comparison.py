@@ -1,4 +1,4 @@
-"""What the way to make semantic IDs does to a trained model: two that differ in nothing else, on validation items."""
+"""Compares two trained models that differ only in how their semantic IDs were made, on validation items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to make semantic IDs on one catalogue: residual k-means beside an RQ-VAE, on the vectors of a trained model."""
+"""Compares residual k-means with an RQ-VAE for semantic IDs, on the item vectors of a trained model."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The stability suite: the same request said otherwise."""
+"""The stability suite: the same request in other words."""

@@ -1,4 +1,4 @@
-"""The usual way to rank with a language model: candidates listed in the prompt, as a yardstick for the trie.
+"""Baseline for stability: a language model that ranks candidates listed in the prompt.
 
 The base model of the product, as published, is given the history and the candidates as text and the request of the
 variant. It ranks by the log-probability of each candidate's letter, as listwise LLM rankers do (Hou et al., 2024), and

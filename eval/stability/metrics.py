@@ -1,4 +1,4 @@
-"""How much two rankings of the same request agree: Kendall's tau, rank-biased overlap, overlap, top-1 flips.
+"""Agreement of two rankings of the same request: Kendall's tau, rank-biased overlap, overlap, top-1 flips.
 
 A request that got no list at all agrees with nothing: silence must not count as stability.
 """

@@ -1,7 +1,7 @@
-"""The same request said otherwise: the stability suite's own phrasings, typos, other words, marks, asides.
+"""Paraphrases of a request: other phrasings and synonyms, typos, punctuation and asides.
 
 None of these phrasings is a training template (a test compares them with `prompts/`). They were written as people
-type, not to what the reader of messages understands.
+type, not to what the parser understands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The requests of the stability suite and their variants, drawn by seed from users with a held-out item."""
+"""Requests of the stability suite and their variants, drawn by seed from users with a held-out item."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The stability suite: does the same request said otherwise, or listed in another order, get the same answer?
+"""The stability suite: whether a request gets the same answer in other words or with its items in another order.
 
-Every request goes through the chat as typed text. Beside the product stands its own base model with the candidates
-listed in the prompt, ranked by letter and by title.
+Every request goes through the chat as typed text. The product is compared with its own base model, which gets the
+candidates in the prompt and ranks them by letter and by title.
 """
 
 from __future__ import annotations

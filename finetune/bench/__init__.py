@@ -1,1 +1,1 @@
-"""The training benchmark beside the usual Trainer."""
+"""The training benchmark against transformers' Trainer."""

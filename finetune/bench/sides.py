@@ -1,4 +1,4 @@
-"""The sides of `llmrec bench --train`, each a process of its own: this project's engine, and the usual way.
+"""The two sides of `llmrec bench --train`, each in its own process: this engine and the Trainer baseline.
 
 A side loads, says that it is ready, and then makes one optimizer step whenever it is told to.
 """
@@ -101,7 +101,7 @@ def process_memory(field: str) -> int:
 
 
 def engine_side(job: Job, turns: Any, shares: Mapping[str, float], matmul_dtype: MatmulDtype = "float32") -> None:
-    """The product's own training loop on packs of the recipe's traffic with these shares."""
+    """The product's own training loop on packs of the recipe's task mixture with these shares."""
     recipe, traffic = job.recipe, job.recipe.traffic
     base = base_model(recipe.base)
     inputs = _inputs(job)
@@ -130,7 +130,7 @@ def engine_side(job: Job, turns: Any, shares: Mapping[str, float], matmul_dtype:
 
 
 class _Clock:
-    """Times the steps of `sft.train` from outside: it begins when a pack is taken and ends at the question to stop."""
+    """Times the steps of `loop.train` from outside: from taking a pack to the question whether to stop."""
 
     def __init__(self, turns: Any, steps: int, count: Callable[[Pack], Mapping[str, float]]) -> None:
         self.turns, self.left, self.count = turns, steps, count

@@ -1,9 +1,9 @@
-"""The usual way to train such a model, as the other side of `llmrec bench --train`.
+"""Trainer baseline of `llmrec bench --train`: padded rows of one target each, trained by transformers' Trainer.
 
-transformers' Trainer and a plain peft LoRA on the causal language model whose vocabulary was extended by the item
-tokens: one padded row for each target, a window of ten items in words and item tokens, the loss at the target's tokens,
-a softmax over all words and items. It shares nothing with the engine but the base model, the histories, the renderer
-(so that both read the same prompts) and LoRA's rank and layers.
+A plain peft LoRA on the causal language model with the item tokens added to its vocabulary. Every row has a window of
+ten items in words and item tokens, the loss at the target's tokens, and a softmax over all words and items. It shares
+nothing with the engine but the base model, the histories, the renderer (so that both read the same prompts) and LoRA's
+rank and layers.
 """
 
 from __future__ import annotations

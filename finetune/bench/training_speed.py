@@ -1,4 +1,4 @@
-"""How fast and how lean the engine trains, beside the usual way on the same model and data, in one run.
+"""Benchmarks speed and memory of the training engine against transformers' Trainer on the same model and data.
 
 Every side is a process of its own, so that its peak memory is its own; they take turns step by step, so that a busy
 machine slows all of them alike. Around the engine's steps this process measures the rate of plain matrix products at
@@ -152,7 +152,7 @@ def _take_turns(
 
 
 def _rates(job: Job, name: str, body: DecoderShape, seconds: float) -> tuple[float, float]:
-    """Rates of float32 products and of products in the side's own format; the usual side has no counted floor."""
+    """Rates of float32 products and of products in the side's own format; the Trainer baseline has no counted floor."""
     tokens = job.recipe.traffic.pack_tokens
     if name == TRAINER:
         return 1.0, 1.0
@@ -221,7 +221,7 @@ def summarise(
 
 
 def _ratios(ours: SideMeasurements, theirs: SideMeasurements, rng: np.random.Generator) -> dict[str, Interval]:
-    """The engine over the usual way, round by round."""
+    """Ratios of the engine to the Trainer baseline, round by round."""
 
     def rate(one: SideMeasurements, what: str) -> np.ndarray:
         return np.array([getattr(step, what) / step.seconds for step in one.steps])

@@ -1,1 +1,1 @@
-"""What is trained on: the context of the tasks, the tasks themselves, and packing."""
+"""Training data: the context of the tasks, the tasks, and sequence packing."""

@@ -1,4 +1,4 @@
-"""Wishes in words, made from an item's catalogue fields: "a comedy from the 1990s", "something dark: a film noir"."""
+"""Wishes in plain language, made from the attributes of an item: "a comedy from the 1990s"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What traffic is made from, and the small tools that every task shares."""
+"""What the training tasks draw their examples from, and the helpers that they share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Example = list[Message] | Rendered
 
 @dataclass(frozen=True, eq=False)
 class TaskContext:
-    """What traffic is made from.
+    """What the training tasks draw their examples from.
 
     Attributes:
         catalog: the items.

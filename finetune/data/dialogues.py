@@ -1,4 +1,4 @@
-"""The spoken traffic: conversations of several turns, explanations, words about a list, and refusals.
+"""Dialogue tasks: conversations of several turns, explanations, talk about a list, and refusals.
 
 Everything that an answer claims is a field of an item it names; every later turn is answered by an item that the same
 user took later and that fulfils what the turn asks for.

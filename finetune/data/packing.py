@@ -1,7 +1,8 @@
-"""Traffic to packs: rendered documents, mixed by token share, laid end to end, with their targets resolved.
+"""Sequence packing: mixes rendered documents by token share, lays them end to end, and resolves their targets.
 
-A pack is one line of tokens without padding; `varlen` keeps its documents apart. Documents of a pack are drawn from all
-tasks (a step sees the mix, not one task) and stand sorted by length, so that equal lengths share one attention call.
+A pack is one line of tokens without padding; `packed_attention` keeps its documents apart. Documents of a pack are
+drawn from all tasks (a step sees the mix, not one task) and stand sorted by length, so that equal lengths share one
+attention call.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def mixture_round(
     number: int,
     users: UserVectorMode = "mixed",
 ) -> list[Document]:
-    """About `tokens` tokens of traffic, each task with its share of them, shuffled; a function of (seed, number).
+    """About `tokens` tokens of examples, each task with its share of them, shuffled; a function of (seed, number).
 
     `users`: "mixed" as the tasks make them, "none" leaves user vectors out, "only" leaves out documents without one.
     """

@@ -1,4 +1,4 @@
-"""Samples of the traffic as the model meets it: every token by name, and which ones are trained on."""
+"""Shows training examples as the model sees them: every token by name, and which ones are trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ordinary text for replay, drawn from the base model itself.
+"""Samples ordinary text for replay from the base model itself.
 
 Cross-entropy on the base model's own samples is the KL divergence from base to tuned model plus a constant, so
 replaying them holds the language where it was; and there is no corpus to fetch, license or keep apart from the

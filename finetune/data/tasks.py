@@ -1,8 +1,8 @@
-"""The traffic about items: one generator a task, each made from the train part of the data and the catalogue alone.
+"""Item tasks: one generator of training examples per task, from the train part and the catalogue alone.
 
 A generator yields conversations (lists of messages) for ever, in an order that its random generator fixes. Which tokens
-are trained on is marked in the parts; a recipe mixes tasks by their share of tokens. `TASKS` has these and the spoken
-ones of `dialogues`.
+are trained on is marked in the parts; a recipe mixes tasks by their share of tokens. `TASKS` has these and the
+dialogue tasks of `dialogues`.
 """
 
 from __future__ import annotations

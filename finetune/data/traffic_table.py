@@ -90,7 +90,7 @@ def task_table_rows(
     seed: int,
     work: Path | None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of all tasks, and what in them is provisional; arguments as `show.samples` takes them."""
+    """Rows of all tasks, and what in them is provisional; arguments as `preview.task_samples` takes them."""
     shares = recipe.traffic.shares
     found: list[dict[str, Any]] = []
     notes: dict[str, None] = {}

@@ -1,1 +1,1 @@
-"""Plans of a run that train nothing: checks, costs and times here and on GPUs."""
+"""Plans a training run without training: checks, costs and times here and on GPUs."""

@@ -1,4 +1,4 @@
-"""What training costs: floating-point operations counted from the shapes, bytes held, how fast a machine multiplies.
+"""Cost model of training: floating-point operations counted from the shapes, memory, and measured matrix rates.
 
 The counts are those of the arithmetic that cannot be left out (two operations a multiply-add): no padding, causal
 attention as half a square, only the logits that carry a loss, no gradients for frozen weights. Norms, activations and

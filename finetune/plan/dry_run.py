@@ -1,4 +1,4 @@
-"""The plan of a run without running it: what is there, what is trained, what it costs here and on a GPU."""
+"""Plans a training run: what is done already, what would be trained, and what it costs here and on a GPU."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from llmrec.progress import silent
 from llmrec.semantic_ids.trie import Trie
 from llmrec.storage.registry import cache_home
 
-_SAMPLE = 40_000  # tokens of traffic that the counts are taken from
+_SAMPLE = 40_000  # tokens of training examples that the counts are taken from
 _MEASURE = 1.0  # seconds
 _BUSY = 4096  # tokens a pack below which a GPU mostly waits for the next kernel; a rule of thumb
 # Share of the plain product's rate that the engine reaches on a CPU, by the format of its products: the inverse of the
@@ -195,7 +195,7 @@ def _check(inputs: Inputs, base: BaseModelInfo, out: Path, elsewhere: bool) -> l
 
 
 def _stage(inputs: Inputs, base: BaseModelInfo, body: DecoderShape, number: int) -> dict[str, Any]:
-    """Tokens, steps and operations of one stage of the schedule, counted on a sample of its own traffic."""
+    """Tokens, steps and operations of one stage of the schedule, counted on a sample of its own training examples."""
     recipe, shape = inputs.recipe, inputs.recipe.semantic_ids
     traffic, schedule = recipe.traffic, recipe.schedule
     stage: Stage = schedule.stages()[number]
@@ -228,7 +228,7 @@ def _stage(inputs: Inputs, base: BaseModelInfo, body: DecoderShape, number: int)
 
 
 def _passes(inputs: Inputs, documents: Any, tokens: int) -> float:
-    """How often the next-item traffic reads the train part."""
+    """How often the next-item task reads the train part."""
     seen = sum(len(one) for one in documents)
     levels = inputs.recipe.semantic_ids.depth
     targets = sum(int(one.rendered.loss.sum()) for one in documents if one.task == "next_item") / levels

@@ -1,4 +1,4 @@
-"""What must be right before any training starts: every mistake that can be known early is one line, and early."""
+"""Preflight checks: finds mistakes in recipe, data, base model and directories before training starts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_neighbours(recipe: Recipe, catalog: Catalog) -> None:
 
 
 def check_data(recipe: Recipe, catalog: Catalog, split: Split) -> None:
-    """Refuse data from which the recipe's traffic cannot be made.
+    """Refuse data from which the recipe's training examples cannot be made.
 
     Raises:
         DataError: too many items for the codebook, or nobody with two interactions to learn from.

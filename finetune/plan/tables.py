@@ -1,4 +1,4 @@
-"""A plan as tables for people."""
+"""Prints a plan as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a work directory already holds, read without making anything, and untrained stand-ins for what is not there."""
+"""Reads the finished stages of a work directory, and makes untrained stand-ins for missing ones."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def provisional_ids(n: int, depth: int, size: int, dim: int, seed: int) -> Seman
 
 
 def placeholder_task_context(inputs: Inputs, dim: int, passages: np.ndarray | None = None) -> TaskContext:
-    """What traffic is made from, with one user vector for all and, where they are not given, empty replay passages."""
+    """A task context with one user vector for all users and, unless given, empty replay passages."""
     traffic, train = inputs.recipe.traffic, inputs.split.train
     histories = [train.rows_of(user) for user in range(len(train.users))]
     one = np.linspace(-1, 1, dim, dtype=np.float32)[None]

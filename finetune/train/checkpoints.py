@@ -1,4 +1,4 @@
-"""Training checkpoints: atomic directories, the newest sound one is resumed, torn ones are named and passed over."""
+"""Training checkpoints: written atomically; the newest intact one is resumed, and damaged ones are reported."""
 
 from __future__ import annotations
 

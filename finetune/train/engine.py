@@ -1,4 +1,4 @@
-"""The machine under a training run: processes and devices, number formats, and what must be there for them."""
+"""Hardware of a training run: processes, devices, number formats and their requirements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fine-tuning stage of a recipe: its world, its stream, its checkpoints, its validation."""
+"""The fine-tuning stage: task context, stream of packs, checkpoints and validation."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseModelFiles) -> di
 def make_task_context(
     inputs: Inputs, model: RecModel, base: BaseModelFiles, vectors: Sequence[np.ndarray] | None = None
 ) -> TaskContext:
-    """Everything that traffic is made from, replay passages as a stage of their own; `vectors` as in `fine_tune`."""
+    """The task context, with replay passages as a stage of their own; `vectors` as in `fine_tune`."""
     traffic = inputs.recipe.traffic
     passages = np.zeros((0, 2), np.int64)
     if "replay" in traffic.shares:

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination as a wish: the step is finished, a checkpoint written, then the program ends."""
+"""Handles Ctrl-C and termination: the current step finishes and a checkpoint is written before the program stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loss over the word table without ever holding its logits.
+"""Linear cross-entropy: the loss over the vocabulary without ever storing its logits.
 
 The table is frozen, so all that flows back is a gradient for the hidden states, and that is known once a position's
 softmax is: it is computed a few positions at a time in the forward pass and the logits are dropped (as fused

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of the bundle: LoRA, item tokens and the user adapter, resumable to the bit.
+"""The fine-tuning loop: LoRA, item tokens and the user adapter, resumable bit for bit.
 
 One loop for one process and for many: under `accelerate launch` every process makes the same stream of packs and takes
 its share of each step, so that n processes follow the trajectory of one process that accumulates n times as much.
@@ -86,7 +86,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Stage:
-    """Up to how many tokens which groups are trained, and on which traffic: see `build.round_of` for `users`."""
+    """A stage of the schedule: its last token, the parameter groups it trains, and its `users` (see `packing`)."""
 
     until: int
     groups: tuple[str, ...]

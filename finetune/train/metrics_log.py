@@ -1,4 +1,4 @@
-"""What a run tells: a line on the screen, a JSON line in a file, and trackers where they are wanted."""
+"""Logs the metrics of a run to the screen, to a JSON Lines file and to experiment trackers."""
 
 from __future__ import annotations
 

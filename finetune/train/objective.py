@@ -1,4 +1,4 @@
-"""What training minimises: codes among the codes that may follow, words among all words, text near the base model."""
+"""The training objective: cross-entropy over valid codes, over the vocabulary, and a KL term on ordinary text."""
 
 from __future__ import annotations
 

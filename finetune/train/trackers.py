@@ -1,4 +1,4 @@
-"""Experiment trackers (TensorBoard, Weights & Biases) through accelerate; nothing is sent unless it is asked for."""
+"""Experiment trackers (TensorBoard, Weights & Biases) through accelerate, only when asked for."""
 
 from __future__ import annotations
 

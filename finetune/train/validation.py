@@ -1,4 +1,4 @@
-"""Validation while training: NDCG@10 of the language model alone, decoded as it is served, on a sample of users."""
+"""Validation during training: NDCG@10 of the language model alone, decoded as it is served, on sampled users."""
 
 from __future__ import annotations
 

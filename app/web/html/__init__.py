@@ -1,1 +1,1 @@
-"""The only modules that write HTML; everything from outside is escaped here."""
+"""The only modules that write HTML; they escape everything from outside."""

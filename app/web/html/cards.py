@@ -1,6 +1,7 @@
-"""The places that make HTML are this file and its neighbours `present_*`. All that comes from the catalogue, the model
-or a visitor is escaped here. Escaped text is safe in HTML and says nothing in Markdown either; attributes hold words
-and numbers of these files only.
+"""HTML of the chat and of the item cards, and the escaping that all HTML of the page uses.
+
+Only the modules of this package write HTML. They escape everything that comes from the catalogue, the model or a
+visitor; escaped text is safe in HTML and inert in Markdown. Attributes hold words and numbers of these modules only.
 """
 
 from __future__ import annotations

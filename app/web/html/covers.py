@@ -1,4 +1,4 @@
-"""Covers that nobody has to fetch: a small drawing whose colours, motif and shapes come from a hash of the label."""
+"""Draws item covers as SVG; colours, motif and shapes come from a hash of the label, so nothing is downloaded."""
 
 from __future__ import annotations
 

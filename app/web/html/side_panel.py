@@ -1,4 +1,4 @@
-"""HTML of the side panel: what is known of the visitor, each part removable, and the catalogue search."""
+"""HTML of the side panel: the visitor's profile, whose entries can be removed, and the catalogue search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTML of the tabs Compare, Batch and Model. Escaping and its rules are those of `present`.
+"""HTML of the tabs Compare, Batch and Model. The rules of escaping are those of `cards`.
 
 Pictures are inline SVG in percentages: the page's sanitiser takes `viewBox` away, and percentages fit any width.
 """

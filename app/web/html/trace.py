@@ -1,4 +1,4 @@
-"""HTML of the drawer that says how a list was made."""
+"""HTML of the drawer that explains how a list was made."""
 
 from __future__ import annotations
 
