@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from dataclasses import replace as changed
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -66,7 +65,7 @@ class ChatRecommender:
     def recommend(self, request: Request) -> list[Recommendation]:
         """As `Recommender.recommend`, of the candidates only when there are any."""
         if self._candidates is not None:
-            request = changed(request, candidates=self._candidates)
+            request = replace(request, candidates=self._candidates)
         return self._recommender.recommend(request)
 
     def talk(self, *args: Any, **kwargs: Any) -> Iterator[str]:

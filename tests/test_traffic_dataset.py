@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from llmrec.app.cli.main import app
 from llmrec.errors import ArtifactError, DataError, RequestError
 from llmrec.finetune.base_model_info import BaseModelInfo
-from llmrec.finetune.data import preview, traffic_dataset
-from llmrec.finetune.data import traffic_table as traffic
+from llmrec.finetune.data import preview, traffic_dataset, traffic_table
 from llmrec.finetune.data.preview import task_samples
 from llmrec.finetune.data.traffic_dataset import SCHEMA, Origin, messages_of, read, save
 from llmrec.finetune.recipe import load_recipe
@@ -38,7 +37,7 @@ def recipe():
 
 def test_traffic_is_what_training_reads_with_each_tasks_share(recipe):
     data = (make_catalog(), make_interactions())
-    table, notes = traffic.task_table_rows(recipe, *data, toy_base(), 30_000, 0, None)
+    table, notes = traffic_table.task_table_rows(recipe, *data, toy_base(), 30_000, 0, None)
     total = sum(len(row["input_ids"]) for row in table)
     assert abs(total - 30_000) < 3_000 and any("provisional" in note for note in notes)
     for task, share in recipe.traffic.shares.items():
@@ -47,14 +46,14 @@ def test_traffic_is_what_training_reads_with_each_tasks_share(recipe):
         assert abs(sum(len(row["input_ids"]) for row in rows) / total - wanted) < 0.05, task
         first = task_samples(task, 1, recipe, *data, toy_base(), 0, None).samples[0]
         assert rows[0]["input_ids"] == first.rendered.ids.tolist() and rows[0]["users"] == len(first.rendered.users)
-        kept = [label for label in rows[0]["labels"] if label != traffic.IGNORED]
+        kept = [label for label in rows[0]["labels"] if label != traffic_table.IGNORED]
         assert kept == first.rendered.ids[first.rendered.loss].tolist()
 
 
 @pytest.fixture
 def toy(recipe, monkeypatch):
     """The commands on the toy world."""
-    for module in (traffic, preview):
+    for module in (traffic_table, preview):
         monkeypatch.setattr(module, "load_recipe", lambda name: recipe)
         monkeypatch.setattr(module, "locate", lambda name: toy_base())
         monkeypatch.setattr(module, "open_data", lambda name: (make_catalog(), make_interactions()))
