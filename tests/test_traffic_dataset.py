@@ -55,7 +55,7 @@ def toy(recipe, monkeypatch):
     """The commands on the toy world."""
     for module in (traffic_table, preview):
         monkeypatch.setattr(module, "load_recipe", lambda name: recipe)
-        monkeypatch.setattr(module, "locate", lambda name: toy_base())
+        monkeypatch.setattr(module, "find_base_model", lambda name: toy_base())
         monkeypatch.setattr(module, "open_data", lambda name: (make_catalog(), make_interactions()))
 
 
