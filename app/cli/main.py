@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llmrec.app.cli.data import data_app
+from llmrec.app.cli.enrich import annotate, enrich
 from llmrec.app.cli.export import card, export, export_traffic, push
 from llmrec.app.cli.feedback import feedback_app
 from llmrec.app.cli.items import add, drift
@@ -32,6 +33,8 @@ app.add_typer(data_app, name="data")
 app.command(epilog="Example: llmrec rank --input requests.jsonl --output ranked.parquet")(rank)
 app.add_typer(items_app, name="items")
 app.add_typer(recipe_app, name="recipe")
+items_app.command(epilog="Example: llmrec items enrich --data my-data --out notes.jsonl --dry-run")(enrich)
+items_app.command(epilog="Example: llmrec items annotate --data my-data --notes notes.jsonl --out my-noted-data")(annotate)
 items_app.command(epilog="Example: llmrec items drift --model my-model --items new.csv --category genre")(drift)
 items_app.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
 app.command(epilog="Example: llmrec refresh --model my-model --data new-data --out my-model")(refresh)

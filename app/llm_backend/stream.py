@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -38,9 +38,15 @@ class Endpoint:
 
 
 def stream_completion(
-    endpoint: Endpoint, messages: Sequence[dict[str, str]], max_tokens: int, stop: threading.Event
+    endpoint: Endpoint,
+    messages: Sequence[Mapping[str, str]],
+    max_tokens: int,
+    stop: threading.Event,
+    schema: Mapping[str, object] | None = None,
 ) -> Iterator[str]:
     """Pieces of text as they come; ends with the answer, or within a twentieth of a second of `stop`.
+
+    With a JSON `schema` the server is asked to answer under it; whether it does is for the caller to check.
 
     Raises:
         Away: no connection, another status than 200, too many bytes, too much time, or garbage.
@@ -48,13 +54,16 @@ def stream_completion(
     deadline = time.monotonic() + endpoint.seconds
     came: queue.SimpleQueue[str | BackendUnavailable | None] = queue.SimpleQueue()
     gone = threading.Event()
-    body = {
+    body: dict[str, object] = {
         "model": endpoint.model,
         "messages": list(messages),
         "max_tokens": max_tokens,
         "temperature": 0,
         "stream": True,
     }
+    if schema is not None:
+        form = {"name": "answer", "strict": True, "schema": dict(schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
     # a thread of its own: neither a stop nor the time limit can wait for a read that hangs
     threading.Thread(target=_read, args=(endpoint, body, came, gone, deadline), daemon=True).start()
     try:

@@ -1,0 +1,27 @@
+"""One whole answer of an OpenAI-compatible server under a JSON schema, for work that nobody watches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmrec.app.llm_backend.backend import cut, without_thoughts
+from llmrec.app.llm_backend.stream import Away, Endpoint, stream
+from llmrec.errors import UserError
+from llmrec.lifecycle.enrich import Complete
+
+_CHARS = 8  # characters a token, at most: what is longer is cut
+
+
+def completer(endpoint: Endpoint) -> Complete:
+    """Return what asks this server for one answer; it raises UserError when there is none."""
+
+    def complete(messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], max_tokens: int) -> str:
+        try:
+            pieces = stream(endpoint, messages, max_tokens, threading.Event(), schema)
+            return "".join(cut(without_thoughts(pieces), max_tokens * _CHARS))
+        except Away as error:
+            raise UserError(f"no answer from {endpoint.url}: {error}") from None
+
+    return complete
