@@ -1,0 +1,1 @@
+"""The knowledge suite: whether item notes are right, and what they are good for."""

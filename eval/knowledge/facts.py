@@ -1,0 +1,111 @@
+"""Compares item notes with facts from elsewhere: directors and stars of ReDial's film table, matched by title and year."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rapidfuzz import fuzz
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.titles import title_key
+from llmrec.errors import DataError
+
+FILE = "movie_info.json"
+_ALIKE = 85.0  # of 100: `Stanley Donen` and `Stanly Donen` are one person
+_YEAR = re.compile(r"(?P<title>.*?)\s*\((?P<year>\d{4})\)")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What another source says of a film."""
+
+    directors: tuple[str, ...]
+    stars: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How one field of the notes compares with the other source.
+
+    Attributes:
+        agreed: per compared film, whether both agree.
+        differing: (row, what the note says, what the other source says) of the films that disagree.
+    """
+
+    agreed: tuple[bool, ...]
+    differing: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...]
+
+
+def read_facts(directory: Path) -> dict[tuple[str, int], Fact]:
+    """Read ReDial's film table by (title key, year).
+
+    Raises:
+        DataError: no such file, or one in another form.
+    """
+    path = next((one for one in (directory / FILE, directory / f"{FILE}.gz") if one.is_file()), None)
+    if path is None:
+        raise DataError(f"{directory} holds no {FILE}, plain or .gz; --data-dir is where ReDial lies")
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+            films = json.load(file)
+        found = (_fact(one) for one in films.values())
+        return {key: fact for pair in found if pair is not None for key, fact in (pair,)}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not ReDial's film table: {str(error)[:100]}") from None
+
+
+def _fact(film: Mapping[str, Any]) -> tuple[tuple[str, int], Fact] | None:
+    named = _YEAR.fullmatch(film["name"])
+    if named is None:
+        return None
+    fact = Fact(tuple(film.get("director") or ()), tuple(film.get("star") or ()))
+    return (title_key(named["title"]), int(named["year"])), fact
+
+
+def matched(catalog: Catalog, facts: Mapping[tuple[str, int], Fact]) -> dict[int, Fact]:
+    """Return row -> fact of the films whose title, without what stands in brackets, and year are in both."""
+    found = {}
+    for row, item in enumerate(catalog.items):
+        year = item.attributes.get("year")
+        for title in (item.title, re.sub(r"\s*\([^)]*\)", "", item.title)):
+            if isinstance(year, int) and (title_key(title), year) in facts:
+                found[row] = facts[title_key(title), year]
+    return found
+
+
+def directors_agree(catalog: Catalog, facts: Mapping[int, Fact]) -> Agreement:
+    """Compare directors: a note agrees when one of them is the other source's, and none is a stranger to it."""
+    pairs = _pairs(catalog, "director", {row: fact.directors for row, fact in facts.items()})
+    return _agreement(pairs, lambda ours, theirs: all(known(one, theirs) for one in ours))
+
+
+def casts_agree(catalog: Catalog, facts: Mapping[int, Fact]) -> Agreement:
+    """Compare casts: a note agrees when its first two actors are among the stars that the other source gives."""
+    pairs = _pairs(catalog, "actor", {row: fact.stars for row, fact in facts.items()})
+    return _agreement(pairs, lambda ours, theirs: all(known(one, theirs) for one in ours[:2]))
+
+
+def _pairs(
+    catalog: Catalog, name: str, other: Mapping[int, tuple[str, ...]]
+) -> Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]]:
+    for row, theirs in other.items():
+        ours = catalog[row].attributes.get(name)
+        if isinstance(ours, tuple) and ours and theirs:
+            yield row, ours, theirs
+
+
+def _agreement(pairs: Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]], agree: Any) -> Agreement:
+    compared = [(row, ours, theirs, bool(agree(ours, theirs))) for row, ours, theirs in pairs]
+    differing = tuple((row, ours, theirs) for row, ours, theirs, same in compared if not same)
+    return Agreement(tuple(same for *_, same in compared), differing)
+
+
+def known(name: str, others: Sequence[str]) -> bool:
+    """True when one of the other names is the same but for accents, case and a slip."""
+    return any(fuzz.ratio(title_key(name), title_key(other)) >= _ALIKE for other in others)
