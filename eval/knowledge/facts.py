@@ -1,4 +1,4 @@
-"""Compares item notes with facts from elsewhere: directors and stars of ReDial's film table, matched by title and year."""
+"""Compares item notes with facts from elsewhere: directors and stars of ReDial's film table."""
 
 from __future__ import annotations
 

@@ -1,0 +1,45 @@
+"""Answers to questions about items, in a sentence each, from the catalogue alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmrec.data.catalog import Catalog
+from llmrec.nlu.attribute_phrases import statement
+from llmrec.nlu.item_questions import PREMISE, ItemQuestion
+from llmrec.nlu.wording import listed, sentence
+
+_MOST = 3  # items answered about at once
+
+
+def answered(catalog: Catalog, rows: Sequence[int], question: ItemQuestion) -> str:
+    """Return the answers, one line an item; what the catalogue does not hold is said, and nothing is added.
+
+    Args:
+        catalog: what is known.
+        rows: the items asked about.
+        question: what is asked for.
+    """
+    lines = [_about(catalog, row, question) for row in rows[:_MOST]]
+    if question.unknown:
+        lines = [f"I do not know {listed(list(question.unknown), 'or')}; the catalogue does not say."]
+    elif question.missing and not question.fields:
+        named = listed([name.replace("_", " ") for name in question.missing], "or")
+        lines = [f"This catalogue says nothing about {named}."]
+    return "\n".join(lines)
+
+
+def _about(catalog: Catalog, row: int, question: ItemQuestion) -> str:
+    item, label = catalog[row], catalog.label(row)
+    known, missing = list[str](), list[str]()
+    for name in question.fields:
+        value = item.attributes.get(name)
+        if name == PREMISE:
+            (known if item.text else missing).append(f"{label}: {item.text}" if item.text else "the story")
+        elif value is not None and (said := statement(name, value)):
+            known.append(sentence(f"{label} {said}"))
+        else:
+            missing.append(f"the {name.replace('_', ' ')}")
+    if missing:
+        known.append(sentence(f"The catalogue does not give {listed(missing, 'or')} of {label}"))
+    return " ".join(known)
