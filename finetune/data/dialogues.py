@@ -25,7 +25,7 @@ from llmrec.finetune.data.context import (
 )
 from llmrec.lm.prompts import Slot, fill_template, load_template
 from llmrec.lm.rendering import ItemRef, Message, UserRef
-from llmrec.ranking.explanations import describe, listing, spoken_tags, tags
+from llmrec.ranking.explanations import describe, listing, spoken_kinds, tags
 
 _BY_YEAR = ("newer", "older")
 
@@ -97,7 +97,7 @@ def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generato
 
 def _absent(catalog: Catalog, row: int, other: int) -> list[str]:
     """The tags of an item that another one has not, as they stand inside a sentence."""
-    return [words for tag, words in spoken_tags(catalog, row).items() if tag not in tags(catalog, other)]
+    return [words for tag, words in spoken_kinds(catalog, row).items() if tag not in tags(catalog, other)]
 
 
 def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:

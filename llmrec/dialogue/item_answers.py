@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmrec.data.catalog import Catalog
 from llmrec.nlu.attribute_phrases import statement
 from llmrec.nlu.item_questions import PREMISE, ItemQuestion
-from llmrec.nlu.wording import listed, sentence
+from llmrec.nlu.wording import end_sentence, join_words
 
 _MOST = 3  # items answered about at once
 
@@ -22,9 +22,9 @@ def answered(catalog: Catalog, rows: Sequence[int], question: ItemQuestion) -> s
     """
     lines = [_about(catalog, row, question) for row in rows[:_MOST]]
     if question.unknown:
-        lines = [f"I do not know {listed(list(question.unknown), 'or')}; the catalogue does not say."]
+        lines = [f"I do not know {join_words(list(question.unknown), 'or')}; the catalogue does not say."]
     elif question.missing and not question.fields:
-        named = listed([name.replace("_", " ") for name in question.missing], "or")
+        named = join_words([name.replace("_", " ") for name in question.missing], "or")
         lines = [f"This catalogue says nothing about {named}."]
     return "\n".join(lines)
 
@@ -37,9 +37,9 @@ def _about(catalog: Catalog, row: int, question: ItemQuestion) -> str:
         if name == PREMISE:
             (known if item.text else missing).append(f"{label}: {item.text}" if item.text else "the story")
         elif value is not None and (said := statement(name, value)):
-            known.append(sentence(f"{label} {said}"))
+            known.append(end_sentence(f"{label} {said}"))
         else:
             missing.append(f"the {name.replace('_', ' ')}")
     if missing:
-        known.append(sentence(f"The catalogue does not give {listed(missing, 'or')} of {label}"))
+        known.append(end_sentence(f"The catalogue does not give {join_words(missing, 'or')} of {label}"))
     return " ".join(known)

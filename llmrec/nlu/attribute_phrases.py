@@ -9,10 +9,10 @@ from importlib.resources import files
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from llmrec.data.attribute_types import number_words
+from llmrec.data.attribute_types import format_number
 from llmrec.data.catalog import Item
 from llmrec.data.filters import Value
-from llmrec.nlu.wording import listed
+from llmrec.nlu.wording import join_words
 
 
 class Phrase(BaseModel):
@@ -62,22 +62,22 @@ def clause(name: str, value: Value) -> str:
     """Return a value, or several, as words behind the noun: `directed by John Ford`; "" where there are none."""
     phrase = phrases().get(name)
     if phrase is None:
-        return f"with {name.replace('_', ' ')} {listed(_texts(value))}"
+        return f"with {name.replace('_', ' ')} {join_words(_texts(value))}"
     if phrase.levels:
         return _level(phrase, value)
     plain, own = _parted(phrase, value)
-    return listed([*([phrase.clause.format(listed(plain))] if plain else []), *own])
+    return join_words([*([phrase.clause.format(join_words(plain))] if plain else []), *own])
 
 
 def statement(name: str, value: Value) -> str:
     """Return what is said of an item behind its title: `was directed by John Ford`, `is not frightening`."""
     phrase = phrases().get(name)
     if phrase is None:
-        return f"has {name.replace('_', ' ')} {listed(_texts(value))}"
+        return f"has {name.replace('_', ' ')} {join_words(_texts(value))}"
     if phrase.levels:
         return _verbal(_level(phrase, value))
     plain, own = _parted(phrase, value)
-    return listed([*([phrase.says.format(listed(plain))] if plain else []), *map(_verbal, own)])
+    return join_words([*([phrase.says.format(join_words(plain))] if plain else []), *map(_verbal, own)])
 
 
 def _level(phrase: Phrase, value: Value) -> str:
@@ -94,7 +94,7 @@ def _parted(phrase: Phrase, value: Value) -> tuple[list[str], list[str]]:
 def _texts(value: Value) -> list[str]:
     if isinstance(value, tuple):
         return list(value)
-    return [value if isinstance(value, str) else number_words(value)]
+    return [value if isinstance(value, str) else format_number(value)]
 
 
 def _verbal(said: str) -> str:

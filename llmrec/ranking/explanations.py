@@ -11,10 +11,20 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Filters
 from llmrec.data.interactions import History
 from llmrec.inner_product import inner
-from llmrec.nlu.wording import described_item, join_words, unique_words, value_in_sentence
+from llmrec.nlu.attribute_phrases import adjectives_of, clause, is_adjective, kinds_of, says_kind
+from llmrec.nlu.wording import described_item, unique_words, join_words, value_in_sentence
 
 _TAGS = 3  # more would be a list, not a reason
 _RECENT = 50
+_TELLING = (
+    "director",
+    "author",
+    "artist",
+    "series",
+    "theme",
+    "actor",
+)  # what two items may share, the most telling first
+_SUBJECTS = ("theme", "director", "author", "artist", "brand")
 
 
 def tags(catalog: Catalog, row: int) -> list[str]:
@@ -28,9 +38,9 @@ def fields_of(catalog: Catalog, row: int) -> list[tuple[str, str]]:
     return [(name, value) for name, values in fields if isinstance(values, tuple) for value in values]
 
 
-def spoken_tags(catalog: Catalog, row: int) -> dict[str, str]:
-    """The item's tags as they stand inside a sentence, by tag, in catalogue order."""
-    return {value: value_in_sentence(name, value) for name, value in fields_of(catalog, row)}
+def spoken_kinds(catalog: Catalog, row: int) -> dict[str, str]:
+    """What kind of thing the item is, as its words stand inside a sentence, by tag, in catalogue order."""
+    return {value: value_in_sentence(name, value) for name, value in kinds_of(catalog[row])}
 
 
 def reason(
@@ -58,18 +68,27 @@ def reason(
 
 
 def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[str]:
-    """The item's own tags that the message or the constraints name."""
+    """The item's own tags that the message or the constraints name: kinds and adjectives as words, others in clauses."""
     said = f" {message.lower()} "
     wanted = {v.lower() for values in (*filters.any_of.values(), *filters.all_of.values()) for v in values}
-    named = [t for t in tags(catalog, row) if {t.lower(), t.lower().replace("-", " ")} & wanted or _says(said, t)]
-    return unique_words(named)[:_TAGS]
+    named: dict[str, list[str]] = {}
+    for name, tag in fields_of(catalog, row):
+        if {tag.lower(), tag.lower().replace("-", " ")} & wanted or _says(said, tag):
+            named.setdefault("" if says_kind(name) or is_adjective(name) else name, []).append(tag)
+    words = unique_words(named.pop("", []))[:_TAGS]
+    return [*words, *(clause(name, tuple(values[:_TAGS])) for name, values in named.items())][:_TAGS]
 
 
 def _numbers(catalog: Catalog, row: int, filters: Filters) -> list[str]:
     """The item's own numbers that the constraints are about."""
     fields = catalog[row].attributes
-    numbers = [(name.replace("_", " "), fields[name]) for name in filters.ranges if name in fields]
-    return [f"{name} {format_number(value)}" for name, value in numbers if isinstance(value, int | float)]
+    numbers = [(name, fields[name]) for name in filters.ranges if name in fields]
+    return [_number(name, value) for name, value in numbers if isinstance(value, int | float)]
+
+
+def _number(name: str, value: float) -> str:
+    plain = says_kind(name) or name == "year"
+    return f"{name.replace('_', ' ')} {format_number(value)}" if plain else clause(name, value)
 
 
 def _says(said: str, tag: str) -> bool:
@@ -77,23 +96,41 @@ def _says(said: str, tag: str) -> bool:
 
 
 def _nearest(catalog: Catalog, row: int, liked: Sequence[int], vectors: np.ndarray, told: Sequence[str]) -> str:
-    """The liked item it is nearest to, and tags that both have, as far as they are not told already."""
+    """The liked item it is nearest to, and what both are, as far as it is not told already."""
     recent = np.asarray(liked[-_RECENT:], np.int64)
     near = int(recent[int(np.argmax(_cosine(vectors[recent], vectors[row])))])
-    theirs = {tag.casefold() for tag in tags(catalog, near)} - {tag.casefold() for tag in told}
-    common = [tag for tag in unique_words(tags(catalog, row)) if tag.casefold() in theirs][: _TAGS - len(told)]
+    common = _common(catalog, row, near, told)
     return f"goes with {catalog.label(near)}" + (f", both {join_words(common)}" if common else "")
 
 
+def _common(catalog: Catalog, row: int, other: int, told: Sequence[str]) -> list[str]:
+    """Kinds that both items are, and one clause that holds of both: who made them, what they are about."""
+    heard = {one.casefold() for one in told}
+    theirs = {value.casefold() for _, value in kinds_of(catalog[other])} - heard
+    kinds = [one for one in unique_words(value for _, value in kinds_of(catalog[row])) if one.casefold() in theirs]
+    shared = [
+        clause(name, tuple(both))
+        for name in _TELLING
+        if (both := sorted(set(_words(catalog, row, name)) & set(_words(catalog, other, name))))
+    ]
+    clauses = [one for one in shared if one.casefold() not in heard][:1]
+    return [*kinds[: max(0, _TAGS - len(told) - len(clauses))], *clauses]
+
+
+def _words(catalog: Catalog, row: int, name: str) -> tuple[str, ...]:
+    value = catalog[row].attributes.get(name)
+    return value if isinstance(value, tuple) else ()
+
+
 def describe(catalog: Catalog, row: int) -> str:
-    """One clause from catalogue fields: "a comedy and romance film from 1995"."""
-    fields = catalog[row].attributes
-    years = (v for name, v in fields.items() if name == "year" or name.endswith("_year"))
+    """One clause from catalogue fields: "a comedy and romance film from 1995 about weddings"."""
+    item = catalog[row]
+    years = (v for name, v in item.attributes.items() if name == "year" or name.endswith("_year"))
     year = next((v for v in years if isinstance(v, int) and 1000 <= v <= 2999), None)
-    head = described_item(
-        [value_in_sentence(name, value) for name, value in fields_of(catalog, row)], catalog.domain, _TAGS
-    )
-    return head + (f" from {year}" if year else "")
+    before = [*adjectives_of(item)[:1], *(value_in_sentence(name, value) for name, value in kinds_of(item))]
+    head = described_item(before, catalog.domain, _TAGS)
+    about = next((clause(name, found[:2]) for name in _SUBJECTS if (found := _words(catalog, row, name))), "")
+    return " ".join(part for part in (head, f"from {year}" if year else "", about) if part)
 
 
 def listing(catalog: Catalog, rows: Sequence[int]) -> str:

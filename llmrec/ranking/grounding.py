@@ -163,8 +163,10 @@ class GroundingChecker:
         return True
 
     def _fields(self, row: int) -> set[str]:
-        """What may be said of an item: its tags and its year."""
-        return {_norm(tag) for tag in tags(self.catalog, row)} | {str(self.catalog[row].attributes.get("year"))}
+        """What may be said of an item: its tags, its year, and the tags that its own text names."""
+        item = self.catalog[row]
+        own = {_norm(tag) for tag in tags(self.catalog, row)} | {str(item.attributes.get("year"))}
+        return own | set(self._tag_words.findall(_norm(item.text)))
 
     def _claims(self, text: str) -> set[str]:
         """Tags and years in words."""
