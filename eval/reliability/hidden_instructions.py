@@ -182,7 +182,7 @@ def _ranked(
     items = list(recommender.catalog.items)
     changed: dict[str, Any] = {field: f"{getattr(items[row], field)} {words}".strip()}
     items[row] = replace(items[row], **changed)
-    catalog = Catalog(items, recommender.catalog.domain)
+    catalog = Catalog(items, recommender.catalog.domain, recommender.catalog.notes_by)
     text = recommender.scorer.text.copy()
     text[row] = embedder.encode([catalog.describe(row)])[0]
     scorer = replace(recommender.scorer, text=text)

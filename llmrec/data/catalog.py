@@ -81,14 +81,16 @@ class Catalog:
     Args:
         items: their order gives the rows; text is cleaned here.
         domain: a plural noun for the items, e.g. `films`.
+        notes_by: who or what wrote the notes that are among text and attributes; "" where there are none.
 
     Raises:
         DataError: a duplicate, empty or unprintable id, an empty title, an attribute that is not finite.
     """
 
-    def __init__(self, items: Sequence[Item], domain: str = "items") -> None:
+    def __init__(self, items: Sequence[Item], domain: str = "items", notes_by: str = "") -> None:
         self.items: tuple[Item, ...] = tuple(_clean_item(item) for item in items)
         self.domain = clean_text(domain, NAME_LIMIT) or "items"
+        self.notes_by = clean_text(notes_by, VALUE_LIMIT)
         self._rows = {item.id: row for row, item in enumerate(self.items)}
         if len(self._rows) != len(self.items):
             row = next(row for row, item in enumerate(self.items) if self._rows[item.id] != row)

@@ -71,6 +71,7 @@ def save_data(path: Path, catalog: Catalog, interactions: Interactions, report: 
         "counts": dict(report.counts),
         "dropped": dict(report.dropped),
         "notes": list(report.notes),
+        "notes_by": catalog.notes_by,
     }
     with write_artifact(path, DATASET_KIND, prints, meta) as directory:
         pq.write_table(_catalog_table(catalog), directory / "catalog.parquet")
@@ -87,7 +88,7 @@ def load_data(path: Path) -> Dataset:
     manifest = read_manifest(path, DATASET_KIND)
     try:
         items = parquet.read_columns(path / "catalog.parquet", _CATALOG, _ITEM_BYTES)
-        catalog = _catalog(items, str(manifest.meta["domain"]))
+        catalog = _catalog(items, str(manifest.meta["domain"]), str(manifest.meta.get("notes_by", "")))
         interactions = _interactions(_interaction_table(path, len(catalog)))
         counts, dropped = dict(manifest.meta["counts"]), dict(manifest.meta["dropped"])
         report = Report(counts, dropped, tuple(manifest.meta["notes"]))
@@ -197,10 +198,10 @@ def _interactions_table(x: Interactions) -> pa.Table:
     return pa.table({"user": users, "row": x.row, "time": x.time, "value": x.value})
 
 
-def _catalog(table: pa.Table, domain: str) -> Catalog:
+def _catalog(table: pa.Table, domain: str, notes_by: str) -> Catalog:
     fields = (table.column(name).to_pylist() for name in _CATALOG)
     items = [Item(id, title, text, _attributes(id, values)) for id, title, text, values in zip(*fields, strict=True)]
-    return Catalog(items, domain)
+    return Catalog(items, domain, notes_by)
 
 
 def _attributes(id: str, text: str) -> dict[str, Value]:

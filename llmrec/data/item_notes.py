@@ -295,7 +295,7 @@ def with_notes(catalog: Catalog, notes: ItemNotes) -> Catalog:
     if strange:
         many = f"{len(strange)} of {len(notes.notes)} notes are"
         raise DataError(f"{many} on items that this catalogue does not have, {strange[0][:_SHOWN]!r} first")
-    return Catalog([_noted(item, notes) for item in catalog.items], catalog.domain)
+    return Catalog([_noted(item, notes) for item in catalog.items], catalog.domain, notes.by)
 
 
 def _noted(item: Item, notes: ItemNotes) -> Item:

@@ -68,7 +68,7 @@ def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = 
         raise RequestError(f"item {new!r} is in the catalogue already ({many}){written}")
     if not exact_ids:
         refuse_colliding_ids("item", dict.fromkeys(item.id for item in items))
-    return Catalog([*catalog.items, *items], catalog.domain)
+    return Catalog([*catalog.items, *items], catalog.domain, catalog.notes_by)
 
 
 def predicted_vectors(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, ridge: float = RIDGE) -> np.ndarray:

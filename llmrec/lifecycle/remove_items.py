@@ -71,7 +71,7 @@ def _remove(
         raise RequestError("no interaction is with an item that stays")
     left = interactions.where(stays)
     log = Interactions.build([left.users[u] for u in left.user], place[left.row], left.time, left.value)
-    smaller = Catalog([catalog[int(row)] for row in kept], catalog.domain)
+    smaller = Catalog([catalog[int(row)] for row in kept], catalog.domain, catalog.notes_by)
     counts = {"items": len(smaller), "users": len(log.users), "interactions": len(log)}
     gone = {"removed items": len(catalog) - len(kept), "their interactions": len(interactions) - len(log)}
     save_data(out_data, smaller, log, Report(counts, gone, carry_notes(notes, ("items were removed",))))

@@ -261,9 +261,9 @@ def requested_item(values: Sequence[str], domain: str, bare: bool = False) -> st
     return with_article(" ".join([*words, singular(domain)]))
 
 
-def described_item(values: Sequence[str], domain: str, most: int) -> str:
+def described_item(values: Sequence[str], domain: str, most: int, adjective: str = "") -> str:
     """Return at most `most` values joined before the noun, with an article: `an action and RPG game`."""
-    return with_article(f"{join_words(before_noun(values, domain)[:most])} {singular(domain)}".strip())
+    return with_article(f"{adjective} {join_words(before_noun(values, domain)[:most])} {singular(domain)}".strip())
 
 
 def before_noun(values: Iterable[str], domain: str) -> list[str]:

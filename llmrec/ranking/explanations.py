@@ -68,7 +68,7 @@ def reason(
 
 
 def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[str]:
-    """The item's own tags that the message or the constraints name: kinds and adjectives as words, others in clauses."""
+    """The item's own tags that the message or the constraints name: kinds as words, the others in clauses."""
     said = f" {message.lower()} "
     wanted = {v.lower() for values in (*filters.any_of.values(), *filters.all_of.values()) for v in values}
     named: dict[str, list[str]] = {}
@@ -127,8 +127,8 @@ def describe(catalog: Catalog, row: int) -> str:
     item = catalog[row]
     years = (v for name, v in item.attributes.items() if name == "year" or name.endswith("_year"))
     year = next((v for v in years if isinstance(v, int) and 1000 <= v <= 2999), None)
-    before = [*adjectives_of(item)[:1], *(value_in_sentence(name, value) for name, value in kinds_of(item))]
-    head = described_item(before, catalog.domain, _TAGS)
+    kinds = [value_in_sentence(name, value) for name, value in kinds_of(item)]
+    head = described_item(kinds, catalog.domain, _TAGS, next(iter(adjectives_of(item)), ""))
     about = next((clause(name, found[:2]) for name in _SUBJECTS if (found := _words(catalog, row, name))), "")
     return " ".join(part for part in (head, f"from {year}" if year else "", about) if part)
 
