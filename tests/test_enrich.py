@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from llmrec.app.cli.main import app
 from llmrec.app.llm_backend.completion import completer
 from llmrec.app.llm_backend.stream import Endpoint
+from llmrec.data.dataset import Report, load_data, save_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.item_notes import load_schema, read_notes
-from llmrec.data.sources import Report, load_data, save_data
 from llmrec.errors import ArtifactError, DataError, UserError
 from llmrec.lifecycle.enrich import draft_of, enrich, messages_for
 from llmrec.progress import silent

@@ -39,8 +39,8 @@ def enrich(
     from llmrec.app.llm_backend.completion import completer
     from llmrec.app.llm_backend.stream import Endpoint
     from llmrec.app.server.settings import load
+    from llmrec.data.dataset import open_data
     from llmrec.data.item_notes import load_schema
-    from llmrec.data.prepared import open_data
     from llmrec.lifecycle import enrich as notes
     from llmrec.progress import Screen
 
@@ -84,12 +84,11 @@ def annotate(
     """Merge a notes file into prepared data; its own text and attributes go before the notes."""
     from dataclasses import replace
 
+    from llmrec.data.dataset import check_writable, dataset_directory, load_data, save_data
     from llmrec.data.item_notes import read_notes, with_notes
-    from llmrec.data.prepared import directory
-    from llmrec.data.sources import check_place, load_data, save_data
 
-    check_place(out)
-    catalog, interactions, report = load_data(directory(data))
+    check_writable(out)
+    catalog, interactions, report = load_data(dataset_directory(data))
     found = read_notes(notes)
     noted = with_notes(catalog, found)
     said = f"{sum(map(bool, found.notes.values()))} items have notes, written by {found.by}"

@@ -7,7 +7,7 @@ import numpy as np
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.filters import Filters, Range
 from llmrec.nlu.attribute_phrases import clause, is_adjective, kinds_of, says_kind
-from llmrec.nlu.wording import value_in_sentence, requested_item
+from llmrec.nlu.wording import requested_item, value_in_sentence
 
 _DECADE = ("from the {decade}s", "of the {decade}s", "made in the {decade}s", "from the {short}s")
 _NOTED = 0.5  # share of the wishes that name a mood, a theme, a person or a place, where the item has one

@@ -21,7 +21,7 @@ from llmrec.data.item_notes import NoteSchema, check_note, read_notes
 from llmrec.errors import ArtifactError, DataError, UserError
 from llmrec.progress import Say, counted
 from llmrec.storage.atomic import replace_file
-from llmrec.storage.locks import held
+from llmrec.storage.locks import output_lock
 
 # messages, JSON schema, most tokens -> the answer; a UserError when there is none
 Complete = Callable[[Sequence[Mapping[str, str]], Mapping[str, Any], int], str]
@@ -131,7 +131,7 @@ def enrich(
         raise ArtifactError(f"{out} is there already; give another --out, or move it away")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft, done, failures = draft_of(out), Enriched(), 0
-    with held(out, "writing notes to"):
+    with output_lock(out, "writing notes to"):
         _drop_torn_line(draft)
         rows = missing(catalog, out, schema)
         asked = rows if limit is None else rows[:limit]

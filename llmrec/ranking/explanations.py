@@ -12,7 +12,7 @@ from llmrec.data.filters import Filters
 from llmrec.data.interactions import History
 from llmrec.inner_product import inner
 from llmrec.nlu.attribute_phrases import adjectives_of, clause, is_adjective, kinds_of, says_kind
-from llmrec.nlu.wording import described_item, unique_words, join_words, value_in_sentence
+from llmrec.nlu.wording import described_item, join_words, unique_words, value_in_sentence
 
 _TAGS = 3  # more would be a list, not a reason
 _RECENT = 50
