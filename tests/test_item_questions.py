@@ -6,7 +6,7 @@ import pytest
 from fakes import films
 from noted import noted_films
 
-from llmrec.dialogue.item_answers import answered
+from llmrec.dialogue.item_answers import answer_question
 from llmrec.nlu.attribute_phrases import clause, statement
 from llmrec.nlu.item_questions import item_question
 
@@ -37,7 +37,7 @@ TOY, ALIEN, BLADE, PSYCHO = (CATALOG.find(title) for title in ("Toy Story", "Ali
     ],
 )
 def test_a_question_is_answered_in_a_sentence(asked: str, row: int, said: str) -> None:
-    answer = answered(CATALOG, [row], item_question(asked, CATALOG))
+    answer = answer_question(CATALOG, [row], item_question(asked, CATALOG))
     assert said in answer and answer.endswith((".", "!"))
 
 
@@ -51,12 +51,12 @@ def test_a_question_is_answered_in_a_sentence(asked: str, row: int, said: str) -
     ],
 )
 def test_what_no_catalogue_holds_is_said_plainly(asked: str, said: str) -> None:
-    assert said in answered(CATALOG, [TOY], item_question(asked, CATALOG))
+    assert said in answer_question(CATALOG, [TOY], item_question(asked, CATALOG))
 
 
 def test_a_catalogue_without_the_field_says_so() -> None:
     question = item_question("who directed it?", films())
-    assert answered(films(), [TOY], question) == "This catalogue says nothing about director."
+    assert answer_question(films(), [TOY], question) == "This catalogue says nothing about director."
 
 
 def test_no_question_is_no_question() -> None:

@@ -292,7 +292,7 @@ def test_an_exclusion_holds_when_nothing_else_is_left() -> None:
         ("I hated Game 3, give me puzzle", {"Puzzle"}, set()),
         ("I hated Game 3 show me puzzle", {"Puzzle"}, set()),
         ("I like everything, but how about a puzzle", {"Puzzle"}, set()),
-        ("not too long, with robots and puzzle", {"Puzzle"}, set()),
+        ("not too long, with robots and puzzle", {"Puzzle", "Robots"}, set()),
         ("I have seen not many games give me puzzle", {"Puzzle"}, set()),
         ("it doesn't need to be an rpg", set(), set()),
         ("I don't mind zombies", set(), set()),

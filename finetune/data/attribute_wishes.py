@@ -7,7 +7,7 @@ import numpy as np
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.filters import Filters, Range
 from llmrec.nlu.attribute_phrases import clause, is_adjective, kinds_of, says_kind
-from llmrec.nlu.wording import requested_item, value_in_sentence
+from llmrec.nlu.wording import lower_in_sentence, requested_item, value_in_sentence
 
 _DECADE = ("from the {decade}s", "of the {decade}s", "made in the {decade}s", "from the {short}s")
 _NOTED = 0.5  # share of the wishes that name a mood, a theme, a person or a place, where the item has one
@@ -56,7 +56,7 @@ def _noted_wish(
     chosen = [values[int(rng.integers(len(values)))]]
     before = [kinds[int(rng.integers(len(kinds)))]] if kinds and rng.random() < 0.4 else []
     adjectives = [value for attribute, value in chosen if is_adjective(attribute)]
-    words = [*adjectives, *(value_in_sentence(attribute, value) for attribute, value in before)]
+    words = [*map(lower_in_sentence, adjectives), *(value_in_sentence(attribute, value) for attribute, value in before)]
     text = requested_item(words, catalog.domain, bool(before) and rng.random() < 0.3)
     if not adjectives:
         text += f" {clause(name, (chosen[0][1],))}"

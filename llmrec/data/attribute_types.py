@@ -16,6 +16,10 @@ AttributeType = Literal["category", "number", "date", "flag"]
 _NOT = "not "
 _FIRST, _LAST = 1000_01_01, 2999_12_31
 
+# Attributes by which people are protected: a limit on them keeps out what it is not known of, and is never given up.
+INTENSITIES = ("violence", "fright", "sex")
+SAFETY = ("audience", *INTENSITIES)
+
 
 def encode_date(day: datetime.date) -> int:
     """Return a date as YYYYMMDD."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from llmrec.data.attribute_types import format_number
+from llmrec.data.attribute_types import INTENSITIES, SAFETY, format_number
 from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Filters, Mask, Range, ValuesByAttribute, share_attribute
 
@@ -86,7 +86,8 @@ def remove_wanted(filters: Filters, attribute: str) -> Filters:
 def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, tuple[str, ...]]:
     """Relax filters: drop required constraints one at a time, until at least one allowed row fits.
 
-    Each step drops the constraint whose absence lets most rows in. Exclusions always stay.
+    Each step drops the constraint whose absence lets most rows in. Exclusions and limits that protect people always
+    stay.
 
     Args:
         catalog: what the filters are about.
@@ -98,10 +99,15 @@ def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, t
         given up, in order.
     """
     given_up: list[str] = []
-    if not (catalog.where(Filters(none_of=filters.none_of)) & allowed).any():
+    kept = Filters(
+        all_of={name: values for name, values in filters.all_of.items() if name in SAFETY},
+        none_of=filters.none_of,
+        ranges={name: bound for name, bound in filters.ranges.items() if name in SAFETY},
+    )
+    if not (catalog.where(kept) & allowed).any():
         return filters, ()
     while not (catalog.where(filters) & allowed).any():
-        choices = [one for one in constraints(filters) if not one.excludes]
+        choices = [one for one in constraints(filters) if not one.excludes and one.attribute not in SAFETY]
         # among equals a number goes before a word: a western of another time is nearer than no western
         choices.sort(key=lambda one: one.part != "ranges")
         gains = [int((catalog.where(remove_constraint(filters, one.key)) & allowed).sum()) for one in choices]
@@ -114,6 +120,8 @@ def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, t
 def format_range(attribute: str, bound: Range) -> str:
     """Return a range in words: two years and an en dash, `from 1990`, `up to 1979`; other numbers named."""
     low, high = bound
+    if attribute in INTENSITIES and low is None and high in (0, 1):
+        return f"{'no' if high == 0 else 'little'} {attribute}"
     if low is not None and high is not None:
         words = format_number(low) if low == high else f"{format_number(low)}\N{EN DASH}{format_number(high)}"
     elif high is not None:

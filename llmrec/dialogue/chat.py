@@ -22,6 +22,7 @@ from llmrec.data.constraints import constraints, remove_constraint
 from llmrec.data.requests import Recommendation, Request
 from llmrec.data.titles import title_key
 from llmrec.dialogue import responses
+from llmrec.dialogue.item_answers import answer_question
 from llmrec.dialogue.request_parsing import build_request
 from llmrec.dialogue.state_tracking import update_profile
 from llmrec.errors import RequestError, UserError
@@ -258,6 +259,8 @@ class Chat:
             )
         if intent.kind == "why":
             return _Reply(responses.explain_items(self.catalog, profile, intent.about), intent.notes)
+        if intent.question:
+            return _Reply(answer_question(self.catalog, intent.about, intent.question), intent.notes)
         if intent.kind == "reference":
             return _Reply(responses.describe_items(self.catalog, profile, intent.about), intent.notes)
         if intent.notes and not intent.is_actionable and not intent.message and intent.kind != "more":
@@ -271,7 +274,8 @@ class Chat:
             self.catalog, profile, intent, items, used, self._parser.lexicon.example_values
         )
         notices = responses.shortfall_notices(self.catalog, profile, items, dropped, self._length(profile))
-        return _Reply(facts, (*intent.notes, *notices), items)
+        unknown = responses.unknown_notices(self.catalog, used)
+        return _Reply(facts, (*intent.notes, *notices, *unknown), items)
 
     def _length(self, profile: Profile) -> int:
         return min(profile.k or self.limits.default_k, self.limits.k)

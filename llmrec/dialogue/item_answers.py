@@ -12,14 +12,16 @@ from llmrec.nlu.wording import end_sentence, join_words
 _MOST = 3  # items answered about at once
 
 
-def answered(catalog: Catalog, rows: Sequence[int], question: ItemQuestion) -> str:
+def answer_question(catalog: Catalog, rows: Sequence[int], question: ItemQuestion) -> str:
     """Return the answers, one line an item; what the catalogue does not hold is said, and nothing is added.
 
     Args:
         catalog: what is known.
-        rows: the items asked about.
+        rows: the items asked about; none where it is not clear which is meant.
         question: what is asked for.
     """
+    if not rows and not question.unknown:
+        return "Which one do you mean? Say its number or its title."
     lines = [_about(catalog, row, question) for row in rows[:_MOST]]
     if question.unknown:
         lines = [f"I do not know {join_words(list(question.unknown), 'or')}; the catalogue does not say."]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmrec.data.attribute_types import format_number
+import numpy as np
+
+from llmrec.data.attribute_types import SAFETY, format_number
 from llmrec.data.catalog import Catalog
 from llmrec.data.constraints import constraints
 from llmrec.data.filters import Filters
@@ -148,6 +150,25 @@ def shortfall_notices(
 def no_request_notice(catalog: Catalog) -> str:
     """Say that a message asked for nothing that can be listed."""
     return f"I found no wish about {catalog.domain} in that message."
+
+
+def unknown_notices(catalog: Catalog, filters: Filters) -> tuple[str, ...]:
+    """Say how many items are left out only because the catalogue does not say whether they are suitable."""
+    limited = [name for name in SAFETY if name in filters.ranges or name in filters.all_of]
+    if not limited:
+        return ()
+    others = Filters(
+        filters.any_of,
+        {name: values for name, values in filters.all_of.items() if name not in limited},
+        filters.none_of,
+        {name: bound for name, bound in filters.ranges.items() if name not in limited},
+    )
+    rows = np.flatnonzero(catalog.where(others))
+    count = sum(any(name not in catalog[int(row)].attributes for name in limited) for row in rows)
+    if not count:
+        return ()
+    said = join_words([name if name == "audience" else f"level of {name}" for name in limited], "or")
+    return (f"I left out {item_count(catalog, count)} whose {said} I do not know.",)
 
 
 def explain_items(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:

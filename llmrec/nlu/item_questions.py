@@ -11,8 +11,28 @@ from importlib.resources import files
 import yaml
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.filters import Filters
 
 PREMISE = "premise"  # the item's text, which is no attribute
+
+# A question with a pronoun for an item: `is it scary?`, `who directed that?`
+_PRONOUN = re.compile(
+    r"^(?:(?:and|so|but|ok|okay|hmm|well|oh|hey|please|cool|great|nice|thanks)\b[,!. ]*)*"
+    r"(?:who\w*|what\w*|where\w*|when\w*|how|is|isn't|are|was|does|did|do you know|can|could|should|would|which|whose"
+    r"|tell me|any idea|i wonder|wonder)\b.*\b(?:it|its|it's|this|that|they|he|she)\b(?! (?:film|movie|book|game)s\b)"
+)
+# Wishes that look like such questions: `is there something that ...`, `can you find it for me`
+_WISH = re.compile(
+    r"\b(?:something|anything|films?|movies?|books?|games?|others?|another|recommend|suggest|show|find|give|looking for"
+    r"|any good)\b"
+)
+# Others with the same people: `is there another with her?`, `more by the same director`
+_SAME = re.compile(
+    r"\b(?:another|others?|more|something|anything|else|films?|movies?|books?)\b[\w ]{0,24}?\b(?P<how>with|by|from|of"
+    r"|starring|directed by) (?:(?P<who>her|him|them)\b|(?:the )?same (?P<role>director|actors?|actress(?:es)?|people"
+    r"|cast|author|artist|star|guy|woman|man))"
+)
+_ROLES = {"director": ("director",), "author": ("author",), "artist": ("artist",)}
 
 
 @dataclass(frozen=True)
@@ -57,3 +77,32 @@ def item_question(text: str, catalog: Catalog) -> ItemQuestion:
     outside = tuple(what for what, pattern in unknown.items() if pattern.search(text) and not there)
     missing = tuple(name for name in asked if name not in there)
     return ItemQuestion(tuple(there), () if there or outside else missing, outside)
+
+
+def asks_about_shown(text: str) -> bool:
+    """True for a question about an item that a pronoun stands for; text in lower case with straight apostrophes."""
+    return _PRONOUN.search(text) is not None and _WISH.search(text) is None
+
+
+def people_like(text: str, catalog: Catalog, focus: int) -> tuple[Filters, tuple[tuple[int, int], ...]]:
+    """Read a wish for other items with the people of the one talked about.
+
+    Args:
+        text: lower case with straight apostrophes.
+        catalog: whose attributes name the people.
+        focus: the row talked about last, or -1.
+
+    Returns:
+        The filters, and the character spans that were read; nothing when there is no such wish or no such person.
+    """
+    match = _SAME.search(text) if focus >= 0 else None
+    if match is None:
+        return Filters(), ()
+    behind = "director" if match["how"] in ("by", "directed by") else "actor"
+    names = _ROLES.get(match["role"] or "", (behind,) if match["role"] is None else ("actor",))
+    fields = catalog[focus].attributes
+    for name in (*names, "author", "artist", "director"):
+        people = fields.get(name)
+        if isinstance(people, tuple):
+            return Filters(any_of={name: people[:2]}), (match.span(),)
+    return Filters(), ()

@@ -6,67 +6,28 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import yaml
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.filters import join_names
+from llmrec.data.filters import join_names, split_name
 from llmrec.data.titles import title_key
+from llmrec.nlu.attribute_phrases import is_adjective, says_kind
+from llmrec.nlu.title_lookup import TypoSpanFinder
 
-# What people say -> the catalogue values they may mean; an entry counts only where the catalogue has such a
-# value.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "science fiction": ("Sci-Fi", "Science Fiction"),
-    "sf": ("Sci-Fi", "Science Fiction"),
-    "futuristic": ("Sci-Fi", "Science Fiction"),
-    "kid": ("Children's", "Kids", "Family"),
-    "kids": ("Children's", "Family"),
-    "child": ("Children's", "Kids", "Family"),
-    "children": ("Children's", "Kids", "Family"),
-    "family": ("Children's", "Kids"),
-    "funny": ("Comedy", "Humor"),
-    "comedic": ("Comedy", "Humor"),
-    "hilarious": ("Comedy", "Humor"),
-    "humor": ("Comedy",),
-    "humour": ("Comedy", "Humor"),
-    "scary": ("Horror",),
-    "creepy": ("Horror",),
-    "spooky": ("Horror",),
-    "frightening": ("Horror",),
-    "animated": ("Animation",),
-    "cartoon": ("Animation",),
-    "cartoons": ("Animation",),
-    "romantic": ("Romance",),
-    "love story": ("Romance",),
-    "love stories": ("Romance",),
-    "suspense": ("Thriller",),
-    "suspenseful": ("Thriller",),
-    "whodunit": ("Mystery",),
-    "detective": ("Mystery",),
-    "documentaries": ("Documentary",),
-    "noir": ("Film-Noir", "Noir"),
-    "cowboy": ("Western",),
-    "cowboys": ("Western",),
-    "gangster": ("Crime",),
-    "gangsters": ("Crime",),
-    "mafia": ("Crime",),
-    "dramatic": ("Drama",),
-    "adventurous": ("Adventure",),
-    "magical": ("Fantasy",),
-    "military": ("War",),
-    "wartime": ("War",),
-    "action packed": ("Action",),
-    "funnier": ("Comedy", "Humor"),
-    "scarier": ("Horror",),
-    "more romantic": ("Romance",),
-    "love films": ("Romance",),
-    "love movies": ("Romance",),
-    "whodunits": ("Mystery",),
-    "detectives": ("Mystery",),
-}
 _PAIRS: dict[str, tuple[str, ...]] = {"romcom": ("Romance", "Comedy"), "rom com": ("Romance", "Comedy")}
 
 # An attribute with more values than this (people, brands) must be named in capitals or with two words or more, unless
 # the word is ruled out.
 _FEW_VALUES = 60
+_PEOPLE = ("director", "actor", "author", "artist")
+_PARTICLES = frozenset(["de", "del", "della", "di", "da", "du", "des", "van", "von", "le", "la", "el", "bin", "ben"])
+_SURNAME = 4  # letters of a surname that names somebody alone
+# Where a bare lower-case word is a subject or a person.
+_OPENERS = frozenset(["about", "with", "by", "starring", "featuring", "involving", "in", "of", "directed", "regarding"])
+_NOUNS = frozenset(["film", "films", "movie", "movies", "flick", "flicks", "story", "stories", "book", "books", "game"])
 _WORD = re.compile(r"[^\W_]+(?:['\u2019`\u00b4][^\W_]+)*|&")
 _STOPS = re.compile(r"[.,]")
 
@@ -138,9 +99,12 @@ class Lexicon:
         self._values = {name: catalog.values(name) for name in self._names}
         self._marked: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
         found: dict[tuple[str, ...], dict[str, LexiconEntry]] = {}
+        self._exact: set[tuple[tuple[str, ...], str]] = set()
         for name in sorted(self._names, key=lambda one: len(self._values[one])):
             self._add_attribute(name, found)
-        self._phrases = {key: _merge_entries(list(entries.values())) for key, entries in found.items()}
+        self._phrases = {key: _merge_entries(self._preferred(key, entries)) for key, entries in found.items()}
+        people = {key for key, entry in self._phrases.items() if _names_people(entry) and len(key) > 1}
+        self._misspelt_people = TypoSpanFinder({key: None for key in people}, self.vocabulary)
         self._longest = max(map(len, self._phrases), default=0)
         self.year = next((name for name in catalog.attribute_names if is_year_attribute(name)), None)
         self.example_values = self._example_values(catalog)
@@ -160,17 +124,38 @@ class Lexicon:
                 self._marked.setdefault(key, set()).add(tuple(word.gap.strip() for word in words[1:]))
         by_key = {title_key(value): value for value in self._values[name]}
         others: dict[tuple[str, ...], LexiconEntry] = {}
-        for phrases, conjunctive in ((SYNONYMS, False), (_PAIRS, True)):
+        for phrases, conjunctive in ((synonyms(), False), (_PAIRS, True)):
             for phrase, wanted in phrases.items():
                 values = tuple(by_key[title_key(one)] for one in wanted if title_key(one) in by_key)
                 if values and (not conjunctive or len(values) == len(wanted)):
-                    entry = LexiconEntry(
-                        name, values if conjunctive else values[:1], conjunctive=conjunctive, small=small
-                    )
-                    others.setdefault(_key(phrase), entry)
+                    kept = values if conjunctive or not says_kind(name) else values[:1]
+                    for key, plural in [(_key(phrase), False)] if conjunctive else _phrase_forms(phrase):
+                        others.setdefault(key, LexiconEntry(name, kept, plural, conjunctive, small))
         own = {key: LexiconEntry(name, tuple(v), all(v.values()), small=small) for key, v in spelt.items() if key}
+        if name in _PEOPLE:
+            others |= {key: LexiconEntry(name, values, small=False) for key, values in self._surnames(name).items()}
         for key, entry in {**others, **own}.items():
             found.setdefault(key, {})[name] = entry
+        self._exact |= {(key, name) for key in own}
+
+    def _surnames(self, name: str) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """Surname -> the people called so, unless it is a first name of somebody else, too."""
+        parted = {value: tuple(title_key(value).split()) for value in self._values[name]}
+        first = {key[0] for key in parted.values() if len(key) > 1}
+        found: dict[tuple[str, ...], list[str]] = {}
+        for value, key in parted.items():
+            start = next((place for place, word in enumerate(key[1:-1], 1) if word in _PARTICLES), len(key) - 1)
+            if len(key) > 1 and (len(key) - start > 1 or (len(key[-1]) >= _SURNAME and key[-1] not in first)):
+                found.setdefault(key[start:], []).append(value)
+        return {key: tuple(values) for key, values in found.items()}
+
+    def _preferred(self, key: tuple[str, ...], entries: dict[str, LexiconEntry]) -> list[LexiconEntry]:
+        """What a phrase means: values called so before synonyms, and a subject before a kind that is only alike."""
+        exact = {name: one for name, one in entries.items() if (key, name) in self._exact}
+        if exact:
+            return list(exact.values())
+        subjects = {name: one for name, one in entries.items() if not says_kind(name) and not is_adjective(name)}
+        return list((subjects or entries).values())
 
     def _example_values(self, catalog: Catalog) -> tuple[str, ...]:
         """The three commonest values of the attribute with the fewest values, as examples for questions."""
@@ -207,7 +192,10 @@ class Lexicon:
             if match is not None:
                 matches.append(match)
             place = place + 1 if match is None else match.last + 1
-        return matches
+        taken = taken | {place for match in matches for place in range(match.first, match.last + 1)}
+        slips = self._misspelt_people.find([word.key for word in words], taken)
+        found = [ValueMatch(first, last, self._phrases[name]) for first, last, name in slips]
+        return sorted([*matches, *found], key=lambda match: match.first)
 
     def _at(self, words: list[Word], place: int, taken: set[int], include_uncertain: bool) -> ValueMatch | None:
         for length in range(min(self._longest, len(words) - place), 0, -1):
@@ -215,7 +203,7 @@ class Lexicon:
             entry = self._phrases.get(tuple(word.key for word in span))
             if entry is None or not taken.isdisjoint(range(place, place + length)) or self._broken(span):
                 continue
-            confident = length > 1 or span[0].capital or entry.small
+            confident = length > 1 or span[0].capital or entry.small or _asked_for(words, place)
             if confident or include_uncertain:
                 return ValueMatch(place, place + length - 1, entry, confident)
         return None
@@ -225,6 +213,32 @@ class Lexicon:
         gaps = tuple(word.gap.strip() for word in span[1:])
         stops = any(_STOPS.search(gap) for gap in gaps)
         return stops and gaps not in self._marked.get(tuple(word.key for word in span), ())
+
+
+@cache
+def synonyms() -> dict[str, tuple[str, ...]]:
+    """What people say -> the values they may mean; an entry counts only where the catalogue has such a value."""
+    raw = yaml.safe_load((files("llmrec.nlu") / "synonyms.yaml").read_text("utf-8"))
+    found: dict[str, list[str]] = {}
+    for value, phrases in raw.items():
+        for phrase in phrases:
+            found.setdefault(phrase, []).append(value)
+    return {phrase: tuple(values) for phrase, values in found.items()}
+
+
+def _asked_for(words: list[Word], place: int) -> bool:
+    """True for a bare word that stands where a subject or a person stands: `about dogs`, `with eastwood`."""
+    before = words[place - 1].key if place and not _STOPS.search(words[place].gap) else ""
+    after = words[place + 1].key if place + 1 < len(words) and not _STOPS.search(words[place + 1].gap) else ""
+    return len(words) == 1 or before in _OPENERS or after in _NOUNS
+
+
+def _names_people(meaning: LexiconEntry) -> bool:
+    return not set(split_name(meaning.attribute)).isdisjoint(_PEOPLE)
+
+
+def _phrase_forms(phrase: str) -> list[tuple[tuple[str, ...], bool]]:
+    return [(key, plural) for form, plural in _surface_forms(phrase) if (key := _key(form))]
 
 
 def _key(phrase: str) -> tuple[str, ...]:

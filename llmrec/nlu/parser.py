@@ -16,6 +16,7 @@ from llmrec.data.filters import Filters, Range
 from llmrec.nlu import cue_phrases, smalltalk
 from llmrec.nlu.attribute_constraints import parse_attribute_constraints
 from llmrec.nlu.entity_linking import EntityLinker, Mention, coordinated_groups
+from llmrec.nlu.item_questions import ItemQuestion, asks_about_shown, item_question, people_like
 from llmrec.nlu.lexicon import Lexicon, Word, split_words
 from llmrec.nlu.notes import unsupported_notes
 from llmrec.nlu.numeric_constraints import (
@@ -29,6 +30,7 @@ from llmrec.nlu.opinions import opinion_on
 from llmrec.nlu.references import find_references, resolve_choice
 from llmrec.nlu.retractions import parse_retractions
 from llmrec.nlu.state import Limits, Session
+from llmrec.nlu.suitability import suitability
 from llmrec.nlu.years import parse_list_length, parse_years, years_relative_to
 
 IntentKind = Literal[
@@ -57,6 +59,7 @@ class Intent:
         k: list length asked for, or 0.
         notes: remarks on what was named but could not be acted on.
         topic: for small talk, what it is about.
+        question: what is asked about the rows in `about`; of none of them, it is not clear which item is meant.
     """
 
     kind: IntentKind
@@ -73,6 +76,7 @@ class Intent:
     k: int = 0
     notes: tuple[str, ...] = ()
     topic: str = ""
+    question: ItemQuestion = field(default_factory=ItemQuestion)
 
     @property
     def is_actionable(self) -> bool:
@@ -128,11 +132,29 @@ def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits 
     if picked >= 0:
         return _choice_intent(picked, session.profile.opinion)
     intent, rest, compared, ambiguous = _parse_mentions(context, text, lower, session)
+    if (asked := _parse_question(context, intent, lower, rest, session)) is not None:
+        return asked
     retracted, places = parse_retractions(context.lexicon, rest, session.profile.filters, context.nouns)
     intent, rest = replace(intent, retracted=tuple(dict.fromkeys(retracted))), _blank_out(rest, places)
     more = cue_phrases.MORE.search(rest) is not None
     intent, rest, unsupported = _parse_constraints(context, intent, text, rest, session, limits, compared, ambiguous)
     return _classify(intent, text, lower, rest, more, context, session, unsupported)
+
+
+def _parse_question(context: ParserContext, intent: Intent, lower: str, rest: str, session: Session) -> Intent | None:
+    """A question about items that are named or on display; None for anything else."""
+    profile = session.profile
+    question = item_question(rest, context.catalog)
+    if not question or intent.liked or intent.disliked or intent.seen:
+        return None
+    about = intent.about
+    if not about and asks_about_shown(lower):
+        about = (profile.focus,) if profile.focus >= 0 else profile.rows if len(profile.rows) == 1 else ()
+    elif not about:
+        return None
+    if not about and not profile.rows:
+        return None
+    return Intent("reference", about=about, question=question, notes=intent.notes)
 
 
 def _choice_intent(row: int, opinion: str) -> Intent:
@@ -235,6 +257,10 @@ def _parse_constraints(
     """
     drop, dropped = _parse_dropped(context, rest)
     rest = _blank_out(rest, dropped)
+    fit = suitability(rest, context.catalog)
+    rest = _blank_out(rest, fit.places)
+    alike, people_spans = people_like(rest, context.catalog, session.profile.focus)
+    rest = _blank_out(rest, people_spans)
     ranges, places = parse_numeric_ranges(rest, context.numeric)
     rest = _blank_out(rest, places)
     words = split_words(text)
@@ -257,7 +283,7 @@ def _parse_constraints(
     rest = _blank_out(rest, [(words[first].start, words[last].end) for first, last in wanted.spans])
     unsupported += [place for place in unmatched_amounts(rest, context.nouns) if place not in unsupported]
     rest = _blank_out(rest, unsupported)
-    filters = wanted.filters.merge(Filters(ranges=ranges))
+    filters = wanted.filters.merge(Filters(ranges=ranges)).merge(fit.filters).merge(alike)
     if compared != (None, None) and context.lexicon.year:
         filters = filters.merge(Filters(ranges={context.lexicon.year: compared}))
     if cue_phrases.FRESH.search(rest):

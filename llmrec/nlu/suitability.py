@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from llmrec.data.attribute_types import INTENSITIES
 from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Filters
 from llmrec.nlu.english import NUMBERS
 
 AUDIENCE, MINUTES = "audience", "minutes"
-INTENSITIES = ("violence", "fright", "sex")
-SAFETY = (AUDIENCE, *INTENSITIES)  # limits that an item without the field does not pass
 
 _SMALL, _FAMILY, _TEENS = "small children", "family", "teenagers"
 _OLDEST = {_SMALL: 6, _FAMILY: 12, _TEENS: 17}  # years of age up to which each group is meant

@@ -12,7 +12,7 @@ from llmrec.data.filters import Filters
 from llmrec.data.interactions import History
 from llmrec.inner_product import inner
 from llmrec.nlu.attribute_phrases import adjectives_of, clause, is_adjective, kinds_of, says_kind
-from llmrec.nlu.wording import described_item, join_words, unique_words, value_in_sentence
+from llmrec.nlu.wording import described_item, join_words, lower_in_sentence, unique_words, value_in_sentence
 
 _TAGS = 3  # more would be a list, not a reason
 _RECENT = 50
@@ -128,7 +128,9 @@ def describe(catalog: Catalog, row: int) -> str:
     years = (v for name, v in item.attributes.items() if name == "year" or name.endswith("_year"))
     year = next((v for v in years if isinstance(v, int) and 1000 <= v <= 2999), None)
     kinds = [value_in_sentence(name, value) for name, value in kinds_of(item)]
-    head = described_item(kinds, catalog.domain, _TAGS, next(iter(adjectives_of(item)), ""))
+    said = {one.casefold() for one in kinds}
+    adjective = next((one for one in map(lower_in_sentence, adjectives_of(item)) if one.casefold() not in said), "")
+    head = described_item(kinds, catalog.domain, _TAGS, adjective)
     about = next((clause(name, found[:2]) for name in _SUBJECTS if (found := _words(catalog, row, name))), "")
     return " ".join(part for part in (head, f"from {year}" if year else "", about) if part)
 
