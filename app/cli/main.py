@@ -34,9 +34,7 @@ app.command(epilog="Example: llmrec rank --input requests.jsonl --output ranked.
 app.add_typer(items_app, name="items")
 app.add_typer(recipe_app, name="recipe")
 items_app.command(epilog="Example: llmrec items enrich --data my-data --out notes.jsonl --dry-run")(enrich)
-items_app.command(epilog="Example: llmrec items annotate --data my-data --notes notes.jsonl --out my-noted-data")(
-    annotate
-)
+items_app.command(epilog="Example: llmrec items annotate --data my-data --notes notes.jsonl --out noted-data")(annotate)
 items_app.command(epilog="Example: llmrec items drift --model my-model --items new.csv --category genre")(drift)
 items_app.command(epilog="Example: llmrec items add --items new.csv --category genre --number year --out my-model")(add)
 app.command(epilog="Example: llmrec refresh --model my-model --data new-data --out my-model")(refresh)

@@ -7,13 +7,14 @@ visitor; escaped text is safe in HTML and inert in Markdown. Attributes hold wor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
 from llmrec.app.web.html.covers import cover
-from llmrec.data.catalog import Catalog, Value, clean_text
+from llmrec.data.catalog import Catalog, Item, clean_text
 from llmrec.dialogue.responses import item_count
+from llmrec.nlu.attribute_phrases import adjectives_of, clause, kinds_of, says_kind
 from llmrec.nlu.state import Session
 from llmrec.nlu.wording import already_known, unique_words
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CARDS = 20
 _CHIPS = 4
 _CHIP_CHARS = 40
+_PREMISE_CHARS = 220
 _LABEL_CHARS = 48
 _MARKDOWN = {ord(char): f"&#{ord(char)};" for char in "\\`*_{}[]()#+-.!|~$:=@/\"'"}
 _VALUE = re.compile(r"[a-z]+:[a-z0-9]+")
@@ -80,7 +82,9 @@ def item_cards(catalog: Catalog, items: Sequence[Recommendation], year: str | No
     if not items:
         return ""
     shown = "".join(item_card(catalog, item, year) for item in items[:CARDS])
-    return f'<ol class="cards">{shown}</ol>{remaining_items(catalog, items[CARDS:], CARDS + 1)}'
+    noted = f"Notes on {catalog.domain} were written by {catalog.notes_by}. They may be wrong."
+    by = f'<div class="sub noted">{escaped(noted)}</div>' if catalog.notes_by else ""
+    return f'<ol class="cards">{shown}</ol>{remaining_items(catalog, items[CARDS:], CARDS + 1)}{by}'
 
 
 def item_card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
@@ -88,7 +92,9 @@ def item_card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
     entry, label_ = catalog[item.row], catalog.label(item.row)
     dated = entry.attributes.get(year) if year else None
     when = f'<span class="year">{escaped(str(dated))}</span>' if dated is not None else ""
-    chips = "".join(f'<span class="chip">{escaped(_short(word))}</span>' for word in _words(entry.attributes))
+    chips = "".join(f'<span class="chip">{escaped(_short(word))}</span>' for word in _words(entry))
+    premise = f'<div class="premise">{escaped(_short(entry.text, _PREMISE_CHARS))}</div>' if entry.text else ""
+    made = f'<div class="people">{escaped(people)}</div>' if (people := _people(entry)) else ""
     spoke = _SOURCES.get(item.source, "")
     source = f'<span class="source">{escaped(spoke)}</span>' if spoke else ""
     why = f'<div class="why">{source}{escaped(item.reason)}</div>' if item.reason or source else ""
@@ -101,7 +107,7 @@ def item_card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
     return (
         f'<li class="card">{cover(entry.title, label_)}<div class="about"><div class="name">'
         f'<span class="title">{escaped(entry.title)}</span>{when}</div>'
-        f'<div class="chips">{chips}</div>{why}<div class="acts">{acts}</div></div></li>'
+        f'<div class="chips">{chips}</div>{premise}{made}{why}<div class="acts">{acts}</div></div></li>'
     )
 
 
@@ -182,12 +188,19 @@ def _reply(reply: str, notices: Sequence[str]) -> str:
     return f"{escape_html(reply)}{asides}"
 
 
-def _words(attributes: Mapping[str, Value]) -> list[str]:
-    """The first few words among an item's attributes, those with several values first."""
-    values = list(attributes.values())
-    several = [word for value in values if isinstance(value, tuple) for word in value]
-    single = [value for value in values if isinstance(value, str)]
-    return unique_words(several + single)[:_CHIPS]
+def _words(item: Item) -> list[str]:
+    """The first few words that say what an item is, those of attributes with several values first."""
+    several = [word for _, word in kinds_of(item)]
+    single = [value for name, value in item.attributes.items() if isinstance(value, str) and says_kind(name)]
+    return unique_words([*several, *single, *adjectives_of(item)])[:_CHIPS]
+
+
+def _people(item: Item) -> str:
+    """Who made it and two who are in it: `Directed by Ridley Scott, with Sigourney Weaver and Tom Skerritt`."""
+    named = (("director", 2), ("author", 2), ("artist", 2), ("actor", 2))
+    said = [clause(name, found[:most]) for name, most in named if isinstance(found := item.attributes.get(name), tuple)]
+    words = ", ".join(said)
+    return words[:1].upper() + words[1:]
 
 
 def _short(words: str, limit: int = _CHIP_CHARS) -> str:
