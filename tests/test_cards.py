@@ -76,7 +76,7 @@ def test_nothing_from_outside_becomes_markup(payload: str) -> None:
     item = Recommendation(0, 1.0, "llm", payload)
     card = cards.item_card(catalog, item, "year")
     shapes = [(tag, attributes) for tag, attributes in tags(card).seen]
-    ordinary = Catalog([Item("1", "Plain", "", {"genre": ("A", "Comedy"), "year": 1990})])
+    ordinary = Catalog([Item("1", "Plain", "Text", {"genre": ("A", "Comedy"), "year": 1990})])
     plain = cards.item_card(ordinary, replace(item, reason="Why"), "year")
     drawn = {"svg", "circle", "rect", "polygon", "path", "text"}
     kinds = [[tag for tag, _ in seen if tag not in drawn] for seen in (shapes, tags(plain).seen)]

@@ -84,8 +84,9 @@ def test_files_that_are_read_at_run_time_are_declared():
     ]
     named = set()
     for package, patterns in declared.items():
-        folder = package.removeprefix("llmrec.").replace(".", "/") if package != "llmrec" else "llmrec"
+        inner = package.removeprefix("llmrec.").replace(".", "/")
+        folder = inner if inner.partition("/")[0] in (*TOPS, "prompts") else package.replace(".", "/")
         named |= {path for pattern in patterns for path in (ROOT / folder).glob(pattern)}
-    kinds = {".yaml", ".css", ".js", ".json", ".typed", ".txt"}
+    kinds = {".yaml", ".jsonl", ".css", ".js", ".json", ".typed", ".txt"}
     there = {path for top in ("llmrec", *TOPS, "prompts") for path in (ROOT / top).rglob("*") if path.suffix in kinds}
     assert {path for path in there if "results" not in path.parts} == named

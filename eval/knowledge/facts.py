@@ -107,5 +107,5 @@ def _agreement(pairs: Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]], ag
 
 
 def known(name: str, others: Sequence[str]) -> bool:
-    """True when one of the other names is the same but for accents, case and a slip."""
-    return any(fuzz.ratio(title_key(name), title_key(other)) >= _ALIKE for other in others)
+    """True when one of the other names is the same but for accents, case, the order of its words and a slip."""
+    return any(fuzz.token_sort_ratio(title_key(name), title_key(other)) >= _ALIKE for other in others)
