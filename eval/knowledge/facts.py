@@ -64,7 +64,9 @@ def _fact(film: Mapping[str, Any]) -> tuple[tuple[str, int], Fact] | None:
     named = _YEAR.fullmatch(film["name"])
     if named is None:
         return None
-    fact = Fact(tuple(film.get("director") or ()), tuple(film.get("star") or ()))
+    stars, writers = tuple(film.get("star") or ()), tuple(film.get("writer") or ())
+    # four entries name the writers as stars: that is no cast to compare with
+    fact = Fact(tuple(film.get("director") or ()), () if set(stars) <= set(writers) else stars)
     return (title_key(named["title"]), int(named["year"])), fact
 
 
