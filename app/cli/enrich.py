@@ -38,7 +38,7 @@ def enrich(
     """
     from llmrec.app.llm_backend.completion import completer
     from llmrec.app.llm_backend.stream import Endpoint
-    from llmrec.app.server.settings import load
+    from llmrec.app.server.settings import load_settings
     from llmrec.data.dataset import open_data
     from llmrec.data.item_notes import load_schema
     from llmrec.lifecycle import enrich as notes
@@ -52,7 +52,7 @@ def enrich(
     if dry_run:
         print_values(notes.estimate(catalog, fields, rows if limit is None else rows[:limit]), as_json)
         return
-    settings = load(backend_url=backend_url or None, backend_model=backend_model or None)
+    settings = load_settings(backend_url=backend_url or None, backend_model=backend_model or None)
     if not settings.backend_url:
         raise RequestError("say with --backend-url where the server is, and with --backend-model which model to ask")
     key = settings.backend_key.get_secret_value() if settings.backend_key else ""

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmrec.app.llm_backend.backend import cut, without_thoughts
-from llmrec.app.llm_backend.stream import Away, Endpoint, stream
+from llmrec.app.llm_backend.backend import strip_thinking, truncate
+from llmrec.app.llm_backend.stream import BackendUnavailable, Endpoint, stream_completion
 from llmrec.errors import UserError
 from llmrec.lifecycle.enrich import Complete
 
@@ -19,9 +19,9 @@ def completer(endpoint: Endpoint) -> Complete:
 
     def complete(messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], max_tokens: int) -> str:
         try:
-            pieces = stream(endpoint, messages, max_tokens, threading.Event(), schema)
-            return "".join(cut(without_thoughts(pieces), max_tokens * _CHARS))
-        except Away as error:
+            pieces = stream_completion(endpoint, messages, max_tokens, threading.Event(), schema)
+            return "".join(truncate(strip_thinking(pieces), max_tokens * _CHARS))
+        except BackendUnavailable as error:
             raise UserError(f"no answer from {endpoint.url}: {error}") from None
 
     return complete
