@@ -30,6 +30,8 @@ from llmrec.lm.rendering import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.nlu.wording import end_sentence
 from llmrec.ranking.explanations import describe
 
+_PREMISE_WORDS = 40  # longer texts are cut: a pack holds a thousand tokens
+
 
 def next_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Whole histories cut into windows with a random first cut; every item but a window's first is a target.
@@ -158,6 +160,39 @@ def title_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Examp
             yield item_question(pick(template.user, rng), {"title": context.name(int(row), rng)}, int(row))
 
 
+def item_premise(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+    """Item tokens to what the item is about, of items that have a text."""
+    template = load_template("item_to_premise")
+    for row in _rows_with_text(context, rng):
+        question = fill_template(pick(template.user, rng), {"item": ItemRef(row)})
+        answer = {"premise": _excerpt(context, row)}
+        yield [
+            Message("user", question),
+            Message("assistant", fill_template(pick(template.assistant, rng), answer, loss=True)),
+        ]
+
+
+def premise_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
+    """What an item is about, to item tokens, of items that have a text."""
+    template = load_template("premise_to_item")
+    for row in _rows_with_text(context, rng):
+        slots: dict[str, Slot] = {"domain": context.catalog.domain, "premise": _excerpt(context, row)}
+        yield item_question(pick(template.user, rng), slots, row)
+
+
+def _rows_with_text(context: TaskContext, rng: np.random.Generator) -> Iterator[int]:
+    """For ever: the rows that have a text, in passes of random order; all rows where none has one."""
+    rows = [row for row in range(len(context.catalog)) if context.catalog[row].text] or range(len(context.catalog))
+    while True:
+        yield from (int(row) for row in rng.permutation(rows))
+
+
+def _excerpt(context: TaskContext, row: int) -> str:
+    """The beginning of an item's text, or its description where it has none."""
+    words = context.catalog[row].text.split() or describe(context.catalog, row).split()
+    return " ".join(words[:_PREMISE_WORDS])
+
+
 def replay(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
     """Ordinary text, so that the model keeps its language."""
     users = np.zeros((0, context.vectors[0].shape[1]), np.float32)
@@ -180,6 +215,8 @@ TASKS: dict[str, Task] = {
         ranking,
         item_title,
         title_item,
+        item_premise,
+        premise_item,
         dialogues.conversation,
         dialogues.explanation,
         dialogues.talk,
