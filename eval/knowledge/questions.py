@@ -1,0 +1,138 @@
+"""Questions about items on display, in wordings put aside, and the suite's own judgement of the answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import numpy as np
+import yaml
+
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.requests import Recommendation
+from llmrec.dialogue.chat import Chat, Items, Token
+from llmrec.nlu.state import Profile, Session
+
+Outcome = Literal["right", "honest", "missed", "wrong"]
+COUNT = 200
+SHOWN = 5
+UNKNOWN = "unknown"  # of questions that no catalogue answers
+_PLACES = ("first", "second", "third", "fourth", "fifth")
+_NOT_KNOWN = re.compile(r"does not (?:give|say)|says nothing|do not know|don't know", re.IGNORECASE)
+# What has to be in an answer about a level, from 0; the suite's own words for what is on the scale.
+_LEVELS: Mapping[str, Sequence[str]] = {
+    "violence": (r"\bno violence|not violent", r"mild", r"\bstrong|\bviolent", r"very (?:strong|violent)"),
+    "fright": (r"not (?:frightening|scary)", r"mild", r"\b(?:frightening|scary)", r"very (?:frightening|scary)"),
+    "sex": (r"\bno sex", r"little|mild", r"\bstrong", r"very strong"),
+}
+_FIELDS = {"premise": "", "source": "source", "place": "place", "period": "period"}  # others are called as they are
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about one item of a list.
+
+    Attributes:
+        field: what is asked for, or `unknown`.
+        text: as typed.
+        shown: the list on display.
+        row: the item that is meant.
+        focus: the row talked about before, or -1.
+    """
+
+    field: str
+    text: str
+    shown: tuple[int, ...]
+    row: int
+    focus: int
+
+
+@cache
+def wordings() -> Mapping[str, Sequence[str]]:
+    """Field -> wordings with a slot for the item; written by somebody who had not seen the program."""
+    source = files("llmrec.eval") / "tasks" / "knowledge-questions.yaml"
+    found: Mapping[str, Sequence[str]] = yaml.safe_load(source.read_text("utf-8"))
+    return found
+
+
+def draw_questions(catalog: Catalog, weight: np.ndarray, count: int, seed: int) -> list[Question]:
+    """Draw questions evenly over the fields that the catalogue has.
+
+    Args:
+        catalog: what is asked about.
+        weight: float[n] by which items are drawn, such as their popularity.
+        count: how many.
+        seed: of everything.
+    """
+    rng = np.random.default_rng(seed)
+    own = {*catalog.attribute_names, UNKNOWN, "premise"}
+    fields = [field for field in wordings() if field in own]
+    drawn = []
+    for place in range(count):
+        field = fields[place % len(fields)]
+        shown = tuple(int(row) for row in rng.choice(len(catalog), SHOWN, replace=False, p=weight / weight.sum()))
+        spot = int(rng.integers(SHOWN))
+        wording = str(rng.choice(list(wordings()[field])))
+        named, focus = _named(catalog, shown, spot, rng)
+        drawn.append(Question(field, wording.replace("{item}", named), shown, shown[spot], focus))
+    return drawn
+
+
+def _named(catalog: Catalog, shown: tuple[int, ...], spot: int, rng: np.random.Generator) -> tuple[str, int]:
+    """How the item is named, and what was talked about before."""
+    forms = (f"number {spot + 1}", f"the {_PLACES[spot]} one", catalog[shown[spot]].title, "it", "that one")
+    kind = int(rng.integers(len(forms)))
+    return forms[kind], shown[spot] if kind > 2 else -1
+
+
+def ask_question(chat: Chat, question: Question) -> tuple[str, bool]:
+    """Type the question below the list; returns the answer, and whether another list came."""
+    session = Session("measured")
+    shown = tuple(Recommendation(row, 0.0, "llm", "") for row in question.shown)
+    session.profile = replace(Profile(liked=()), shown=shown, focus=question.focus, asked=True, wish="films")
+    said, listed = [], False
+    for event in chat.turn(session, question.text):
+        if isinstance(event, Token):
+            said.append(event.text)
+        listed = listed or isinstance(event, Items)
+    return "".join(said), listed
+
+
+def judge_answer(catalog: Catalog, question: Question, answer: str, listed: bool) -> Outcome:
+    """Right, honestly unknown, missed (another answer, or a list), or wrong (about another item, or not true)."""
+    item = catalog[question.row]
+    others = [row for row in question.shown if row != question.row and catalog.label(row) in answer]
+    if listed:
+        return "missed"
+    if others and catalog.label(question.row) not in answer:
+        return "wrong"
+    unsure = _NOT_KNOWN.search(answer) is not None
+    value = item.text if question.field == "premise" else item.attributes.get(question.field)
+    if question.field == UNKNOWN or value is None or value == "":
+        return "honest" if unsure else "missed"
+    if _holds(item, question.field, answer):
+        return "right"
+    return "missed" if unsure or not _states(catalog, question.field, answer) else "wrong"
+
+
+def _holds(item: Item, field: str, answer: str) -> bool:
+    """True when the answer gives the item's own value."""
+    value = item.text if field == "premise" else item.attributes[field]
+    if field in _LEVELS and isinstance(value, int):
+        found = [level for level, form in enumerate(_LEVELS[field]) if re.search(form, answer, re.IGNORECASE)]
+        return bool(found) and max(found) == value
+    values = value if isinstance(value, tuple) else (str(value),)
+    return str(values[0]).casefold() in answer.casefold()
+
+
+def _states(catalog: Catalog, field: str, answer: str) -> bool:
+    """True when the answer gives any value of the field, so that it can be false."""
+    if field in _LEVELS:
+        return any(re.search(form, answer, re.IGNORECASE) for form in _LEVELS[field])
+    if field in catalog.attribute_names:
+        return any(value.casefold() in answer.casefold() for value in catalog.values(field) if len(value) > 3)
+    return False
