@@ -6,7 +6,7 @@ import pytest
 from fakes import films
 from noted import noted_films
 
-from llmrec.nlu.suitability import suitability
+from llmrec.nlu.suitability import parse_suitability
 
 CATALOG = noted_films()
 
@@ -29,7 +29,7 @@ CATALOG = noted_films()
     ],
 )
 def test_an_audience_is_read(said: str, audience: str | None) -> None:
-    wanted = suitability(said, CATALOG).filters.all_of
+    wanted = parse_suitability(said, CATALOG).filters.all_of
     assert wanted == ({} if audience is None else {"audience": (audience,)})
 
 
@@ -48,7 +48,7 @@ def test_an_audience_is_read(said: str, audience: str | None) -> None:
     ],
 )
 def test_an_intensity_is_limited(said: str, limits: dict[str, int]) -> None:
-    found = suitability(said, CATALOG).filters.ranges
+    found = parse_suitability(said, CATALOG).filters.ranges
     assert {name: high for name, (_, high) in found.items()} == limits
 
 
@@ -64,14 +64,14 @@ def test_an_intensity_is_limited(said: str, limits: dict[str, int]) -> None:
     ],
 )
 def test_a_length_is_read(said: str, bounds: tuple[float | None, float | None]) -> None:
-    assert suitability(said, CATALOG).filters.ranges == {"minutes": bounds}
+    assert parse_suitability(said, CATALOG).filters.ranges == {"minutes": bounds}
 
 
 def test_an_item_of_which_nothing_is_known_is_kept_from_children() -> None:
-    allowed = CATALOG.where(suitability("for my 6 year old, nothing violent", CATALOG).filters)
+    allowed = CATALOG.where(parse_suitability("for my 6 year old, nothing violent", CATALOG).filters)
     assert [CATALOG[int(row)].title for row in allowed.nonzero()[0]] == ["Toy Story"]
 
 
 def test_a_catalogue_without_the_fields_is_not_limited() -> None:
-    found = suitability("for my 6 year old, nothing violent, under two hours", films())
+    found = parse_suitability("for my 6 year old, nothing violent, under two hours", films())
     assert found.filters.empty and not found.places

@@ -23,13 +23,14 @@ SHOWN = 5
 UNKNOWN = "unknown"  # of questions that no catalogue answers
 _PLACES = ("first", "second", "third", "fourth", "fifth")
 _NOT_KNOWN = re.compile(r"does not (?:give|say)|says nothing|do not know|don't know", re.IGNORECASE)
-# What has to be in an answer about a level, from 0; the suite's own words for what is on the scale.
-_LEVELS: Mapping[str, Sequence[str]] = {
-    "violence": (r"\bno violence|not violent", r"mild", r"\bstrong|\bviolent", r"very (?:strong|violent)"),
-    "fright": (r"not (?:frightening|scary)", r"mild", r"\b(?:frightening|scary)", r"very (?:frightening|scary)"),
-    "sex": (r"\bno sex", r"little|mild", r"\bstrong", r"very strong"),
-}
-_FIELDS = {"premise": "", "source": "source", "place": "place", "period": "period"}  # others are called as they are
+# What an answer about a level says, the most telling first; the suite's own words for what is on the scale.
+_LEVELS: Sequence[tuple[int, str]] = (
+    (0, r"\bno (?:violence|sex)|\bnot (?:violent|frightening|scary)|without (?:violence|sex)"),
+    (1, r"\bmild|\blittle"),
+    (3, r"very (?:strong|violent|frightening|scary)"),
+    (2, r"\bstrong|\bviolent|\bfrightening|\bscary"),
+)
+_LEVEL_FIELDS = ("violence", "fright", "sex")
 
 
 @dataclass(frozen=True)
@@ -122,17 +123,21 @@ def judge_answer(catalog: Catalog, question: Question, answer: str, listed: bool
 def _holds(item: Item, field: str, answer: str) -> bool:
     """True when the answer gives the item's own value."""
     value = item.text if field == "premise" else item.attributes[field]
-    if field in _LEVELS and isinstance(value, int):
-        found = [level for level, form in enumerate(_LEVELS[field]) if re.search(form, answer, re.IGNORECASE)]
-        return bool(found) and max(found) == value
+    if field in _LEVEL_FIELDS:
+        return _level(answer) == value
     values = value if isinstance(value, tuple) else (str(value),)
     return str(values[0]).casefold() in answer.casefold()
 
 
 def _states(catalog: Catalog, field: str, answer: str) -> bool:
     """True when the answer gives any value of the field, so that it can be false."""
-    if field in _LEVELS:
-        return any(re.search(form, answer, re.IGNORECASE) for form in _LEVELS[field])
+    if field in _LEVEL_FIELDS:
+        return _level(answer) is not None
     if field in catalog.attribute_names:
         return any(value.casefold() in answer.casefold() for value in catalog.values(field) if len(value) > 3)
     return False
+
+
+def _level(answer: str) -> int | None:
+    """The level that an answer states; None for none."""
+    return next((level for level, form in _LEVELS if re.search(form, answer, re.IGNORECASE)), None)

@@ -147,6 +147,10 @@ NEGATION_PAIRS = frozenset(
 # Pairs that hold a negation and exclude nothing.
 NOT_NEGATIONS = frozenset(
     [
+        "never seen",
+        "not seen",
+        "havent seen",
+        "never watched",
         "cant choose",
         "cant decide",
         "cant find",

@@ -15,17 +15,24 @@ from llmrec.data.filters import Filters
 
 PREMISE = "premise"  # the item's text, which is no attribute
 
-# A question with a pronoun for an item: `is it scary?`, `who directed that?`
-_PRONOUN = re.compile(
-    r"^(?:(?:and|so|but|ok|okay|hmm|well|oh|hey|please|cool|great|nice|thanks)\b[,!. ]*)*"
-    r"(?:who\w*|what\w*|where\w*|when\w*|how|is|isn't|are|was|does|did|do you know|can|could|should|would|which|whose"
-    r"|tell me|any idea|i wonder|wonder)\b.*\b(?:it|its|it's|this|that|they|he|she)\b(?! (?:film|movie|book|game)s\b)"
+# What a question begins with, behind words of courtesy; or it ends with a question mark.
+_INTERROGATIVE = re.compile(
+    r"^(?:(?:and|so|but|ok|okay|hmm|well|oh|hey|hi|please|cool|great|nice|thanks|sorry|wait|yo|just)\b[,!. ]*)*"
+    r"(?:who\w*|what\w*|where\w*|when\w*|how|in which|in what|for which|from which|is|isn't|are|was|does|did"
+    r"|do you know|can|could|should|would|which|whose|has|any|tell me|give me the|any idea|i wonder|wonder(?:ing)?"
+    r"|i'd like to know|i would like to know|curious)\b|\?\s*(?:[a-z]{1,5}\s*)?$"
 )
+_PRONOUN = re.compile(r"\b(?:it|its|it's|this|that|that's|this one|that one|they|he|she|one)\b")
 # Wishes that look like such questions: `is there something that ...`, `can you find it for me`
 _WISH = re.compile(
-    r"\b(?:something|anything|films?|movies?|books?|games?|others?|another|recommend|suggest|show|find|give|looking for"
-    r"|any good)\b"
+    r"\b(?:something|anything|films|movies|books|games|others|another|recommend|suggest|show me|find me|looking for"
+    r"|in the mood|i want|i need|i'd like (?:to (?:see|watch)|a|some)|any good|give me (?:a|some|another))\b"
 )
+# What is not asked for when another field is: `which book does it come from` asks for no country.
+_YIELDING = {"source": ("country",), "place": ("series",), "period": ("year",), "audience": ("genre",)}
+# Fields that are asked for without the form of a question: `Heat, how many hours`, `main cast of Heat pls`
+_PLAINLY_ASKED = frozenset(["premise", "director", "actor", "minutes", "year", "language"])
+_BRIEFEST = 7  # words of a question without its form: `release year of it`
 # Others with the same people: `is there another with her?`, `more by the same director`
 _SAME = re.compile(
     r"\b(?:another|others?|more|something|anything|else|films?|movies?|books?)\b[\w ]{0,24}?\b(?P<how>with|by|from|of"
@@ -69,19 +76,34 @@ def item_question(text: str, catalog: Catalog) -> ItemQuestion:
         catalog: attributes of its own (`what is the price of it?`) are understood by their names, too.
     """
     fields, unknown = _patterns()
+    text = text.replace("-", " ")
     own = set(catalog.attribute_names)
     has_text = any(item.text for item in catalog.items)
     asked = [name for name, pattern in fields.items() if pattern.search(text)]
     asked += [name for name in own - fields.keys() if re.search(rf"\b{re.escape(name.replace('_', ' '))}s?\b", text)]
+    asked = [name for name in asked if name not in _YIELDING.get(next((o for o in asked if o in _YIELDING), ""), ())]
     there = [name for name in asked if name in own or (name == PREMISE and has_text)]
     outside = tuple(what for what, pattern in unknown.items() if pattern.search(text) and not there)
     missing = tuple(name for name in asked if name not in there)
     return ItemQuestion(tuple(there), () if there or outside else missing, outside)
 
 
+def is_interrogative(text: str) -> bool:
+    """True for a message that has the form of a question; lower case with straight apostrophes."""
+    return _INTERROGATIVE.search(text) is not None
+
+
+def asks_about_title(text: str, question: ItemQuestion) -> bool:
+    """True when a message that names a title asks about it instead of liking it; lower case, title blanked out."""
+    if is_interrogative(text):
+        return bool(question)
+    return bool(_PLAINLY_ASKED & {*question.fields, *question.missing}) and _WISH.search(text) is None
+
+
 def asks_about_shown(text: str) -> bool:
-    """True for a question about an item that a pronoun stands for; text in lower case with straight apostrophes."""
-    return _PRONOUN.search(text) is not None and _WISH.search(text) is None
+    """True for a question about an item that a pronoun stands for; lower case with straight apostrophes."""
+    formed = is_interrogative(text) or len(text.split()) <= _BRIEFEST
+    return formed and _PRONOUN.search(text) is not None and _WISH.search(text) is None
 
 
 def people_like(text: str, catalog: Catalog, focus: int) -> tuple[Filters, tuple[tuple[int, int], ...]]:

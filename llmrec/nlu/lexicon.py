@@ -26,7 +26,11 @@ _PEOPLE = ("director", "actor", "author", "artist")
 _PARTICLES = frozenset(["de", "del", "della", "di", "da", "du", "des", "van", "von", "le", "la", "el", "bin", "ben"])
 _SURNAME = 4  # letters of a surname that names somebody alone
 # Where a bare lower-case word is a subject or a person.
-_OPENERS = frozenset(["about", "with", "by", "starring", "featuring", "involving", "in", "of", "directed", "regarding"])
+_OPENERS = frozenset(
+    ["about", "with", "by", "starring", "featuring", "involving", "in", "of", "on", "directed", "around"]
+)
+_OPENERS |= frozenset(["concerning", "regarding", "has", "have", "contains", "involves", "into", "features", "like"])
+_ARTICLES = frozenset(["a", "an", "the", "some"])
 _NOUNS = frozenset(["film", "films", "movie", "movies", "flick", "flicks", "story", "stories", "book", "books", "game"])
 _WORD = re.compile(r"[^\W_]+(?:['\u2019`\u00b4][^\W_]+)*|&")
 _STOPS = re.compile(r"[.,]")
@@ -126,7 +130,7 @@ class Lexicon:
         others: dict[tuple[str, ...], LexiconEntry] = {}
         for phrases, conjunctive in ((synonyms(), False), (_PAIRS, True)):
             for phrase, wanted in phrases.items():
-                values = tuple(by_key[title_key(one)] for one in wanted if title_key(one) in by_key)
+                values = tuple(by_key[title_key(one)] for one in wanted if self._is_value(name, one, by_key))
                 if values and (not conjunctive or len(values) == len(wanted)):
                     kept = values if conjunctive or not says_kind(name) else values[:1]
                     for key, plural in [(_key(phrase), False)] if conjunctive else _phrase_forms(phrase):
@@ -137,6 +141,10 @@ class Lexicon:
         for key, entry in {**others, **own}.items():
             found.setdefault(key, {})[name] = entry
         self._exact |= {(key, name) for key in own}
+
+    def _is_value(self, name: str, value: str, by_key: dict[str, str]) -> bool:
+        """Kinds are spelt in many ways; other values are those of a controlled list, spelt as there."""
+        return title_key(value) in by_key if says_kind(name) else value in self._values[name]
 
     def _surnames(self, name: str) -> dict[tuple[str, ...], tuple[str, ...]]:
         """Surname -> the people called so, unless it is a first name of somebody else, too."""
@@ -151,6 +159,8 @@ class Lexicon:
 
     def _preferred(self, key: tuple[str, ...], entries: dict[str, LexiconEntry]) -> list[LexiconEntry]:
         """What a phrase means: values called so before synonyms, and a subject before a kind that is only alike."""
+        if "country" in entries:  # `Spanish films` come from Spain; `set in Spain` is read where it stands
+            return [entries["country"]]
         exact = {name: one for name, one in entries.items() if (key, name) in self._exact}
         if exact:
             return list(exact.values())
@@ -228,7 +238,8 @@ def synonyms() -> dict[str, tuple[str, ...]]:
 
 def _asked_for(words: list[Word], place: int) -> bool:
     """True for a bare word that stands where a subject or a person stands: `about dogs`, `with eastwood`."""
-    before = words[place - 1].key if place and not _STOPS.search(words[place].gap) else ""
+    start = place - 1 if place and words[place - 1].key in _ARTICLES else place
+    before = words[start - 1].key if start and not _STOPS.search(words[place].gap) else ""
     after = words[place + 1].key if place + 1 < len(words) and not _STOPS.search(words[place + 1].gap) else ""
     return len(words) == 1 or before in _OPENERS or after in _NOUNS
 

@@ -16,7 +16,7 @@ from llmrec.data.filters import Filters, Range
 from llmrec.nlu import cue_phrases, smalltalk
 from llmrec.nlu.attribute_constraints import parse_attribute_constraints
 from llmrec.nlu.entity_linking import EntityLinker, Mention, coordinated_groups
-from llmrec.nlu.item_questions import ItemQuestion, asks_about_shown, item_question, people_like
+from llmrec.nlu.item_questions import ItemQuestion, asks_about_shown, asks_about_title, item_question, people_like
 from llmrec.nlu.lexicon import Lexicon, Word, split_words
 from llmrec.nlu.notes import unsupported_notes
 from llmrec.nlu.numeric_constraints import (
@@ -30,7 +30,7 @@ from llmrec.nlu.opinions import opinion_on
 from llmrec.nlu.references import find_references, resolve_choice
 from llmrec.nlu.retractions import parse_retractions
 from llmrec.nlu.state import Limits, Session
-from llmrec.nlu.suitability import suitability
+from llmrec.nlu.suitability import parse_suitability, with_intensity_limits
 from llmrec.nlu.years import parse_list_length, parse_years, years_relative_to
 
 IntentKind = Literal[
@@ -148,12 +148,10 @@ def _parse_question(context: ParserContext, intent: Intent, lower: str, rest: st
     if not question or intent.liked or intent.disliked or intent.seen:
         return None
     about = intent.about
-    if not about and asks_about_shown(lower):
+    if not about:
+        if not asks_about_shown(lower) or not profile.rows:
+            return None
         about = (profile.focus,) if profile.focus >= 0 else profile.rows if len(profile.rows) == 1 else ()
-    elif not about:
-        return None
-    if not about and not profile.rows:
-        return None
     return Intent("reference", about=about, question=question, notes=intent.notes)
 
 
@@ -194,6 +192,7 @@ def _parse_mentions(
     pending_opinion = ""
     compared: Range = (None, None)
     asking = cue_phrases.ASKING.search(rest) is not None or cue_phrases.WHY.search(rest) is not None
+    asking = asking or asks_about_title(lower, item_question(rest, context.catalog))
     targets = sorted(
         [*((one, "like") for one in mentions.found), *((one, "about") for one in pointed_at)],
         key=lambda one: (one[0].start, one[0].end),
@@ -257,7 +256,7 @@ def _parse_constraints(
     """
     drop, dropped = _parse_dropped(context, rest)
     rest = _blank_out(rest, dropped)
-    fit = suitability(rest, context.catalog)
+    fit = parse_suitability(rest, context.catalog)
     rest = _blank_out(rest, fit.places)
     alike, people_spans = people_like(rest, context.catalog, session.profile.focus)
     rest = _blank_out(rest, people_spans)
@@ -284,6 +283,7 @@ def _parse_constraints(
     unsupported += [place for place in unmatched_amounts(rest, context.nouns) if place not in unsupported]
     rest = _blank_out(rest, unsupported)
     filters = wanted.filters.merge(Filters(ranges=ranges)).merge(fit.filters).merge(alike)
+    filters = with_intensity_limits(filters, context.catalog)
     if compared != (None, None) and context.lexicon.year:
         filters = filters.merge(Filters(ranges={context.lexicon.year: compared}))
     if cue_phrases.FRESH.search(rest):

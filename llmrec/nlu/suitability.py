@@ -1,7 +1,7 @@
-"""Reads for whom an item must be suitable, how intense it may be, and how long: `for my 6 year old`, `not too scary`.
+"""Parses for whom an item must be suitable, how intense it may be, how long, where and when its story is set.
 
-These limits protect people, so they are hard: an item whose field is empty does not pass. Only attributes that the
-catalogue has are limited.
+`For my 6 year old` and `not too scary` protect people, so they are hard limits: an item whose field is empty does not
+pass. Only attributes that the catalogue has are limited.
 """
 
 from __future__ import annotations
@@ -12,68 +12,113 @@ from dataclasses import dataclass
 
 from llmrec.data.attribute_types import INTENSITIES
 from llmrec.data.catalog import Catalog
-from llmrec.data.filters import Filters
+from llmrec.data.filters import Filters, Range
 from llmrec.nlu.english import NUMBERS
 
 AUDIENCE, MINUTES = "audience", "minutes"
+PERIOD, PLACE, LANGUAGE = "period", "place", "language"
+Span = tuple[int, int]
 
 _SMALL, _FAMILY, _TEENS = "small children", "family", "teenagers"
 _OLDEST = {_SMALL: 6, _FAMILY: 12, _TEENS: 17}  # years of age up to which each group is meant
-_NUMBER = {word: number for number, word in enumerate(NUMBERS, start=1)} | {"a": 1, "an": 1, "one": 1, "two": 2}
-_COUNT = rf"(?P<n>\d{{1,3}}(?:\.\d+)?|an?|{'|'.join(NUMBERS)})"
-_WHO = (
-    r"(?:(?:my|our|the|his|her|their|some|a|with|and|two|three|whole|entire|little|young(?:er)?|small|own) )*"
-    r"(?:kids?|child(?:ren)?|sons?|daughters?|nephews?|nieces?|grandchild(?:ren)?|grandkids?|grandson|granddaughter"
-    r"|family|families|boys?|girls?|little ones?)"
+_NUMBER_WORDS = {word: number for number, word in enumerate(NUMBERS, start=1)}
+_N = rf"(?:\d{{1,2}}|{'|'.join(NUMBERS)})"
+_CHILD = (
+    r"(?:kids?|child(?:ren)?|sons?|daughters?|nephews?|nieces?|grand(?:child(?:ren)?|kids?|sons?|daughters?)|boys?"
+    r"|girls?|little (?:ones?|brother|sister|cousin))"
 )
-_AGE = re.compile(
-    rf"(?:\b(?:for|with|and) (?:my |our |an? |the |his |her |their )*)?{_COUNT}(?:(?: (?:and|or|to) |-| & )"
-    r"(?P<m>\d{1,2}))?[- ]?(?:years?|yrs?|yo|y/o)\b(?:[- ]olds?)?(?: (?:son|daughter|kid|child|boy|girl|nephew|niece"
-    r"|grandson|granddaughter|children|kids|boys|girls|cousin|brother|sister)s?)?"
-    rf"|\b(?:kids?|children|boys?|girls?|child) (?:aged?|of|who (?:is|are)) (?P<n2>\d{{1,2}})\b(?: years?)?"
+_NOT_AN_AGE = r"(?! ?(?:films?|movies?|minutes?|mins?|hours?|ones?|of|suggestions?|or so|more|titles?|stars?)\b)"
+# `6 year old`, `5yo`; `kids are 4 and 6`, `my son is five`; `aged 8`, `just turned four`; `I'm 10`, `she is 9`
+_AGES = re.compile(
+    rf"\b(?P<a>{_N})(?: ?(?:and|or|to|&|-) ?(?P<a2>{_N}))?(?: and a half)?[- ]?(?:years?[- ]?olds?|yrs?[- ]old|yo\b|y/o"
+    rf"|year[- ]olds?)"
+    rf"|\b{_CHILD}\b,?(?: (?:who|that|and|she|he|they|is|are|was|just|only|almost|nearly|now|turned|turning|aged?|of"
+    rf"|has|have))* (?P<b>{_N})\b{_NOT_AN_AGE}(?:(?:,| and| or| to) (?P<b2>{_N})\b)?"
+    rf"|\b(?:ages?|aged|turn(?:s|ed|ing)?|youngest (?:is|has))(?: of| from)? (?P<c>{_N})\b"
+    rf"(?:(?: and| or| to|-) ?(?P<c2>{_N})\b)?"
+    rf"|\b(?:i'?m|i am|(?:s?he|they)(?:'s| is|'re| are))(?: (?:just|only|almost|nearly))* (?P<d>{_N})\b"
+    rf"{_NOT_AN_AGE}(?! ?(?:fan|in|into|sure|looking))"
 )
-_OLD = re.compile(r"old|\byo\b|y/o|aged?|kid|child|boy|girl|son\b|daughter|nephew|niece")
-_GROUPS = (
-    (_SMALL, re.compile(r"\b(?:for|with) (?:my |our |the )?(?:very |really )?(?:(?:small|young|little) "
-                        r"(?:kids?|child(?:ren)?|ones?)|toddlers?|pre-?schoolers?|kindergart\w+)\b"
-                        r"|\b(?:toddlers?|pre-?school)[- ](?:friendly|age)\b")),
-    (_TEENS, re.compile(r"\bfor (?:my |our |the |some |a )?(?:teens?|teenagers?|teenage (?:son|daughter|kids?|boys?"
-                        r"|girls?)|adolescents?)\b")),
-    (_FAMILY, re.compile(rf"\b(?:for|with|suit(?:able|s)? (?:for)?|appropriate for|okay? for|safe for) {_WHO}\b"
-                         r"(?! (?:of|in)\b)"
-                         r"|\b(?:kid|child|children|family)[- ](?:friendly|safe|appropriate|suitable)\b"
-                         r"|\bfamily (?:movies?|films?|night|evening|entertainment|fun|viewing|watching)\b"
-                         r"|\b(?:kids|children'?s|kiddie) (?:movies?|films?)\b"
-                         r"|\b(?:my |the |our )(?:kids?|children|son|daughter|family) (?:can|could|will|would|might|to)"
-                         r" (?:watch|see|enjoy|like)\b|\ball ages\b|\brated (?:g|pg)\b(?!-)")),
-)  # fmt: skip
+_SMALL_WORDS = re.compile(
+    r"\b(?:toddlers?|pre-?school(?:ers?)?|kindergart\w+|nursery(?: school)?|(?:very |really )?(?:small|young|tiny"
+    r"|little) (?:kids?|child(?:ren)?)|little ones?|bab(?:y|ies))\b(?! (?:in|film|movie)\b)"
+)
+_TEEN_WORDS = re.compile(
+    r"\b(?:for|with|my|our) (?:\w+ )?(?:teens?|teenagers?|teenage (?:son|daughter|kids?|boys?|girls?)|adolescents?)\b"
+)
+_FAMILY_WORDS = re.compile(
+    rf"\b(?:for|with|my|our|the|his|her|take|and) (?:(?:the|my|our|his|her|their|some|two|three|whole|entire|own"
+    rf"|all) )*(?:{_CHILD}|family)\b(?! (?:of|in|is about)\b)"
+    r"|\b(?:kid|kids|child|children|family)[- ](?:friendly|safe|appropriate|suitable)\b|\ball ages\b"
+    r"|\bfamily (?:movies?|films?|night|evening|entertainment|fun|viewing)\b|\bkids (?:movies?|films?)\b"
+    r"|\b(?:kids|children|everyone|all of us) and (?:grown-?ups|adults|grandparents|parents)\b"
+    r"|\b(?:first|second|third|fourth|fifth|sixth|elementary|primary) (?:grade|school|graders?)\b"
+    r"|\brated (?:g|pg)\b(?!-)"
+)
+_ABOUT = re.compile(r"\b(?:about|starring|featuring|of|story of)(?: \w+)? $")
+
 _WORDS = {
-    "violence": r"violen(?:t|ce)|gor[ey]|gory|blood(?:y|shed)?|brutal(?:ity)?|killings?|fighting|guns?|graphic",
-    "fright": r"scar(?:y|es?|ing)|fright(?:ening|s)?|terrifying|creepy|spooky|disturbing|nightmares?|jump scares?"
-    r"|horror elements",
-    "sex": r"sex(?:ual(?:ity)?|y)?(?: scenes?| stuff| content)?|nud(?:e|ity)|naked(?:ness)?|erotic|explicit|raunchy",
+    "violence": r"violen(?:t|ce)|gor[ey]|gory|blood(?:y|shed)?|brutal(?:ity)?|kill(?:ings?|ed|s)?|fighting|guns?"
+    r"|shooting|graphic",
+    "fright": r"scar(?:y|es?|ed|ing)|fright(?:en(?:ing|ed)|s)?|terrifying|creepy|spooky|disturbing|nightmares?"
+    r"|jump scares?|afraid",
+    "sex": r"sex(?:ual(?:ity)?|y)?(?: scenes?| stuff| content)?|nud(?:e|ity)|naked(?:ness)?|erotic|explicit|raunchy"
+    r"|steamy",
 }
-_NONE = (
-    r"\b(?:no|nothing|zero|without(?: any)?|free of|avoid(?:ing)?|not any|don'?t (?:like|want|enjoy|need)(?: any)?"
-    r"|do not (?:like|want)(?: any)?|hate|can'?t (?:stand|handle|take|watch)|leave out|isn'?t|not|never|anything but)"
+_IMPLIED = {
+    "violence": frozenset(["violent", "gory", "guns", "murder"]),
+    "fright": frozenset(["frightening", "creepy", "spooky", "chilling"]),
+    "sex": frozenset(["erotic", "sensual", "sex", "pornography", "rape"]),
+}  # values of controlled lists whose exclusion is a limit
+_PLAINLY_NONE = re.compile(r"\bnon-?violent\b")
+_NEGATION = (
+    r"(?:\b(?:no|not|nothing|never|none|nobody|without|avoid\w*|skip|hates?|dislike|cannot|cant|dont|wont|doesnt|isnt"
+    r"|arent|shouldnt|tired of|sick of|leave out|rather not|anything but|except|minus|faint|squeamish|awkward|hides?"
+    r"|sensitive|afraid of|free of|low on|light on|keep it low)\b|n't\b)"
 )
-_SOME = (
-    r"\b(?:not (?:too|so|very|that|overly|as|really|super)|nothing (?:too|so|very|that|overly)|isn'?t (?:too|so|very"
-    r"|that|overly)|aren'?t (?:too|so|very)|less|without (?:too )?much|not (?:too )?much|low|little|minimal|mild"
-    r"|mildly|(?:too|so) much|fewer|light on)"
+_DEGREE = r"\b(?:too|so|very|overly|that|as|really|super|much|low|light)\b"
+_LESS = r"\b(?:less|low|little|minimal|minimum|mildly|mild|fewer|tame|tone down|toned down)\b"
+_FINE_WITH = re.compile(r"\b(?:don'?t mind|not afraid of|ok(?:ay)? with|fine with|no problem with|don'?t care about)\b")
+_AFTERWARDS = re.compile(
+    r"\s*(?:\w+ ){0,2}?(?:to a minimum|is a no|are a no|bothers?|upsets?|puts? me off|is out|are out"
+    r"|(?:is|are)(?: not|n't)|isn't for|aren't for|off the table)"
 )
-_BELOW = r"under|below|less than|shorter than|at most|no (?:more|longer) than|not (?:more|longer) than|up to|within|max"
-_ABOVE = r"over|above|more than|longer than|at least|no less than|not under"
-_HOURS = (
-    rf"{_COUNT}(?: and an? (?P<half>half)|(?P<half2>\.5| 1/2))?[- ]?(?:hours?|hrs?|h)\b(?: and an? (?P<half3>half))?"
+_CLAUSE = re.compile(r"[.;!?]|\bbut\b(?! (?:not|no|nothing|without)\b)")
+_REACH = 45  # characters between a negation and what it rules out
+
+_DURATION = re.compile(
+    rf"\b(?P<n>\d{{1,3}}(?:\.\d+)?|an?|{'|'.join(NUMBERS)})(?P<half> and a half|\.5| 1/2)?[- ]?(?P<unit>hours?|hrs?|h"
+    rf"|minutes?|mins?)\b(?P<half2> and a half)?(?:(?: and)? (?P<extra>\d{{1,2}}) ?(?:minutes?|mins?|m)\b)?(?: long)?"
 )
-_LENGTH = re.compile(
-    rf"\b(?:(?P<below>{_BELOW})|(?P<above>{_ABOVE}))(?: about| around)? (?:{_HOURS}(?:(?: and)? (?P<extra>\d{{1,2}}) "
-    r"?(?:minutes?|mins?|m)\b)?|(?P<minutes>\d{1,3})[- ]?(?:minutes?|mins?)\b)(?: long)?"
+_SHORTER = r"under|below|less|shorter|at most|up to|within|max(?:imum)?|tops|no more|fewer|by then|till then"
+_LONGER = r"over|above|more|longer|past|at least|min(?:imum)?|upwards?|exceed\w*|beyond"
+_BEFORE = re.compile(rf"\b(?:(?P<shorter>{_SHORTER})|(?P<longer>{_LONGER}))\b(?: \w+){{0,3}} ?$")
+_NOT_BEFORE = re.compile(
+    r"(?:\b(?:not|no|nothing|never|doesn'?t|don'?t|can'?t|cannot|shouldn'?t|won'?t)|n't)\b(?: \w+){0,3} $"
 )
+_AFTER = re.compile(r"\s*(?:or|and|,)?\s*(?:(?P<shorter>less|shorter|tops|max(?:imum)?|at most|or under)"
+                    r"|(?P<longer>more|longer|up|upwards?|min(?:imum)?|at least|plus))\b")  # fmt: skip
+_STRICT = re.compile(r"\b(?:under|below|less|shorter|over|above|more|longer)\b")
 _SHORT, _LONG = 95, 150  # minutes: a fifth of the films of MovieLens-100k are shorter, a fifteenth are longer
-_BRIEF = re.compile(r"\b(?:(?:something|anything|nothing too|not too|rather|pretty|fairly) (?P<word>short|long)\b"
-                    r"|(?P<word2>short|long) (?:film|movie)s?\b|(?P<quick>quick watch)\b)")  # fmt: skip
+_BRIEF = re.compile(
+    r"\b(?:(?:something|anything|nothing too|not too|rather|pretty|fairly|really|very) (?P<word>short|long)\b"
+    r"|(?P<word2>short|long) (?:film|movie)s?\b|(?P<quick>quick watch)\b)"
+)
+_SETTING = (
+    r"\b(?:set|sets?|takes? place|taking place|plays?|playing|happens?|happening|situated|located|story|plot|action)\b"
+    r"[^.;!?]{0,24}?\b(?:in|during|back in|around|on|at)(?: the)? "
+)
+_WHEN = re.compile(
+    rf"{_SETTING}(?P<when>(?:19)?(?:[0-9]0)'?s|1[5-9]th century|middle ages|antiquity|ancient times|near future"
+    r"|far future|future|prehistory)\b"
+)
+_WHERE = re.compile(rf"{_SETTING}(?P<where>[^.;!?,]{{3,40}})")
+_SPOKEN = re.compile(
+    r"\b(?:spoken in|speaks?|language is|audio in|in) (?P<before>[a-z]+)\b"
+    r"(?! (?:film|movie|cinema|production|city|town|style))"
+    r"|\b(?P<after>[a-z]+)[- ](?:speaking|language|spoken|audio|dialogue)\b"
+)
+_PERIODS = {"ancient times": "antiquity", "future": "far future"}
 
 
 @dataclass(frozen=True)
@@ -86,11 +131,11 @@ class Suitability:
     """
 
     filters: Filters
-    places: tuple[tuple[int, int], ...]
+    places: tuple[Span, ...]
 
 
-def suitability(text: str, catalog: Catalog) -> Suitability:
-    """Read the limits in a message.
+def parse_suitability(text: str, catalog: Catalog) -> Suitability:
+    """Parse the limits in a message.
 
     Args:
         text: lower case with straight apostrophes, titles blanked out.
@@ -98,52 +143,83 @@ def suitability(text: str, catalog: Catalog) -> Suitability:
     """
     own = set(catalog.attribute_names)
     all_of: dict[str, tuple[str, ...]] = {}
-    ranges: dict[str, tuple[float | None, float | None]] = {}
-    places: list[tuple[int, int]] = []
-    groups = list(_audiences(text)) if AUDIENCE in own else []
-    groups = [one for one in groups if one[0] in catalog.values(AUDIENCE)]
-    if groups:
-        youngest = min((one[0] for one in groups), key=list(_OLDEST).index)
-        all_of[AUDIENCE] = (youngest,)
-        places += [place for _, place in groups]
+    ranges: dict[str, Range] = {}
+    places: list[Span] = []
+    if AUDIENCE in own:
+        groups = [one for one in _audiences(text) if one[0] in catalog.values(AUDIENCE)]
+        if groups:
+            all_of[AUDIENCE] = (min((group for group, _ in groups), key=list(_OLDEST).index),)
+            places += [place for _, place in groups]
     for name in INTENSITIES:
-        if name in own:
-            for most, place in _limits(text, _WORDS[name]):
-                ranges[name] = (None, min(most, ranges.get(name, (None, most))[1] or most))
-                places.append(place)
-    if MINUTES in own and (found := _length(text)) is not None:
-        ranges[MINUTES], place = found
-        places.append(place)
+        for most, place in _limits(text, name) if name in own else ():
+            earlier = ranges.get(name, (None, None))[1]
+            ranges[name] = (None, most if earlier is None else min(most, earlier))
+            places.append(place)
+    if MINUTES in own and (length := _length(text)) is not None:
+        ranges[MINUTES] = length[0]
+        places.append(length[1])
+    for name, parse in ((PERIOD, _period), (PLACE, _place), (LANGUAGE, _language)):
+        found = parse(text, catalog)
+        if found is not None:
+            all_of[name] = (found[0],)
+            places.append(found[1])
     return Suitability(Filters(all_of=all_of, ranges=ranges), tuple(sorted(places)))
 
 
-def _audiences(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    for match in _AGE.finditer(text):
-        written = (match["m"] and match["n"] and min(match["n"], match["m"], key=_value)) or match["n"] or match["n2"]
-        age = _value(written)
-        if _OLD.search(match.group()) and age < 18:
-            yield next(group for group, oldest in _OLDEST.items() if age <= oldest), match.span()
-    for group, pattern in _GROUPS:
+def with_intensity_limits(filters: Filters, catalog: Catalog) -> Filters:
+    """Add the limits that ruled-out values imply: `no violent ones` is a limit on violence, not on a mood alone."""
+    gone = {value.casefold() for values in filters.none_of.values() for value in values}
+    implied = {name: (None, 1.0) for name, values in _IMPLIED.items() if gone & values and name not in filters.ranges}
+    return filters.merge(
+        Filters(ranges={name: one for name, one in implied.items() if name in catalog.attribute_names})
+    )
+
+
+def _audiences(text: str) -> Iterator[tuple[str, Span]]:
+    for match in _AGES.finditer(text):
+        ages = [_value(found) for found in match.groupdict().values() if found]
+        if min(ages) < 18:
+            yield next(group for group, oldest in _OLDEST.items() if min(ages) <= oldest), match.span()
+    for group, pattern in ((_SMALL, _SMALL_WORDS), (_TEENS, _TEEN_WORDS), (_FAMILY, _FAMILY_WORDS)):
         for match in pattern.finditer(text):
-            yield group, match.span()
+            if not _ABOUT.search(text[: match.start()]):
+                yield group, match.span()
 
 
-def _limits(text: str, words: str) -> Iterator[tuple[int, tuple[int, int]]]:
-    """The greatest intensity allowed and where it was said: 1 for `not too`, 0 for `no`."""
-    between = r"(?:(?:too|so|very|much|real|really|any|of|\w+y) )?(?:\w+,? (?:or|and|nor) (?:no |too )?)?"
-    for most, opening in ((1, _SOME), (0, _NONE)):
-        for match in re.finditer(rf"{opening} {between}(?:{words})\b", text):
-            if most or not re.match(_SOME, text[match.start() :]):
-                yield most, match.span()
+def _limits(text: str, name: str) -> Iterator[tuple[int, Span]]:
+    """The greatest intensity allowed and where it was said: 1 for `not too violent`, 0 for `no violence`."""
+    if name == "violence":
+        yield from ((0, match.span()) for match in _PLAINLY_NONE.finditer(text))
+    for match in re.finditer(rf"\b(?:{_WORDS[name]})\b", text):
+        start = max((cut.end() for cut in _CLAUSE.finditer(text[: match.start()])), default=0)
+        before = text[max(start, match.start() - _REACH) : match.start()]
+        shift = match.start() - len(before)
+        if _FINE_WITH.search(before):
+            continue
+        negations = list(re.finditer(_NEGATION, before))
+        less = re.search(rf"{_LESS}(?: \w+){{0,3}} ?$", before)
+        after = _AFTERWARDS.match(text, match.end())
+        if negations:
+            degree = re.search(_DEGREE, before[negations[-1].start() :])
+            yield (1 if degree or less else 0), (shift + negations[0].start(), match.end())
+        elif less or after:
+            yield 1, (shift + less.start() if less else match.start(), after.end() if after else match.end())
 
 
-def _length(text: str) -> tuple[tuple[float | None, float | None], tuple[int, int]] | None:
-    match = _LENGTH.search(text)
-    if match is not None:
-        half = 30 if match["half"] or match["half2"] or match["half3"] else 0
-        minutes = float(match["minutes"] or 0) or 60 * _value(match["n"]) + half + float(match["extra"] or 0)
-        strict = 0 if match.group().startswith(("at", "no", "up", "within", "max")) else 1
-        return ((None, minutes - strict) if match["below"] else (minutes + strict, None)), match.span()
+def _length(text: str) -> tuple[Range, Span] | None:
+    for match in _DURATION.finditer(text):
+        hours = not match["unit"].startswith("m")
+        half = 30 if hours and (match["half"] or match["half2"]) else 0
+        minutes = _value(match["n"]) * (60 if hours else 1) + half + float(match["extra"] or 0)
+        before, after = _BEFORE.search(text[: match.start()]), _AFTER.match(text, match.end())
+        said = before or after
+        if said is None:
+            continue
+        negated = before is not None and _NOT_BEFORE.search(text[: before.start()]) is not None
+        below = (said["shorter"] is not None) != negated
+        strict = 1 if said is before and not negated and _STRICT.search(said.group()) else 0
+        span = (before.start() if before else match.start(), after.end() if after else match.end())
+        return ((None, minutes - strict) if below else (minutes + strict, None)), span
     brief = _BRIEF.search(text)
     if brief is None:
         return None
@@ -153,5 +229,37 @@ def _length(text: str) -> tuple[tuple[float | None, float | None], tuple[int, in
     return ((None, _SHORT) if word == "short" else (_LONG, None)), brief.span()
 
 
-def _value(text: str | None) -> float:
-    return float(_NUMBER.get(text or "", 0)) if text in _NUMBER else float(text or 0)
+def _period(text: str, catalog: Catalog) -> tuple[str, Span] | None:
+    """The value of the attribute `period` that a message names as the time of the story."""
+    for match in _WHEN.finditer(text) if PERIOD in catalog.attribute_names else ():
+        said = match["when"].replace("'", "")
+        said = f"19{said}" if re.fullmatch(r"[0-9]0s", said) else _PERIODS.get(said, said)
+        value = next((one for one in catalog.values(PERIOD) if one.casefold() == said), None)
+        if value is not None:
+            return value, match.span()
+    return None
+
+
+def _place(text: str, catalog: Catalog) -> tuple[str, Span] | None:
+    """The value of the attribute `place` that a message names as the place of the story, the longest there is."""
+    for match in _WHERE.finditer(text) if PLACE in catalog.attribute_names else ():
+        rest = match["where"]
+        fits = [one for one in catalog.values(PLACE) if re.match(rf"{re.escape(one.casefold())}\b", rest)]
+        if fits:
+            value = max(fits, key=len)
+            return value, (match.start(), match.start("where") + len(value))
+    return None
+
+
+def _language(text: str, catalog: Catalog) -> tuple[str, Span] | None:
+    """The value of the attribute `language` that a message names as what is spoken."""
+    values = {one.casefold(): one for one in catalog.values(LANGUAGE)} if LANGUAGE in catalog.attribute_names else {}
+    for match in _SPOKEN.finditer(text) if values else ():
+        value = values.get(match["before"] or match["after"])
+        if value is not None:
+            return value, match.span()
+    return None
+
+
+def _value(text: str) -> float:
+    return 1.0 if text in ("a", "an") else float(_NUMBER_WORDS.get(text) or text)
