@@ -11,6 +11,7 @@ from importlib.resources import files
 
 import yaml
 
+from llmrec.data.attribute_types import SAFETY
 from llmrec.data.catalog import Catalog
 from llmrec.data.filters import join_names, split_name
 from llmrec.data.titles import title_key
@@ -30,8 +31,10 @@ _OPENERS = frozenset(
     ["about", "with", "by", "starring", "featuring", "involving", "in", "of", "on", "directed", "around"]
 )
 _OPENERS |= frozenset(["concerning", "regarding", "has", "have", "contains", "involves", "into", "features", "like"])
+_OPENERS |= frozenset(["me", "gimme", "want", "need", "any", "more", "watch"])
 _ARTICLES = frozenset(["a", "an", "the", "some"])
 _NOUNS = frozenset(["film", "films", "movie", "movies", "flick", "flicks", "story", "stories", "book", "books", "game"])
+_VERBS_TOO = frozenset(["play", "plays"])
 _WORD = re.compile(r"[^\W_]+(?:['\u2019`\u00b4][^\W_]+)*|&")
 _STOPS = re.compile(r"[.,]")
 
@@ -99,7 +102,8 @@ class Lexicon:
     """Phrases -> attribute values for one catalogue."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._names = [name for name in catalog.attribute_names if _holds_words(catalog, name)]
+        # whom an item is suitable for is a limit, see `suitability`: `family` alone is no wish for a family film
+        self._names = [name for name in catalog.attribute_names if _holds_words(catalog, name) and name not in SAFETY]
         self._values = {name: catalog.values(name) for name in self._names}
         self._marked: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
         found: dict[tuple[str, ...], dict[str, LexiconEntry]] = {}
@@ -213,6 +217,8 @@ class Lexicon:
             entry = self._phrases.get(tuple(word.key for word in span))
             if entry is None or not taken.isdisjoint(range(place, place + length)) or self._broken(span):
                 continue
+            if entry.attribute == "source" and span[0].key in _VERBS_TOO and not _asked_for(words, place):
+                continue  # `where Johnny Depp plays`
             confident = length > 1 or span[0].capital or entry.small or _asked_for(words, place)
             if confident or include_uncertain:
                 return ValueMatch(place, place + length - 1, entry, confident)

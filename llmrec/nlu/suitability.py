@@ -32,11 +32,11 @@ _NOT_AN_AGE = r"(?! ?(?:films?|movies?|minutes?|mins?|hours?|ones?|of|suggestion
 _AGES = re.compile(
     rf"\b(?P<a>{_N})(?: ?(?:and|or|to|&|-) ?(?P<a2>{_N}))?(?: and a half)?[- ]?(?:years?[- ]?olds?|yrs?[- ]old|yo\b|y/o"
     rf"|year[- ]olds?)"
-    rf"|\b{_CHILD}\b,?(?: (?:who|that|and|she|he|they|is|are|was|just|only|almost|nearly|now|turned|turning|aged?|of"
-    rf"|has|have))* (?P<b>{_N})\b{_NOT_AN_AGE}(?:(?:,| and| or| to) (?P<b2>{_N})\b)?"
+    rf"|\b{_CHILD}\b,?(?: (?:who|that|and|with|she|he|they|is|are|was|just|only|almost|nearly|now|turned|turning|aged?"
+    rf"|of|has|have))* (?P<b>{_N})\b{_NOT_AN_AGE}(?:(?:,| and| or| to) (?P<b2>{_N})\b)?"
     rf"|\b(?:ages?|aged|turn(?:s|ed|ing)?|youngest (?:is|has))(?: of| from)? (?P<c>{_N})\b"
     rf"(?:(?: and| or| to|-) ?(?P<c2>{_N})\b)?"
-    rf"|\b(?:i'?m|i am|(?:s?he|they)(?:'s| is|'re| are))(?: (?:just|only|almost|nearly))* (?P<d>{_N})\b"
+    rf"|\b(?:i'?m|i am|(?:s?he|they)(?:'?s| is|'?re| are))(?: (?:just|only|almost|nearly))* (?P<d>{_N})\b"
     rf"{_NOT_AN_AGE}(?! ?(?:fan|in|into|sure|looking))"
 )
 _SMALL_WORDS = re.compile(
@@ -59,11 +59,11 @@ _ABOUT = re.compile(r"\b(?:about|starring|featuring|of|story of)(?: \w+)? $")
 
 _WORDS = {
     "violence": r"violen(?:t|ce)|gor[ey]|gory|blood(?:y|shed)?|brutal(?:ity)?|kill(?:ings?|ed|s)?|fighting|guns?"
-    r"|shooting|graphic",
+    r"|shooting|graphic|(?:gets?|getting) hurt|cruel(?:ty)?",
     "fright": r"scar(?:y|es?|ed|ing)|fright(?:en(?:ing|ed)|s)?|terrifying|creepy|spooky|disturbing|nightmares?"
-    r"|jump scares?|afraid",
+    r"|jump scares?|afraid|fear|terrified|freaks? (?:me|her|him|us) out|spooked",
     "sex": r"sex(?:ual(?:ity)?|y)?(?: scenes?| stuff| content)?|nud(?:e|ity)|naked(?:ness)?|erotic|explicit|raunchy"
-    r"|steamy",
+    r"|steamy|bedroom scenes?|love scenes?|undress\w*",
 }
 _IMPLIED = {
     "violence": frozenset(["violent", "gory", "guns", "murder"]),
@@ -97,22 +97,25 @@ _NOT_BEFORE = re.compile(
     r"(?:\b(?:not|no|nothing|never|doesn'?t|don'?t|can'?t|cannot|shouldn'?t|won'?t)|n't)\b(?: \w+){0,3} $"
 )
 _AFTER = re.compile(r"\s*(?:or|and|,)?\s*(?:(?P<shorter>less|shorter|tops|max(?:imum)?|at most|or under)"
-                    r"|(?P<longer>more|longer|up|upwards?|min(?:imum)?|at least|plus))\b")  # fmt: skip
+                    r"|(?P<longer>more|longer|up|upwards?|min(?:imum)?|at (?:the very )?least|plus))\b"
+                    r"|[^.;!?]{0,30}?(?P<until>\b(?:can'?t be|not be|no)(?: any)? longer\b"
+                    r"|\b(?:over|done|finish\w*) (?:by|before)\b)")  # fmt: skip
 _STRICT = re.compile(r"\b(?:under|below|less|shorter|over|above|more|longer)\b")
 _SHORT, _LONG = 95, 150  # minutes: a fifth of the films of MovieLens-100k are shorter, a fifteenth are longer
 _BRIEF = re.compile(
     r"\b(?:(?:something|anything|nothing too|not too|rather|pretty|fairly|really|very) (?P<word>short|long)\b"
     r"|(?P<word2>short|long) (?:film|movie)s?\b|(?P<quick>quick watch)\b)"
 )
-_SETTING = (
-    r"\b(?:set|sets?|takes? place|taking place|plays?|playing|happens?|happening|situated|located|story|plot|action)\b"
-    r"[^.;!?]{0,24}?\b(?:in|during|back in|around|on|at)(?: the)? "
+# A message that speaks of the story, and what in it names a time or a place; a film is made, shot or released, too.
+_SETTING = re.compile(
+    r"\b(?:set|takes? place|taking place|plays?|playing|happens?|happening|situated|located|location|stor(?:y|ies)|plot"
+    r"|action|back then|lived?|living|characters|takes place then)\b"
 )
+_MADE = re.compile(r"\b(?:made|released|shot|filmed|produced|came out|from|of)(?: in)?(?: the)? $")
 _WHEN = re.compile(
-    rf"{_SETTING}(?P<when>(?:19)?(?:[0-9]0)'?s|1[5-9]th century|middle ages|antiquity|ancient times|near future"
-    r"|far future|future|prehistory)\b"
+    r"\b(?P<when>(?:19)?[0-9]0'?s|1[5-9]th century|middle ages|antiquity|ancient times|near future|far future|future"
+    r"|prehistory)\b"
 )
-_WHERE = re.compile(rf"{_SETTING}(?P<where>[^.;!?,]{{3,40}})")
 _SPOKEN = re.compile(
     r"\b(?:spoken in|speaks?|language is|audio in|in) (?P<before>[a-z]+)\b"
     r"(?! (?:film|movie|cinema|production|city|town|style))"
@@ -159,7 +162,7 @@ def parse_suitability(text: str, catalog: Catalog) -> Suitability:
         ranges[MINUTES] = length[0]
         places.append(length[1])
     for name, parse in ((PERIOD, _period), (PLACE, _place), (LANGUAGE, _language)):
-        found = parse(text, catalog)
+        found = parse(text, catalog) if name in own else None
         if found is not None:
             all_of[name] = (found[0],)
             places.append(found[1])
@@ -216,7 +219,8 @@ def _length(text: str) -> tuple[Range, Span] | None:
         if said is None:
             continue
         negated = before is not None and _NOT_BEFORE.search(text[: before.start()]) is not None
-        below = (said["shorter"] is not None) != negated
+        until = after is not None and said is after and after["until"] is not None
+        below = until or (said["shorter"] is not None) != negated
         strict = 1 if said is before and not negated and _STRICT.search(said.group()) else 0
         span = (before.start() if before else match.start(), after.end() if after else match.end())
         return ((None, minutes - strict) if below else (minutes + strict, None)), span
@@ -231,7 +235,7 @@ def _length(text: str) -> tuple[Range, Span] | None:
 
 def _period(text: str, catalog: Catalog) -> tuple[str, Span] | None:
     """The value of the attribute `period` that a message names as the time of the story."""
-    for match in _WHEN.finditer(text) if PERIOD in catalog.attribute_names else ():
+    for match in _settings(text, _WHEN):
         said = match["when"].replace("'", "")
         said = f"19{said}" if re.fullmatch(r"[0-9]0s", said) else _PERIODS.get(said, said)
         value = next((one for one in catalog.values(PERIOD) if one.casefold() == said), None)
@@ -242,19 +246,25 @@ def _period(text: str, catalog: Catalog) -> tuple[str, Span] | None:
 
 def _place(text: str, catalog: Catalog) -> tuple[str, Span] | None:
     """The value of the attribute `place` that a message names as the place of the story, the longest there is."""
-    for match in _WHERE.finditer(text) if PLACE in catalog.attribute_names else ():
-        rest = match["where"]
-        fits = [one for one in catalog.values(PLACE) if re.match(rf"{re.escape(one.casefold())}\b", rest)]
-        if fits:
-            value = max(fits, key=len)
-            return value, (match.start(), match.start("where") + len(value))
+    if _SETTING.search(text) is None:
+        return None
+    names = sorted((one for one in catalog.values(PLACE) if one.casefold() in text), key=len, reverse=True)
+    for name in names:
+        for match in _settings(text, re.compile(rf"\b{re.escape(name.casefold())}\b")):
+            return name, match.span()
     return None
+
+
+def _settings(text: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    """Matches of a pattern that are about the story and not about how old or from where the item is."""
+    if _SETTING.search(text):
+        yield from (one for one in pattern.finditer(text) if not _MADE.search(text[: one.start()]))
 
 
 def _language(text: str, catalog: Catalog) -> tuple[str, Span] | None:
     """The value of the attribute `language` that a message names as what is spoken."""
-    values = {one.casefold(): one for one in catalog.values(LANGUAGE)} if LANGUAGE in catalog.attribute_names else {}
-    for match in _SPOKEN.finditer(text) if values else ():
+    values = {one.casefold(): one for one in catalog.values(LANGUAGE)}
+    for match in _SPOKEN.finditer(text):
         value = values.get(match["before"] or match["after"])
         if value is not None:
             return value, match.span()
