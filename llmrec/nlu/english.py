@@ -10,6 +10,7 @@ def _words(text: str) -> frozenset[str]:
 # Words that carry no description of what is wanted.
 FILLER = _words(
     """
+    content contents contain contains
     a able about absolutely actually again all already also am amazing an and another any anybody anymore
     anyone anything are as at avoid awesome awful bad be beautiful because been before best bit bored boring both
     brilliant but by can can't cannot choice choose cool could decade decent did didn't different
