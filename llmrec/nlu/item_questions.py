@@ -84,7 +84,7 @@ def item_question(text: str, catalog: Catalog) -> ItemQuestion:
     asked = [name for name in asked if name not in _YIELDING.get(next((o for o in asked if o in _YIELDING), ""), ())]
     there = [name for name in asked if name in own or (name == PREMISE and has_text)]
     outside = tuple(what for what, pattern in unknown.items() if pattern.search(text) and not there)
-    missing = tuple(name for name in asked if name not in there)
+    missing = tuple(name for name in asked if name not in there and name != PREMISE)  # what there is, is told then
     return ItemQuestion(tuple(there), () if there or outside else missing, outside)
 
 

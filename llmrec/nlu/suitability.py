@@ -30,13 +30,13 @@ _CHILD = (
 _NOT_AN_AGE = r"(?! ?(?:films?|movies?|minutes?|mins?|hours?|ones?|of|suggestions?|or so|more|titles?|stars?)\b)"
 # `6 year old`, `5yo`; `kids are 4 and 6`, `my son is five`; `aged 8`, `just turned four`; `I'm 10`, `she is 9`
 _AGES = re.compile(
-    rf"\b(?P<a>{_N})(?: ?(?:and|or|to|&|-) ?(?P<a2>{_N}))?(?: and a half)?[- ]?(?:years?[- ]?olds?|yrs?[- ]old|yo\b|y/o"
-    rf"|year[- ]olds?)"
+    rf"\b(?P<years>{_N})(?: ?(?:and|or|to|&|-) ?(?P<years_to>{_N}))?(?: and a half)?[- ]?(?:years?[- ]?olds?"
+    rf"|yrs?[- ]old|yo\b|y/o|year[- ]olds?)"
     rf"|\b{_CHILD}\b,?(?: (?:who|that|and|with|she|he|they|is|are|was|just|only|almost|nearly|now|turned|turning|aged?"
-    rf"|of|has|have))* (?P<b>{_N})\b{_NOT_AN_AGE}(?:(?:,| and| or| to) (?P<b2>{_N})\b)?"
-    rf"|\b(?:ages?|aged|turn(?:s|ed|ing)?|youngest (?:is|has))(?: of| from)? (?P<c>{_N})\b"
-    rf"(?:(?: and| or| to|-) ?(?P<c2>{_N})\b)?"
-    rf"|\b(?:i'?m|i am|(?:s?he|they)(?:'?s| is|'?re| are))(?: (?:just|only|almost|nearly))* (?P<d>{_N})\b"
+    rf"|of|has|have))* (?P<child>{_N})\b{_NOT_AN_AGE}(?:(?:,| and| or| to) (?P<child_to>{_N})\b)?"
+    rf"|\b(?:ages?|aged|turn(?:s|ed|ing)?|youngest (?:is|has))(?: of| from)? (?P<aged>{_N})\b"
+    rf"(?:(?: and| or| to|-) ?(?P<aged_to>{_N})\b)?"
+    rf"|\b(?:i'?m|i am|(?:s?he|they)(?:'?s| is|'?re| are))(?: (?:just|only|almost|nearly))* (?P<person>{_N})\b"
     rf"{_NOT_AN_AGE}(?! ?(?:fan|in|into|sure|looking))"
 )
 _SMALL_WORDS = re.compile(
