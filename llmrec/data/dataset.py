@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ import pyarrow.parquet as pq
 
 from llmrec.data.catalog import Catalog, Item, Value
 from llmrec.data.interactions import Interactions
-from llmrec.data.item_notes import read_notes, with_notes
 from llmrec.data.readers import parquet
 from llmrec.data.readers.amazon import read_amazon
 from llmrec.data.readers.assembly import DEFAULT_RULES, JoinRules
@@ -33,7 +30,6 @@ from llmrec.storage.artifacts import (
     check_replaceable,
     expect_fingerprint,
     read_manifest,
-    sha256_file,
     write_artifact,
 )
 from llmrec.storage.download import fetch
@@ -41,21 +37,9 @@ from llmrec.storage.registry import cache_home, cache_lock
 
 Dataset = tuple[Catalog, Interactions, Report]
 
-_ML_100K_NOTES = Path(str(files("llmrec.data.notes") / "ml-100k.jsonl"))
-
-
-def read_noted_ml_100k(path: Path, rules: JoinRules = DEFAULT_RULES) -> Dataset:
-    """MovieLens-100k in RecBole's form, with the notes on its films that come with this package."""
-    catalog, interactions, report = read_ml_100k(path, rules)
-    read = read_notes(_ML_100K_NOTES)
-    notes = replace(read, notes={item.id: read.notes[item.id] for item in catalog.items if item.id in read.notes})
-    said = f"premise, people, themes and other notes on the films were written by {notes.by}"
-    return with_notes(catalog, notes), interactions, replace(report, notes=(*report.notes, said))
-
-
 SOURCES: Mapping[str, Callable[[Path, JoinRules], Dataset]] = {
     "amazon": read_amazon,
-    "ml-100k": read_noted_ml_100k,
+    "ml-100k": read_ml_100k,
     "movielens": read_movielens,
     "recbole": read_recbole,
     "s3rec": read_s3rec,
@@ -85,18 +69,9 @@ def check_writable(path: Path) -> None:
     check_replaceable(path, DATASET_KIND)
 
 
-def save_data(
-    path: Path,
-    catalog: Catalog,
-    interactions: Interactions,
-    report: Report,
-    made_from: Mapping[str, str] | None = None,
-) -> None:
-    """Write an artifact of kind `data`: catalog.parquet and interactions.parquet.
-
-    `made_from` holds fingerprints of what else it was made from, by name.
-    """
-    prints = {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint, **(made_from or {})}
+def save_data(path: Path, catalog: Catalog, interactions: Interactions, report: Report) -> None:
+    """Write an artifact of kind `data`: catalog.parquet and interactions.parquet."""
+    prints = {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint}
     meta: dict[str, JSON] = {
         "domain": catalog.domain,
         "counts": dict(report.counts),
@@ -148,21 +123,12 @@ def dataset_directory(name_or_path: str | Path, progress: bool = True) -> Path:
         raise DataError(
             f"no prepared data '{name}'; give a directory made by `llmrec data prepare`, or {', '.join(DOWNLOADABLE)}"
         )
-    if not _is_current(prepared):
-        found = movielens_files(progress)
+    if not prepared.is_dir():
+        files = movielens_files(progress)
         with cache_lock(f"prepare-{name}"):
-            if not _is_current(prepared):
-                save_data(prepared, *read_source(name, found), made_from={"notes": sha256_file(_ML_100K_NOTES)})
+            if not prepared.is_dir():
+                save_data(prepared, *read_source(name, files))
     return prepared
-
-
-def _is_current(prepared: Path) -> bool:
-    """True when the data of a known name is there, with the notes of this version; damage is found when it is read."""
-    try:
-        made_from = read_manifest(prepared, DATASET_KIND).fingerprints.get("notes")
-    except ArtifactError:
-        return prepared.is_dir()
-    return made_from == sha256_file(_ML_100K_NOTES)
 
 
 def movielens_files(progress: bool = True) -> Path:
