@@ -121,17 +121,16 @@ MEASURING: Mapping[str, Callable[[Job], None]] = {
     "retention": _retention,
     "grounding": _grounding,
     "conversation": _conversation,
-    "knowledge": _knowledge,
 }
 # Published dialogues with films of their own: no model directory is measured, the data set is in --data-dir.
 DIALOGUES = ("redial", "inspired")
 # What `all` measures in the place of a thousand users: about the same share of every suite's own size.
 OF_A_THOUSAND: Mapping[str, int] = {
     "accuracy": 1000, "stability": 20, "retention": 100, "grounding": 60, "conversation": 120,
-    "knowledge": 200,
 }  # fmt: skip
 SEMANTIC_IDS = "semantic-ids"  # of a model's vectors, made both ways
-SUITES = (*MEASURING, SEMANTIC_IDS, *DIALOGUES, RELIABILITY, REPORT, ALL)
+KNOWLEDGE = "knowledge"  # of notes on items, which not every catalogue has
+SUITES = (*MEASURING, KNOWLEDGE, SEMANTIC_IDS, *DIALOGUES, RELIABILITY, REPORT, ALL)
 
 
 def run_suite(
@@ -183,6 +182,8 @@ def run_suite(
         run_all(job)
     elif suite == SEMANTIC_IDS:
         _semantic_ids(job)
+    elif suite == KNOWLEDGE:
+        _knowledge(job)
     elif suite in DIALOGUES:
         from llmrec.eval.crs.suite import run_crs
 
@@ -205,21 +206,12 @@ def run_all(job: Job) -> None:
         job = replace(job, limit=None if whole is None else max(1, whole * OF_A_THOUSAND[suite] // 1000))
         if suite == "retention" and job.data_dir is None:
             console.print("retention: passed over; say with --data-dir where the language benchmarks are")
-        elif suite == "knowledge" and not _has_notes(job):
-            console.print("knowledge: passed over; the catalogue has no notes on its items")
         elif is_current(_result(suite, job), fingerprints(job), _arguments(suite, job)):
             console.print(f"{suite}: already measured, see {_result(suite, job)}")
         else:
             console.print(f"{suite}: measuring")
             measure(suite, job)
     run_report(job.out, job.path)
-
-
-def _has_notes(job: Job) -> bool:
-    from llmrec.data.dataset import open_data
-
-    data = read_settings(job.path)["data"] if job.data is None else job.data
-    return bool(open_data(data)[0].notes_by)
 
 
 def measure(suite: str, job: Job) -> None:
