@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeRecommender, films
+from noted import noted_films
 
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.constraints import constraints, relax, remove_constraint
@@ -496,3 +497,35 @@ def test_the_real_recommender_converses_on_the_toy_world() -> None:
     assert not set(other) & set(rows)
     _, text, _ = say(chat, session, "why the first one?")
     assert chat.catalog.label(other[0]) in text
+
+
+def test_the_search_box_finds_the_films_of_a_person_by_surname_and_with_a_typo() -> None:
+    noted = noted_films()
+    chat = Chat(FakeRecommender(noted))  # type: ignore[arg-type]
+    weaver = [noted.find("Alien"), noted.find("Aliens")]
+    assert chat.search("weaver") == weaver and chat.search("Sigourney Weever")[:2] == weaver
+    assert chat.search("ridley scott") == [noted.find("Alien"), noted.find("Blade Runner")]
+
+
+def test_a_question_about_the_list_is_answered_and_leaves_it() -> None:
+    noted = noted_films()
+    chat = Chat(FakeRecommender(noted))  # type: ignore[arg-type]
+    session = chat.open()
+    rows, _, _ = say(chat, session, "something with Sigourney Weaver")
+    assert rows is not None
+    again, text, _ = say(chat, session, "who directed number 1?")
+    assert again is None and noted.label(rows[0]) in text and "was directed by" in text
+    again, text, _ = say(chat, session, "is it scary?")
+    assert again is None and "very frightening" in text
+    again, text, _ = say(chat, session, "is it on netflix?")
+    assert again is None and "catalogue does not say" in text
+    assert session.profile.rows == rows
+
+
+def test_what_is_not_known_to_be_suitable_is_left_out_and_the_reply_says_how_many() -> None:
+    noted = noted_films()
+    chat = Chat(FakeRecommender(noted))  # type: ignore[arg-type]
+    rows, _, notices = say(chat, chat.open(), "something for my 6 year old")
+    assert rows is not None and all("small children" in noted[row].attributes["audience"] for row in rows)
+    unknown = sum("audience" not in item.attributes for item in noted.items)
+    assert f"I left out {unknown} films whose audience I do not know." in notices

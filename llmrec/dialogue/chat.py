@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 from rapidfuzz import fuzz
 
 from llmrec.data.catalog import clean_text
 from llmrec.data.constraints import constraints, remove_constraint
+from llmrec.data.filters import Filters
 from llmrec.data.requests import Recommendation, Request
 from llmrec.data.titles import title_key
 from llmrec.dialogue import responses
@@ -26,6 +28,7 @@ from llmrec.dialogue.item_answers import answer_question
 from llmrec.dialogue.request_parsing import build_request
 from llmrec.dialogue.state_tracking import update_profile
 from llmrec.errors import RequestError, UserError
+from llmrec.nlu.lexicon import split_words
 from llmrec.nlu.parser import Intent, parse_message, parser_context
 from llmrec.nlu.state import Limits, Profile, Session, Turn
 
@@ -157,16 +160,28 @@ class Chat:
         session.profile = replace(session.profile, filters=remove_constraint(session.profile.filters, key))
 
     def search(self, text: str, n: int = 6) -> list[int]:
-        """Return rows whose titles begin with, contain, or look like the text, else those nearest in meaning."""
+        """Return rows whose titles begin with, contain, or look like the text, then those of a person who is called so
+        or nearly so, else those nearest in meaning.
+        """
         key = title_key(clean_text(text, 100))
         if not any(char.isalnum() for char in key):
             return []
         places = {row: spot for row, title in enumerate(self._titles) if (spot := f" {title}".find(f" {key}")) >= 0}
         found = sorted(places, key=lambda row: (places[row], len(self._titles[row]), row))[:n]
+        if len(found) < n:
+            found = list(dict.fromkeys((*found, *self._of_person(text))))[:n]
         if found or len(key) <= 3:
             return found
         near = [row for row in self.catalog.closest(key, min(n, 3)) if fuzz.ratio(key, self._titles[row]) >= _ALIKE]
         return list(dict.fromkeys((*near, *self.recommender.look_up(text, min(n, 3)))))[:n]
+
+    def _of_person(self, text: str) -> list[int]:
+        """Rows of the people that the whole text names, in the order of the catalogue."""
+        words = split_words(text)
+        hits = self._parser.lexicon.find(words, set(), include_uncertain=True) if words else []
+        whole = [hit for hit in hits if hit.first == 0 and hit.last == len(words) - 1 and hit.names_people]
+        wanted = Filters(any_of={whole[0].entry.attribute: whole[0].entry.values}) if whole else None
+        return [] if wanted is None else [int(row) for row in np.flatnonzero(self.catalog.where(wanted))]
 
     @cached_property
     def _titles(self) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from llmrec.dialogue.request_parsing import parse_request
 from llmrec.lm.rendering import Rendered, Renderer
+from llmrec.ranking.explanations import fulfilled
 from llmrec.ranking.fusion import Fusion
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ class DecodedItem:
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """A listed item with its log-probability by part and its fused score."""
+    """A listed item with its log-probability by part, its fused score, and what of it was asked for, in words."""
 
     row: int
     score: float
     parts: Mapping[str, float]
+    fulfils: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,12 @@ def trace_request(recommender: Recommender, request: Request) -> Trace:
             for row, height in zip(own.rows, own.scores, strict=True)
         ),
         lines=tuple(
-            ScoredItem(int(row), float(score), {name: float(share[place]) for name, share in found.parts.items()})
+            ScoredItem(
+                int(row),
+                float(score),
+                {name: float(share[place]) for name, share in found.parts.items()},
+                tuple(fulfilled(recommender.catalog, int(row), request.message, request.filters)),
+            )
             for place, (row, score) in enumerate(zip(found.rows, found.scores, strict=True))
         ),
         weights={name: weight for name, weight in fusion.weights.items() if name in found.parts},

@@ -86,6 +86,11 @@ class ValueMatch:
     entry: LexiconEntry
     confident: bool = True
 
+    @property
+    def names_people(self) -> bool:
+        """True for a director, actor, author or artist."""
+        return _names_people(self.entry)
+
 
 def split_words(text: str) -> list[Word]:
     """Split text into words with their places."""

@@ -67,6 +67,11 @@ def reason(
     return "; ".join(part for part in (lead, near) if part) or describe(catalog, row)
 
 
+def fulfilled(catalog: Catalog, row: int, message: str, filters: Filters) -> list[str]:
+    """What of the item was asked for, by the message or the constraints, in clauses."""
+    return [*_asked(catalog, row, message, filters), *_numbers(catalog, row, filters)]
+
+
 def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[str]:
     """The item's own tags that the message or the constraints name: kinds as words, the others in clauses."""
     said = f" {message.lower()} "

@@ -31,6 +31,7 @@ def trace_drawer(catalog: Catalog, made: Trace, seconds: Sequence[tuple[str, flo
     return (
         '<div class="trace">'
         + _section("Candidates", _funnel(catalog, made))
+        + _notes(catalog, made)
         + _section("Prompt of the language model", _prompt(catalog, made.prompt))
         + _section("Decoded items", _decoded(catalog, made))
         + _section("Scores and fusion", _fusion(catalog, made))
@@ -49,6 +50,17 @@ def _funnel(catalog: Catalog, made: Trace) -> str:
         f"already know, {len(made.lines)} shown."
     )
     return f'<div class="sub">{escaped(words)}</div>'
+
+
+def _notes(catalog: Catalog, made: Trace) -> str:
+    """What of each listed item was asked for; nothing where nothing was."""
+    rows = [(short_title(catalog, line.row), ", ".join(line.fulfils)) for line in made.lines if line.fulfils]
+    if not rows:
+        return ""
+    by = f" Notes were written by {catalog.notes_by}." if catalog.notes_by else ""
+    what = f"What the catalogue says of each item that you asked for.{by}"
+    inside = f'<div class="sub">{escaped(what)}</div>' + _table(("title", "asked for"), rows)
+    return _section("Notes that counted", inside)
 
 
 def _prompt(catalog: Catalog, pieces: Sequence[PromptSegment]) -> str:
