@@ -60,7 +60,7 @@ def _notes(catalog: Catalog, made: Trace) -> str:
     by = f" Notes were written by {catalog.notes_by}." if catalog.notes_by else ""
     what = f"What the catalogue says of each item that you asked for.{by}"
     inside = f'<div class="sub">{escaped(what)}</div>' + _table(("title", "asked for"), rows)
-    return _section("Notes that counted", inside)
+    return _section("Notes that counted" if catalog.notes_by else "What you asked for", inside)
 
 
 def _prompt(catalog: Catalog, pieces: Sequence[PromptSegment]) -> str:
