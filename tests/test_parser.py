@@ -464,3 +464,9 @@ def test_the_same_in_other_words_is_the_same_intent(one: str, other: str) -> Non
     a, b = said(one), said(other)
     assert (a.liked, a.message, a.filters.ranges) == (b.liked, b.message, b.filters.ranges)
     assert {n: set(v) for n, v in a.filters.any_of.items()} == {n: set(v) for n, v in b.filters.any_of.items()}
+
+
+def test_a_list_of_three_kinds_is_a_choice() -> None:
+    read = parse_message("Mostly I watch drama, comedy and romance films.", films(), Session("")).filters
+    assert {value for values in read.any_of.values() for value in values} == {"Drama", "Comedy", "Romance"}
+    assert not read.all_of

@@ -21,6 +21,7 @@ from llmrec.eval.chat_client import ask_chat, with_caching_scorer
 from llmrec.eval.metrics import bootstrap_ci, per_user, ranks_of
 from llmrec.eval.ranked_lists import target_users
 from llmrec.inner_product import inner
+from llmrec.nlu.attribute_phrases import kinds_of
 from llmrec.nlu.wording import fits_domain, join_words
 from llmrec.progress import progress_bar
 from llmrec.ranker import Rows, Scores, top_k
@@ -136,13 +137,7 @@ def by_titles(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) 
 
 def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
     """The sentence that names no film: their three most frequent words of the catalogue and the years they span."""
-    words = [
-        word
-        for row in films
-        for value in catalog[row].attributes.values()
-        if isinstance(value, tuple)
-        for word in value
-    ]
+    words = [word for row in films for _, word in kinds_of(catalog[row])]
     tags = [word.casefold() for word, _ in Counter(words).most_common(3)] or [catalog.domain]
     years = [year for row in films if isinstance(year := catalog[row].attributes.get("year"), int)]
     span = " to ".join(str(year) for year in sorted({min(years), max(years)})) if years else "any time"

@@ -21,6 +21,7 @@ from llmrec.nlu.english import (
 from llmrec.nlu.lexicon import Lexicon, ValueMatch, Word
 
 _NEGATION_SCOPE = 6
+_FEWEST_LISTED = 3  # values of a list that are alternatives whatever joins them
 _NO_PREFERENCE = re.compile(r"\b(?:dont mind|dont care|doesnt matter|wouldnt mind)\b")
 _NOT_REQUIRED = re.compile(r"\b(?:dont|doesnt) (?:need|have to)(?: it)?(?: to)?(?: be)?(?: an?)?$")
 _NOUN = r"(?:(?:films?|movies?|books?|games?|songs?|albums?|shows?|items?|ones|stuff|things?) )?"
@@ -322,16 +323,39 @@ def _is_indifferent(words: list[Word], phrase: Phrase) -> bool:
 
 
 def _group_alternatives(words: list[Word], matches: list[ValueMatch]) -> list[list[ValueMatch]]:
-    """Put alternatives together: joined by `or` or `/`, or plural nouns joined by `and` or a comma."""
+    """Put alternatives together: joined by `or` or `/`, plural nouns joined by `and` or a comma, and lists of three."""
     groups: list[list[ValueMatch]] = []
-    for match in matches:
+    listed = _listed_values(words, matches)
+    for place, match in enumerate(matches):
         last = groups[-1][-1] if groups else None
         same = last is not None and share_attribute(last.entry.attribute, match.entry.attribute)
-        if same and last is not None and _are_alternatives(words, last, match):
+        if same and last is not None and (place in listed or _are_alternatives(words, last, match)):
             groups[-1].append(match)
         else:
             groups.append([match])
     return groups
+
+
+def _listed_values(words: list[Word], matches: list[ValueMatch]) -> set[int]:
+    """Places of values that go on with a list of three or more before a noun: `drama, comedy and romance films`.
+
+    Nobody asks for a film that is all of them; `romantic comedy films` and `war and romance films` may be both.
+    """
+    found: set[int] = set()
+    start = 0
+    for place in range(1, len(matches) + 1):
+        goes_on = place < len(matches) and _is_joined(words, matches[place - 1], matches[place])
+        if not goes_on:
+            if place - start > _FEWEST_LISTED - 1 and _is_plural(words, matches[place - 1]):
+                found |= set(range(start + 1, place))
+            start = place
+    return found
+
+
+def _is_joined(words: list[Word], first: ValueMatch, second: ValueMatch) -> bool:
+    """True for neighbours with nothing between them but a comma, `and`, or both."""
+    between = [word.key for word in words[first.last + 1 : second.first]]
+    return all(key == "and" for key in between) and (bool(between) or "," in words[second.first].gap)
 
 
 def _are_alternatives(words: list[Word], first: ValueMatch, second: ValueMatch) -> bool:
