@@ -118,11 +118,12 @@ class EntityLinker:
             return False
         if re.match(r"\s*\((?:18|19|20)\d\d\)", text[span[-1].end :]):
             return True
-        if named and not self._lexicon.is_word(keys):
+        if named and not self._lexicon.is_kind(keys):
             return capital or not (place and words[place - 1].key in INDEFINITE)
         if capital and (length > 1 or keys[0] not in {"i", "ok"}):
             return True
-        plain = self._lexicon.is_word(keys) or (keys[0] in ARTICLES and self._lexicon.is_word(keys[1:]))
+        is_value = self._lexicon.is_kind if span[0].capital else self._lexicon.is_word
+        plain = is_value(keys) or (keys[0] in ARTICLES and is_value(keys[1:]))
         alone = length == len(words)
         opens = starts_sentence or "," in span[0].gap or words[place - 1].key in _OPENERS
         verdict = opens and not plain and is_verdict(text[span[-1].end :].lower())
@@ -183,7 +184,7 @@ class EntityLinker:
             return
         shouting = not insist and text.isupper()
         named = (
-            not shouting and len(keys) > 1 and all(word.capital for word in words) and not self._lexicon.is_word(keys)
+            not shouting and len(keys) > 1 and all(word.capital for word in words) and not self._lexicon.is_kind(keys)
         )
         if not insist and (len(keys) > 8 or sum(map(len, keys)) < 5 or (self._plain(keys) and not named)):
             return

@@ -196,6 +196,11 @@ class Lexicon:
         """True when the words together are an attribute value or a synonym of one."""
         return tuple(keys) in self._phrases
 
+    def is_kind(self, keys: Iterable[str]) -> bool:
+        """True when the words together say what kind of thing an item is; a series or a place may be a title, too."""
+        entry = self._phrases.get(tuple(keys))
+        return entry is not None and any(says_kind(name) or is_adjective(name) for name in split_name(entry.attribute))
+
     def find(self, words: list[Word], taken: set[int], include_uncertain: bool = False) -> list[ValueMatch]:
         """Return attribute values named in the text, longest first, skipping the words in `taken`.
 
@@ -273,10 +278,10 @@ def _merge_entries(entries: list[LexiconEntry]) -> LexiconEntry:
         return entries[0]
     pairs = [one for one in entries if one.conjunctive]
     alike = [one for one in entries if one.conjunctive == bool(pairs)]
-    values = {value.casefold(): value for one in alike for value in one.values}
+    values = {value.casefold(): value for one in reversed(alike) for value in reversed(one.values)}
     return LexiconEntry(
         join_names(one.attribute for one in alike),
-        tuple(values.values()),
+        tuple(reversed(values.values())),
         all(one.plural for one in alike),
         bool(pairs),
         any(one.small for one in alike),

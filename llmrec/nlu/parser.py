@@ -181,7 +181,7 @@ def _parse_mentions(
     ambiguous = [
         (one.start, one.end)
         for one in mentions.found
-        if context.lexicon.is_word(word.key for word in split_words(text[one.start : one.end]))
+        if context.lexicon.is_kind(word.key for word in split_words(text[one.start : one.end]))
     ]
     rest = _blank_out(lower, [(one.start, one.end) for one in mentions.found])
     pointed, notes = find_references(rest, session.profile.rows, session.profile.focus, context.nouns)

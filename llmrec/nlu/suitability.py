@@ -170,12 +170,21 @@ def parse_suitability(text: str, catalog: Catalog) -> Suitability:
 
 
 def with_intensity_limits(filters: Filters, catalog: Catalog) -> Filters:
-    """Add the limits that ruled-out values imply: `no violent ones` is a limit on violence, not on a mood alone."""
+    """Add the limits that ruled-out values imply, and take back wishes that a limit contradicts.
+
+    `No violent ones` is a limit on violence, not on a mood alone. `I don't like scary films, the last scary one ...`
+    asks for no scary film.
+    """
     gone = {value.casefold() for values in filters.none_of.values() for value in values}
     implied = {name: (None, 1.0) for name, values in _IMPLIED.items() if gone & values and name not in filters.ranges}
-    return filters.merge(
-        Filters(ranges={name: one for name, one in implied.items() if name in catalog.attribute_names})
-    )
+    own = {name: bound for name, bound in implied.items() if name in catalog.attribute_names}
+    limited = [name for name, bound in filters.ranges.items() if name in _IMPLIED and bound[1] is not None]
+    contrary = frozenset[str]().union(*(_IMPLIED[name] for name in limited))
+    wanted = [
+        {name: values for name, values in part.items() if contrary.isdisjoint(value.casefold() for value in values)}
+        for part in (filters.any_of, filters.all_of)
+    ]
+    return Filters(wanted[0], wanted[1], filters.none_of, filters.ranges).merge(Filters(ranges=own))
 
 
 def _audiences(text: str) -> Iterator[tuple[str, Span]]:
