@@ -1,4 +1,4 @@
-"""Ablations of the fusion: the hybrid without each component, the other weights fitted again."""
+"""Ablations of the fusion: the hybrid with one component removed and the remaining weights refitted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from llmrec.ranking.fusion_candidates import sample_users, shortlists, whole_cat
 from llmrec.ranking.scorer import Scorer, fixed_threads
 from llmrec.recommender import Recommender
 
-LEAST_WEIGHT = 0.01  # a part with a smaller weight changes nothing that could be measured
+LEAST_WEIGHT = 0.01  # components with a smaller weight have no measurable effect
 
 
 def leave_one_component_out(
     recommender: Recommender, split: Split, seed: int, say: Say = silent
 ) -> Iterator[ComponentRanker]:
-    """Yield `hybrid, no <part>` for every part that has a weight, and for the familiarity that weights may lean on.
+    """Yield a ranker `hybrid, no <part>` for every component with a non-zero weight, and for the familiarity feature.
 
-    The weights are fitted on the validation items that the model's own fusion was fitted on, never on test items.
-    `say` is told how far it is.
+    Familiarity is included because weights may depend on it. The weights are fitted on the same validation items as the
+    model's own fusion, never on test items. `say` receives progress messages.
     """
     own, scorer = recommender.fusions["history"].weights, recommender.scorer
     used = [name for name in PRIOR_WEIGHTS if abs(own.get(name, 0.0)) >= LEAST_WEIGHT]
@@ -54,7 +54,7 @@ def leave_one_component_out(
 
 
 class ComponentRanker:
-    """A row of the table made from the scorer's parts: one of them alone, or a fusion."""
+    """A table row built from the scorer's components: a single component or a fusion of several."""
 
     def __init__(self, name: str, scorer: Scorer, fusion: Fusion) -> None:
         self.name, self._scorer, self.fusion = name, scorer, fusion

@@ -1,4 +1,4 @@
-"""Measures rankers on the same users and the whole catalogue: values per user, then means, intervals and tests."""
+"""Measures rankers on the same users and the whole catalogue: per-user values, then means, intervals and tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,20 +44,22 @@ CUTS: Mapping[str, Sequence[int]] = {"": metrics.KS, SEEN_KEPT: (10,), OF_FEW: (
 
 @dataclass(frozen=True)
 class UserMetrics:
-    """Values of every user under every ranker, nothing averaged yet.
+    """Metric values of every user under every ranker, before averaging.
 
     Attributes:
         users: int64[u], user numbers.
         targets: int64[u], rows.
         histories: u arrays of rows.
-        values: ranker to metric to float64[u]; NaN where a metric is not defined for a user, and all of them for users
-            whom the ranker was not asked for. A suffix names what was to choose from when it was not the unseen items:
+        values: ranker to metric to float64[u]; NaN where a metric is not defined for a user, or where the ranker was
+            not run for that user. A suffix names the candidate set when it is not the unseen items:
             `ndcg@10/seen_kept`, `ndcg@10/of20`.
-        whole: ranker to metrics of all its lists together, such as coverage@10; none for rankers of a sample.
-        tops: ranker to int64[u, 10], the unseen items that it put first; -1 for users whom it was not asked for.
-        ranks: ranker to int64[u], 0-based place of the target among 51 unseen items, -1 behind them or not asked for.
+        whole: ranker to metrics over all its lists together, such as coverage@10; empty for rankers run on a sample of
+            users.
+        tops: ranker to int64[u, 10], the top unseen items; -1 for users for whom the ranker was not run.
+        ranks: ranker to int64[u], 0-based rank of the target within the top 51 unseen items; -1 if it ranks lower or
+            the ranker was not run.
         slices: name to bool[u].
-        protocol: how it was measured, for the result file.
+        protocol: how the values were measured, for the result file.
     """
 
     users: Rows
@@ -71,11 +73,11 @@ class UserMetrics:
     protocol: Protocol
 
     def asked(self, ranker: str) -> Mask:
-        """bool[u], for whom the ranker was asked."""
+        """bool[u], the users for whom the ranker was run."""
         return ~np.isnan(self.values[ranker][MAIN[0]])
 
     def save(self, out: Path, dataset: str) -> Path:
-        """Write every value and the slices to `<out>/per_user/per-user-<dataset>.parquet`."""
+        """Write all values and the slices to `<out>/per_user/per-user-<dataset>.parquet`."""
         columns = {f"{ranker} {m}": value for ranker, own in self.values.items() for m, value in own.items()}
         slices = {f"slice {name}": mask for name, mask in self.slices.items()}
         return write_per_user(out, dataset, {"user": self.users, **slices, **columns})
@@ -83,13 +85,14 @@ class UserMetrics:
 
 @dataclass(frozen=True)
 class AccuracyTable:
-    """What follows from the values.
+    """Statistics computed from the per-user values.
 
     Attributes:
-        measured: the values.
+        measured: the per-user values.
         estimates: ranker to metric to mean and interval; `ndcg@10/cold` is the mean over that slice's users.
-        pairs: metric to ranker to ranker to the two-sided p of their difference, not corrected for their number.
-        reference: the row that others are compared with.
+        pairs: metric to ranker to ranker to the two-sided p-value of their difference, not corrected for multiple
+            tests.
+        reference: the row that the others are compared with.
     """
 
     measured: UserMetrics
@@ -103,15 +106,15 @@ class AccuracyTable:
         return [Row(name, estimates) for name, estimates in self.estimates.items()]
 
     def p(self, metric: str) -> dict[str, float]:
-        """P of every other ranker's difference from the reference."""
+        """P-values of every other ranker's difference from the reference."""
         return {name: p for name, p in self.pairs[metric][self.reference].items() if name != self.reference}
 
     def mean(self, ranker: str, metric: str) -> float:
-        """One cell, such as `mean("sasrec", "ndcg@10")`."""
+        """The mean of one ranker and metric, such as `mean("sasrec", "ndcg@10")`."""
         return self.estimates[ranker][metric].mean
 
     def ratio(self, ours: str, theirs: str, metric: str) -> float | None:
-        """Our mean over theirs; None when a row or its slice is not there, or theirs is 0."""
+        """Our mean divided by theirs; None when a row or its slice is missing, or theirs is 0."""
         if any(metric not in self.estimates.get(name, {}) for name in (ours, theirs)):
             return None
         below = self.mean(theirs, metric)
@@ -131,7 +134,7 @@ def evaluate(
     batch: int = 64,
     progress: Progress | None = None,
 ) -> AccuracyTable:
-    """`measure` and `tabulate` in one."""
+    """Run `measure` and `tabulate`."""
     against = _reference([ranker.name for ranker in rankers], reference)
     measured = measure(
         rankers, split, n_items, part=part, limit=limit, seed=seed, vectors=vectors, batch=batch, progress=progress
@@ -154,12 +157,13 @@ def measure(
 ) -> UserMetrics:
     """Rank for the same users under three conditions: unseen items (the main one), all items, 20 candidates.
 
-    Ties count against the target, so equal scores help nobody. `limit` draws that many users by `seed`, which also
-    draws the candidates. With `vectors`, float32[n, d] of unit length, diversity@10 is measured. `ranked` are rows
-    whose lists for these users, or some of them, are there already. The other arguments are those of `rank_each`.
+    Ties count against the target, so equal scores never help. `limit` restricts the measurement to that many users,
+    drawn by `seed`, which also draws the candidates. With `vectors`, float32[n, d] of unit length, diversity@10 is
+    measured. `ranked` holds rows whose lists already exist for these users or some of them. The other arguments are
+    those of `rank_each`.
 
     Raises:
-        RequestError: names of rankers that are equal, or nobody to measure on.
+        RequestError: two rankers have the same name, or there are no users to measure on.
     """
     _reference([*(ranker.name for ranker in rankers), *(ranked or ())], None)
     users = target_users(split, part, limit, seed)
@@ -184,15 +188,15 @@ def measure(
 
 
 def _spread(values: npt.NDArray[Number], at: Rows, n: int, empty: float) -> npt.NDArray[Number]:
-    """[m, ...] as [n, ...] of the same type: line `at[i]` is the i-th, all others are `empty`."""
+    """Scatter [m, ...] into [n, ...] of the same type: line i goes to `at[i]`, all other lines are `empty`."""
     out = np.full((n, *values.shape[1:]), empty, values.dtype)
     out[at] = values
     return out
 
 
 def conditions(seed: int) -> dict[str, Condition]:
-    """What there is to choose from, by the suffix of its metrics; `seed` draws the candidates."""
-    deep = max(metrics.KS) + 1  # one more than the largest cut-off: see ranks_of about ties
+    """The candidate sets, by the suffix of their metrics; `seed` draws the sampled candidates."""
+    deep = max(metrics.KS) + 1  # one more than the largest cut-off because of ties, see ranks_of
     return {
         "": Condition(deep, unseen_items),
         SEEN_KEPT: Condition(max(CUTS[SEEN_KEPT]) + 1, all_items),
@@ -201,7 +205,7 @@ def conditions(seed: int) -> dict[str, Condition]:
 
 
 def tabulate(measured: UserMetrics, reference: str, seed: int) -> AccuracyTable:
-    """Means, 95 % bootstrap intervals over users, and paired tests between all rows; `seed` is theirs."""
+    """Compute means, 95 % bootstrap intervals over users, and paired tests between all rows, all seeded with `seed`."""
     estimates = {
         name: _estimates(own, measured.slices, measured.asked(name), seed)
         | {metric: Estimate(value, (value, value)) for metric, value in measured.whole[name].items()}
@@ -218,7 +222,10 @@ def tabulate(measured: UserMetrics, reference: str, seed: int) -> AccuracyTable:
 
 
 def _paired(values: Floats, seed: int) -> Floats:
-    """float64[m, m]: p of every pair of columns, over the users that every column has if one of the two lacks some."""
+    """float64[m, m]: p-values of all pairs of columns.
+
+    If one of the two columns lacks users, the test uses the users that every column has.
+    """
     missing = np.isnan(values)
     p = metrics.paired_ps(values[~missing.any(axis=1)], seed)
     full = np.flatnonzero(~missing.any(axis=0))
@@ -254,7 +261,7 @@ def _values(
 def _estimates(
     everyone: Mapping[str, Floats], slices: Mapping[str, Mask], asked: Mask, seed: int
 ) -> dict[str, Estimate]:
-    """Means and intervals over the users asked for, and of the main metrics over each slice that has any."""
+    """Means and intervals over the users for whom the ranker was run; the main metrics also per non-empty slice."""
     values = {name: value[asked] for name, value in everyone.items()}
     whole = [name for name, value in values.items() if not np.isnan(value).any()]
     partly = {name: value[~np.isnan(value)] for name, value in values.items() if name not in whole}
@@ -273,7 +280,7 @@ def _estimates(
 
 
 def _whole(lists: RankedLists, n_items: int) -> dict[str, float]:
-    """Properties of all lists together; no user has one, so there is no interval over users."""
+    """Metrics of all lists together; they have no per-user values, so there is no interval over users."""
     return {
         "coverage@10": metrics.coverage(lists.rows, n_items, 10),
         "gini@10": metrics.gini(lists.rows, n_items, 10),
@@ -301,7 +308,7 @@ EXTRA_COLUMNS = ("coverage@10", "ndcg@10/seen_kept", f"recall@1/{OF_FEW}", "ndcg
 
 
 def print_accuracy(table: AccuracyTable, console: Console | None = None) -> None:
-    """Print the main means with intervals, a few others, p against the reference, and how it was measured."""
+    """Print the main means with intervals, some other metrics, p-values against the reference, and the protocol."""
     p, rows = table.p(MAIN[1]), []
     for name, estimates in table.estimates.items():
         cells = [_cell(estimates[metric], True) for metric in MAIN]
@@ -314,7 +321,7 @@ def print_accuracy(table: AccuracyTable, console: Console | None = None) -> None
 
 
 def _named(table: AccuracyTable, row: str) -> str:
-    """Of how many users a row is, where it is not of all."""
+    """The row's name, with the number of users if it does not cover all of them."""
     asked = table.measured.asked(row)
     return row if asked.all() else f"{row} ({asked.sum()} users)"
 

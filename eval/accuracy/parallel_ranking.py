@@ -31,24 +31,24 @@ from llmrec.ranking.scorer import Scorer
 from llmrec.recommender import Recommender
 from llmrec.storage.artifacts import MANIFEST, fingerprint_bytes, write_bytes_atomic
 
-STRETCH = 64  # users: some ten seconds of work with the shipped model
-BATCH = 8  # users whose searches share the language model's passes
+STRETCH = 64  # users; about ten seconds of work with the shipped model
+BATCH = 8  # users whose searches share forward passes of the language model
 ScorerOpener = Callable[[], tuple[Recommender, Split]]
 ListsByRow = dict[str, dict[str, RankedLists]]
 
 
 @dataclass(frozen=True)
 class RankingJob:
-    """What is ranked.
+    """A ranking task: which rows to rank, for which users, and with which settings.
 
     Attributes:
-        fusions: by name of the row.
+        fusions: the fusion of each row, by name.
         users: int64[u], numbers of users with a test target.
-        seed: of the candidates.
+        seed: random seed for the candidates.
         matmul_dtype: number format of the language model's matrix products.
-        blind: rows for which the prompt has no user vector.
-        sample: int64[s], the users for whom the rows of `sampled` are ranked, None for all.
-        sampled: those rows.
+        blind: rows whose prompt has no user vector.
+        sample: int64[s], the users for whom the rows in `sampled` are ranked; None for all users.
+        sampled: the rows that are ranked for `sample` only.
     """
 
     fusions: Mapping[str, Fusion]
@@ -60,7 +60,7 @@ class RankingJob:
     sampled: tuple[str, ...] = ()
 
     def stretches(self) -> list[RankingJob]:
-        """The same in pieces; those of the sample come first, the others have fewer rows."""
+        """Split the job into chunks of users; chunks of the sample come first because the others have fewer rows."""
         if self.sample is None:
             return self._cut(self.users, self.fusions)
         rest = {name: own for name, own in self.fusions.items() if name not in self.sampled}
@@ -80,19 +80,19 @@ def rank_in_processes(
     opener: ScorerOpener,
     progress: Progress | None = None,
 ) -> ListsByRow:
-    """Lists by row and condition, as `rank_each` gives them for rankers.
+    """Return lists by row and condition, in the form of `rank_each`.
 
     Args:
         asked: rows and users.
-        scorer: the product's, which remembers what it read.
-        split: whose test part is asked.
-        folder: what was ranked before, and will be kept; see `list_cache`.
-        workers: processes; 1 is this one.
-        opener: gives recommender and split in another process.
-        progress: is told of the users that are done.
+        scorer: the product's scorer, which caches the requests it has read.
+        split: the split whose test part is ranked.
+        folder: where finished lists are read from and written to; see `list_cache`.
+        workers: number of processes; 1 runs in this process.
+        opener: loads recommender and split in another process.
+        progress: called with the users that are done.
 
     Raises:
-        RequestError: the system ended a process, most likely for want of memory.
+        RequestError: the system killed a process, most likely for lack of memory.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stretches = [(own, folder / f"{number:05d}.npz") for number, own in enumerate(asked.stretches())]
@@ -107,7 +107,10 @@ def rank_in_processes(
 
 @contextmanager
 def list_cache(asked: RankingJob, model: Path, below: Path, split: Split) -> Iterator[Path]:
-    """The folder for lists of this model by this code, below `below`; a passing one where either cannot be named."""
+    """Yield the cache folder under `below` for lists of this model and code.
+
+    If model or code cannot be identified, it is a temporary folder.
+    """
     made, changed = result_file.commit()
     manifest = model / MANIFEST
     if made is None or changed or not manifest.is_file():
@@ -127,7 +130,7 @@ def list_cache(asked: RankingJob, model: Path, below: Path, split: Split) -> Ite
 def _ranked(
     todo: Sequence[tuple[RankingJob, Path]], scorer: Scorer, split: Split, workers: int, opener: ScorerOpener
 ) -> Iterator[int]:
-    """Rank stretches into their files; yields the number of users of each that is done."""
+    """Rank chunks and write them to their files; yields the number of users of each finished chunk."""
     if workers == 1 or len(todo) < 2:
         both = scorer, _blind(scorer)
         for own, file in todo:
@@ -141,21 +144,24 @@ def _ranked(
             yield running[one]
 
 
-_opened: tuple[Scorer, CachingScorer, Split] | None = None  # of this process, from its first stretch on
+_opened: tuple[Scorer, CachingScorer, Split] | None = None  # of this process, set by its first chunk
 
 
 def _elsewhere(asked: RankingJob, opener: ScorerOpener, file: Path) -> None:
     global _opened
     if _opened is None:
         recommender, split = opener()
-        # more cores are used by more processes
+        # further cores are used by further processes
         scorer = CachingScorer.of(replace(recommender.scorer, threads=1))
         _opened = scorer, _blind(scorer), split
     _rank(asked, *_opened, file)
 
 
 def _blind(scorer: Scorer) -> CachingScorer:
-    """The same without user vector, made once: whitening the texts of 12,000 items anew took 4 % of a stretch."""
+    """The same scorer without the user vector.
+
+    It is created once per process: whitening the texts of 12,000 items each time took 4 % of a chunk.
+    """
     return CachingScorer.of(replace(scorer, user_vector=False))
 
 
@@ -165,7 +171,7 @@ def _rank(asked: RankingJob, scorer: Scorer, without: CachingScorer, split: Spli
         for name, fusion in asked.fusions.items()
     ]
     found = rank_each(rankers, split, "test", scorer.trie.n, conditions(asked.seed), asked.users, BATCH)
-    without.memory.clear()  # half a gigabyte that the next stretch has no use for
+    without.memory.clear()  # frees half a gigabyte that the next chunk does not use
     columns = {
         f"{name}|{condition}|{what}": values
         for name, own in found.items()

@@ -1,4 +1,4 @@
-"""Sets up the accuracy suite: data, split, and the model if it was trained on this very train part."""
+"""Sets up the accuracy suite: data, split, and the model if it was trained on exactly this train part."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from llmrec.recommender import SHIPPED, Recommender
 from llmrec.storage.artifacts import read_manifest
 from llmrec.storage.registry import cache_home
 
-BESIDE: tuple[EncoderKind, ...] = ("sasrec", "hstu")  # encoders that every table has
+BESIDE: tuple[EncoderKind, ...] = ("sasrec", "hstu")  # encoders that are in every table
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSetup:
-    """What is measured: the data, how it is cut, and the model where it was trained on this very train part.
+    """The data, its split, and the model if it was trained on exactly this train part.
 
     Attributes:
-        name: of the data, for file names.
+        name: name of the data, for file names.
         catalog: the items.
         split: train part, validation and test targets.
         text: float32[n, d], vectors of the items' texts.
         recommender: the model, or None.
-        missing: why there is none, for the result file.
-        path: of the model.
+        missing: why there is no model, for the result file.
+        path: directory of the model.
     """
 
     name: str
@@ -49,21 +49,21 @@ class EvaluationSetup:
 
     @property
     def encoder(self) -> SequenceEncoder | None:
-        """The model's own, if there is a model."""
+        """The model's own encoder, None without a model."""
         return None if self.recommender is None else self.recommender.model.encoder
 
     @property
     def reference(self) -> EncoderKind:
-        """The row that others are compared with: the model's own encoder, else the first that every table has."""
+        """The row that others are compared with: the model's own encoder, or else the first one in every table."""
         return BESIDE[0] if self.encoder is None else self.encoder.net.config.kind
 
 
 def open_setup(
     model: str | Path | None, data: str | Path | None, split: str, matmul_dtype: MatmulDtype = "float32"
 ) -> EvaluationSetup:
-    """Load the data, cut it, and load the model where it may be measured on this cut.
+    """Load and split the data, and load the model if it may be evaluated on this split.
 
-    `matmul_dtype` is the number format of its matrix products.
+    `matmul_dtype` is the number format of the model's matrix products.
     """
     subject = _opened(model, data, split)
     if subject.recommender is not None:
@@ -105,10 +105,10 @@ def _whole(recommender: Recommender, split: str, path: Path) -> EvaluationSetup:
 def open_model(
     model: str | Path | None, data: str | Path | None, split: str, matmul_dtype: MatmulDtype = "float32"
 ) -> tuple[Recommender, Split]:
-    """Model and cut alone, as another process needs them.
+    """Load only model and split, for use in another process.
 
     Raises:
-        UserError: it may not be measured on this cut.
+        UserError: the model may not be evaluated on this split.
     """
     subject = open_setup(model, data, split, matmul_dtype)
     if subject.recommender is None:
@@ -117,10 +117,12 @@ def open_model(
 
 
 def global_time(x: Interactions, valid: float = 0.8, test: float = 0.9) -> Split:
-    """Cut everybody where these shares of all interactions lie behind: `split_by_time` at quantiles of the log.
+    """Split all users at the times before which these shares of all interactions lie.
+
+    This is `split_by_time` at quantiles of the log.
 
     Raises:
-        DataError: so many interactions at one moment that the two cuts fall together.
+        DataError: so many interactions share one timestamp that the two cuts coincide.
     """
     times = np.sort(x.time)
     if not len(times):

@@ -1,4 +1,4 @@
-"""The accuracy suite: evaluates a model directory against tuned baselines and writes values per user and a result."""
+"""The accuracy suite: evaluates a model directory against tuned baselines; writes per-user values and a result file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MODEL_ROWS = ("llm", "hybrid")
 BASELINES = ("popularity", "recent-popularity", "text-lookup", "item-knn", "ease", "als", "bpr", *BESIDE)
 NO_BASELINE = "none"
 BLIND = "llm, no user vector"
-SHOWN = 8  # latest items of a history in the list of answers
+SHOWN = 8  # latest history items shown in the file of lists
 
 
 def run_accuracy(
@@ -61,30 +61,31 @@ def run_accuracy(
     ablations: int | None = None,
     baselines: str | None = None,
 ) -> AccuracyTable:
-    """Measure the model beside tuned baselines on the held-out items; prints the table.
+    """Measure the model and tuned baselines on the held-out items, and print the table.
 
     Full ranking over the catalogue. Writes `accuracy-<dataset>.json` (`accuracy-time-<dataset>.json` for the split by
-    time) to `out`, before it the values of every user to `per_user` below it, and what tuning tried to
-    `tuning-<dataset>.jsonl`, from where it is taken the next time. What the model ranked stays in `work`: a
-    run that was ended goes on. Validation items choose settings and stop training; nothing is refitted on them.
+    time) to `out`. Before that it writes the values of every user to `per_user` in `out`, and the tuning trials to
+    `tuning-<dataset>.jsonl`, which later runs reuse. Lists ranked with the model are kept in `work`, so that an
+    interrupted run resumes. Validation items are used to choose settings and to stop training; nothing is refitted on
+    them.
 
     Args:
         model: model directory, None for the shipped one.
-        data: its data, None for what the model names.
+        data: its data, None for the data that the model names.
         out: directory of the results.
-        limit: measure this many users, drawn by seed, and choose the baselines' settings on as many.
-        seed: of users, candidates, baselines, bootstrap and tests.
-        split: "loo" holds out the last items of every user, "time" cuts everybody at the same two moments.
-        workers: processes that rank with the model, each with one of its own.
+        limit: measure this many users, drawn by seed, and choose the baselines' settings on the same number of users.
+        seed: random seed for users, candidates, baselines, bootstrap and tests.
+        split: "loo" holds out the last items of every user, "time" cuts all users at the same two moments.
+        workers: number of processes that rank with the model; each loads its own copy.
         matmul_dtype: number format of the language model's matrix products.
-        ablations: rank the rows that only say what a part earns for this many of the users, drawn by seed: those beside
-            the hybrid that ask the language model. They take most of the time; what is compared with them is compared
-            on these users, the slice `sampled`.
-        baselines: names of `BASELINES` with commas between them, "none", or None for all that can be had here. The
-            encoder of the model itself is always measured: it is there, and the reference of the table.
+        ablations: number of users, drawn by seed, for whom the ablation rows are ranked: the rows other than the hybrid
+            that use the language model. They take most of the time. Comparisons with them are made on these users, the
+            slice `sampled`.
+        baselines: comma-separated names of `BASELINES`, "none", or None for all that are available here. The model's
+            own encoder is always measured, as the reference of the table.
 
     Raises:
-        RequestError: no such split or baseline, or nothing to measure.
+        RequestError: the split or baseline does not exist, or there is nothing to measure.
         UserError: a model that belongs to other data or, for "loo", was trained on another train part.
     """
     if split not in SPLITS:
@@ -140,10 +141,10 @@ def _baselines(
     wanted: tuple[str, ...] | None,
     users: int,
 ) -> tuple[list[Ranker], dict[str, str]]:
-    """The rows beside the model's own, and why others cannot be had here.
+    """Return the baseline rows, and the reasons why other baselines are not available here.
 
     Raises:
-        RequestError: one was asked for by name that cannot be had here, or there is nothing to measure.
+        RequestError: a baseline was requested by name but is not available here, or there is nothing to measure.
     """
     split, n = subject.split, len(subject.catalog)
     how: dict[str, Any] = {"seed": seed, "users": users, "log": log, "say": say}
@@ -177,10 +178,10 @@ def _baselines(
 
 
 def chosen_baselines(words: str | None) -> tuple[str, ...] | None:
-    """The names of `BASELINES` that stand in `--baselines`; none for "none", None for None.
+    """Parse `--baselines` into names of `BASELINES`; an empty tuple for "none", None for None.
 
     Raises:
-        RequestError: a name that is none of them.
+        RequestError: a name that is not in `BASELINES`.
     """
     if words is None:
         return None
@@ -197,7 +198,7 @@ def chosen_baselines(words: str | None) -> tuple[str, ...] | None:
 
 
 def _lacking(n_items: int) -> dict[str, str]:
-    """Baselines that cannot be had here, and why."""
+    """Baselines that are not available here, with the reasons."""
     found = {} if factorisation.installed() else dict.fromkeys(("als", "bpr"), factorisation.ABSENT)
     if why := ease.why_too_large(n_items):
         found["ease"] = f"not measured: {why}"
@@ -205,7 +206,7 @@ def _lacking(n_items: int) -> dict[str, str]:
 
 
 def _announce(say: Say, names: Sequence[str], own: Sequence[str], users: int) -> None:
-    """Say what will take time before it does."""
+    """Announce the slow steps before they start."""
     tuned = [name for name in names if name not in (*own, "popularity")]
     if not tuned:
         return
@@ -219,13 +220,13 @@ def _announce(say: Say, names: Sequence[str], own: Sequence[str], users: int) ->
 
 
 def _tuned_on(subject: EvaluationSetup, limit: int | None) -> int:
-    """How many validation users the baselines' settings are chosen on."""
+    """The number of validation users on which the baselines' settings are chosen."""
     there = min(int((subject.split.valid >= 0).sum()), USERS)
     return there if limit is None else min(there, limit)
 
 
 def _few(subject: EvaluationSetup, users: int) -> str:
-    """The end of a log's name: a quick look must not replace what was tried on all validation users."""
+    """The suffix of the log's name, so that a quick run does not replace the trials on all validation users."""
     return "" if users == _tuned_on(subject, None) else f"-of-{users}"
 
 
@@ -245,10 +246,10 @@ def _ours(
     opener: ScorerOpener,
     say: Say,
 ) -> ListsByRow:
-    """Lists of the model's own rows: alone, fused, and fused without each of its parts."""
+    """Lists of the model's own rows: single components, fusions, and the fusion without each of its components."""
     if subject.recommender is None:
         return {}
-    recommender = with_caching_scorer(subject.recommender)  # all these rows read a history once
+    recommender = with_caching_scorer(subject.recommender)  # all these rows share one reading of each history
     alone = Fusion({"llm": 1.0})
     fusions = {"llm": alone, BLIND: alone, "hybrid": recommender.fusions["history"]}
     say("fitting the fusion again without each of its parts")
@@ -262,14 +263,14 @@ def _ours(
 
 
 def _encoder(kind: EncoderKind, subject: EvaluationSetup, work: Path, how: Mapping[str, Any]) -> Ranker:
-    """An encoder as a row: the model's own stands for its kind, others are tuned."""
+    """Return an encoder as a row: the model's own encoder for its kind, a tuned one for others."""
     if subject.encoder is not None and kind == subject.reference:
         return EncoderRanker(subject.encoder, kind)
     return tune_encoder(kind, subject.split, len(subject.catalog), work=work, **how)[0]
 
 
 def _told(say: Say, what: str) -> Progress:
-    """A counter over users, made when the first of them are done."""
+    """A progress counter over users, created when the first of them are done."""
     counters: list[Counter] = []
 
     def tell(_name: str, done: int, everyone: int) -> None:
@@ -281,15 +282,16 @@ def _told(say: Say, what: str) -> Progress:
 
 
 def best_baseline(table: AccuracyTable) -> str:
-    """The row with the best NDCG@10 that is not ours."""
+    """The row with the best NDCG@10 that does not belong to the model."""
     others = [name for name in table.estimates if name.split(",")[0] not in MODEL_ROWS]
     return max(others, key=lambda name: table.mean(name, MAIN[1]))
 
 
 def targets(table: AccuracyTable, all_baselines: bool = True) -> list[Target]:
-    """The numbers that the project is held to, for any data; None where the hybrid or a slice is not there.
+    """The numbers that the project is held to, for any data; None where the hybrid or a slice is missing.
 
-    The table's reference is the model's own encoder. Nothing is compared with the best baseline when only some ran.
+    The table's reference is the model's own encoder. The comparison with the best baseline is omitted when only some
+    baselines were run.
     """
     best, there = best_baseline(table), "hybrid" in table.estimates
     over_best = table.ratio("hybrid", best, "ndcg@10") if all_baselines else None
@@ -324,7 +326,7 @@ def _protocol(table: AccuracyTable, subject: EvaluationSetup, skipped: Mapping[s
 
 
 def _save_lists(measured: UserMetrics, catalog: Catalog, out: Path, stem: str) -> None:
-    """Every row's first ten of every user in words, with what was known and what was wanted."""
+    """Write the top ten of every row and user as item labels, with the user's history and target."""
     lines = [(name, int(i)) for name in measured.tops for i in np.flatnonzero(measured.asked(name))]
     known = ["; ".join(catalog.label(int(row)) for row in past[-SHOWN:]) for past in measured.histories]
     columns: dict[str, Sequence[object]] = {

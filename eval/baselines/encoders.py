@@ -20,11 +20,11 @@ from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, Tuni
 from llmrec.progress import Say, silent
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_artifact
 
-# Few values, for each trial trains an encoder: depth and dropout are what moves either most on small logs.
+# Few values, because each trial trains an encoder: depth and dropout have the largest effect on both on small logs.
 ENCODER_GRID: Grid = {"layers": (2, 4), "dropout": (0.3, 0.5)}
 START = EncoderConfig(max_len=50)
-# Over thousands of items one trial takes as long as the whole grid over hundreds, so one setting is tried: the one that
-# the strongest published results on such logs share.
+# With thousands of items one trial takes as long as the whole grid with hundreds. Only one setting is tried then, the
+# one that the strongest published results on such logs share.
 LARGE_GRID: Grid = {"dropout": (0.5,)}
 LARGE_START = EncoderConfig(
     dropout=0.5, max_len=50, batch=64, average=0.999, epochs=80, evaluate_every=4, patience=2
@@ -44,19 +44,19 @@ def tune_encoder(
     start: EncoderConfig | None = None,
     say: Say = silent,
 ) -> tuple[EncoderRanker, list[Trial]]:
-    """Search the grid of encoder settings, see `tuning.tune`; every trial also stops at its best validation epoch.
+    """Search a grid of encoder settings, see `tuning.tune`; each trial keeps its best validation epoch.
 
     Args:
         kind: which encoder; also the name of the row.
-        split: trained on its train part.
+        split: the encoder is trained on its train part.
         n_items: rows of the catalogue.
-        grid: settings to try; names are those of `EncoderConfig`; None for those that suit the size of the catalogue.
-        seed: of training and of the validation users.
-        users: how many validation users to score at most.
+        grid: settings to try, named as in `EncoderConfig`; None for the default grid for the size of the catalogue.
+        seed: random seed for training and for drawing the validation users.
+        users: maximum number of validation users to score.
         log: earlier trials.
-        work: where trained encoders are kept and found again; None trains them anew.
-        start: all settings that the grid does not name; None as for the grid.
-        say: told every trial and validation.
+        work: cache directory of trained encoders; None trains them anew.
+        start: settings that the grid does not name; None for the defaults for the size of the catalogue.
+        say: receives a message for every trial and validation.
     """
     check = ValidationScorer(split, n_items, seed, users)
     start = start or (LARGE_START if n_items > LARGE else START)
@@ -79,7 +79,7 @@ def train_baseline_encoder(
     work: Path | None = None,
     say: Say = silent,
 ) -> SequenceEncoder:
-    """An encoder at its best validation epoch, from `work` when the same one was trained before."""
+    """Train an encoder to its best validation epoch, or load it from `work` if the same one was trained before."""
     settings = {"config": encoder_config_dict(config), "kind": config.kind, "seed": seed, "check": check.fingerprint}
     inputs = fingerprint_bytes(json.dumps(settings, sort_keys=True).encode())
     path = None if work is None else work / f"encoder-{config.kind}-{inputs[:16]}"

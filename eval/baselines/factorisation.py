@@ -1,8 +1,8 @@
 """Matrix factorisation baselines: ALS and BPR of the `implicit` library, applied to histories of any user.
 
-A ranker is asked with a history, not with the number of a trained user, so the user's factors are fitted to the history
-with the items' factors fixed: in closed form for ALS, as the library does it for new users; for BPR by minimising the
-same regularised loss, which is convex once the items are fixed.
+A ranker receives a history, not the number of a trained user. The user's factors are therefore fitted to the history
+with the item factors fixed. For ALS this is the closed form that the library uses for new users. For BPR the same
+regularised loss is minimised, which is convex once the item factors are fixed.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ LARGE_BPR_GRID: Grid = {
     "iterations": (100,),
 }
 ABSENT = "not measured: the package implicit is not installed (pip install 'llmrec[baselines]')"
-# Of the items that a user's factors are fitted against. With these two, lists for trained users are as good as with the
-# library's own factors of those users (MovieLens-100k validation).
+# Negatives drawn and optimiser steps when a user's factors are fitted. With these values, lists for trained users are
+# as good as with the library's own factors of those users (MovieLens-100k validation).
 NEGATIVES, STEPS = 256, 50
 
 
@@ -53,12 +53,12 @@ class ALS:
     """Implicit-feedback matrix factorisation by alternating least squares (Hu, Koren & Volinsky, 2008).
 
     Args:
-        train: what to learn from; an item counts once a user.
+        train: interactions to learn from; an item counts once per user.
         n_items: rows of the catalogue.
         factors: width of the vectors.
         regularization: weight of the squared norms.
-        alpha: how much more an interaction says than its absence.
-        seed: of the initial factors.
+        alpha: how much more weight an interaction has than a missing one.
+        seed: random seed for the initial factors.
     """
 
     name = "als"
@@ -68,7 +68,8 @@ class ALS:
     ) -> None:
         from implicit.cpu.als import AlternatingLeastSquares
 
-        # The library asks for one BLAS thread; with one thread of its own the result is the same on every machine.
+        # The library recommends a single BLAS thread. Its own training also uses one, so that all machines give the
+        # same result.
         with threadpool_limits(1, "blas"):
             self._model = AlternatingLeastSquares(
                 factors=factors, regularization=regularization, alpha=alpha, num_threads=1, random_state=seed
@@ -88,9 +89,10 @@ class ALS:
 
 
 class BPR:
-    """Matrix factorisation by Bayesian personalised ranking (Rendle et al., 2009); each item has a bias as well.
+    """Matrix factorisation by Bayesian personalised ranking (Rendle et al., 2009), with item biases.
 
-    Arguments as `ALS`, and iterations: passes over the log. Negatives are drawn by popularity, as the library does.
+    Takes the arguments of `ALS` and `iterations`, the number of passes over the log. Negatives are drawn by popularity,
+    as in the library.
     """
 
     name = "bpr"
@@ -108,7 +110,7 @@ class BPR:
         from implicit.cpu.bpr import BayesianPersonalizedRanking
         from implicit.recommender_base import ModelFitError
 
-        # One thread: several would write over each other in an order that nobody can repeat.
+        # One thread: several threads would overwrite each other's updates in an order that cannot be reproduced.
         model: Any = BayesianPersonalizedRanking(
             factors=factors,
             regularization=regularization,
@@ -121,13 +123,13 @@ class BPR:
         try:
             model.fit(train_matrix(train, n_items), show_progress=False)
             self._items = np.asarray(model.item_factors, np.float32)  # the last column is the item's bias
-        except ModelFitError:  # it diverged: a setting that ranks nothing, and loses the search
+        except ModelFitError:  # the training diverged: this setting ranks nothing and loses the search
             self._items = np.zeros((n_items, factors + 1), np.float32)
         counts = item_counts(train, n_items).astype(np.float64)
         self._negatives = np.random.default_rng(seed).choice(n_items, NEGATIVES, p=counts / counts.sum())
 
     def scores(self, histories: Sequence[Rows]) -> Scores:
-        """Inner products with the whole catalogue plus biases: float32[b, n]; biases alone for an empty history."""
+        """Inner products with the whole catalogue plus biases: float32[b, n]; only the biases for an empty history."""
         users = [self._user(np.unique(np.asarray(history, np.int64))) for history in histories]
         return inner(np.stack(users) if users else np.zeros((0, self._items.shape[1]), np.float32), self._items)
 
@@ -136,7 +138,7 @@ class BPR:
         return top_k(self.scores(histories), k, allowed)
 
     def _user(self, liked: Rows) -> Scores:
-        """float32[factors + 1], the last one 1, for the biases: the minimum of the mean pairwise loss plus ridge."""
+        """float32[factors + 1], minimiser of the mean pairwise loss plus ridge; the last entry is 1, for the biases."""
         wide = self._items.shape[1]
         negatives = self._negatives[~np.isin(self._negatives, liked)]
         best = np.zeros(wide - 1)
@@ -159,13 +161,13 @@ def _pairwise(user: np.ndarray, up: np.ndarray, down: np.ndarray, ridge: float) 
 
 
 def train_matrix(train: Interactions, n_items: int) -> sparse.csr_matrix:
-    """Who took what, once each: csr float32[users, n]."""
-    item_counts(train, n_items)  # names a row outside the catalogue
+    """The binary user-item matrix of the train part: csr float32[users, n]."""
+    item_counts(train, n_items)  # raises for a row outside the catalogue
     return interaction_matrix([train.rows_of(user) for user in range(len(train.users))], n_items)
 
 
 def interaction_matrix(histories: Sequence[Rows], n_items: int) -> sparse.csr_matrix:
-    """1 for every item of every history: csr float32[b, n]."""
+    """The binary history-item matrix: csr float32[b, n]."""
     rows = [np.unique(np.asarray(history, np.int64)) for history in histories]
     ends = np.concatenate([[0], np.cumsum([len(one) for one in rows])]).astype(np.int32)
     indices = np.concatenate([np.zeros(0, np.int64), *rows]).astype(np.int32)
@@ -178,7 +180,7 @@ def tune_als(
     grid: Grid | None = None,
     **options: Unpack[TuningOptions],
 ) -> tuple[ALS, list[Trial]]:
-    """Search a grid of the arguments of `ALS`; None for the grid that suits the size of the catalogue. See `tune`."""
+    """Search a grid of the arguments of `ALS`, see `tune`; None for the default grid for the size of the catalogue."""
     _need()
     seed = options.get("seed", 0)
     grid = grid or (LARGE_ALS_GRID if n_items > LARGE else ALS_GRID)
@@ -195,7 +197,7 @@ def tune_bpr(
     grid: Grid | None = None,
     **options: Unpack[TuningOptions],
 ) -> tuple[BPR, list[Trial]]:
-    """Search a grid of the arguments of `BPR`; None for the grid that suits the size of the catalogue. See `tune`."""
+    """Search a grid of the arguments of `BPR`, see `tune`; None for the default grid for the size of the catalogue."""
     _need()
     seed = options.get("seed", 0)
     grid = grid or (LARGE_BPR_GRID if n_items > LARGE else BPR_GRID)

@@ -1,7 +1,7 @@
 """Baseline rankers: popularity, item neighbours, text similarity and the encoder alone.
 
-All obey `llmrec.ranker.Ranker` and are fitted on the train part alone; none of them removes seen items. For
-one user and for a batch, and with one thread or many, they give the same bytes on one kind of machine.
+All implement `llmrec.ranker.Ranker` and are fitted on the train part alone; none of them removes seen items. On one
+kind of machine the output is bit-identical for single users and batches, and for one thread and many.
 """
 
 import math
@@ -36,7 +36,7 @@ class Popularity:
 
 
 class RecentPopularity:
-    """What is taken most of late, the same for everyone: every interaction loses half its say in a half-life."""
+    """Recent popularity, the same for everyone: the weight of an interaction halves with every half-life."""
 
     name = "recent-popularity"
 
@@ -44,11 +44,11 @@ class RecentPopularity:
         """half_life: as a share of the time from the first to the last interaction of the train part, above 0."""
         if not half_life > 0.0:
             raise RequestError(f"half_life is {half_life}; it is a share of the log's time span, above 0")
-        counts = item_counts(train, n_items)  # names a row outside the catalogue
+        counts = item_counts(train, n_items)  # raises for a row outside the catalogue
         span = float(np.ptp(train.time)) if len(train) else 0.0
         age = (train.time.max(initial=0) - train.time) / span if span > 0 else np.zeros(len(train))
         weight = np.bincount(train.row, weights=0.5 ** (age / half_life), minlength=n_items)
-        # What nobody took lately is ordered by what was ever taken, far below one recent interaction.
+        # Items without recent interactions are ordered by their total count, far below one recent interaction.
         self.weight = weight + 1e-6 * counts
 
     def scores(self, histories: Sequence[Rows]) -> Scores:
@@ -66,10 +66,10 @@ class TextLookup:
     name = "text-lookup"
 
     def __init__(self, vectors: Scores, recent: int = 10, whiten: bool = False) -> None:
-        """Take text vectors float32[n, d]; the last `recent` items of a history make the query.
+        """Take text vectors float32[n, d]; the last `recent` items of a history form the query.
 
-        `whiten` takes out the mean and gives every direction one variance (Su et al., 2021), which spreads
-        out the vectors of sentence encoders.
+        `whiten` subtracts the mean and scales every direction to the same variance (Su et al., 2021), which spreads out
+        the vectors of sentence encoders.
         """
         if recent < 1:
             raise RequestError(f"recent is {recent}; a text query needs at least 1 item of the history")
@@ -91,7 +91,7 @@ class TextLookup:
 
 
 class Scorer(Protocol):
-    """What is asked of an encoder, such as `llmrec.encoders.sequential.SequenceEncoder`."""
+    """The interface required of an encoder, such as `llmrec.encoders.sequential.SequenceEncoder`."""
 
     def scores(self, histories: Sequence[Rows]) -> Scores:
         """Scores of the whole catalogue: float32[b, n]."""
@@ -99,13 +99,13 @@ class Scorer(Protocol):
 
 
 class EncoderRanker:
-    """A sequential encoder, or anything else that scores the catalogue, on its own: all items scored exactly."""
+    """Ranks with a sequential encoder alone, or any other scorer of the catalogue; all items are scored exactly."""
 
     def __init__(self, encoder: Scorer, name: str = "sasrec") -> None:
         self.encoder, self.name = encoder, name
 
     def scores(self, histories: Sequence[Rows]) -> Scores:
-        """The encoder's own: float32[b, n]."""
+        """The encoder's scores: float32[b, n]."""
         return self.encoder.scores(histories)
 
     def rank(self, histories: Sequence[Rows], k: int, allowed: Mask | None = None) -> tuple[Rows, Scores]:
@@ -114,13 +114,13 @@ class EncoderRanker:
 
 
 def unit(vectors: Scores) -> Scores:
-    """Lines scaled to length 1, zero lines left as they are: float32[n, d]."""
+    """Rows scaled to length 1, zero rows left as they are: float32[n, d]."""
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
     return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
 def whitened(vectors: Scores) -> Scores:
-    """Vectors with mean 0 and variance 1 in every direction that has any: float32[n, rank]."""
+    """Vectors with mean 0, and variance 1 in every direction with non-zero variance: float32[n, rank]."""
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     variance, directions = np.linalg.eigh(centred.T @ centred / max(len(vectors), 1))
     real = variance > 1e-6 * max(float(variance.max(initial=0.0)), math.ulp(0.0))

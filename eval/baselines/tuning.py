@@ -1,4 +1,4 @@
-"""Tunes baselines on validation targets by grid search, with a log of trials that are never repeated."""
+"""Tunes baselines on validation targets by grid search, with a log of trials so that none is repeated."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ KNN_GRID: Grid = {
     "recent": (10, 50),
 }
 EASE_GRID: Grid = {"window": (20, 50), "ridge": (300.0, 1000.0, 3000.0), "fade": (0.85, 0.93, 1.0)}
-# one inverse of a catalogue of ten thousand takes half a minute
+# one matrix inverse for a catalogue of ten thousand items takes half a minute
 LARGE_EASE_GRID: Grid = {"window": (10, 20), "ridge": (30.0, 300.0), "fade": (0.8,)}
 TEXT_GRID: Grid = {"whiten": (False, True), "recent": (1, 2, 3, 5, 10, 20, 50)}
 RECENT_GRID: Grid = {"half_life": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
-LARGE = 5000  # items; of more, fewer settings are tried
-USERS = 2000  # validation users scored at most
-SLOW = 2.0  # seconds; a trial that took longer is written down at once
+LARGE = 5000  # items; fewer settings are tried for larger catalogues
+USERS = 2000  # maximum number of validation users scored
+SLOW = 2.0  # seconds; a trial that took longer is saved at once
 
 
 class Tunable(Scorer, Ranker, Protocol):
@@ -53,7 +53,7 @@ R = TypeVar("R", bound=Tunable)
 
 @dataclass(frozen=True)
 class Trial:
-    """One line of a tuning log: what was tried and what it scored on validation users."""
+    """One line of a tuning log: the settings and their metrics on validation users."""
 
     ranker: str
     params: Params
@@ -61,7 +61,7 @@ class Trial:
 
 
 class TuningLog:
-    """Trials as JSON lines: those of an earlier run on the same inputs are found again, others are replaced.
+    """A log of trials as JSON lines; trials of an earlier run on the same inputs are reused, others are replaced.
 
     Args:
         path: the file; None keeps nothing.
@@ -77,12 +77,12 @@ class TuningLog:
                 self._lines[value["ranker"], value["inputs"], _words(value["params"])] = value
 
     def find(self, ranker: str, inputs: str, params: Params) -> dict[str, float] | None:
-        """Metrics of a trial that was made on these inputs (a hash of everything but the settings)."""
+        """Return the metrics of an earlier trial on these inputs (a hash of everything but the settings), or None."""
         known = self._lines.get((ranker, inputs, _words(params)))
         return None if known is None else dict(known["metrics"])
 
     def add(self, inputs: str, trial: Trial) -> None:
-        """Note a trial; what is known of the same ranker on other inputs is forgotten."""
+        """Add a trial; earlier trials of the same ranker on other inputs are dropped."""
         stale = [key for key in self._lines if key[0] == trial.ranker and key[1] != inputs]
         for key in stale:
             del self._lines[key]
@@ -96,7 +96,7 @@ class TuningLog:
         }
 
     def save(self) -> None:
-        """Write the file, all or nothing."""
+        """Write the file atomically."""
         if self._path is not None:
             lines = [json.dumps(value, sort_keys=True) + "\n" for value in self._lines.values()]
             write_bytes_atomic(self._path, "".join(lines).encode())
@@ -106,13 +106,13 @@ class ValidationScorer:
     """Scores rankers on validation targets: whole catalogue, seen items filtered, ties against the target.
 
     Args:
-        split: whose validation targets; a history is the train part of the user.
+        split: provides the validation targets; a history is the train part of the user.
         n_items: rows of the catalogue.
-        seed: picks the users when there are more than `users`.
-        users: how many to score at most.
+        seed: random seed for drawing users when there are more than `users`.
+        users: maximum number of users to score.
 
     Raises:
-        RequestError: nobody has a validation target.
+        RequestError: no user has a validation target.
     """
 
     def __init__(self, split: Split, n_items: int, seed: int = 0, users: int = USERS) -> None:
@@ -147,19 +147,19 @@ def tune(
     inputs: str = "",
     say: Say = silent,
 ) -> tuple[R, list[Trial]]:
-    """The settings of a whole grid with the best validation NDCG@10; test targets play no part.
+    """Find the settings of a grid with the best validation NDCG@10; test targets are not used.
 
     Args:
-        name: of the ranker, in the log.
-        make: settings to a ranker fitted on the train part; not called for settings that the log knows.
-        grid: values to try of every setting, all combinations, the last one fastest.
-        check: the validation targets; the winner is not refitted on them.
+        name: name of the ranker in the log.
+        make: maps settings to a ranker fitted on the train part; not called for settings that are in the log.
+        grid: values to try for each setting; all combinations are tried, the last setting varying fastest.
+        check: scores rankers on the validation targets; the winner is not refitted on them.
         log: earlier trials; None starts anew.
-        inputs: whatever else decides the outcome, such as a seed or a hash of vectors.
-        say: told how many combinations were tried.
+        inputs: everything else that affects the outcome, such as a seed or a hash of vectors.
+        say: receives the number of combinations tried.
 
     Returns:
-        The best ranker (of equals the first tried) and every trial in order.
+        The best ranker (the first one tried if several are equal) and all trials in order.
 
     Raises:
         RequestError: a setting without any value.
@@ -196,10 +196,10 @@ class TuningOptions(TypedDict, total=False):
     """Options of every `tune_*` function.
 
     Attributes:
-        seed: of the validation users, and of training where a ranker is trained; 0 if left out.
-        users: how many validation users are scored at most; `USERS` if left out.
-        log: earlier trials; none if left out.
-        say: told how many combinations were tried.
+        seed: random seed for drawing the validation users, and for training where a ranker is trained; default 0.
+        users: maximum number of validation users scored; default `USERS`.
+        log: earlier trials; none by default.
+        say: receives the number of combinations tried.
     """
 
     seed: int
@@ -217,7 +217,7 @@ def tune_on_split(
     inputs: str = "",
     **options: Unpack[TuningOptions],
 ) -> tuple[R, list[Trial]]:
-    """`tune` on the validation targets of a split."""
+    """Run `tune` on the validation targets of a split."""
     check = ValidationScorer(split, n_items, options.get("seed", 0), options.get("users", USERS))
     return tune(name, make, grid, check, options.get("log"), inputs, options.get("say", silent))
 
@@ -252,7 +252,7 @@ def tune_ease(
     grid: Grid | None = None,
     **options: Unpack[TuningOptions],
 ) -> tuple[EncoderRanker, list[Trial]]:
-    """Search a grid for EASE, ridge regression over windows (`encoders.ease`), as the model has it; see `tune`."""
+    """Search a grid for the model's EASE component, ridge regression over windows (`encoders.ease`); see `tune`."""
     grid = grid or (LARGE_EASE_GRID if n_items > LARGE else EASE_GRID)
     counts = item_counts(split.train, n_items)
 

@@ -1,8 +1,8 @@
 """Benchmarks ranking a request file against transformers' `generate` in batches.
 
-The shipped way is measured as it is used: files, processes, parts on disk. Rates are of the time in which all processes
-are at work; loading is told apart. The reference is given whole batches and all cores, makes lists from the same
-prompts, weights and other parts of the score, and is measured on fewer users, before and after.
+The shipped path is measured as it is used: files, processes, parts on disk. Rates cover the time in which all processes
+are working; loading is reported separately. The reference gets whole batches and all cores. It makes lists from the
+same prompts, weights and other score components, and is measured on fewer users, before and after the shipped path.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Interval = tuple[float, float, float]
 Rows = dict[str, dict[str, Interval]]
 BEAMS = (10, 20, 50)
 TARGET_BEAMS = 20
-BATCH = 8  # requests of a batch for `generate`
+BATCH = 8  # requests per batch for `generate`
 PART = 4
 FILE = "bench-rank.json"
 PROTOCOL = (
@@ -54,7 +54,7 @@ PROTOCOL = (
 
 @dataclass(frozen=True)
 class BenchmarkSizes:
-    """How much is measured."""
+    """How many users and requests are measured."""
 
     users: int
     few: int
@@ -77,7 +77,7 @@ def benchmark_ranking(
     """Measure, print, and write `bench-rank.json` to `out` after each part; `quick` measures little and writes nothing.
 
     Raises:
-        UserError: no such model, or one of an architecture that `generate` cannot be given item tokens for.
+        UserError: the model does not exist, or `generate` does not support item tokens for its architecture.
     """
     started, sizes = time.monotonic(), QUICK if quick else FULL
     console = Console(stderr=True)
@@ -85,7 +85,7 @@ def benchmark_ranking(
         bench = _Bench(model, Path(name), loader, seed, console)
         command = f"llmrec bench --rank --seed {seed} --out {out}"
         protocol = {"how": PROTOCOL, "users": sizes.users, "reference_users": sizes.reference}
-        for rows, targets in bench.measure(sizes):  # what is there is kept: the largest catalogue takes long
+        for rows, targets in bench.measure(sizes):  # results so far are saved: the largest catalogue takes long
             if not quick:
                 seconds = time.monotonic() - started
                 publish(out / FILE, "ml-100k", protocol, rows, targets, seed, command, seconds, sizes.users)
@@ -103,7 +103,7 @@ class _Bench:
     console: Console
 
     def measure(self, sizes: BenchmarkSizes) -> Iterator[tuple[Rows, dict[str, float | None]]]:
-        """Rows and targets: all but catalogues' first, then again after every catalogue, with its row."""
+        """Yield rows and targets: first all but the catalogues, then again after each catalogue, with its row."""
         recommender = self.loader(*map(str, resolve_locations(self.model, None)))
         users = [str(user) for user in np.random.default_rng(self.seed).permutation(recommender.users)]
         cores = os.cpu_count() or 1
@@ -139,7 +139,7 @@ class _Bench:
     def _rank(
         self, users: Sequence[str], runner: Callable[..., Iterator[int]], workers: int
     ) -> tuple[float, dict[str, Interval], dict[str, list[str]]]:
-        """Requests a second with all processes at work; the row; and the lists of item ids by user."""
+        """Return requests per second with all processes working, the result row, and the lists of item ids by user."""
         source, target = self.folder / "requests.jsonl", self.folder / "ranked.parquet"
         source.write_text("".join(json.dumps({"request_id": str(u), "user_id": str(u)}) + "\n" for u in users))
         log: list[tuple[float, int]] = []
@@ -161,7 +161,7 @@ class _Bench:
         return large / small, {name: _number(value) for name, value in values.items()}
 
     def _peak(self, requests: int) -> float:
-        """The most resident bytes of a process that ranks similar items, whose requests take no time of the model's."""
+        """Peak resident bytes of a process that answers similar-item requests, which do not use the language model."""
         source = self.folder / "similar.jsonl"
         items = [item.id for item in open_data(resolve_locations(self.model, None)[1])[0].items]
         with source.open("w") as handle:
@@ -193,7 +193,7 @@ class _Bench:
 
 
 def steady_rate(log: Sequence[tuple[float, int]], warm: int) -> float:
-    """Requests a second from a log of (seconds, requests done): from `warm` requests on, to `warm` before the end."""
+    """Requests per second from a log of (seconds, requests done), without the first and last `warm` requests."""
     end = log[-1][1]
     kept = [(at, done) for at, done in log if warm <= done <= max(end - warm, 2 * warm)]
     if len(kept) < 2:
@@ -210,9 +210,9 @@ def _rank_and_tell(
 
 
 def peak_resident() -> int:
-    """The most bytes of memory that this process held at a time."""
+    """Peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count what the parent held when it started this process
+    if status.is_file():  # getrusage would include what the parent held when it started this process
         return int(next(x for x in status.read_text().splitlines() if x.startswith("VmHWM")).split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -220,7 +220,7 @@ def peak_resident() -> int:
 def _time_generate(
     side: GenerateRanker, tasks: Sequence[RankingTask], beams: int, spent: list[float]
 ) -> list[list[int]]:
-    """The lists of `generate`; seconds a request of each batch are added to `spent`."""
+    """Return the lists of `generate`; the seconds per request of each batch are appended to `spent`."""
     before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
     lists = []
@@ -246,7 +246,7 @@ def _overlap(
     found: Sequence[Sequence[int]],
     ranked: Mapping[str, Sequence[str]],
 ) -> float:
-    """Share of ranked lists that `generate` found as well, over the users that both did."""
+    """Share of the ranked items that `generate` found as well, over the users ranked by both."""
     histories = {tuple(dict.fromkeys(recommender.history_of(user))): user for user in ranked}
     shares = []
     for task, rows in zip(tasks, found, strict=True):

@@ -1,9 +1,9 @@
 """Benchmarks ranking over synthetic catalogues of ten thousand to ten million items, on the model's real layers.
 
-Paths are random, of four levels of 64 codes. The other parts of the score, which a real model fits to its data, are
-drawn: the logarithm of a Zipf share (what popularity gives) plus Gaussian noise of two nats (what tells users apart).
-Item vectors for the index on disk are drawn around a thousand centres with noise, since vectors without any structure
-cannot be quantised and those of a trained encoder have much.
+Paths are random, with four levels of 64 codes. The other score components, which a real model fits to its data, are
+simulated: the logarithm of a Zipf share (for popularity) plus Gaussian noise of two nats (for differences between
+users). Item vectors for the index on disk are drawn around a thousand centres with noise: vectors without structure
+cannot be quantised, and those of a trained encoder have much structure.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from llmrec.semantic_ids.trie import Trie, log_mass
 Interval = tuple[float, float, float]
 SIZES = (10**4, 10**5, 10**6, 10**7)
 PROMPT, REQUESTS, K = 100, 8, 10
-LARGE, LARGE_REQUESTS = 10**7, 3  # a request over all of so many takes more than half a minute
+LARGE, LARGE_REQUESTS = 10**7, 3  # one request over that many items takes more than half a minute
 DIM, CENTRES, QUERIES = 64, 1000, 100
 CANDIDATES = 500
 PROBES = (1 / 64, 1 / 16)
@@ -40,7 +40,7 @@ PROBES = (1 / 64, 1 / 16)
 def scaling_rows(
     recommender: Recommender, sizes: Sequence[int], seed: int, console: Console
 ) -> Iterator[tuple[str, dict[str, Interval]]]:
-    """A named row for each size of catalogue: ranking all of it, ranking candidates, and finding candidates on disk."""
+    """Yield a named row per catalogue size: ranking all items, ranking candidates, finding candidates on disk."""
     for items in sizes:
         console.print(f"a catalogue of {items} items")
         values = benchmark_ranking(recommender, items, seed)
@@ -49,7 +49,7 @@ def scaling_rows(
 
 
 def benchmark_ranking(recommender: Recommender, items: int, seed: int) -> dict[str, Interval]:
-    """Seconds of one request with one thread, over everything and over `CANDIDATES`; the trie; the tokens read."""
+    """Measure one single-threaded request over all items and over `CANDIDATES`, the trie, and the tokens read."""
     codes = random_paths(items, seed).astype(np.int32)
     rng = np.random.default_rng(seed)
     book = rng.normal(size=(MASK_DEPTH, MASK_SIZE, 16)).astype(np.float32)
@@ -78,13 +78,13 @@ def benchmark_ranking(recommender: Recommender, items: int, seed: int) -> dict[s
                 exact_search(state, rest, 1.0, K, allowed)
                 spent[f"{name}_seconds"].append(time.perf_counter() - begin)
                 tokens[name].append(state.tokens)
-    out = {name: _spread(values[1:]) for name, values in spent.items()}  # the first one warms up
+    out = {name: _spread(values[1:]) for name, values in spent.items()}  # the first one is a warm-up
     out |= {f"{name}_tokens": _spread(values[1:]) for name, values in tokens.items()}
     return out | {"trie_build_seconds": (built, built, built)}
 
 
 def benchmark_index(items: int, seed: int) -> dict[str, Interval]:
-    """The index on disk: recall at 100 against exact search, seconds of a query (one thread) and of building (all)."""
+    """Measure the disk index: recall at 100 against exact search, seconds per query (one thread) and to build (all)."""
     out: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="llmrec-index-") as name:
         vectors = np.lib.format.open_memmap(Path(name) / "vectors.npy", "w+", np.float32, (items, DIM))
@@ -113,7 +113,7 @@ def benchmark_index(items: int, seed: int) -> dict[str, Interval]:
 
 
 def _exact(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, float]:
-    """The k best rows of every query by reading everything, and the seconds of a query."""
+    """Return the k best rows of every query by exhaustive search, and the seconds per query."""
     best = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int64)
     begin = time.perf_counter()

@@ -1,8 +1,8 @@
 """Benchmarks decoding of items and text against transformers' `generate` on the same weights.
 
 Both sides get the same prompts in one run, taking turns, and must return the same items. The reference decodes the same
-item tokens as rows of its vocabulary, confined by `prefix_allowed_tokens_fn` and normalised over what is allowed. Where
-it would take too long it is measured fewer times, or for one user and multiplied; each row says so.
+item tokens as rows of its vocabulary, restricted by `prefix_allowed_tokens_fn` and normalised over the allowed tokens.
+Where it would take too long, it is run fewer times, or run for one user and scaled up; each row says so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from llmrec.lm.model import RecModel
 
 BEAMS, LENGTHS, USERS = (10, 20, 50), (64, 256, 1024), (1, 16)
 REPEATS = 5
-# seconds that one side of one cell may take; the cells that targets rest on get room for all repeats
+# Time limit in seconds for one side of one cell. The cells that targets depend on have time for all repeats.
 CELL_SECONDS, TARGET_SECONDS = 25.0, 150.0
 TARGET_CELLS = {(10, 256, 1), (50, 256, 1)}
 QUICK = (20, 128, 1)
@@ -48,7 +48,7 @@ PROTOCOL = (
 
 @dataclass(frozen=True)
 class Cell:
-    """Seconds of both sides in one setting; `reference_users` is how many of the users the reference was run for."""
+    """Seconds of both sides in one setting; `reference_users` is the number of users for whom the reference was run."""
 
     beams: int
     length: int
@@ -62,21 +62,21 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As the row is called."""
+        """The name of the row."""
         return f"beams{self.beams}_prompt{self.length}_users{self.users}"
 
     @property
     def speedup(self) -> float:
-        """Medians, reference over ours."""
+        """Median time of the reference divided by ours."""
         return float(np.median(self.reference) / np.median(self.ours))
 
     @property
     def floor_ratio(self) -> float:
-        """Median over the arithmetic floor."""
+        """Our median time divided by the arithmetic lower bound."""
         return float(np.median(self.ours)) / self.floor
 
     def row(self) -> Row:
-        """Its line in the result."""
+        """The row in the result file."""
         numbers = {
             "speedup": self.speedup,
             "floor_seconds": self.floor,
@@ -96,11 +96,12 @@ def benchmark_decoding(
     """Measure, print, and write `bench-decode.json` with its plot to `out`; `quick` measures one cell, writes nothing.
 
     The last line of a quick run is `decode_speedup_vs_generate: X`, for 20 beams and a prompt of 128 tokens. With the
-    language benchmarks in `data_dir` the perplexity of WikiText-2 in eight bits over that in float32 is measured, too.
+    language benchmarks in `data_dir`, the ratio of the WikiText-2 perplexity in eight bits to that in float32 is
+    measured, too.
 
     Raises:
-        UserError: no such model, or one of an architecture that `generate` cannot be given item tokens for, or no
-            WikiText-2 in `data_dir`.
+        UserError: the model does not exist, `generate` does not support item tokens for its architecture, or `data_dir`
+            lacks WikiText-2.
     """
     started = time.monotonic()
     text = None if data_dir is None else WIKITEXT.find(data_dir)[0]
@@ -144,13 +145,13 @@ def measure(
 ) -> Cell:
     """Time one setting, each side within about `limit` seconds; the sides take turns.
 
-    `alone` is the same setting for one user: its runs of the reference count where all users would take too long.
+    `alone` is the same setting for one user. Its reference runs are used where running all users would take too long.
     """
     prompts = random_prompts(pair.bundle, users, length, seed)
     need = decoding_costs.beam_search_flops(pair, prompts, beams)
     one = (
         decoding_costs.beam_search_flops(pair, prompts[:1], 1) / rate * beams * 1.5
-    )  # what `generate` may take for a user
+    )  # time limit of `generate` per user
     shown = prompts if one * users <= limit else prompts[:1]
     factor = users / len(shown)
     repeats = _repeats(limit, need / rate * 1.5)
@@ -251,7 +252,7 @@ def _print(cell: Cell) -> None:
 
 
 def plot_speedups(cells: Sequence[Cell], path: Path) -> None:
-    """Write an SVG of speed-ups: a panel for each number of users, a line for each length of prompt."""
+    """Write an SVG of speed-ups, with one panel per number of users and one line per prompt length."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -270,5 +271,5 @@ def plot_speedups(cells: Sequence[Cell], path: Path) -> None:
     panels[0][0].legend(title="prompt", frameon=False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})  # the same numbers give the same file
+    figure.savefig(path, metadata={"Date": None})  # makes the file reproducible from the same numbers
     pyplot.close(figure)

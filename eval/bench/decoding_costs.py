@@ -23,7 +23,7 @@ MASK_BEAMS, MASK_DEPTH, MASK_SIZE = 50, 4, 64
 
 
 def matmul_rate(seconds: float = 1.0) -> float:
-    """float32 operations a second of the fastest matrix product here: what the layers' shapes could reach at best."""
+    """float32 operations per second of the fastest matrix product here, an upper bound for the shapes of the layers."""
     best = 0.0
     for n in (1024, 2048):
         a, b = torch.randn(n, n), torch.randn(n, n)
@@ -36,17 +36,18 @@ def matmul_rate(seconds: float = 1.0) -> float:
 
 
 def beam_search_flops(pair: ModelPair, prompts: list[Rendered], beams: int) -> float:
-    """float32 operations that beam search over the trie cannot do without, for shared prompts of one length.
+    """The minimum float32 operations of beam search over the trie, for shared prompts of one length.
 
-    Two an entry of a matrix that a token is multiplied with, and in attention four a number of each key it sees; of
-    the prompt's last layer only keys, values and the last token, of item logits only the level's own codes.
+    Counts two operations per matrix entry and token, and in attention four per component of each visible key. In the
+    last layer, the prompt needs only keys, values and its last token. Item logits need only the codes of the current
+    level.
     """
     config, trie, length = pair.lm.config, pair.trie, len(prompts[0].ids)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     layers = config.num_hidden_layers
     matrices = linear_parameters(pair.lm) / layers
     keys = 2 * config.hidden_size * config.num_key_value_heads * head_dim
-    attention = 4 * config.num_attention_heads * head_dim  # a key that is seen, a layer
+    attention = 4 * config.num_attention_heads * head_dim  # per visible key and layer
     total = (layers - 1) * (2 * matrices * length + attention * length * (length + 1) / 2)
     total += 2 * keys * length + 2 * matrices + attention * length
     width = 1
@@ -59,7 +60,7 @@ def beam_search_flops(pair: ModelPair, prompts: list[Rendered], beams: int) -> f
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
-    """The most that tensors took at a time while `call` ran, above what they took before."""
+    """Peak tensor memory while `call` runs, in bytes above what was allocated before."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         call()
@@ -69,7 +70,7 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 
 
 def memory_ratio(pair: ModelPair, prompts: list[Rendered], beams: int) -> float:
-    """Peak of tensors of a decode with `beams` beams over that of reading the prompt alone; weights are in neither."""
+    """Peak tensor memory of a decode with `beams` beams over that of reading the prompt alone, both without weights."""
     transformer = build_transformer(pair.bundle.lm)
 
     def prefill_only() -> None:
@@ -80,7 +81,7 @@ def memory_ratio(pair: ModelPair, prompts: list[Rendered], beams: int) -> float:
 
 
 def time_call(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call gives, and the seconds it took."""
+    """Return the result of a call and the seconds it took."""
     start = time.perf_counter()
     value = call()
     return value, time.perf_counter() - start
@@ -88,7 +89,7 @@ def time_call(call: Callable[[], Any]) -> tuple[Any, float]:
 
 @dataclass(frozen=True)
 class MaskTime:
-    """Of a trie of `items`: seconds to build it, to narrow it to a filter, and of its slowest masking step."""
+    """For a trie of `items`: seconds to build it, to narrow it to a filter, and of its slowest masking step."""
 
     items: int
     build: float
@@ -97,7 +98,7 @@ class MaskTime:
 
 
 def mask_time(items: int, seed: int = 0, repeats: int = 200) -> MaskTime:
-    """Time the look-ups of a level for 50 beams, under a filter that leaves half of `items` random items."""
+    """Time the trie look-ups of one level for 50 beams, with a filter that keeps a random half of `items`."""
     codes = random_paths(items, seed)
     start = time.perf_counter()
     trie = Trie(codes, MASK_SIZE)

@@ -1,8 +1,8 @@
 """An item index larger than memory: faiss IVF-PQ in shards on disk, with exact scores for the candidates.
 
-Every vector lies in one of some thousand lists (k-means) as a few bytes (product quantisation; Jegou et al., 2011). A
-search reads the lists nearest to the query, out of files that are mapped, not loaded, and takes the exact scores of the
-best candidates from the vectors, which are mapped as well. What is on disk are plain arrays described by a manifest; no
+Every vector is stored in one of some thousand lists (k-means) as a few bytes (product quantisation; Jegou et al.,
+2011). A search reads the lists nearest to the query from memory-mapped files, and computes exact scores of the best
+candidates from the vectors, which are mapped as well. The files on disk are plain arrays described by a manifest; no
 faiss file is ever parsed.
 """
 
@@ -23,7 +23,7 @@ from llmrec.storage.artifacts import JSON, read_manifest, write_artifact
 
 KIND = "item-index"
 _CHUNK = 2**17  # vectors handled at a time
-_SAMPLE = 64  # vectors a list that its centroid is trained on
+_SAMPLE = 64  # training vectors per list centroid
 _ID = 8  # bytes of a row number in a list
 
 
@@ -32,9 +32,9 @@ class IndexLayout:
     """The shape of an index.
 
     Attributes:
-        lists: how many lists.
-        bytes: of a vector in them; divides its dimensions.
-        shards: how many files of lists, each of a stretch of rows.
+        lists: number of lists.
+        bytes: bytes per quantised vector; divides the number of dimensions.
+        shards: number of list files, each for a contiguous range of rows.
     """
 
     lists: int
@@ -43,7 +43,7 @@ class IndexLayout:
 
     @staticmethod
     def of(n: int, dim: int) -> IndexLayout:
-        """The usual one: 4 sqrt(n) lists, a byte for four dimensions, two million rows a shard."""
+        """The default layout: 4 sqrt(n) lists, one byte per four dimensions, two million rows per shard."""
         lists = max(1, min(int(4 * np.sqrt(n)), n // 39 or 1))
         size = next(size for size in range(max(1, dim // 4), 0, -1) if dim % size == 0)
         return IndexLayout(lists, size, max(1, -(-n // 2_000_000)))
@@ -90,7 +90,7 @@ def _trained(vectors: np.ndarray, layout: IndexLayout, seed: int) -> Any:
     sample = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
     index = _empty(dim, layout.lists, layout.bytes, wanted)
     index.cp.seed = seed + 1
-    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # small catalogues are fine
+    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # allow small catalogues
     shown = np.ascontiguousarray(vectors[np.repeat(sample, 2) if n == 1 else sample], np.float32)
     if not np.isfinite(shown).all():
         raise DataError("item vectors are not all finite")
@@ -113,7 +113,7 @@ def _centroids(index: Any, layout: IndexLayout, dim: int) -> dict[str, np.ndarra
 
 
 def _write_shard(directory: Path, shard: int, trained: Any, vectors: np.ndarray, layout: IndexLayout) -> None:
-    """The shard's lists, one after the other, codes before rows; and where each begins and how long it is."""
+    """Write the shard's lists one after the other, codes before rows, and the offset and length of each list."""
     faiss: Any = import_module("faiss")
     first, last = _bounds(len(vectors), layout.shards, shard)
     trained.reset()
@@ -163,9 +163,10 @@ class DiskIndex:
         Args:
             queries: float32[b, d].
             k: at least 1.
-            probes: lists that are read a query, a sixteenth when None; all of them make the candidates nearly exact.
-            spare: candidates for each of the k places that are scored exactly.
-            allowed: bool[n].
+            probes: lists read per query, a sixteenth of all when None; reading all lists makes the candidates nearly
+                exact.
+            spare: number of candidates scored exactly for each of the k places.
+            allowed: bool[n], rows that may be returned.
 
         Raises:
             RequestError: k, probes or spare below 1, or a shape that does not fit.
@@ -199,7 +200,7 @@ class DiskIndex:
         return out
 
     def _opened(self, path: Path, shard: int, centroids: dict[str, np.ndarray]) -> Any:
-        """An index of faiss over the shard's mapped file, made from checked arrays."""
+        """A faiss index over the shard's mapped file, built from checked arrays."""
         faiss: Any = import_module("faiss")
         file = path / f"shard-{shard:04d}.lists"
         counts = load_file(path / f"shard-{shard:04d}.safetensors")["counts"]
@@ -219,12 +220,12 @@ class DiskIndex:
         if last > first:
             lists.do_mmap()
         index.replace_invlists(lists, False)
-        self._mapped.append(lists)  # the index does not own them: this keeps them alive
+        self._mapped.append(lists)  # the index does not own the lists; this reference keeps them alive
         return index
 
 
 def _places(counts: np.ndarray, size: int) -> Any:
-    """Where each list begins and how long it is, as faiss keeps it; `size` bytes a vector."""
+    """Offset and length of each list in faiss's own structure; `size` is the number of bytes per vector."""
     faiss: Any = import_module("faiss")
     out, offset = faiss.OnDiskOneListVector(), 0
     for count in counts.tolist():

@@ -28,14 +28,14 @@ Ints = npt.NDArray[np.int64]
 
 ITEMS, DEPTH, SIZE = 12_288, 3, 64  # the synthetic catalogue: more than 12,000 items, so that beams matter
 K = 10
-FAMILIES = ("llama", "qwen3")  # whose word table is used as it is, so that item tokens can become rows of it
+FAMILIES = ("llama", "qwen3")  # their word table is used as it is, so item tokens can be added as rows
 
 
 @dataclass(frozen=True, eq=False)
 class ModelPair:
-    """One model twice: as a bundle for this engine and as a causal language model with item tokens in its vocabulary.
+    """One model in two forms: a bundle for this engine, and a causal language model with item tokens in its vocabulary.
 
-    Both use the same tensors. `rows` takes a path of codes to its row.
+    Both share the same tensors. `rows` maps a path of codes to its row.
     """
 
     bundle: RecModel
@@ -44,12 +44,12 @@ class ModelPair:
     rows: dict[tuple[int, ...], int]
 
     def ours(self, prompts: Sequence[Rendered], beams: int) -> list[list[int]]:
-        """The K best rows of every prompt by this engine, nothing known before; as `generate` no more than beams."""
+        """The best rows of every prompt by this engine, with nothing cached; as in `generate`, at most one per beam."""
         k = min(K, beams)
         return [one.rows.tolist() for one in beam_search(self.bundle, self.trie, prompts, k, beams)]
 
     def reference(self, prompts: Sequence[Rendered], beams: int) -> list[list[int]]:
-        """The same by `generate`; prompts of one length."""
+        """The same by `generate`; all prompts must have the same length."""
         vocab = self.bundle.vocab
         length = len(prompts[0].ids)
         ids = torch.from_numpy(np.stack([prompt.ids for prompt in prompts]))
@@ -69,7 +69,10 @@ class ModelPair:
 
 
 def allowed_tokens(tokens: Ints, length: int) -> Callable[[int, torch.Tensor], list[int]]:
-    """For `generate`: what may follow a prompt of `length` tokens, by a dictionary over the paths int64[n, depth]."""
+    """Return a function for `generate` that gives the tokens allowed after a prompt of `length` tokens.
+
+    It uses a dictionary over the paths int64[n, depth].
+    """
     following: dict[tuple[int, ...], set[int]] = {}
     for path in tokens.tolist():
         for level, token in enumerate(path):
@@ -79,10 +82,10 @@ def allowed_tokens(tokens: Ints, length: int) -> Callable[[int, torch.Tensor], l
 
 
 def load_merged(path: Path | None) -> tuple[RecModel, str]:
-    """A model directory's bundle with LoRA folded in, and its name; the shipped one when none is given.
+    """Load a model directory's bundle with LoRA merged, and its name; the shipped model when no path is given.
 
     Raises:
-        ArtifactError: no such model, or damaged.
+        ArtifactError: the model does not exist or is damaged.
     """
     path = SHIPPED if path is None else Path(path)
     if not path.is_dir():
@@ -94,7 +97,7 @@ def load_merged(path: Path | None) -> tuple[RecModel, str]:
 
 
 def plain_state(lm: Any) -> dict[str, torch.Tensor]:
-    """The weights of a merged model under the names that they have without adapters; shared, not copied.
+    """The weights of a merged model under their names without adapters; shared, not copied.
 
     Raises:
         RequestError: LoRA is not merged.
@@ -105,7 +108,7 @@ def plain_state(lm: Any) -> dict[str, torch.Tensor]:
 
 
 def plain_copy(lm: Any, item_rows: torch.Tensor | None = None, item_head: torch.Tensor | None = None) -> Any:
-    """The model as transformers knows it, sharing its tensors; item tokens become rows behind the words if given."""
+    """Return a plain transformers model that shares the tensors; item tokens, if given, follow the words."""
     config = type(lm.config).from_dict(lm.config.to_dict())
     state = plain_state(lm)
     config.tie_word_embeddings = False
@@ -120,13 +123,13 @@ def plain_copy(lm: Any, item_rows: torch.Tensor | None = None, item_head: torch.
     missing, unexpected = copy.load_state_dict(state, strict=False, assign=True)
     if missing or unexpected:
         raise RequestError(f"{type(lm).__name__} cannot be copied: {', '.join([*missing, *unexpected][:3])}")
-    copy.model.rotary_emb = lm.model.rotary_emb  # its frequencies are no part of the state
+    copy.model.rotary_emb = lm.model.rotary_emb  # the rotary frequencies are not in the state dict
     copy.generation_config = GenerationConfig(pad_token_id=0, do_sample=False)  # type: ignore[no-untyped-call]
     return copy.requires_grad_(False).eval()
 
 
 def even_masses(codes: Ints) -> npt.NDArray[np.float64]:
-    """Log mass float64[n] by which all children of a node weigh the same, so that the trie adds nothing to logits."""
+    """Log mass float64[n] that gives a node's children equal weight, so that the trie adds nothing to the logits."""
     out = np.zeros(len(codes))
     above = np.zeros(len(codes), np.int64)
     for level in range(codes.shape[1]):
@@ -137,10 +140,10 @@ def even_masses(codes: Ints) -> npt.NDArray[np.float64]:
 
 
 def synthetic_pair(model: RecModel, seed: int, items: int = ITEMS, depth: int = DEPTH, size: int = SIZE) -> ModelPair:
-    """A catalogue of random paths on the layers of `model` (merged), for both sides.
+    """Build both sides of the benchmark from the layers of `model` (merged), with a catalogue of random paths.
 
     Raises:
-        RequestError: an architecture whose word table cannot take the item tokens.
+        RequestError: the word table of the architecture cannot take the item tokens.
     """
     if model.lm.config.model_type not in FAMILIES:
         raise RequestError(
@@ -159,7 +162,7 @@ def synthetic_pair(model: RecModel, seed: int, items: int = ITEMS, depth: int = 
     scale = bundle.item_scale.detach().repeat_interleave(size)[:, None]
     rows = bundle.items.weight.detach()
     reference = plain_copy(lm, rows, rows * scale)
-    # probabilities over what is allowed, summed along the path: what this engine gives
+    # Probabilities over the allowed tokens, summed along the path, as this engine computes them.
     reference.generation_config.update(renormalize_logits=True, length_penalty=0.0)
     trie = Trie(codes, size, even_masses(codes.astype(np.int64)))
     return ModelPair(bundle, trie, reference, {tuple(path): row for row, path in enumerate(codes.tolist())})
@@ -167,7 +170,7 @@ def synthetic_pair(model: RecModel, seed: int, items: int = ITEMS, depth: int = 
 
 def random_prompts(bundle: RecModel, users: int, length: int, seed: int) -> list[Rendered]:
     """Prompts of random words and item tokens, half and half, without control tokens and user slots."""
-    rng = np.random.default_rng([seed, length])  # the first of many is the one of one
+    rng = np.random.default_rng([seed, length])  # the first of many prompts equals the only prompt of one user
     vocab = bundle.vocab
     words = np.setdiff1d(np.arange(vocab.base), sorted(bundle.renderer.control))
     out = []
@@ -179,7 +182,7 @@ def random_prompts(bundle: RecModel, users: int, length: int, seed: int) -> list
 
 
 def linear_parameters(lm: nn.Module) -> int:
-    """Multiplications a token in the layers' matrices; adapters that are folded in do not count."""
+    """Multiplications per token in the layers' matrices; merged adapters do not count."""
     return sum(
         p.numel() for name, p in lm.named_parameters() if ".layers." in name and p.dim() == 2 and "lora_" not in name
     )

@@ -27,9 +27,9 @@ class GenerateRanker:
     """A recommender's language model with the item tokens in its vocabulary; the weights are shared, not copied.
 
     Attributes:
-        recommender: gives prompts and all other parts of the score.
+        recommender: provides the prompts and all other score components.
         lm: the causal language model.
-        children: path so far -> tokens that may follow, and the trie's prior of each.
+        children: path so far -> tokens that may follow, with the trie's prior of each.
         rows: path -> row.
     """
 
@@ -39,7 +39,7 @@ class GenerateRanker:
     rows: dict[tuple[int, ...], int]
 
     def lists(self, tasks: Sequence[RankingTask], beams: int) -> list[list[int]]:
-        """The k best rows of every task (histories), from one batch with `beams` beams each."""
+        """The k best rows of every task (history), from one batch with `beams` beams each."""
         scorer, model = self.recommender.scorer, self.recommender.model
         histories = [np.asarray(task.history, np.int64) for task in tasks]
         prompts = [scorer.prompt(history) for history in histories]
@@ -80,7 +80,7 @@ class GenerateRanker:
 
 
 class _Prior(LogitsProcessor):
-    """Adds the trie's prior to the logits of what may follow, as this engine does."""
+    """Adds the trie's prior to the logits of the allowed tokens, as this engine does."""
 
     def __init__(self, children: Children) -> None:
         self.children = children
@@ -94,10 +94,10 @@ class _Prior(LogitsProcessor):
 
 
 def generate_ranker(recommender: Recommender) -> GenerateRanker:
-    """The reference for a recommender (merged).
+    """Build the reference for a recommender (merged).
 
     Raises:
-        RequestError: an architecture whose word table cannot take the item tokens.
+        RequestError: the word table of the architecture cannot take the item tokens.
     """
     model, trie = recommender.model, recommender.scorer.trie
     if model.lm.config.model_type not in FAMILIES:
@@ -113,13 +113,13 @@ def generate_ranker(recommender: Recommender) -> GenerateRanker:
 
 
 def _children(trie: Any, tokens: Ints) -> Children:
-    """Of every path of the catalogue: what may follow it."""
+    """The tokens that may follow each path of the catalogue."""
     out: Children = {}
     for level in range(trie.depth):
         nodes = np.arange(1 if level == 0 else trie.nodes(level - 1))
         for line in trie.ranges(level, nodes):
             child = line[line >= 0]
-            below = trie.row(trie.first[level][child])  # any item below a child shows its token
+            below = trie.row(trie.first[level][child])  # any item below a child shows the child's token
             prefix = tuple(tokens[below[0], :level].tolist())
             out[prefix] = (tokens[below, level].tolist(), torch.from_numpy(trie.prior[level][child].copy()))
     return out

@@ -16,12 +16,12 @@ from llmrec.eval.result_file import check_result
 from llmrec.storage.artifacts import write_bytes_atomic
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-USERS, CORES = 100_000_000, 64  # of the sized plan: requests, and cores of a machine
+USERS, CORES = 100_000_000, 64  # requests and cores per machine of the sizing example
 Metrics = Mapping[str, Mapping[str, float]]
 
 
 def update_page(text: str, result: Mapping[str, Any]) -> str:
-    """The page with the stretch between its two markers made anew.
+    """Return the page with the text between its two markers regenerated.
 
     Raises:
         DataError: not a result of the bench, or a page without the markers.
@@ -93,7 +93,7 @@ def _catalogues(rows: Metrics) -> str:
 
 
 def _sized(rows: Metrics) -> str:
-    """What a core did here, multiplied out."""
+    """The sizing paragraph, extrapolated from the measured rate of one core."""
     rate = rows["rank_1_processes"]["users_per_s"]
     hours = USERS / rate / 3600
     largest = max((int(name.split("_")[1]) for name in rows if name.startswith("catalogue_")), default=None)
@@ -109,7 +109,7 @@ def _sized(rows: Metrics) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the page anew."""
+    """Rewrite the page."""
     result, path = (Path(one) for one in arguments)
     text = update_page(path.read_text(encoding="utf-8"), json.loads(result.read_text(encoding="utf-8")))
     write_bytes_atomic(path, text.encode())

@@ -31,7 +31,7 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class TextSpeed:
-    """Tokens a second, medians over questions and repeats, and whether float32 gave the words of `generate`."""
+    """Tokens per second, medians over questions and repeats, and how often float32 gave the same text as `generate`."""
 
     reference: float
     float32: float
@@ -40,13 +40,13 @@ class TextSpeed:
 
 
 def questions(model: RecModel) -> list[Rendered]:
-    """Short questions, each with an answer to be begun."""
+    """Short questions as prompts, each ready for the answer to begin."""
     render = model.renderer.render
     return [render([Message("user", (Text(q),)), Message("assistant", (), open=True)]) for q in QUESTIONS]
 
 
 def generate_words(lm: Any, model: RecModel, prompt: Rendered, tokens: int) -> tuple[str, int]:
-    """Greedy words of `generate` and how many tokens they took, the end marker included."""
+    """Text from greedy `generate` and its number of tokens, including the end marker."""
     ids = torch.from_numpy(prompt.ids)[None]
     stop = model.renderer.chat.stop
     with torch.inference_mode():
@@ -61,7 +61,7 @@ def generate_words(lm: Any, model: RecModel, prompt: Rendered, tokens: int) -> t
 
 
 def text_speed(model: RecModel, lm: Any, tokens: int, repeats: int) -> TextSpeed:
-    """Time all three on the same questions, taking turns; the prompt's time is in it, on every side."""
+    """Time all three on the same questions, taking turns; all times include reading the prompt."""
     weights = int8_weights(model)
     seconds: dict[str, list[float]] = {"reference": [], "float32": [], "int8": []}
     same = []
@@ -84,14 +84,14 @@ def _streamed(model: RecModel, prompt: Rendered, tokens: int, weights: Int8Weigh
 
 
 class _Counted(Int8Weights):
-    """Weights that know how many tokens they were asked for, the end marker included."""
+    """Weights that count the tokens requested from them, including the end marker."""
 
     def __init__(self, weights: Int8Weights) -> None:
         super().__init__(weights.transformer, weights.lm_head)
         object.__setattr__(self, "tokens", 0)
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """As before, and counted."""
+        """As `Int8Weights.head`, and counts the call."""
         object.__setattr__(self, "tokens", self.tokens + 1)
         return super().head(hidden)
 
@@ -100,7 +100,7 @@ class _Counted(Int8Weights):
 
 @torch.inference_mode()
 def perplexity_ratio(model: RecModel, text: Path, blocks: int = 8, seed: int = 0) -> float:
-    """Perplexity in eight bits over that in float32, on `blocks` blocks of a UTF-8 text (.gz or plain).
+    """Ratio of the perplexity in eight bits to that in float32, on `blocks` blocks of a UTF-8 text (.gz or plain).
 
     Raises:
         DataError: the text is too short, or the model cannot be run in eight bits here.
@@ -126,7 +126,7 @@ def _nats(
     head: Callable[[torch.Tensor], torch.Tensor],
     blocks: np.ndarray[Any, np.dtype[np.int64]],
 ) -> float:
-    """Mean nats a token, each block by itself."""
+    """Mean nats per token, each block scored by itself."""
     total = 0.0
     for block in blocks:
         ids = torch.from_numpy(block)
