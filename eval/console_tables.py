@@ -1,4 +1,4 @@
-"""Prints result tables on a console; columns that do not fit continue in another table below, and no number is cut."""
+"""Prints result tables on a console; columns that do not fit go into another table below; numbers are never cut."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _GAP = 2  # spaces between columns
 def print_columns(
     names: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None, labels: int = 1
 ) -> None:
-    """Print rows below the names of their columns; nothing in a cell is followed as markup.
+    """Print rows under column names; markup in cells is not interpreted.
 
     Args:
-        names: of the columns.
-        rows: a cell a column.
+        names: names of the columns.
+        rows: one cell per column.
         console: stdout when None.
-        labels: how many columns at the left say what a row is; they are repeated in every table, and wrapped where
-            they leave no room. All others are never wrapped.
+        labels: number of leftmost columns that identify a row. They are repeated in every table, and wrapped if they
+            leave no room for the others. Other columns are never wrapped.
     """
     out = console or Console()
     wide = [_width(name, [row[place] for row in rows]) for place, name in enumerate(names)]
@@ -44,12 +44,12 @@ def print_columns(
 
 
 def _width(name: str, cells: Sequence[str]) -> int:
-    """Of the longest cell, or of the longest word of the column's name."""
+    """Width of the longest cell, or of the longest word of the column's name."""
     return max(map(cell_len, (*cells, *name.replace("_", " ").split())), default=0)
 
 
 def _fitted(wide: Sequence[int], room: int) -> list[int]:
-    """Widths of the labels: as they are, or the widest ones made narrower until all fit."""
+    """Widths of the label columns, with the widest ones narrowed until all fit."""
     left = list(wide)
     while sum(left) + _GAP * (len(left) - 1) > room and max(left) > 1:
         left[left.index(max(left))] -= 1
@@ -57,7 +57,7 @@ def _fitted(wide: Sequence[int], room: int) -> list[int]:
 
 
 def _groups(wide: Sequence[int], labels: int, room: int) -> Iterator[list[int]]:
-    """Columns in order, as many a table as fit into the room beside the labels."""
+    """Split the columns in order into tables, each with as many columns as fit beside the labels."""
     group: list[int] = []
     for place in range(labels, len(wide)):
         if group and sum(wide[one] + _GAP for one in (*group, place)) - _GAP > room:

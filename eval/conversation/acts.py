@@ -1,4 +1,4 @@
-"""Dialogue acts of the simulated user: each writes a step that can be said now (or None) and its meaning."""
+"""Dialogue acts of the simulated user: each returns a step that is possible now (or None) together with its meaning."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from llmrec.eval.conversation.user_state import Step
 from llmrec.eval.conversation.writer import DialogueWriter, list_positions, year_range
 from llmrec.eval.grounding.requests import Constraint
 
-KNOWN_EVERY = 4  # one dialogue in so many is of a user of the log
+KNOWN_EVERY = 4  # one dialogue in this many is with a user of the log
 TURNS = (2, 6)
-PLACED = 5  # positions that are pointed at
+PLACED = 5  # list positions that a visitor refers to
 Act = Callable[[DialogueWriter, str], Step | None]
 
 
@@ -26,19 +26,19 @@ def _titles(w: DialogueWriter, rows: Sequence[int]) -> tuple[str, bool]:
 
 
 def _others(w: DialogueWriter, count: int) -> list[int]:
-    """Rows that may be named: not the goal, nothing that was named before."""
+    """Rows that may be named: neither the goal nor an item named before."""
     gone = {w.goal, *w.state.hidden}
     return [int(r) for r in w.rng.permutation(w.world.titled)[: 20 * count] if int(r) not in gone][:count]
 
 
 def empty(w: DialogueWriter, act: str) -> Step | None:
-    """A request that says nothing; only while nothing is known."""
+    """A request without content; only while no preferences are known."""
     known = w.state.history or w.state.liked or w.state.constraints
     return None if known else w.say(act, Step(act, "", answer="question"))
 
 
 def like(w: DialogueWriter, act: str) -> Step | None:
-    """One to three titles with approval."""
+    """One to three titles that the visitor likes."""
     rows = _others(w, 1 if act == "like_title" else 1 + int(w.rng.integers(3)))
     titles, slipped = _titles(w, rows)
     one, nouns = len(rows) == 1, w.world.nouns
@@ -49,14 +49,14 @@ def like(w: DialogueWriter, act: str) -> Step | None:
 
 
 def dislike(w: DialogueWriter, act: str) -> Step | None:
-    """A title with disapproval."""
+    """A title that the visitor dislikes."""
     rows = _others(w, 1)
     title, slipped = w.title(rows[0])
     return w.say(act, Step(act, "", opinion="dislike", rows=tuple(rows), slipped=slipped), title=title)
 
 
 def turn_liked(w: DialogueWriter, act: str) -> Step | None:
-    """A title that was disliked before, now with approval."""
+    """A title that was disliked before and is liked now."""
     if not w.state.disliked:
         return None
     row = w.state.disliked[-1]
@@ -69,13 +69,13 @@ def _tag(w: DialogueWriter, value: str, kind: str = "tag") -> Constraint:
 
 
 def _fresh_value(w: DialogueWriter) -> str | None:
-    """A value of the goal that was not asked for yet."""
+    """A value of the goal that was not requested yet."""
     own = [value for value in w.world.values(w.goal) if value not in w.wanted()]
     return w.pick(own) if own else None
 
 
 def _foreign_value(w: DialogueWriter) -> str | None:
-    """A value that the goal lacks, drawn by how common it is."""
+    """A value that the goal lacks, drawn by its frequency in the catalogue."""
     own = {*w.world.values(w.goal), *w.wanted(), *w.unwanted()}
     values = [value for value in w.world.having if value not in own]
     if not values:
@@ -85,15 +85,15 @@ def _foreign_value(w: DialogueWriter) -> str | None:
 
 
 def want(w: DialogueWriter, act: str) -> Step | None:
-    """A value of the goal, half of the time with a range of years that holds it."""
+    """A value of the goal, half of the time with a range of years that contains the goal's year."""
     value, year = _fresh_value(w), w.world.year(w.goal)
-    if value is None or w.wanted() or w.ranged():  # a second wish might add or replace: nobody could tell
+    if value is None or w.wanted() or w.ranged():  # a second wish might add or replace, which would be ambiguous
         return None
     when = year_range(w, year) if year is not None and w.chance(0.5) else None
     add = (_tag(w, value), *([when] if when else []))
     slots = {**w.tagged(value), **({"years": when.words} if when else {})}
     said = w.say(act, Step(act, "", add=add), **slots)
-    # a wording without a place for the years did not say them
+    # a phrasing without a slot for the years does not mention them
     return said if when is None or when.words.casefold() in said.text.casefold() else _less(said, when)
 
 
@@ -102,7 +102,7 @@ def _less(step: Step, gone: Constraint) -> Step:
 
 
 def like_but(w: DialogueWriter, act: str) -> Step | None:
-    """A title with approval, and what should differ from it."""
+    """A liked title, and how the recommendation should differ from it."""
     row = _others(w, 1)[0]
     year, goal = w.world.year(row), w.world.year(w.goal)
     foreign, own = _foreign_value(w), _fresh_value(w)
@@ -122,19 +122,19 @@ def like_but(w: DialogueWriter, act: str) -> Step | None:
 
 
 def add(w: DialogueWriter, act: str) -> Step | None:
-    """One more value of the goal, to hold beside what was asked for."""
+    """One more value of the goal, required in addition to the earlier ones."""
     value = _fresh_value(w)
     return None if value is None else w.say(act, Step(act, "", add=(_tag(w, value),)), **w.tagged(value))
 
 
 def exclude(w: DialogueWriter, act: str) -> Step | None:
-    """A value that the goal lacks, to be left out."""
+    """A value that the goal lacks, to be excluded."""
     value = _foreign_value(w)
     return None if value is None else w.say(act, Step(act, "", add=(_tag(w, value, "not"),)), **w.tagged(value))
 
 
 def when(w: DialogueWriter, act: str) -> Step | None:
-    """A range of years that holds the goal's."""
+    """A range of years that contains the goal's year."""
     year = w.world.year(w.goal)
     if year is None or w.ranged():
         return None
@@ -143,7 +143,7 @@ def when(w: DialogueWriter, act: str) -> Step | None:
 
 
 def switch(w: DialogueWriter, act: str) -> Step | None:
-    """Another value in place of those asked for; the goal becomes an item that has it."""
+    """Another value instead of those requested; the goal becomes an item that has it."""
     old = [one for one in w.state.constraints if one.kind == "tag"]
     rest = [one for one in w.state.constraints if one.kind != "tag"]
     values = [value for value in w.world.having if value not in {*w.wanted(), *w.unwanted()}]
@@ -156,7 +156,7 @@ def switch(w: DialogueWriter, act: str) -> Step | None:
 
 
 def switch_years(w: DialogueWriter, act: str) -> Step | None:
-    """Other years in place of those asked for."""
+    """Other years instead of those requested."""
     old = w.dated()
     rest = [one for one in w.state.constraints if one.kind != "year"]
     pool = [r for r, item in enumerate(w.world.catalog.items) if all(c.holds(item) for c in rest)]
@@ -169,25 +169,25 @@ def switch_years(w: DialogueWriter, act: str) -> Step | None:
 
 
 def any_years(w: DialogueWriter, act: str) -> Step | None:
-    """The years do not matter any more."""
+    """Drops the constraint on years."""
     pointed = any(step.side for step in w.steps)
     return w.say(act, Step(act, "", lift=tuple(w.dated()))) if w.dated() and not pointed else None
 
 
 def no_longer(w: DialogueWriter, act: str) -> Step | None:
-    """A value that was asked for need not hold any more."""
+    """Drops a requested value."""
     tags = [one for one in w.state.constraints if one.kind == "tag"]
     return w.say(act, Step(act, "", lift=(tags[-1],)), **w.tagged(tags[-1].value)) if tags else None
 
 
 def allow(w: DialogueWriter, act: str) -> Step | None:
-    """A value that was left out may come again."""
+    """Allows a value that was excluded."""
     out = [one for one in w.state.constraints if one.kind == "not"]
     return w.say(act, Step(act, "", lift=(out[-1],)), **w.tagged(out[-1].value)) if out else None
 
 
 def any_(w: DialogueWriter, act: str) -> Step | None:
-    """Nothing that was asked for holds any more."""
+    """Drops all requested values and years."""
     held = w.state.constraints
     pointed = any(step.side for step in w.steps)
     return (
@@ -198,12 +198,12 @@ def any_(w: DialogueWriter, act: str) -> Step | None:
 
 
 def else_(w: DialogueWriter, act: str) -> Step | None:
-    """Other items than those on display, while there certainly are enough."""
+    """Asks for items other than those on display, while enough of them certainly exist."""
     return w.say(act, Step(act, "", fresh=True)) if w.room() == w.state.count else None
 
 
 def count(w: DialogueWriter, act: str) -> Step | None:
-    """Another length of the list."""
+    """Asks for another list length."""
     number = int(w.rng.choice([3, 4, 5, 6, 8]))
     words = dict(zip((3, 4, 5, 6, 8), ("three", "four", "five", "six", "eight"), strict=True))
     return w.say(act, Step(act, "", count=number), n=words[number] if w.chance(0.5) else str(number))
@@ -219,7 +219,7 @@ def side(w: DialogueWriter, act: str) -> Step | None:
 
 
 def pointing(opinion: str, answer: str = "list") -> Act:
-    """An act that gives an opinion on items on display, or asks about them."""
+    """Return an act that gives an opinion on items on display, or asks about them."""
 
     def write(w: DialogueWriter, act: str) -> Step | None:
         most = min(w.room(), PLACED)
@@ -242,12 +242,12 @@ def why(w: DialogueWriter, act: str) -> Step | None:
 
 
 def aside(w: DialogueWriter, act: str) -> Step | None:
-    """Small talk, or what is none of this program's business."""
+    """Small talk, or a question that is not about the catalogue."""
     return w.say(act, Step(act, "", answer="words"))
 
 
 def unknown(w: DialogueWriter, act: str) -> Step | None:
-    """A title that the catalogue lacks: a later film, or in quotes one crossed from two of the catalogue's."""
+    """A title that the catalogue lacks: a later film, or a quoted title combined from two titles of the catalogue."""
     there = {item.title for item in w.world.catalog.items}
     later = [title for title in LATER_FILMS if title not in there]
     if w.world.nouns.things == "films" and later and w.chance(0.5):
@@ -261,5 +261,5 @@ def unknown(w: DialogueWriter, act: str) -> Step | None:
 
 
 def undo(w: DialogueWriter, act: str) -> Step | None:
-    """The button that takes the last exchange back."""
+    """The button that undoes the last exchange."""
     return Step(act, "") if w.steps and w.steps[-1].act != "undo" else None

@@ -14,9 +14,9 @@ from llmrec.eval.conversation.acts import Act
 from llmrec.eval.conversation.user_state import Step, UserState
 from llmrec.eval.conversation.writer import Dialogue, DialogueWorld, DialogueWriter
 
-KNOWN_EVERY = 4  # one dialogue in so many is of a user of the log
+KNOWN_EVERY = 4  # one dialogue in this many is with a user of the log
 TURNS = (2, 6)
-TWINS = 0.07  # share of dialogues that open with a title that two items have
+TWINS = 0.07  # share of dialogues that open with a title shared by two items
 
 OPENINGS: Mapping[str, tuple[Act, float]] = {
     "empty": (acts.empty, 1.5), "like": (acts.like, 2.0), "want": (acts.want, 4.0), "like_but": (acts.like_but, 2.0),
@@ -36,7 +36,7 @@ SPARE = {"exclude": 3.0, "add": 2.0, "when": 2.0, "else": 3.0, "like_place": 2.0
 
 
 def _twins(w: DialogueWriter) -> bool:
-    """Two steps: a title that two items have, which must be asked about, and the answer to the question."""
+    """Add two steps: a title that two items share, which the chat must ask about, and the answer to that question."""
     if not w.world.twins:
         return False
     a, b = w.world.twins[int(w.rng.integers(len(w.world.twins)))]
@@ -63,7 +63,7 @@ def _open(w: DialogueWriter) -> None:
 def write_dialogue(
     world: DialogueWorld, number: int, user: int, history: tuple[int, ...], seed: int, aside: bool
 ) -> Dialogue:
-    """One dialogue: an opening, then steps drawn among those that can be said."""
+    """Write one dialogue: an opening, then steps drawn from those that are possible."""
     rng = np.random.default_rng([seed, number])
     value = str(rng.choice(list(world.having)))
     pool = [row for row in world.having[value] if row not in history] or list(range(len(world.catalog)))
@@ -90,7 +90,7 @@ def write_dialogue(
 
 
 def _replayed(w: DialogueWriter) -> UserState:
-    """The state without the step before the last `undo`."""
+    """Recompute the state without the exchanges that were undone."""
     state = UserState(history=w.state.history)
     kept: list[Step] = []
     for step in w.steps:
@@ -101,7 +101,10 @@ def _replayed(w: DialogueWriter) -> UserState:
 
 
 def write_dialogues(catalog: Catalog, split: Split, count: int, seed: int, aside: bool = False) -> list[Dialogue]:
-    """The suite's dialogues, or those in words put aside; the first ones of more are those of fewer."""
+    """Write the suite's dialogues, or those in held-out wordings.
+
+    A smaller `count` gives the first dialogues of a larger one.
+    """
     world = DialogueWorld.of(catalog)
     rng = np.random.default_rng([seed, 1])
     users = rng.permutation(len(split.train.users))

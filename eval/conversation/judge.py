@@ -1,7 +1,7 @@
 """Judges answers against the suite's own record of what the simulated user meant.
 
-Lists are judged by the catalogue's fields, opinions by the visible profile, texts by `grounding.text`. Of the product
-only what a person sees is used: lists, texts, remarks, the profile and the filters on display.
+Lists are judged by the catalogue's fields, opinions by the visible profile, texts by `grounding.text`. Only what a
+person sees of the product is used: lists, texts, remarks, the profile and the filters on display.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ASKED = re.compile(r"[^.!?\n]*\?")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One measure of one turn; `wrong` says what was wrong, in words."""
+    """One measure of one turn; `wrong` describes the error."""
 
     metric: str
     value: float
@@ -30,7 +30,7 @@ class Verdict:
 
 
 def judge_turn(check: TextCheck, turn: PlayedTurn) -> list[Verdict]:
-    """All measures of a turn."""
+    """Compute all measures of a turn."""
     found = [Verdict("crashed", float(bool(turn.answer.error)), turn.answer.error)]
     if turn.answer.error:
         return found
@@ -63,7 +63,7 @@ def _told(metric: str, right: bool, wrong: str) -> Verdict:
 
 
 def _list(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
-    """Constraints, exclusions, length, and what is said when nothing fits."""
+    """Check constraints, exclusions, list length, and the message when nothing fits."""
     rows, after = turn.answer.rows, turn.after
     if rows is None:
         if turn.step.answer == "list":
@@ -94,7 +94,7 @@ def _names(catalog: Catalog, what: str, rows: Sequence[int]) -> str:
 
 
 def _opinions(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
-    """Whether the profile holds exactly the opinions that were given; by title and by place apart.
+    """Check whether the profile holds exactly the opinions given, separately for titles and list positions.
 
     Titles are compared, not rows: a catalogue may list a film twice, and a visitor cannot say which one was meant.
     """
@@ -114,7 +114,7 @@ def _opinions(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
 
 
 def _understood(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
-    """Whether the filters on display let exactly those items pass that the visitor meant."""
+    """Check whether the filters on display admit exactly the items that the visitor meant."""
     mask, meant = catalog.where(turn.answer.profile.filters), turn.after.fitting(catalog)
     same = bool((mask == meant).all())
     wrong = f"filters {turn.answer.profile.filters.describe() or 'none'}"
@@ -124,7 +124,7 @@ def _understood(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
 
 
 def _undone(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
-    """Whether an undo put everything back."""
+    """Check whether an undo restored the previous state."""
     profile, after = turn.answer.profile, turn.after
     same = profile.rows == after.shown and bool((catalog.where(profile.filters) == after.fitting(catalog)).all())
     same = same and [set(p) for p in (profile.liked, profile.disliked, profile.seen)] == [
@@ -134,7 +134,7 @@ def _undone(catalog: Catalog, turn: PlayedTurn) -> Iterator[Verdict]:
 
 
 def _answered(catalog: Catalog, turn: PlayedTurn) -> Verdict:
-    """Whether a question on items was answered about these items and no other one of the list."""
+    """Check whether a question about items was answered about these items and no other item of the list."""
     rows = turn.before.pointed(turn.step.places)
     said = turn.answer.facts
     if not rows:
@@ -148,7 +148,7 @@ def _answered(catalog: Catalog, turn: PlayedTurn) -> Verdict:
 
 
 def _questions(catalog: Catalog, turn: PlayedTurn) -> int:
-    """Question marks in the reply, those of titles left out."""
+    """Number of question marks in the reply, not counting those in titles."""
     said = " ".join((turn.answer.facts, turn.answer.words, *turn.answer.notices))
     for title in [item.title for item in catalog.items if "?" in item.title]:
         said = re.sub(re.escape(title), "", said, flags=re.IGNORECASE)
@@ -156,7 +156,7 @@ def _questions(catalog: Catalog, turn: PlayedTurn) -> int:
 
 
 def _texts(check: TextCheck, turn: PlayedTurn) -> Iterator[Verdict]:
-    """Titles named that are neither on the list nor the visitor's own; what a question offers is not a claim."""
+    """Check that titles named are on the list or the visitor's own; titles offered in a question are not claims."""
     answer, after = turn.answer, turn.after
     known = [*after.hidden, *turn.before.shown, *_typed(check, turn)]
     shown = after.shown
@@ -176,14 +176,17 @@ def _texts(check: TextCheck, turn: PlayedTurn) -> Iterator[Verdict]:
 
 
 def _claimed(text: str, named: str) -> str:
-    """A text without its questions; where a title was to be asked about, a text that ends as a question is one."""
+    """The text without its questions.
+
+    If the chat should have asked about a title, a text that ends with a question mark counts as one question.
+    """
     if named and text.rstrip().endswith("?"):
         return ""
     return _ASKED.sub(" ", text.replace(named, "this") if named else text)
 
 
 def _typed(check: TextCheck, turn: PlayedTurn) -> list[int]:
-    """Rows that the visitor named, or whose title stands in the message or is the one asked about."""
+    """Rows that the visitor named, whose title appears in the message, or whose title is the one asked about."""
     same = [row for row, item in enumerate(check.catalog.items) if item.title == turn.step.named]
     named = {row for one in check.mentions(turn.step.text) for row in one.rows}
     return [*turn.step.rows, *named, *same]

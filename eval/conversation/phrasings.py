@@ -1,15 +1,15 @@
 """Phrasings of every dialogue act, written independently of the prompts and the parser.
 
-None of them is a training template (a test compares them with `prompts/`). Those of `ASIDE` were written after the
-parser, which was not changed for them: the suite reports the dialogues said in them apart.
+None of them is a training template (a test compares them with `prompts/`). Those in `ASIDE` were written after the
+parser, which was not changed for them. The suite reports the dialogues that use them separately.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Slots: {things} {thing} {a_thing} the catalogue's noun; {tagged} things of a value (`comedies`, `scary films`),
-# {tag} itself; {are} {it} {those} {things_are} agree with {titles}; {years} a range of years that follows a noun;
+# Slots: {things} {thing} {a_thing} the catalogue's noun; {tagged} things with a value (`comedies`, `scary films`),
+# {tag} the value itself; {are} {it} {those} {things_are} agree with {titles}; {years} a range of years after a noun;
 # {title} {titles} names; {place} a position on the list; {n} a number.
 WORDINGS: Mapping[str, tuple[str, ...]] = {
     # openings
@@ -134,7 +134,7 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
         "Just {n} {things}, please.", "Give me {n} of them.", "I only need {n} {things}.", "Show me {n} at a time.",
         "{n} suggestions are enough.", "Limit the list to {n}.", "Cut it down to {n}.", "{n} will do.",
     ),
-    # pointing at the list
+    # referring to items on the list
     "like_place": (
         "I loved {place}.", "{place} looks great, more like it.", "Show me more like {place}.",
         "I've always liked {place}.", "{place} is right up my street.", "Give me things similar to {place}.",
@@ -242,7 +242,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
 )
 LAST = ("the last one", "the last {thing}", "the one at the bottom", "the final one")
 PAIRS = ("{0} and {1}", "both {0} and {1}")
-# films that a catalogue of older ones lacks
+# films that a catalogue of older films lacks
 LATER_FILMS = (
     "Inception", "The Dark Knight", "Interstellar", "Parasite", "La La Land", "Mad Max: Fury Road", "Spirited Away",
     "The Grand Budapest Hotel", "Everything Everywhere All at Once", "Get Out", "The Social Network", "Gravity",
@@ -252,10 +252,10 @@ ENDINGS = (" please", " thanks", " if possible", " :)", " thank you")
 
 
 def phrasings_of(act: str) -> tuple[str, ...]:
-    """All wordings of an act, those put aside last."""
+    """All wordings of an act, held-out ones last."""
     return (*WORDINGS[act], *ASIDE.get(act, ()))
 
 
 def is_held_out(act: str, index: int) -> bool:
-    """Whether the wording at that place in `wordings(act)` is one that nothing was changed for."""
+    """True if the wording at that index of `wordings(act)` is held out, so that nothing was changed for it."""
     return index >= len(WORDINGS[act])

@@ -1,8 +1,8 @@
 """The conversation suite: plays simulated dialogues of several turns against the chat and judges them by program.
 
-The dialogues are written from the catalogue with a seed, in words of their own; each step carries what it means, and
-answers are judged against that by the suite's own rules. Latency is that of the process as a person meets it: one
-visitor, nothing remembered between requests but what the product itself remembers.
+The dialogues are generated from the catalogue with a seed, in the suite's own wordings. Each step carries its meaning,
+and answers are judged against it by the suite's own rules. Latency is measured as a person experiences it: one visitor,
+and no caching between requests except the product's own.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from llmrec.progress import progress_bar
 from llmrec.recommender import Recommender
 
 DIALOGUES = 240
-ASIDE_PART = 4  # a quarter as many more in words put aside
-WARM = 2  # dialogues played first for the clock's sake; their seconds are not counted
+ASIDE_PART = 4  # a quarter as many further dialogues use held-out wordings
+WARM = 2  # dialogues played first as a warm-up; their latency is not counted
 APPLIES = ("satisfied", "references_resolved", "clarifying_asked", "titles_understood", "relaxed_said", "unknown_said")
 Interval = tuple[float, float, float]
 
@@ -42,7 +42,7 @@ class JudgedTurn:
     verdicts: tuple[Verdict, ...]
 
     def value(self, metric: str) -> float | None:
-        """One measure, None when it does not apply to this turn."""
+        """The value of one measure, None when it does not apply to this turn."""
         return next((one.value for one in self.verdicts if one.metric == metric), None)
 
 
@@ -53,10 +53,10 @@ def run_conversation(
 
     Args:
         model: model directory, None for the shipped one.
-        data: its data, None for what the model names.
+        data: its data, None for the data that the model names.
         out: directory of the result; turns with their texts and verdicts go to Parquet in `per_user` below it.
-        limit: play so many dialogues instead of 240.
-        seed: of dialogues and bootstrap.
+        limit: number of dialogues to play instead of 240.
+        seed: random seed for dialogues and bootstrap.
 
     Raises:
         UserError: a model that belongs to other data.
@@ -91,7 +91,7 @@ def run_conversation(
 def play_dialogues(
     recommender: Recommender, dialogues: Sequence[Dialogue], seed: int, numbered: int = 0
 ) -> list[JudgedTurn]:
-    """Every dialogue, numbered from `numbered` on; in each the language model speaks at one step, drawn by seed."""
+    """Play all dialogues, numbered from `numbered`; in each, the model generates text at one step drawn by seed."""
     check = TextCheck(recommender.catalog)
     found: list[JudgedTurn] = []
     with progress_bar() as progress:
@@ -106,7 +106,7 @@ def play_dialogues(
 
 
 def targets(played: Sequence[JudgedTurn], text_only: Mapping[str, Mapping[str, Interval]]) -> dict[str, float | None]:
-    """The numbers that the project is held to, by name; see the protocol for what each one is."""
+    """The numbers that the project is held to, by name; the protocol explains each of them."""
     seconds = [t for one in played[_warm(played) :] if (t := one.turn.answer.seconds.get("items")) is not None]
     ratio = text_only.get("words only", {}).get("over_text_lookup")
     return {
@@ -121,7 +121,7 @@ def targets(played: Sequence[JudgedTurn], text_only: Mapping[str, Mapping[str, I
 
 
 def table(played: Sequence[JudgedTurn], aside: Sequence[JudgedTurn], seed: int) -> dict[str, dict[str, Interval]]:
-    """Measures over all turns and dialogues, in common words and in those put aside; by act; and the clock."""
+    """Measures over all turns and dialogues, for ordinary and held-out wordings; per act; and latencies."""
     rows: dict[str, dict[str, Interval]] = {}
     for words, some in (("", played), (" in words put aside", aside)):
         rows[f"turns{words}"] = _measures(some, seed)
@@ -135,7 +135,7 @@ def table(played: Sequence[JudgedTurn], aside: Sequence[JudgedTurn], seed: int) 
 
 
 def _measures(played: Sequence[JudgedTurn], seed: int) -> dict[str, Interval]:
-    """Each measure's mean over the turns that it applies to; means of dialogues are drawn for the interval."""
+    """Each measure's mean over the turns that it applies to; the interval resamples dialogues."""
     by: dict[str, dict[int, list[float]]] = {}
     for one in played:
         for verdict in one.verdicts:
@@ -150,7 +150,7 @@ def _span(values: Sequence[float], seed: int) -> Interval:
 
 
 def _dialogues(played: Sequence[JudgedTurn], metric: str) -> dict[int, float]:
-    """By dialogue: 1 when every list that came satisfies all that was asked for, and every list due came."""
+    """By dialogue: 1 when every expected list came and every list satisfies all constraints requested so far."""
     found: dict[int, float] = {}
     for one in played:
         values = [one.value(name) for name in (metric, "listed")]
@@ -168,7 +168,7 @@ def _right(played: Sequence[JudgedTurn]) -> Mapping[int, float]:
 
 
 def _clock(played: Sequence[JudgedTurn]) -> dict[str, dict[str, Interval]]:
-    """Median and 95th percentile of the seconds to the list, the first text, the first word, the end of a reply."""
+    """Median and 95th percentile of the seconds to the list, the first text, the first word and the end of a reply."""
     rows: dict[str, dict[str, Interval]] = {}
     counted = played[_warm(played) :]
     for name, stage, spoken in (
@@ -191,7 +191,7 @@ def _clock(played: Sequence[JudgedTurn]) -> dict[str, dict[str, Interval]]:
 
 
 def _warm(played: Sequence[JudgedTurn]) -> int:
-    """How many turns the first dialogues took, none when there are no others."""
+    """Number of turns in the warm-up dialogues; 0 when there are no other dialogues."""
     first = sum(one.dialogue.number < WARM for one in played)
     return first if first < len(played) else 0
 
@@ -209,7 +209,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _words_only(recommender: Recommender, limit: int | None, seed: int) -> tuple[dict[str, dict[str, Interval]], str]:
-    """Rows of recommendation from one sentence, when that part is there; and what is said of it."""
+    """Rows of recommendation from one sentence, if that part is available, and their description for the protocol."""
     try:
         from llmrec.eval.conversation import text_only
     except ImportError:
@@ -219,7 +219,7 @@ def _words_only(recommender: Recommender, limit: int | None, seed: int) -> tuple
 
 
 def protocol(played: Sequence[JudgedTurn], seed: int) -> dict[str, object]:
-    """How it was measured."""
+    """How the suite was run, for the result file."""
     lengths = [len(one.dialogue.steps) for one in played if one.place == 0]
     applies = {name: sum(one.value(name) is not None for one in played) for name in APPLIES}
     return {
@@ -248,7 +248,7 @@ def protocol(played: Sequence[JudgedTurn], seed: int) -> dict[str, object]:
 
 
 def _save(out: Path, name: str, played: Sequence[JudgedTurn]) -> None:
-    """One row a turn with its texts, and one row a verdict."""
+    """Write one row per turn with its texts, and one row per verdict."""
     turns = [
         {
             "dialogue": one.dialogue.number,

@@ -1,8 +1,8 @@
-"""Recommendation from one sentence: a new visitor describes a taste, and the held-out film is to be found.
+"""Recommendation from one sentence: a new visitor describes a taste, and the held-out film must be found.
 
-The sentence is written by program from the last five films of the train part that a user of the log rated well: once
-with their titles, once with nothing but their genres and years. It is typed into the chat of a new visitor; no id, no
-history is given. The text look-up is given the very same sentence.
+The sentence is generated from the last five films of the train part that a user of the log rated well: once with their
+titles, once with only their genres and years. It is sent to the chat by a new visitor, without an id or a history. The
+text look-up gets the same sentence.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from llmrec.ranker import Rows, Scores, top_k
 from llmrec.recommender import Recommender
 
 Interval = tuple[float, float, float]  # value, low, high
-FILMS = 5  # what the sentence is written from
-LIKED = 4.0  # a rating from here on is good
+FILMS = 5  # number of films that the sentence is generated from
+LIKED = 4.0  # lowest rating that counts as good
 K = 10
-# Wordings of the suite's own; {titles} is a list of titles, {tags} of genres, {years} a span of years.
+# The suite's own wordings; {titles} is a list of titles, {tags} of genres, {years} a span of years.
 BY_TITLE = (
     "I loved {titles}.",
     "My favourites are {titles}. What should I watch next?",
@@ -50,11 +50,11 @@ MODEL, LOOKUP, POPULAR = "words only", "text look-up", "popularity"
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A visitor.
+    """One visitor.
 
     Attributes:
         user: number in the log.
-        films: rows that the sentence is written from, oldest first.
+        films: rows that the sentence is generated from, oldest first.
         known: all rows that the user had before the held-out one.
         target: the held-out row.
         sentences: by kind, "titles" and "fields".
@@ -69,7 +69,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class TextOnlyLists:
-    """Lists of K rows for one sentence; scores are the order of the list where a ranker shows none."""
+    """Lists of K rows for one sentence; if a ranker shows no scores, they follow the order of the list."""
 
     rows: Rows
     scores: Scores
@@ -79,22 +79,23 @@ class TextOnlyLists:
 def measure_text_only(
     recommender: Recommender, limit: int | None = None, seed: int = 0
 ) -> tuple[dict[str, dict[str, Interval]], str]:
-    """Measure a model, trained on the leave-one-out train part, beside text look-up on the same sentences.
+    """Measure a model trained on the leave-one-out train part, and text look-up on the same sentences.
 
     Args:
-        recommender: the product; asked as a visitor asks, through `chat.Chat`.
-        limit: this many users, drawn by seed; all when None.
-        seed: of the wordings and of the bootstrap.
+        recommender: the product, queried as a visitor does, through `chat.Chat`.
+        limit: number of users, drawn by seed; all when None.
+        seed: random seed for the wordings and the bootstrap.
 
     Returns:
-        Row -> metric -> (value, low, high), "words only" with the ratio `over_text_lookup`; and how it was measured.
+        Row -> metric -> (value, low, high), "words only" with the ratio `over_text_lookup`; and a description of how it
+        was measured.
 
     Raises:
-        DataError: nobody rated a film of the train part well.
+        DataError: no user rated a film of the train part well.
     """
     split = leave_one_out(recommender.interactions)
     cases = visitors(recommender.catalog, split, limit, seed)
-    recommender = with_caching_scorer(recommender)  # the same sentence is asked twice, with and without what was seen
+    recommender = with_caching_scorer(recommender)  # the same sentence is sent twice, with and without seen items
     common = item_counts(split.train, len(recommender.catalog)).astype(np.float32)
     found: dict[tuple[str, str, bool], list[TextOnlyLists]] = {}
     with progress_bar() as progress:
@@ -109,7 +110,7 @@ def measure_text_only(
 
 
 def visitors(catalog: Catalog, split: Split, limit: int | None, seed: int) -> list[Case]:
-    """Everybody with a held-out item and something well rated to speak of."""
+    """All users with a held-out item and at least one well-rated item to mention."""
     rng = np.random.default_rng(seed)
     cases = []
     for user in target_users(split, "test", limit, seed):
@@ -126,17 +127,17 @@ def visitors(catalog: Catalog, split: Split, limit: int | None, seed: int) -> li
 
 
 def _fitting(phrases: Sequence[str], catalog: Catalog) -> list[str]:
-    """The wordings whose verbs are those of the catalogue's kind of item."""
+    """The wordings whose verbs fit the catalogue's kind of item."""
     return [phrase for phrase in phrases if fits_domain(phrase, catalog.domain)]
 
 
 def by_titles(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
-    """The sentence that names the films."""
+    """Write the sentence that names the films."""
     return str(rng.choice(_fitting(BY_TITLE, catalog))).format(titles=join_words([catalog.label(row) for row in films]))
 
 
 def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) -> str:
-    """The sentence that names no film: their three most frequent words of the catalogue and the years they span."""
+    """Write the sentence that names no film, only their three most frequent attribute words and the years they span."""
     words = [word for row in films for _, word in kinds_of(catalog[row])]
     tags = [word.casefold() for word, _ in Counter(words).most_common(3)] or [catalog.domain]
     years = [year for row in films if isinstance(year := catalog[row].attributes.get("year"), int)]
@@ -147,7 +148,7 @@ def by_fields(catalog: Catalog, films: Sequence[int], rng: np.random.Generator) 
 def _answers(
     recommender: Recommender, common: Scores, case: Case, kind: str, filtered: bool
 ) -> dict[str, TextOnlyLists]:
-    """What everybody lists for a sentence; `filtered` leaves out what the user knows besides the films named."""
+    """All rankers' lists for a sentence; `filtered` removes the user's known items other than the films named."""
     catalog, sentence = recommender.catalog, case.sentences[kind]
     free = np.ones(len(catalog), np.bool_)
     if filtered:
@@ -176,7 +177,7 @@ def _answers(
 def _rows(
     found: dict[tuple[str, str, bool], list[TextOnlyLists]], targets: Rows, seed: int
 ) -> dict[str, dict[str, Interval]]:
-    """Metrics of every row; titles and filtered are the plain names, the rest is in the metric's."""
+    """Metrics of every row; titles and filtered lists have plain names, the other variants are in the metric's name."""
     rows: dict[str, dict[str, Interval]] = {}
     recall: dict[tuple[str, str], np.ndarray] = {}
     for (name, kind, filtered), answers in found.items():
@@ -202,7 +203,7 @@ def _span(values: np.ndarray, seed: int) -> Interval:
 
 
 def _ratio(ours: np.ndarray, theirs: np.ndarray, seed: int, n: int = 1000) -> Interval | None:
-    """Ratio of two means over the same users with a bootstrap interval; None where the lower one is nought."""
+    """Ratio of two means over the same users with a bootstrap interval; None where the denominator is 0."""
     if theirs.sum() == 0:
         return None
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 """State of the simulated user: what holds at each turn, by rules independent of the product's parser.
 
-A step says what it means when it is written: which constraints it adds or lifts, which items it gives an opinion on.
-The state that follows is what the answer is judged against.
+A step records its meaning when it is written: which constraints it adds or lifts, and which items it gives an opinion
+on. The answer is judged against the resulting state.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ OPINIONS = ("like", "dislike", "seen")
 
 @dataclass(frozen=True)
 class Step:
-    """One thing said, and what it means.
+    """One message of the visitor and its meaning.
 
     Attributes:
-        act: which kind of step, a key of `conversation_words.WORDINGS` or `undo`.
+        act: kind of step, a key of `conversation_words.WORDINGS` or `undo`.
         text: as typed; empty for `undo`, which is a button.
-        wording: place of the wording in its act.
+        wording: index of the wording in its act.
         add: constraints that hold from now on.
-        lift: those that hold no longer, of what was said before.
-        opinion: `like`, `dislike` or `seen` of `rows` and `places`, `about` or `why` for a question on them.
+        lift: earlier constraints that no longer hold.
+        opinion: `like`, `dislike` or `seen` for `rows` and `places`; `about` or `why` for a question about them.
         rows: items named by title.
-        places: positions on the list on display, from 1; -1 is the last.
-        side: `newer` or `older` than the item named or pointed at, which becomes a constraint.
-        count: length of the list asked for, 0 when nothing is said.
-        fresh: whether nothing on display may come again.
-        answer: what must come: a `list`, a `question`, `words` that leave the list, or `unknown` for a title that does
-            not exist.
-        named: the title that does not exist, or that two items have.
-        slipped: whether a title in it was misspelt.
+        places: positions on the displayed list, from 1; -1 is the last.
+        side: `newer` or `older` than the item named or referred to, which becomes a constraint.
+        count: requested list length, 0 when none is given.
+        fresh: whether all items on display must be replaced by others.
+        answer: the expected answer: a `list`, a `question`, `words` without a new list, or `unknown` for a title that
+            does not exist.
+        named: the title that does not exist, or that two items share.
+        slipped: whether a title in the message was misspelt.
     """
 
     act: str
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class UserState:
-    """What holds after some steps; rows are of the catalogue."""
+    """What holds after some steps; rows refer to the catalogue."""
 
     constraints: tuple[Constraint, ...] = ()
     history: tuple[int, ...] = ()
@@ -84,17 +84,17 @@ class UserState:
         return np.array([all(one.holds(item) for one in self.constraints) for item in catalog.items], np.bool_)
 
     def available(self, catalog: Catalog) -> Mask:
-        """bool[n]: those of them that may still be shown."""
+        """bool[n]: the fitting items that may still be shown."""
         mask = self.fitting(catalog)
         mask[list(self.hidden)] = False
         return mask
 
     def pointed(self, places: Sequence[int]) -> tuple[int, ...]:
-        """The rows at positions on the list on display."""
+        """The rows at positions on the displayed list."""
         return tuple(self.shown[place - 1 if place > 0 else place] for place in places)
 
     def after(self, step: Step, catalog: Catalog) -> UserState:
-        """The state once a step was said; what it points at is on the list on display."""
+        """Return the state after a step; its positions refer to the displayed list."""
         rows = (*step.rows, *self.pointed(step.places))
         state = self
         if step.opinion in OPINIONS:
@@ -113,7 +113,7 @@ class UserState:
 
 
 def _beyond(catalog: Catalog, rows: Sequence[int], side: str) -> Constraint:
-    """Made after the newest of the items, or before the oldest."""
+    """A constraint to years after the newest of the items, or before the oldest."""
     years = [float(year) for row in rows if isinstance(year := catalog[row].attributes.get("year"), int | float)]
     if side == "newer":
         return Constraint("year", "year", low=max(years) + 1)

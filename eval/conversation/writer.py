@@ -1,7 +1,7 @@
 """Writes dialogues of two to six turns for a simulated user, from a catalogue and a seed.
 
-Every dialogue is about one item that the visitor would be content with: what is asked for is true of it, so that every
-request can be met; rare values are asked for as often as common ones.
+Every dialogue has a goal: one item that the visitor would accept. All requests are true of the goal, so that each of
+them can be met. Rare values are requested as often as common ones.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from llmrec.eval.stability import paraphrases
 from llmrec.eval.stability.paraphrases import Nouns
 from llmrec.nlu.wording import fits_domain, lower_in_sentence, with_article
 
-MISSPELT = 0.3  # share of long titles typed with a slip
+MISSPELT = 0.3  # share of long titles typed with a misspelling
 DATED = 0.25  # share of titles typed with their year
 LOWER, SHOUTED, POLITELY, BARE, ENDED = 0.25, 0.03, 0.15, 0.15, 0.12
-OTHER_WORDS = 0.3  # share of values and decades said in other words than the catalogue's
-FAR = 3  # edits between a title that is misspelt and any other title, at least
-LONG = 8  # letters of a title that may be misspelt
+OTHER_WORDS = 0.3  # share of values and decades expressed in other words than the catalogue's
+FAR = 3  # minimum edit distance between a misspelt title and any other title
+LONG = 8  # minimum length in letters of a title that may be misspelt
 
 
 @dataclass(frozen=True)
 class Dialogue:
-    """What one visitor says.
+    """The messages of one visitor.
 
     Attributes:
-        number: its place in the suite.
+        number: its index in the suite.
         user: number of a user of the log whose history is known, or -1 for a new visitor.
         history: that user's rows.
         steps: in order.
@@ -49,7 +49,7 @@ class Dialogue:
 
 @dataclass
 class DialogueWorld:
-    """What the writer knows of a catalogue, once."""
+    """What the writer needs to know of a catalogue, computed once."""
 
     catalog: Catalog
     nouns: Nouns
@@ -62,7 +62,7 @@ class DialogueWorld:
 
     @staticmethod
     def of(catalog: Catalog) -> DialogueWorld:
-        """What is asked for is the attribute of words with the fewest values; titles that can be typed are picked."""
+        """Request values of the word attribute with the fewest values; collect titles that can be typed."""
         names = [
             n for n in catalog.attribute_names if any(isinstance(i.attributes.get(n), tuple) for i in catalog.items)
         ]
@@ -91,12 +91,12 @@ def _values(catalog: Catalog, name: str, row: int) -> tuple[str, ...]:
 
 
 def _typed(title: str) -> bool:
-    """Whether people would type all of it: short, without brackets, and not a number alone."""
+    """True for a title that people would type in full: short, without brackets, and not a number alone."""
     return len(title) > 2 and len(title.split()) <= 6 and not set(title) & set("()[]") and not title.isdigit()
 
 
 def _twins(catalog: Catalog, keys: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of items of one title and two years."""
+    """Pairs of items that share a title and differ in year."""
     rows: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
@@ -109,28 +109,28 @@ def _twins(catalog: Catalog, keys: Sequence[str]) -> list[tuple[int, int]]:
 
 @dataclass
 class DialogueWriter:
-    """Writes one dialogue; `state` runs along without what is shown, which only playing tells."""
+    """Writes one dialogue; `state` is kept up to date except for the shown items, which are known only when playing."""
 
     world: DialogueWorld
     rng: np.random.Generator
     goal: int
     state: UserState
-    aside: bool = False  # say all that can be said so in the wordings that were put aside
+    aside: bool = False  # use held-out wordings wherever an act has some
     steps: list[Step] = field(default_factory=list)
     passes: int = 0
 
-    # -- words
+    # -- wording
 
     def pick(self, options: Sequence[str]) -> str:
-        """One of several."""
+        """Draw one of several options."""
         return str(options[int(self.rng.integers(len(options)))])
 
     def chance(self, share: float) -> bool:
-        """True in that share of calls."""
+        """True with that probability."""
         return bool(self.rng.random() < share)
 
     def say(self, act: str, meant: Step, **slots: str) -> Step:
-        """A wording of an act, its slots filled, in the visitor's own manner of typing."""
+        """Fill a wording of an act, typed in the visitor's own style."""
         said = phrasings_of(act)
         there = [i for i in range(len(said)) if is_held_out(act, i) == (self.aside and act in ASIDE)]
         there = [i for i in there if fits_domain(said[i], self.world.nouns.things)]
@@ -141,7 +141,10 @@ class DialogueWriter:
         return replace(meant, act=act, wording=wording, text=self.manner(" ".join(text.split()), own))
 
     def manner(self, text: str, own: bool = True) -> str:
-        """Case, politeness and marks as people type them; `own` unless the text begins with what a slot holds."""
+        """Apply case, politeness and punctuation as people type them.
+
+        `own` is false if the text begins with the content of a slot.
+        """
         text = text.replace(" .", ".").replace(" ?", "?").replace(" ,", ",")
         if self.chance(POLITELY) and text[0] != "#":
             lead = self.pick(POLITE)
@@ -156,7 +159,7 @@ class DialogueWriter:
         return text.upper() if self.chance(SHOUTED) else text
 
     def title(self, row: int, plain: bool = False) -> tuple[str, bool]:
-        """A title as typed, and whether it is misspelt; with its year where another item has the same title."""
+        """Return a title as typed, and whether it is misspelt; with its year if another item has the same title."""
         title, year = self.world.catalog[row].title, self.world.year(row)
         if self.world.keys.count(self.world.keys[row]) > 1:
             return f"{title} ({year})", False
@@ -166,7 +169,7 @@ class DialogueWriter:
         return (f"{title} ({year})", False) if year and not plain and self.chance(DATED) else (title, False)
 
     def _alone(self, row: int) -> bool:
-        """Whether no other title is near enough to be meant by a misspelling of this one."""
+        """True if no other title is close enough to be meant by a misspelling of this one."""
         key = self.world.keys[row]
         near = process.extract(key, self.world.keys, scorer=OSA.distance, limit=2, score_cutoff=FAR + 1)
         return len(near) == 1 and not any(char.isdigit() for char in key)
@@ -178,19 +181,19 @@ class DialogueWriter:
         return {"tagged": self.world.nouns.of_value(value, other), "tag": word, "a_tag": with_article(word)}
 
     def place(self, position: int) -> str:
-        """A position in words."""
+        """Express a position in words."""
         forms = LAST if position < 0 else PLACES[position - 1]
         return self.pick(forms).format(thing=self.world.nouns.thing)
 
-    # -- what can be said
+    # -- what is possible now
 
     def room(self) -> int:
-        """How many items certainly are on the list on display."""
+        """Minimum number of items on the displayed list."""
         left = int(self.state.available(self.world.catalog).sum()) - self.passes * self.state.count
         return max(0, min(left - 3, self.state.count))
 
     def wanted(self) -> list[str]:
-        """Values asked for."""
+        """Values requested."""
         return [one.value for one in self.state.constraints if one.kind == "tag"]
 
     def unwanted(self) -> list[str]:
@@ -198,15 +201,15 @@ class DialogueWriter:
         return [one.value for one in self.state.constraints if one.kind == "not"]
 
     def ranged(self) -> bool:
-        """Whether some years are ruled out already, be it by pointing at an item."""
+        """True if some years are excluded already, including by reference to an item."""
         return bool(self.dated()) or any(step.side for step in self.steps)
 
     def dated(self) -> list[Constraint]:
-        """Ranges of years asked for."""
+        """Ranges of years requested."""
         return [one for one in self.state.constraints if one.kind == "year"]
 
     def took(self, step: Step) -> None:
-        """Keep a step; what points at the list changes the state only once it is played."""
+        """Append a step; references to the list change the state only when they are played."""
         self.steps.append(step)
         self.state = self.state.after(replace(step, places=(), fresh=False), self.world.catalog)
         self.passes += step.fresh
@@ -216,7 +219,7 @@ _SLOTS = ("tagged", "tag", "a_tag", "years", "title", "titles", "place", "n", "b
 
 
 def year_range(writer: DialogueWriter, year: int) -> Constraint:
-    """A range that holds the year, in words that follow a noun and say whether its ends count."""
+    """A range that contains the year, worded to follow a noun and to state whether its ends count."""
     rng, start = writer.rng, year // 10 * 10
     before, after = year + int(rng.integers(1, 9)), year - int(rng.integers(1, 9))
     low, high = year - int(rng.integers(0, 7)), year + int(rng.integers(1, 7))
@@ -234,7 +237,7 @@ def year_range(writer: DialogueWriter, year: int) -> Constraint:
 
 
 def list_positions(writer: DialogueWriter, most: int) -> tuple[str, tuple[int, ...]]:
-    """One position on the list, or now and then two, in words."""
+    """One position on the list, sometimes two, with its wording."""
     if most >= 2 and writer.chance(0.2):
         first, second = sorted(int(p) for p in writer.rng.choice(most, 2, replace=False) + 1)
         return writer.pick(PAIRS).format(writer.place(first), writer.place(second)), (first, second)

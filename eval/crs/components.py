@@ -1,7 +1,7 @@
 """Scores every film after part of a dialogue: each component is a log-probability.
 
-The parts are the project's own tools on other data: item-to-item neighbours, text vectors of the films and of what is
-said, and a small network trained on the mentions. `llmrec.ranking.fusion` weighs them.
+The components are the project's own tools on other data: item-to-item neighbours, text vectors of the films and of the
+turns, and a small network trained on the mentions. `llmrec.ranking.fusion` weights them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from llmrec.numerics import log_softmax
 from llmrec.ranker import Rows, Scores
 from llmrec.ranking.scorer import TEXT_TEMPERATURE
 
-LATEST = 5  # films that speak for a taste
+LATEST = 5  # number of latest films that represent a taste
 NEIGHBOURS = NeighbourSettings(neighbours=200, shrink=10.0, decay=0.5, alpha=0.85, window=0)
 NEW = ("network", "neighbours", "popularity", "wish", "context", "taste", "latest", "people", "genre")
-ALL = (*NEW, "named", "named_latest")  # where films named before may come again
+ALL = (*NEW, "named", "named_latest")  # used where films named before may be recommended again
 FEATURES: Mapping[str, tuple[str, ...]] = {"people": ("director", "star"), "genre": ("genre",)}
 _WISH_DECAY = 0.7
-_ABSENT = 1.0  # times that a film which was never recommended counts, divided by three: see `log_popularity`
+_ABSENT = 1.0  # pseudo-count of each film, divided by three: see `log_popularity`
 
 
 @dataclass(frozen=True, eq=False)
 class FittedComponents:
-    """What was learnt from some dialogues.
+    """The components fitted to some dialogues.
 
     Attributes:
         network: trained networks.
@@ -51,7 +51,7 @@ class FittedComponents:
 def fit_components(
     dialogues: Sequence[Dialogue], catalog: Catalog, vectors: CorpusVectors, settings: TwoTowerSettings, seed: int
 ) -> FittedComponents:
-    """Learn every part from these dialogues alone."""
+    """Fit every component on these dialogues alone."""
     return FittedComponents(
         train_two_tower(dialogues, catalog, vectors, settings, seed),
         fit_neighbours(mention_log(dialogues), len(catalog), NEIGHBOURS),
@@ -61,20 +61,20 @@ def fit_components(
 
 
 def mention_log(dialogues: Sequence[Dialogue]) -> Interactions:
-    """Who named what in which dialogue: a dialogue is a user, its order is time."""
+    """Convert mentions to an interaction log: a dialogue is a user, and its order is time."""
     cases = questions_of(dialogues, (RECOMMENDER, SEEKER))
     users = [str(number) for number in cases.dialogue]
     return Interactions.build(users, cases.target, cases.turn, np.ones(len(cases), np.float32))
 
 
 def log_popularity(targets: Rows, n_items: int) -> Scores:
-    """float32[n]: log share of the recommendations; one never made counts as a third of a time."""
+    """float32[n]: log share of the recommendations, with a third added to every film's count."""
     counts = np.bincount(targets, minlength=n_items) + _ABSENT / 3
     return np.asarray(np.log(counts / counts.sum()), np.float32)
 
 
 def attribute_features(catalog: Catalog, names: Sequence[str]) -> sparse.csr_array:
-    """Attribute values of every film by inverse frequency, length 1 or 0: csr float32[n, values]."""
+    """Attribute values of every film weighted by inverse frequency, length 1 or 0: csr float32[n, values]."""
     numbers: dict[tuple[str, str], int] = {}
     places: list[tuple[int, int]] = []
     for row, item in enumerate(catalog.items):
@@ -92,7 +92,7 @@ def attribute_features(catalog: Catalog, names: Sequence[str]) -> sparse.csr_arr
 
 
 def component_scores(learnt: FittedComponents, cases: CrsQuestions, vectors: CorpusVectors) -> dict[str, Scores]:
-    """float32[q, n] by part, of every name in `ALL`."""
+    """float32[q, n] by component, for every name in `ALL`."""
     liked = [tastes(context)[0] for context in cases.contexts()]
     wish = turn_vectors(cases, vectors, lambda turn: turn.speaker == SEEKER, _WISH_DECAY)
     centred = vectors.items - vectors.items.mean(axis=0)
@@ -112,7 +112,7 @@ def component_scores(learnt: FittedComponents, cases: CrsQuestions, vectors: Cor
 
 
 def text_lookup(cases: CrsQuestions, vectors: CorpusVectors) -> Scores:
-    """float32[q, n]: likeness of every film's text to the latest turns as they stand."""
+    """float32[q, n]: similarity of every film's text to the latest turns, unprocessed."""
     found: Scores = vectors.contexts.of([context_text(context) for context in cases.contexts()]) @ vectors.items.T
     return found
 
@@ -125,7 +125,7 @@ def _means(vectors: Scores, histories: Sequence[Rows], latest: int) -> Scores:
 
 
 def _alike(matrix: sparse.csr_array, histories: Sequence[Rows]) -> Scores:
-    """Mean likeness to the latest rows: float32[q, n]."""
+    """Mean similarity to the latest rows: float32[q, n]."""
     lines = [np.full(min(len(rows), LATEST), place) for place, rows in enumerate(histories)]
     columns = [rows[-LATEST:] for rows in histories]
     weights = [np.full(len(line), 1 / max(len(line), 1), np.float32) for line in lines]
@@ -137,9 +137,9 @@ def _alike(matrix: sparse.csr_array, histories: Sequence[Rows]) -> Scores:
 
 
 def _named(cases: CrsQuestions, n_items: int) -> dict[str, Scores]:
-    """Marks of films named before, and of those named in the latest turn: float32[q, n] of 0 and 1.
+    """Indicators of films named before, and of those named in the latest turn: float32[q, n] of 0 and 1.
 
-    No log-probabilities: their weights say by how many nats such a film is likelier to be named again.
+    They are not log-probabilities: their weights are the nats by which such a film is more likely to be named again.
     """
     out = {name: np.zeros((len(cases), n_items), np.float32) for name in ("named", "named_latest")}
     for line, context in enumerate(cases.contexts()):

@@ -1,7 +1,7 @@
-"""Conversational recommendation benchmarks in one form: dialogues, and the questions that they ask.
+"""Conversational recommendation benchmarks in a common format: dialogues, and the questions taken from them.
 
-A question is one film that the recommender names in a turn: what was said before the turn is given, the film is to be
-found. Turns are what one person says until the other speaks.
+A question is one film that the recommender names in a turn: the turns before it are given, and the film must be found.
+A turn is everything one person says until the other speaks.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SEEKER, RECOMMENDER = "seeker", "recommender"
 
 @dataclass(frozen=True)
 class Turn:
-    """What one person says until the other speaks.
+    """Everything one person says until the other speaks.
 
     Attributes:
         speaker: `SEEKER` or `RECOMMENDER`.
         words: the text without the titles.
         text: the text with them.
         rows: the catalogue rows named, in order, each once.
-        disliked: those of them that the turn's own words speak against.
+        disliked: the named rows that the turn's own words speak against.
     """
 
     speaker: str
@@ -41,8 +41,8 @@ class Dialogue:
     """One conversation.
 
     Attributes:
-        id: the publisher's.
-        when: its place in time among the others; only the order counts.
+        id: the publisher's identifier.
+        when: its position in time relative to the others; only the order counts.
         turns: in order, speakers alternating.
     """
 
@@ -53,14 +53,14 @@ class Dialogue:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A published benchmark as it is available.
+    """A published benchmark, as far as it is available.
 
     Attributes:
         name: for file names.
         catalog: every film that can be recommended.
-        train: dialogues to learn from and to choose settings on.
+        train: dialogues for training and for choosing settings.
         test: the official test part.
-        available: in words, which part of the published data this is.
+        available: description of which part of the published data this is.
     """
 
     name: str
@@ -72,12 +72,12 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class CrsQuestions:
-    """Questions, one a line.
+    """Questions as arrays, with one entry per question.
 
     Attributes:
-        dialogues: what they are taken from.
-        dialogue: int64[q], place in `dialogues`.
-        turn: int64[q], the turn whose film is asked for; only turns before it may be looked at.
+        dialogues: the dialogues that they are taken from.
+        dialogue: int64[q], index into `dialogues`.
+        turn: int64[q], the turn whose film must be found; only earlier turns may be used.
         target: int64[q], the row that the recommender named.
         repeated: bool[q], whether the film had been named before that turn.
     """
@@ -92,29 +92,29 @@ class CrsQuestions:
         return len(self.target)
 
     def where(self, mask: Mask) -> CrsQuestions:
-        """The questions where bool[q] is true."""
+        """Select the questions where bool[q] is true."""
         return CrsQuestions(
             self.dialogues, self.dialogue[mask], self.turn[mask], self.target[mask], self.repeated[mask]
         )
 
     def contexts(self) -> Iterator[tuple[Turn, ...]]:
-        """What was said before each question."""
+        """The turns before each question."""
         for dialogue, turn in zip(self.dialogue, self.turn, strict=True):
             yield self.dialogues[dialogue].turns[:turn]
 
     def histories(self) -> list[Rows]:
-        """The rows named before each question, in order, each at its latest place: int64[h] each."""
+        """The rows named before each question, ordered by their latest mention: int64[h] each."""
         return [named_rows(context) for context in self.contexts()]
 
 
 def named_rows(context: Sequence[Turn]) -> Rows:
-    """The rows named in these turns, each at its latest place: int64[h]."""
+    """The rows named in these turns, ordered by their latest mention: int64[h]."""
     said = [row for turn in context for row in turn.rows]
     return np.array(list(dict.fromkeys(said[::-1]))[::-1], np.int64)
 
 
 def tastes(context: Sequence[Turn]) -> tuple[Rows, Rows]:
-    """The rows that speak for a taste, each at its latest place, and those that the seeker spoke against."""
+    """The rows that indicate a taste, ordered by their latest mention, and those that the seeker spoke against."""
     against = {row for turn in context if turn.speaker == SEEKER for row in turn.disliked}
     named = named_rows(context)
     disliked = np.isin(named, list(against))
@@ -122,7 +122,7 @@ def tastes(context: Sequence[Turn]) -> tuple[Rows, Rows]:
 
 
 def merge_turns(parts: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Messages to turns: what one person says in a row becomes one turn."""
+    """Merge messages into turns: consecutive messages of one person become one turn."""
     out: list[Turn] = []
     for part in parts:
         if out and out[-1].speaker == part.speaker:
@@ -139,7 +139,7 @@ def merge_turns(parts: Sequence[Turn]) -> tuple[Turn, ...]:
 
 
 def questions_of(dialogues: Sequence[Dialogue], speakers: Sequence[str] = (RECOMMENDER,)) -> CrsQuestions:
-    """The questions that dialogues put: every film that one of `speakers` names in a turn."""
+    """Extract the questions from dialogues: every film that one of `speakers` names in a turn."""
     found: list[tuple[int, int, int, bool]] = []
     for number, dialogue in enumerate(dialogues):
         named: set[int] = set()
@@ -152,14 +152,14 @@ def questions_of(dialogues: Sequence[Dialogue], speakers: Sequence[str] = (RECOM
 
 
 def split_latest(dialogues: Sequence[Dialogue], share: float) -> tuple[tuple[Dialogue, ...], tuple[Dialogue, ...]]:
-    """Cut off the latest share of the dialogues: (earlier, later), as the test part lies after the train part."""
+    """Split off the latest share of the dialogues as (earlier, later), just as the test part follows the train part."""
     order = sorted(dialogues, key=lambda one: (one.when, one.id))
     cut = len(order) - round(len(order) * share)
     return tuple(order[:cut]), tuple(order[cut:])
 
 
 def allowed_items(cases: CrsQuestions, n_items: int, named_too: bool) -> Mask:
-    """bool[q, n]: what may be answered; without `named_too` nothing that was named before."""
+    """bool[q, n]: the allowed answers; without `named_too`, films named before are excluded."""
     mask = np.ones((len(cases), n_items), np.bool_)
     if not named_too:
         for line, rows in zip(mask, cases.histories(), strict=True):

@@ -17,8 +17,8 @@ from llmrec.ranker import Scores
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_artifact
 
 KIND = "sentence-vectors"
-CONTEXT_TURNS = 4  # latest turns that the text look-up reads
-CONTEXT_CHARS = 900  # about what the encoder's 256 tokens hold
+CONTEXT_TURNS = 4  # number of latest turns that the text look-up reads
+CONTEXT_CHARS = 900  # about as much as the encoder's 256 tokens hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class SentenceVectors:
     """Vectors of texts.
 
     Attributes:
-        place: where a text's vector stands.
-        table: float32[m, d], of length 1 each.
+        place: row of each text's vector in `table`.
+        table: float32[m, d], unit length.
     """
 
     place: Mapping[str, int]
@@ -43,9 +43,9 @@ class CorpusVectors:
     """All text vectors of a corpus.
 
     Attributes:
-        items: float32[n, d], of the films' descriptions.
-        words: of every turn without the titles.
-        contexts: of the latest turns before every question, with the titles.
+        items: float32[n, d], vectors of the films' descriptions.
+        words: vectors of every turn without the titles.
+        contexts: vectors of the latest turns before every question, with the titles.
     """
 
     items: Scores
@@ -54,7 +54,7 @@ class CorpusVectors:
 
 
 def embed_corpus(corpus: Corpus, cases: Sequence[CrsQuestions], embedder: Embedder, cache: Path) -> CorpusVectors:
-    """Everything that is read of a corpus; `cases` are the questions whose contexts are needed."""
+    """Embed all texts of a corpus; `cases` are the questions whose contexts are needed."""
     turns = [turn for part in (corpus.train, corpus.test) for dialogue in part for turn in dialogue.turns]
     contexts = [context_text(context) for part in cases for context in part.contexts()]
     return CorpusVectors(
@@ -65,12 +65,12 @@ def embed_corpus(corpus: Corpus, cases: Sequence[CrsQuestions], embedder: Embedd
 
 
 def context_text(context: Sequence[Turn]) -> str:
-    """The latest turns as one text with the titles, oldest first, cut at its beginning."""
+    """The latest turns as one text with the titles, oldest first, truncated at the beginning."""
     return " ".join(turn.text for turn in context[-CONTEXT_TURNS:])[-CONTEXT_CHARS:].strip()
 
 
 def embed_sentences(texts: Sequence[str], embedder: Embedder, cache: Path) -> SentenceVectors:
-    """Vectors of different texts, read from the cache where they are there."""
+    """Embed distinct texts, reading vectors from the cache where available."""
     unique = sorted(set(texts))
     print_of = fingerprint_bytes(*(text.encode() for text in unique))
     path = cache / f"said-{print_of[:16]}-{embedder.name}"
@@ -87,9 +87,9 @@ def embed_sentences(texts: Sequence[str], embedder: Embedder, cache: Path) -> Se
 
 
 def turn_vectors(cases: CrsQuestions, vectors: CorpusVectors, choose: Callable[[Turn], bool], decay: float) -> Scores:
-    """What the chosen turns before each question say: float32[q, d], of length 1, or 0 where nothing was said.
+    """Vector of the chosen turns before each question: float32[q, d], of length 1, or 0 if there are none.
 
-    A turn weighs `decay` to the power of how many chosen turns follow it.
+    The weight of a turn is `decay` to the power of the number of chosen turns after it.
     """
     out = np.zeros((len(cases), vectors.words.table.shape[1]), np.float32)
     for line, context in zip(out, cases.contexts(), strict=True):

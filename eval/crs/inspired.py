@@ -32,7 +32,7 @@ _TEXT = 4000
 
 @dataclass(frozen=True)
 class _Said:
-    """One utterance as read: who, what, and the titles it names where that is known."""
+    """One utterance as read: speaker, text, and the titles it names where known."""
 
     speaker: str
     text: str
@@ -43,13 +43,13 @@ _Raw = tuple[str, list[_Said]]  # id and utterances
 
 
 def read_inspired(directory: Path) -> Corpus:
-    """Read the benchmark; the development dialogues are the latest of the train pool: settings are chosen there.
+    """Read the benchmark; the development dialogues come last in the train pool, where settings are chosen.
 
-    The catalogue is every title that the annotations name. Where `movie_info.json` of ReDial lies in the directory too,
-    it describes those of the films that it knows; it adds none.
+    The catalogue holds every title that the annotations name. If ReDial's `movie_info.json` is in the directory too, it
+    provides descriptions of the films that it contains; it adds no films.
 
     Raises:
-        DataError: a file is missing or is not what it should be; names file and line.
+        DataError: a file is missing or malformed; names file and line.
     """
     dev, test = (list(_official(find(directory, names))) for names in (DEV, TEST))
     whole = _there(directory, TRAINING)
@@ -72,7 +72,7 @@ def _there(directory: Path, names: Sequence[str]) -> bool:
 
 
 def _official(path: Path) -> Iterator[_Raw]:
-    """Dialogues of a .tsv of the publishers; quotes stand for themselves there."""
+    """Read dialogues from a .tsv file of the publishers, where quotation marks are literal."""
     found: dict[str, list[_Said]] = {}
     for number, record in _table(path, csv.DictReader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)):
         try:
@@ -85,7 +85,7 @@ def _official(path: Path) -> Iterator[_Raw]:
 
 
 def _contexts(path: Path) -> Iterator[_Raw]:
-    """Growing contexts to dialogues: a context that begins with the one before it belongs to the same dialogue."""
+    """Convert growing contexts to dialogues: a context that extends the previous one belongs to the same dialogue."""
     held: list[_Said] = []
     dialogue = 0
     for number, record in _table(path, csv.DictReader(_lines(path))):
@@ -96,7 +96,7 @@ def _contexts(path: Path) -> Iterator[_Raw]:
             raise DataError(f"{path}, row {number}: not a context of INSPIRED: {error!r}") from None
         before = [one.text for one in held]
         if held and [one.text for one in said[: len(held) - 1]] == before[:-1]:
-            # the recommendation of the row before is said by now: it keeps its titles and gets its words
+            # the recommendation of the previous row has now been said: it keeps its titles and gets its text
             said = [*held[:-1], *said[len(held) - 1 :]]
             if len(said) >= len(held):
                 said[len(held) - 1] = _Said(RECOMMENDER, said[len(held) - 1].text, held[-1].titles)
@@ -109,7 +109,7 @@ def _contexts(path: Path) -> Iterator[_Raw]:
 
 
 def _spoken(text: str) -> list[_Said]:
-    """Lines `System: ...` and `User: ...`; the last, empty one is where the recommendation belongs."""
+    """Parse lines `System: ...` and `User: ...`; the last, empty one is where the recommendation belongs."""
     pieces = _LINE_OF.split(text)
     said = [_Said(_SPEAKERS[who], words.strip(), None) for who, words in zip(pieces[1::2], pieces[2::2], strict=True)]
     return said[:-1] if said and not said[-1].text else said
@@ -128,7 +128,7 @@ def _table(path: Path, records: csv.DictReader[str]) -> Iterator[tuple[int, dict
 
 
 def _catalog(raw: Sequence[_Raw], directory: Path) -> Catalog:
-    """A film for every title and year; a title without a year is one of its own only where none has a year."""
+    """Create a film for every title and year; an undated title counts only if it never has a year."""
     names = sorted({title for _, said in raw for one in said for title in one.titles or ()})
     dated = {title_key(title) for title, year in map(split_year, names) if year is not None}
     known = {}
@@ -149,7 +149,7 @@ def _catalog(raw: Sequence[_Raw], directory: Path) -> Catalog:
 
 
 class _Rows:
-    """Rows of titles as annotated, and of titles in a text."""
+    """Maps annotated titles to rows, and finds titles in a text."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog, self._linker = catalog, parser_context(catalog).linker
@@ -158,7 +158,7 @@ class _Rows:
         for year, row in sorted(years, key=lambda pair: (float(pair[0]) if isinstance(pair[0], int) else 0.0, pair[1])):
             key = title_key(catalog[row].title)
             self._rows[key, year if isinstance(year, int) and year else None] = row
-            self._rows[key, None] = row  # without a year the latest is meant
+            self._rows[key, None] = row  # without a year the latest film is meant
 
     def of(self, title: str) -> list[int]:
         """The row of an annotated title, if it is in the catalogue."""
@@ -167,7 +167,7 @@ class _Rows:
         return [] if row is None else [row]
 
     def spot(self, text: str) -> list[tuple[int, int, int]]:
-        """(row, start, end) of the titles in a text; in small letters "watch" and "walk" are words, not films."""
+        """Return (row, start, end) of the titles in a text; lower-case "watch" and "walk" are words, not films."""
         found = (one for one in self._linker.link(text).found if one.row >= 0 and text[one.start].isupper())
         return [(one.row, one.start, one.end) for one in found]
 
@@ -177,7 +177,10 @@ def _dialogue(raw: _Raw, when: int, rows: _Rows) -> Dialogue:
 
 
 def _turn(said: _Said, rows: _Rows) -> Turn:
-    """Titles are those annotated; where nothing is, those found. Found ones are cut from the words and judged."""
+    """Build a turn from the annotated titles, or from titles found in the text if there are no annotations.
+
+    Found titles are removed from the words and judged for dislike.
+    """
     text = clean_text(said.text, _TEXT)
     spotted = rows.spot(text)
     named = [row for row, _, _ in spotted] if said.titles is None else [r for t in said.titles for r in rows.of(t)]

@@ -1,6 +1,6 @@
 """Reads ReDial (Li et al., 2018): conversations in which one person seeks films and another recommends some.
 
-The directory holds the published files, plain or gzipped: the official test set, what is available of the training
+The directory holds the published files, plain or gzipped: the official test set, the available part of the training
 set, and the films.
 """
 
@@ -32,11 +32,11 @@ _MESSAGE_CHARS = 4000
 def read_redial(directory: Path) -> Corpus:
     """Read the benchmark.
 
-    The catalogue is every film of `movie_info.json` and every other one that a dialogue names, with the title it has
-    there. Marks of whether a film was liked, which people set after the conversation, are not read.
+    The catalogue holds every film of `movie_info.json` and every other film that a dialogue names, with its title
+    there. Annotations of whether a film was liked, which people made after the conversation, are not read.
 
     Raises:
-        DataError: a file is missing or is not what it should be; names file and line.
+        DataError: a file is missing or malformed; names file and line.
     """
     films = read_films(find(directory, FILMS))
     train, test = (list(_records(find(directory, names))) for names in (TRAINING, TEST))
@@ -54,10 +54,10 @@ def read_redial(directory: Path) -> Corpus:
 
 
 def find(directory: Path, names: tuple[str, ...]) -> Path:
-    """The first of these files that a directory holds, plain or gzipped.
+    """Return the first of these files that exists in a directory, plain or gzipped.
 
     Raises:
-        DataError: none of them is there.
+        DataError: none of them exists.
     """
     for name in names:
         for path in (directory / name, directory / f"{name}.gz"):
@@ -67,10 +67,10 @@ def find(directory: Path, names: tuple[str, ...]) -> Path:
 
 
 def opened(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line) of a UTF-8 text, gzipped or not.
+    """Yield (line number from 1, line) of a UTF-8 text, gzipped or not.
 
     Raises:
-        DataError: not such a text, or a line over 4 MiB.
+        DataError: the file is not UTF-8 text, or a line is over 4 MiB.
     """
     number = 0
     try:
@@ -85,10 +85,10 @@ def opened(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_films(path: Path) -> dict[str, Item]:
-    """The films of `movie_info.json` by number.
+    """Read the films of `movie_info.json`, by number.
 
     Raises:
-        DataError: not such a file.
+        DataError: the file is malformed.
     """
     text = "\n".join(line for _, line in opened(path))
     try:
@@ -137,7 +137,7 @@ def _dialogue(record: Mapping[str, Any], catalog: Catalog) -> Dialogue:
 
 
 def _turn(speaker: str, raw: str, films: Mapping[str, int], catalog: Catalog) -> Turn:
-    """A mention is `@` and a number of `films`; other marks of this kind are dropped."""
+    """Parse a message; a mention is `@` and a number of `films`, and other such marks are dropped."""
     pieces, rows, disliked = [""], list[int](), list[int]()
     lower = raw.casefold() if len(raw.casefold()) == len(raw) else raw
     end = 0

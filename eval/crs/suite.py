@@ -1,7 +1,7 @@
 """Evaluates recommendation in published dialogues: finds every film that the recommender names from what was said.
 
-Settings and fusion weights are chosen on the latest part of the train pool; then everything is learnt again from the
-whole pool, with those weights, and the test part is answered once.
+Settings and fusion weights are chosen on the latest part of the train pool. Then all components are refitted on the
+whole pool with those weights, and the test part is answered once.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from llmrec.storage.registry import cache_home
 
 KS = (1, 10, 50)
 MODEL = "fusion"
-VALIDATION = 0.15  # latest share of the train pool
+VALIDATION = 0.15  # latest share of the train pool used for validation
 GRID = {"alpha": (0.5, 0.7, 0.85, 1.0), "decay": (0.0, 0.5, 1.0), "shrink": (2.0, 10.0)}
-ANSWERED = 512  # questions that are scored at once
-# Three ways of asking: prefix of the metric, questions, whether films named before may be answered.
+ANSWERED = 512  # questions scored per batch
+# Three evaluation views: metric prefix, questions, and whether films named before may be answered.
 VIEWS = {"novel_": (False, False), "": (True, True), "novel_unfiltered_": (False, True)}
 
 
 @dataclass(frozen=True, eq=False)
 class ValidationChoice:
-    """What was settled on the validation cut.
+    """The choices made on the validation split.
 
     Attributes:
-        fusions: weights by whether films named before may be answered.
+        fusions: weights, keyed by whether films named before may be answered.
         knn: settings of the item-knn row.
     """
 
@@ -70,19 +70,19 @@ def run_crs(
     seed: int = 0,
     settings: TwoTowerSettings = TwoTowerSettings(),  # noqa: B008
 ) -> list[Row]:
-    """Measure on one benchmark; writes `conversation-<name>.json` to `out`, and before it the rank of every target.
+    """Evaluate on one benchmark; writes the rank of every target and then `conversation-<name>.json` to `out`.
 
     Args:
         name: "redial" or "inspired".
-        data_dir: where its files are.
+        data_dir: directory of its files.
         out: directory of the results.
-        limit: answer this many test dialogues only, drawn by seed.
-        seed: of the networks and of the bootstrap.
-        settings: of the networks.
+        limit: answer only this many test dialogues, drawn by seed.
+        seed: random seed for the networks and the bootstrap.
+        settings: settings of the networks.
 
     Raises:
-        RequestError: no directory given.
-        DataError: the files are not there or not what they should be.
+        RequestError: no directory was given.
+        DataError: the files are missing or malformed.
     """
     started = time.monotonic()
     if data_dir is None:
@@ -115,13 +115,13 @@ def _limited(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
 def measure(
     corpus: Corpus, embedder: Embedder, cache: Path, settings: TwoTowerSettings, seed: int, console: Console
 ) -> tuple[list[Row], dict[str, Rows], ValidationChoice]:
-    """Choose on validation, learn from the whole pool, answer the test part.
+    """Choose settings on validation, fit on the whole pool, and answer the test part.
 
     Returns:
-        The rows; by "row/view" the rank of every target, int64[q], -1 where it could not be answered; what was chosen.
+        The rows; the rank of every target by "row/view", int64[q], -1 where it was not an allowed answer; the choices.
 
     Raises:
-        DataError: too few dialogues to choose on or to measure.
+        DataError: too few dialogues for validation or for the test.
     """
     earlier, later = split_latest(corpus.train, VALIDATION)
     valid, test = questions_of(later), questions_of(corpus.test)
@@ -157,7 +157,7 @@ def choose_settings(
 
 
 def _tune_knn(earlier: Sequence[Dialogue], valid: CrsQuestions, n: int) -> NeighbourSettings:
-    """The settings with the best recall@10 on validation targets that were not named before."""
+    """Choose the settings with the best recall@10 on validation targets that were not named before."""
     new = valid.where(~valid.repeated)
     free, histories, said = allowed_items(new, n, False), new.histories(), mention_log(earlier)
 
@@ -180,7 +180,7 @@ def _answers(
     settings: TwoTowerSettings,
     seed: int,
 ) -> dict[str, Rows]:
-    """By "row/view": the rank of every target, int64[q]."""
+    """Return the rank of every target by "row/view": int64[q]."""
     n = len(corpus.catalog)
     learnt = fit_components(corpus.train, corpus.catalog, vectors, settings, seed)
     knn = fit_neighbours(mention_log(corpus.train), n, chosen.knn)
@@ -190,7 +190,7 @@ def _answers(
         parts = component_scores(learnt, some, vectors)
         free = {again: allowed_items(some, n, again) for again in (False, True)}
         fused = {again: fusion.combine(parts) for again, fusion in chosen.fusions.items()}
-        # without and with films that were named before
+        # without and with films named before
         scores: dict[str, tuple[Scores, Scores]] = {
             "popularity": (np.tile(common, (len(some), 1)),) * 2,
             "text-lookup": (text_lookup(some, vectors),) * 2,
@@ -211,7 +211,7 @@ def _blocks(cases: CrsQuestions) -> list[CrsQuestions]:
 
 
 def estimates(cases: CrsQuestions, ranks: Mapping[str, Rows], seed: int) -> list[Row]:
-    """A row for every name, with intervals over dialogues: targets of one dialogue are not independent."""
+    """One result row per name, with intervals over dialogues, since targets of one dialogue are not independent."""
     rows = []
     for name in dict.fromkeys(key.rpartition("/")[0] for key in ranks):
         found = {}
@@ -225,7 +225,7 @@ def estimates(cases: CrsQuestions, ranks: Mapping[str, Rows], seed: int) -> list
 
 
 def over_dialogues(values: np.ndarray, dialogue: Rows, seed: int, n: int = 1000) -> Estimate:
-    """Mean of float64[q] and its 95 % bootstrap interval, drawing whole dialogues (int64[q])."""
+    """Mean of float64[q] and its 95 % bootstrap interval, resampling whole dialogues (int64[q])."""
     _, group = np.unique(dialogue, return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
     rng = np.random.default_rng(seed)
@@ -238,7 +238,7 @@ def over_dialogues(values: np.ndarray, dialogue: Rows, seed: int, n: int = 1000)
 
 
 def targets(rows: Sequence[Row]) -> list[Target]:
-    """The numbers that the project is held to: films not named before, those named before left out."""
+    """The numbers that the project is held to, for films not named before, with earlier films excluded."""
     ours = next(row for row in rows if row.name == MODEL)
     return [Target(f"novel_recall{k}", ours.metrics[f"novel_recall@{k}"].mean) for k in KS]
 
@@ -272,7 +272,7 @@ def _protocol(
 
 
 def print_crs(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Print recall of every row, under every view."""
+    """Print recall of every row under every view."""
     shown = [f"{prefix}recall@{k}" for prefix in VIEWS for k in KS]
     print_columns(
         ["", *shown], [[row.name, *(f"{row.metrics[name].mean:.3f}" for name in shown)] for row in rows], console

@@ -1,9 +1,9 @@
-"""A small two-tower network: scores every film for what was said and named before, trained on mentions.
+"""A small two-tower network: scores every film given the words and films so far, trained on mentions.
 
 The query is the sum of three things: the films named so far (weighted by age and by who named them), the sentence
-vectors of the latest turns, and the single words. A film is its text vector, its attributes and a free part, each
-projected to the same space, plus a bias that starts at its popularity. Softmax over the whole catalogue, films named
-before masked out: what is learnt is the next new film.
+vectors of the latest turns, and the single words. A film is represented by its text vector, its attributes and a free
+embedding, each in the same space, plus a bias initialised to its popularity. The loss is a softmax over the whole
+catalogue with films named before masked out, so the network learns to predict the next new film.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from llmrec.eval.crs.data import RECOMMENDER, SEEKER, CrsQuestions, Dialogue, Tu
 from llmrec.eval.crs.embeddings import CorpusVectors
 from llmrec.ranker import Rows, Scores
 
-NAMED = 12  # latest films of a context that are read
+NAMED = 12  # number of latest films of a context that are read
 _WORD = re.compile(r"[a-z']+")
 _NOT_NAMED = -1e4
 
 
 @dataclass(frozen=True)
 class TwoTowerSettings:
-    """Sizes and training; the defaults were chosen on the validation cut of ReDial.
+    """Sizes and training settings; the defaults were chosen on the validation split of ReDial.
 
     Attributes:
-        dim: of the shared space.
-        dropout: on inputs and queries.
+        dim: dimension of the shared space.
+        dropout: dropout rate of inputs and queries.
         epochs: passes over the mentions.
-        rate: peak of the one-cycle learning rate.
-        shrink: how much an embedding shrinks in a step.
-        seeker: weight of a film that the seeker names; the recommender's weigh 1.
-        batch: mentions a step.
-        word_count: a word enters when this many turns hold it; an attribute value when 3 films have it.
-        seeds: networks that are averaged.
+        rate: peak learning rate of the one-cycle schedule.
+        shrink: weight decay of the embeddings per step.
+        seeker: weight of a film that the seeker names; films that the recommender names have weight 1.
+        batch: mentions per step.
+        word_count: minimum number of turns that contain a word for it to be used; an attribute value needs 3 films.
+        seeds: number of networks that are averaged.
     """
 
     dim: int = 128
@@ -60,11 +60,11 @@ class TwoTowerInputs:
 
     Attributes:
         spoken: what the seeker said, what the recommender said, the latest turn.
-        words: int64 word numbers of all contexts one after another.
-        weights: float32, one a word.
-        starts: int64[q + 1], where each context's words begin.
+        words: int64, concatenated word numbers of all contexts.
+        weights: float32, one per word.
+        starts: int64[q + 1], offset of each context's words.
         named: int64[q, NAMED] rows, n where there is none.
-        role: int64[q, NAMED], 1 where the seeker named it.
+        role: int64[q, NAMED], 1 where the seeker named the film.
     """
 
     spoken: torch.Tensor
@@ -75,7 +75,7 @@ class TwoTowerInputs:
     role: torch.Tensor
 
     def at(self, places: torch.Tensor) -> TwoTowerInputs:
-        """The contexts at int64[p]."""
+        """Select the contexts at int64[p]."""
         lengths = (self.starts[1:] - self.starts[:-1])[places]
         starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         inside = torch.arange(int(starts[-1])) - torch.repeat_interleave(starts[:-1], lengths)
@@ -85,7 +85,7 @@ class TwoTowerInputs:
 
 
 def word_numbers(dialogues: Sequence[Dialogue], least: int) -> dict[str, int]:
-    """Words that at least this many turns hold, numbered by falling count."""
+    """Number the words that occur in at least this many turns by decreasing count."""
     counts = Counter(word for one in dialogues for turn in one.turns for word in set(_words(turn)))
     kept = sorted((word for word, count in counts.items() if count >= least), key=lambda word: (-counts[word], word))
     return {word: number for number, word in enumerate(kept)}
@@ -94,7 +94,7 @@ def word_numbers(dialogues: Sequence[Dialogue], least: int) -> dict[str, int]:
 def two_tower_inputs(
     cases: CrsQuestions, vectors: CorpusVectors, numbers: dict[str, int], n_items: int, decay: float = 0.8
 ) -> TwoTowerInputs:
-    """What the network is given for each question; an older turn weighs `decay` less."""
+    """Build the network's inputs for each question; every later turn multiplies a turn's weight by `decay`."""
     q, d = len(cases), vectors.words.table.shape[1]
     spoken = np.zeros((q, 3, d), np.float32)
     named, role = np.full((q, NAMED), n_items), np.zeros((q, NAMED), np.int64)
@@ -114,12 +114,12 @@ def two_tower_inputs(
 def _read_words(
     context: Sequence[Turn], spoken: Scores, vectors: CorpusVectors, numbers: dict[str, int], decay: float
 ) -> tuple[list[int], list[float]]:
-    """Fill `spoken` float32[3, d] and return the words with their weights; a word's number tells who said it."""
+    """Fill `spoken` float32[3, d] and return word numbers and weights; a word's number depends on who said it."""
     words: list[int] = []
     weights: list[float] = []
     for age, turn in enumerate(context[::-1]):
         seeker = turn.speaker == SEEKER
-        vector = vectors.words.of([turn.words])[0] * min(1.0, len(turn.words) / 20)  # "ok" says little
+        vector = vectors.words.of([turn.words])[0] * min(1.0, len(turn.words) / 20)  # "ok" carries little meaning
         spoken[0 if seeker else 1] += vector * decay**age
         if age == 0:
             spoken[2] = vector
@@ -134,7 +134,7 @@ def _words(turn: Turn) -> list[str]:
 
 
 def _named(context: Sequence[Turn]) -> dict[int, bool]:
-    """Rows named, latest first, and whether the seeker named them then."""
+    """Rows named, latest first, and whether the seeker named them in that mention."""
     out: dict[int, bool] = {}
     for turn in reversed(context):
         for row in reversed(turn.rows):
@@ -147,9 +147,9 @@ class TwoTower(nn.Module):
 
     Args:
         texts: float32[n, d], text vectors of the films.
-        values: the attribute values of each film, as numbers.
-        n_words: how many word numbers there are.
-        bias: float32[n], where the films' biases start.
+        values: numbers of each film's attribute values.
+        n_words: number of distinct word numbers.
+        bias: float32[n], initial biases of the films.
         settings: sizes.
     """
 
@@ -181,7 +181,7 @@ class TwoTower(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
 
     def _side(self, side: int) -> torch.Tensor:
-        """float[n, dim]: the films as answers (0) or as what was named (1)."""
+        """float[n, dim]: embeddings of the films as answers (0) or as named films (1)."""
         text = self.dropout(self.projections[side](self.texts))
         attributes = self.bags[side](self.values, self.ends)
         return text + 0.5 * attributes + self.free[side].weight  # type: ignore[no-any-return]
@@ -191,7 +191,7 @@ class TwoTower(nn.Module):
         answers, known = self._side(0), self._side(1)
         n = len(answers)
         weight = torch.exp(self.age + self.role[given.role]) * (given.named < n)
-        if self.training:  # leave out one named film in ten, so that none is relied on
+        if self.training:  # drop one named film in ten, so that the network relies on none
             weight = weight * (torch.rand_like(weight) > 0.1)
         taste = (known[given.named.clamp(max=n - 1)] * weight[..., None]).sum(1) / (weight.sum(1, keepdim=True) + 0.5)
         words = self.words(given.words, given.starts, per_sample_weights=given.weights)
@@ -204,7 +204,7 @@ def _table(rows: int, dim: int) -> nn.EmbeddingBag:
 
 
 def value_numbers(catalog: Catalog, least: int = 3) -> list[list[int]]:
-    """The attribute values of every film as numbers; words need `least` films, numbers go by tens."""
+    """Numbers of each film's attribute values; words need `least` films, numeric values are grouped by tens."""
     found: list[list[tuple[str, str]]] = []
     for item in catalog.items:
         own = [(name, word) for name, value in item.attributes.items() if isinstance(value, tuple) for word in value]
@@ -217,7 +217,7 @@ def value_numbers(catalog: Catalog, least: int = 3) -> list[list[int]]:
 
 @dataclass(frozen=True, eq=False)
 class TwoTowerEnsemble:
-    """Networks of several seeds, and the words that they know."""
+    """Networks of several seeds, and their vocabulary."""
 
     nets: tuple[TwoTower, ...]
     numbers: dict[str, int]
@@ -237,7 +237,7 @@ class TwoTowerEnsemble:
 def train_two_tower(
     dialogues: Sequence[Dialogue], catalog: Catalog, vectors: CorpusVectors, settings: TwoTowerSettings, seed: int
 ) -> TwoTowerEnsemble:
-    """Train on every film that either of the two names for the first time."""
+    """Train on every film that either speaker names for the first time."""
     cases = questions_of(dialogues, (RECOMMENDER, SEEKER))
     cases = cases.where(~cases.repeated)
     numbers = word_numbers(dialogues, settings.word_count)
@@ -257,7 +257,7 @@ def train_two_tower(
 
 
 def start_bias(targets: Rows, n_items: int) -> Scores:
-    """float32[n]: log popularity, centred; a film that was never recommended counts as a third of a time."""
+    """float32[n]: centred log popularity, with 0.3 added to every film's count."""
     counts = np.log(np.bincount(targets, minlength=n_items) + 0.3)
     return np.asarray(counts - counts.mean(), np.float32)
 
@@ -265,7 +265,7 @@ def start_bias(targets: Rows, n_items: int) -> Scores:
 def _fit(net: TwoTower, given: TwoTowerInputs, targets: Rows, weights: Scores, settings: TwoTowerSettings) -> None:
     target, weight = torch.from_numpy(targets), torch.from_numpy(weights)
     optimiser = _optimiser(net, settings)
-    # a tenth of the steps warms up, and OneCycleLR divides by one less than that
+    # A tenth of the steps is warm-up, and OneCycleLR divides by one less than that number.
     steps = max(20, settings.epochs * -(-len(target) // settings.batch))
     rates = [group["lr"] for group in optimiser.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=0.1)
@@ -285,7 +285,7 @@ def _fit(net: TwoTower, given: TwoTowerInputs, targets: Rows, weights: Scores, s
 
 
 def _optimiser(net: TwoTower, settings: TwoTowerSettings) -> torch.optim.Optimizer:
-    """Tables shrink, projections hardly do, biases move slowly and freely."""
+    """Strong weight decay for tables, little for projections; biases learn slowly and without decay."""
     tables: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
