@@ -21,12 +21,12 @@ from llmrec.storage.artifacts import fingerprint_bytes, read_manifest
 
 ALL = "all"
 REPORT = "report"
-RELIABILITY = "reliability"  # attacks the promises with the tests of a checkout
+RELIABILITY = "reliability"  # runs the promises' tests of a checkout
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the command line was given; see `run_suite`."""
+    """The arguments of the command line; see `run_suite`."""
 
     model: str | Path | None
     data: str | Path | None
@@ -45,7 +45,7 @@ class Job:
         """The model directory.
 
         Raises:
-            ArtifactError: none was named, and the shipped one is not there.
+            ArtifactError: no model was given, and the shipped one is missing.
         """
         if self.model is None and not SHIPPED.is_dir():
             raise ArtifactError("no model given, and the shipped one is not beside this installation: give --model")
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def dataset(self) -> str:
-        """Name of the data, as in the names of result files."""
+        """Name of the data, as used in the names of result files."""
         return Path(str(read_settings(self.path)["data"] if self.data is None else self.data)).name
 
 
@@ -114,7 +114,7 @@ def _knowledge(job: Job) -> None:
     run_knowledge(job.model, job.data, job.data_dir, job.out, job.limit)
 
 
-# In the order in which `all` runs them; a suite is imported when it is run.
+# In the order in which `all` runs them; a suite is imported only when it runs.
 MEASURING: Mapping[str, Callable[[Job], None]] = {
     "accuracy": _accuracy,
     "stability": _stability,
@@ -122,14 +122,14 @@ MEASURING: Mapping[str, Callable[[Job], None]] = {
     "grounding": _grounding,
     "conversation": _conversation,
 }
-# Published dialogues with films of their own: no model directory is measured, the data set is in --data-dir.
+# Published dialogues with their own films: no model directory is measured, and the data set is in --data-dir.
 DIALOGUES = ("redial", "inspired")
-# What `all` measures in the place of a thousand users: about the same share of every suite's own size.
+# Limits that `all` uses for a thousand users: about the same share of each suite's own size.
 OF_A_THOUSAND: Mapping[str, int] = {
     "accuracy": 1000, "stability": 20, "retention": 100, "grounding": 60, "conversation": 120,
 }  # fmt: skip
-SEMANTIC_IDS = "semantic-ids"  # of a model's vectors, made both ways
-KNOWLEDGE = "knowledge"  # of notes on items, which not every catalogue has
+SEMANTIC_IDS = "semantic-ids"  # compares two ways to make codes from a model's vectors
+KNOWLEDGE = "knowledge"  # measures notes on items, which not every catalogue has
 SUITES = (*MEASURING, KNOWLEDGE, SEMANTIC_IDS, *DIALOGUES, RELIABILITY, REPORT, ALL)
 
 
@@ -147,27 +147,28 @@ def run_suite(
     beside: Path | None = None,
     baselines: str | None = None,
 ) -> None:
-    """One suite by name, the report from what is there, or everything in order.
+    """Run one suite by name, the report on existing results, or everything in order.
 
     Args:
-        suite: one of `SUITES`; "all" passes over what was measured on the same model by the same code.
+        suite: one of `SUITES`; "all" skips suites already measured on the same model by the same code.
         model: model directory, None for the shipped one.
         data: prepared data, None for the model's own.
         out: directory of the results.
-        limit: measure this many users, or items of a task; for "all", users of the accuracy suite, and of the others
-            as large a share (`OF_A_THOUSAND`).
-        data_dir: the files of the language benchmarks, which only retention reads.
-        split: how accuracy holds items out.
-        workers: processes of the accuracy suite that rank with the model.
+        limit: measure this many users, or items of a task; for "all", users of the accuracy suite, with the other
+            suites scaled in proportion (`OF_A_THOUSAND`).
+        data_dir: directory of the data files of the suites that need some, such as the language benchmarks of
+            retention.
+        split: how the accuracy suite holds out items.
+        workers: number of processes of the accuracy suite that rank with the model.
         matmul_dtype: number format of the language model's matrix products in the accuracy suite, and with `beside`:
-            float32, bfloat16, or auto for what is faster here.
-        ablations: of how many users the accuracy suite ranks the rows that only say what a part earns; None for all.
-        beside: another model, for the suite semantic-ids: which of both ranks validation items better.
-        baselines: which rows the accuracy suite has beside the model's: names with commas, "none", or None for all.
+            float32, bfloat16, or auto for the faster one on this machine.
+        ablations: number of users for whom the accuracy suite ranks the ablation rows; None for all.
+        beside: another model for the suite semantic-ids, which then compares how well both rank validation items.
+        baselines: baselines of the accuracy suite: comma-separated names, "none", or None for all.
 
     Raises:
-        RequestError: for a suite that does not exist, one that does not compare two models but is given two, or
-            baselines that do not exist or belong to another suite.
+        RequestError: the suite does not exist; two models are given to a suite that does not compare models; or
+            baselines do not exist or are given to another suite.
     """
     if suite not in SUITES:
         raise RequestError(f"no suite '{suite}'; there are: {', '.join(SUITES)}")
@@ -175,7 +176,7 @@ def run_suite(
         raise RequestError(f"--beside {beside} was given with --suite {suite}; only {SEMANTIC_IDS} compares two models")
     if baselines is not None and suite not in ("accuracy", ALL):
         raise RequestError(f"--baselines {baselines} was given with --suite {suite}; only accuracy has baselines")
-    chosen_baselines(baselines)  # a wrong name is known before anything is loaded
+    chosen_baselines(baselines)  # reject a wrong name before anything is loaded
     numbers = parse_matmul_dtype(matmul_dtype)
     job = Job(model, data, out, limit, data_dir, split, workers, numbers, ablations, beside, baselines)
     if suite == ALL:
@@ -199,7 +200,7 @@ def run_suite(
 
 
 def run_all(job: Job) -> None:
-    """All suites in order, then the report; a suite that has its result, or lacks its files, is passed over."""
+    """Run all suites in order, then the report; suites that have a current result or lack their files are skipped."""
     console = Console(stderr=True)
     whole = job.limit
     for suite in MEASURING:
@@ -215,16 +216,16 @@ def run_all(job: Job) -> None:
 
 
 def measure(suite: str, job: Job) -> None:
-    """One suite that measures; its result file is stamped with what it was measured on."""
+    """Run one measuring suite, and stamp its result file with what was measured."""
     job = job if suite == "accuracy" else replace(job, split=SPLITS[0])
     MEASURING[suite](job)
     stamp_result(_result(suite, job), fingerprints(job), _arguments(suite, job))
 
 
 def fingerprints(job: Job) -> dict[str, str]:
-    """Sha256 hex of the catalogue, of the train part that the model learnt from, and of the model's files."""
+    """Sha256 hex of the catalogue, of the train part on which the model was trained, and of the model's files."""
     manifest = read_manifest(job.path, MODEL_KIND, verify=False)
-    # The card is words about the model, not the model.
+    # The model card is a text about the model and not part of it.
     files = {name: list(entry) for name, entry in manifest.files.items() if not name.endswith(".md")}
     return {
         "catalog": manifest.fingerprints["catalog"],

@@ -19,7 +19,7 @@ SLICE_DESCRIPTIONS = {
 
 
 def slices_of(targets: Rows, histories: Sequence[Rows], counts: Rows) -> dict[str, Mask]:
-    """Users of each slice but `sampled`, by name: bool[u]; see `SLICE_DESCRIPTIONS`. `never_trained` is in `cold`.
+    """Users of each slice but `sampled`, by name: bool[u]; see `SLICE_DESCRIPTIONS`. `cold` includes `never_trained`.
 
     Args:
         targets: int64[u].
@@ -43,11 +43,11 @@ def slices_of(targets: Rows, histories: Sequence[Rows], counts: Rows) -> dict[st
 
 
 def sampled(users: Rows, asked: Sequence[Rows]) -> dict[str, Mask]:
-    """The slice of users whom every row was ranked for; none where that is everybody.
+    """The slice of users for whom every row was ranked; empty if these are all users.
 
     Args:
         users: int64[u], numbers.
-        asked: of each row, the numbers of its users.
+        asked: for each row, the numbers of its users.
 
     >>> sampled(np.array([3, 5, 8]), [np.array([3, 5, 8]), np.array([5])])["sampled"].tolist()
     [False, True, False]

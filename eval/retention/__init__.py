@@ -1,1 +1,1 @@
-"""The retention suite: how much general language ability is kept."""
+"""The retention suite: how much general language ability the tuned model keeps."""

@@ -1,9 +1,9 @@
 """Language benchmarks: parses their published files into questions and judges the scores.
 
 A task is one reader function and one line of `TASKS`. Prompts and metrics are those of lm-evaluation-harness 0.4: no
-examples in the prompt, `acc` takes the likeliest choice, `acc_norm` the likeliest a character. Compared with it on 60
-items of each task: the same verdicts, log-probabilities equal to 1e-5; except that BLiMP's sentences have no blank
-before them here, as in a document.
+examples in the prompt, `acc` takes the most likely choice, `acc_norm` the most likely one per character. On 60 items of
+each task the verdicts are the same as in the harness, and log-probabilities agree to 1e-5. The exception is BLiMP,
+whose sentences have no leading space here, as at the start of a document.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ GITHUB = "https://github.com/"
 
 @dataclass(frozen=True)
 class Question:
-    """A context and what may follow it.
+    """A context and its possible continuations.
 
     Attributes:
         context: may be empty.
-        choices: continuations, with the blank that leads them.
-        gold: number of the right one.
-        lengths: characters of each choice, for `acc_norm`.
+        choices: continuations, including their leading space.
+        gold: index of the correct one.
+        lengths: number of characters of each choice, for `acc_norm`.
         group: samples are drawn evenly over groups.
     """
 
@@ -51,10 +51,10 @@ class Source:
     url: str
 
     def find(self, folder: Path) -> list[Path]:
-        """The files, packed (.gz, .bz2) or plain.
+        """The files, compressed (.gz, .bz2) or plain.
 
         Raises:
-            DataError: one is missing; says what to fetch and from where.
+            DataError: a file is missing; says what to fetch and from where.
         """
         return [self._one(folder, name) for name in self.files]
 
@@ -72,12 +72,12 @@ class Benchmark:
 
     Attributes:
         name: as lm-evaluation-harness calls it.
-        version: raised whenever prompts or metrics change, so that old values are not taken for new ones.
+        version: incremented whenever prompts or metrics change, so that old values are not mistaken for new ones.
         source: its files.
-        read: files to questions.
-        judge: a question and its scores to values of the metrics.
-        main: the metric that stands for the task.
-        size: questions drawn by default; for time, not for accuracy's sake.
+        read: maps files to questions.
+        judge: maps a question and its scores to values of the metrics.
+        main: the metric that represents the task.
+        size: number of questions drawn by default, limited to save time.
     """
 
     name: str
@@ -90,10 +90,10 @@ class Benchmark:
 
 
 def load(task: Benchmark, folder: Path, limit: int | None, seed: int) -> tuple[list[int], list[Question]]:
-    """Numbers in the file and questions, `limit` or the default many, in the order of the file.
+    """Load questions and their numbers in the file, in file order; `limit` of them or the default number.
 
     Raises:
-        DataError: a missing file, or one that is not what its name says.
+        DataError: a file is missing, or its content does not match its name.
     """
     paths = task.source.find(folder)
     try:
@@ -107,9 +107,9 @@ def load(task: Benchmark, folder: Path, limit: int | None, seed: int) -> tuple[l
 
 
 def sample(groups: Sequence[str], count: int, seed: int) -> list[int]:
-    """`count` numbers drawn without replacement, sorted; from every group as many as from any other, or one fewer."""
+    """Draw `count` sorted numbers without replacement, equally many from every group up to one."""
     rng = np.random.default_rng(seed)
-    ranks = np.empty(len(groups), np.int64)  # of every member in a random order of its group
+    ranks = np.empty(len(groups), np.int64)  # rank of every member in a random order of its group
     names = np.asarray(groups)
     for name in sorted(set(groups)):
         own = np.flatnonzero(names == name)
@@ -130,13 +130,13 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def read_lambada(paths: Sequence[Path]) -> list[Question]:
-    """LAMBADA in OpenAI's form: the last word of a passage from all before it."""
+    """Read LAMBADA in OpenAI's form: the last word of a passage, given all the words before it."""
     passages = [str(row["text"]).rpartition(" ") for row in _lines(paths[0])]
     return [Question(context, (f" {word}",)) for context, _, word in passages]
 
 
 def read_blimp(paths: Sequence[Path]) -> list[Question]:
-    """BLiMP: an acceptable sentence beside one that differs from it in a point of grammar."""
+    """Read BLiMP: an acceptable sentence paired with one that differs from it in a point of grammar."""
     return [
         Question("", (str(row["sentence_good"]), str(row["sentence_bad"])), group=str(row["UID"]))
         for row in _lines(paths[0])
@@ -144,7 +144,7 @@ def read_blimp(paths: Sequence[Path]) -> list[Question]:
 
 
 def read_piqa(paths: Sequence[Path]) -> list[Question]:
-    """PIQA: which of two ways reaches the goal."""
+    """Read PIQA: which of two ways reaches the goal."""
     labels = [int(label) for label in read_text(paths[1]).split()]
     rows = list(_lines(paths[0]))
     return [
@@ -154,12 +154,12 @@ def read_piqa(paths: Sequence[Path]) -> list[Question]:
 
 
 def read_arc(paths: Sequence[Path]) -> list[Question]:
-    """ARC as llm-foundry publishes it: the query begins with `Question: ` already, always four choices."""
+    """Read ARC as published by llm-foundry: the query already begins with `Question: `, always four choices."""
     return [_choice(f"{row['query']}\nAnswer:", row["choices"], row["gold"]) for row in _lines(paths[0])]
 
 
 def read_hellaswag(paths: Sequence[Path]) -> list[Question]:
-    """HellaSwag as plain text: context, number of the right ending, four endings, one a line."""
+    """Read HellaSwag as plain text: context, number of the correct ending and four endings, one per line."""
     lines = read_text(paths[0]).split("\n")
     lines = lines[:-1] if lines[-1] == "" else lines
     if len(lines) % 6:
@@ -174,12 +174,12 @@ def _choice(context: str, choices: Sequence[str], gold: int) -> Question:
 
 
 def judge_greedy(question: Question, scored: ContinuationScores) -> dict[str, float]:
-    """Right when every token of the word is the likeliest; `nll` is the word's, in nats."""
+    """Correct if every token of the word is the most likely one; `nll` is that of the word, in nats."""
     return {"acc": float(scored.greedy[0]), "nll": float(scored.nll[0])}
 
 
 def judge_choice(question: Question, scored: ContinuationScores) -> dict[str, float]:
-    """Right when the gold choice is the likeliest: in sum (`acc`), a character (`acc_norm`); ties go to the first."""
+    """Correct if the gold choice is the most likely, in total (`acc`), per character (`acc_norm`); first on ties."""
     out = {"acc": float(int(np.argmin(scored.nll)) == question.gold)}
     if question.lengths:
         per_character = scored.nll / np.maximum(question.lengths, 1)
@@ -188,7 +188,7 @@ def judge_choice(question: Question, scored: ContinuationScores) -> dict[str, fl
 
 
 def judge_pair(question: Question, scored: ContinuationScores) -> dict[str, float]:
-    """Right when the acceptable sentence, the first, is likelier than the other; equal is wrong."""
+    """Correct if the acceptable sentence, the first, is more likely than the other; a tie is wrong."""
     return {"acc": float(scored.nll[0] < scored.nll[1])}
 
 

@@ -13,7 +13,7 @@ from llmrec.eval.console_tables import print_columns
 from llmrec.eval.result_file import Estimate, Row, Target
 from llmrec.eval.retention.store import Values
 
-WORSE = 2.0  # standard errors below the base from which a task counts as lost
+WORSE = 2.0  # a task counts as worse if it is this many standard errors below the base
 Z95 = 1.959964
 
 
@@ -23,11 +23,11 @@ class ComparedMetric:
 
     Attributes:
         task, metric: names.
-        base, tuned: means with 95 % intervals (normal).
-        difference: tuned less base, with the interval of the paired difference.
+        base, tuned: means with 95 % normal intervals.
+        difference: tuned minus base, with the interval of the paired difference.
         se: standard error of the paired difference.
-        n: items.
-        main: this metric stands for its task among the accuracies.
+        n: number of items.
+        main: whether this metric represents its task among the accuracies.
     """
 
     task: str
@@ -58,10 +58,10 @@ class ComparedMetric:
 
 
 def compare(task: str, base: Values, tuned: Values, main: str | None) -> list[ComparedMetric]:
-    """Every metric of a task; text columns are left out.
+    """Compare every metric of a task; text columns are skipped.
 
     Raises:
-        ValueError: not the same number of items on both sides.
+        ValueError: the two sides have different numbers of items.
     """
     if len(base) != len(tuned) or not base:
         raise ValueError(f"{task}: {len(base)} items of the base and {len(tuned)} of the tuned model are no pairs")
@@ -74,9 +74,10 @@ def compare(task: str, base: Values, tuned: Values, main: str | None) -> list[Co
 
 
 def perplexity(nats: ComparedMetric, tokens: int, words: int) -> Row:
-    """Word-level perplexity and its ratio, from nats a token and the length of the whole text in tokens and words.
+    """Word-level perplexity and its ratio, from nats per token and the length of the whole text in tokens and words.
 
-    Sampled blocks give nats a token; tokens a word are known exactly. Intervals come from those of the nats.
+    Nats per token are estimated from sampled blocks; tokens per word are known exactly. The intervals follow from those
+    of the nats.
     """
     scale = tokens / words
     base, tuned, ratio = (_exp(one, scale) for one in (nats.base, nats.tuned, nats.difference))
@@ -86,8 +87,8 @@ def perplexity(nats: ComparedMetric, tokens: int, words: int) -> Row:
 def targets(compared: Sequence[ComparedMetric], ppl_ratio: float) -> list[Target]:
     """The numbers that the project is held to.
 
-    `task_mean_ratio` is the mean accuracy over the tasks, tuned over base; a task counts as worse when its main
-    accuracy is lower by more than two standard errors of the paired difference.
+    `task_mean_ratio` is the tuned model's mean accuracy over the tasks divided by the base model's. A task counts as
+    worse if its main accuracy is lower by more than two standard errors of the paired difference.
     """
     mains = [one for one in compared if one.main]
     below = sum(one.base.mean for one in mains)
@@ -101,7 +102,7 @@ def targets(compared: Sequence[ComparedMetric], ppl_ratio: float) -> list[Target
 def print_retention(
     compared: Sequence[ComparedMetric], ppl: Row, named: Mapping[str, float | None], console: Console
 ) -> None:
-    """Print the comparison, main metrics marked with *, and the targets."""
+    """Print the comparison, with main metrics marked by *, and the targets."""
     rows = []
     for one in compared:
         verdict = "worse" if one.worse else "better" if one.better else ""
@@ -121,7 +122,7 @@ def _mean(values: np.ndarray) -> Estimate:
 
 
 def _error(values: np.ndarray) -> float:
-    """Standard error of a mean; one value has none, and is taken as certain."""
+    """Standard error of a mean; 0 for a single value."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 

@@ -1,8 +1,8 @@
 """Log-probabilities of continuations of a context; their common prefix is computed once.
 
 A question is a tree: its sequences share their first tokens, and a tree mask lets each branch see the shared ones and
-its own. Exact: the values are those of every sequence read alone. With SmolLM2's tokenizer that is a third fewer tokens
-for BLiMP's pairs, and two thirds fewer for the four choices of ARC.
+its own. The result is exact: the values equal those of every sequence read alone. With SmolLM2's tokenizer this takes a
+third fewer tokens for BLiMP's pairs, and two thirds fewer for the four choices of ARC.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from llmrec.lm.model import RecModel
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-LOGITS = 512  # positions whose word logits are held at a time: 100 MB for 49 thousand words
+LOGITS = 512  # positions whose word logits are in memory at a time: 100 MB for 49 thousand words
 
 
 @dataclass(frozen=True)
 class Continuations:
-    """Sequences of ids that are compared: mostly one context with each of its continuations.
+    """Token id sequences to compare, usually one context with each of its continuations.
 
     Attributes:
         ids: the whole sequences.
-        start: where scoring begins in each, at least 1.
+        start: index at which scoring begins in each sequence, at least 1.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -39,25 +39,25 @@ class Continuations:
 
     @property
     def shared(self) -> int:
-        """How many leading ids all sequences have in common, the last of each left out: nothing follows it."""
+        """Length of the common prefix, not counting the last id of each sequence, after which nothing is predicted."""
         columns = zip(*(ids[:-1] for ids in self.ids), strict=False)
         most = min(map(len, self.ids)) - 1
         return next((i for i, column in enumerate(columns) if len(set(column)) > 1), most)
 
     @property
     def size(self) -> int:
-        """Tokens that are read: the shared ones once, the last of each sequence not at all."""
+        """Number of tokens read: the shared ones once, the last one of each sequence not at all."""
         return self.shared + sum(len(ids) - 1 - self.shared for ids in self.ids)
 
 
 def continuations_of(model: RecModel, context: str, continuations: Sequence[str]) -> Continuations:
-    """Ids of a context with each continuation; an empty context is the document start.
+    """Encode a context with each continuation; an empty context is the document start.
 
-    Context and continuation are encoded together, and the context alone says where scoring begins; blanks at the end of
-    the context belong to the continuation (both as lm-evaluation-harness does).
+    Context and continuation are encoded together, and the length of the context alone sets where scoring begins. Spaces
+    at the end of the context belong to the continuation. Both follow lm-evaluation-harness.
 
     Raises:
-        DataError: longer than the model's context.
+        DataError: the text is longer than the model's context.
     """
     stem = context.rstrip()
     head = [] if stem else [document_start(model)]
@@ -71,11 +71,11 @@ def continuations_of(model: RecModel, context: str, continuations: Sequence[str]
 
 @dataclass(frozen=True, eq=False)
 class ContinuationScores:
-    """What the model gives to c continuations.
+    """The model's scores of c continuations.
 
     Attributes:
-        nll: float64[c], summed nats of the scored ids.
-        greedy: bool[c], whether every scored id was the likeliest one.
+        nll: float64[c], sum over the scored ids in nats.
+        greedy: bool[c], whether every scored id was the most likely one.
     """
 
     nll: Doubles
@@ -86,7 +86,7 @@ class ContinuationScores:
 def score_continuations(
     model: RecModel, questions: Sequence[Continuations], progress: Callable[[int], None] | None = None
 ) -> list[ContinuationScores]:
-    """Scores of all continuations, in the order given; the sequences of one question share their common prefix."""
+    """Score all continuations, in the order given; the sequences of one question share their common prefix."""
     out: list[ContinuationScores | None] = [None] * len(questions)
     for done, batch in _batches(questions):
         for i, one in zip(batch, _scored(model, [_Row.of(questions[i]) for i in batch]), strict=True):
@@ -97,9 +97,12 @@ def score_continuations(
 
 
 def _batches(questions: Sequence[Continuations]) -> Iterator[tuple[int, list[int]]]:
-    """Numbers of questions of like length, `TOKENS` at a time padding included, and how many are done after them."""
+    """Yield batches of at most `TOKENS` tokens with padding: questions done after the batch, and its indices.
+
+    Questions of similar length are batched together.
+    """
     sizes = [question.size for question in questions]
-    order = sorted(range(len(questions)), key=lambda i: (-sizes[i], i))  # the largest first: memory fails at once
+    order = sorted(range(len(questions)), key=lambda i: (-sizes[i], i))  # largest first: memory fails at once
     first = 0
     while first < len(order):
         count = max(1, TOKENS // max(1, sizes[order[first]]))
@@ -113,10 +116,11 @@ class _Row:
 
     Attributes:
         ids: int64[t].
-        position: int64[t], place in its own sequence.
-        branch: int64[t], -1 for shared, else the number of the sequence.
-        at, target, owner: int64[s] each: the place whose hidden state predicts, the id, the sequence that is scored.
-        sequences: how many there are.
+        position: int64[t], position in its own sequence.
+        branch: int64[t], number of the sequence, -1 for shared ids.
+        at, target, owner: int64[s] each, per scored id: the position whose hidden state predicts it, the id, its
+            sequence.
+        sequences: number of sequences.
     """
 
     ids: Ints
@@ -151,21 +155,21 @@ class _Row:
         return np.tril(own)
 
     def wanted(self) -> tuple[Ints, Ints, Ints]:
-        """Places int64[u], ids int64[u], and where each scored id is among them, int64[s].
+        """Return distinct positions int64[u] and ids int64[u], and the index of each scored id among them, int64[s].
 
-        What sequences share after the context (the beginning of two alike sentences) is wanted once.
+        Ids that sequences share after the context (such as the same beginning of two sentences) are computed once.
         """
         pairs, where = np.unique(np.stack([self.at, self.target]), axis=1, return_inverse=True)
         return pairs[0], pairs[1], where.reshape(-1)
 
     def summed(self, nll: Doubles, best: Bools) -> ContinuationScores:
-        """From nats float64[s] and bool[s] of the scored ids to those of the sequences."""
+        """Aggregate nats float64[s] and bool[s] of the scored ids to those of the sequences."""
         missed = np.bincount(self.owner, ~best, self.sequences)
         return ContinuationScores(np.bincount(self.owner, nll, self.sequences).astype(np.float64), missed == 0)
 
 
 def _scored(model: RecModel, rows: Sequence[_Row]) -> Iterator[ContinuationScores]:
-    """Scores of the rows of a batch; the head reads the positions of all rows together, since it is large."""
+    """Score the rows of a batch; the output head reads the positions of all rows together, because it is large."""
     wanted = [row.wanted() for row in rows]
     hidden = torch.cat(
         [
@@ -187,13 +191,13 @@ def _scored(model: RecModel, rows: Sequence[_Row]) -> Iterator[ContinuationScore
 
 
 def _read(model: RecModel, rows: Sequence[_Row]) -> torch.Tensor:
-    """Hidden states float[b, t, h] of rows, padded at the right."""
+    """Hidden states float[b, t, h] of rows, padded on the right."""
     longest = max(1, *(len(row.ids) for row in rows))
     ids = np.zeros((len(rows), longest), np.int64)
     for line, row in zip(ids, rows, strict=True):
         line[: len(row.ids)] = row.ids
     embeds = model.word_embedding(torch.from_numpy(ids).to(model.device))
-    if all(row.sequences == 1 for row in rows):  # plain causal: padding at the right is seen by nobody
+    if all(row.sequences == 1 for row in rows):  # plain causal attention: padding on the right is never attended to
         return model.hidden(embeds, use_cache=False)
     position = np.zeros_like(ids)
     visible = np.broadcast_to(np.eye(longest, dtype=np.bool_), (len(rows), longest, longest)).copy()

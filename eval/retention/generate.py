@@ -1,7 +1,7 @@
 """Generates replies to plain chat messages in batches.
 
-The chat streams to one visitor (`text_generation.generate_text`). A benchmark has hundreds of prompts, and reading the
-weights once for a batch of them makes it fast on a CPU. Greedy, as lm-evaluation-harness generates.
+The chat streams to one visitor (`text_generation.generate_text`). A benchmark has hundreds of prompts, and batching
+reads the weights once for many of them, which is fast on a CPU. Decoding is greedy, as in lm-evaluation-harness.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Reply:
-    """What was answered: the text, its ids without the end marker, and whether the model ended it itself."""
+    """A reply: the text, its ids without the end marker, and whether the model ended it itself."""
 
     text: str
     ids: tuple[int, ...]
@@ -35,23 +35,23 @@ def replies(
     batch: int = BATCH,
     progress: Callable[[int], None] | None = None,
 ) -> list[Reply]:
-    """One reply a prompt, in order; the answer to a prompt does not depend on the others.
+    """Generate one reply per prompt, in order; a reply does not depend on the other prompts.
 
     Args:
-        model: merged or not; the base's replies come from inside `with model.base_only()`.
+        model: merged or not; call it inside `with model.base_only()` for the base model's replies.
         prompts: each is one user message of a fresh conversation.
-        max_tokens: the longest reply.
-        batch: prompts read together.
-        progress: is told how many are done.
+        max_tokens: maximum length of a reply.
+        batch: number of prompts per batch.
+        progress: called with the number of prompts done.
 
     Raises:
-        DataError: a prompt and its reply would be longer than the model's context.
+        DataError: a prompt with its reply would be longer than the model's context.
     """
     ids = [_chat(model, prompt) for prompt in prompts]
     limit, longest = int(model.lm.config.max_position_embeddings), max(map(len, ids), default=0) + max_tokens
     if longest > limit:
         raise DataError(f"a prompt and its reply may have {longest} tokens; the model reads {limit}")
-    order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))  # like lengths together: little padding
+    order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))  # similar lengths together need little padding
     out: dict[int, Reply] = {}
     for first in range(0, len(order), batch):
         chosen = order[first : first + batch]
@@ -71,7 +71,7 @@ def _chat(model: RecModel, prompt: str) -> list[int]:
 
 @torch.inference_mode()
 def _generate(model: RecModel, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
-    """Greedy ids after each prompt, the end marker included where it came; finished lines leave the batch."""
+    """Greedy ids after each prompt, including the end marker if it occurred; finished sequences leave the batch."""
     longest, stop = max(map(len, prompts)), model.renderer.chat.stop
     ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)

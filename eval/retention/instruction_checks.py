@@ -1,9 +1,9 @@
 """Checks by program whether a reply follows an instruction.
 
-The kinds with a colon are those of IFEval (Zhou et al., 2023, arXiv:2311.07911) under its names and with its arguments,
-in the strict reading. Two of its 25 kinds are missing because a program of this size cannot decide them: the language
-of a reply, and a count of sentences that agrees with its tokenizer's. For the same reason "in English" is not checked
-in the two kinds of `change_case`. Kinds without a colon are our own.
+The kinds with a colon are those of IFEval (Zhou et al., 2023, arXiv:2311.07911), with its names and arguments, in the
+strict reading. Two of its 25 kinds are missing because a small program cannot decide them: the language of a reply, and
+a sentence count that agrees with its tokenizer's. For the same reason "in English" is not checked in the two kinds of
+`change_case`. Kinds without a colon are our own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _WORDS = re.compile(r"[^\W_]+(?:[-'\u2019][^\W_]+)*")
 
 
 def passes_check(reply: str, kind: str, values: Mapping[str, Any]) -> bool:
-    """Whether a reply passes one check; an empty reply passes none.
+    """True if a reply passes one check; an empty reply passes none.
 
     Raises:
-        DataError: a kind that does not exist, or values that it does not take.
+        DataError: the kind does not exist, or does not take these values.
     """
     if kind not in CHECKS:
         raise DataError(f"no check {kind!r}; there are: {', '.join(CHECKS)}")

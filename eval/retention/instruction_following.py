@@ -1,7 +1,7 @@
 """Instruction-following tasks in plain chat whose replies a program verifies.
 
-Also measured for every reply: how much it repeats itself, whether the model ended it, and what of the catalogue
-leaks into a conversation that is not about it: item tokens, control tokens, titles, the form of a list entry.
+Also measured for every reply: how much it repeats itself, whether the model ended it, and what leaks from the catalogue
+into an unrelated conversation: item tokens, control tokens, titles, the form of a list entry.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from llmrec.eval.retention.likelihood import read_text
 from llmrec.lm.model import RecModel
 from llmrec.ranking.grounding import GroundingChecker
 
-OWN_TOKENS, IFEVAL_TOKENS = 128, 256  # the longest replies; IFEval's own 1,280 would take a CPU hours
+OWN_TOKENS, IFEVAL_TOKENS = 128, 256  # maximum reply lengths; IFEval's own 1,280 would take hours on a CPU
 _ENTRY = re.compile(r"[^\W_][^.!?()\n]* \((?:1[89]|20)\d\d\)")  # `Title (1996)`
-WORDS_A_TOKEN = 0.6  # a reply of t tokens is trusted to hold this many words a token, lists and markup included
+WORDS_A_TOKEN = 0.6  # assumed minimum number of words per token of a reply, including lists and markup
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """A prompt and the checks, (kind, values) each, that its reply has to pass."""
+    """A prompt and the checks that its reply must pass, (kind, values) each."""
 
     prompt: str
     checks: tuple[tuple[str, Mapping[str, Any]], ...]
 
 
 def own_instructions() -> tuple[int, list[Instruction]]:
-    """Version and instructions of `tasks/instructions.yaml`.
+    """Read version and instructions from `tasks/instructions.yaml`.
 
     Raises:
         DataError: a check that does not exist.
@@ -54,10 +54,10 @@ def own_instructions() -> tuple[int, list[Instruction]]:
 
 
 def read_ifeval(path: Path, max_tokens: int = IFEVAL_TOKENS) -> list[Instruction]:
-    """IFEval prompts whose instructions all have a check here, and whose demanded length fits into `max_tokens`.
+    """Read the IFEval prompts whose instructions all have a check here and whose required length fits `max_tokens`.
 
     Raises:
-        DataError: not IFEval's `input_data.jsonl`.
+        DataError: the file is not IFEval's `input_data.jsonl`.
     """
     out, text = [], read_text(path)
     try:
@@ -75,18 +75,18 @@ def read_ifeval(path: Path, max_tokens: int = IFEVAL_TOKENS) -> list[Instruction
 
 
 def _words(checks: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
-    """The fewest words that the checks demand."""
+    """The minimum number of words that the checks require."""
     asked = [v["num_words"] for kind, v in checks if kind.endswith(":number_words") and v["relation"] == "at least"]
     return max(asked, default=0)
 
 
 def judge(instruction: Instruction, reply: Reply, model: RecModel, titles: GroundingChecker) -> dict[str, float | str]:
-    """Values of one reply.
+    """Compute the values of one reply.
 
     `acc`: passes all checks (IFEval's prompt-level strict accuracy); `check_acc`: the share of checks it passes;
-    `distinct_1`, `distinct_2`: distinct words and pairs of words over all in the reply (Li et al., 2016,
-    arXiv:1510.03055, within a reply); `titles`: catalogue titles named; `entry_form`: something looks like an entry
-    of a list, `Title (1996)`, whether it exists or not; `item_tokens`, `control_tokens`: ids that are no words.
+    `distinct_1`, `distinct_2`: shares of distinct words and word pairs in the reply (Li et al., 2016, arXiv:1510.03055,
+    within a reply); `titles`: number of catalogue titles named; `entry_form`: something has the form of a list entry,
+    `Title (1996)`, whether it exists or not; `item_tokens`, `control_tokens`: numbers of ids that are not words.
     """
     passed = [passes_check(reply.text, kind, values) for kind, values in instruction.checks]
     base, control = model.vocab.base, model.renderer.control

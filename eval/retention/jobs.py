@@ -17,19 +17,19 @@ from llmrec.lm.model import RecModel
 from llmrec.ranking.grounding import GroundingChecker
 
 BLOCKS, LENGTH = 40, 512
-IFEVAL_PROMPTS = 64  # of the 435 that can be checked and fit
+IFEVAL_PROMPTS = 64  # of the 435 prompts that can be checked and fit
 Told = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One task made ready: what it will measure, and how.
+    """One prepared task: its sample, and how to measure it.
 
     Attributes:
         sample: its description, without the model.
-        numbers: of the items in their file.
-        main: the metric among the accuracies, None for none.
-        run: a model, and whom to tell how many items are done, to the values of the items.
+        numbers: numbers of the items in their file.
+        main: the metric that counts as the task's accuracy, None for none.
+        run: maps a model and a progress callback to the values of the items.
     """
 
     sample: Sample
@@ -39,7 +39,7 @@ class Job:
 
 
 def prepare_jobs(model: RecModel, folder: Path, titles: GroundingChecker, limit: int | None, seed: int) -> list[Job]:
-    """All tasks with their samples drawn, nothing measured yet."""
+    """Prepare all tasks with their samples drawn; nothing is measured yet."""
     return [
         _wikitext(model, folder, limit, seed),
         *(_questions(task, folder, limit, seed) for task in TASKS),
@@ -110,6 +110,6 @@ def _files(source: Source, folder: Path) -> tuple[str, ...]:
 
 
 def text_length(model: RecModel, folder: Path) -> tuple[int, int]:
-    """Length of the running text in tokens and in words; a line's end counts as a word, as the data set's makers do."""
+    """Length of the running text in tokens and in words; a line end counts as a word, as defined for the data set."""
     text = read_text(WIKITEXT.find(folder)[0])
     return len(model.renderer.encode_text(text)), len(text.split()) + text.count("\n")

@@ -1,8 +1,8 @@
 """Log-probabilities of running text under the language model; for continuations of a context see `continuations`.
 
 The definitions are those of lm-evaluation-harness (`loglikelihood`, `loglikelihood_rolling`), whose library is not
-used: it would bring forty packages for the few lines that are left once tokens are scored, and scoring has to be ours
-anyway: text becomes ids in `lm.rendering`, logits come from the model's own head (item tokens are not among them), and
+used. It would add forty packages to replace the few lines that remain after tokens are scored. Scoring has to be our
+own in any case: text becomes ids in `lm.rendering`, logits come from the model's own head (without item tokens), and
 the continuations of one context are scored in one pass.
 """
 
@@ -25,15 +25,15 @@ from llmrec.lm.model import RecModel
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-SCORING = 1  # raised whenever the same tokens would get other scores or replies
-TOKENS = 2048  # a batch: enough rows for the matrix product to be as quick as it gets on a few cores
+SCORING = 1  # incremented whenever the same tokens would get other scores or replies
+TOKENS = 2048  # tokens per batch: enough rows for matrix products to reach full speed on a few cores
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, unpacked when its name ends in .gz or .bz2.
+    """Read a UTF-8 file, decompressed if its name ends in .gz or .bz2.
 
     Raises:
-        DataError: it is not there, or not what its name says.
+        DataError: the file is missing, or its content does not match its name.
     """
     unpack: Callable[[bytes], bytes] = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(path.suffix, bytes)
     try:
@@ -43,13 +43,13 @@ def read_text(path: Path) -> str:
 
 
 def document_start(model: RecModel) -> int:
-    """The id that documents began with in pre-training; without it a text's first words are scored as mid-text."""
+    """The id with which documents began in pre-training; without it a text's first words are scored as mid-text."""
     known = model.tokenizer.get_added_vocab()
     return int(known.get("<|endoftext|>", known.get("<bos>", model.renderer.chat.stop)))
 
 
 def text_blocks(model: RecModel, text: str, blocks: int | None, length: int, seed: int) -> Ints:
-    """int64[b, length]: a text cut into blocks of ids, the rest dropped; `blocks` of them drawn by the seed, in order.
+    """int64[b, length]: a text split into blocks of ids without the rest; `blocks` of them drawn by the seed, in order.
 
     Raises:
         DataError: the text is shorter than one block.
@@ -65,7 +65,7 @@ def text_blocks(model: RecModel, text: str, blocks: int | None, length: int, see
 
 @torch.inference_mode()
 def block_nll(model: RecModel, blocks: Ints, progress: Callable[[int], None] | None = None) -> Floats:
-    """Nats of every token given those before it in its block: float32[b, length], for int64[b, length].
+    """Nats per token given the preceding tokens in its block: float32[b, length], for int64[b, length].
 
     Each block is read as a document: the first token follows the document start.
     """
@@ -77,7 +77,7 @@ def block_nll(model: RecModel, blocks: Ints, progress: Callable[[int], None] | N
         part = ids[first : first + size].to(model.device)
         hidden = model.hidden(model.word_embedding(part[:, :-1]), use_cache=False)
         for row, (h, targets) in enumerate(zip(hidden, part[:, 1:], strict=True), first):
-            out[row] = word_nll(model, h, targets).cpu().numpy()  # one block's logits at a time: 100 MB, not 400
+            out[row] = word_nll(model, h, targets).cpu().numpy()  # logits of one block at a time: 100 MB, not 400
         if progress is not None:
             progress(min(first + size, len(ids)))
     return out
@@ -91,14 +91,15 @@ def word_nll(model: RecModel, hidden: torch.Tensor, targets: torch.Tensor) -> to
 def wikitext_nll(
     model: RecModel, text: str | Path | Sequence[str], blocks: int | None = 40, length: int = 512, seed: int = 0
 ) -> Floats:
-    """Nats a token on running text: float32[b, length].
+    """Nats per token on running text: float32[b, length].
 
     Args:
-        model: for the base's values call it inside `with model.base_only()`, on an unmerged model.
-        text: a file (plain, .gz, .bz2), or the lines of one, with their ends.
-        blocks: how many blocks, drawn by the seed; None takes all.
-        length: tokens a block.
-        seed: of the draw; the same blocks for the same seed, so that two models can be compared pairwise.
+        model: for the base model's values, call this inside `with model.base_only()` on an unmerged model.
+        text: a file (plain, .gz, .bz2), or its lines including line ends.
+        blocks: number of blocks, drawn by the seed; None takes all.
+        length: tokens per block.
+        seed: random seed for the draw; the same seed gives the same blocks, so that two models can be compared
+            pairwise.
 
     Raises:
         DataError: the text is shorter than one block.

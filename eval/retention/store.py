@@ -1,4 +1,4 @@
-"""Stores the values of every item in Parquet; values of the same model and sample are reused."""
+"""Stores the values of every item in Parquet, and reuses values of the same model and sample."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Values = list[dict[str, float | str]]
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured: when any of it differs, values are not the same values.
+    """The identity of stored values: they are reused only if all fields are equal.
 
     Attributes:
         task: name of the task.
-        version: of its prompts, checks and scoring.
-        files: sha256 of its data.
-        seed: of the draw.
-        items: how many were drawn.
-        settings: lengths, limits and whatever else decides the values.
-        model: fingerprints of the base and, for a tuned model, of what was added.
+        version: version of its prompts, checks and scoring.
+        files: sha256 of its data files.
+        seed: random seed for the draw.
+        items: number of items drawn.
+        settings: lengths, limits and everything else that affects the values.
+        model: fingerprints of the base and, for a tuned model, of the added weights.
     """
 
     task: str
@@ -42,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """Values of the items of a sample: their numbers, a dict of values each, and the seconds it took."""
+    """Values of the items of a sample: their numbers, one dict of values each, and the seconds taken."""
 
     numbers: Sequence[int]
     values: Values
@@ -50,7 +50,7 @@ class Measured:
 
 
 def save_values(path: Path, sample: Sample, measured: Measured) -> None:
-    """Write one sample's values; git is told to ignore the folder, since replies and numbers are rows of data."""
+    """Write one sample's values; the folder gets a `.gitignore`, since replies and numbers are rows of data."""
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / ".gitignore").write_text("*\n")
     names = list(measured.values[0]) if measured.values else []
@@ -64,7 +64,7 @@ def save_values(path: Path, sample: Sample, measured: Measured) -> None:
 
 
 def find_values(path: Path, sample: Sample) -> Measured | None:
-    """The values of this very sample, or None: not there, not readable, or of another one."""
+    """Return the stored values of exactly this sample; None if they are missing, unreadable or of another sample."""
     try:
         table = pq.read_table(path)
         described = json.loads((table.schema.metadata or {})[_KEY])

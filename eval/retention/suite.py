@@ -1,9 +1,10 @@
 """The retention suite: whether the tuned model keeps the base model's language ability.
 
-Tuned (LoRA on, item tokens not among the word logits) against its own base, on the same items: perplexity of running
-text, five benchmarks of words after a context, and instructions in plain chat. Base first with LoRA switched off, then
-LoRA is merged: one load, no extra operations on either side. Sizes are chosen so that everything takes about twenty
-minutes on two cores; what a limit leaves out costs precision, which the standard errors show.
+The tuned model (LoRA on, item tokens not among the word logits) is compared with its own base on the same items:
+perplexity of running text, five benchmarks of continuations, and instructions in plain chat. The base is measured first
+with LoRA disabled, then LoRA is merged, so that one load suffices and neither side has extra operations. Sizes are
+chosen so that everything takes about twenty minutes on two cores. A smaller limit costs precision, which the standard
+errors show.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ __all__ = ["Retention", "measure", "run_retention", "wikitext_nll"]
 
 @dataclass(frozen=True)
 class Retention:
-    """What was measured.
+    """The measured values.
 
     Attributes:
         compared: every metric of every task.
-        ppl: word-level perplexity, base, tuned and ratio.
-        seconds: by side and task.
+        ppl: word-level perplexity: base, tuned and ratio.
+        seconds: time taken by side and task.
     """
 
     compared: Sequence[ComparedMetric]
@@ -66,15 +67,16 @@ def run_retention(
     """Measure a model directory against its base; writes `retention-<dataset>.json` to `out` and prints the table.
 
     Args:
-        model: None takes the shipped model.
-        data: prepared data, the model's own when None.
-        data_dir: the benchmarks' files in their published form, packed or not.
-        out: where results go; values of all items to its `per_item`, from where an interrupted run goes on.
-        limit: items a task (blocks of running text); None takes the default sizes.
-        seed: of the samples.
+        model: model directory, None for the shipped one.
+        data: prepared data, None for the model's own.
+        data_dir: directory of the benchmarks' files as published, compressed or not.
+        out: directory of the results; values of all items go to `per_item` in it, from which an interrupted run
+            resumes.
+        limit: items per task (blocks of running text); None takes the default sizes.
+        seed: random seed for the samples.
 
     Raises:
-        UserError: a file that is missing, with what to fetch, or a model that cannot be loaded.
+        UserError: a file is missing (says what to fetch), or the model cannot be loaded.
     """
     if data_dir is None:
         raise RequestError("--data-dir is missing: say where the files of the language benchmarks are")
@@ -106,14 +108,14 @@ def measure(
     length: tuple[int, int],
     console: Console | None = None,
 ) -> Retention:
-    """Base, then tuned, on all jobs; the model comes back merged.
+    """Measure base, then tuned, on all jobs; the model is merged afterwards.
 
     Args:
         model: not merged.
         jobs: of `ready`; the first is running text.
-        prints: fingerprints of the base and of what was added.
-        store: directory of the values.
-        dataset: for the names of files.
+        prints: fingerprints of the base and of the added weights.
+        store: directory of the stored values.
+        dataset: name of the data, for file names.
         length: tokens and words of the whole running text.
         console: for progress; None shows none.
     """
@@ -137,7 +139,7 @@ def measure(
 def _side(
     model: RecModel, job: Job, side: str, prints: tuple[str, str], store: Path, dataset: str, progress: Progress
 ) -> Measured:
-    """One task of one side: found, or measured and saved."""
+    """Return the values of one task on one side, loaded, or measured and saved."""
     sample = replace(job.sample, model=prints[:1] if side == "base" else prints)
     path = store / f"retention-{dataset}-{sample.task}-{side}.parquet"
     bar = progress.add_task(f"{side} {sample.task}", total=len(job.numbers))
@@ -147,7 +149,7 @@ def _side(
         values = job.run(model, lambda done: progress.update(bar, completed=done))
         measured = Measured(job.numbers, values, time.monotonic() - started)
         save_values(path, sample, measured)
-        if not progress.console.is_terminal:  # bars are drawn once, at the end: say where it is
+        if not progress.console.is_terminal:  # progress bars appear only at the end, so report progress as text
             progress.console.print(f"{side} {sample.task}: {len(values)} items, {measured.seconds:.0f} s")
     progress.update(bar, completed=len(job.numbers))
     return measured

@@ -28,7 +28,7 @@ from llmrec.ranker import Rows
 from llmrec.ranking.fusion import Fusion
 from llmrec.recommender import Recommender
 
-USERS = 2000  # a standard error of .002 of the difference in NDCG@10 on Amazon Beauty
+USERS = 2000  # gives a standard error of .002 of the difference in NDCG@10 on Amazon Beauty
 METRICS = ("recall@10", "ndcg@10")
 NAMES = {"kmeans": "residual k-means", "rqvae": "rq-vae"}
 
@@ -44,21 +44,21 @@ def run_model_comparison(
     matmul_dtype: MatmulDtype = "float32",
     seed: int = 0,
 ) -> list[Row]:
-    """Rank validation items with two models whose codes were made otherwise.
+    """Rank validation items with two models whose codes were made by different methods.
 
     Writes `semantic-ids-trained-<dataset>.json`.
 
     Args:
         model: model directory, None for the shipped one.
-        beside: the other; its recipe differs in `semantic_ids` alone.
-        data: their data, None for what the first one names.
+        beside: the other model; its recipe differs in `semantic_ids` only.
+        data: their data, None for the data that the first one names.
         out: directory of the result.
-        limit: users, drawn by the seed of those on whom no fusion was fitted; `USERS` when None.
+        limit: number of users, drawn by the seed from those on whom no fusion was fitted; `USERS` when None.
         matmul_dtype: number format of the language model's matrix products.
-        seed: of the users, the intervals and the test.
+        seed: random seed for the users, the intervals and the test.
 
     Raises:
-        ArtifactError: the models differ in data or in another part of the recipe, or do not differ.
+        ArtifactError: the models differ in their data or in another part of the recipe, or do not differ at all.
     """
     started = time.monotonic()
     (one, split), (other, _) = (open_model(path, data, "loo", matmul_dtype) for path in (model, beside))
@@ -90,10 +90,10 @@ def run_model_comparison(
 
 
 def code_methods(one: Recommender, other: Recommender) -> tuple[str, str]:
-    """What the codes of each were made by.
+    """Return the methods that made the codes of the two models.
 
     Raises:
-        ArtifactError: they may not be compared, see `run_model_comparison`.
+        ArtifactError: the models may not be compared, see `run_model_comparison`.
     """
     if one.catalog.fingerprint != other.catalog.fingerprint:
         raise ArtifactError("the two models are of different catalogues; compare models of the same data")
@@ -107,14 +107,14 @@ def code_methods(one: Recommender, other: Recommender) -> tuple[str, str]:
 
 
 def recipe_differences(one: Recommender, other: Recommender) -> dict[str, str]:
-    """Settings of two recipes that are not the same, by dotted name, as `a and b`."""
+    """Settings that differ between two recipes, by dotted name, as `a and b`."""
     left, right = _flat(_recipe(one)), _flat(_recipe(other))
     keys = sorted(left.keys() | right.keys())
     return {key: f"{left.get(key)} and {right.get(key)}" for key in keys if left.get(key) != right.get(key)}
 
 
 def comparison_users(split: Split, limit: int, seed: int) -> Rows:
-    """Users with a validation item on which no fusion was fitted, at most so many: int64[u], in order."""
+    """Users with a validation item on whom no fusion was fitted, at most `limit`: int64[u], in order."""
     return sample_users(np.setdiff1d(target_users(split, "valid"), fusion_users(split)), limit, seed)
 
 
@@ -125,7 +125,7 @@ def rank_validation_items(recommender: Recommender, split: Split, users: Rows, n
         ComponentRanker("llm", scorer, Fusion({"llm": 1.0})),
         ComponentRanker("hybrid", scorer, recommender.fusions["history"]),
     ]
-    full = {"": conditions(0)[""]}  # nothing is drawn in it
+    full = {"": conditions(0)[""]}  # this condition draws nothing
     with progress_bar() as bar:
         task = bar.add_task(name, total=len(users))
         lists = rank_each(
@@ -136,7 +136,7 @@ def rank_validation_items(recommender: Recommender, split: Split, users: Rows, n
 
 
 def difference(first: Mapping[str, Values], second: Mapping[str, Values]) -> dict[str, Values]:
-    """The second minus the first, user by user, by row."""
+    """The second minus the first, per user, by row."""
     return {row: {m: second[row][m] - values[m] for m in METRICS} for row, values in first.items()}
 
 

@@ -23,26 +23,26 @@ SEEDS = 3
 
 
 class CodebookShape(NamedTuple):
-    """Levels, and codes a level."""
+    """Number of levels, and of codes per level."""
 
     depth: int
     size: int
 
 
-CodeMaker = tuple[SemanticIds, np.ndarray]  # and the codes that there would be without regard to room
+CodeMaker = tuple[SemanticIds, np.ndarray]  # and the nearest codes, regardless of capacity
 
 
 def run_semantic_ids(
     model: str | Path | None, data: str | Path | None, out: Path, seeds: int | None = None, seed: int = 0
 ) -> list[Row]:
-    """Make the codes of a model's catalogue both ways, several times; writes `semantic-ids-<dataset>.json` to `out`.
+    """Make the codes of a model's catalogue by both methods with several seeds; writes `semantic-ids-<dataset>.json`.
 
     Args:
-        model: model directory, None for the shipped one: its text and item vectors, its shape of the code book.
-        data: its data, None for what the model names.
+        model: model directory, None for the shipped one; provides text and item vectors and the codebook's shape.
+        data: its data, None for the data that the model names.
         out: directory of the result.
-        seeds: how often, `SEEDS` when None; the intervals are the least and the greatest value.
-        seed: the first.
+        seeds: number of seeds, `SEEDS` when None; the intervals are the minimum and the maximum.
+        seed: the first seed.
     """
     started = time.monotonic()
     console = Console(stderr=True)
@@ -71,7 +71,7 @@ def run_semantic_ids(
 
 
 def fused_vectors(recommender: Recommender) -> tuple[np.ndarray, CodebookShape]:
-    """The vectors that the model's codes are made from, float32[n, d], and the shape of its code book."""
+    """The vectors from which the model's codes are made, float32[n, d], and the shape of its codebook."""
     recipe, ids = recommender.model_card["recipe"]["semantic_ids"], recommender.model.vocab.ids
     text, items = recommender.scorer.text, recommender.model.encoder.item_vectors
     vectors = residual_kmeans.joint_vectors(text, items, int(recipe["text_dims"]), float(recipe["text_weight"]))
@@ -91,12 +91,12 @@ def by_rqvae(vectors: np.ndarray, depth: int, size: int, seed: int) -> CodeMaker
 
 
 def targets(rows: Sequence[Row]) -> list[Target]:
-    """Collisions of the one that is used."""
+    """The collisions of the method in use."""
     return [Target("kmeans_collisions", rows[0].metrics["collisions"].mean)]
 
 
 def by_level(values: Mapping[str, object]) -> dict[str, float]:
-    """Numbers by name, those of levels as `<name>_level_1` and so on; what is no number is left out."""
+    """Numbers by name, those of levels as `<name>_level_1` and so on; values that are not numbers are omitted."""
     out: dict[str, float] = {}
     for name, value in values.items():
         if isinstance(value, list | tuple):
@@ -112,6 +112,6 @@ def _spread(values: Sequence[dict[str, float]]) -> dict[str, Estimate]:
 
 
 def print_semantic_ids(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Print a line for every metric, a column for every method."""
+    """Print one line per metric and one column per method."""
     shown = [[name.replace("_", " "), *(f"{row.metrics[name].mean:.4g}" for row in rows)] for name in rows[0].metrics]
     print_columns(["", *(row.name for row in rows)], shown, console)

@@ -1,1 +1,1 @@
-"""The stability suite: the same request in other words."""
+"""The stability suite: whether the same request in other words gets the same answer."""

@@ -1,8 +1,8 @@
 """Baseline for stability: a language model that ranks candidates listed in the prompt.
 
-The base model of the product, as published, is given the history and the candidates as text and the request of the
-variant. It ranks by the log-probability of each candidate's letter, as listwise LLM rankers do (Hou et al., 2024), and
-of each candidate's title a token, both read from one forward pass.
+The product's base model, as published, gets the history and the candidates as text, and the request of the variant. It
+ranks by the log-probability of each candidate's letter, as listwise LLM rankers do (Hou et al., 2024), and by that of
+each candidate's title per token; both come from one forward pass.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from llmrec.eval.stability.request_variants import Case, Variant
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Message, Text
 
-HISTORY = 10  # latest items that the prompt names
+HISTORY = 10  # number of latest items named in the prompt
 SYSTEMS = ("base-letters", "base-titles")
 
 
 def rank_listed_candidates(
     model: RecModel, catalog: Catalog, case: Case, variant: Variant
 ) -> dict[str, tuple[int, ...]]:
-    """The candidates best first, by system.
+    """Return the candidates, best first, by system.
 
     Args:
         model: the bundle, LoRA not merged.
-        catalog: for titles.
-        case: gives the history.
-        variant: gives request and order of the candidates.
+        catalog: provides the titles.
+        case: provides the history.
+        variant: provides the request and the order of the candidates.
     """
     titles = [catalog[row].title for row in variant.candidates]
     letters, likelihoods = scores(model, prompt(catalog, case, variant), titles)
@@ -42,7 +42,7 @@ def rank_listed_candidates(
 
 
 def prompt(catalog: Catalog, case: Case, variant: Variant) -> list[Message]:
-    """History and lettered candidates as text, the request after them; the answer is left open."""
+    """History and lettered candidates as text, then the request; the answer is left open."""
     known = "".join(f"\n- {catalog[row].title}" for row in case.history[-HISTORY:])
     listed = "".join(
         f"\n{letter}. {catalog[row].title}" for letter, row in zip(ascii_uppercase, variant.candidates, strict=False)
@@ -53,7 +53,7 @@ def prompt(catalog: Catalog, case: Case, variant: Variant) -> list[Message]:
 
 
 def scores(model: RecModel, messages: Sequence[Message], titles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probability of each title's letter, and mean log-probability a token of each title: float64[n] twice."""
+    """Log-probability of each title's letter, and mean log-probability per token of each title: float64[n] twice."""
     start = tuple(model.renderer.render(messages).ids.tolist())
     answers = [model.renderer.encode_text(words) for words in (*ascii_uppercase[: len(titles)], *titles)]
     branches = Continuations(tuple((*start, *ids) for ids in answers), (len(start),) * len(answers))

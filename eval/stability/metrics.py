@@ -1,6 +1,6 @@
 """Agreement of two rankings of the same request: Kendall's tau, rank-biased overlap, overlap, top-1 flips.
 
-A request that got no list at all agrees with nothing: silence must not count as stability.
+A request without a list agrees with nothing, so that a missing answer does not count as stability.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +14,15 @@ from llmrec.eval.metrics import Floats, Rows
 
 Ranking = Sequence[int]
 
-P = 0.9  # of rank-biased overlap: the first ten places carry 86 % of the weight
+P = 0.9  # parameter of rank-biased overlap: the first ten places carry 86 % of the weight
 TOP = 10
 
 
 def kendall_tau(first: Ranking, second: Ranking) -> float:
-    """Kendall's tau-b over the items of either list, -1..1; an item that a list lacks ties behind its last place.
+    """Kendall's tau-b over the items of either list, -1..1; items missing from a list are tied after its end.
 
-    For two orders of the same items this is Kendall's tau; for two top-k lists it is the treatment of Fagin et
-    al. (2003), "Comparing top k lists", with the missing items of a list tied. 0 when a list is empty.
+    For two orders of the same items this is Kendall's tau; for two top-k lists it follows Fagin et al. (2003),
+    "Comparing top k lists", with the missing items of a list tied. 0 when a list is empty.
 
     >>> kendall_tau([1, 2, 3], [1, 2, 3]), kendall_tau([1, 2, 3], [3, 2, 1])
     (1.0, -1.0)
@@ -31,7 +31,7 @@ def kendall_tau(first: Ranking, second: Ranking) -> float:
     """
     if not len(first) or not len(second):
         return 0.0
-    if list(first) == list(second):  # also one item, for which tau is not defined
+    if list(first) == list(second):  # includes lists of one item, for which tau is undefined
         return 1.0
     items = sorted({*first, *second})
     places = [[places.get(item, len(places)) for item in items] for places in map(_places, (first, second))]
@@ -39,7 +39,7 @@ def kendall_tau(first: Ranking, second: Ranking) -> float:
 
 
 def rbo(first: Ranking, second: Ranking, p: float = P) -> float:
-    """Rank-biased overlap, extrapolated to the unseen depths: 0..1 (Webber et al., 2010, equation 32).
+    """Rank-biased overlap, extrapolated beyond the ends of the lists: 0..1 (Webber et al., 2010, equation 32).
 
     Lists may differ in length. 0 when either is empty.
 
@@ -58,7 +58,7 @@ def rbo(first: Ranking, second: Ranking, p: float = P) -> float:
 
 
 def overlap(first: Ranking, second: Ranking, k: int = TOP) -> float:
-    """Share of the top k that both lists have, 0..1, over the longer of the two; 0 when either is empty.
+    """Share of the top k common to both lists, 0..1, relative to the longer one; 0 when either is empty.
 
     >>> overlap([1, 2, 3], [3, 4, 5], k=2), overlap([1, 2], [2, 1], k=2)
     (0.0, 1.0)
@@ -68,7 +68,7 @@ def overlap(first: Ranking, second: Ranking, k: int = TOP) -> float:
 
 
 def top1_flip(first: Ranking, second: Ranking) -> float:
-    """1.0 when the first places differ or a list is empty, else 0.0."""
+    """1.0 if the top items differ or a list is empty, else 0.0."""
     return float(not len(first) or not len(second) or first[0] != second[0])
 
 
@@ -81,16 +81,16 @@ MEASURES: Mapping[str, Callable[[Ranking, Ranking], float]] = {
 
 
 def agreement(original: Ranking, others: Sequence[Ranking], every_pair: bool) -> dict[str, float]:
-    """Every measure, averaged over the pairs of one request's rankings.
+    """Compute every measure, averaged over pairs of one request's rankings.
 
     Args:
-        original: the ranking of the request as it stands.
+        original: the ranking of the unmodified request.
         others: rankings of its variants, one or more.
-        every_pair: compare all with all (variants of equal standing, such as phrasings), not with the original
-            alone (variants that spoil it, such as typos).
+        every_pair: compare all rankings with each other (for equivalent variants, such as phrasings) instead of with
+            the original alone (for degraded variants, such as typos).
 
     Raises:
-        ValueError: no variant to compare with.
+        ValueError: there is no variant to compare with.
     """
     pairs = list(combinations([original, *others], 2)) if every_pair else [(original, other) for other in others]
     if not pairs:
@@ -99,7 +99,7 @@ def agreement(original: Ranking, others: Sequence[Ranking], every_pair: bool) ->
 
 
 def spread(values: Floats) -> float:
-    """Standard deviation of a metric's mean over the variants: values float64[requests, variants].
+    """Standard deviation across variants of a metric's mean over requests: values float64[requests, variants].
 
     >>> spread(np.array([[1.0, 0.0], [1.0, 0.0]]))
     0.5
@@ -110,8 +110,8 @@ def spread(values: Floats) -> float:
 def spread_ci(values: Floats, seed: int, n: int = 1000) -> tuple[float, float]:
     """95 % percentile bootstrap interval of `spread`, resampling requests.
 
-    The spread of a resample holds its sampling noise as well, so the interval leans upwards; the mean of the
-    interval's distribution is not the estimate.
+    The spread of a resample includes sampling noise, so the interval is biased upwards: the mean of the bootstrap
+    distribution is not the estimate.
     """
     rng = np.random.default_rng(seed)
     drawn = [spread(values[rng.integers(0, len(values), len(values))]) for _ in range(n)]
@@ -121,7 +121,7 @@ def spread_ci(values: Floats, seed: int, n: int = 1000) -> tuple[float, float]:
 
 
 def quarters(slots: Rows, n: int) -> npt.NDArray[np.int64]:
-    """Which quarter of a listing of n each 0-based slot lies in: int64[b], 0..3.
+    """The quarter of a list of n that contains each 0-based slot: int64[b], 0..3.
 
     >>> quarters(np.array([0, 4, 5, 19]), 20).tolist()
     [0, 0, 1, 3]

@@ -1,7 +1,7 @@
-"""Paraphrases of a request: other phrasings and synonyms, typos, punctuation and asides.
+"""Variants of a request: other phrasings and synonyms, typos, punctuation and asides.
 
-None of these phrasings is a training template (a test compares them with `prompts/`). They were written as people
-type, not to what the parser understands.
+None of these phrasings is a training template (a test compares them with `prompts/`). They imitate how people type, not
+what the parser understands.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ ASIDES = (
     "The printer has run out of paper.",
 )
 
-# What people say for a value of an attribute: a plural noun of its own, and another word for it.
+# Common words for the value of an attribute: a plural noun of its own, and a synonym.
 NOUNS: Mapping[str, str] = {
     "comedy": "comedies",
     "drama": "dramas",
@@ -121,7 +121,7 @@ OTHERS: Mapping[str, str] = {
     "western": "cowboy {things}",
 }
 _DECADES = ["twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties"]
-# Only pairs that may stand for each other in every phrasing above.
+# Only pairs that are interchangeable in every phrasing above.
 _SAME: Mapping[str, str] = {
     "film": "movie", "films": "movies", "watch": "see", "recommend": "suggest", "suggest": "recommend",
     "suggestions": "ideas", "tips": "hints", "enjoy": "like", "enjoyed": "liked", "liked": "enjoyed",
@@ -142,7 +142,7 @@ _WORDS_A_SLIP = 8
 
 @dataclass(frozen=True)
 class Nouns:
-    """How the catalogue's things are called: `film`, `films`, and what one does with them."""
+    """The words for the catalogue's things: `film`, `films`, and what one does with them."""
 
     thing: str
     things: str
@@ -150,23 +150,23 @@ class Nouns:
 
     @staticmethod
     def of(catalog: Catalog) -> Nouns:
-        """From the catalogue's domain."""
+        """Return the words for the catalogue's domain."""
         domain = catalog.domain
         return Nouns(singular(domain), domain, domain_verbs(domain).do)
 
     @property
     def other(self) -> Nouns:
-        """The same in other words, where there are any."""
+        """The same with synonyms, if there are any."""
         return Nouns(*(_SAME.get(word, word) for word in (self.thing, self.things, self.verb)))
 
     def fill(self, phrase: str, **slots: str) -> str:
-        """Put words into a phrasing; what it begins with gets a capital."""
+        """Fill the slots of a phrasing and capitalise its beginning."""
         nouns = {"thing": self.thing, "a_thing": with_article(self.thing), "things": self.things}
         text = phrase.format(**nouns, verb=self.verb, **slots)
         return text[:1].upper() + text[1:]
 
     def of_value(self, value: str, other: bool = False) -> str:
-        """Things that have a value: `comedies`, `horror films`; with `other`, in other words: `scary films`."""
+        """Name the things with a value: `comedies`, `horror films`; with `other`, a synonym: `scary films`."""
         key = value.casefold()
         if other and key in OTHERS:
             return OTHERS[key].format(things=self.things)
@@ -174,15 +174,15 @@ class Nouns:
 
 
 def decade(start: int, other: bool = False) -> str:
-    """`the 1990s`, or in other words `the nineties` (from the twenties on)."""
+    """`the 1990s`, or with `other` `the nineties` (from the twenties on)."""
     place = (start - 1920) // 10
     return f"the {_DECADES[place]}" if other and 0 <= place < len(_DECADES) else f"the {start}s"
 
 
 def typos(text: str, rng: np.random.Generator) -> str:
-    """One slip of the keyboard in every eight words, at least one: a letter left out, doubled, swapped, beside.
+    """Insert one typing error per eight words, at least one: a letter omitted, doubled, swapped, or a nearby key.
 
-    First letters and words of less than four letters stay, as most slips leave them.
+    First letters and words of less than four letters are kept, as in most real typing errors.
     """
     words = list(_LONG_WORD.finditer(text))
     if not words:
@@ -208,7 +208,7 @@ def _slip(word: str, rng: np.random.Generator) -> str:
 
 
 def synonyms(phrase: str) -> str:
-    """Every word that has another of the same meaning becomes it; slots of a phrasing stay.
+    """Replace every word that has a synonym; slots of a phrasing are kept.
 
     >>> synonyms("Recommend me a {thing}, please.")
     'Suggest me a {thing}, kindly.'
@@ -223,16 +223,16 @@ def synonyms(phrase: str) -> str:
 
 
 def bare(text: str) -> str:
-    """Without marks at the ends of sentences."""
+    """Remove punctuation at the ends of sentences."""
     return re.sub(r"[.?!]+(?=\s|$)", "", text)
 
 
 def emphatic(text: str) -> str:
-    """With three marks where there was one, and an ellipsis in front."""
+    """Triple the punctuation marks at the ends of sentences, and prepend an ellipsis."""
     return "... " + (re.sub(r"([.?!])(?=\s|$)", r"\1\1\1", text) if re.search(r"[.?!]$", text) else f"{text}!!!")
 
 
 def with_aside(text: str, aside: str, before: bool) -> str:
-    """With a sentence that has nothing to do with the request in front of it or behind it."""
+    """Add an unrelated sentence before or after the request."""
     ended = text if text.endswith((".", "?", "!")) else f"{text}."
     return f"{aside} {text}" if before else f"{ended} {aside}"

@@ -33,15 +33,15 @@ class Case:
     """One request of one user.
 
     Attributes:
-        kind: `next` asks for anything, `candidates` ranks a given list, `attributes` wants values of the target
-            (its decade and one or two of its tags), `named` is a new visitor who names the user's latest items.
+        kind: `next` asks for anything, `candidates` ranks a given list, `attributes` asks for values of the target (its
+            decade and one or two of its tags), `named` is a new visitor who names the user's latest items.
         user: user number in the split.
-        history: what the chat knows of the user, oldest first; empty for `named`.
+        history: the user's items known to the chat, oldest first; empty for `named`.
         target: the held-out row.
-        candidates: rows to rank, the target among them, in their original order; empty for a full ranking.
-        named: rows that are named in the message, in their original order.
-        wish: the attributes in words, in the same with its alternatives swapped, and in other words; or ''.
-        phrasing: which phrasing is the original one.
+        candidates: rows to rank, including the target, in their original order; empty for a full ranking.
+        named: rows named in the message, in their original order.
+        wish: three wordings of the attributes: original, with its alternatives swapped, and with synonyms; or ''.
+        phrasing: index of the original phrasing.
     """
 
     kind: Kind
@@ -56,11 +56,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Variant:
-    """A case said in one way.
+    """One wording of a case.
 
     Attributes:
         group: what was changed; `paraphrase` for the original, which is one phrasing among equals.
-        name: the same for the same change in every case, e.g. `paraphrase-03`.
+        name: identifies the change across cases, e.g. `paraphrase-03`.
         text: the message.
         candidates: the candidates in the order in which they are listed.
         named: the named items in the order in which they are listed.
@@ -74,7 +74,7 @@ class Variant:
 
 
 def draw_cases(catalog: Catalog, split: Split, users: Rows, seed: int) -> list[Case]:
-    """One case of every kind for each user that allows it; a case depends on seed and user alone."""
+    """Draw one case of every kind for each user that allows it; a case depends only on seed and user."""
     nouns = Nouns.of(catalog)
     plain = plain_titles(catalog)
     cases: list[Case] = []
@@ -83,7 +83,7 @@ def draw_cases(catalog: Catalog, split: Split, users: Rows, seed: int) -> list[C
         history, target = split.history(user, "test"), int(split.test[user])
         past = tuple(int(row) for row in history)
         if target in past:
-            continue  # it can not be shown again, so no answer is right
+            continue  # the target cannot be shown again, so no answer is right
         phrasing = place % len(paraphrases.PHRASINGS["next"])
         cases.append(Case("next", user, past, target, phrasing=phrasing))
         rivals = np.setdiff1d(np.arange(len(catalog)), [*past, target])
@@ -100,7 +100,7 @@ def draw_cases(catalog: Catalog, split: Split, users: Rows, seed: int) -> list[C
 
 
 def plain_titles(catalog: Catalog) -> frozenset[int]:
-    """Rows whose title can stand in a list in a sentence: short, no marks in it, no other item's title."""
+    """Rows whose title can be listed in a sentence: short, without punctuation, and not shared with another item."""
     keys = [title_key(item.title) for item in catalog.items]
     return frozenset(
         row
@@ -113,7 +113,7 @@ def plain_titles(catalog: Catalog) -> frozenset[int]:
 
 
 def _wish(catalog: Catalog, target: int, nouns: Nouns, rng: np.random.Generator) -> tuple[str, str, str] | None:
-    """The target's decade and one of its tags, or (every other time) that tag or another one."""
+    """The target's decade and one of its tags, or (every other time) a choice between that tag and another one."""
     fields = catalog[target].attributes
     own = {name: value for name, value in fields.items() if isinstance(value, tuple)}
     if not own:
@@ -165,7 +165,7 @@ def variants(catalog: Catalog, case: Case, seed: int) -> list[Variant]:
 
 
 def _orders(catalog: Catalog, nouns: Nouns, case: Case, rng: np.random.Generator) -> list[Variant]:
-    """The same listing in other orders; the target among candidates visits every quarter of the places once."""
+    """The same list in other orders; among candidates, the target appears once in every quarter of the list."""
     phrase = paraphrases.PHRASINGS[case.kind][case.phrasing]
     text = _fill(catalog, nouns, phrase, case)
     if case.kind == "candidates":

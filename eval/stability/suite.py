@@ -25,9 +25,9 @@ from llmrec.eval.stability.request_variants import CANDIDATES, GROUPS, NAMED, Ca
 from llmrec.progress import progress_bar
 from llmrec.recommender import Recommender
 
-USERS = 16  # with everything below, some ten minutes on two cores
+USERS = 16  # takes some ten minutes on two cores with the settings below
 BASE_USERS = 5  # the base model reads every candidate again for every variant
-EQUALS = ("order", "paraphrase")  # groups whose variants stand on one level: all pairs are compared
+EQUALS = ("order", "paraphrase")  # groups of equivalent variants: all pairs are compared
 DISTURBED = "noise+irrelevant"
 
 AnswerVariant = Callable[[Case, Variant], Mapping[str, tuple[int, ...]]]
@@ -35,10 +35,10 @@ AnswerVariant = Callable[[Case, Variant], Mapping[str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class RankedVariant:
-    """What one system answered to one variant: rows best first, none when it gave no list.
+    """One system's answer to one variant: rows best first, empty if it gave no list.
 
-    `place` is the 0-based position of the held-out item, -1 when it is not in the list; `slot` where it stood among
-    the candidates as listed, -1 without candidates.
+    `place` is the 0-based position of the held-out item, -1 if it is not in the list; `slot` is its position among the
+    candidates as listed, -1 without candidates.
     """
 
     system: str
@@ -53,7 +53,7 @@ class RankedVariant:
 
     @property
     def ndcg(self) -> float:
-        """NDCG@10 of the one held-out item."""
+        """NDCG@10 of the held-out item."""
         return 1.0 / float(np.log2(self.place + 2)) if 0 <= self.place < TOP else 0.0
 
 
@@ -75,10 +75,10 @@ def run_stability(
 
     Args:
         model: model directory, None for the shipped one.
-        data: its data, None for what the model names.
+        data: its data, None for the data that the model names.
         out: directory of the result; per-request values go to Parquet in `per_user` below it.
-        limit: measure this many users, drawn by seed.
-        seed: of users, candidates, orders, typos and bootstrap.
+        limit: number of users, drawn by seed.
+        seed: random seed for users, candidates, orders, typos and bootstrap.
 
     Raises:
         UserError: a model that belongs to other data or was trained on another split.
@@ -106,7 +106,7 @@ def run_stability(
 
 
 def hybrid(recommender: Recommender) -> AnswerVariant:
-    """The product: the variant's text through the chat."""
+    """The product: sends the variant's text to the chat."""
 
     def answer(case: Case, variant: Variant) -> dict[str, tuple[int, ...]]:
         listed = variant.candidates if case.kind == "candidates" else None
@@ -123,7 +123,7 @@ def _base(bundle: object, catalog: Catalog) -> AnswerVariant:
 def _collect(
     cases: Sequence[Case], answer: AnswerVariant, catalog: Catalog, seed: int, label: str
 ) -> list[RankedVariant]:
-    """Every variant of every case; the base model sees a visitor's named items in other orders only."""
+    """Run every variant of every case; of `named` cases the base model only gets the original and other orders."""
     jobs = [(case, variant) for case in cases for variant in variants(catalog, case, seed)]
     if label != "hybrid":
         originals = {case: variants(catalog, case, seed)[0] for case in cases}
@@ -147,7 +147,7 @@ def _collect(
 
 
 def measure(ranked: Sequence[RankedVariant]) -> list[StabilityValue]:
-    """Agreement, accuracy and answered share of every request, by group of variants."""
+    """Agreement, accuracy and share of answered requests for every request, by group of variants."""
     out: list[StabilityValue] = []
     for (system, kind, user), lines in _by(ranked, lambda one: (one.system, one.kind, one.user)).items():
         original, rest = lines[0], lines[1:]
@@ -167,7 +167,7 @@ def measure(ranked: Sequence[RankedVariant]) -> list[StabilityValue]:
 
 
 def _by_slot(system: str, user: int, orders: Sequence[RankedVariant], n: int) -> list[StabilityValue]:
-    """Gain by the quarter in which the true item was listed, and how often first place went to each quarter."""
+    """Mean NDCG@10 by the quarter of the list in which the target was listed."""
     out = []
     for quarter in range(4):
         inside = [one for one in orders if quarters(np.array([one.slot]), n)[0] == quarter]
@@ -180,7 +180,7 @@ def _by_slot(system: str, user: int, orders: Sequence[RankedVariant], n: int) ->
 
 
 def estimates(ranked: Sequence[RankedVariant], values: Sequence[StabilityValue], seed: int) -> list[Row]:
-    """A row for every system and kind of request, and one for the product over all kinds (a user counts once)."""
+    """One row per system and kind of request, and one for the product over all kinds (each user counts once)."""
     rows = []
     everything = [changed for one in values for changed in _pooled(one)]
     for (system, kind), lines in _by(everything, lambda one: (one.system, one.kind)).items():
@@ -201,7 +201,7 @@ def _pooled(value: StabilityValue) -> Iterable[StabilityValue]:
 
 
 def _spreads(ranked: Sequence[RankedVariant], seed: int) -> dict[str, Estimate]:
-    """Standard deviation of mean NDCG@10 over the variants of a group that every request has."""
+    """Standard deviation of mean NDCG@10 across the variants of a group, over requests that have all of them."""
     out = {}
     for group, lines in _by(ranked, lambda one: one.group).items():
         by_user = _by(lines, lambda one: one.user)
@@ -256,7 +256,7 @@ def _save(out: Path, name: str, ranked: Sequence[RankedVariant], values: Sequenc
 
 
 def _by(items: Iterable[object], key: Callable[..., object]) -> dict:  # type: ignore[type-arg]
-    """Items by key, in order of first appearance."""
+    """Group items by key, in order of first appearance."""
     groups: dict[object, list[object]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -267,7 +267,7 @@ TABLE_METRICS = (("kendall_tau", "tau"), ("overlap@10", "overlap"), ("top1_flip"
 
 
 def print_stability(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Print, for every row and group of variants, agreement and accuracy; intervals stand in the result file."""
+    """Print agreement and accuracy for every row and group of variants; intervals are in the result file."""
     out, shown = console or Console(), []
     for row in rows:
         groups = dict.fromkeys(name.partition("/")[0] for name in row.metrics if "top1_flip" in name)
