@@ -53,7 +53,7 @@ class CachingScorer(Scorer):
 
 
 class ChatRecommender:
-    """A recommender as seen by the chat: adds the caller's candidates to every request, generates text only if wanted."""
+    """A recommender as seen by the chat: adds the caller's candidates to every request; text is optional."""
 
     def __init__(self, recommender: Recommender, candidates: tuple[int, ...] | None, words: bool) -> None:
         self._recommender, self._candidates, self._words = recommender, candidates, words

@@ -23,12 +23,12 @@ _AT_RANK: Mapping[str, Callable[[Floats], Floats]] = {
 
 
 def ranks_of(rows: Rows, targets: Rows, scores: npt.NDArray[np.floating] | None = None) -> Rows:
-    """Where each target stands in its list.
+    """Return the position of each target in its list.
 
-    Rankers break ties by row number, and catalogues are often listed by age or popularity, so a collapsed
-    model that scores everything alike can look better than chance by luck of the order. With `scores` a
-    target gets the last position of its group of equal scores: ties never help. A group that reaches the
-    end of the list may go on behind it, so rank one item more than the largest cut-off.
+    Rankers break ties by row number, and catalogues are often listed by age or popularity, so a collapsed model that
+    scores everything alike can look better than chance because of the order. With `scores`, a target gets the last
+    position in its group of equal scores, so ties never help. A group that reaches the end of the list may continue
+    beyond it, so rank one item more than the largest cut-off.
 
     Args:
         rows: int64[b, k], best first, padded with -1.
@@ -59,19 +59,19 @@ def ranks_of(rows: Rows, targets: Rows, scores: npt.NDArray[np.floating] | None 
 
 
 def target_ranks(scores: npt.NDArray[np.floating], targets: Rows, allowed: npt.NDArray[np.bool_] | None = None) -> Rows:
-    """Where each target stands among all allowed items, ties against it: int64[b], -1 if it is not allowed.
+    """Rank of each target among all allowed items, ties counted against it: int64[b], -1 if it is not allowed.
 
-    The same as `ranks_of` over a list of the whole catalogue, without sorting. scores: float[b, n].
+    Equal to `ranks_of` on a list of the whole catalogue, but without sorting. scores: float[b, n].
     """
     mask = np.broadcast_to(np.True_ if allowed is None else allowed, scores.shape)
     own = np.take_along_axis(scores, targets[:, None], axis=1)
-    # The target counts itself, hence the minus one; a forbidden target is forbidden whatever its score.
+    # The count includes the target itself, hence the minus one; a forbidden target gets -1 whatever its score.
     ranks = ((scores >= own) & mask).sum(axis=1) - 1
     return np.where(np.take_along_axis(mask, targets[:, None], axis=1)[:, 0], ranks, -1).astype(np.int64)
 
 
 def per_user(ranks: Rows, ks: Sequence[int] = KS) -> dict[str, Floats]:
-    """Recall, NDCG and MRR of every user: names such as `ndcg@10` to float64[b].
+    """Recall, NDCG and MRR of every user: maps names such as `ndcg@10` to float64[b].
 
     >>> {name: value.tolist() for name, value in per_user(np.array([1, -1]), ks=[3]).items()}
     {'recall@3': [1.0, 0.0], 'ndcg@3': [0.6309297535714575, 0.0], 'mrr@3': [0.5, 0.0]}
@@ -85,13 +85,13 @@ def per_user(ranks: Rows, ks: Sequence[int] = KS) -> dict[str, Floats]:
 
 
 def exposure(rows: Rows, n_items: int, k: int) -> Rows:
-    """How many top-k lists each item stands in: int64[n_items]. rows: int64[b, >= k] padded with -1."""
+    """Number of top-k lists that contain each item: int64[n_items]. rows: int64[b, >= k] padded with -1."""
     top = rows[:, :k]
     return np.bincount(top[top >= 0], minlength=n_items).astype(np.int64)
 
 
 def coverage(rows: Rows, n_items: int, k: int) -> float:
-    """Share of the catalogue that stands in at least one top-k list, 0..1.
+    """Share of the catalogue that appears in at least one top-k list, 0..1.
 
     >>> coverage(np.array([[0, 1], [0, 2]]), n_items=6, k=2)
     0.5
@@ -100,7 +100,7 @@ def coverage(rows: Rows, n_items: int, k: int) -> float:
 
 
 def gini(rows: Rows, n_items: int, k: int) -> float:
-    """Gini index of exposure over the whole catalogue: 0 when all items are shown alike, near 1 when few are.
+    """Gini index of exposure over the whole catalogue: 0 when all items are shown equally, near 1 when few are.
 
     >>> gini(np.array([[0, 1], [2, 3]]), n_items=4, k=2)
     0.0
@@ -116,17 +116,17 @@ def gini(rows: Rows, n_items: int, k: int) -> float:
 def novelty(rows: Rows, counts: Rows, k: int) -> Floats:
     """Mean self-information of the shown items in bits: float64[b], NaN for no items (Zhou et al., 2010).
 
-    An item's chance is its add-one-smoothed share of the train interactions; counts: int64[n] of those.
+    An item's probability is its add-one-smoothed share of the train interactions, whose counts are int64[n].
     """
     chance = (counts + 1.0) / (counts.sum() + len(counts))
     return _mean_of(-np.log2(chance), rows[:, :k])
 
 
 def popularity_lift(rows: Rows, histories: Sequence[Rows], counts: Rows, k: int) -> Floats:
-    """How much more popular than the user's own the shown items are: float64[b] (Abdollahpouri et al., 2020).
+    """How much more popular the shown items are than the user's history: float64[b] (Abdollahpouri et al., 2020).
 
-    0 means as popular as the history, 1 twice as popular. NaN where list or history is empty or never
-    interacted with.
+    0 means as popular as the history, 1 twice as popular. NaN where the list or the history is empty or has no
+    interactions.
     """
     popularity = counts.astype(np.float64)
     shown = _mean_of(popularity, rows[:, :k])
@@ -146,14 +146,14 @@ def diversity(rows: Rows, vectors: npt.NDArray[np.float32], k: int) -> Floats:
         shown = vectors[line[line >= 0]].astype(np.float64)
         m = len(shown)
         if m >= 2:
-            # The sum over pairs is what is left of |sum of vectors|^2 without the diagonal.
+            # The sum over pairs equals |sum of vectors|^2 minus the diagonal.
             pairs = np.square(shown.sum(axis=0)).sum() - np.square(shown).sum()
             values[i] = 1.0 - pairs / (m * (m - 1))
     return values
 
 
 def _mean_of(value: Floats, rows: Rows) -> Floats:
-    """Mean of value[row] over each line's real rows: float64[b], NaN for lines without any."""
+    """Mean of value[row] over the valid rows of each line: float64[b], NaN for lines without any."""
     there = rows >= 0
     sums = np.where(there, value[np.where(there, rows, 0)], 0.0).sum(axis=1)
     means = np.full(len(rows), np.nan)
@@ -191,13 +191,13 @@ def bootstrap_cis(values: Floats, seed: int, n: int = 1000, level: float = 0.95)
 
 
 def paired_p(a: Floats, b: Floats, seed: int, n: int = 10_000) -> float:
-    """Two-sided p that a and b have one mean, by flipping the signs of their differences (Fisher, 1935).
+    """Two-sided p-value that a and b have equal means, from random sign flips of their differences (Fisher, 1935).
 
     Args:
-        a: float64[b], one value a user.
+        a: float64[b], one value per user.
         b: float64[b], the same users in the same order.
-        seed: of the random flips.
-        n: number of flips; the smallest p that can come out is 1 / (n + 1).
+        seed: random seed for the flips.
+        n: number of flips; the smallest possible p is 1 / (n + 1).
 
     Returns:
         p in 0..1; 1 when the two are equal everywhere.
@@ -215,7 +215,7 @@ def paired_ps(values: Floats, seed: int, n: int = 10_000) -> Floats:
     users, m = values.shape
     left, right = np.triu_indices(m, 1)
     gaps = values[:, left] - values[:, right]
-    # Sums that are equal but for rounding count as equal.
+    # Sums that differ only by rounding count as equal.
     seen = np.abs(gaps.sum(axis=0)) - 1e-9 * np.abs(gaps).sum(axis=0)
     reached = np.zeros(len(left), np.int64)
     rng = np.random.default_rng(seed)
@@ -228,7 +228,7 @@ def paired_ps(values: Floats, seed: int, n: int = 10_000) -> Floats:
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """P values corrected for how many there are, by Holm's step-down method (1979): same names, same order.
+    """P-values corrected for multiple testing by Holm's step-down method (1979): same names, same order.
 
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'b': 0.06, 'c': 0.06}

@@ -18,7 +18,7 @@ CANDIDATES = 20
 
 @dataclass(frozen=True)
 class RankingQuery:
-    """One user to be ranked for: the number, the history, the target, and the rows of the catalogue."""
+    """One user to rank for: the number, the history, the target, and the number of rows in the catalogue."""
 
     user: int
     history: Rows
@@ -28,25 +28,28 @@ class RankingQuery:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a ranker may choose from: list length, and bool[n] for each user."""
+    """What a ranker may choose from: the list length, and bool[n] for each user."""
 
     k: int
     allowed: Callable[[RankingQuery], Mask]
 
 
 def unseen_items(ask: RankingQuery) -> Mask:
-    """Everything but the history; a target that is in the history cannot be found."""
+    """All items outside the history; a target that is in the history cannot be found."""
     mask: Mask = unseen([ask.history], ask.n_items)[0]
     return mask
 
 
 def all_items(ask: RankingQuery) -> Mask:
-    """The whole catalogue, the history included."""
+    """The whole catalogue, including the history."""
     return np.ones(ask.n_items, np.bool_)
 
 
 def sampled_candidates(seed: int, count: int = CANDIDATES) -> Callable[[RankingQuery], Mask]:
-    """The target and `count` - 1 unseen others drawn evenly: the same for a user whatever the ranker or the sample."""
+    """The target and `count` - 1 other unseen items drawn uniformly.
+
+    A user's candidates do not depend on the ranker or on which users are sampled.
+    """
 
     def allowed(ask: RankingQuery) -> Mask:
         pool = unseen_items(ask)
@@ -63,7 +66,7 @@ def sampled_candidates(seed: int, count: int = CANDIDATES) -> Callable[[RankingQ
 
 @dataclass(frozen=True)
 class RankedLists:
-    """What a ranker answered: u users (numbers), their targets, and k rows and scores each, best first."""
+    """A ranker's answers: u users (numbers), their targets, and k rows and scores each, best first."""
 
     users: Rows
     targets: Rows
@@ -71,7 +74,7 @@ class RankedLists:
     scores: Scores
 
     def ranks(self) -> Rows:
-        """Where each target stands, ties against it: see `metrics.ranks_of`."""
+        """Position of each target, ties counted against it: see `metrics.ranks_of`."""
         return ranks_of(self.rows, self.targets, self.scores)
 
 
@@ -85,15 +88,15 @@ def rank_each(
     batch: int = 64,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, RankedLists]]:
-    """Every ranker's lists under every condition, by name of the ranker and of the condition.
+    """Return every ranker's lists under every condition, by name of the ranker and of the condition.
 
-    Histories of `test` include the validation item. `users` are numbers, None takes all that have a target;
-    `batch` of them go into one call, and all rankers rank them before the next ones come: what rankers share of a
-    history needs to be kept for so long only. `progress` is told the ranker's name, the users done and in all.
+    Histories of `test` include the validation item. `users` are numbers, None takes all that have a target. Each call
+    ranks `batch` users, and all rankers rank one batch before the next begins, so that state shared between rankers
+    need not be kept longer. `progress` receives the ranker's name, the number of users done and their total.
 
     Raises:
-        ValueError: a ranker answered with a wrong shape, a forbidden, repeated or unsorted row: such
-            lists would give metrics that mean nothing.
+        ValueError: a ranker answered with a wrong shape, a forbidden, repeated or unsorted row: the metrics of such
+            lists would be meaningless.
     """
     chosen = target_users(split, part) if users is None else users
     targets = targets_of(split, part)[chosen]
@@ -124,10 +127,10 @@ def _empty(users: Rows, targets: Rows, k: int) -> RankedLists:
 
 
 def target_users(split: Split, part: SplitPart, limit: int | None = None, seed: int = 0) -> Rows:
-    """Numbers of the users who have a target, in order; with a limit, that many of them drawn by the seed.
+    """Return the numbers of the users who have a target, in order; with a limit, that many drawn by the seed.
 
     Raises:
-        RequestError: nobody has a target, or the limit is below 1.
+        RequestError: no user has a target, or the limit is below 1.
     """
     users = np.flatnonzero(targets_of(split, part) >= 0).astype(np.int64)
     if users.size == 0:
@@ -138,7 +141,7 @@ def target_users(split: Split, part: SplitPart, limit: int | None = None, seed: 
 
 
 def sample_users(users: Rows, n: int | None, seed: int) -> Rows:
-    """That many of the users, drawn by the seed, in order; all of them for None or where there are no more."""
+    """Return `n` of the users, drawn by the seed, in order; all of them for None or if there are no more."""
     if n is None or n >= users.size:
         return users
     return np.sort(np.random.default_rng(seed).choice(users, n, replace=False))

@@ -1,8 +1,8 @@
 """The format of result files: written atomically, validated, and with their provenance.
 
-A file holds suite, dataset, protocol, rows (a name and its metrics, each a mean and a 95 % interval),
-targets (the few numbers that the project is held to) and provenance. Per-user values go to Parquet beside
-it, out of version control: their user numbers are rows of data that may not be ours to publish.
+A file holds suite, dataset, protocol, rows (a name and its metrics, each a mean and a 95 % interval), targets (the few
+numbers that the project is held to) and provenance. Per-user values go to Parquet files beside it, outside version
+control, because their user numbers refer to data that may not be ours to publish.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ __all__ = [
 DEFAULT_OPTIONS: Mapping[str, str] = {
     "split": "loo",
     "products": "float32",
-}  # what `llmrec eval` takes when they are left out
+}  # defaults of `llmrec eval`
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over users with its 95 % interval; for a number that is not a mean both ends are the number."""
+    """A mean over users with its 95 % interval; for a number that is not a mean, both ends equal the number."""
 
     mean: float
     ci95: tuple[float, float]
 
     @classmethod
     def over(cls, values: npt.NDArray[np.float64], seed: int) -> Self:
-        """Of float64[b], one value a user, with the bootstrap interval of their mean."""
+        """Estimate from float64[b], one value per user, with the bootstrap interval of the mean."""
         return cls(float(values.mean()), bootstrap_ci(values, seed))
 
 
@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Target:
-    """A number that the project is held to; None when it was not measured."""
+    """A number that the project is held to; None if not measured."""
 
     name: str
     value: float | None
@@ -83,7 +83,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Enough to run it again: code, seed, command, and what it ran on. Never a host or user name."""
+    """What is needed to repeat a measurement: code, seed, command and machine. Never a host or user name."""
 
     commit: str | None
     seed: int
@@ -95,13 +95,13 @@ class Provenance:
 
 
 def provenance(seed: int, command: str | None, seconds: float, n: int) -> Provenance:
-    """Where a result comes from, as of now.
+    """Record where a result comes from, as of now.
 
     Args:
-        seed: the seed the command was given.
-        command: as a person would type it, `llmrec ...`; None takes it from this process.
+        seed: the seed given to the command.
+        command: as typed by a person, `llmrec ...`; None takes it from this process.
         seconds: wall-clock time of the measurement.
-        n: how many users, prompts or steps were measured.
+        n: number of users, prompts or steps measured.
     """
     line = command or shlex.join(["llmrec", *sys.argv[1:]])
     made, dirty = commit()
@@ -113,9 +113,9 @@ def provenance(seed: int, command: str | None, seconds: float, n: int) -> Proven
 
 
 def eval_command(suite: str, **given: str | Path | int | None) -> str:
-    """`llmrec eval` as a person would type it, with the options that are not what they are when left out.
+    """Return the `llmrec eval` command as a person would type it, with the options that differ from their defaults.
 
-    Of directories the last name is kept: where they lie is nobody's business.
+    Only the last component of directories is kept, so that their location is not disclosed.
 
     >>> eval_command("accuracy", split="loo", model="somewhere/mine", data=None, limit=3)
     'llmrec eval --suite accuracy --model mine --limit 3'
@@ -126,10 +126,10 @@ def eval_command(suite: str, **given: str | Path | int | None) -> str:
 
 
 def commit() -> tuple[str | None, bool]:
-    """The commit of the repository that tracks this code, and whether its code was changed since."""
+    """Return the commit of the repository that tracks this code, and whether the code was changed since."""
     root = Path(llmrec.__file__).resolve().parents[1]
-    # An installed copy may lie inside some other project's repository: only a tracked file proves that it
-    # is ours.
+    # An installed copy may lie inside another project's repository: only a tracked file proves that the repository is
+    # ours.
     if _git(root, "ls-files", "--error-unmatch", "llmrec/__init__.py") is None:
         return None, False
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.yaml", "*.toml")
@@ -137,7 +137,7 @@ def commit() -> tuple[str | None, bool]:
 
 
 def _git(root: Path, *args: str) -> str | None:
-    """Output of a git command, None when there is no git, no repository or no such thing in it."""
+    """Output of a git command; None without git, without a repository, or if the command fails."""
     try:
         done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
@@ -146,7 +146,7 @@ def _git(root: Path, *args: str) -> str | None:
 
 
 def _machine() -> dict[str, str | int | float]:
-    """Processor, cores this process may use, memory in GB (10^9 bytes)."""
+    """Processor, number of cores available to this process, memory in GB (10^9 bytes)."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -169,10 +169,10 @@ def write_result(
     targets: Sequence[Target],
     provenance: Provenance,
 ) -> None:
-    """Check a result and write it as JSON: sorted keys, 6 decimals; the old file stays if anything fails.
+    """Check a result and write it as JSON with sorted keys and 6 decimals; on any failure the old file is kept.
 
     Raises:
-        DataError: the result is not in the form, or lacks a target that the file's name asks for.
+        DataError: the result is malformed, or lacks a target that the file's name requires.
     """
     value = {
         "suite": suite,
@@ -195,7 +195,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def _rounded(value: Any) -> Any:
-    """Plain Python values with floats rounded to 6 decimals."""
+    """Convert to plain Python values, with floats rounded to 6 decimals."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -206,12 +206,12 @@ def _rounded(value: Any) -> Any:
 
 
 def stamp_result(path: Path, fingerprints: Mapping[str, str], arguments: Mapping[str, Any]) -> None:
-    """Add to the provenance of a written result what it was measured on and with which arguments.
+    """Add fingerprints and arguments to the provenance of a written result.
 
     Args:
         path: the result file.
-        fingerprints: sha256 hex by what it is of: catalogue, train part, model.
-        arguments: what was asked for, plain values; with the fingerprints they say whether it must be measured again.
+        fingerprints: sha256 hex of catalogue, train part and model, by name.
+        arguments: the arguments as plain values; together with the fingerprints they decide whether to measure again.
     """
     value = json.loads(path.read_text(encoding="utf-8"))
     value["provenance"] |= {"fingerprints": dict(fingerprints), "arguments": dict(arguments)}
@@ -220,7 +220,7 @@ def stamp_result(path: Path, fingerprints: Mapping[str, str], arguments: Mapping
 
 
 def is_current(path: Path, fingerprints: Mapping[str, str], arguments: Mapping[str, Any]) -> bool:
-    """Whether a result was stamped so and measured by this very version of the code."""
+    """True if a result has this stamp and was measured by the current version of the code."""
     try:
         came = json.loads(path.read_text(encoding="utf-8"))["provenance"]
         stamped = came["fingerprints"] == dict(fingerprints) and came["arguments"] == dict(arguments)
@@ -232,7 +232,7 @@ def is_current(path: Path, fingerprints: Mapping[str, str], arguments: Mapping[s
 
 
 def write_per_user(out: Path, dataset: str, columns: Mapping[str, npt.NDArray[Any]]) -> Path:
-    """Write per-user values to `<out>/per_user/per-user-<dataset>.parquet`; git is told to ignore the folder.
+    """Write per-user values to `<out>/per_user/per-user-<dataset>.parquet`; the folder gets a `.gitignore`.
 
     columns: name to array [b]; users are given by number, never by their external id.
     """
@@ -266,17 +266,17 @@ def publish(
     Args:
         path: the file, `<suite>.json`.
         dataset: name of the data.
-        protocol: how it was measured.
+        protocol: how the result was measured.
         rows: row -> metric -> (value, low, high).
-        targets: name -> number, None when it was not measured.
-        seed: the seed the command was given.
-        command: as a person would type it, `llmrec ...`.
+        targets: name -> number, None if not measured.
+        seed: the seed given to the command.
+        command: as typed by a person, `llmrec ...`.
         seconds: wall-clock time of the measurement.
-        n: how many things were measured.
-        suite: its name, None for the file's stem.
+        n: number of users, prompts or steps measured.
+        suite: name of the suite, None for the file's stem.
 
     Raises:
-        DataError: the result lacks a target that the file's name asks for.
+        DataError: the result lacks a target that the file's name requires.
     """
     lines = [
         Row(name, {m: Estimate(v, (low, high)) for m, (v, low, high) in one.items()}) for name, one in rows.items()
@@ -302,7 +302,7 @@ def print_result(
         out.print(f"{name}: {'not measured' if target is None else f'{target:.3g}'}")
 
 
-# What each published file must answer, by file stem; a value that was not measured is null, never absent.
+# Targets that each published file must contain, by file stem; a value that was not measured is null, never absent.
 TARGETS: Mapping[str, tuple[str, ...]] = {
     "accuracy-ml-100k": (
         "hybrid_over_sasrec_recall10",
@@ -374,14 +374,14 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
 
 
 def check_result(value: Mapping[str, Any], stem: str | None = None) -> None:
-    """Check that a value read from JSON is a result in the one form.
+    """Check that a value read from JSON is a valid result.
 
     Args:
         value: the parsed file.
-        stem: file name without `.json`; a known one (see TARGETS) must hold its targets.
+        stem: file name without `.json`; a known stem (see TARGETS) requires its targets.
 
     Raises:
-        DataError: one line that says where it departs from the form.
+        DataError: the value is malformed; one line says where.
     """
     _keys(value, {"suite", "dataset", "protocol", "rows", "targets", "provenance"}, "the result")
     _need(isinstance(value["suite"], str) and value["suite"] != "", "suite", value["suite"], "a name")

@@ -20,7 +20,7 @@ from llmrec.eval.baselines.tuning import LARGE, USERS, Grid, Params, Trial, Tuni
 from llmrec.progress import Say, silent
 from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_artifact
 
-# Few values, because each trial trains an encoder: depth and dropout have the largest effect on both on small logs.
+# Few values, because each trial trains an encoder: depth and dropout have the largest effect on small logs.
 ENCODER_GRID: Grid = {"layers": (2, 4), "dropout": (0.3, 0.5)}
 START = EncoderConfig(max_len=50)
 # With thousands of items one trial takes as long as the whole grid with hundreds. Only one setting is tried then, the

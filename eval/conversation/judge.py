@@ -178,7 +178,7 @@ def _texts(check: TextCheck, turn: PlayedTurn) -> Iterator[Verdict]:
 def _claimed(text: str, named: str) -> str:
     """The text without its questions.
 
-    If the chat should have asked about a title, a text that ends with a question mark counts as one question.
+    If the chat should have asked about a title, a text that ends with a question mark counts as a question in full.
     """
     if named and text.rstrip().endswith("?"):
         return ""

@@ -1,4 +1,4 @@
-"""Baseline by free generation: asks the base model in plain text and links its titles to the catalogue."""
+"""Free-generation baseline: asks the base model in plain text and links the titles in its answer to the catalogue."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from llmrec.nlu.title_lists import MAX_TITLES, LinkedTitles, link_titles, parse_
 
 __all__ = ["MAX_TITLES", "LinkedTitles", "ask_base_model", "link_titles", "parse_title_list", "prompt"]
 
-HISTORY = 10  # latest items that the prompt names
+HISTORY = 10  # number of latest items named in the prompt
 TOKENS = 200
 
 
 def ask_base_model(
     model: RecModel, catalog: Catalog, demands: Sequence[Demand], progress: Callable[[int], None] | None = None
 ) -> list[LinkedTitles]:
-    """Let the base model list items for each demand, greedily.
+    """Let the base model list items for each demand with greedy decoding.
 
     Args:
         model: the bundle, LoRA not merged.
-        catalog: for the history's titles and for looking up.
+        catalog: provides the history's titles and the titles to link to.
         demands: the requests.
-        progress: is told how many are done.
+        progress: called with the number of demands done.
     """
     with model.base_only():
         said = replies(model, [prompt(catalog, demand) for demand in demands], TOKENS, progress=progress)
@@ -33,7 +33,7 @@ def ask_base_model(
 
 
 def prompt(catalog: Catalog, demand: Demand) -> str:
-    """The user's message: what is known, the request, and the form of the answer."""
+    """The user's message: the history, the request, and the expected form of the answer."""
     titles = [catalog.label(row) for row in demand.history[-HISTORY:]]
     known = f"I liked these {catalog.domain}: {'; '.join(titles)}.\n" if titles else ""
     return (

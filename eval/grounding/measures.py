@@ -1,4 +1,4 @@
-"""Grounding metrics of one request: the list against the request, the reply against the catalogue."""
+"""Grounding metrics of one request: the list is checked against the request, the reply against the catalogue."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def list_values(catalog: Catalog, demand: Demand, rows: Sequence[int]) -> dict[s
 
 
 def wrong_reasons(check: TextCheck, demand: Demand, reply: Reply) -> list[str]:
-    """What the reasons beside the items say that the catalogue or the user's own items do not."""
+    """Statements in the reasons beside the items that neither the catalogue nor the user's own items support."""
     known = [*demand.history, *([demand.like] if demand.like >= 0 else [])]
     return [wrong for item in reply.items for wrong in _reason(check, item.row, item.reason, known)]
 
 
 def text_values(check: TextCheck, demand: Demand, reply: Reply) -> dict[str, float]:
-    """Titles and claims of one reply: the program's sentence, the reasons, and (if it spoke) the model's words."""
+    """Count titles and claims in one reply: the program's sentence, the reasons, and the model's text if any."""
     known = [*demand.history, *([demand.like] if demand.like >= 0 else [])]
     values = {
         "off_list_titles_in_the_first_sentence": float(len(check.findings(reply.facts, reply.rows, known).off_list)),
@@ -71,7 +71,7 @@ def text_values(check: TextCheck, demand: Demand, reply: Reply) -> dict[str, flo
 
 
 def _reason(check: TextCheck, row: int, reason: str, known: Sequence[int]) -> list[str]:
-    """What is wrong in `Comedy, as you asked; goes with Heat (1995), both Crime`: about the item, then about both."""
+    """Find errors in `Comedy, as you asked; goes with Heat (1995), both Crime`, about the item and about both."""
     wrong: list[str] = []
     for part in reason.split("; "):
         found = check.findings(part, [row], known)
@@ -83,7 +83,7 @@ def _reason(check: TextCheck, row: int, reason: str, known: Sequence[int]) -> li
 def base_values(
     catalog: Catalog, level: int, demand: Demand, listed: base_model.LinkedTitles
 ) -> Iterator[GroundingValue]:
-    """The same measures of what the base model listed; a title that does not exist satisfies nothing."""
+    """The same measures for the base model's list; a title that does not exist satisfies nothing."""
     found = [row for row in listed.rows if row >= 0]
     met = [row >= 0 and row not in demand.history and demand.satisfied(catalog[row]) for row in listed.rows]
     values = {"answered": float(bool(listed.titles)), "titles": float(len(listed.titles))}

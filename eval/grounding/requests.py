@@ -1,6 +1,6 @@
 """Generates requests with constraints from the catalogue by seed, and checks items against them independently.
 
-Nothing here uses the product's parser: what a constraint means is decided where it is put into words.
+The product's parser is not used: the meaning of a constraint is fixed when its words are generated.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from llmrec.eval.stability.request_variants import plain_titles
 from llmrec.nlu.wording import lower_in_sentence, with_article
 
 LEVELS = (1, 2, 3)
-LIKE_EVERY = 4  # one request in so many has the form "like A but B"
-LEFT_OUT = 0.2  # share of the catalogue that a range of years leaves out at least
-OTHER_WORDS = 0.2  # share of constraints said in other words than the catalogue's
-# What may stand together in one request, by the number of constraints.
+LIKE_EVERY = 4  # one request in this many has the form "like A but B"
+LEFT_OUT = 0.2  # minimum share of the catalogue that a range of years excludes
+OTHER_WORDS = 0.2  # share of constraints expressed in other words than the catalogue's
+# Combinations of constraint kinds in one request, by the number of constraints.
 SHAPES: dict[int, tuple[tuple[str, ...], ...]] = {
     1: (("tag",), ("year",), ("not",)),
     2: (("tag", "year"), ("tag", "not"), ("year", "not"), ("tag", "tag"), ("not", "not")),
@@ -33,7 +33,7 @@ SHAPES: dict[int, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True)
 class Constraint:
-    """One demand on an item's fields: `tag` it has the value, `not` it lacks it, `year` it lies in low..high."""
+    """A constraint on an item's fields: `tag` requires the value, `not` excludes it, `year` requires low..high."""
 
     kind: str
     attribute: str
@@ -43,7 +43,7 @@ class Constraint:
     words: str = ""
 
     def holds(self, item: Item) -> bool:
-        """Whether the catalogue's fields of an item satisfy it; an item without a year satisfies no range."""
+        """True if the item's catalogue fields satisfy the constraint; an item without a year satisfies no range."""
         field = item.attributes.get(self.attribute)
         if self.kind == "year":
             return isinstance(field, int | float) and self.low <= field <= self.high
@@ -53,15 +53,15 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Demand:
-    """A request in words and what it demands.
+    """A request in natural language, and its constraints.
 
     Attributes:
-        user: user number; its history up to the held-out item is known to the chat.
-        history: those rows.
+        user: user number; the chat knows the user's history up to the held-out item.
+        history: the rows of that history.
         text: the message.
-        constraints: 1 to 3 of them.
+        constraints: 1 to 3 constraints.
         like: the row named in "like A but B", or -1.
-        fits: how many items that the user does not know satisfy all constraints.
+        fits: number of items unknown to the user that satisfy all constraints.
     """
 
     user: int
@@ -72,17 +72,17 @@ class Demand:
     fits: int = 0
 
     def satisfied(self, item: Item) -> bool:
-        """Whether an item satisfies every constraint."""
+        """True if an item satisfies every constraint."""
         return all(one.holds(item) for one in self.constraints)
 
 
 def draw_demands(catalog: Catalog, split: Split, users: Rows, level: int, seed: int) -> list[Demand]:
-    """One demand with `level` constraints for each user, none where the catalogue has no such fields.
+    """Return one demand with `level` constraints for each user; none if the catalogue lacks such fields.
 
-    Constraints are read off an item that the user does not know, so that every demand can be met. The item is drawn
-    from a tag's items, the tag evenly: rare tags are asked for as often as common ones. What is excluded is drawn by
-    how common it is, and a range of years leaves out a fifth of the catalogue at least, so that a list which ignores
-    the words does not satisfy them by chance too often (that chance is measured beside).
+    Constraints are taken from an item that the user does not know, so that every demand can be met. A tag is drawn
+    uniformly and then an item with that tag, so rare tags are requested as often as common ones. Exclusions are drawn
+    by frequency, and a range of years excludes at least a fifth of the catalogue. A list that ignores the message then
+    rarely satisfies the constraints by chance (that chance is measured as well).
     """
     plain = sorted(plain_titles(catalog))
     shapes = [shape for shape in SHAPES[level] if _possible(catalog, shape)]
@@ -104,7 +104,7 @@ def draw_demands(catalog: Catalog, split: Split, users: Rows, level: int, seed: 
 
 
 def _tags(catalog: Catalog) -> str | None:
-    """The attribute that holds several words an item, the one with the fewest values when there are more."""
+    """The attribute with several words per item; the one with the fewest values if there are several."""
     names = [n for n in catalog.attribute_names if any(isinstance(i.attributes.get(n), tuple) for i in catalog.items)]
     return min(names, key=lambda name: len(catalog.values(name)), default=None)
 
@@ -125,7 +125,7 @@ def _values(item: Item, name: str | None) -> tuple[str, ...]:
 def _constraints(
     catalog: Catalog, known: set[int], shape: Sequence[str], rng: np.random.Generator
 ) -> tuple[Constraint, ...] | None:
-    """Constraints of this shape that some unknown item satisfies; None when none does after a hundred draws."""
+    """Return constraints of this shape that some unknown item satisfies; None if none is found in a hundred draws."""
     tags = _tags(catalog)
     values = list(catalog.values(tags)) if tags else []
     having = {value: [r for r, i in enumerate(catalog.items) if value in _values(i, tags)] for value in values}
@@ -148,7 +148,7 @@ def _constraints(
 
 
 def _years(catalog: Catalog, year: int, rng: np.random.Generator) -> Constraint:
-    """A decade, an open range or a closed one that holds the year, in words that say whether its ends count."""
+    """A decade, an open range or a closed range that contains the year, worded to state whether its ends count."""
     start, other = year // 10 * 10, bool(rng.random() < OTHER_WORDS)
     before, after = year + int(rng.integers(1, 11)), year - int(rng.integers(1, 11))
     low, high = year - int(rng.integers(0, 8)), year + int(rng.integers(1, 8))
@@ -175,7 +175,7 @@ def _sentence(catalog: Catalog, constraints: Sequence[Constraint], like: int, rn
     heads = ("{}", "Show me {}", "I would like {}", "Do you know {}", "I want to {verb} {}", "Recommend {}")
     lead = str(rng.choice(heads)).replace("{verb}", nouns.verb).format(head)
     lead = lead[:1].upper() + lead[1:]
-    if out and rng.integers(3) == 0:  # a sentence of its own
+    if out and rng.integers(3) == 0:  # a separate sentence
         opening = str(rng.choice(["I don't want", "Please leave out", "I can't stand"]))
         return f"{lead}{'?' if lead.startswith('Do you') else '.'} {opening} {' or '.join(out)}."
     return lead + _exclusion(out, rng) + ("?" if lead.startswith("Do you") else ".")
@@ -203,7 +203,7 @@ def _exclusion(values: Sequence[str], rng: np.random.Generator) -> str:
 def _like(
     title: str, nouns: Nouns, tags: Sequence[str], years: str, out: Sequence[str], rng: np.random.Generator
 ) -> str:
-    """Words of the form `Something like A but comedy from the 1990s and not horror.`."""
+    """Return a text of the form `Something like A but comedy from the 1990s and not horror.`."""
     wanted = " and ".join(lower_in_sentence(tag) for tag in tags)
     parts = [f"{wanted}{years}"] if tags else [years.strip()] if years else []
     parts += [f"not {' or '.join(out)}"] if out else []

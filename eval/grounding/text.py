@@ -1,9 +1,9 @@
 """Extracts the titles and claims of free text and checks them against the catalogue, by the suite's own code.
 
-A title is found as its words in a row, the longest first; a one-word title, or one of small words only, counts when
-it is quoted, carries a year, or stands capitalised inside a sentence. A claim is a value of the catalogue's word
-attributes, or a year; it is held against the title named last before it, or else the next one in its sentence, or else
-all shown items.
+A title is matched as a sequence of its words, the longest title first. A one-word title, or one of common short words
+only, counts only if it is quoted, carries a year, or is capitalised inside a sentence. A claim is a value of the
+catalogue's word attributes, or a year. It is checked against the last title named before it, else the next title in its
+sentence, else all shown items.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COMMON = frozenset(
 
 @dataclass(frozen=True)
 class Mention:
-    """A title at text[start:end]; `rows` are the items of that title, none when the catalogue has no such title."""
+    """A title at text[start:end]; `rows` are the items with that title, empty if the catalogue has no such title."""
 
     start: int
     end: int
@@ -41,14 +41,14 @@ class Mention:
 
 @dataclass(frozen=True)
 class TextFindings:
-    """What a text names and claims.
+    """The titles and claims of a text.
 
     Attributes:
-        titles: how many titles it names.
-        off_list: those that belong to no allowed item.
-        off_catalogue: those that the catalogue does not have.
-        claims: how many values and years it claims.
-        contradicted: those that the catalogue contradicts, in words.
+        titles: number of titles named.
+        off_list: named titles that belong to no allowed item.
+        off_catalogue: named titles that are not in the catalogue.
+        claims: number of values and years claimed.
+        contradicted: descriptions of the claims that the catalogue contradicts.
     """
 
     titles: int
@@ -70,7 +70,7 @@ class TextCheck:
         Args:
             text: as shown to a person.
             shown: rows on the list that the text is about.
-            known: rows that may be named besides, such as those the user named; claims about them count too.
+            known: further rows that may be named, such as those the user named; claims about them are checked too.
         """
         mentions = self.mentions(text)
         allowed = {*shown, *known}
@@ -81,7 +81,7 @@ class TextCheck:
         return TextFindings(len(mentions), tuple(outside + unknown), tuple(unknown), claims, tuple(wrong))
 
     def mentions(self, text: str) -> list[Mention]:
-        """Titles in a text, in order."""
+        """Return the titles in a text, in order."""
         words = list(_WORD.finditer(text))
         keys = [_key(word.group()) for word in words]
         found: list[Mention] = []
@@ -105,7 +105,8 @@ class TextCheck:
             return False
         telling = [key for key in keys[place : place + size] if key not in _COMMON]
         if any(len(a.group()) > 3 and _END.search(text[a.end() : b.start() + 1]) for a, b in pairwise(span)):
-            # over the end of a sentence, unless the title has its mark there; after `Dr.` or `L.A.` there is none
+            # A title may not span the end of a sentence, unless it has a mark there itself; `Dr.` and `L.A.` end no
+            # sentence.
             said = text[span[0].start() : span[-1].end()].casefold()
             rows = self._titles[tuple(keys[place : place + size])]
             if not any(said in self.catalog[row].title.casefold() for row in rows):
@@ -116,7 +117,7 @@ class TextCheck:
         before, after = text[: span[0].start()].rstrip(), text[span[-1].end() :]
         if re.match(r"\s*\(\d{4}\)", after) or (before[-1:] in {'"', "\u201c"} and after[:1] in {'"', "\u201d"}):
             return True
-        inside = size > 1 or (bool(before) and before[-1] not in ".!?:\n")  # else the capital says nothing
+        inside = size > 1 or (bool(before) and before[-1] not in ".!?:\n")  # otherwise the capital says nothing
         tag = _key(span[0].group()) in self._values
         return capital and inside and bool(telling) and not (size == 1 and (tag or len(span[0].group()) < 4))
 
@@ -158,7 +159,7 @@ class TextCheck:
 
     @cached_property
     def _values(self) -> dict[str, str]:
-        """Words for a value, its plural too -> the value; word attributes only."""
+        """Maps the words for a value, including its plural, to the value; word attributes only."""
         names = [n for n in self.catalog.attribute_names if n != "year"]
         found = {}
         for value in (value for name in names for value in self.catalog.values(name)):
@@ -173,7 +174,7 @@ class TextCheck:
 
 
 def _about(text: str, mentions: Sequence[Mention], place: int, shown: frozenset[int]) -> frozenset[int]:
-    """The items that a claim at a place is about; none when they are not in the catalogue."""
+    """The items that a claim at a position is about; empty if they are not in the catalogue."""
     before = [one for one in mentions if one.end <= place]
     if before:
         return before[-1].rows

@@ -1,1 +1,1 @@
-"""The knowledge suite: whether item notes are right, and what they are good for."""
+"""The knowledge suite: whether item notes are correct and useful."""

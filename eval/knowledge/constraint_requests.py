@@ -1,4 +1,4 @@
-"""Requests with one condition that only notes can meet, and the suite's own check of the lists."""
+"""Requests with one condition that only notes can satisfy, and the suite's own check of the lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from llmrec.data.catalog import Catalog, Item
 from llmrec.nlu.attribute_phrases import clause
 
-LEAST = 3  # items that a drawn value has
+LEAST = 3  # minimum number of items with a drawn value
 TARGET_KINDS = (
     "actor",
     "director",
@@ -40,7 +40,7 @@ Check = Callable[[Item], bool]
 
 @dataclass(frozen=True)
 class ConstraintRequest:
-    """A request, and whether an item meets it."""
+    """A request, and whether each item satisfies it."""
 
     kind: str
     text: str
@@ -49,14 +49,14 @@ class ConstraintRequest:
 
 @cache
 def wordings() -> Mapping[str, Sequence[str]]:
-    """Kind -> wordings with slots; written by somebody who had not seen the program."""
+    """Map each kind to wordings with slots; their author had not seen the program."""
     source = files("llmrec.eval") / "tasks" / "knowledge-requests.yaml"
     found: Mapping[str, Sequence[str]] = yaml.safe_load(source.read_text("utf-8"))
     return found
 
 
 def draw_requests(catalog: Catalog, seed: int) -> list[ConstraintRequest]:
-    """Draw one request for every wording whose attribute the catalogue has."""
+    """Draw one request for every wording whose attribute exists in the catalogue."""
     rng = np.random.default_rng(seed)
     drawn = []
     for kind, forms in wordings().items():
@@ -94,7 +94,7 @@ def _drawn(catalog: Catalog, kind: str, form: str, rng: np.random.Generator) -> 
 
 
 def _values(catalog: Catalog, name: str) -> list[str]:
-    """The values that enough items have; countries that have an adjective, others that a plain clause names."""
+    """Values that enough items have and that can be worded: countries by adjective, others by a plain clause."""
     counts: dict[str, int] = {}
     for item in catalog.items:
         value = item.attributes.get(name)

@@ -1,4 +1,4 @@
-"""Compares item notes with facts from elsewhere: directors and stars of ReDial's film table."""
+"""Compares item notes with facts from another source: directors and stars in ReDial's film table."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from llmrec.data.titles import title_key
 from llmrec.errors import DataError
 
 FILE = "movie_info.json"
-_ALIKE = 85.0  # of 100: `Stanley Donen` and `Stanly Donen` are one person
+_ALIKE = 85.0  # similarity out of 100: `Stanley Donen` and `Stanly Donen` are one person
 _YEAR = re.compile(r"(?P<title>.*?)\s*\((?P<year>\d{4})\)")
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What another source says of a film."""
+    """What the other source says about a film."""
 
     directors: tuple[str, ...]
     stars: tuple[str, ...]
@@ -46,7 +46,7 @@ def read_facts(directory: Path) -> dict[tuple[str, int], Fact]:
     """Read ReDial's film table by (title key, year).
 
     Raises:
-        DataError: no such file, or one in another form.
+        DataError: the file is missing or malformed.
     """
     path = next((one for one in (directory / FILE, directory / f"{FILE}.gz") if one.is_file()), None)
     if path is None:
@@ -65,13 +65,13 @@ def _fact(film: Mapping[str, Any]) -> tuple[tuple[str, int], Fact] | None:
     if named is None:
         return None
     stars, writers = tuple(film.get("star") or ()), tuple(film.get("writer") or ())
-    # four entries name the writers as stars: that is no cast to compare with
+    # Four entries list the writers as stars, so there is no cast to compare with.
     fact = Fact(tuple(film.get("director") or ()), () if set(stars) <= set(writers) else stars)
     return (title_key(named["title"]), int(named["year"])), fact
 
 
 def matched(catalog: Catalog, facts: Mapping[tuple[str, int], Fact]) -> dict[int, Fact]:
-    """Return row -> fact of the films whose title, without what stands in brackets, and year are in both."""
+    """Return row -> fact for films whose title, without parts in brackets, and year match."""
     found = {}
     for row, item in enumerate(catalog.items):
         year = item.attributes.get("year")
@@ -82,13 +82,13 @@ def matched(catalog: Catalog, facts: Mapping[tuple[str, int], Fact]) -> dict[int
 
 
 def directors_agree(catalog: Catalog, facts: Mapping[int, Fact]) -> Agreement:
-    """Compare directors: a note agrees when one of them is the other source's, and none is a stranger to it."""
+    """Compare directors: a note agrees if it names one of the other source's directors and nobody else."""
     pairs = _pairs(catalog, "director", {row: fact.directors for row, fact in facts.items()})
     return _agreement(pairs, lambda ours, theirs: all(known(one, theirs) for one in ours))
 
 
 def casts_agree(catalog: Catalog, facts: Mapping[int, Fact]) -> Agreement:
-    """Compare casts: a note agrees when its first two actors are among the stars that the other source gives."""
+    """Compare casts: a note agrees if its first two actors are among the other source's stars."""
     pairs = _pairs(catalog, "actor", {row: fact.stars for row, fact in facts.items()})
     return _agreement(pairs, lambda ours, theirs: all(known(one, theirs) for one in ours[:2]))
 
@@ -109,5 +109,5 @@ def _agreement(pairs: Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]], ag
 
 
 def known(name: str, others: Sequence[str]) -> bool:
-    """True when one of the other names is the same but for accents, case, the order of its words and a slip."""
+    """True if one of the other names is equal up to accents, case, word order and a misspelling."""
     return any(fuzz.token_sort_ratio(title_key(name), title_key(other)) >= _ALIKE for other in others)

@@ -1,4 +1,4 @@
-"""Questions about items on display, in wordings put aside, and the suite's own judgement of the answers."""
+"""Questions about items on display, in held-out wordings, and the suite's own judgement of the answers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from llmrec.nlu.state import Profile, Session
 Outcome = Literal["right", "honest", "missed", "wrong"]
 COUNT = 200
 SHOWN = 5
-UNKNOWN = "unknown"  # of questions that no catalogue answers
+UNKNOWN = "unknown"  # questions that no catalogue answers
 _PLACES = ("first", "second", "third", "fourth", "fifth")
 _NOT_KNOWN = re.compile(r"does not (?:give|say)|says nothing|do not know|don't know", re.IGNORECASE)
-# What an answer about a level says, the most telling first; the suite's own words for what is on the scale.
+# What an answer about a level says, the most specific first; the suite's own words for the levels of the scale.
 _LEVELS: Sequence[tuple[int, str]] = (
     (0, r"\bno (?:violence|sex)|\bnot (?:violent|frightening|scary)|without (?:violence|sex)"),
     (1, r"\bmild|\blittle"),
@@ -40,9 +40,9 @@ class Question:
     Attributes:
         field: what is asked for, or `unknown`.
         text: as typed.
-        shown: the list on display.
-        row: the item that is meant.
-        focus: the row talked about before, or -1.
+        shown: rows of the list on display.
+        row: the item that the question is about.
+        focus: the row that the conversation was about before, or -1.
     """
 
     field: str
@@ -54,20 +54,20 @@ class Question:
 
 @cache
 def wordings() -> Mapping[str, Sequence[str]]:
-    """Field -> wordings with a slot for the item; written by somebody who had not seen the program."""
+    """Map each field to wordings with a slot for the item; their author had not seen the program."""
     source = files("llmrec.eval") / "tasks" / "knowledge-questions.yaml"
     found: Mapping[str, Sequence[str]] = yaml.safe_load(source.read_text("utf-8"))
     return found
 
 
 def draw_questions(catalog: Catalog, weight: np.ndarray, count: int, seed: int) -> list[Question]:
-    """Draw questions evenly over the fields that the catalogue has.
+    """Draw questions evenly over the fields of the catalogue.
 
     Args:
-        catalog: what is asked about.
-        weight: float[n] by which items are drawn, such as their popularity.
-        count: how many.
-        seed: of everything.
+        catalog: the catalogue that the questions are about.
+        weight: float[n], sampling weights of the items, such as their popularity.
+        count: number of questions.
+        seed: random seed for all draws.
     """
     rng = np.random.default_rng(seed)
     own = {*catalog.attribute_names, UNKNOWN, "premise"}
@@ -84,14 +84,14 @@ def draw_questions(catalog: Catalog, weight: np.ndarray, count: int, seed: int) 
 
 
 def _named(catalog: Catalog, shown: tuple[int, ...], spot: int, rng: np.random.Generator) -> tuple[str, int]:
-    """How the item is named, and what was talked about before."""
+    """Return how the question refers to the item, and the row that the conversation was about before."""
     forms = (f"number {spot + 1}", f"the {_PLACES[spot]} one", catalog[shown[spot]].title, "it", "that one")
     kind = int(rng.integers(len(forms)))
     return forms[kind], shown[spot] if kind > 2 else -1
 
 
 def ask_question(chat: Chat, question: Question) -> tuple[str, bool]:
-    """Type the question below the list; returns the answer, and whether another list came."""
+    """Ask the question below the list; returns the answer, and whether a new list came."""
     session = Session("measured")
     shown = tuple(Recommendation(row, 0.0, "llm", "") for row in question.shown)
     session.profile = replace(Profile(liked=()), shown=shown, focus=question.focus, asked=True, wish="films")
@@ -104,7 +104,7 @@ def ask_question(chat: Chat, question: Question) -> tuple[str, bool]:
 
 
 def judge_answer(catalog: Catalog, question: Question, answer: str, listed: bool) -> Outcome:
-    """Right, honestly unknown, missed (another answer, or a list), or wrong (about another item, or not true)."""
+    """Judge an answer: right, honestly unknown, missed (other answer, or a list), or wrong (other item, or untrue)."""
     item = catalog[question.row]
     others = [row for row in question.shown if row != question.row and catalog.label(row) in answer]
     if listed:
@@ -130,7 +130,7 @@ def _holds(item: Item, field: str, answer: str) -> bool:
 
 
 def _states(catalog: Catalog, field: str, answer: str) -> bool:
-    """True when the answer gives any value of the field, so that it can be false."""
+    """True when the answer gives any value of the field, and so can be false."""
     if field in _LEVEL_FIELDS:
         return _level(answer) is not None
     if field in catalog.attribute_names:
@@ -139,5 +139,5 @@ def _states(catalog: Catalog, field: str, answer: str) -> bool:
 
 
 def _level(answer: str) -> int | None:
-    """The level that an answer states; None for none."""
+    """The level that an answer states, or None."""
     return next((level for level, form in _LEVELS if re.search(form, answer, re.IGNORECASE)), None)

@@ -1,7 +1,7 @@
-"""The knowledge suite: are the notes on items right, are they found by, and do they answer questions about items?
+"""The knowledge suite: are item notes correct, do they help to find items, and do they answer questions about items?
 
-Facts are compared with another source, wishes are tags that other people gave, and wordings of questions and requests
-were written by somebody who had not seen the program. Beside the product stands the same product without notes.
+Facts are compared with another source. Search requests are tags given by other people. The wordings of questions and
+requests come from an author who had not seen the program. The product is compared with the same product without notes.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ WITH, WITHOUT = "with notes", "without notes"
 
 @dataclass(frozen=True)
 class Measured:
-    """Values by row name and metric, one a film, tag, question or request."""
+    """Values by row name and metric, one per film, tag, question or request."""
 
     values: Mapping[str, Mapping[str, Sequence[float]]]
 
     def mean(self, row: str, metric: str) -> float | None:
-        """The mean of a metric; None where nothing was measured."""
+        """The mean of a metric; None if nothing was measured."""
         found = self.values.get(row, {}).get(metric)
         return float(np.mean(found)) if found else None
 
@@ -68,12 +68,12 @@ def run_knowledge(
 
     Args:
         model: model directory, None for the shipped one.
-        data: its data, None for what the model names.
-        data_dir: where ReDial's film table and MovieLens' tags lie, in this directory or in folders of it; what is
-            not there is not measured.
+        data: its data, None for the data that the model names.
+        data_dir: directory with ReDial's film table and MovieLens' tags, directly or in sub-folders; measurements whose
+            files are missing are skipped.
         out: directory of the result.
-        limit: this many questions, and tags and requests drawn by seed.
-        seed: of questions, slots and bootstrap.
+        limit: number of questions, and of tags and requests drawn by seed.
+        seed: random seed for questions, slots and bootstrap.
 
     Raises:
         RequestError: the catalogue has no notes.
@@ -108,7 +108,7 @@ def _described(catalog: Catalog) -> list[float]:
 
 
 def _folder(data_dir: Path | None, name: str) -> Path | None:
-    """The directory that holds a file, plain or gzipped: the given one or a folder of it."""
+    """Find the directory that contains a file, plain or gzipped: the given one or one of its sub-folders."""
     for folder in (data_dir, *sorted(data_dir.iterdir())) if data_dir is not None and data_dir.is_dir() else ():
         if folder is not None and any((folder / f"{name}{end}").is_file() for end in ("", ".gz")):
             return folder
@@ -125,7 +125,7 @@ def _facts(catalog: Catalog, data_dir: Path | None) -> dict[str, dict[str, list[
 
 
 def without_notes(recommender: Recommender) -> Recommender:
-    """The same model over the same catalogue, from which notes were taken out of text, attributes and text vectors."""
+    """Return the same model over the same catalogue, with notes removed from text, attributes and text vectors."""
     schema, old = load_schema(SCHEMA), recommender.catalog
     bare = [
         Item(item.id, item.title, "", {n: v for n, v in item.attributes.items() if n not in schema.attributes})
@@ -169,7 +169,7 @@ def _tags(
 
 
 def hit_metrics(rows: Sequence[int], right: frozenset[int]) -> dict[str, float]:
-    """Recall@10 and NDCG@10 of a list against a set of right rows; both reach 1 when the list is as good as it can be.
+    """Recall@10 and NDCG@10 of a list against a set of right rows; both are 1 for the best possible list.
 
     >>> hit_metrics([3, 1], frozenset([1]))["recall@10"]
     1.0
@@ -217,14 +217,14 @@ def _requests(
 
 
 def second_pass() -> dict[str, Any]:
-    """The record of the comparison with a second, independent writer of notes."""
+    """Return the record of the comparison with a second, independent author of notes."""
     source = files("llmrec.eval") / "tasks" / "knowledge-second-pass.json"
     found: dict[str, Any] = json.loads(source.read_text("utf-8"))
     return found
 
 
 def targets(measured: Measured) -> list[Target]:
-    """The numbers that the project is held to; null where the data to measure them with is not there."""
+    """The numbers that the project is held to; null where the data to measure them is missing."""
     passed = second_pass()
     before, after = measured.mean(WITHOUT, "recall@10"), measured.mean(WITH, "recall@10")
     return [

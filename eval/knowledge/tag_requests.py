@@ -1,4 +1,4 @@
-"""Requests in other people's words: the tags that MovieLens users gave to films, as wishes with known answers."""
+"""Requests in other people's words: tags that MovieLens users gave to films, as search requests with known answers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LINE = 10_000
 
 
 def tag_requests(directory: Path, catalog: Catalog) -> dict[str, frozenset[int]]:
-    """Return tag -> the rows that were given it, of tags that are neither a genre nor a title of the catalogue.
+    """Return tag -> rows with that tag, for tags that are neither a genre nor a title of the catalogue.
 
-    Films are matched by title and year. `directory` holds `movies.csv` and `tags.csv` of MovieLens, plain or gzipped.
+    Films are matched by title and year. `directory` holds MovieLens' `movies.csv` and `tags.csv`, plain or gzipped.
 
     Raises:
         DataError: a file is missing or has other columns.

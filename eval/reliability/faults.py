@@ -1,4 +1,4 @@
-"""The faults that must cost nothing and the tests that inject them: a table for tests and suite."""
+"""The faults that must have no effect on results and the tests that inject them: a table for tests and suite."""
 
 from __future__ import annotations
 

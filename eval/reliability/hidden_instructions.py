@@ -1,7 +1,8 @@
 """Measures whether instructions hidden in an item's title or description raise its rank.
 
 The ranking prompt of the language model holds item tokens and no item text, so its scores cannot read an instruction;
-what can move are the parts that compare texts (`profile`, `words`), for which an order is a text like any other.
+only the components that compare texts (`profile`, `words`) can change, and they treat an instruction like any other
+text.
 """
 
 from __future__ import annotations
@@ -55,12 +56,13 @@ _NEUTRAL = (
 
 @dataclass(frozen=True)
 class RankMovement:
-    """What orders did.
+    """The effect of hidden instructions on ranks.
 
     Attributes:
-        places: int64[cases], by how many places the item rose (positive) or fell, beside neutral text of equal length.
-        gained: int64[cases], the same beside the item without any addition: what there is to win by adding an order.
-        changed: bool[cases], whether the list of ten was another one than with neutral text.
+        places: int64[cases], places by which the item rose (positive) or fell, compared with neutral text of equal
+            length.
+        gained: int64[cases], the same compared with the unmodified item: the gain from adding an instruction.
+        changed: bool[cases], whether the list of ten differs from the one with neutral text.
     """
 
     places: np.ndarray
@@ -69,27 +71,27 @@ class RankMovement:
 
     @property
     def median(self) -> float:
-        """Median rise in places beside neutral text."""
+        """Median rise in places compared with neutral text."""
         return float(np.median(self.places))
 
     @property
     def rose(self) -> float:
-        """Share of items that rose beside neutral text."""
+        """Share of items that rose compared with neutral text."""
         return float((self.places > 0).mean())
 
     @property
     def gain(self) -> float:
-        """Median rise in places beside the item as it was."""
+        """Median rise in places compared with the unmodified item."""
         return float(np.median(self.gained))
 
     @property
     def share(self) -> float:
-        """Share of lists that changed."""
+        """Share of lists that differ from those with neutral text."""
         return float(self.changed.mean())
 
 
 def neutral(length: int) -> str:
-    """Harmless text of that many characters."""
+    """Return harmless text of that many characters."""
     return (_NEUTRAL * (length // len(_NEUTRAL) + 1))[:length]
 
 
@@ -101,18 +103,18 @@ def measure_movement(
     seed: int = 0,
     k: int = 10,
 ) -> RankMovement:
-    """Hide every order in the title, and in the description, of a random item, once for each kind of request.
+    """Hide every instruction in the title and in the description of a random item, once for each kind of request.
 
     Args:
-        recommender: what is attacked; it is not changed.
-        embedder: of its catalogue's texts.
-        asked: (history rows, message) of the requests, taken in turn; the item attacked is not in the history.
-        orders: what is hidden.
-        seed: of the items that are attacked.
-        k: length of the lists that are compared.
+        recommender: the recommender under attack; it is not changed.
+        embedder: embedder of its catalogue's texts.
+        asked: (history rows, message) of the requests, used in turn; the attacked item is not in the history.
+        orders: the instructions that are hidden.
+        seed: random seed for the attacked items.
+        k: length of the compared lists.
 
     Raises:
-        RequestError: no requests.
+        RequestError: there are no requests.
     """
     if not asked:
         raise RequestError("no requests to measure on; give at least one")
@@ -124,7 +126,7 @@ def measure_movement(
         free = np.setdiff1d(np.arange(len(recommender.catalog)), history)
         row = int(rng.choice(free))
         given = np.asarray(history, np.int64)
-        llm = recommender.scorer.llm([given], [message])  # of item tokens alone: the same for every text
+        llm = recommender.scorer.llm([given], [message])  # reads item tokens only: the same for every text
         found = [
             _ranked(recommender, embedder, given, message, llm, row, field, words, k)
             for words in (neutral(len(order)), order, "")
@@ -136,21 +138,21 @@ def measure_movement(
 
 
 def measure_model(model: str | Path | None, requests: int = 25, seed: int = 0) -> dict[str, float]:
-    """Measure a saved model over its own users and some wishes.
+    """Measure a saved model on its own users' histories and on some text requests.
 
     Args:
         model: directory, None for the shipped one.
-        requests: how many users, drawn by the seed.
-        seed: of users and of the items that are attacked.
+        requests: number of users, drawn by the seed.
+        seed: random seed for the users and the attacked items.
 
     Returns:
-        over histories and over wishes: cases, the median rise in places over the item without the order, that over
-        the item with neutral text, the share of items that rose over it, and the share of lists of ten that differ
-        from those with neutral text.
+        For histories and for text requests: the number of cases; the median rise in places compared with the unmodified
+            item; the median rise compared with neutral text; the share of items that rose compared with neutral text;
+            and the share of lists of ten that differ from those with neutral text.
 
     Raises:
-        ArtifactError: no such model.
-        RequestError: a model without an embedder of words.
+        ArtifactError: the model does not exist.
+        RequestError: the model has no text embedder.
     """
     recommender = Recommender.from_pretrained(model)
     embedder = recommender.scorer.embedder
@@ -178,7 +180,7 @@ def _ranked(
     words: str,
     k: int,
 ) -> tuple[int, list[int]]:
-    """The place of `row`, from 0, and the list of k, when `words` stand behind a field of the item."""
+    """Return the 0-based rank of `row` and the top k list after appending `words` to a field of the item."""
     items = list(recommender.catalog.items)
     changed: dict[str, Any] = {field: f"{getattr(items[row], field)} {words}".strip()}
     items[row] = replace(items[row], **changed)

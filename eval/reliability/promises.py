@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Claim:
-    """One promise, or one fault that must cost nothing.
+    """One promise, or one fault that must have no effect on results.
 
     Attributes:
-        words: what is claimed.
+        words: the claim as text.
         tests: pytest node ids below `tests/`, without parameters.
-        more: environment variables that make its tests try more than the quick suite does.
+        more: environment variables with which its tests try more cases than the quick suite does.
     """
 
     words: str

@@ -1,8 +1,8 @@
 """The reliability suite: runs the tests of every promise, counts cases and violations, and injects faults.
 
-It needs the project's tests, so it runs in a checkout. A case is one input that a test tried: a test says how many with
-the JUnit property `cases` (`runs` for faults), hypothesis counts its examples, and a test that says nothing tried one.
-A skipped test showed nothing: its promise counts as tested only when another test of it ran.
+It needs the project's tests, so it runs in a checkout. A case is one input that a test tried. A test reports the number
+of cases as the JUnit property `cases` (`runs` for faults), hypothesis counts its examples, and a test without either
+counts as one case. A promise whose tests were all skipped counts as untested.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from llmrec.eval.reliability.promises import PROMISES, Claim
 from llmrec.eval.result_file import publish
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
-_BUILD = TESTS.parent / "build"  # what `make soak` and `make soak-shipped` wrote
+_BUILD = TESTS.parent / "build"  # output of `make soak` and `make soak-shipped`
 LOADS = {"load": _BUILD / "load.json", "load, shipped model": _BUILD / "load-shipped.json"}
 _SECONDS = 3 * 3600
 Metrics = dict[str, tuple[float, float, float]]
@@ -38,13 +38,13 @@ Metrics = dict[str, tuple[float, float, float]]
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What the tests of one claim showed.
+    """The outcome of one claim's tests.
 
     Attributes:
-        cases: inputs tried by tests that ran.
-        failed: node ids of tests that did not hold.
-        skipped: node ids of tests that did not run.
-        seconds: their time.
+        cases: number of inputs tried by the tests that ran.
+        failed: node ids of the tests that failed.
+        skipped: node ids of the tests that did not run.
+        seconds: total time of the tests.
     """
 
     cases: int
@@ -54,21 +54,21 @@ class ClaimResult:
 
     @property
     def tested(self) -> bool:
-        """Whether anything ran."""
+        """True if any test ran."""
         return self.cases > 0 or bool(self.failed)
 
 
 def run_reliability_suite(model: str | Path | None, out: Path, limit: int | None = None) -> None:
-    """The suite as the command line runs it: promises and faults, hidden instructions on a saved model, and the load.
+    """Run the whole suite: promises and faults, hidden instructions on a saved model, and the load test results.
 
     Args:
-        model: directory of the model that hidden instructions are tried on, None for the shipped one.
+        model: directory of the model on which hidden instructions are tried, None for the shipped one.
         out: directory of the result.
         limit: see `run_reliability`.
 
     Raises:
-        RequestError: there are no tests beside this installation.
-        ArtifactError: no such model.
+        RequestError: this installation has no tests beside it.
+        ArtifactError: the model does not exist.
     """
     _in_a_checkout()
     loads = {name: path for name, path in LOADS.items() if path.is_file()}
@@ -85,18 +85,18 @@ def run_reliability(
 
     Args:
         out: directory of the result.
-        loads: by name what `tests/load_app.py` wrote, to be reported beside the promises; None for none.
+        loads: files written by `tests/load_app.py`, by name, to be reported with the promises; None for none.
         movement: measures of hidden instructions on the served model (see `hidden_instructions`), None for none.
-        limit: only the first so many promises and faults, to try the suite; the targets are then of those.
+        limit: run only the first `limit` promises and faults, to try out the suite; the targets then cover only these.
 
     Raises:
-        RequestError: there are no tests beside this installation.
+        RequestError: this installation has no tests beside it.
     """
     _in_a_checkout()
     started = time.monotonic()
     claims = {f"promise {number}": claim for number, claim in list(PROMISES.items())[:limit]}
     faults = {f"fault: {name}": claim for name, claim in list(FAULTS.items())[:limit]}
-    # with the promises alone the tests try what the quick suite tries; kills are counted where they are faults
+    # For promises, the tests try what the quick suite tries; process kills are counted with the faults.
     shown = {**run_claim_tests(claims, without="LLMREC_TEST_KILLS"), **run_claim_tests(faults)}
     rows = {name: _metrics(one, name in faults) for name, one in shown.items()}
     rows |= {name: _plain(json.loads(load.read_text("utf-8"))) for name, load in (loads or {}).items()}
@@ -130,7 +130,7 @@ def targets(promises: Mapping[str, ClaimResult], faults: Mapping[str, ClaimResul
 
 
 def run_claim_tests(claims: Mapping[str, Claim], without: str = "") -> dict[str, ClaimResult]:
-    """Run the tests of claims, each test once however many claims name it, and sort the outcomes by claim."""
+    """Run the tests of claims, each test once even if several claims name it, and assign the outcomes to the claims."""
     more = {name: value for claim in claims.values() for name, value in claim.more.items() if name != without}
     tests = list(dict.fromkeys(test for claim in claims.values() for test in claim.tests))
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +140,7 @@ def run_claim_tests(claims: Mapping[str, Claim], without: str = "") -> dict[str,
             [*command, "-o", "junit_family=xunit2", *(f"tests/{test}" for test in tests)],
             cwd=TESTS.parent, env={**os.environ, **more}, timeout=_SECONDS, check=False, capture_output=True, text=True,
         )  # fmt: skip
-        if done.returncode not in (0, 1) or not report.is_file():  # 1: some failed; all else: they did not all run
+        if done.returncode not in (0, 1) or not report.is_file():  # 1: some failed; any other code: not all ran
             said = " ".join((done.stdout + done.stderr).split())[-300:]
             raise RequestError(f"pytest ended with {done.returncode}: {said}")
         outcomes = read_junit_report(report)
@@ -149,7 +149,7 @@ def run_claim_tests(claims: Mapping[str, Claim], without: str = "") -> dict[str,
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """One test function over all its parameters."""
+    """The outcome of one test function over all its parameters."""
 
     cases: int
     failed: bool
@@ -158,10 +158,10 @@ class TestOutcome:
 
 
 def read_junit_report(report: Path) -> dict[str, TestOutcome]:
-    """Outcomes by node id without parameters (`file.py::test`), from pytest's JUnit report.
+    """Read outcomes by node id without parameters (`file.py::test`) from pytest's JUnit report.
 
     Args:
-        report: the file, of pytest itself, in the family xunit2.
+        report: the file written by pytest in the xunit2 family.
     """
     root = ElementTree.parse(report).getroot()
     examples = _examples(root)
@@ -186,7 +186,7 @@ def _node(module: str, test: str) -> str:
 
 
 def _examples(root: ElementTree.Element) -> Counter[str]:
-    """Examples that hypothesis generated, by node id; it puts its statistics into the report by itself."""
+    """Number of examples generated by hypothesis, by node id; hypothesis adds its statistics to the report itself."""
     out: Counter[str] = Counter()
     prefix = "hypothesis-statistics-"
     for one in root.iter("property"):

@@ -34,7 +34,7 @@ KNOWN: Mapping[str, Make] = {
     "grounding": sections.grounding,
     "conversation": conversation,
 }
-# What makes each file; a bench is of a machine more than of a data set, and names none.
+# The command that makes each file. A bench describes a machine rather than a data set, so its file names no data set.
 COMMANDS: Mapping[str, str] = {
     "accuracy": "llmrec eval --suite accuracy",
     "accuracy-time": "llmrec eval --suite accuracy --split time",
@@ -52,15 +52,15 @@ def run_report(out: Path, model: Path | None = None, console: Console | None = N
 
     Args:
         out: directory of the results.
-        model: the model directory, for its learning curves and the name of its data; None, or one that is not there,
-            leaves them out.
-        console: where what was written is said.
+        model: the model directory, for its learning curves and the name of its data; they are omitted if it is None or
+            does not exist.
+        console: prints what was written.
 
     Returns:
-        The page.
+        The path of the HTML page.
 
     Raises:
-        DataError: a file that is not a result, or results of different catalogues or protocols.
+        DataError: a file is not a result, or results have different catalogues or protocols.
         RequestError: matplotlib is not installed.
     """
     results = load_results(out)
@@ -83,7 +83,7 @@ def run_report(out: Path, model: Path | None = None, console: Console | None = N
 
 
 def _dataset(model: Path | None) -> str | None:
-    """The name of the model's data; None when there is no such model."""
+    """The name of the model's data; None if the model does not exist."""
     try:
         return Path(str(read_settings(model)["data"])).name if model is not None else None
     except UserError:
@@ -91,7 +91,7 @@ def _dataset(model: Path | None) -> str | None:
 
 
 def _head(results: Sequence[Result], out: Path) -> list[Section]:
-    """Targets first, and a warning where results of one data set are of several models."""
+    """The targets, and a warning if results on one data set come from several models."""
     mixed = models(results)
     warning = "; ".join(f"{name[:16]}: {', '.join(files)}" for name, files in mixed.items())
     known = (
@@ -112,7 +112,7 @@ def _of_one(results: Sequence[Result], dataset: str, out: Path) -> list[Section]
 
 
 def _curves(model: Path | None, out: Path) -> Section:
-    """From the journal that a training run leaves beside its model."""
+    """Learning curves from the journal that a training run leaves beside its model."""
     path = None if model is None else model / JOURNAL
     lines = _journal(path) if path is not None and path.is_file() else []
     if not lines or model is None:
@@ -122,7 +122,7 @@ def _curves(model: Path | None, out: Path) -> Section:
 
 
 def _trained(model: Path) -> str:
-    """Where a model comes from, in its manifest's own words."""
+    """Origin of a model, as stated in its manifest."""
     try:
         manifest = read_manifest(model, MODEL_KIND, verify=False)
     except ArtifactError:
@@ -139,7 +139,7 @@ def _journal(path: Path) -> list[dict[str, Any]]:
         try:
             value = json.loads(line)
         except ValueError:
-            continue  # the torn last line of a killed run
+            continue  # incomplete last line of a killed run
         if isinstance(value, dict) and "tokens" in value:
             lines.append(value)
     return lines
@@ -158,7 +158,7 @@ def _gallery(results: Sequence[Result], dataset: str, out: Path) -> Section:
 
 
 def _titles(results: Sequence[Result], dataset: str) -> list[str]:
-    """Labels of the catalogue's rows, if it is at hand and the very one that was measured; nothing is fetched."""
+    """Labels of the catalogue's rows, if the measured catalogue is available locally; nothing is downloaded."""
     measured = {result.fingerprint("catalog") for result in results if result.dataset == dataset} - {UNKNOWN}
     try:
         catalog, _, _ = load_data(cache_home() / "data" / dataset)
@@ -168,7 +168,7 @@ def _titles(results: Sequence[Result], dataset: str) -> list[str]:
 
 
 def _missing(results: Sequence[Result], names: Sequence[str], out: Path) -> Section:
-    """Suites without a result, and the command that makes each."""
+    """Suites without a result, with the command that produces each."""
     there = {(result.suite, result.dataset) for result in results}
     stems = {result.path.stem for result in results}
     where = out.name if out.is_absolute() else out

@@ -1,4 +1,4 @@
-"""Report section on conversations: what was understood, kept and said, by dialogue act, and latencies."""
+"""Report section on conversations: whether messages were understood, remembered and answered, by act, and latencies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ACT = "act "
 
 
 def conversation(results: Sequence[Result], folder: Path) -> list[Section]:
-    """Measures over all turns, filters and references by act, and the clock."""
+    """Measures over all turns, filters and references by act, and latencies."""
     rows, source, stem = merge_results(results), sources(results), results[0].path.stem
     over = [name for name in _ALL if name in rows]
     metrics = list(dict.fromkeys(metric for name in over for metric in rows[name]))

@@ -1,6 +1,6 @@
 """Report section with failures and their inputs, from the per-user values that the suites save.
 
-What is shown is chosen by rule, never by hand: the first of each kind in the order that the rule gives.
+Cases are chosen by rule, never by hand: the first of each kind in the order that the rule defines.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import pyarrow.parquet as pq
 
 from llmrec.eval.report.page import Case
 
-EACH = 4  # of every kind
-LONG = 600  # characters of a text
+EACH = 4  # cases shown per kind
+LONG = 600  # maximum number of characters shown of a text
 Line = Mapping[str, Any]
 
 
 def failure_gallery(folder: Path, dataset: str, titles: Sequence[str] = (), prompts: Sequence[str] = ()) -> list[Case]:
-    """What went wrong in each suite, `EACH` of a kind; empty where a suite left nothing behind.
+    """Return failures of each suite, `EACH` per kind; none for suites without saved values.
 
     Args:
         folder: directory of the results.
         dataset: name of the data.
-        titles: labels of the catalogue's rows, for lists that were kept as rows; without them rows are shown.
+        titles: labels of the catalogue's rows, for lists saved as row numbers; without them, row numbers are shown.
         prompts: the suite's own instructions, by number.
     """
     return [
@@ -46,7 +46,7 @@ def _read(path: Path) -> list[Line]:
 
 
 def _missed(lines: Sequence[Line]) -> Iterator[Case]:
-    """Targets that the hybrid has not even among fifty, and another row had on top."""
+    """Targets that another row ranked in its top ten and the hybrid not even in its top fifty."""
     by_user: dict[int, dict[str, Line]] = {}
     for line in lines:
         by_user.setdefault(line["user"], {})[line["ranker"]] = line
@@ -68,7 +68,7 @@ def _missed(lines: Sequence[Line]) -> Iterator[Case]:
 
 
 def _ungrounded(lines: Sequence[Line]) -> Iterator[Case]:
-    """Replies of the chat whose items break a constraint, or whose text says what the catalogue does not."""
+    """Replies of the chat whose items violate a constraint, or whose text makes claims beyond the catalogue."""
     wrong = [line for line in lines if line["system"] == "chat" and line["wrong"]]
     for line in sorted(wrong, key=lambda one: (-len(one["wrong"].split("; ")), one["user"], one["level"]))[:EACH]:
         yield Case(
@@ -83,11 +83,11 @@ def _ungrounded(lines: Sequence[Line]) -> Iterator[Case]:
 
 
 def _flipped(lines: Sequence[Line], titles: Sequence[str]) -> Iterator[Case]:
-    """Requests whose first place changed when they were said otherwise; one of each group of changes in turn."""
+    """Requests whose top item changed with the wording, some from each group of changes."""
     own = [line for line in lines if line["system"] == "hybrid"]
     found: dict[str, list[Case]] = {}
     for _, request in groupby(own, key=lambda line: (line["kind"], line["user"])):
-        first, *rest = request  # the request as it stands comes first
+        first, *rest = request  # the unmodified request comes first
         for line in rest:
             before, after = first["rows"].split(), line["rows"].split()
             if before[:1] != after[:1]:
@@ -105,7 +105,7 @@ def _named(rows: Sequence[str], titles: Sequence[str]) -> str:
 
 
 def _forgotten(folder: Path, dataset: str, prompts: Sequence[str]) -> Iterator[Case]:
-    """Instructions that the base model follows and the tuned model does not."""
+    """Instructions that the base model follows but the tuned model does not."""
     sides = [
         {line["item"]: line for line in _read(folder / f"retention-{dataset}-instructions-{side}.parquet")}
         for side in ("base", "tuned")

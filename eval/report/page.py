@@ -1,7 +1,7 @@
 """A report as plain values, rendered as Markdown with images or as one self-contained HTML page.
 
-Names, titles and replies come from result files, catalogues and a language model: in both forms they are text and
-nothing else.
+Names, titles and replies come from result files, catalogues and a language model. Both formats treat them as plain
+text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column is a name, the others are numbers. `source` says where they come from."""
+    """Cells as text; the first column is a name, the others are numbers. `source` is the origin of the numbers."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG file below the report's directory, what it shows, and where its numbers come from."""
+    """An SVG file below the report's directory, a description, and the source of its numbers."""
 
     path: Path
     shows: str
@@ -41,7 +41,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Case:
-    """One failure: what went wrong, and what was put in and came out, as (label, text)."""
+    """One failure: what went wrong, with its inputs and outputs as (label, text)."""
 
     title: str
     lines: Sequence[tuple[str, str]]
@@ -52,7 +52,7 @@ Block = Paragraph | Table | Picture | Case
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and its content."""
 
     title: str
     blocks: Sequence[Block]
@@ -81,7 +81,7 @@ def _markdown(block: Block, folder: Path) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line of Markdown that shows these very characters: no markup, links, HTML or new cells."""
+    """Escape a text for one line of Markdown: no markup, links, HTML or new cells."""
     line = escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", line)
 
@@ -94,12 +94,12 @@ th:first-child,td:first-child{text-align:left}th{border-bottom:2px solid #999}
 img{max-width:100%}.source{color:#666;font-size:.8rem}figure{margin:1.5rem 0}
 article{border-left:3px solid #c44;padding-left:1rem;margin:1rem 0}dt{color:#666;font-size:.85rem}dd{margin:0 0 .4rem}
 """
-# Nothing is loaded and nothing runs: pictures stand in the page, and there is no script to allow.
+# The page loads nothing and runs nothing: pictures are embedded, and no script is allowed.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def html(title: str, sections: Sequence[Section]) -> str:
-    """The report as one page that needs no other file."""
+    """The report as a single self-contained page."""
     body = [f"<h1>{escape(title)}</h1>"]
     for section in sections:
         body.append(f"<h2>{escape(section.title)}</h2>")

@@ -16,7 +16,8 @@ from llmrec.storage.artifacts import write_bytes_atomic
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Names come from result files: they are drawn as they stand, not read as formulas; ids are not drawn at random.
+# Names come from result files: they are drawn literally, not parsed as formulas. A fixed salt makes SVG ids
+# reproducible.
 _SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,
     "svg.hashsalt": "llmrec",
@@ -29,7 +30,7 @@ _SETTINGS: dict[Any, Any] = {
     "axes.axisbelow": True,
 }
 _BESIDE: Mapping[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8, "frameon": False}
-_MARKS = "osD^vP"  # names outnumber the colours
+_MARKS = "osD^vP"  # there are more names than colours
 Point = tuple[float, float]
 
 
@@ -38,9 +39,9 @@ def bars(path: Path, labels: Sequence[str], series: Mapping[str, Sequence[Estima
 
     Args:
         path: SVG file to write.
-        labels: one a group, the first on top.
-        series: name to one estimate a label.
-        unit: below the axis.
+        labels: one per group, the first on top.
+        series: name to one estimate per label.
+        unit: axis label.
     """
     height = 0.8 / max(len(series), 1)
 
@@ -48,7 +49,7 @@ def bars(path: Path, labels: Sequence[str], series: Mapping[str, Sequence[Estima
         for place, (name, values) in enumerate(series.items()):
             shown = [(i, value) for i, value in enumerate(values) if value is not None]
             means = np.array([value.mean for _, value in shown])
-            # A rounded interval may leave its mean by the last digit; matplotlib refuses negative lengths.
+            # Rounding can move a mean outside its interval by the last digit; matplotlib refuses negative lengths.
             low = np.maximum(means - [value.ci95[0] for _, value in shown], 0.0)
             high = np.maximum(np.array([value.ci95[1] for _, value in shown]) - means, 0.0)
             where = [i + (place - (len(series) - 1) / 2) * height for i, _ in shown]
@@ -63,7 +64,7 @@ def bars(path: Path, labels: Sequence[str], series: Mapping[str, Sequence[Estima
 
 
 def lines(path: Path, series: Mapping[str, Sequence[Point]], across: str, up: str) -> None:
-    """A line for each name through its (x, y) points."""
+    """Draw a line for each name through its (x, y) points."""
 
     def draw(axes: Axes) -> None:
         for name, points in series.items():
@@ -76,7 +77,7 @@ def lines(path: Path, series: Mapping[str, Sequence[Point]], across: str, up: st
 
 
 def points(path: Path, series: Mapping[str, Point], across: str, up: str) -> None:
-    """A mark for each (x, y), named beside the axes."""
+    """Draw a mark for each (x, y), with a legend beside the axes."""
 
     def draw(axes: Axes) -> None:
         for place, (name, (x, y)) in enumerate(series.items()):

@@ -1,4 +1,4 @@
-"""Loads and validates the result files of a directory, and decides which may share a table."""
+"""Loads and validates the result files of a directory, and decides which of them may share a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from llmrec.errors import DataError
 from llmrec.eval.result_file import Estimate, check_result
 from llmrec.storage.artifacts import fingerprint_bytes
 
-# What must agree before rows of two accuracy files may stand in one table; other suites have one file a data set.
+# Protocol fields that must agree before rows of two accuracy files may share a table; other suites have one file per
+# data set.
 COMPARED = ("split", "part", "candidates", "seen_filtered", "ties", "users")
 UNKNOWN = "not recorded"
 
@@ -22,12 +23,12 @@ class Result:
     """One result file.
 
     Attributes:
-        path: where it was read from.
-        suite, dataset: as it says itself.
+        path: the file that it was read from.
+        suite, dataset: as stated in the file.
         protocol: how it was measured.
         rows: name to metric to estimate, in the file's order.
-        targets: name to value, None when it was not measured.
-        provenance: commit, seed, command, seconds, n, versions, machine; fingerprints where they were kept.
+        targets: name to value, None if not measured.
+        provenance: commit, seed, command, seconds, n, versions, machine; fingerprints if they were recorded.
     """
 
     path: Path
@@ -39,19 +40,19 @@ class Result:
     provenance: Mapping[str, Any]
 
     def fingerprint(self, of: str) -> str:
-        """Sha256 hex of the catalogue, train part or model, or words that there is none."""
+        """Sha256 hex of the catalogue, train part or model, or a text that says there is none."""
         return str(self.provenance.get("fingerprints", {}).get(of, UNKNOWN))
 
     @property
     def protocol_fingerprint(self) -> str:
-        """Sha256 hex over what decides whether numbers can be compared."""
+        """Sha256 hex of the protocol fields that decide whether numbers are comparable."""
         accurate = self.suite.startswith("accuracy")
         told = {key: self.protocol.get(key) for key in COMPARED} if accurate else dict(self.protocol)
         return fingerprint_bytes(json.dumps(told, sort_keys=True).encode())
 
     @property
     def source(self) -> str:
-        """Where its numbers come from, in one line: what every table and picture carries."""
+        """One line on the origin of its numbers, shown with every table and picture."""
         came = self.provenance
         versions = ", ".join(f"{name} {version}" for name, version in came["versions"].items())
         commit = str(came["commit"])[:12] if came["commit"] else "no commit"
@@ -63,10 +64,10 @@ class Result:
 
 
 def load_results(folder: Path) -> list[Result]:
-    """Every result file of a directory, by name.
+    """Load every result file of a directory, ordered by name.
 
     Raises:
-        DataError: no directory, or a JSON file that is not a result; names the file.
+        DataError: the directory does not exist, or a JSON file is not a result; names the file.
     """
     if not folder.is_dir():
         raise DataError(f"no directory {str(folder)!r}; the report is made from the result files in --out")
@@ -95,12 +96,12 @@ def _read(path: Path) -> Result:
 
 
 def merge_results(results: Sequence[Result]) -> dict[str, Mapping[str, Estimate]]:
-    """The rows of results that say to be of one suite and one data set, in one table.
+    """Merge the rows of results of one suite and one data set into one table.
 
-    A row's name stands alone; where two files have the same one, the later gets its file's name behind it.
+    Row names are used as they are. If two files have the same row name, the later row gets its file's name appended.
 
     Raises:
-        DataError: they were made for different catalogues or by different protocols; names both fingerprints.
+        DataError: the results have different catalogues or protocols; names both fingerprints.
     """
     rows: dict[str, Mapping[str, Estimate]] = {}
     for result in results:
@@ -111,10 +112,10 @@ def merge_results(results: Sequence[Result]) -> dict[str, Mapping[str, Estimate]
 
 
 def check_one_catalogue(results: Iterable[Result]) -> None:
-    """That all results of one data set are of one catalogue.
+    """Check that all results of one data set are of the same catalogue.
 
     Raises:
-        DataError: two of them are not; names files and fingerprints.
+        DataError: two results differ; names files and fingerprints.
     """
     first: dict[str, Result] = {}
     for result in results:
@@ -133,7 +134,7 @@ def _same(one: Result, other: Result, what: str, of: Any) -> None:
 
 
 def models(results: Iterable[Result]) -> dict[str, list[str]]:
-    """File names by the model they were measured on, for data sets where there is more than one."""
+    """File names by the model that was measured, for data sets with more than one model."""
     found: dict[str, dict[str, list[str]]] = {}
     for result in results:
         if result.fingerprint("model") != UNKNOWN:

@@ -23,7 +23,7 @@ GROUNDED = ("exists", "satisfied", "all_satisfied", "off_list_titles", "contradi
 
 
 def accuracy(results: Sequence[Result], folder: Path) -> list[Section]:
-    """Main table, cut-offs, slices, and what lists are like beside being right."""
+    """Main table, cut-offs, slices, and properties of the lists beyond accuracy."""
     rows, source, protocol = merge_results(results), sources(results), results[0].protocol
     stem = folder / results[0].path.stem
     title = f"Accuracy, {results[0].dataset}, {protocol.get('split', 'held out')}"
@@ -58,7 +58,7 @@ def _slices(rows: Rows, protocol: Mapping[str, Any], stem: Path, source: str) ->
 
 
 def _bias(rows: Rows, stem: Path, source: str) -> list[Block]:
-    """How much more popular than the user's own the shown items are, against how good the list is."""
+    """How much more popular the shown items are than the user's history, plotted against accuracy."""
     found = {n: (m["popularity_lift@10"].mean, m["ndcg@10"].mean) for n, m in rows.items() if "popularity_lift@10" in m}
     if not found:
         return []
@@ -68,13 +68,13 @@ def _bias(rows: Rows, stem: Path, source: str) -> list[Block]:
 
 
 def _shown(rows: Rows, protocol: Mapping[str, Any]) -> list[str]:
-    """The rows that a picture has room for: ours, the encoder, the best baseline."""
+    """The rows shown in a picture: the model's, the encoder, the best baseline."""
     wanted = {"hybrid", "llm", str(protocol.get("encoder", "sasrec")), str(protocol.get("best_baseline"))}
     return [name for name in rows if name in wanted] or list(rows)[:4]
 
 
 def stability(results: Sequence[Result], folder: Path) -> list[Section]:
-    """Agreement under each kind of change, row by row."""
+    """Agreement under each kind of change, for every row."""
     rows, source, stem = merge_results(results), sources(results), results[0].path.stem
     groups = list(dict.fromkeys(m.partition("/")[0] for one in rows.values() for m in one if "/top1_flip" in m))
     lines = [
@@ -95,7 +95,7 @@ def stability(results: Sequence[Result], folder: Path) -> list[Section]:
 
 
 def retention(results: Sequence[Result], folder: Path) -> list[Section]:
-    """Language before and after tuning."""
+    """Language ability before and after tuning."""
     rows, source = merge_results(results), sources(results)
     header = ("base", "tuned", "difference", "se_difference", "ratio", "n")
     main = {f"{task} {metric}" for task, metric in dict(results[0].protocol.get("main", {})).items()}
@@ -136,7 +136,7 @@ def grounding(results: Sequence[Result], folder: Path) -> list[Section]:
 
 
 def generic_section(result: Result) -> Section:
-    """A result that the report knows nothing special of, such as a bench: all its numbers."""
+    """All numbers of a result without a section of its own, such as a bench."""
     rows = [
         [f"{name}: {metric}", _number(value.mean), f"{_number(value.ci95[0])} to {_number(value.ci95[1])}"]
         for name, metrics in result.rows.items()
@@ -157,7 +157,7 @@ def target_tables(results: Iterable[Result]) -> Section:
 
 
 def curves(lines: Sequence[Mapping[str, Any]], path: Path, source: str) -> list[Block]:
-    """Losses and validation over the tokens trained on, from the journal of a training run."""
+    """Losses and validation metrics against the number of tokens trained on, from the journal of a training run."""
     names = sorted({name for line in lines for name in line if not name.startswith("task/")})
     losses = [name for name in names if name not in ("step", "tokens", "seconds", "ndcg10")]
     blocks: list[Block] = []
@@ -172,7 +172,7 @@ def curves(lines: Sequence[Mapping[str, Any]], path: Path, source: str) -> list[
 
 
 def protocol_paragraph(protocol: Mapping[str, Any]) -> str:
-    """How it was measured, in one paragraph: everything in the protocol but tables of numbers."""
+    """The protocol in one paragraph: all its entries except tables of numbers."""
     said = []
     for name, value in protocol.items():
         if isinstance(value, Mapping):
@@ -193,7 +193,7 @@ def bars(
     shows: str,
     source: str,
 ) -> Block:
-    """A picture of bars, or words that there is nothing to draw."""
+    """A bar chart, or a paragraph if there is nothing to draw."""
     drawn = {name: values for name, values in series.items() if any(value is not None for value in values)}
     if not labels or not drawn:
         return Paragraph(f"{shows}: nothing to draw.")
@@ -207,12 +207,12 @@ def _svg(stem: Path, what: str = "") -> Path:
 
 
 def sources(results: Sequence[Result]) -> str:
-    """Where the numbers of several files come from."""
+    """The origins of the numbers of several files."""
     return " | ".join(result.source for result in results)
 
 
 def _wide(rows: Rows, metrics: Sequence[str], source: str) -> Table:
-    """Rows against those of the metrics that any row has."""
+    """A table of the rows, with those metrics that at least one row has."""
     there = [metric for metric in metrics if any(metric in one for one in rows.values())]
     return Table(["", *there], [[name, *_cells(one, there, True)] for name, one in rows.items()], source)
 
@@ -228,7 +228,7 @@ def _cell(value: Estimate, interval: bool) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits behind the point below ten, as tables of the field have them; fewer above.
+    """Format a number with four decimals below ten, as is usual in the field, and fewer above.
 
     >>> _number(0.12345), _number(943.0), _number(31.25)
     ('0.1235', '943', '31.25')
