@@ -184,7 +184,7 @@ def bootstrap_cis(values: Floats, seed: int, n: int = 1000, level: float = 0.95)
     means = np.empty((n, values.shape[1]))
     for i in range(n):
         times = np.bincount(rng.integers(0, users, users), minlength=users).astype(np.float64)
-        # einsum, not @: the same bytes whatever the number of BLAS threads.
+        # einsum instead of @: its result does not depend on the number of BLAS threads.
         means[i] = np.einsum("b,bm->m", times, values) / users
     lo, hi = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0)
     return lo, hi

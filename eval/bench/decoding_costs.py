@@ -123,7 +123,7 @@ def mask_time(items: int, seed: int = 0, repeats: int = 200) -> MaskTime:
 
 
 def random_paths(items: int, seed: int) -> npt.NDArray[np.uint8]:
-    """uint8[items, 4] distinct random paths of 64 codes a level, in random order."""
+    """uint8[items, 4] distinct random paths with 64 codes per level, in random order."""
     total = MASK_SIZE**MASK_DEPTH
     paths = np.random.default_rng(seed).permutation(np.arange(total, dtype=np.int32))[:items]
     return np.stack([paths >> 6 * (MASK_DEPTH - 1 - level) & 63 for level in range(MASK_DEPTH)], axis=1).astype(
