@@ -1,4 +1,4 @@
-"""Parses attribute constraints: values asked for or excluded, the scope of a negation, and alternatives."""
+"""Parses attribute constraints: values asked for or excluded, the scope of negations, and alternatives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llmrec.nlu.english import (
 from llmrec.nlu.lexicon import Lexicon, ValueMatch, Word
 
 _NEGATION_SCOPE = 6
-_FEWEST_LISTED = 3  # values of a list that are alternatives whatever joins them
+_FEWEST_LISTED = 3  # a list of at least this many values holds alternatives, even if joined by `and`
 _NO_PREFERENCE = re.compile(r"\b(?:dont mind|dont care|doesnt matter|wouldnt mind)\b")
 _NOT_REQUIRED = re.compile(r"\b(?:dont|doesnt) (?:need|have to)(?: it)?(?: to)?(?: be)?(?: an?)?$")
 _NOUN = r"(?:(?:films?|movies?|books?|games?|songs?|albums?|shows?|items?|ones|stuff|things?) )?"
@@ -70,7 +70,7 @@ _REQUEST_WORDS = frozenset(["give", "i", "id", "im", "maybe", "please", "recomme
 
 @dataclass(frozen=True)
 class Phrase:
-    """A run of words: an attribute value, or a word that the catalogue does not know."""
+    """A run of words: an attribute value, or a word that is not in the lexicon (`match` is None)."""
 
     first: int
     last: int
@@ -82,10 +82,10 @@ class AttributeConstraints:
     """The constraints on attribute values that a text states.
 
     Attributes:
-        filters: by attribute value.
-        spans: word positions first..last (inclusive) that were understood, or must not be taken for a wish.
-        excluded: those of them that are values, ruled out.
-        unknown_excluded: those of them that are ruled out and that no attribute value is called.
+        filters: the constraints as filters.
+        spans: word positions first..last (inclusive) that were parsed or must not count as free description.
+        excluded: spans of excluded attribute values.
+        unknown_excluded: spans of excluded words that are not attribute values.
     """
 
     filters: Filters
@@ -100,11 +100,12 @@ def parse_attribute_constraints(
     """Parse attribute values: `no horror or war` excludes both, `comedy or drama` wants either, `funny war` wants both.
 
     Args:
-        lexicon: of the catalogue.
-        words: of the text.
-        taken: positions of words that mean something else.
+        lexicon: the lexicon of the catalogue.
+        words: the words of the text.
+        taken: positions of words that already have another meaning.
         nouns: alternatives of a regular expression for the domain's nouns.
-        titles: those of them that are titles and attribute values alike: these ask for nothing, but may be ruled out.
+        titles: taken positions whose words are both a title and an attribute value; they ask for nothing, but can be
+            excluded.
     """
     phrases = _find_phrases(lexicon, words, taken, frozenset(nouns.split("|")), titles)
     before, openers = _negated_before(words, phrases, taken)
@@ -125,12 +126,11 @@ def parse_attribute_constraints(
             wanted.append(phrase.match)
     places = [(match.first, match.last) for match in wanted]
     places += [(phrases[index].first, phrases[index].last) for index in sorted(negative | skipped)]
-    # a value that is wanted and unwanted in one breath is read as unwanted: showing it would be the worse
-    # mistake
+    # a value that is both asked for and excluded counts as excluded: showing it would be the worse mistake
     filters = Filters().merge(_required_filters(words, wanted)).merge(Filters(none_of=none_of))
     out = [phrases[index] for index in sorted(negative)]
     excluded = [(phrase.first, phrase.last) for phrase in out if phrase.match]
-    # what follows `didn't` is a verb, what follows `I'm not` says how somebody feels
+    # `didn't` is followed by a verb, and `I'm not` by a feeling of the speaker: neither excludes anything
     unknown = [one for one in out if not one.match and not (one.first and words[one.first - 1].key in HELPING)]
     unknown = [one for one in unknown if not _about_the_speaker(words, one.first)]
     unknown_excluded = [(_phrase_start(words, phrase.first, taken), phrase.last) for phrase in unknown]
@@ -146,7 +146,7 @@ def _about_the_speaker(words: list[Word], place: int) -> bool:
 
 
 def _phrase_start(words: list[Word], first: int, taken: set[int]) -> int:
-    """Where a phrase begins whose last word is at `first`: `happy endings`."""
+    """Return where the phrase that ends with the word at `first` begins, including an adjective: `happy endings`."""
     described = first and first - 1 not in taken and words[first - 1].key in DESCRIBING
     return first - 1 if described and not words[first].gap.strip() else first
 
@@ -159,7 +159,7 @@ def _required_filters(words: list[Word], wanted: list[ValueMatch]) -> Filters:
         name = join_names(dict.fromkeys(part for match in group for part in split_name(match.entry.attribute)))
         spellings = len(values) > 1 and not group[0].entry.conjunctive
         if len(group) == 1 and spellings and any(share_attribute(name, other) for other in any_of):
-            spellings, values = False, values[:1]  # one attribute has one choice
+            spellings, values = False, values[:1]  # at most one set of alternatives per attribute
         table = any_of if len(group) > 1 or spellings else all_of
         table[name] = tuple(dict.fromkeys((*table.get(name, ()), *values)))
     return Filters(any_of, all_of)
@@ -184,12 +184,12 @@ def _find_phrases(
 
 
 def _was_judged(words: list[Word], place: int) -> bool:
-    """True for `I hated Heat`: that was one item; `I hate heat` means a kind of them."""
+    """True for `I hated Heat`, which is about one item; `I hate heat` is about a kind of item."""
     return any(word.key in _PAST_VERBS for word in words[max(0, place - _NEGATION_SCOPE) : place])
 
 
 def _is_function_word(words: list[Word], place: int) -> bool:
-    """True for an ordinary word that is no value here: `like` in `I don't like`; `no short ones` rules `short` out."""
+    """True for an ordinary word that is not a value here: `like` in `I don't like`, not `short` in `no short ones`."""
     if words[place].key in CARRIERS:
         return True
     if words[place].key not in _FUNCTION_WORDS:
@@ -208,7 +208,7 @@ def _negated_before(
     inside = {place for phrase in phrases for place in range(phrase.first + 1, phrase.last + 1)}
     found: set[int] = set()
     openers: dict[int, tuple[int, int]] = {}
-    opened = since = last = -1  # where the negation is, from where it reaches, and the phrase it reached last
+    opened = since = last = -1  # position of the negation, start of its reach, and the last phrase it negates
     named = False
     for place, word in enumerate(words):
         if place in inside:
@@ -238,14 +238,15 @@ def _ends_negation(words: list[Word], place: int, opened: int, named: bool) -> b
     if named:
         return True
     between = {word.key for word in words[opened + 1 : place]}
-    if not between:  # `no, show me` without its comma; `anything but` opens, `everything, but I` does not
+    if not between:  # `no, show me` without the comma; `anything but` is a negation, `everything, but I` is not
         return opener == "no" or (opener == "but" and key in _REQUEST_WORDS)
     return key in CLAUSES or not between <= CARRIERS
 
 
 def _refused_after(words: list[Word], phrases: list[Phrase]) -> tuple[set[int], list[tuple[int, int]]]:
-    """Return the phrases refused by words after them (`westerns are not for me`, `horror bores me`), all of a list
-    before them included, and the word spans of the refusals.
+    """Return the phrases refused by words after them, and the word spans of the refusals.
+
+    `westerns are not for me` and `horror bores me` are refusals; each applies to the whole list before it.
     """
     found: set[int] = set()
     places: list[tuple[int, int]] = []
@@ -280,7 +281,7 @@ def _is_pair(words: list[Word], place: int) -> bool:
 
 
 def _leaves_scope(words: list[Word], phrases: list[Phrase], place: int, since: int, named: bool, last: int) -> bool:
-    """A negation ends at a full stop, out of reach, or at a comma that does not go on with a list."""
+    """True when a negation ends before `place`: at a full stop, out of reach, or at a comma that continues no list."""
     gap = words[place].gap
     if re.search(r"[.!?;:\n]", gap) or place - since > _NEGATION_SCOPE:
         return True
@@ -290,10 +291,10 @@ def _leaves_scope(words: list[Word], phrases: list[Phrase], place: int, since: i
 
 
 def _list_continues(words: list[Word], phrases: list[Phrase], place: int, last: int) -> bool:
-    """True for `, war or western`: something alike follows, and the list closes with or, nor or and.
+    """True for `, war or western`: a similar phrase follows, and the list ends with `or`, `nor` or `and`.
 
-    After a value, words that the catalogue does not know go on only when the list closes with or: `no horror, slow and
-    thoughtful` asks for these.
+    After a value, a list of unknown words continues only if it ends with `or` or `nor`: `no horror, slow and
+    thoughtful` asks for slow and thoughtful items.
     """
     if words[place].key in {"or", "nor", "and"}:
         return True
@@ -317,13 +318,16 @@ def _list_continues(words: list[Word], phrases: list[Phrase], place: int, last: 
 
 
 def _is_indifferent(words: list[Word], phrase: Phrase) -> bool:
-    """True for `I don't mind horror` and `it doesn't need to be horror`: remarks that neither ask nor exclude."""
+    """True for `I don't mind horror` and `it doesn't need to be horror`, which neither ask for nor exclude a value."""
     before = [word.key for word in words[max(0, phrase.first - 6) : phrase.first]]
     return bool(_NO_PREFERENCE.search(" ".join(before[-3:])) or _NOT_REQUIRED.search(" ".join(before)))
 
 
 def _group_alternatives(words: list[Word], matches: list[ValueMatch]) -> list[list[ValueMatch]]:
-    """Put alternatives together: joined by `or` or `/`, plural nouns joined by `and` or a comma, and lists of three."""
+    """Group alternatives.
+
+    These are values joined by `or` or `/`, plural nouns joined by `and` or a comma, and lists of three or more.
+    """
     groups: list[list[ValueMatch]] = []
     listed = _listed_values(words, matches)
     for place, match in enumerate(matches):
@@ -337,9 +341,10 @@ def _group_alternatives(words: list[Word], matches: list[ValueMatch]) -> list[li
 
 
 def _listed_values(words: list[Word], matches: list[ValueMatch]) -> set[int]:
-    """Places of values that go on with a list of three or more before a noun: `drama, comedy and romance films`.
+    """Return the indices of values that continue a list of three or more: `drama, comedy and romance films`.
 
-    Nobody asks for a film that is all of them; `romantic comedy films` and `war and romance films` may be both.
+    The values of such a list before a plural noun are alternatives, since nobody asks for a film that is all of them.
+    `romantic comedy films` and `war and romance films` may mean both.
     """
     found: set[int] = set()
     start = 0
@@ -353,7 +358,7 @@ def _listed_values(words: list[Word], matches: list[ValueMatch]) -> set[int]:
 
 
 def _is_joined(words: list[Word], first: ValueMatch, second: ValueMatch) -> bool:
-    """True for neighbours with nothing between them but a comma, `and`, or both."""
+    """True for neighbouring values with only a comma, `and`, or both between them."""
     between = [word.key for word in words[first.last + 1 : second.first]]
     return all(key == "and" for key in between) and (bool(between) or "," in words[second.first].gap)
 

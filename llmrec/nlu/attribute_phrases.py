@@ -1,4 +1,4 @@
-"""Attribute values as English: clauses behind a noun, and sentences about an item."""
+"""Words attribute values in English: as clauses after a noun, and as sentences about an item."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmrec.nlu.wording import join_words
 
 
 class Phrase(BaseModel):
-    """How one attribute is said; see `attribute_phrases.yaml`."""
+    """How one attribute is worded; see `attribute_phrases.yaml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,18 +31,18 @@ class Phrase(BaseModel):
 
 @cache
 def phrases() -> Mapping[str, Phrase]:
-    """Attribute name -> how it is said."""
+    """Return the wording of each attribute, by attribute name."""
     source = files("llmrec.nlu") / "attribute_phrases.yaml"
     return {name: Phrase.model_validate(raw) for name, raw in yaml.safe_load(source.read_text("utf-8")).items()}
 
 
 def says_kind(name: str) -> bool:
-    """True for an attribute whose words say what kind of thing an item is: genre, category, tags."""
+    """True for an attribute whose values say what kind of thing an item is: genre, category, tags."""
     return name not in phrases()
 
 
 def kinds_of(item: Item) -> list[tuple[str, str]]:
-    """Return (attribute, value) for all words that say what kind of thing an item is, in catalogue order."""
+    """Return (attribute, value) for all values that say what kind of thing an item is, in catalogue order."""
     fields = item.attributes.items()
     return [(name, one) for name, many in fields if isinstance(many, tuple) and says_kind(name) for one in many]
 
@@ -59,7 +59,7 @@ def is_adjective(name: str) -> bool:
 
 
 def clause(name: str, value: Value) -> str:
-    """Return a value, or several, as words behind the noun: `directed by John Ford`; "" where there are none."""
+    """Return one or more values as a clause after the noun: `directed by John Ford`; "" if there is no wording."""
     phrase = phrases().get(name)
     if phrase is None:
         return f"with {name.replace('_', ' ')} {join_words(_texts(value))}"
@@ -70,7 +70,7 @@ def clause(name: str, value: Value) -> str:
 
 
 def statement(name: str, value: Value) -> str:
-    """Return what is said of an item behind its title: `was directed by John Ford`, `is not frightening`."""
+    """Return one or more values as a predicate after the title: `was directed by John Ford`, `is not frightening`."""
     phrase = phrases().get(name)
     if phrase is None:
         return f"has {name.replace('_', ' ')} {join_words(_texts(value))}"
@@ -85,7 +85,7 @@ def _level(phrase: Phrase, value: Value) -> str:
 
 
 def _parted(phrase: Phrase, value: Value) -> tuple[list[str], list[str]]:
-    """The values as they are spelt in the attribute's phrase, and the clauses of those that have their own."""
+    """Return the values as they are spelt in the attribute's phrase, and the clauses of values that have their own."""
     shown = _texts(value)[:1] if phrase.first else _texts(value)
     plain = [phrase.spelt.get(one, one) for one in shown if one not in phrase.values]
     return plain, [phrase.values[one] for one in shown if one in phrase.values]
@@ -98,7 +98,7 @@ def _texts(value: Value) -> list[str]:
 
 
 def _verbal(said: str) -> str:
-    """A clause behind the noun as one behind the title: `that is a remake` becomes `is a remake`."""
+    """Turn a clause after a noun into a predicate after a title: `that is a remake` becomes `is a remake`."""
     for head, verb in (("that ", ""), ("without ", "has no "), ("with ", "has ")):
         if said.startswith(head):
             return f"{verb}{said.removeprefix(head)}"

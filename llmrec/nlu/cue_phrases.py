@@ -81,7 +81,7 @@ ASKED_DIRECTLY = re.compile(
     r"^(?:(?:please|hey|well|okay|ok|hmm|so),? )?(?:do you (?:like|know|have|recommend)|have you (?:got|seen)"
     r"|did you (?:like|see)|would you recommend|is|was|are)\s+(?:the )?[\"\u201c]?$"
 )
-# what may stand before an item that something is to be newer or older than
+# what may precede the item in `newer than ITEM`, `made before ITEM`
 _MADE = (
     r"(?:released|made|shot|published|came out|come out|out|anything|something|ones|films?|movies?|books?)(?: from)?"
 )
@@ -93,7 +93,8 @@ OLDER_THAN = re.compile(
     rf"\b(?:(?:older|earlier|less recent|(?:further|farther) back) than|{_MADE} (?:earlier than|before))"
     r"\s+(?:the (?:film|movie|book) )?[\"\u201c]?$"
 )
-# where names follow, what separates them, and what belongs to the sentence around them
+# separators of names in a list (PIECES), words around a name that are not part of it (TRIM), and a cue that names
+# follow (CUE)
 PIECES = re.compile(r"\s*(?:[,;/&]|\band\b|\bor\b)\s*")
 TRIM = re.compile(
     r"^(?:(?:the|a|an) (?:film|movie|book|game|song|album|show)s? |to (?:see|watch) |watching |seeing )+"
@@ -107,7 +108,7 @@ CUE = re.compile(
     r"(?:big )?fan of|fond of|keen on|crazy about|similar to|such as|can't stand)\s+(?P<rest>[^.!?;\n]+)",
     re.IGNORECASE,
 )
-# where a name follows that the catalogue may lack: `do you have Inception?`, `is Inception any good?`
+# a cue followed by a name that the catalogue may lack: `do you have Inception?`, `is Inception any good?`
 ASKED = re.compile(
     r"\b(?:do you (?:have|know|like)|have you (?:got|seen|heard of)|tell me (?:more )?about|(?:what|how|know) about"
     r"|(?:my|a|one of my) (?:all-time )?favou?rites?(?: (?:film|movie|book|game|song|album|show)s?)?"

@@ -1,4 +1,4 @@
-"""English word lists for parsing messages; lower case, without apostrophes where they meet title keys."""
+"""English word lists for parsing messages; lower case, and without apostrophes where compared with title keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words that carry no description of what is wanted.
+# Words that do not describe what is wanted.
 FILLER = _words(
     """
     content contents contain contains
@@ -56,9 +56,9 @@ FILLER = _words(
     between two version wait we'll week wonder work works write written yea yep yup top bottom ones among amongst whose
     """
 )
-# Small words that stay between two describing ones.
+# Small words that are kept between two content words of a description.
 SMALL_BETWEEN = _words("a about an and as at by for from in into no not of on or the to with without")
-# Words too common for a title made of them alone to be taken for one.
+# Common words; a title made of these alone is not recognised as a title.
 SMALL = _words(
     """
     a about after all am an and angel any anything are as at bad be been before best big boy but by day
@@ -87,7 +87,7 @@ CLOSERS = _words(
     thank thanks
     """
 )
-# Words between a word of taste and a title.
+# Words that may stand between a word of taste and a title.
 ARTICLES = _words("a an book film movie the")
 # Words that exclude what follows.
 NEGATIONS = _words(
@@ -98,7 +98,7 @@ NEGATIONS = _words(
     without wont
     """
 )
-# Pairs that exclude what follows.
+# Word pairs that exclude what follows.
 NEGATION_PAIRS = frozenset(
     [
         "all but",
@@ -145,7 +145,7 @@ NEGATION_PAIRS = frozenset(
         "wouldnt want",
     ]
 )
-# Pairs that hold a negation and exclude nothing.
+# Word pairs that contain a negation but exclude nothing.
 NOT_NEGATIONS = frozenset(
     [
         "never seen",
@@ -187,9 +187,9 @@ TURNS = _words(
     but give however i id im just maybe only please prefer recommend show something though want with
     """
 )
-# Those of them that begin a clause even where nothing has been excluded yet.
+# Words of TURNS that begin a clause even if nothing has been excluded yet.
 CLAUSES = _words("but however i id im just maybe only please though")
-# Words between a negation and what it excludes.
+# Words that may stand between a negation and what it excludes.
 CARRIERS = _words(
     """
     a all am an any anything are at be bear being big by care do dont enjoy ever even fan fond for from get give handle
@@ -199,9 +199,9 @@ CARRIERS = _words(
     this those to tolerate too us very want watch with you
     """
 )
-# Words that carry no wish, yet belong to the noun after them: `no happy endings`.
+# Words that are no wish by themselves but belong to the noun after them: `no happy endings`.
 DESCRIBING = _words("bad beautiful boring dull good great happy interesting new nice real same stupid weak")
-# Words of helping verbs: after one of these comes a verb, not what is excluded.
+# Negated auxiliary verbs: the next word is a verb, not what is excluded.
 HELPING = _words("arent cannot cant couldnt didnt doesnt dont isnt never shouldnt wont wouldnt")
 # Words that may stand between the members of a list.
 LINKS = _words("a an and any either even maybe nor or the")
@@ -221,10 +221,10 @@ ORDINALS = (
     "eleventh",
     "twelfth",
 )
-# from the twenties on
+# starting with the twenties
 DECADES = ("twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
 
-# Common words of German, French, Spanish, Italian, Portuguese and Dutch that are not English ones.
+# Common words of German, French, Spanish, Italian, Portuguese and Dutch that are not English words.
 FOREIGN = _words(
     """
     ich möchte mir mich einen eine einem der das und nicht bitte zeig keine lustigen suche gerne etwas aus ist für

@@ -16,7 +16,7 @@ from llmrec.nlu.notes import limit_notes
 from llmrec.nlu.opinions import ends_with_opinion, is_verdict
 from llmrec.nlu.title_lookup import PhraseLinker, TypoSpanFinder
 
-_NEAR = 80  # characters before a name in which words of taste are looked for
+_NEAR = 80  # characters before a name that are searched for words of taste
 _BEING = frozenset(["am", "are", "be", "been", "being", "got", "is", "was", "were"])
 _OPENERS = frozenset(["also", "and", "because", "but", "oh", "so", "that", "well"])
 _SHORTENED = frozenset(["dr", "mr", "mrs", "ms", "st", "vs", "jr"])
@@ -27,7 +27,7 @@ _YEAR_AFTER = re.compile(r"^(?:[.!?]?\s*\(\s*(\d{4})\s*\)|\s*,?\s*(?:from|of)?\s
 
 @dataclass(frozen=True)
 class Mention:
-    """An item named at text[start:end]; row -1 stands for a name of no item, or of one of the `options`."""
+    """An item named at text[start:end]; row -1 for a name of no item, or of several: then `options` holds them."""
 
     row: int
     start: int
@@ -37,14 +37,14 @@ class Mention:
 
 @dataclass(frozen=True)
 class Mentions:
-    """What was named, and remarks about names that mean no item or several."""
+    """The items named, and remarks about names that match no item or several."""
 
     found: tuple[Mention, ...]
     notes: tuple[str, ...]
 
 
 class EntityLinker:
-    """Finds titles inside sentences; only confident ones."""
+    """Finds titles inside sentences; returns only confident matches."""
 
     def __init__(self, catalog: Catalog, lexicon: Lexicon) -> None:
         self._catalog, self._lexicon = catalog, lexicon
@@ -53,13 +53,13 @@ class EntityLinker:
         for row, item in enumerate(catalog.items):
             for name, rank in _surface_forms(item.title).items():
                 if not name:
-                    continue  # a title without a letter cannot be said
+                    continue  # a title without letters cannot be typed
                 self._names.setdefault(name, {})[row] = rank
                 self._longest[name[0]] = max(self._longest.get(name[0], 0), len(name))
         self._typos = TypoSpanFinder(self._names, lexicon.vocabulary)
 
     def link(self, text: str) -> Mentions:
-        """Return the items that `text` (cleaned, on one line) names, in order of appearance."""
+        """Return the items that `text` (cleaned, one line) names, in order of appearance."""
         found: list[Mention] = []
         notes: list[str] = []
         lookup = PhraseLinker(self._catalog)
@@ -81,7 +81,7 @@ class EntityLinker:
     def _at(
         self, text: str, words: list[Word], place: int, found: list[Mention], notes: list[str], shouting: bool
     ) -> int:
-        """Try the longest title that starts at a word; returns how many words it took."""
+        """Match the longest title that starts at a word; returns the number of words it spans, or 0."""
         longest = min(self._longest.get(words[place].key, 0), len(words) - place)
         for length in range(longest, 0, -1):
             span = words[place : place + length]
@@ -102,7 +102,7 @@ class EntityLinker:
             self._settle(text, (words[first].start, words[last].end), self._called(name), found, notes)
 
     def _called(self, name: tuple[str, ...]) -> list[int]:
-        """The rows a name means; a whole title goes before half of one, and that before the head of one."""
+        """Return the rows that a name means; whole titles come before halves of titles, and those before heads."""
         ranks = self._names.get(name, {})
         return [row for row, rank in ranks.items() if rank == min(ranks.values())]
 
@@ -138,7 +138,7 @@ class EntityLinker:
     def _settle(
         self, text: str, place: tuple[int, int], rows: list[int], found: list[Mention], notes: list[str]
     ) -> None:
-        """Choose among items of one name by a year that follows; several left are reported, not guessed."""
+        """Choose among items of the same name by a year that follows; if several remain, add a note and guess none."""
         start, end = place
         year = _YEAR_AFTER.match(text[end:])
         if year:
@@ -158,7 +158,7 @@ class EntityLinker:
     def _pieces(
         self, text: str, cue: re.Match[str], found: list[Mention], notes: list[str], lookup: PhraseLinker
     ) -> None:
-        """Look up what stands after `I loved ...` piece by piece, where no title was found yet."""
+        """Look up what follows a cue such as `I loved ...` piece by piece, where no title has been found yet."""
         rest = cue_phrases.ENDING.sub("", cue["rest"])
         start = cue.start("rest")
         cursor = 0
@@ -196,7 +196,7 @@ class EntityLinker:
             notes += [known.note] if known.note else []
 
     def _plain(self, keys: list[str]) -> bool:
-        """True when every word is a small word or an attribute value: a description, no title."""
+        """True when every word is a small word or an attribute value: a description, not a title."""
         return self._lexicon.is_word(keys) or all(
             key in SMALL or key in FILLER or self._lexicon.is_word([key]) or self._lexicon.is_word([key.rstrip("s")])
             for key in keys
@@ -204,7 +204,7 @@ class EntityLinker:
 
 
 def coordinated_groups(text: str, targets: Sequence[Mention]) -> list[list[Mention]]:
-    """Put items joined by `and`, `or` or a comma together; `targets` are in order of appearance in `text`."""
+    """Group items joined by `and`, `or` or a comma; `targets` are in order of appearance in `text`."""
     found: list[list[Mention]] = []
     for target in targets:
         last = found[-1][-1] if found else None
@@ -219,8 +219,10 @@ def coordinated_groups(text: str, targets: Sequence[Mention]) -> list[list[Menti
 
 
 def _surface_forms(title: str) -> dict[tuple[str, ...], int]:
-    """What a title is called, with a rank: whole 0, either half of `Il Postino (The Postman)` 2, its head 4;
-    without its article one more.
+    """Return the forms of a title with their ranks; lower ranks take precedence.
+
+    The whole title has rank 0, either half of `Il Postino (The Postman)` 2, and the head before a colon or dash 4. A
+    form without its article ranks one higher.
     """
     parts = title_variants(title)
     head = re.split(r":|\s+-\s+", title, maxsplit=1)[0]
@@ -232,10 +234,10 @@ def _surface_forms(title: str) -> dict[tuple[str, ...], int]:
         keys = title_key(one).split()
         if keys:
             names.setdefault(tuple(keys), rank)
-            # word by word, as a sentence is read: there `Part II` keeps its `part`
+            # split like a sentence: there `Part II` keeps its `part`
             names.setdefault(tuple(word.key for word in split_words(one)), rank)
         if len(keys) > 1 and keys[0] in PLAIN_ARTICLES:
-            names.setdefault(tuple(keys[1:]), rank + 1)  # `Fear` goes before `The Fear`
+            names.setdefault(tuple(keys[1:]), rank + 1)  # `Fear` takes precedence over `The Fear`
     return names
 
 
@@ -253,13 +255,13 @@ def _follows_opinion_or_title(words: list[Word], place: int, found: list[Mention
 
 
 def _is_passive(words: list[Word], place: int, length: int) -> bool:
-    """True for `I was blown away by`, which is no title."""
+    """True for a passive such as `I was blown away by`, which is not a title."""
     after = place + length
     return place > 0 and words[place - 1].key in _BEING and after < len(words) and words[after].key == "by"
 
 
 def _spans_sentences(span: list[Word]) -> bool:
-    """True when a sentence ends inside; after an initial or `Dr.` none does."""
+    """True when a sentence ends inside the span; the dot after an initial or `Dr.` does not end one."""
     return any(
         re.search(r"[.!?;]\s", word.gap) and not (word.gap[0] == "." and (len(last.key) == 1 or last.key in _SHORTENED))
         for last, word in pairwise(span)
@@ -271,7 +273,7 @@ def _has_punctuation(gap: str) -> bool:
 
 
 def _mostly_capital(words: list[Word]) -> bool:
-    """True when capitals tell nothing: shouting, or Every Word Capitalised."""
+    """True when capitals carry no information: all capitals, or Every Word Capitalised."""
     return len(words) > 4 and sum(word.capital for word in words) > 0.8 * len(words)
 
 

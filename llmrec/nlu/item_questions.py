@@ -1,4 +1,4 @@
-"""What a question about an item asks for: `who directed it?` asks for the director, `is it scary?` for its fright."""
+"""Parses questions about items: `who directed it?` asks for `director`, `is it scary?` for `fright`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import yaml
 from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Filters
 
-PREMISE = "premise"  # the item's text, which is no attribute
+PREMISE = "premise"  # the item's text, which is not an attribute
 
-# What a question begins with, behind words of courtesy; or it ends with a question mark.
+# How a question begins, after words of courtesy; or it ends with a question mark.
 _INTERROGATIVE = re.compile(
     r"^(?:(?:and|so|but|ok|okay|hmm|well|oh|hey|hi|please|cool|great|nice|thanks|sorry|wait|yo|just)\b[,!. ]*)*"
     r"(?:who\w*|what\w*|where\w*|when\w*|how|in which|in what|for which|from which|is|isn't|are|was|does|did"
@@ -23,17 +23,17 @@ _INTERROGATIVE = re.compile(
     r"|i'd like to know|i would like to know|curious)\b|\?\s*(?:[a-z]{1,5}\s*)?$"
 )
 _PRONOUN = re.compile(r"\b(?:it|its|it's|this|that|that's|this one|that one|they|he|she|one)\b")
-# Wishes that look like such questions: `is there something that ...`, `can you find it for me`
+# Wishes in the form of questions: `is there something that ...`, `can you find it for me`
 _WISH = re.compile(
     r"\b(?:something|anything|films|movies|books|games|others|another|recommend|suggest|show me|find me|looking for"
     r"|in the mood|i want|i need|i'd like (?:to (?:see|watch)|a|some)|any good|give me (?:a|some|another))\b"
 )
-# What is not asked for when another field is: `which book does it come from` asks for no country.
+# Field -> fields that are not meant when it is asked for: `which book does it come from` does not ask for the country.
 _YIELDING = {"source": ("country",), "place": ("series",), "period": ("year",), "audience": ("genre",)}
-# Fields that are asked for without the form of a question: `Heat, how many hours`, `main cast of Heat pls`
+# Fields that may be asked for without the form of a question: `Heat, how many hours`, `main cast of Heat pls`
 _PLAINLY_ASKED = frozenset(["premise", "director", "actor", "minutes", "year", "language"])
-_BRIEFEST = 7  # words of a question without its form: `release year of it`
-# Others with the same people: `is there another with her?`, `more by the same director`
+_BRIEFEST = 7  # a message of at most this many words may be a question without its form: `release year of it`
+# A wish for other items with the same people: `is there another with her?`, `more by the same director`
 _SAME = re.compile(
     r"\b(?:another|others?|more|something|anything|else|films?|movies?|books?)\b[\w ]{0,24}?\b(?P<how>with|by|from|of"
     r"|starring|directed by) (?:(?P<who>her|him|them)\b|(?:the )?same (?P<role>director|actors?|actress(?:es)?|people"
@@ -47,9 +47,9 @@ class ItemQuestion:
     """What is asked about items.
 
     Attributes:
-        fields: attributes of the catalogue, and `premise` for its text.
-        missing: fields asked for that this catalogue does not have, by name.
-        unknown: what is asked for and no catalogue of items holds, in words.
+        fields: attributes of the catalogue, and `premise` for the item's text.
+        missing: names of the fields asked for that this catalogue does not have.
+        unknown: phrases for what is asked for but held by no catalogue of items.
     """
 
     fields: tuple[str, ...] = ()
@@ -69,11 +69,11 @@ def _patterns() -> tuple[Mapping[str, re.Pattern[str]], Mapping[str, re.Pattern[
 
 
 def item_question(text: str, catalog: Catalog) -> ItemQuestion:
-    """Read what is asked for; empty when nothing is named.
+    """Parse what a text asks for; the result is empty when no field is named.
 
     Args:
         text: lower case, with straight apostrophes.
-        catalog: attributes of its own (`what is the price of it?`) are understood by their names, too.
+        catalog: its own attributes are also understood by their names (`what is the price of it?`).
     """
     fields, unknown = _patterns()
     text = text.replace("-", " ")
@@ -84,38 +84,41 @@ def item_question(text: str, catalog: Catalog) -> ItemQuestion:
     asked = [name for name in asked if name not in _YIELDING.get(next((o for o in asked if o in _YIELDING), ""), ())]
     there = [name for name in asked if name in own or (name == PREMISE and has_text)]
     outside = tuple(what for what, pattern in unknown.items() if pattern.search(text) and not there)
-    missing = tuple(name for name in asked if name not in there and name != PREMISE)  # what there is, is told then
+    missing = tuple(name for name in asked if name not in there and name != PREMISE)
     return ItemQuestion(tuple(there), () if there or outside else missing, outside)
 
 
 def is_interrogative(text: str) -> bool:
-    """True for a message that has the form of a question; lower case with straight apostrophes."""
+    """True for a message (lower case, straight apostrophes) that has the form of a question."""
     return _INTERROGATIVE.search(text) is not None
 
 
 def asks_about_title(text: str, question: ItemQuestion) -> bool:
-    """True when a message that names a title asks about it instead of liking it; lower case, title blanked out."""
+    """True when a message that names a title asks about it rather than likes it.
+
+    `text` is in lower case, with the title blanked out.
+    """
     if is_interrogative(text):
         return bool(question)
     return bool(_PLAINLY_ASKED & {*question.fields, *question.missing}) and _WISH.search(text) is None
 
 
 def asks_about_shown(text: str) -> bool:
-    """True for a question about an item that a pronoun stands for; lower case with straight apostrophes."""
+    """True for a question (lower case, straight apostrophes) about an item that a pronoun stands for."""
     formed = is_interrogative(text) or len(text.split()) <= _BRIEFEST
     return formed and _PRONOUN.search(text) is not None and _WISH.search(text) is None
 
 
 def people_like(text: str, catalog: Catalog, focus: int) -> tuple[Filters, tuple[tuple[int, int], ...]]:
-    """Read a wish for other items with the people of the one talked about.
+    """Parse a wish for other items with the same people as the item in focus.
 
     Args:
-        text: lower case with straight apostrophes.
-        catalog: whose attributes name the people.
+        text: lower case, with straight apostrophes.
+        catalog: the catalogue whose attributes name the people.
         focus: the row talked about last, or -1.
 
     Returns:
-        The filters, and the character spans that were read; nothing when there is no such wish or no such person.
+        The filters, and the character spans that were parsed; empty when there is no such wish or no such person.
     """
     match = _SAME.search(text) if focus >= 0 else None
     if match is None:

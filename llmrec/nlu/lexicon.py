@@ -20,13 +20,13 @@ from llmrec.nlu.title_lookup import TypoSpanFinder
 
 _PAIRS: dict[str, tuple[str, ...]] = {"romcom": ("Romance", "Comedy"), "rom com": ("Romance", "Comedy")}
 
-# An attribute with more values than this (people, brands) must be named in capitals or with two words or more, unless
-# the word is ruled out.
+# A value of an attribute with more values than this (people, brands) is recognised only if it is capitalised, has at
+# least two words, or is excluded.
 _FEW_VALUES = 60
 _PEOPLE = ("director", "actor", "author", "artist")
 _PARTICLES = frozenset(["de", "del", "della", "di", "da", "du", "des", "van", "von", "le", "la", "el", "bin", "ben"])
-_SURNAME = 4  # letters of a surname that names somebody alone
-# Where a bare lower-case word is a subject or a person.
+_SURNAME = 4  # fewest letters of a surname that identifies a person by itself
+# Words after which a bare lower-case word is a subject or a person.
 _OPENERS = frozenset(
     ["about", "with", "by", "starring", "featuring", "involving", "in", "of", "on", "directed", "around"]
 )
@@ -41,7 +41,7 @@ _STOPS = re.compile(r"[.,]")
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the text: its key (no case, no accents), its place, and the marks between it and the last."""
+    """A word of the text: its key (lower case, no accents), its position, and the text between it and the last word."""
 
     key: str
     start: int
@@ -55,8 +55,8 @@ class LexiconEntry:
     """The attribute values that a phrase stands for (usually one).
 
     Attributes:
-        attribute: where they stand; several attributes are joined as `filters.joined` does.
-        values: spellings of one value, any of which will do, or with `conjunctive` values all of which are meant.
+        attribute: the attribute of the values; several attributes are joined as by `filters.join_names`.
+        values: alternative spellings of one value; with `conjunctive`, several values that must all hold.
         plural: whether the phrase is a plural noun.
         conjunctive: see `values`.
         small: whether one of the attributes has so few values that a bare lower-case word names one.
@@ -77,8 +77,8 @@ class ValueMatch:
         first: position of its first word.
         last: position of its last word.
         entry: the values it stands for.
-        confident: whether it asks for the value wherever it stands; a lower-case word of a large attribute may be an
-            ordinary one, and counts where it is ruled out.
+        confident: whether it asks for the value in any context; a lower-case word of a large attribute may be an
+            ordinary word, and counts only where it is excluded.
     """
 
     first: int
@@ -93,7 +93,7 @@ class ValueMatch:
 
 
 def split_words(text: str) -> list[Word]:
-    """Split text into words with their places."""
+    """Split text into words with their positions."""
     found: list[Word] = []
     end = 0
     for match in _WORD.finditer(text):
@@ -104,10 +104,10 @@ def split_words(text: str) -> list[Word]:
 
 
 class Lexicon:
-    """Phrases -> attribute values for one catalogue."""
+    """Maps phrases to the attribute values of one catalogue."""
 
     def __init__(self, catalog: Catalog) -> None:
-        # whom an item is suitable for is a limit, see `suitability`: `family` alone is no wish for a family film
+        # the audience is a limit, see `suitability`: `family` alone is not a wish for a family film
         self._names = [name for name in catalog.attribute_names if _holds_words(catalog, name) and name not in SAFETY]
         self._values = {name: catalog.values(name) for name in self._names}
         self._marked: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
@@ -123,13 +123,13 @@ class Lexicon:
         self.example_values = self._example_values(catalog)
 
     def _add_attribute(self, name: str, found: dict[tuple[str, ...], dict[str, LexiconEntry]]) -> None:
-        """Add the phrases for one attribute's values; a synonym counts only where no value is called that."""
+        """Add the phrases for one attribute's values; a synonym counts only if it is not itself a value."""
         small = len(self._values[name]) <= _FEW_VALUES
         spelt: dict[tuple[str, ...], dict[str, bool]] = {}
         for value in self._values[name]:
             for phrase, plural in _surface_forms(value):
                 spelt.setdefault(_key(phrase), {}).setdefault(value, plural)
-            # word by word, as a sentence is read: there `Part 2` keeps its `part`
+            # split like a sentence: there `Part 2` keeps its `part`
             words = split_words(value)
             key = tuple(word.key for word in words)
             spelt.setdefault(key, {}).setdefault(value, False)
@@ -152,11 +152,11 @@ class Lexicon:
         self._exact |= {(key, name) for key in own}
 
     def _is_value(self, name: str, value: str, by_key: dict[str, str]) -> bool:
-        """Kinds are spelt in many ways; other values are those of a controlled list, spelt as there."""
+        """True when the attribute has this value; kinds may differ in spelling, values of controlled lists may not."""
         return title_key(value) in by_key if says_kind(name) else value in self._values[name]
 
     def _surnames(self, name: str) -> dict[tuple[str, ...], tuple[str, ...]]:
-        """Surname -> the people called so, unless it is a first name of somebody else, too."""
+        """Return surname -> the people with it, without short surnames and those that are also first names."""
         parted = {value: tuple(title_key(value).split()) for value in self._values[name]}
         first = {key[0] for key in parted.values() if len(key) > 1}
         found: dict[tuple[str, ...], list[str]] = {}
@@ -167,8 +167,8 @@ class Lexicon:
         return {key: tuple(values) for key, values in found.items()}
 
     def _preferred(self, key: tuple[str, ...], entries: dict[str, LexiconEntry]) -> list[LexiconEntry]:
-        """What a phrase means: values called so before synonyms, and a subject before a kind that is only alike."""
-        if "country" in entries:  # `Spanish films` come from Spain; `set in Spain` is read where it stands
+        """Return the meanings of a phrase: exact values before synonyms, and among synonyms subjects before kinds."""
+        if "country" in entries:  # `Spanish films` come from Spain; `set in Spain` is parsed by `suitability`
             return [entries["country"]]
         exact = {name: one for name, one in entries.items() if (key, name) in self._exact}
         if exact:
@@ -177,7 +177,10 @@ class Lexicon:
         return list((subjects or entries).values())
 
     def _example_values(self, catalog: Catalog) -> tuple[str, ...]:
-        """The three commonest values of the attribute with the fewest values, as examples for questions."""
+        """Return the three commonest values of one attribute, as examples for questions.
+
+        Of the attributes with few values, it is the one that most items have; on a tie, the one with the fewest values.
+        """
         few = [
             n for n in self._names if 2 <= len(self._values[n]) <= _FEW_VALUES and catalog.attribute_type(n) != "flag"
         ]
@@ -197,17 +200,17 @@ class Lexicon:
         return tuple(keys) in self._phrases
 
     def is_kind(self, keys: Iterable[str]) -> bool:
-        """True when the words together say what kind of thing an item is; a series or a place may be a title, too."""
+        """True when the words together name a kind of item; unlike these, a series or a place is often also a title."""
         entry = self._phrases.get(tuple(keys))
         return entry is not None and any(says_kind(name) or is_adjective(name) for name in split_name(entry.attribute))
 
     def find(self, words: list[Word], taken: set[int], include_uncertain: bool = False) -> list[ValueMatch]:
-        """Return attribute values named in the text, longest first, skipping the words in `taken`.
+        """Return the attribute values named in the text, in order; at each position the longest phrase wins.
 
         Args:
-            words: of the text.
-            taken: positions of words that mean something else.
-            include_uncertain: return matches that are not `confident`, too.
+            words: the words of the text.
+            taken: positions of words that already have another meaning; they are skipped.
+            include_uncertain: also return matches that are not `confident`.
         """
         matches: list[ValueMatch] = []
         place = 0
@@ -235,7 +238,7 @@ class Lexicon:
         return None
 
     def _broken(self, span: list[Word]) -> bool:
-        """True when a stop or a comma parts the words that the value itself does not have there."""
+        """True when a full stop or comma separates the words and the value itself has none there."""
         gaps = tuple(word.gap.strip() for word in span[1:])
         stops = any(_STOPS.search(gap) for gap in gaps)
         return stops and gaps not in self._marked.get(tuple(word.key for word in span), ())
@@ -243,7 +246,7 @@ class Lexicon:
 
 @cache
 def synonyms() -> dict[str, tuple[str, ...]]:
-    """What people say -> the values they may mean; an entry counts only where the catalogue has such a value."""
+    """Return phrase -> the values it may mean; an entry counts only in a catalogue that has such a value."""
     raw = yaml.safe_load((files("llmrec.nlu") / "synonyms.yaml").read_text("utf-8"))
     found: dict[str, list[str]] = {}
     for value, phrases in raw.items():
@@ -253,7 +256,7 @@ def synonyms() -> dict[str, tuple[str, ...]]:
 
 
 def _asked_for(words: list[Word], place: int) -> bool:
-    """True for a bare word that stands where a subject or a person stands: `about dogs`, `with eastwood`."""
+    """True for a bare word in the position of a subject or a person: `about dogs`, `with eastwood`."""
     start = place - 1 if place and words[place - 1].key in _ARTICLES else place
     before = words[start - 1].key if start and not _STOPS.search(words[place].gap) else ""
     after = words[place + 1].key if place + 1 < len(words) and not _STOPS.search(words[place + 1].gap) else ""
@@ -273,7 +276,7 @@ def _key(phrase: str) -> tuple[str, ...]:
 
 
 def _merge_entries(entries: list[LexiconEntry]) -> LexiconEntry:
-    """One entry of what a phrase means in several attributes; the attribute with fewest values comes first."""
+    """Merge the entries of a phrase in several attributes into one; attributes with fewer values come first."""
     if len(entries) == 1:
         return entries[0]
     pairs = [one for one in entries if one.conjunctive]
@@ -289,7 +292,7 @@ def _merge_entries(entries: list[LexiconEntry]) -> LexiconEntry:
 
 
 def _surface_forms(value: str) -> list[tuple[str, bool]]:
-    """The phrases for a value, each with whether it is a plural noun: Comedy, Comedies; Sci-Fi, scifi; Boxes, box."""
+    """Return (phrase, whether it is a plural noun) for a value: Comedy, Comedies; Sci-Fi, scifi; Boxes, box."""
     key = title_key(value)
     forms = [(key, False), (key.replace(" ", ""), False)]
     if key.endswith("y") and not key.endswith(("ay", "ey", "oy", "uy")):
@@ -312,7 +315,7 @@ def _holds_words(catalog: Catalog, name: str) -> bool:
 
 
 def is_year_attribute(name: str) -> bool:
-    """Whether an attribute of this name holds a year, not an amount."""
+    """Return whether an attribute of this name holds a year rather than an amount."""
     return name.casefold() == "year" or name.casefold().endswith("_year")
 
 

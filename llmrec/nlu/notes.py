@@ -1,4 +1,4 @@
-"""Notes to the visitor about constraints and names in a message that cannot be acted on."""
+"""Notes that tell the visitor which constraints and names in a message cannot be acted on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Span = tuple[int, int]
 
 
 def unsupported_notes(text: str, strange: Sequence[Span], beyond: Sequence[Span], catalog: Catalog) -> tuple[str, ...]:
-    """Return a sentence for each kind; it names the attributes that the catalogue has.
+    """Return one sentence for each kind of unsupported constraint; it names the attributes that the catalogue has.
 
     Args:
         text: the message.
-        strange: character spans of words that are ruled out and that no attribute value is called, in order.
+        strange: character spans of excluded words that are not attribute values, in order.
         beyond: character spans of amounts and times that no attribute holds, in order.
-        catalog: its attributes are named.
+        catalog: the catalogue whose attributes are named.
     """
     names = [f"\u201c{name.replace('_', ' ')}\u201d" for name in catalog.attribute_names]
     have = f"the {catalog.domain} here have {join_words(names) if names else 'no attributes to filter by'}"
@@ -33,7 +33,7 @@ def unsupported_notes(text: str, strange: Sequence[Span], beyond: Sequence[Span]
 
 
 def limit_notes(notes: Iterable[str]) -> tuple[str, ...]:
-    """Return different notes, in their order; of more than five the first four, and how many are left out."""
+    """Return the distinct notes in order; of more than five, the first four and a note on how many are left out."""
     different = tuple(dict.fromkeys(notes))
     if len(different) <= _MOST_NOTES:
         return different
@@ -42,7 +42,7 @@ def limit_notes(notes: Iterable[str]) -> tuple[str, ...]:
 
 
 def _runs(text: str, places: Sequence[Span]) -> list[Span]:
-    """Neighbouring words as one: `happy endings`."""
+    """Merge the spans of neighbouring words into one: `happy endings`."""
     runs: list[Span] = []
     for start, end in places:
         if runs and not text[runs[-1][1] : max(start, runs[-1][1])].strip():

@@ -1,7 +1,7 @@
 """Parses numeric and date constraints: `under $20`, `at least 4 players`, `released after March 2012`.
 
-Which words name which attribute comes from the catalogue alone: `number_of_players` is asked for as players, whatever
-the catalogue is about. Years have rules of their own (`llmrec.nlu.years`).
+The words for an attribute are derived from its name in the catalogue alone: `number_of_players` is asked for as
+`players` in any domain. Years are parsed in `llmrec.nlu.years`.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ _UNKNOWN = re.compile(
     rf"(?:\s?-?(?P<unit>{_MONEY}\b|[a-z]+))?(?![\w.]*\d)"
     rf"|{_SIGN}\s?(?:{_NUMBER})(?: or (?:less|more|under|below))?|\b(?:{_NUMBER})\s?{_MONEY}\b(?: or (?:less|more))?"
 )
-_PRICED = re.compile(r"under|below|cheaper")  # `under 20` is an amount, `at least 10` may be a number of items
+_PRICED = re.compile(r"under|below|cheaper")  # `under 20` is an amount; `at least 10` may be a list length
 
 
 @dataclass(frozen=True, eq=False)
 class NumericAttributes:
-    """The attributes of one catalogue that hold numbers or dates, years left out.
+    """The attributes of one catalogue that hold numbers or dates, except years.
 
     Attributes:
         nouns: attribute -> words that name it in a sentence, lower case.
-        whole: attributes all of whose values are whole numbers.
-        dates: attributes that hold dates, the commonest first.
+        whole: attributes whose values are all whole numbers.
+        dates: attributes that hold dates, those with most values first.
     """
 
     nouns: dict[str, tuple[str, ...]]
@@ -66,7 +66,7 @@ class NumericAttributes:
 
     @cached_property
     def patterns(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
-        """What asks for each attribute, in order of the attributes' names."""
+        """(attribute, pattern that finds a range of it) pairs, sorted by attribute name."""
         return tuple((name, _range_pattern(words)) for name, words in sorted(self.nouns.items()))
 
 
@@ -83,14 +83,14 @@ def numeric_attributes(catalog: Catalog) -> NumericAttributes:
 
 
 def parse_numeric_ranges(text: str, amounts: NumericAttributes) -> tuple[dict[str, Range], list[tuple[int, int]]]:
-    """Read ranges of numbers and of the first date attribute.
+    """Parse ranges of numeric attributes and of the first date attribute.
 
     Args:
         text: lower case, with titles blanked out.
-        amounts: of the catalogue.
+        amounts: the numeric attributes of the catalogue.
 
     Returns:
-        attribute -> (low, high), both inclusive, None for open, and the character spans that were read.
+        attribute -> (low, high), both inclusive, None for an open end; and the character spans that were parsed.
     """
     found: dict[str, Range] = {}
     spans: list[tuple[int, int]] = []
@@ -109,8 +109,8 @@ def unmatched_amounts(text: str, nouns: str) -> list[tuple[int, int]]:
     """Return the spans of amounts that no attribute holds: `under 10 dollars`, `at most 90 minutes`.
 
     Args:
-        text: lower case, with all that was understood blanked out.
-        nouns: alternatives of a regular expression for the domain's nouns; a number of these is no amount.
+        text: lower case, with everything parsed so far blanked out.
+        nouns: alternatives of a regular expression for the domain's nouns; a number of these is not an amount.
     """
     found = []
     for match in _UNKNOWN.finditer(text):
@@ -126,14 +126,14 @@ def unmatched_amounts(text: str, nouns: str) -> list[tuple[int, int]]:
 
 
 def year_range_to_dates(years: Range) -> Range:
-    """Return a range of years as one of dates: 1990 to 1999 is 1990-01-01 to 1999-12-31."""
+    """Convert a range of years into a range of dates: 1990 to 1999 becomes 1990-01-01 to 1999-12-31."""
     low, high = years
     first = None if low is None else encode_date(datetime.date(int(low), 1, 1))
     return first, None if high is None else encode_date(datetime.date(int(high), 12, 31))
 
 
 def _attribute_nouns(name: str) -> tuple[str, ...]:
-    """`number_of_players` -> number of players, players, player."""
+    """Return the nouns for an attribute name: `number_of_players` -> number of players, players, player."""
     whole = " ".join(name.replace("_", " ").split()).casefold()
     last = re.sub(r"^(?:number|count|amount|no) of ", "", whole)
     forms: Iterable[str] = (whole, last, last.removesuffix("s"), f"{last.removesuffix('s')}s")
@@ -141,7 +141,10 @@ def _attribute_nouns(name: str) -> tuple[str, ...]:
 
 
 def _range_pattern(nouns: tuple[str, ...]) -> re.Pattern[str]:
-    """`price under 20`, `under 20 dollars`, `under $20`, `between 4 and 6 players`, `20 to 30 dollars`."""
+    """Return the pattern for ranges of one attribute.
+
+    It matches `price under 20`, `under 20 dollars`, `under $20`, `between 4 and 6 players`, `20 to 30 dollars`.
+    """
     priced = nouns[0].split()[-1] in _PRICES
     unit = "|".join(map(re.escape, sorted(nouns, key=len, reverse=True)))
     units = rf"{unit}|{_MONEY}" if priced else unit
@@ -153,7 +156,7 @@ def _range_pattern(nouns: tuple[str, ...]) -> re.Pattern[str]:
     span_n, number_n = _rename_groups(span, "n"), _rename_groups(number, "n")
     counted = rf"(?:(?<!\w){span_n}|\b{number_n})\s*-?(?:{units})\b"
     parts = [named, counted]
-    if priced:  # a currency sign, or `cheaper than`, says what is meant without a noun
+    if priced:  # with a currency sign or `cheaper than`, the noun is not needed
         signed = _rename_groups(rf"(?:{_COMPARE})\s+{_SIGN}\s?(?P<edge>{_NUMBER})(?![\w.]*\d)", "s")
         cheap = "(?P<below>cheaper than|under|below|less than)"
         bare = _rename_groups(rf"{cheap}\s+(?P<edge>{_NUMBER}){_ENDS}", "b")
@@ -165,7 +168,7 @@ def _range_pattern(nouns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _rename_groups(pattern: str, mark: str) -> str:
-    """The same groups under other names: a regular expression may name a group once."""
+    """Append a suffix to all group names, since a regular expression may use each name only once."""
     return re.sub(r"\(\?P<(\w+)>", lambda match: f"(?P<{match[1]}_{mark}>", pattern)
 
 
@@ -189,7 +192,7 @@ def _parse_number(text: str) -> float:
 
 
 def _parse_date_range(text: str) -> tuple[Range, tuple[int, int]] | None:
-    """`after 2012-03-01`, `since March 2012`, `in May 2013`; a year alone is left to `llmrec.nlu.years`."""
+    """Parse `after 2012-03-01`, `since March 2012`, `in May 2013`; a year alone is left to `llmrec.nlu.years`."""
     for match in _WHEN.finditer(text):
         days = _day_range(match)
         if days is None:
@@ -207,7 +210,7 @@ def _parse_date_range(text: str) -> tuple[Range, tuple[int, int]] | None:
 
 
 def _day_range(match: re.Match[str]) -> tuple[datetime.date, datetime.date] | None:
-    """First and last day that are meant, None where the calendar has no such day."""
+    """Return the first and last day of the named day or month; None if the calendar has no such day."""
     year = int(match["iso_year"] or match["year"])
     month = int(match["iso_month"] or _MONTHS[match["month"]])
     day = int(match["iso_day"] or match["day"] or 0)

@@ -86,8 +86,8 @@ _CLAUSE = re.compile(r"[.!?;\n]\s|\bbut\b|\bthough\b|\bhowever\b|\balthough\b|\b
 def opinion_on(text: str, start: int, end: int) -> str:
     """Return `like`, `dislike`, `seen`, or '' for the item named at text[start:end] (lower case).
 
-    The nearest cue before it in its clause decides (`I loved A but not B`), then what is said after it
-    (`A was boring`).
+    The nearest cue of liking or disliking before the item in its clause decides (`I loved A but not B`); without one,
+    what follows the item does (`A was boring`).
     """
     opening = 0
     for mark in _CLAUSE.finditer(text, 0, start):
@@ -125,8 +125,7 @@ def _last_cue(before: str) -> str:
     best, place = "", -1
     for name, pattern in (("dislike", _DISLIKE), ("like", _LIKE), ("seen", _SEEN)):
         for match in pattern.finditer(before):
-            # "did not like" ends where "like" ends: the longer, negative reading was looked at first and
-            # stays
+            # "did not like" ends where "like" ends; the negative pattern is tried first, so its match is kept
             if match.end() > place:
                 best, place = name, match.end()
     return best

@@ -1,6 +1,7 @@
-"""Parses a message into an intent: items and opinions, constraints, references, and what is out of scope.
+"""Parses a message into an intent: items and opinions, constraints, references, and out-of-scope requests.
 
-A rule-based parser: the same text always has the same meaning, and the filters enforce every parsed constraint.
+The parser is rule-based: in the same context a text always has the same meaning, and the filters enforce every parsed
+constraint.
 """
 
 from __future__ import annotations
@@ -45,21 +46,21 @@ class Intent:
     """The meaning of a message.
 
     Attributes:
-        kind: what sort of answer it asks for.
-        liked: rows named with approval, in order of the catalogue: the order of a list in a sentence means nothing.
+        kind: the kind of answer it asks for.
+        liked: rows named with approval, in catalogue order, since the order of titles in a sentence has no meaning.
         disliked: rows named with disapproval.
         seen: rows said to be known already.
         about: rows asked about.
         filters: constraints named in this turn.
-        drop: attributes whose constraints are dropped first; `*` for all.
+        drop: attributes whose earlier constraints are dropped; `*` for all.
         retracted: (attribute, value) pairs that are no longer required or excluded.
-        options: rows of one name, one of which is meant; the visitor is asked which.
-        opinion: what was said about these.
-        message: the free description for the recommender, without what was understood and asked around it, else empty.
+        options: rows with the same name, one of which is meant; the visitor is asked which.
+        opinion: what was said about the options.
+        message: the free description for the recommender, without the parsed parts and request words; may be empty.
         k: list length asked for, or 0.
         notes: remarks on what was named but could not be acted on.
-        topic: for small talk, what it is about.
-        question: what is asked about the rows in `about`; of none of them, it is not clear which item is meant.
+        topic: for small talk, its topic.
+        question: what is asked about the rows in `about`; if `about` is empty, it is not clear which item is meant.
     """
 
     kind: IntentKind
@@ -80,14 +81,14 @@ class Intent:
 
     @property
     def is_actionable(self) -> bool:
-        """True when anything in it can be acted on."""
+        """True when any part of the intent can be acted on."""
         named = self.liked or self.disliked or self.seen or self.about or self.drop or self.k or self.retracted
         return bool(named) or not self.filters.empty
 
 
 @dataclass(frozen=True)
 class ParserContext:
-    """Tables that are prepared once for a catalogue."""
+    """Tables that are prepared once per catalogue."""
 
     catalog: Catalog
     lexicon: Lexicon
@@ -99,7 +100,7 @@ class ParserContext:
 
 @lru_cache(maxsize=4)
 def parser_context(catalog: Catalog) -> ParserContext:
-    """Return the parser's tables for a catalogue, made once."""
+    """Return the parser's tables for a catalogue (cached)."""
     lexicon, numeric = Lexicon(catalog), numeric_attributes(catalog)
     linker, nouns = EntityLinker(catalog, lexicon), smalltalk.domain_nouns(catalog.domain)
     context = ParserContext(catalog, lexicon, linker, (), nouns, numeric)
@@ -110,9 +111,9 @@ def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits 
     """Parse one message in the context of a session.
 
     Args:
-        text: as typed; at most `limits.message_chars` characters are looked at.
-        catalog: what titles and attribute values are matched against.
-        session: its list on display gives `the second one`, `newer` and `that` their meaning; not changed.
+        text: as typed; only the first `limits.message_chars` characters are parsed.
+        catalog: the catalogue whose titles and attribute values are matched.
+        session: its list on display resolves `the second one`, `newer` and `that`; it is not changed.
         limits: bounds the list length.
     """
     context = parser_context(catalog)
@@ -120,7 +121,7 @@ def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits 
     if not any(char.isalnum() for char in text):
         return Intent("empty")
     lower = text.casefold().replace("\u2019", "'")
-    if len(lower) != len(text):  # a few letters change length when folded; places in the text must stay right
+    if len(lower) != len(text):  # case folding lengthens a few letters, but positions in the text must stay the same
         lower = text.lower() if len(text.lower()) == len(text) else text
     if cue_phrases.RESET.match(lower):
         return Intent("smalltalk", topic="reset")
@@ -142,7 +143,7 @@ def parse_message(text: str, catalog: Catalog, session: Session, limits: Limits 
 
 
 def _parse_question(context: ParserContext, intent: Intent, lower: str, rest: str, session: Session) -> Intent | None:
-    """A question about items that are named or on display; None for anything else."""
+    """Return the intent of a question about items that are named or on display; None for anything else."""
     profile = session.profile
     question = item_question(rest, context.catalog)
     if not question or intent.liked or intent.disliked or intent.seen:
@@ -156,7 +157,7 @@ def _parse_question(context: ParserContext, intent: Intent, lower: str, rest: st
 
 
 def _choice_intent(row: int, opinion: str) -> Intent:
-    """The intent once it is clear which item an earlier opinion was about."""
+    """Return the intent once it is clear which item an earlier opinion was about."""
     if opinion == "dislike":
         return Intent("dislike", disliked=(row,))
     if opinion == "seen":
@@ -167,15 +168,18 @@ def _choice_intent(row: int, opinion: str) -> Intent:
 
 
 def stated_filters(text: str, catalog: Catalog) -> Filters:
-    """Return the filters that one message states on its own, outside a conversation."""
+    """Return the filters that a single message states outside a conversation."""
     return parse_message(text, catalog, Session("")).filters if text else Filters()
 
 
 def _parse_mentions(
     context: ParserContext, text: str, lower: str, session: Session
 ) -> tuple[Intent, str, Range, Sequence[tuple[int, int]]]:
-    """Read items, by title and by place; returns the text with them blanked out, the years that `newer than` and
-    `older than` an item leave, and the places of titles that attribute values are called, too.
+    """Parse the items named by title or by reference to the list, and the opinions on them.
+
+    Returns:
+        The intent, the text with these items blanked out, the range of years from `newer than` or `older than` an item,
+        and the spans of titles that also name a kind of item.
     """
     mentions = context.linker.link(text)
     ambiguous = [
@@ -204,7 +208,7 @@ def _parse_mentions(
             rest = _blank_out(rest, [place])
             continue
         if all(target.row < 0 and not target.options for target in group):
-            continue  # names of nothing: there is no item to have an opinion on
+            continue  # names that match no item: there is nothing to have an opinion on
         opinion = opinion_on(lower, group[0].start, group[-1].end)
         for target in group:
             default_opinion = next(default for one, default in targets if one is target)
@@ -225,7 +229,7 @@ def _parse_mentions(
 
 
 def _opinion_intent(said: dict[str, list[int]]) -> Intent:
-    """What was said of items; a dislike goes before all else that is said of the same item."""
+    """Return the intent for opinions on items; a dislike overrides anything else said about the same item."""
     disliked = tuple(sorted(set(said["dislike"])))
     others = {name: [row for row in dict.fromkeys(rows) if row not in disliked] for name, rows in said.items()}
     liked, seen = tuple(sorted(others["like"])), tuple(sorted(others["seen"]))
@@ -233,7 +237,7 @@ def _opinion_intent(said: dict[str, list[int]]) -> Intent:
 
 
 def _item_years(context: ParserContext, rows: Iterable[int]) -> list[int]:
-    """The years of items, from a date where no attribute holds the year alone."""
+    """Return the years of items; taken from a date if no attribute holds the year."""
     name = context.lexicon.year or next(iter(context.numeric.dates), None)
     if name is None:
         return []
@@ -251,8 +255,11 @@ def _parse_constraints(
     compared: Range,
     ambiguous: Sequence[tuple[int, int]],
 ) -> tuple[Intent, str, tuple[str, ...]]:
-    """Read constraints and the list length; returns the text with them blanked out, and remarks on constraints that the
-    catalogue cannot express.
+    """Parse constraints and the list length.
+
+    Returns:
+        The intent with these, the text with them blanked out, and remarks on constraints that the catalogue cannot
+        express.
     """
     drop, dropped = _parse_dropped(context, rest)
     rest = _blank_out(rest, dropped)
@@ -266,8 +273,8 @@ def _parse_constraints(
     titles = {n for n, word in enumerate(words) if any(a <= word.start and word.end <= b for a, b in ambiguous)}
     wanted = parse_attribute_constraints(context.lexicon, words, _consumed_words(words, rest), context.nouns, titles)
     excluded = [(words[first].start, words[last].end) for first, last in wanted.excluded]
-    # `no classics` rules out a value called Classic, where there is one; that the year is not meant can be seen only
-    # while something stands in its place
+    # `no classics` excludes the value Classic, if there is one, and no years; excluded values are replaced by "x", not
+    # by spaces, so that the `no` before them is not taken to negate a year after them
     time_ranges, time_spans, year_notes, unsupported = _parse_time(
         context, _blank_out(rest, excluded, "x"), intent, session
     )
@@ -301,8 +308,11 @@ def _consumed_words(words: Sequence[Word], rest: str) -> set[int]:
 def _parse_time(
     context: ParserContext, rest: str, intent: Intent, session: Session
 ) -> tuple[dict[str, Range], list[tuple[int, int]], list[str], list[tuple[int, int]]]:
-    """Read years: the range of the attribute that holds them, the places read, remarks, and places of years that no
-    attribute can hold.
+    """Parse years.
+
+    Returns:
+        The range of the attribute that holds years, the parsed spans, remarks, and the spans of years if no attribute
+        of the catalogue can hold them.
     """
     # `like Heat but newer` is newer than Heat, whatever is on display
     shown = _item_years(context, intent.liked) or _item_years(context, session.profile.rows)
@@ -315,7 +325,7 @@ def _parse_time(
 
 
 def _parse_dropped(context: ParserContext, rest: str) -> tuple[tuple[str, ...], list[tuple[int, int]]]:
-    """Read `any year`, `forget the filters`, `drop the comedy filter`."""
+    """Parse which constraints are dropped: `any year`, `forget the filters`, `drop the comedy filter`."""
     names: list[str] = []
     spans = []
     for match in cue_phrases.DROP.finditer(rest):
@@ -349,7 +359,7 @@ def _classify(
     session: Session,
     unsupported: tuple[str, ...],
 ) -> Intent:
-    """Classify the intent, and extract the free description that is left without the parsed parts."""
+    """Classify the intent, and extract the free description from the text that is left after parsing."""
     beside = (cue_phrases.MORE, cue_phrases.FRESH, cue_phrases.VERDICT)
     bare = _blank_out(rest, [match.span() for pattern in beside for match in pattern.finditer(rest)])
     description = smalltalk.free_description(bare, context.nouns)
@@ -376,7 +386,7 @@ def _classify(
 
 
 def _blank_out(text: str, spans: Sequence[tuple[int, int]], by: str = " ") -> str:
-    """Replace parsed spans by spaces, so that every other word keeps its position."""
+    """Replace spans by spaces (or `by`), so that all other words keep their positions."""
     for start, end in spans:
         text = text[:start] + by * (end - start) + text[end:]
     return text

@@ -12,7 +12,7 @@ from llmrec.nlu.english import NUMBERS, ORDINALS
 _MOST_NOTES = 5
 _ORDINALS = {word: number for number, word in enumerate(ORDINALS, start=1)}
 _SMALL_NUMBERS = {word: number for number, word in enumerate(NUMBERS, start=1)}
-# words for a place that is not an ordinal; negative places count from the end
+# words for a position other than ordinals; negative positions count from the end
 _ENDS = {"last": -1, "final": -1, "bottom": -1, "top": 1, "very first": 1, "very last": -1, "penultimate": -2}
 _ENDS |= {"second to last": -2, "second last": -2, "last but one": -2, "third to last": -3}
 _PLACE = "|".join(sorted((*_ORDINALS, *_ENDS, r"\d{1,3}(?:st|nd|rd|th)"), key=len, reverse=True))
@@ -40,7 +40,7 @@ _THAT = re.compile(
 )
 
 
-# an answer to `Which one?`
+# patterns for an answer to `Which one?`
 _YEAR = re.compile(r"(?<!\d)(?:1[89]|20)\d\d(?!\d)")
 _NEWER = re.compile(r"\b(?:newer|newest|more recent|most recent|latest|later|younger|modern|new|remake|recent)\b")
 _OLDER = re.compile(r"\b(?:older|oldest|earlier|earliest|original|old|classic)\b")
@@ -52,7 +52,7 @@ _MAX_CHOICE_WORDS = 9
 
 @dataclass(frozen=True)
 class Reference:
-    """Rows pointed at by text[start:end]; none when the list is shorter than that."""
+    """Rows that text[start:end] refers to; empty when the position lies past the end of the list."""
 
     rows: tuple[int, ...]
     start: int
@@ -60,7 +60,7 @@ class Reference:
 
 
 def find_references(text: str, shown: Sequence[int], focus: int, nouns: str) -> tuple[list[Reference], list[str]]:
-    """Find what the text points at.
+    """Find references to items on display.
 
     Args:
         text: lower case.
@@ -69,7 +69,7 @@ def find_references(text: str, shown: Sequence[int], focus: int, nouns: str) -> 
         nouns: alternatives of a regular expression for the domain's nouns.
 
     Returns:
-        The pointers in order of appearance, and remarks on the first few places past the end of the list.
+        The references in order of appearance, and remarks on the first few positions past the end of the list.
     """
     found: list[Reference] = []
     notes: list[str] = []
@@ -92,14 +92,14 @@ def find_references(text: str, shown: Sequence[int], focus: int, nouns: str) -> 
 
 
 def _positions(text: str, nouns: str) -> list[tuple[tuple[int, int], int]]:
-    """Return ((start, end), position) with positions from 1, and from -1 down for those counted from the end."""
+    """Return ((start, end), position) pairs; positions count from 1, or from -1 downwards from the end."""
     things = rf"(?:ones?|{nouns}|picks?|suggestions?|recommendations?|titles?|options?|entry)"
     pattern = re.compile(rf"\b(?:(?:the|and|or|,)\s+)({_PLACE})(?:\s+{things}\b{_WHERE}|{_WHERE}(?={_FOLLOW}))")
     found = []
     for match in pattern.finditer(text):
         word = match[1]
         if word in {"top", "bottom"} and not re.search(things, match.group()):
-            continue  # `the top` alone is no item
+            continue  # `the top` alone does not refer to an item
         found.append((match.span(), _ENDS.get(word) or _ORDINALS.get(word) or int(re.sub(r"\D", "", word))))
     for match in _NUMBERED.finditer(text):
         found.append((match.span(), _SMALL_NUMBERS.get(match[1]) or int(match[1])))
@@ -120,7 +120,7 @@ def _missing(position: int, length: int) -> str:
 
 
 def _that(text: str, shown: Sequence[int], focus: int, nouns: str) -> list[Reference]:
-    """`That one`: the item talked about last, or the only one on display."""
+    """Resolve `that one` to the item talked about last, or to the only item on display."""
     target = focus if focus >= 0 else shown[0] if len(shown) == 1 else -1
     match = re.search(_THAT.pattern.replace("{nouns}", nouns), text)
     return [Reference((target,), *match.span())] if match and target >= 0 else []
@@ -133,7 +133,7 @@ def resolve_choice(text: str, catalog: Catalog, options: Sequence[int], year: st
         text: lower case.
         catalog: for the years.
         options: rows in the order in which they were offered.
-        year: the attribute that holds the year, if there is one.
+        year: name of the attribute that holds the year, or None.
     """
     if not options or len(text.split()) > _MAX_CHOICE_WORDS:
         return -1

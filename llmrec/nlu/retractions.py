@@ -46,16 +46,18 @@ _DROPPED = re.compile(r"\b(?:forget|drop|scrap|lift|remove|ignore|never mind)(?:
 def parse_retractions(
     lexicon: Lexicon, text: str, held: Filters, nouns: str
 ) -> tuple[list[tuple[str, str]], list[tuple[int, int]]]:
-    """Find values that need not hold, or may come, from now on; only what is asked for or kept out now can be lifted.
+    """Find attribute values that are no longer required, or no longer excluded.
+
+    Only values of active constraints can be retracted.
 
     Args:
-        lexicon: of the catalogue.
+        lexicon: the lexicon of the catalogue.
         text: lower case, with titles blanked out.
         held: the constraints that are active.
         nouns: alternatives of a regular expression for the domain's nouns.
 
     Returns:
-        (attribute, value) pairs, and the character spans that said so.
+        (attribute, value) pairs, and the character spans of the retractions.
     """
     wanted, kept_out = _pairs(held, ("any_of", "all_of")), _pairs(held, ("none_of",))
     fine, unneeded = (re.compile(p.pattern.replace("{nouns}", nouns)) for p in (_FINE, _UNNEEDED))

@@ -10,7 +10,7 @@ from llmrec.nlu.wording import singular
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?;\n]+(?:\s+|$)")
-# A sentence of its own about something else: about oneself, or in the past. Stories are told in the present.
+# A sentence that is not part of the wish: about oneself, or in the past tense. Plots are told in the present tense.
 _ASIDE = re.compile(
     r"^\W*(?:by the way\b|(?:my|our|we|i|somebody|someone)\b|(?:the|a|an|this|that)\b.*\b(?:was|were|had|has|have)\b)"
 )
@@ -50,7 +50,7 @@ _TOPICS: tuple[tuple[str, str], ...] = (
     ("ok", r"(?:ok|okay|yes|yeah|yep|no|nope|sure|fine|hm+|aha|i see|alright|right|lol|haha)"),
 )  # fmt: skip
 
-# Never this program's business, whatever else stands beside it.
+# Requests that are refused whatever else the message says.
 _FORBIDDEN = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b.{0,40}\b(?:instructions?|prompts?|rules?|guidelines)\b"
     r"|\b(?:system|hidden|secret|initial) (?:prompt|message|instructions?)\b"
@@ -77,7 +77,7 @@ _OUTSIDE = re.compile(
     r"|directions to|tax(?:es)?)\b"
 )
 
-# questions of knowledge and errands: `how do I boil an egg`, `can you order me a taxi`, `who is the pope`
+# general knowledge questions and errands: `how do I boil an egg`, `can you order me a taxi`, `who is the pope`
 _ERRAND = re.compile(
     r"^(?:(?:please|hey|hi|hello|well|okay|ok|so|hmm|oh),? )*(?:"
     r"(?:can|could|would|will) you (?:please )?(?:order|book|buy|call|cook|play|sing|send|set|open|turn|pay"
@@ -103,18 +103,18 @@ def domain_nouns(domain: str) -> str:
 
 
 def content_words(rest: str, noun: str) -> list[str]:
-    """Return the words that describe something, once request words and the domain's nouns are out."""
+    """Return the words that describe something: all but request words, the domain's nouns and numbers."""
     own = set(noun.split("|"))
     return [word for word in _WORD.findall(rest) if word not in FILLER and word not in own and not word.isdigit()]
 
 
 def free_description(rest: str, noun: str) -> str:
-    """Return the free description in what was not understood: its describing words and the small words between them.
+    """Return the free description in the text that was not parsed: content words and the small words between them.
 
-    Neither the words of the request around it nor what a visitor tells besides ("my train was late") belong to it, so
-    that the same wish in other words is the same description.
+    Request words and asides ("my train was late") are left out, so that the same wish in other words gives the same
+    description.
 
-    >>> description("could you find me something        quiet that i'd enjoy about loneliness, please?", "film|films")
+    >>> free_description("could you find me something quiet that i'd enjoy about loneliness, please?", "film|films")
     'quiet about loneliness'
     """
     sentences = [one for one in _SENTENCE_END.split(rest) if one.strip()]
@@ -132,7 +132,7 @@ def free_description(rest: str, noun: str) -> str:
 
 
 def smalltalk_topic(lower: str) -> str:
-    """Return which small talk the text is (greeting, thanks, bye, mood, about, help, ok), or '' when none."""
+    """Return the kind of small talk (greeting, thanks, bye, mood, about, help, ok), or '' for other texts."""
     bare = re.sub(r"[^\w' ]+", " ", lower)
     bare = " ".join(bare.split())
     greeted = _GREETED.sub("", bare)
@@ -144,20 +144,22 @@ def smalltalk_topic(lower: str) -> str:
 
 
 def is_forbidden(lower: str) -> bool:
-    """True for what is refused whatever else is said: orders to the program, writing code, arithmetic."""
+    """True for requests that are always refused: instructions to override the program, writing code, arithmetic."""
     return _FORBIDDEN.search(lower) is not None and not _YEARS.match(lower)
 
 
 def is_off_topic(lower: str, noun: str) -> bool:
-    """True for requests about other things, unless the domain's noun is there (`a film on the weather`)."""
+    """True for requests about other topics, unless the domain's noun occurs (`a film on the weather`)."""
     if re.search(rf"\b(?:{noun}|watch|recommend\w*|suggest\w*)\b", lower):
         return False
     return _OUTSIDE.search(lower) is not None or _ERRAND.match(lower) is not None
 
 
 def foreign_language(text: str) -> str:
-    """Return `script` for text whose letters are mostly not Latin, `words` for a few common words of other European
-    languages that outweigh the English ones, else ''.
+    """Return `script` for text in mostly non-Latin letters, `words` for another European language, else ''.
+
+    A text counts as another European language if at least two of its words are common words of one, and more than are
+    English filler words.
     """
     letters = [char for char in text if char.isalpha()]
     latin = sum(char < "\u0250" or "\u1e00" <= char <= "\u1eff" for char in letters)

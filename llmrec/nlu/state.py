@@ -1,6 +1,6 @@
 """Dialogue state: the profile, the turns and the session of one visitor.
 
-Profiles are plain values, so that undo means to put an earlier one back.
+Profiles are immutable values, so undo restores an earlier one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Limits:
     """Bounds of a conversation.
 
     Attributes:
-        message_chars: longest message that is read.
-        turns: longest conversation.
-        k: longest list.
+        message_chars: most characters of a message.
+        turns: most turns of a conversation.
+        k: most items of a list.
         default_k: list length when none was asked for.
-        reply_tokens: longest generated part of a reply.
+        reply_tokens: most tokens of the generated part of a reply.
         reply_seconds: wall-clock time after which a reply is cut short.
     """
 
@@ -43,23 +43,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class Profile:
-    """All that recommendations depend on; everything but text is catalogue rows.
+    """All that recommendations depend on; items are given as catalogue rows.
 
     Attributes:
         user: external id of the demo user being played, or empty for a new visitor.
         history: rows that the log holds for that user, oldest first.
-        liked: rows liked here, oldest first.
-        disliked: rows disliked here; never shown again.
-        seen: rows the visitor said they know; they inform, and are not shown again.
-        passed: rows shown and asked to be replaced; not shown again.
+        liked: rows liked in this conversation, oldest first.
+        disliked: rows disliked in this conversation; never shown again.
+        seen: rows the visitor said they know; they count as history, and are not shown again.
+        passed: rows that were shown and that the visitor asked to replace; not shown again.
         filters: constraints that are active.
         wish: the last free description, or empty.
         k: list length asked for last, or 0.
         shown: the list on display.
         focus: the row talked about last, or -1.
         asked: whether the clarifying question has been put.
-        options: rows of one name that the visitor was asked to choose from, in that order.
-        opinion: what was said of these: `like`, `dislike`, `seen` or `about`.
+        options: rows with the same name that the visitor was asked to choose from, in that order.
+        opinion: what was said about the options: `like`, `dislike`, `seen` or `about`.
     """
 
     user: str = ""
@@ -84,8 +84,9 @@ class Profile:
 
     @property
     def known(self) -> History:
-        """Rows that say something about taste, oldest first, without what was disliked here; the log's opinions stay
-        with them unless they are liked now.
+        """Rows that say something about taste, oldest first, without those disliked in this conversation.
+
+        Rows that the log marks as disliked stay marked unless they are liked in this conversation.
         """
         gone = set(self.disliked)
         known = dict.fromkeys((*self.history, *self.seen, *self.liked))
@@ -98,11 +99,11 @@ class Profile:
 
     @property
     def blank(self) -> bool:
-        """True when nothing at all is known about the visitor's taste or wishes."""
+        """True when nothing is known about the visitor's taste or wishes."""
         return not self.known and not self.disliked and not self.wish and self.filters.empty
 
     def record_opinion(self, row: int, opinion: str) -> Profile:
-        """Return the profile after an opinion: `like`, `dislike`, `seen`, or `forget` to take one back."""
+        """Return the profile with an opinion added: `like`, `dislike`, `seen`, or `forget` to remove the opinion."""
         if opinion not in {"like", "dislike", "seen", "forget"}:
             raise RequestError(f"opinion {opinion!r}; use like, dislike, seen or forget")
         liked, disliked, seen = (_drop(rows, row) for rows in (self.liked, self.disliked, self.seen))
@@ -116,7 +117,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Turn:
-    """One exchange, and the profile as it was before."""
+    """One exchange, and the profile before it."""
 
     user: str
     reply: str
@@ -159,15 +160,15 @@ class Session:
         return self._busy.locked()
 
     def stop(self) -> None:
-        """Ask the running reply, if any, to end after the word it is at."""
+        """Ask the running reply, if any, to end after the current word."""
         self._stop.set()
 
     def undo(self) -> str:
-        """Take back the last exchange with all that it changed; returns what the visitor had typed, or ''."""
+        """Take back the last exchange and all its changes; returns what the visitor had typed, or ''."""
         return self.rewind(len(self.turns) - 1)
 
     def rewind(self, turn: int) -> str:
-        """Go back to before a turn (from 0); returns what was typed then, or '' without such a turn."""
+        """Return to the state before a turn (counted from 0); returns what was typed then, or '' if no such turn."""
         if self.busy or not 0 <= turn < len(self.turns):
             return ""
         cut = self.turns[turn]
@@ -176,7 +177,7 @@ class Session:
         return cut.user
 
     def clear(self) -> None:
-        """Forget the conversation; keep who the visitor is and the opinions given on items."""
+        """Forget the conversation, but keep the visitor's identity and their opinions on items."""
         old = self.profile
         self._restart()
         self.profile = Profile(
@@ -184,13 +185,12 @@ class Session:
         )
 
     def switch_user(self, user: str, history: tuple[int, ...]) -> None:
-        """Start afresh as a user of the log (or as a new visitor, with an empty id and history)."""
+        """Restart as a user of the log (or as a new visitor, with an empty id and history)."""
         self._restart()
         self.profile = Profile(user=user, history=history)
 
     def _restart(self) -> None:
-        # a reply still being written belongs to the old conversation: the epoch tells it not to enter this
-        # one
+        # a reply still being written belongs to the old conversation: the new epoch keeps it out of this one
         self.epoch += 1
         self.stop()
         self.turns.clear()

@@ -1,7 +1,7 @@
-"""Parses for whom an item must be suitable, how intense it may be, how long, where and when its story is set.
+"""Parses constraints on audience, intensity, length, spoken language, and place and time of the story.
 
-`For my 6 year old` and `not too scary` protect people, so they are hard limits: an item whose field is empty does not
-pass. Only attributes that the catalogue has are limited.
+`for my 6 year old` and `not too scary` protect people, so they are hard limits: an item without a value for the field
+does not pass. Only attributes that the catalogue has are limited.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PERIOD, PLACE, LANGUAGE = "period", "place", "language"
 Span = tuple[int, int]
 
 _SMALL, _FAMILY, _TEENS = "small children", "family", "teenagers"
-_OLDEST = {_SMALL: 6, _FAMILY: 12, _TEENS: 17}  # years of age up to which each group is meant
+_OLDEST = {_SMALL: 6, _FAMILY: 12, _TEENS: 17}  # greatest age in years of each group
 _NUMBER_WORDS = {word: number for number, word in enumerate(NUMBERS, start=1)}
 _N = rf"(?:\d{{1,2}}|{'|'.join(NUMBERS)})"
 _CHILD = (
@@ -69,7 +69,7 @@ _IMPLIED = {
     "violence": frozenset(["violent", "gory", "guns", "murder"]),
     "fright": frozenset(["frightening", "creepy", "spooky", "chilling"]),
     "sex": frozenset(["erotic", "sensual", "sex", "pornography", "rape"]),
-}  # values of controlled lists whose exclusion is a limit
+}  # values of controlled lists; excluding one of them limits the intensity
 _PLAINLY_NONE = re.compile(r"\bnon-?violent\b")
 _NEGATION = (
     r"(?:\b(?:no|not|nothing|never|none|nobody|without|avoid\w*|skip|hates?|dislike|cannot|cant|dont|wont|doesnt|isnt"
@@ -106,7 +106,8 @@ _BRIEF = re.compile(
     r"\b(?:(?:something|anything|nothing too|not too|rather|pretty|fairly|really|very) (?P<word>short|long)\b"
     r"|(?P<word2>short|long) (?:film|movie)s?\b|(?P<quick>quick watch)\b)"
 )
-# A message that speaks of the story, and what in it names a time or a place; a film is made, shot or released, too.
+# Words that show that a message is about the story (_SETTING); after words of _MADE a time or place is about the
+# production instead.
 _SETTING = re.compile(
     r"\b(?:set|takes? place|taking place|plays?|playing|happens?|happening|situated|located|location|stor(?:y|ies)|plot"
     r"|action|back then|lived?|living|characters|takes place then)\b"
@@ -126,11 +127,11 @@ _PERIODS = {"ancient times": "antiquity", "future": "far future"}
 
 @dataclass(frozen=True)
 class Suitability:
-    """What must hold.
+    """The suitability limits of a message.
 
     Attributes:
         filters: the limits.
-        places: character spans that were read.
+        places: character spans that were parsed.
     """
 
     filters: Filters
@@ -141,7 +142,7 @@ def parse_suitability(text: str, catalog: Catalog) -> Suitability:
     """Parse the limits in a message.
 
     Args:
-        text: lower case with straight apostrophes, titles blanked out.
+        text: lower case, with straight apostrophes and titles blanked out.
         catalog: only attributes that it has are limited.
     """
     own = set(catalog.attribute_names)
@@ -170,10 +171,10 @@ def parse_suitability(text: str, catalog: Catalog) -> Suitability:
 
 
 def with_intensity_limits(filters: Filters, catalog: Catalog) -> Filters:
-    """Add the limits that ruled-out values imply, and take back wishes that a limit contradicts.
+    """Add the limits that excluded values imply, and remove required values that a limit contradicts.
 
-    `No violent ones` is a limit on violence, not on a mood alone. `I don't like scary films, the last scary one ...`
-    asks for no scary film.
+    `no violent ones` also limits `violence`, besides excluding a mood. `I don't like scary films, the last scary one
+    ...` asks for no scary film.
     """
     gone = {value.casefold() for values in filters.none_of.values() for value in values}
     implied = {name: (None, 1.0) for name, values in _IMPLIED.items() if gone & values and name not in filters.ranges}
@@ -199,7 +200,7 @@ def _audiences(text: str) -> Iterator[tuple[str, Span]]:
 
 
 def _limits(text: str, name: str) -> Iterator[tuple[int, Span]]:
-    """The greatest intensity allowed and where it was said: 1 for `not too violent`, 0 for `no violence`."""
+    """Yield the greatest intensity allowed and the span that says so: 1 for `not too violent`, 0 for `no violence`."""
     if name == "violence":
         yield from ((0, match.span()) for match in _PLAINLY_NONE.finditer(text))
     for match in re.finditer(rf"\b(?:{_WORDS[name]})\b", text):
@@ -243,7 +244,7 @@ def _length(text: str) -> tuple[Range, Span] | None:
 
 
 def _period(text: str, catalog: Catalog) -> tuple[str, Span] | None:
-    """The value of the attribute `period` that a message names as the time of the story."""
+    """Return the value of the attribute `period` that a message names as the time of the story, and its span."""
     for match in _settings(text, _WHEN):
         said = match["when"].replace("'", "")
         said = f"19{said}" if re.fullmatch(r"[0-9]0s", said) else _PERIODS.get(said, said)
@@ -254,7 +255,7 @@ def _period(text: str, catalog: Catalog) -> tuple[str, Span] | None:
 
 
 def _place(text: str, catalog: Catalog) -> tuple[str, Span] | None:
-    """The value of the attribute `place` that a message names as the place of the story, the longest there is."""
+    """Return the longest value of the attribute `place` that a message names as the story's place, and its span."""
     if _SETTING.search(text) is None:
         return None
     names = sorted((one for one in catalog.values(PLACE) if one.casefold() in text), key=len, reverse=True)
@@ -265,13 +266,13 @@ def _place(text: str, catalog: Catalog) -> tuple[str, Span] | None:
 
 
 def _settings(text: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
-    """Matches of a pattern that are about the story and not about how old or from where the item is."""
+    """Yield the matches of a pattern that are about the story, not about when or where the item was made."""
     if _SETTING.search(text):
         yield from (one for one in pattern.finditer(text) if not _MADE.search(text[: one.start()]))
 
 
 def _language(text: str, catalog: Catalog) -> tuple[str, Span] | None:
-    """The value of the attribute `language` that a message names as what is spoken."""
+    """Return the value of the attribute `language` that a message names as the spoken language, and its span."""
     values = {one.casefold(): one for one in catalog.values(LANGUAGE)}
     for match in _SPOKEN.finditer(text):
         value = values.get(match["before"] or match["after"])

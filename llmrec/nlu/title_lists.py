@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmrec.data.catalog import Catalog
 from llmrec.data.titles import split_year
 
-MAX_TITLES = 10  # titles of an answer that count
+MAX_TITLES = 10  # at most this many titles of an answer are used
 _LINE = re.compile(r"^\s*(?:\d{1,2}\s*[.):]|[-*\u2022])\s*(?P<title>.+?)\s*$")
 _TAIL = re.compile(r"\s+[-\u2013\u2014:]\s+.*$|\s+by [A-Z].*$")
 _MARKS = "\"'\u201c\u201d\u2018\u2019*_` "
@@ -16,16 +16,16 @@ _MARKS = "\"'\u201c\u201d\u2018\u2019*_` "
 
 @dataclass(frozen=True)
 class LinkedTitles:
-    """What was listed: the titles, and for each the row it means, -1 where the catalogue has no such one."""
+    """The listed titles, and the catalogue row of each; -1 where the catalogue has no such title."""
 
     titles: tuple[str, ...]
     rows: tuple[int, ...]
 
 
 def parse_title_list(text: str) -> tuple[str, ...]:
-    r"""The titles of a numbered list, without marks, descriptions and repetitions; an unfinished last line counts.
+    r"""Return the titles of a list without marks, descriptions and repetitions; an unfinished last line counts.
 
-    >>> titles_of('Sure:\n1. "Heat" (1995)\n2. **Alien** - a classic\n3. Heat (1995)')
+    >>> parse_title_list('Sure:\n1. "Heat" (1995)\n2. **Alien** - a classic\n3. Heat (1995)')
     ('Heat (1995)', 'Alien')
     """
     found = []
@@ -39,8 +39,9 @@ def parse_title_list(text: str) -> tuple[str, ...]:
 
 
 def link_titles(catalog: Catalog, titles: tuple[str, ...]) -> LinkedTitles:
-    """Link each title to a row: the same but for case, marks, articles and typos; a year must fit to one.
+    """Link each title to the row with the nearest title.
 
-    Of several rows that are as near the first counts, so that the language model is not blamed for spelling.
+    Case, punctuation, articles and typos may differ; a year may be off by at most one. Among equally near rows the
+    first is taken, so that the language model is not penalised for spelling.
     """
     return LinkedTitles(titles, tuple(next(iter(catalog.nearest(one)), -1) for one in titles))

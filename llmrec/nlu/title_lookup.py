@@ -1,7 +1,7 @@
-"""Looks up titles, exact or with typos, in the phrases of a message and in runs of words around unknown ones.
+"""Looks up titles, exactly or with typos, in the phrases of a message and in runs of words around unknown words.
 
-A look-up with typos goes through many titles, so the number of look-ups in one message is bounded: a page of unknown
-names costs no more than a sentence.
+A look-up with typos compares many titles, so the number of look-ups per message is bounded: a page of unknown names
+costs no more than a sentence.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from llmrec.data.titles import TypoIndex, title_key
 from llmrec.errors import RequestError
 from llmrec.nlu.english import DECADES, FILLER, NUMBERS, ORDINALS, SMALL
 
-_MAX_FUZZY = 8  # phrases of a message looked up with typos; exact look-ups come on top
-_SIMILAR = 65.0  # of 100: titles less alike are not proposed
-_MIN_TITLE = 7  # letters of a title that is looked for with typos in running text
-_MIN_WORD = 3  # letters of an unknown word that may be a typo
-_MAX_WORDS = 7  # words of a title with a typo
+_MAX_FUZZY = 8  # most phrases of a message that are looked up with typos; exact look-ups are not counted
+_SIMILAR = 65.0  # of 100: less similar titles are not proposed
+_MIN_TITLE = 7  # fewest letters of a title that is searched with typos in running text
+_MIN_WORD = 3  # fewest letters of an unknown word that may be a typo
+_MAX_WORDS = 7  # most words of a title with a typo
 _MAX_UNKNOWN = 12  # unknown words whose surroundings are searched
 
 
 @dataclass(frozen=True)
 class PhraseMatch:
-    """The row that a phrase means; -1 for none, with a note that says why."""
+    """The row that a phrase means; -1 for none, with a note that gives the reason."""
 
     row: int
     note: str = ""
@@ -36,7 +36,7 @@ class PhraseLinker:
     """Links the phrases of one message to rows; each phrase is looked up once.
 
     Args:
-        catalog: whose titles they may be.
+        catalog: the catalogue whose titles are searched.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -45,7 +45,7 @@ class PhraseLinker:
         self._left = _MAX_FUZZY
 
     def find(self, phrase: str) -> PhraseMatch:
-        """Return the row whose title this is, as `Catalog.find` decides, or a note for the visitor."""
+        """Return the row with this title, as `Catalog.find` decides, or a note for the visitor."""
         if phrase not in self._known:
             self._known[phrase] = self._look_up(phrase)
         return self._known[phrase]
@@ -83,11 +83,11 @@ class PhraseLinker:
 
 
 class TypoSpanFinder:
-    """Finds titles with typos in running text, around words that neither the titles nor plain English has.
+    """Finds titles with typos in running text, around words that occur neither in titles nor in plain English.
 
     Args:
         names: titles and parts of titles, as tuples of word keys.
-        vocabulary: further words that are no typos.
+        vocabulary: further words that are not typos.
     """
 
     def __init__(self, names: Mapping[tuple[str, ...], object], vocabulary: Iterable[str]) -> None:
@@ -96,7 +96,10 @@ class TypoSpanFinder:
         self._index = TypoIndex(name for words in names if len(name := " ".join(words)) >= _MIN_TITLE)
 
     def find(self, keys: Sequence[str], taken: set[int]) -> list[tuple[int, int, tuple[str, ...]]]:
-        """Return (first word, last word, name) for each title with typos; `taken` words belong to something else."""
+        """Return (first word, last word, name) for each title with typos.
+
+        `taken` holds the positions of words that already have another meaning.
+        """
         found: list[tuple[int, int, tuple[str, ...]]] = []
         used = set(taken)
         unknown = [place for place, key in enumerate(keys) if place not in taken and self._is_unknown(key)]
@@ -114,7 +117,7 @@ class TypoSpanFinder:
         return key not in self._vocabulary and key.rstrip("s") not in self._vocabulary
 
     def _around(self, keys: Sequence[str], place: int, used: set[int]) -> tuple[int, int, str] | None:
-        """The nearest title of a run of words that holds the one at `place`; longer runs go first among equals."""
+        """Return the title nearest to any run of words that includes `place`; on equal distance, longer runs win."""
         best: tuple[int, int] | None = None
         answer: tuple[int, int, str] | None = None
         for first in range(max(0, place - _MAX_WORDS + 1), place + 1):

@@ -1,4 +1,4 @@
-"""English surface forms around words from data: number, articles, capitals, and the verb of a kind of item."""
+"""English wording of words from data: singular and plural, articles, capitals, and verbs for the kind of item."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _SAME = _words(
     means
     """
 )
-# What is not counted; one of it is a piece.
+# Uncountable nouns; one item is "a piece of" them.
 _MASS = _words(
     """
     music software clothing furniture jewellery jewelry equipment art literature poetry
     """
 )
 
-# Names of letters that begin with a vowel.
+# Letters whose names begin with a vowel sound.
 _VOWEL_LETTERS = frozenset("aefhilmnorsx")
 _SPELT = _words(
     """
@@ -54,14 +54,14 @@ _SPELT = _words(
     """
 )
 _SILENT_H = ("hour", "honest", "honour", "honor", "heir")
-# Vowels that begin with a consonant: `you` and `won`.
+# Beginnings of words that start with a vowel letter but a consonant sound (`you`); `one` is checked separately.
 _YOU = (
     "eu", "ew", "ubi", "ufo", "uga", "uk", "uly", "unan", "unary", "uni", "ura", "ure", "uri", "uro", "uru", "usa",
     "use", "usi", "usu", "ute", "uti", "uto",
 )  # fmt: skip
 _NOT_YOU = ("unid", "unim", "unin")
 
-# Languages, nations and days are names: they keep their capital.
+# Names of languages, nations and days, which keep their capital.
 _NAMES = _words(
     """
     african american anglo arab arabic argentine asian australian austrian belgian bengali bollywood brazilian british
@@ -82,7 +82,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 
-# Kinds that one work of them is called by: "a comedy", where "an action" would be no English.
+# Kinds whose name can stand for a single work: "a comedy", but not "an action".
 _KINDS = _words(
     """
     adventure animation anthology biography blockbuster comedy cookbook documentary drama epic fantasy film-noir game
@@ -94,13 +94,13 @@ _KINDS = _words(
 
 @dataclass(frozen=True)
 class Verbs:
-    """What one does with the items.
+    """The verb for using an item of one kind.
 
     Attributes:
         do: the infinitive, "watch".
-        does: its third person, "watches".
-        did: its past, "watched".
-        done: what one has done with a known one, "seen".
+        does: the third person, "watches".
+        did: the past tense, "watched".
+        done: the participle for a known item, "seen".
     """
 
     do: str
@@ -125,7 +125,7 @@ _BY_NOUN = {
     }.items()
     for noun in nouns.split()
 }
-# Verbs of one kind of item, in every form in which a phrase may have them.
+# The verb forms of each kind of item that may occur in a phrase.
 _FORMS = {
     _WATCH: re.compile(r"\b(?:watch(?:es|ed|ing)?|seen|saw)\b", re.IGNORECASE),
     _READ: re.compile(r"\b(?:read(?:s|ing)?)\b", re.IGNORECASE),
@@ -136,9 +136,9 @@ _FORMS = {
 
 
 def singular(noun: str) -> str:
-    """Return the singular of a plural noun, its last word or the one before `of`: `board games` -> `board game`.
+    """Return the singular of a plural noun phrase: `board games` -> `board game`.
 
-    What has no plural is counted in pieces: `music` -> `piece of music`.
+    The last word is made singular, or the one before `of`. Uncountable nouns become pieces: `piece of music`.
     """
     head, of, rest = noun.partition(" of ")
     if of:
@@ -197,12 +197,12 @@ def article(words: str) -> str:
 
 
 def _eight_or_eleven(digits: str) -> bool:
-    """True for numbers that are spoken with a vowel first: eight..., eleven..., eighteen..."""
+    """True for numbers that are pronounced with an initial vowel: eight..., eleven..., eighteen..."""
     return digits[0] == "8" or (digits[:2] in {"11", "18"} and len(digits) in {2, 4, 5})
 
 
 def _spelt(word: str, low: str) -> bool:
-    """True for words that are spoken letter by letter: single letters, `RPG`, `DVDs`; not `NASA`."""
+    """True for words that are pronounced letter by letter: single letters, `RPG`, `DVDs`; not `NASA`."""
     bare = word[:-1] if re.fullmatch(r"[^\W\d_a-z]{2,}s", word) else word
     if len(low) == 1 or low in _SPELT or low.removesuffix("s") in _SPELT:
         return True
@@ -222,17 +222,17 @@ def join_words(words: Sequence[str], last: str = "and") -> str:
 
 
 def unique_words(words: Iterable[str]) -> list[str]:
-    """Return the words in order, each once whatever its case."""
+    """Return the words in order, without repetitions that differ in case only."""
     return list({word.casefold(): word for word in reversed(list(words))}.values())[::-1]
 
 
 def end_sentence(words: str) -> str:
-    """Return the words with a full stop, unless they end with a mark."""
+    """Return the words with a full stop, unless they already end with a punctuation mark."""
     return words if words.endswith((".", "!", "?", "\u2026")) else f"{words}."
 
 
 def lower_in_sentence(value: str) -> str:
-    """Return a value as it stands inside a sentence: in lower case but for acronyms and names (`RPG`, `French`)."""
+    """Return a value as written inside a sentence: in lower case, except acronyms and names (`RPG`, `French`)."""
     if value.isupper() and sum(map(str.isalpha, value)) > 5:
         return value.lower()
     return _WORD.sub(lambda match: match[0] if _keeps_case(match) else match[0].lower(), value)
@@ -246,14 +246,14 @@ def _keeps_case(match: re.Match[str]) -> bool:
 
 
 def value_in_sentence(attribute: str, value: str) -> str:
-    """Return a value of an attribute as it stands inside a sentence; names of people and makers stay as they are."""
+    """Return an attribute value as written inside a sentence; names of people and makers are not changed."""
     return value if _NAMED.search(attribute) else lower_in_sentence(value)
 
 
 def requested_item(values: Sequence[str], domain: str, bare: bool = False) -> str:
-    """Return values side by side before the noun, with an article: `a comedy romance film`; `a film` without any.
+    """Return the noun with the values before it and an article: `a comedy romance film`; without values, `a film`.
 
-    With `bare` the noun is left out where the last value says what the thing is: `a comedy`, but `an action film`.
+    With `bare`, the noun is left out if the last value can stand for it: `a comedy`, but `an action film`.
     """
     words = before_noun(values, domain)
     if bare and words and words[-1].rpartition(" ")[2].casefold() in _KINDS:
@@ -262,12 +262,16 @@ def requested_item(values: Sequence[str], domain: str, bare: bool = False) -> st
 
 
 def described_item(values: Sequence[str], domain: str, most: int, adjective: str = "") -> str:
-    """Return at most `most` values joined before the noun, with an article: `an action and RPG game`."""
+    """Return the noun with at most `most` joined values before it and an article: `an action and RPG game`."""
     return with_article(f"{adjective} {join_words(before_noun(values, domain)[:most])} {singular(domain)}".strip())
 
 
 def before_noun(values: Iterable[str], domain: str) -> list[str]:
-    """Different values as they stand before the noun: `Board games` lends it its own, `comedies` are one comedy."""
+    """Return the distinct values in the form they take before the noun.
+
+    A value that ends with the noun loses it (`Board games` -> `Board`); plural kinds become singular (`comedies` ->
+    `comedy`).
+    """
     endings = [f" {noun.casefold()}" for noun in (domain, singular(domain))]
     words = []
     for value in values:
@@ -279,18 +283,18 @@ def before_noun(values: Iterable[str], domain: str) -> list[str]:
 
 
 def domain_verbs(domain: str) -> Verbs:
-    """Return what one does with items of this noun; what is not known is tried."""
+    """Return the verb for items of this domain; `try` for an unknown noun."""
     noun = singular(domain).casefold()
     head = noun.partition(" of ")[2] if noun.startswith("piece of ") else noun.partition(" of ")[0]
     return _BY_NOUN.get(head.rpartition(" ")[2], _TRY)
 
 
 def fits_domain(words: str, domain: str) -> bool:
-    """Return whether words have no verb of another kind of item: `If you have seen it` is said of films only."""
+    """Return whether words contain no verb of another kind of item: `If you have seen it` fits films only."""
     own = domain_verbs(domain)
     return not any(form.search(words) for kind, form in _FORMS.items() if kind != own)
 
 
 def already_known(domain: str) -> str:
-    """Return what somebody says who knows an item: `Seen it`, `Played it`."""
+    """Return the phrase of somebody who already knows an item: `Seen it`, `Played it`."""
     return f"{domain_verbs(domain).done.capitalize()} it"

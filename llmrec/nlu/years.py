@@ -42,8 +42,7 @@ _AFTER = re.compile(
 _EXACT = re.compile(rf"(?<![\d-])({_YEAR})(?!\d|'?s\b)")
 _RELATIVE = re.compile(r"\b(?P<way>newer|more recent|less old|older|less recent)\b(?! than\b)")
 _VAGUE = re.compile(r"\b(?:(?P<old>old(?! enough| fashioned)|classics?|oldies)|(?P<new>recent|modern|latest|newest))\b")
-# a year is negated only by a "no" with nothing of its own to negate: "nothing from the", not "no comedies
-# from the"
+# a negation applies to the year only if it has no other object: "nothing from the", but not "no comedies from the"
 _PLAIN = "from|the|in|of|films?|movies?|books?|items?|anything|stuff|made|released|any|want|like|too|ones?"
 _NEGATED = re.compile(rf"\b(?:no|not|nothing|without|except|avoid|dont want|don't want)(?:\s+(?:{_PLAIN}))*\s*$")
 _OR_LATER = re.compile(r"^\s*(?:or (?:later|newer|after)|and (?:later|newer|after)|onwards?|\+)(?!\w)")
@@ -51,7 +50,7 @@ _OR_EARLIER = re.compile(r"^\s*(?:or|and) (?:earlier|older|before)\b")
 
 
 def parse_years(text: str, shown: Sequence[int], known: Sequence[int]) -> YearParse:
-    """Read a range of years.
+    """Parse a range of years.
 
     Args:
         text: lower case, with titles blanked out.
@@ -59,7 +58,7 @@ def parse_years(text: str, shown: Sequence[int], known: Sequence[int]) -> YearPa
         known: all years in the catalogue, sorted.
 
     Returns:
-        (low, high) inclusive or None, the character spans read, and remarks on what could not be done.
+        (low, high) inclusive or None, the character spans that were parsed, and remarks on what could not be done.
     """
     for reader in (_parse_between, _parse_decade, _parse_bound, _parse_exact):
         found = reader(text, known)
@@ -70,7 +69,10 @@ def parse_years(text: str, shown: Sequence[int], known: Sequence[int]) -> YearPa
 
 
 def _negate_range(bound: Range, known: Sequence[int], place: Span) -> YearParse:
-    """`Not from the nineties` is one range only when nothing lies on one of its sides."""
+    """Return the complement of a range of years, or a remark if the catalogue has years on both sides of it.
+
+    `not from the nineties` is a single range only when the catalogue has no earlier or no later years.
+    """
     low, high = bound
     if high is not None and (low is None or not any(year < low for year in known)):
         return (high + 1, None), [place], []
@@ -122,7 +124,7 @@ def _decade(match: re.Match[str], known: Sequence[int]) -> tuple[int, int]:
 
 
 def _decade_bound(text: str, place: Span, decade: tuple[int, int]) -> tuple[Range, Span]:
-    """`Before the eighties`, `since the 90s`: the decade is only an edge."""
+    """Return the range of a decade, or the range that it bounds: `before the eighties`, `since the 90s`."""
     low, high = decade
     if later := _OR_LATER.match(text[place[1] :]):
         return (low, None), (place[0], place[1] + later.end())
@@ -174,18 +176,21 @@ def _parse_relative(text: str, shown: Sequence[int], known: Sequence[int]) -> Ye
         middle = sorted(shown)[len(shown) // 2]
         bound: Range = (middle + 1, None) if newer else (None, middle - 1)
     else:
-        # old is a generation before the newest item, unless the catalogue is younger; recent is its last few years
+        # old: at least 25 years before the newest item, or the oldest quarter of a younger catalogue; recent: the last
+        # 3 years
         old = known[-1] - _OLD if known[0] <= known[-1] - _OLD else known[len(known) // 4]
         bound = (known[-1] - _RECENT, None) if newer else (None, old)
     return bound, [match.span()], []
 
 
 def years_relative_to(before: str, years: Sequence[int]) -> tuple[Range, tuple[int, int]] | None:
-    """The years that `newer than` or `older than` leaves when it ends the text before some items, and its place.
+    """Return the range of years that `newer than ITEMS` or `older than ITEMS` allows, and the phrase's span.
+
+    None when the text before the items does not end with such a phrase.
 
     Args:
-        before: lower case.
-        years: of the items.
+        before: the text before the items, lower case.
+        years: the years of the items.
     """
     newer, older = cue_phrases.NEWER_THAN.search(before), cue_phrases.OLDER_THAN.search(before)
     if years and newer:
@@ -194,12 +199,12 @@ def years_relative_to(before: str, years: Sequence[int]) -> tuple[Range, tuple[i
 
 
 def parse_list_length(text: str, nouns: str, longest: int) -> tuple[int, list[Span], list[str]]:
-    """Read how many items are asked for: `give me 5`, `top 10`, `three films`; 0 when not said.
+    """Parse how many items are asked for: `give me 5`, `top 10`, `three films`; 0 when no number is given.
 
     Args:
         text: lower case, with titles and years blanked out.
         nouns: alternatives of a regular expression for the domain's nouns.
-        longest: the most that may be listed.
+        longest: the most items that may be listed.
     """
     verb = (
         r"(?:give|show|recommend|suggest|list|find|get|name|want|need|top|just|only|best|limit(?:ed)?"
@@ -220,5 +225,5 @@ def parse_list_length(text: str, nouns: str, longest: int) -> tuple[int, list[Sp
         return longest, [match.span()], [f"I list at most {longest} at a time."]
     if asked < 1:
         return 0, [match.span()], ["I need at least 1 to list."]
-    # only the number is used up: in "two funny space films" the rest describes what is wanted
+    # only the number counts as parsed: in "two funny space films" the rest describes what is wanted
     return asked, [match.span(next(name for name in ("count", "number", "alone") if match[name]))], []
