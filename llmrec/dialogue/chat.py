@@ -1,7 +1,7 @@
 """The chat: parses a message, lists items and streams the reply.
 
-The list is chosen before any word is written. The first sentence is made by program from the catalogue and
-the active constraints; only then may the language model add its own words, about the items on the list.
+The list is chosen before any text is written. The first sentence is a template filled from the catalogue and the active
+constraints; only after it may the language model add text of its own about the items on the list.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Chat", "Done", "Event", "Items", "Limits", "Notice", "Profile", "Session", "Token", "Turn"]
 
 _log = logging.getLogger(__name__)
-_ALIKE = 70.0  # of 100: less likeness of letters is none
-_DIALOGUE = 6  # earlier utterances given to the language model
+_ALIKE = 70.0  # of 100: titles with less similarity of letters are not found
+_DIALOGUE = 6  # number of earlier utterances given to the language model
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Notice:
-    """A remark beside the reply: a constraint given up, a name not found, a limit reached."""
+    """A remark that accompanies the reply: a constraint relaxed, a name not found, a limit reached."""
 
     text: str
 
@@ -73,7 +73,8 @@ class Done:
 
 
 Event: TypeAlias = Items | Token | Notice | Done
-# turns as (role, text), shown items, most tokens, what ends it -> words; a UserError, even after the last, is a notice
+# (turns as (role, text), shown items, most tokens, stop event) -> pieces of text; a UserError, even after the last
+# piece, becomes a notice
 Talk: TypeAlias = Callable[
     [Sequence[tuple[str, str]], Sequence[Recommendation], int, threading.Event | None], Iterator[str]
 ]
@@ -89,7 +90,10 @@ class _Reply:
 
 
 class Chat:
-    """Conversations over one recommender, whose words `talk` may write in its place; it holds no session itself."""
+    """Holds conversations with one recommender; sessions are passed in, not stored.
+
+    `talk` replaces the recommender's own text generation.
+    """
 
     def __init__(self, recommender: Recommender, limits: Limits = Limits(), talk: Talk | None = None) -> None:  # noqa: B008
         self.recommender, self.limits, self._talk = recommender, limits, talk
@@ -98,15 +102,15 @@ class Chat:
         self._popular: tuple[Recommendation, ...] | None = None
 
     def open(self, id: str = "") -> Session:
-        """Return a new session; without an id it gets one that cannot be guessed."""
+        """Return a new session; without an id, it gets an unguessable one."""
         return Session(id or secrets.token_urlsafe(16))
 
     def turn(self, session: Session, text: str) -> Iterator[Event]:
         """Answer one message.
 
-        Yields Items first (when the list changes), then Tokens, then Notices, and always ends with Done. What
-        exceeds a bound, or meets a busy session, is answered with a Notice and changes nothing. `session.stop()`
-        from another thread ends the words; a consumer that walks away loses nothing that was said so far.
+        Yields Items first (when the list changes), then Tokens, then Notices, and always ends with Done. A message that
+        exceeds a limit, or arrives while the session is busy, gets a Notice and changes nothing. `session.stop()` from
+        another thread ends the generated text. If the consumer stops early, the text so far is still recorded.
         """
         started = time.monotonic()
         refusal = self.refusal(session, text)
@@ -122,7 +126,7 @@ class Chat:
             yield Done(time.monotonic() - started, False)
 
     def refusal(self, session: Session, text: str) -> str:
-        """Return why this message is not answered at all, or ''."""
+        """Return the reason why this message is not answered at all, or ''."""
         if len(text) > self.limits.message_chars:
             most = f"{self.limits.message_chars:,}"
             return f"That message has {len(text):,} characters; I read up to {most}. Please shorten it."
@@ -132,7 +136,7 @@ class Chat:
         return ""
 
     def current_list(self, session: Session) -> Items:
-        """List items for the current profile, without a reply: at the start, and after a change by hand."""
+        """List items for the current profile without a reply: at the start, and after a change in the interface."""
         if session.profile == Profile() and self._popular is not None:
             items = self._popular
         else:
@@ -143,11 +147,11 @@ class Chat:
         return Items(items, session.profile.rows)
 
     def switch_user(self, session: Session, user: str) -> None:
-        """Start afresh as a user of the log, or as a new visitor for ''; RequestError for an unknown user."""
+        """Restart as a user of the log, or as a new visitor for ''; RequestError for an unknown user."""
         session.switch_user(user, self.recommender.history_of(user) if user else ())
 
     def record_opinion(self, session: Session, row: int, opinion: str) -> None:
-        """Record `like`, `dislike`, `seen` or `forget` at once; a disliked row leaves the list on display."""
+        """Record `like`, `dislike`, `seen` or `forget`; a disliked or seen row is removed from the list on display."""
         if not 0 <= row < len(self.catalog):
             raise RequestError(f"no row {row} in this catalogue; rows go from 0 to {len(self.catalog) - 1}")
         profile = session.profile.record_opinion(row, opinion)
@@ -160,8 +164,10 @@ class Chat:
         session.profile = replace(session.profile, filters=remove_constraint(session.profile.filters, key))
 
     def search(self, text: str, n: int = 6) -> list[int]:
-        """Return rows whose titles begin with, contain, or look like the text, then those of a person who is called so
-        or nearly so, else those nearest in meaning.
+        """Search the catalogue by title, by person, and else by similarity.
+
+        Rows whose titles begin with or contain the text come first, then those of a person with that name, which may
+        have typos. If there are none, rows with similarly spelt titles and those nearest in meaning are returned.
         """
         key = title_key(clean_text(text, 100))
         if not any(char.isalnum() for char in key):
@@ -176,7 +182,7 @@ class Chat:
         return list(dict.fromkeys((*near, *self.recommender.look_up(text, min(n, 3)))))[:n]
 
     def _of_person(self, text: str) -> list[int]:
-        """Rows of the people that the whole text names, in the order of the catalogue."""
+        """Return the rows of the person that the whole text names, in catalogue order."""
         words = split_words(text)
         hits = self._parser.lexicon.find(words, set(), include_uncertain=True) if words else []
         whole = [hit for hit in hits if hit.first == 0 and hit.last == len(words) - 1 and hit.names_people]
@@ -215,7 +221,7 @@ class Chat:
                     said.append(piece)
                     yield Token(piece)
         finally:
-            # also when the consumer has gone: what was said was said
+            # also if the consumer has stopped early: the turn is recorded with the text so far
             if session.epoch == epoch:
                 session.turns.append(
                     Turn(clean_text(text, self.limits.message_chars), "".join(said), tuple(notices), before)
@@ -227,7 +233,7 @@ class Chat:
         yield Done(seconds, stop.is_set())
 
     def _undo(self, session: Session) -> Iterator[Event]:
-        """Take back the last exchange because the visitor says so; as the button does, it leaves no turn behind."""
+        """Take back the last exchange at the visitor's request; as with the Undo button, no turn is recorded."""
         if not session.turns:
             yield Token("There is nothing to take back yet.")
             return
@@ -239,7 +245,7 @@ class Chat:
     def _words(
         self, session: Session, text: str, reply: _Reply, stop: threading.Event, notices: list[str]
     ) -> Iterator[str]:
-        """The language model's own words; what goes wrong there is a notice, for the list stands without."""
+        """Yield the language model's text; a failure becomes a notice, since the list is valid without the text."""
         past = [line for turn in session.turns for line in (("user", turn.user), ("assistant", turn.reply))][
             -_DIALOGUE:
         ]
@@ -279,7 +285,7 @@ class Chat:
         if intent.kind == "reference":
             return _Reply(responses.describe_items(self.catalog, profile, intent.about), intent.notes)
         if intent.notes and not intent.is_actionable and not intent.message and intent.kind != "more":
-            # nothing but names that are not here: asking back is better than a list that ignores them
+            # the message holds only unknown or ambiguous names: asking back is better than a list that ignores them
             return _Reply(" ".join(intent.notes))
         items, dropped = self._list(profile)
         used = profile.filters
@@ -296,14 +302,14 @@ class Chat:
         return min(profile.k or self.limits.default_k, self.limits.k)
 
     def _list(self, profile: Profile) -> tuple[tuple[Recommendation, ...], tuple[str, ...]]:
-        """Return the items, and the labels of constraints given up because nothing fitted."""
+        """Return the items, and the labels of constraints relaxed because nothing fitted."""
         request, dropped = self.request(profile)
         more = min(request.k + self.catalog.repeated_labels, 2 * request.k, max(request.k, self.limits.k))
-        shown: dict[str, Recommendation] = {}  # a person would read two entries of one label as the same item twice
+        shown: dict[str, Recommendation] = {}  # two entries with the same label would look like the same item twice
         for item in self.recommender.recommend(replace(request, k=more)):
             shown.setdefault(self.catalog.label(item.row), item)
         return tuple(shown.values())[: request.k], dropped
 
     def request(self, profile: Profile) -> tuple[Request, tuple[str, ...]]:
-        """Return what a profile asks of the recommender, and the labels of constraints given up for it."""
+        """Return the request for a profile, and the labels of the constraints that were relaxed."""
         return build_request(profile, self.catalog, Request(k=self._length(profile)))

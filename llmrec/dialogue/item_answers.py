@@ -1,4 +1,4 @@
-"""Answers to questions about items, in a sentence each, from the catalogue alone."""
+"""Answers questions about items in one sentence each, from the catalogue alone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _MOST = 3  # items answered about at once
 
 
 def answer_question(catalog: Catalog, rows: Sequence[int], question: ItemQuestion) -> str:
-    """Return the answers, one line an item; what the catalogue does not hold is said, and nothing is added.
+    """Return the answers, one line per item; they say which fields are missing and add nothing to the catalogue.
 
     Args:
-        catalog: what is known.
-        rows: the items asked about; none where it is not clear which is meant.
+        catalog: the source of all answers.
+        rows: the items asked about; empty if it is not clear which is meant.
         question: what is asked for.
     """
     if not rows and not question.unknown:

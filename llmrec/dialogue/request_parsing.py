@@ -1,4 +1,4 @@
-"""Parses the message of a request; the chat, the endpoints, batches and Python share this one way."""
+"""Parses the message of a request; shared by the chat, the endpoints, batch jobs and the Python API."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from llmrec.nlu.state import Profile, Session
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """A request whose message has been read.
+    """A request whose message has been parsed.
 
     Attributes:
-        request: with `parse_message` set.
-        notices: sentences on what was given up, not known or not found.
+        request: the request, with `parsed` set.
+        notices: sentences on what was relaxed, unknown or not found.
     """
 
     request: Request
@@ -31,15 +31,14 @@ class ParsedRequest:
 
 
 def parse_request(request: Request, catalog: Catalog, most: int = MAX_K) -> ParsedRequest:
-    """Read the message of a request as the chat reads the first message of a visitor with that history.
+    """Parse the message of a request, as the chat parses the first message of a visitor with that history.
 
-    What the message asks for is given up, one constraint at a time, when nothing that may be listed satisfies all of
-    it; a notice says so. What it rules out, and the request's own filters, always hold. A number of items that it asks
-    for takes the place of k.
+    If no allowed item satisfies all constraints that the message asks for, they are relaxed one at a time, and a notice
+    says so. Its exclusions and the request's own filters always hold. A number of items in the message replaces k.
 
     Args:
-        request: one that has been read already is returned as it is.
-        catalog: what the message is about.
+        request: returned unchanged if it has been parsed already.
+        catalog: the catalogue that the message is about.
         most: the longest list that the message may ask for.
 
     Raises:
@@ -60,12 +59,12 @@ def parse_request(request: Request, catalog: Catalog, most: int = MAX_K) -> Pars
 
 
 def build_request(profile: Profile, catalog: Catalog, base: Request) -> tuple[Request, tuple[str, ...]]:
-    """Return what a profile asks of the recommender, and the labels of constraints given up for it.
+    """Return the request for a profile, and the labels of the constraints that were relaxed.
 
     Args:
-        profile: its wishes may be given up; its exclusions stay.
-        catalog: what it is about.
-        base: k, candidates, filters and exclusions that hold besides.
+        profile: its required values may be relaxed; its exclusions always hold.
+        catalog: the catalogue that the profile refers to.
+        base: k, candidates, filters and exclusions that also hold.
     """
     known = profile if base.unseen else replace(profile, history=())
     hidden = tuple(dict.fromkeys((*base.exclude, *catalog.same_label_rows(known.hidden))))
@@ -77,7 +76,11 @@ def build_request(profile: Profile, catalog: Catalog, base: Request) -> tuple[Re
 
 
 def _combine_filters(base: Request, wanted: Filters, catalog: Catalog) -> tuple[Filters, tuple[int, ...] | None]:
-    """The filters of both, and the candidates left by those that one Filters cannot hold beside the others."""
+    """Return the filters of the request and of the message combined, and the candidates.
+
+    If both have alternatives (`any_of`) for the same attribute, one Filters cannot hold both: the request's own filters
+    then restrict the candidates instead.
+    """
     own = base.filters
     if own.empty:
         return wanted, base.candidates

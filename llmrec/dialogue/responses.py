@@ -28,7 +28,7 @@ def item_count(catalog: Catalog, count: int) -> str:
 
 
 def title_list(catalog: Catalog, rows: Sequence[int]) -> str:
-    """Return up to three titles in words, and how many more there are."""
+    """Return up to three titles as an enumeration, and how many more there are."""
     names = [catalog[row].title for row in rows[:_NAMED]]
     if len(rows) > _NAMED:
         names.append(f"{len(rows) - _NAMED} more")
@@ -83,7 +83,7 @@ def list_introduction(
     used: Filters,
     main: Sequence[str],
 ) -> str:
-    """Introduce a list: what was noted, and what the list is based on."""
+    """Introduce a list: say which opinions were noted, and what the list is based on."""
     noted = []
     if intent.liked:
         noted.append(f"Noted: you like {title_list(catalog, intent.liked)}.")
@@ -124,7 +124,7 @@ def _describe_list(catalog: Catalog, profile: Profile, intent: Intent, count: in
 def shortfall_notices(
     catalog: Catalog, profile: Profile, items: Sequence[Recommendation], dropped: Sequence[str], asked: int
 ) -> tuple[str, ...]:
-    """Say which constraint was given up, or that fewer items fit than were asked for."""
+    """Say which constraints were relaxed, or that fewer items fit than were asked for."""
     labels = [one.label for one in constraints(profile.filters)]
     if dropped:
         kept = [label for label in labels if label not in dropped]
@@ -153,7 +153,7 @@ def no_request_notice(catalog: Catalog) -> str:
 
 
 def unknown_notices(catalog: Catalog, filters: Filters) -> tuple[str, ...]:
-    """Say how many items are left out only because the catalogue does not say whether they are suitable."""
+    """Say how many items were left out only because the catalogue has no data on whether they are suitable."""
     limited = [name for name in SAFETY if name in filters.ranges or name in filters.all_of]
     if not limited:
         return ()
@@ -172,7 +172,7 @@ def unknown_notices(catalog: Catalog, filters: Filters) -> tuple[str, ...]:
 
 
 def explain_items(catalog: Catalog, profile: Profile, rows: Sequence[int]) -> str:
-    """Give the reasons of the items asked about, or of the first three."""
+    """Give the reasons for the items asked about, or for the first three."""
     wanted = [item for item in profile.shown if item.row in rows] or list(profile.shown[:_NAMED] if not rows else ())
     if not wanted:
         verb = "is" if len(rows) == 1 else "are"

@@ -1,4 +1,4 @@
-"""Dialogue state tracking: updates a visitor's profile with the intent of a message."""
+"""Dialogue state tracking: updates a visitor's profile from the intent of a message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmrec.nlu.state import Profile
 
 
 def update_profile(profile: Profile, intent: Intent) -> Profile:
-    """Return the profile once the turn's opinions, constraints and wishes are in."""
+    """Return the profile with the opinions, constraints and wishes of one turn added."""
     if intent.topic == "reset":
         return Profile(user=profile.user, history=profile.history)
     if intent.kind in {"empty", "smalltalk", "outside"}:

@@ -1,7 +1,7 @@
-"""Traces a recommendation: prompt, decoded items, scores of each part, fusion and time.
+"""Traces a recommendation: prompt, decoded items, scores of each part, fusion and times.
 
-The request is run again, stage by stage, by the same functions. Scoring is deterministic, so the trace shows what was
-done for the list; only the times are new.
+The request is run again, stage by stage, with the same functions. Scoring is deterministic, so the trace shows how the
+list was made; only the times are measured anew.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SegmentKind = Literal["words", "mark", "item", "user"]
 
 @dataclass(frozen=True)
 class PromptSegment:
-    """A run of the prompt: words, a role mark, one item (`row`), or the user's soft tokens.
+    """A segment of the prompt: words, a role mark, one item (`row`), or the user's soft tokens.
 
     Attributes:
-        kind: which of these.
-        text: as words; an item's semantic ID.
+        kind: which of these it is.
+        text: the words, or the semantic ID of an item; else empty.
         row: catalogue row of an item, else -1.
-        tokens: how many ids it takes.
+        tokens: number of token ids.
     """
 
     kind: SegmentKind
@@ -49,9 +49,9 @@ class DecodedItem:
 
     Attributes:
         row: catalogue row.
-        codes: its semantic ID, one code a level.
+        codes: its semantic ID, one code per level.
         log_probability: of the whole path, over the catalogue.
-        allowed: whether the constraints let it through.
+        allowed: whether the constraints allow it.
     """
 
     row: int
@@ -62,7 +62,7 @@ class DecodedItem:
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """A listed item with its log-probability by part, its fused score, and what of it was asked for, in words."""
+    """A listed item with its log-probability by part, its fused score, and clauses on the wishes that it fulfils."""
 
     row: int
     score: float
@@ -72,16 +72,16 @@ class ScoredItem:
 
 @dataclass(frozen=True)
 class Trace:
-    """How one list came to be.
+    """The intermediate results that led to one list.
 
     Attributes:
-        prompt: what the language model was given, in order.
-        decoded: its own best items, the ones that the constraints rule out included.
+        prompt: the language model's input, in order.
+        decoded: the language model's own best items, including those that the constraints exclude.
         lines: the list.
-        weights: of the fusion, by part.
-        seconds: by stage, in the order of the stages.
-        allowed: how many items the constraints and the history leave.
-        catalogue: how many there are.
+        weights: fusion weights by part.
+        seconds: time of each stage, in the order of the stages.
+        allowed: number of items that the constraints and the history leave.
+        catalogue: number of items in the catalogue.
     """
 
     prompt: tuple[PromptSegment, ...]
@@ -137,7 +137,7 @@ def trace_request(recommender: Recommender, request: Request) -> Trace:
 
 
 def prompt_segments(renderer: Renderer, prompt: Rendered) -> Iterator[PromptSegment]:
-    """Split a rendered prompt into segments: neighbouring ids of one kind, and each item by itself."""
+    """Split a rendered prompt into segments of neighbouring ids of one kind; each item is a segment of its own."""
     vocab, ids = renderer.vocab, prompt.ids.tolist()
     depth, place = vocab.ids.depth, 0
     while place < len(ids):

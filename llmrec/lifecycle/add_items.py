@@ -1,9 +1,10 @@
-"""Adds new items to a trained model from their text alone, without training it again.
+"""Adds new items to a trained model from their text alone, without retraining.
 
-A new item has no interactions, only text. A ridge regression from text vectors to the codebook vectors of known items
-predicts its joint vector, and it gets the nearest free path; no existing path changes. Encoder vector, bias, neighbours
-and prior are weighted means over the known items with the most similar texts (as in attribute-to-feature mapping for
-cold start, Gantner et al., 2010). The language model uses the new path with its existing item tokens.
+A new item has text but no interactions. A ridge regression from the text vectors of known items to their codebook
+vectors predicts the new item's joint vector, and the item gets the nearest free path; no existing path changes. Encoder
+vector, bias, neighbours and prior are weighted means over the known items with the most similar texts (as in
+attribute-to-feature mapping for cold start, Gantner et al., 2010). The new path uses the language model's existing item
+tokens.
 """
 
 from __future__ import annotations
@@ -39,22 +40,22 @@ from llmrec.storage.artifacts import JSON, check_replaceable
 from llmrec.storage.locks import output_lock
 from llmrec.storage.registry import cache_home
 
-TEXT_NEIGHBOURS = 5  # known items with the most similar texts that a new item is estimated from
+TEXT_NEIGHBOURS = 5  # number of known items with the most similar texts from which a new item is estimated
 _DOING = "adding items to"
 NEIGHBOUR_TEMPERATURE = 0.1  # difference in cosine that divides a weight by e
 RIDGE = 3.0  # the best of 1, 3, 10 and 30 on MovieLens-100k: see `predicted_vectors`
 
 
 def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = False) -> Catalog:
-    """The catalogue with new items behind the known ones, whose rows do not change.
+    """Return the catalogue with new items appended; the rows of the known items do not change.
 
     Args:
         catalog: the known items.
-        items: the new ones.
-        exact_ids: an id that is only another form of a known one (`1.0` of `1`) is an id of its own.
+        items: the new items.
+        exact_ids: treat another form of a known id (`1.0` of `1`) as a different id.
 
     Raises:
-        RequestError: no items, or an id that is there already.
+        RequestError: no items, or an id that exists already.
         DataError: an item that a catalogue cannot hold, or two forms of one id.
     """
     if not items:
@@ -72,7 +73,7 @@ def extended_catalog(catalog: Catalog, items: Sequence[Item], exact_ids: bool = 
 
 
 def predicted_vectors(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
-    """Predicted joint vectors of new items, in the space of the codebook: float64[m, d].
+    """Predict the joint vectors of new items, in the space of the codebook: float64[m, d].
 
     The target of a known item is the sum of its codes' centroids. In five-fold cross-validation over the items of
     MovieLens-100k, the first code (of 64) nearest to the prediction is the item's own in 22 % of cases; always
@@ -87,14 +88,14 @@ def predicted_vectors(ids: SemanticIds, known: np.ndarray, fresh: np.ndarray, ri
     places = ids.codebook[np.arange(ids.depth), ids.codes].sum(axis=1).astype(np.float64)
     x, mean, centre = known.astype(np.float64), known.mean(axis=0, dtype=np.float64), places.mean(axis=0)
     x = x - mean
-    # einsum, not @: the codes must not depend on how many threads the BLAS has
+    # einsum, not @: the codes must not depend on the number of BLAS threads
     square = np.einsum("ni,nj->ij", x, x) + ridge * np.eye(x.shape[1])
     weights = np.linalg.solve(square, np.einsum("ni,nj->ij", x, places - centre))
     return np.asarray(np.einsum("mi,ij->mj", fresh - mean, weights) + centre)
 
 
 def text_neighbour_weights(known: np.ndarray, fresh: np.ndarray) -> sparse.csr_array:
-    """Weights of known items in the estimates of each new one: csr float64[m, n], rows sum to 1."""
+    """Return the weights of known items in the estimate of each new item: csr float64[m, n], rows sum to 1."""
     unit = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in (known, fresh)]
     alike = np.einsum("me,ne->mn", unit[1], unit[0])
     k = min(TEXT_NEIGHBOURS, len(known))
@@ -107,11 +108,14 @@ def text_neighbour_weights(known: np.ndarray, fresh: np.ndarray) -> sparse.csr_a
 
 
 def extended_encoder(encoder: SequenceEncoder, weights: sparse.csr_array) -> SequenceEncoder:
-    """The encoder with a vector and a bias for every new item, of the length that its neighbours' vectors have."""
+    """Return the encoder with a vector and a bias for every new item.
+
+    The norm of a new vector is the weighted mean of its neighbours' norms.
+    """
 
     def extended(vectors: np.ndarray) -> np.ndarray:
         new = weights @ vectors
-        # a mean is shorter than what it is the mean of, and would score lower with everybody
+        # the mean of vectors is shorter than the vectors, so it would score lower for every user
         length = weights @ np.linalg.norm(vectors, axis=1)
         new *= (length / np.maximum(np.linalg.norm(new, axis=1), 1e-9))[:, None]
         return np.concatenate([vectors, new.astype(np.float32)])
@@ -120,7 +124,7 @@ def extended_encoder(encoder: SequenceEncoder, weights: sparse.csr_array) -> Seq
 
 
 def extended_neighbours(neighbours: ItemKNN, weights: sparse.csr_array) -> ItemKNN:
-    """The neighbours with a row and a column for every new item, weighted means of those of its text neighbours."""
+    """Return the neighbours with a row and a column for every new item: weighted means over its text neighbours."""
     near = neighbours.similarity.astype(np.float64)
     right = near @ weights.T
     below = sparse.hstack([weights @ near, weights @ right])
@@ -132,20 +136,20 @@ def extended_neighbours(neighbours: ItemKNN, weights: sparse.csr_array) -> ItemK
 
 
 def extended_values(values: np.ndarray, weights: sparse.csr_array) -> np.ndarray:
-    """float32[n + m]: one value per item; that of a new item is the weighted mean of its text neighbours'."""
+    """Return float32[n + m], one value per item; a new item gets the weighted mean of its text neighbours' values."""
     return np.concatenate([values, (weights @ values).astype(np.float32)])
 
 
 def _extended_counts(counts: np.ndarray, new: int) -> np.ndarray:
-    """int64[n + m]: a new item has no interactions, whatever its estimated mass."""
+    """Return int64[n + m]: the counts with 0 for every new item, whatever its estimated mass."""
     return np.concatenate([counts, np.zeros(new, np.int64)])
 
 
 def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
-    """A recommender with new items, which shares its weights with the given one; that one is not changed.
+    """Return a recommender with new items that shares its weights with the given one, which is not changed.
 
     Raises:
-        RequestError: no items, an id that is there already, or a recommender without an embedder.
+        RequestError: no items, an id that exists already, or a recommender without an embedder.
         DataError: no free semantic ID is left.
     """
     scorer = recommender.scorer
@@ -172,7 +176,7 @@ def add_items(recommender: Recommender, items: Sequence[Item]) -> Recommender:
 
 
 def _with_items(model: RecModel, ids: SemanticIds, encoder: SequenceEncoder) -> RecModel:
-    """A bundle with other items that shares its language model with the given one."""
+    """Return a model bundle with other items that shares its language model with the given bundle."""
     out = copy.copy(model)
     out.vocab, out.encoder = ItemVocab(model.vocab.base, ids), encoder
     out.renderer = Renderer(model.tokenizer, out.vocab, model.config.user_slots, encoder.config.dim)
@@ -193,19 +197,19 @@ def add_items_to_model(
 
     Args:
         model: the model directory; its LoRA, item tokens and user adapter are copied byte for byte.
-        items: the new ones.
+        items: the new items.
         out: model directory to write.
         out_data: prepared data to write.
-        data: prepared data of the model; its own when None.
-        embedder: of the texts; MiniLM when None.
+        data: prepared data of the model; the data that it names when None.
+        embedder: text embedder; MiniLM when None.
         exact_ids: see `extended_catalog`.
         say: progress callback.
 
     Returns:
-        How many items were added, how many there are, and the semantic IDs of the new ones by id.
+        How many items were added, how many there are now, and the semantic IDs of the new items by item id.
 
     Raises:
-        RequestError: no items, or an id that is there already.
+        RequestError: no items, or an id that exists already.
         ArtifactError: the model belongs to another catalogue, or another process is writing `out` or `out_data`.
         DataError: no free semantic ID is left.
     """

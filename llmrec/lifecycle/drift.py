@@ -1,4 +1,4 @@
-"""Measures how far new items lie from the codebook of a model directory; `semantic_ids.drift` does the arithmetic."""
+"""Measures how far new items lie from the codebook of a model directory, by the measure in `semantic_ids.drift`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from llmrec.storage.registry import cache_home
 def measure_drift(
     model: Path, items: Sequence[Item], data: str | None = None, embedder: Embedder | None = None
 ) -> Drift:
-    """How far new items lie from a model's codebook, see `sid_drift`; items that it knows already are left out.
+    """Measure how far new items lie from a model's codebook, see `sid_drift`; known items are left out.
 
     Raises:
-        RequestError: every item is known already, or the model does not say how its codebook was made.
+        RequestError: every item is known already, or the model does not record how its codebook was made.
     """
     catalog, _ = open_data(data if data is not None else str(read_settings(model)["data"]))
     parts = read_parts(model, catalog)

@@ -1,4 +1,4 @@
-"""Removes items from a trained model, its catalogue and its interactions, without training it again."""
+"""Removes items from a trained model, its catalogue and its interactions without retraining."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def remove_items_from_model(
 
     Args:
         model: the model directory.
-        catalog: of its data.
-        interactions: of its data.
-        ids: of the items to remove.
+        catalog: the catalogue of the model's data.
+        interactions: the interactions of the model's data.
+        ids: ids of the items to remove.
         out: model directory to write.
         out_data: prepared data to write.
-        notes: of its data.
+        notes: notes of the report on the model's data; those that still apply are kept.
 
     Returns:
         How many items and interactions were removed, and how many are left.
 
     Raises:
-        RequestError: an unknown id, or nothing left.
+        RequestError: an unknown id, or no item or interaction would be left.
         ArtifactError: the model belongs to another catalogue, or another process is writing `out` or `out_data`.
     """
     check_replaceable(out, MODEL_KIND)
