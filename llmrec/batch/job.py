@@ -1,10 +1,10 @@
 """A resumable batch job: its parts on disk survive a kill at any moment.
 
-Beside the output `ranked.parquet` stands `.ranked.parquet.parts/` while work goes on: `job.json` says which work it is
-(content of the input, model, settings), and every part of the requests becomes one Parquet file, put there by a rename.
-A rename cannot be half done, so a part that is there is whole, and what is missing is ranked again: no row is lost or
-doubled. At the end the parts become the output in order, by one more rename. Rows and their grouping in the output do
-not depend on how the requests were cut.
+While a job runs, the directory `.ranked.parquet.parts/` exists beside the output `ranked.parquet`. Its `job.json`
+identifies the job (content of the input, model, settings), and every finished part of the requests is one Parquet file,
+put in place by a rename. A rename is atomic, so an existing part is complete, and missing parts are ranked again: no
+row is lost or duplicated. At the end the parts are merged in order into the output, again by a rename. The rows of the
+output and their row groups do not depend on how the requests were divided into parts.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Job:
 
     Attributes:
         input: the file of requests.
-        output: the file to write, of a kind of `output_files`.
+        output: the file to write, in a format of `output_files`.
         model: the model directory.
-        data: prepared data, the model's own when None.
-        k: items for requests that do not say.
+        data: prepared data; the model's own when None.
+        k: list length for requests without a `k`.
         start: first row.
         stop: one past the last row.
-        part: requests of a part.
+        part: requests per part.
         numbers: whether request ids are numbers.
-        id: hash of all that decides what comes out.
+        id: hash of everything that determines the output.
         products: number format of the language model's matrix products.
     """
 
@@ -66,45 +66,45 @@ class Job:
 
     @property
     def work(self) -> Path:
-        """Where the parts are."""
+        """The directory of the parts."""
         output = Path(self.output)
         return output.parent / f".{output.name}.parts"
 
     @property
     def parts(self) -> int:
-        """How many parts there are."""
+        """The number of parts."""
         return -(-(self.stop - self.start) // self.part)
 
     def bounds(self, part: int) -> tuple[int, int]:
-        """The rows of a part: first, and one past the last."""
+        """Return the rows of a part: first, and one past the last."""
         first = self.start + part * self.part
         return first, min(first + self.part, self.stop)
 
     def path(self, part: int) -> Path:
-        """The file of a part."""
+        """Return the file of a part."""
         return self.work / f"part-{part:07d}.parquet"
 
     @property
     def schema(self) -> pa.Schema:
-        """What an answer row looks like."""
+        """The schema of the output."""
         request = pa.int64() if self.numbers else pa.string()
         columns = [("request_id", request), ("item_id", pa.string()), ("rank", pa.int32())]
         return pa.schema([*columns, ("score", pa.float32()), ("source", pa.string())])
 
 
 def job_id(*parts: str | int) -> str:
-    """The id of a job from all that decides what comes out."""
+    """Return the id of a job: a hash of everything that determines its output."""
     return fingerprint_bytes(json.dumps([FORMAT, *parts]).encode())
 
 
 def with_resumed_parts(job: Job) -> Job:
-    """Return the same job with the part size of an earlier, unfinished run."""
+    """Return the job with the part size of an earlier, unfinished run of it, if there is one."""
     found = _read_description(job)
     return replace(job, part=int(found["part"])) if found and found.get("id") == job.id else job
 
 
 def _read_description(job: Job) -> dict[str, Any] | None:
-    """What `job.json` says; None where there is none, nothing where it cannot be read."""
+    """Return the content of `job.json`; None if there is no such file, an empty dict if it cannot be read."""
     path = job.work / "job.json"
     if not path.is_file():
         return None
@@ -117,7 +117,7 @@ def _read_description(job: Job) -> dict[str, Any] | None:
 
 @contextmanager
 def open_job(job: Job, restart: bool = False) -> Iterator[None]:
-    """Lock the job's directory of parts and create or resume it.
+    """Lock the job's output, and create or resume its directory of parts.
 
     Raises:
         ArtifactError: another process holds it, or its parts belong to another job.
@@ -131,14 +131,14 @@ def open_job(job: Job, restart: bool = False) -> Iterator[None]:
 def _resume(job: Job, restart: bool) -> None:
     found = (
         _read_description(job) if any(job.work.glob("part-*.parquet")) else None
-    )  # nothing was finished: nothing is lost
+    )  # without a finished part, nothing is lost by starting anew
     if found is not None and (found.get("id"), found.get("part")) != (job.id, job.part) and not restart:
         raise ArtifactError(
             f"{job.work} holds parts of another job (other input, model, settings or size of parts); "
             "--restart discards them, or give another --output"
         )
     for entry in job.work.iterdir():
-        # without a description nothing can be trusted; a writer that was killed leaves a hidden temporary file
+        # parts without a description cannot be trusted; hidden temporary files are left by a writer that was killed
         if restart or found is None or entry.name.startswith("."):
             entry.unlink()
     if restart or found is None:
@@ -146,12 +146,12 @@ def _resume(job: Job, restart: bool) -> None:
 
 
 def finished_output(job: Job) -> OutputSummary | None:
-    """The output that is there already, if it is from exactly this job."""
+    """Return the existing output if it is of exactly this job, else None."""
     return output_files.existing_output(Path(job.output), job.id)
 
 
 def unfinished_parts(job: Job) -> list[int]:
-    """The parts that are still to be ranked."""
+    """Return the parts that are still to be ranked."""
     return [
         part
         for part in range(job.parts)
@@ -160,7 +160,7 @@ def unfinished_parts(job: Job) -> list[int]:
 
 
 def rank_part(job: Job, part: int, ranker: BatchRanker, ids: IdLookup) -> int:
-    """Rank one part and put its file in place; returns how many requests it had."""
+    """Rank one part and write its file; returns its number of requests."""
     counts: Counter[str] = Counter()
     lines: list[tuple[str | int, str, int, float, str]] = []
     first, last = job.bounds(part)
@@ -184,10 +184,10 @@ def rank_part(job: Job, part: int, ranker: BatchRanker, ids: IdLookup) -> int:
 
 
 def merge_parts(job: Job) -> tuple[OutputSummary, Counter[str]]:
-    """Make the output of the parts, in order, and remove them; returns what was written and what was counted.
+    """Merge the parts in order into the output and remove them; returns a summary of the output and the counts.
 
-    The rename comes before the removal: a kill between the two leaves a finished output, which `finished_output`
-    recognises, or parts from which it is made again.
+    The output is renamed before the parts are removed: a kill in between leaves a finished output, which
+    `finished_output` recognises, or parts from which it can be merged again.
     """
     counts: Counter[str] = Counter()
     temporary = job.work / f".{secrets.token_hex(6)}.output"
@@ -197,13 +197,13 @@ def merge_parts(job: Job) -> tuple[OutputSummary, Counter[str]]:
 
 
 def remove_parts(job: Job) -> None:
-    """Remove parts that a kill after the output's rename has left behind."""
+    """Remove parts left behind by a kill after the output was renamed."""
     with output_lock(Path(job.output), "ranking into", "--output"):
         shutil.rmtree(job.work, ignore_errors=True)
 
 
 def _row_groups(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
-    """The rows of all parts in tables of `GROUP` rows, the last one of what is left."""
+    """Yield the rows of all parts in tables of `ROW_GROUP` rows; the last table holds the remaining rows."""
     waiting: list[pa.Table] = []
     held = 0
     for part in range(job.parts):
@@ -220,7 +220,7 @@ def _row_groups(job: Job, counts: Counter[str]) -> Iterator[pa.Table]:
 
 
 def shard_bounds(rows: int, shard: tuple[int, int]) -> tuple[int, int]:
-    """The rows of shard (i, n), i from 1: first, and one past the last.
+    """Return the rows of shard (i, n), i from 1: first, and one past the last.
 
     Raises:
         RequestError: i does not lie between 1 and n.
@@ -232,5 +232,5 @@ def shard_bounds(rows: int, shard: tuple[int, int]) -> tuple[int, int]:
 
 
 def part_size(rows: int) -> int:
-    """Requests of a part: few, so that little is lost, but no more than some thousand files."""
+    """Return the number of requests per part: small, so that a kill loses little, but at most a few thousand files."""
     return min(max(64, -(-rows // 4096)), 4096)

@@ -1,7 +1,8 @@
-"""Writes ranked lists as Parquet, CSV or JSON lines, one item a row, in one atomic step.
+"""Writes ranked lists atomically as Parquet, CSV or JSON lines, one item per row.
 
-A Parquet file carries the id of its job in its metadata. Beside a text file, `ranked.csv`, stands `.ranked.csv.job`
-with that id and the hash of the text: a file that was edited since, or made by other work, is not taken for finished.
+A Parquet file holds the id of its job in its metadata. A text file such as `ranked.csv` has a sidecar `.ranked.csv.job`
+with that id and the hash of the text. So a file that was edited later, or written by another job, is not mistaken for
+the finished output.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from llmrec.errors import RequestError
 from llmrec.storage.artifacts import JSON, sha256_file, write_json_atomic
 
 JOB_KEY = b"llmrec.job"
-ROW_GROUP = 2**16  # rows of a row group of Parquet
+ROW_GROUP = 2**16  # rows per Parquet row group
 _KINDS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-FORMULA = "=+-@\t\r"  # what a cell begins with that spreadsheets calculate
+FORMULA = "=+-@\t\r"  # first characters of a cell that spreadsheets evaluate as a formula
 
 
 @dataclass(frozen=True)
 class OutputSummary:
-    """A finished output.
+    """Summary of a finished output.
 
     Attributes:
-        rows: how many.
-        formulas: of a CSV file, rows with an id that a spreadsheet takes for a formula.
+        rows: number of rows.
+        formulas: number of rows of a CSV file with an id that a spreadsheet would treat as a formula.
     """
 
     rows: int
@@ -42,10 +43,10 @@ class OutputSummary:
 
 
 def output_format(output: Path) -> str:
-    """The kind of an output by its name: parquet, csv or jsonl.
+    """Return the format of an output by its extension: parquet, csv or jsonl.
 
     Raises:
-        RequestError: another name.
+        RequestError: any other extension.
     """
     kind = _KINDS.get(output.suffix.lower())
     if kind is None:
@@ -54,7 +55,7 @@ def output_format(output: Path) -> str:
 
 
 def existing_output(output: Path, job: str) -> OutputSummary | None:
-    """Return the finished output of exactly this job; None for none, another job's, or a file changed since."""
+    """Return the finished output of exactly this job; None if there is none, or it is another job's or was changed."""
     if output_format(output) == "parquet":
         return (
             OutputSummary(pq.read_metadata(output).num_rows)
@@ -66,7 +67,7 @@ def existing_output(output: Path, job: str) -> OutputSummary | None:
         if told["job"] == job and told["bytes"] == output.stat().st_size and told["sha256"] == sha256_file(output):
             return OutputSummary(int(told["rows"]), int(told["formulas"]))
     except (OSError, ValueError, TypeError, KeyError):
-        pass  # nothing there, or nothing that can be trusted
+        pass  # no sidecar, or one that cannot be trusted
     return None
 
 
@@ -81,14 +82,14 @@ def parquet_metadata(path: Path) -> dict[bytes, bytes]:
 def write_output(
     output: Path, temporary: Path, job: str, schema: pa.Schema, tables: Iterable[pa.Table]
 ) -> OutputSummary:
-    """Write tables to `temporary` in the kind that `output` asks for, and rename it to `output`.
+    """Write tables to `temporary` in the format of `output`, and rename it to `output`.
 
     Args:
-        output: takes the place of what is there.
-        temporary: a file on the same disk; gone afterwards, whatever happens.
+        output: file to write; an existing one is replaced.
+        temporary: a file on the same disk; always removed afterwards.
         job: the id of the job.
-        schema: of the tables.
-        tables: of `ROW_GROUP` rows, but for the last one; each is a row group of Parquet.
+        schema: schema of the tables.
+        tables: tables of `ROW_GROUP` rows, except the last; each becomes one Parquet row group.
     """
     kind = output_format(output)
     try:
@@ -115,7 +116,7 @@ def _sidecar(output: Path) -> Path:
     return output.parent / f".{output.name}.job"
 
 
-# A writer is open while its context lasts; it is given tables and says how many rows have a formula.
+# A writer is a context that yields a function, which writes one table and returns its number of rows with a formula.
 _Put = Callable[[pa.Table], int]
 
 
@@ -132,7 +133,7 @@ def _parquet(path: Path, schema: pa.Schema) -> Iterator[_Put]:
 
 @contextmanager
 def _csv(path: Path, schema: pa.Schema) -> Iterator[_Put]:
-    """UTF-8, commas, every text in quotation marks; ids stand as they are, so that they can be joined on."""
+    """Write CSV in UTF-8, with commas and all text quoted; ids are not escaped, so that they can be joined on."""
     with _text(path) as handle:
         writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(schema.names)
@@ -163,14 +164,14 @@ def _text(path: Path) -> IO[str]:
 
 
 def _columns(table: pa.Table) -> Mapping[str, Sequence[object]]:
-    """Columns as Python values; scores with as few digits as tell a float32 from its neighbours."""
+    """Return columns as Python values; scores with the fewest digits that identify a float32."""
     columns = {name: table[name].to_pylist() for name in table.schema.names}
     scores = np.asarray(columns["score"], np.float32)
     return {**columns, "score": [float(digits) for digits in scores.astype(str)]}
 
 
 def _is_formula(*cells: object) -> bool:
-    """Whether a spreadsheet would calculate one of these cells: a text that begins so and is no number."""
+    """Return whether a spreadsheet would evaluate one of these cells: a text that begins with `FORMULA`, no number."""
     return any(isinstance(cell, str) and cell[:1] in FORMULA and cell != "" and not _is_number(cell) for cell in cells)
 
 

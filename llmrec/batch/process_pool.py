@@ -1,7 +1,7 @@
-"""Ranks the parts of a batch in a pool of processes that hold one model each and use one thread.
+"""Ranks the parts of a batch in a pool of processes that each hold one model and use one thread.
 
-A process takes the number of a part, reads its rows, ranks them and puts the part's file in place; nothing but numbers
-goes between processes, so memory does not grow with the input.
+A process takes a part number, reads the part's rows, ranks them and writes the part's file. Only numbers are passed
+between processes, so memory does not grow with the input.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from llmrec.errors import RequestError
 from llmrec.lm.runtime.onednn import parse_matmul_dtype
 from llmrec.recommender import Recommender
 
-Loader = Callable[[str, str | None], Recommender]  # of a model directory and prepared data, None for the model's own
-_AHEAD = 2  # parts that wait for each process
+Loader = Callable[[str, str | None], Recommender]  # (model directory, prepared data or None for the model's own)
+_AHEAD = 2  # parts submitted per process
 
-_loaded: tuple[BatchRanker, IdLookup] | None = None  # of this process, from its first part on
+_loaded: tuple[BatchRanker, IdLookup] | None = None  # this process's model, loaded with its first part
 
 
 def load_recommender(model: str, data: str | None) -> Recommender:
-    """The usual loader."""
+    """Load a recommender; the default loader."""
     return Recommender.from_pretrained(model, data)
 
 
 def run_local(job: Job, parts: Sequence[int], workers: int, loader: Loader = load_recommender) -> Iterator[int]:
-    """Rank parts with `workers` processes, in this one if it is one; yields the requests of each part that is done.
+    """Rank parts with `workers` processes; yields the number of requests of each finished part.
+
+    With one worker, the parts are ranked in this process.
 
     Raises:
-        RequestError: the system ended a process, most likely for want of memory.
+        RequestError: the system killed a process, most likely for lack of memory.
     """
     if workers == 1:
         ranker, ids = load_ranker(job, loader)
@@ -48,12 +50,12 @@ def run_local(job: Job, parts: Sequence[int], workers: int, loader: Loader = loa
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that may hold a model each, and end with this one; work still waiting at the end is dropped.
+    """Open a pool of processes that end when this process ends; tasks still queued at exit are cancelled.
 
     Raises:
-        RequestError: the system ended a process, most likely for want of memory.
+        RequestError: the system killed a process, most likely for lack of memory.
     """
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks of torch
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch's threads
     pool = ProcessPoolExecutor(workers, context, _start)
     try:
         yield pool
@@ -79,7 +81,7 @@ def _hand_out(pool: ProcessPoolExecutor, job: Job, parts: Sequence[int], most: i
 
 
 def _start() -> None:
-    """End this process when the one that started it is gone: killed, it can tell nobody."""
+    """Watch the parent process and exit when it ends, since a killed parent cannot stop its workers."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -98,10 +100,10 @@ def _rank(job: Job, part: int, loader: Loader) -> int:
 
 
 def load_ranker(job: Job, loader: Loader) -> tuple[BatchRanker, IdLookup]:
-    """The model of a job, loaded, and its ids.
+    """Load the model of a job, and its ids.
 
     Raises:
-        RequestError: this machine does not multiply in the job's number format.
+        RequestError: this machine does not support the job's number format for matrix products.
     """
     recommender = loader(job.model, job.data)
     recommender.model.matmul_dtype = parse_matmul_dtype(job.products)

@@ -1,8 +1,8 @@
-"""Ranks a file of requests into a file of items: resumable, the same bytes however the work is divided.
+"""Ranks a file of requests into a file of items: resumable, and byte-identical however the work is divided.
 
-What comes out of a request depends on the request and the model alone. So the output is the same whatever the number of
-processes, the size of parts, and how often the work was killed and taken up again; and shards of an input, one after
-the other, hold the rows that the whole would.
+The result for a request depends on the request and the model alone. So the output does not depend on the number of
+processes, the size of parts, or how often the job was killed and resumed. The outputs of all shards of an input,
+concatenated, hold the same rows as the output of the whole input.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ Runner = Callable[[Job, Sequence[int]], Iterator[int]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a file is ranked.
+    """Settings for ranking a file.
 
     Attributes:
-        model: the model directory, the shipped one when None.
-        data: prepared data, the model's own when None.
-        k: items for requests that do not say.
-        shard: (i, n): the i-th of n equal stretches of the input, i from 1.
+        model: the model directory; the shipped one when None.
+        data: prepared data; the model's own when None.
+        k: list length for requests without a `k`.
+        shard: (i, n): the i-th of n equal slices of the input, i from 1.
         strict: refuse unknown ids instead of leaving them out and counting them.
-        part: requests of a part, by the size of the input when None; changes no byte of the output.
-        restart: discard finished parts and an output that is there.
+        part: requests per part; chosen by the size of the input when None. Does not change the output.
+        restart: discard finished parts and an existing output.
         products: number format of the language model's matrix products: float32, bfloat16, or auto for the faster one
-            here; another one is another job, for scores differ in the third digit.
+            on this machine. Another format makes another job, since scores differ in the third digit.
     """
 
     model: Path | None = None
@@ -68,14 +68,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Report:
-    """What was done.
+    """The result of ranking a file.
 
     Attributes:
-        requests: in the input, or in its shard.
-        resumed: of these, ranked by an earlier run.
-        answers: rows of the output.
-        counts: ids that are unknown and requests that were skipped for it.
-        formulas: rows of a CSV output with an id that a spreadsheet takes for a formula.
+        requests: number of requests in the input, or in the shard.
+        resumed: number of these that an earlier run had ranked.
+        answers: number of output rows.
+        counts: numbers of unknown ids, and of requests skipped because of them.
+        formulas: number of rows of a CSV output with an id that a spreadsheet would treat as a formula.
     """
 
     requests: int
@@ -91,16 +91,16 @@ def rank_file(
     """Rank the requests of a file into a file with the columns `request_id, item_id, rank, score, source`.
 
     Args:
-        input: requests, see `request_files`; every row is checked before the first is ranked.
-        output: Parquet, CSV or JSON lines by its name; takes the place of what is there when all is done.
-        settings: how.
-        runner: ranks parts of a job and yields the requests of each that is done; in this process when None.
-        progress: is told requests done and requests in all.
+        input: requests, see `request_files`; every row is validated before the first is ranked.
+        output: file to write: Parquet, CSV or JSON lines, by its extension; replaced when all is done.
+        settings: the settings.
+        runner: ranks parts of a job and yields the number of requests of each finished part; this process when None.
+        progress: called with the number of requests done and the total.
 
     Raises:
-        DataError: the input, in one line with file and place.
-        RequestError: a setting out of bounds, or with `strict` an unknown id.
-        ArtifactError: no such model, or an output that is being written by another process or belongs to another job.
+        DataError: the input is not valid; one line with file and place.
+        RequestError: a setting out of bounds, or an unknown id with `strict`.
+        ArtifactError: no such model, or another process is writing the output, or it belongs to another job.
     """
     if not 1 <= settings.k <= MAX_K:
         raise RequestError(f"-k is {settings.k}; it must lie between 1 and {MAX_K}")
@@ -127,7 +127,7 @@ def rank_file(
 
 
 def plan_job(input: Path, output: Path, settings: Settings) -> tuple[Job, Counter[str]]:
-    """Check the whole input against the model's data; the job, and what unknown ids will be counted in it.
+    """Check the whole input against the model's data; returns the job and the counts of unknown ids.
 
     Raises:
         DataError, RequestError, ArtifactError: see `rank_file`.
@@ -156,7 +156,9 @@ def plan_job(input: Path, output: Path, settings: Settings) -> tuple[Job, Counte
 
 
 def resolve_locations(model: Path | None, data: str | None) -> tuple[Path, str]:
-    """The model directory (the shipped one if None, fetched if `org/name`) and its data; directories as whole paths.
+    """Return the model directory (the shipped one if None, downloaded if `org/name`) and its data, as absolute paths.
+
+    Data that is not a directory is returned by name.
 
     Raises:
         ArtifactError: no such model.
@@ -165,5 +167,5 @@ def resolve_locations(model: Path | None, data: str | None) -> tuple[Path, str]:
     if not model.is_dir():
         raise ArtifactError(f"no model directory {str(model)!r}; --model is a directory made by `llmrec train`")
     data = hub.data_of(model) if data is None else data
-    # processes on other machines stand in other directories
+    # processes on other machines have other working directories
     return model.resolve(), str(Path(data).resolve()) if Path(data).is_dir() else data

@@ -1,8 +1,8 @@
 """Ranks one batch request at a time with one thread, so that its scores do not depend on other requests.
 
-`resolve_ids` turns ids into rows and counts those that are unknown; `BatchRanker.rank` ranks. The scores are those of
-`Recommender.recommend` to the last bits but one or two: fewer threads sum in another order, and of the language model
-only what can reach the list is scored (`exact_search`). More cores are used by more processes.
+`resolve_ids` turns ids into rows and counts unknown ids; `BatchRanker.rank` ranks. The scores equal those of
+`Recommender.recommend` except in the last one or two bits, since fewer threads sum in another order, and the language
+model scores only items that can reach the list (`exact_search`). To use more cores, run more processes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COUNTS = ("unknown_users", "unknown_items", "unknown_candidates", "skipped_reque
 
 
 class RankedItem(NamedTuple):
-    """An item of a list: its row, the fused score, the part that spoke for it most."""
+    """An item of a list: its row, its fused score, and the part that contributed most to it."""
 
     row: int
     score: float
@@ -44,7 +44,7 @@ class RankedItem(NamedTuple):
 
 @dataclass(frozen=True)
 class RankingTask:
-    """A request in catalogue rows; None where the request has no such field."""
+    """A request in catalogue rows; None for fields that the request does not have."""
 
     history: tuple[int, ...] = ()
     similar_to: int | None = None
@@ -54,35 +54,35 @@ class RankingTask:
 
     @property
     def request(self) -> Request:
-        """What it asks of the recommender: of given candidates all, else what was not seen."""
+        """The request to the recommender: ranks all candidates if given, else all unseen items."""
         seen = self.history if self.similar_to is None else (self.similar_to,)
         return Request(seen, self.message, candidates=self.candidates, unseen=self.candidates is None, k=self.k)
 
 
 @dataclass(frozen=True, eq=False)
 class IdLookup:
-    """Looks up ids: items in the catalogue, users among the interactions."""
+    """Looks up item ids in the catalogue and user ids in the interactions."""
 
     catalog: Catalog
     interactions: Interactions
 
     def rows(self, ids: tuple[str, ...]) -> list[int]:
-        """Rows of those ids that are known, each once, in order."""
+        """Return the rows of the known ids, in order and without repetitions."""
         found = (self.catalog.row_or_none(one) for one in ids)
         return list(dict.fromkeys(row for row in found if row is not None))
 
     def unknown(self, ids: tuple[str, ...]) -> int:
-        """How many of these item ids are not known."""
+        """Return how many of these item ids are unknown."""
         return sum(self.catalog.row_or_none(one) is None for one in ids)
 
 
 def resolve_ids(
     row: BatchRequest, ids: IdLookup, k: int, strict: bool = False
 ) -> tuple[RankingTask | None, Counter[str]]:
-    """Resolve a request to a task, None when unknown ids leave no input or no candidates; and count unknown ids.
+    """Resolve a request to a task, and count unknown ids; None if these leave no input or no candidates.
 
     Raises:
-        RequestError: `strict`, and an id is unknown or nothing is left; names the request and the closest ids.
+        RequestError: with `strict`, an id is unknown or nothing is left; names the request and the closest ids.
     """
     if strict:
         _refuse_unknown(row, ids)
@@ -122,7 +122,7 @@ def _refuse_unknown(row: BatchRequest, ids: IdLookup) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run all numeric libraries with one thread, and restore their threads afterwards."""
+    """Run all numeric libraries with one thread, and restore their thread counts afterwards."""
     with threadpool_limits(THREADS), fixed_threads(THREADS):
         yield
 
@@ -135,11 +135,11 @@ class BatchRanker:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """The parts of a score, with one thread."""
+        """The recommender's scorer, with one thread."""
         return replace(self.recommender.scorer, threads=THREADS)
 
     def rank(self, task: RankingTask) -> list[RankedItem]:
-        """The best items for a task, best first; fewer than k when fewer are allowed. To be called in `one_thread`."""
+        """Return the best items for a task, best first; fewer than k if fewer are allowed. Call within `one_thread`."""
         recommender = self.recommender
         request = parse_request(task.request, recommender.catalog).request
         allowed = recommender.allowed(request)
@@ -156,9 +156,9 @@ class BatchRanker:
 
 
 def _similar_items(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
-    """Similarity to an item, float32[1, n] by part: co-occurrence, item vector and text.
+    """Return similarities to an item, float32[1, n] by part: co-occurrence, item vector and text.
 
-    There is no user taste, and popularity counts only where weights depend on it.
+    There is no user taste, and popularity only affects weights that depend on it.
     """
     vectors = scorer.model.encoder.item_vectors
     norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
@@ -173,7 +173,7 @@ def _similar_items(scorer: Scorer, row: int) -> dict[str, np.ndarray]:
 
 
 def _ranked_items(found: FusedList, items: int) -> list[RankedItem]:
-    """Rows with their scores and sources."""
+    """Return rows with their scores and sources."""
     sources = found.sources(items)
     return [
         RankedItem(int(row), float(score), source)

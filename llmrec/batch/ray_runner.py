@@ -1,8 +1,8 @@
-"""Ranks the parts of a batch on many machines: a Ray Data job with one actor a model.
+"""Ranks the parts of a batch on many machines: a Ray Data job in which each actor holds one model.
 
-The input, the output and the model lie where all machines see them. Ray Data hands out the numbers of parts: actors are
-given more as they finish (its streaming executor holds back the rest), a part whose actor or machine died is given to
-another, and as a part's file appears by a rename, one that was ranked twice is still there once.
+The input, the output and the model must be on storage that all machines share. Ray Data distributes the part numbers:
+actors get new parts as they finish (its streaming executor holds back the rest), and a part whose actor or machine died
+is given to another actor. A part's file is put in place by a rename, so a part that was ranked twice exists only once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class PartRanker:
-    """An actor: one model, loaded once, and whatever parts it is given."""
+    """A Ray actor that loads one model and ranks the parts it is given."""
 
     def __init__(self, job: Job, loader: Loader) -> None:
         self._job = job
         self._ready: tuple[BatchRanker, IdLookup] = load_ranker(job, loader)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rank the parts int64[b] `part`; int64[b] `requests` of each."""
+        """Rank the parts int64[b] `part`; returns the number of requests in each as int64[b] `requests`."""
         counts = [rank_part(self._job, int(part), *self._ready) for part in batch["part"]]
         return {"requests": np.array(counts, np.int64)}
 
@@ -36,14 +36,14 @@ class PartRanker:
 def run_on_ray(
     job: Job, parts: Sequence[int], workers: int, address: str | None = None, loader: Loader = load_recommender
 ) -> Iterator[int]:
-    """Rank parts with `workers` actors; yields the requests of each part that is done.
+    """Rank parts with `workers` actors; yields the number of requests of each finished part.
 
     Args:
         job: its files must be visible to all machines under the same names.
-        parts: which.
-        workers: how many actors, one core each.
-        address: of a running cluster; one is started on this machine when None.
-        loader: makes the model of an actor.
+        parts: numbers of the parts to rank.
+        workers: number of actors, with one core each.
+        address: address of a running cluster; when None, one is started on this machine.
+        loader: loads the model of an actor.
 
     Raises:
         RequestError: Ray is not installed, no cluster answers, or a part failed on every machine it was tried on.

@@ -1,14 +1,14 @@
 r"""Reads batch requests from Parquet, CSV or JSON lines: streamed, and checked row by row.
 
-A row has `request_id` and something to go by: `user_id` (a user of the model's data), `items` (ids that were taken,
-oldest first; an empty list is a newcomer), `message` (words) or `similar_to` (an item id: what is like it?). It may
-have `candidates` (ids: rank these alone, seen or not), `k`, and `target` (the id of what was taken next: for measuring,
-ranking never looks at it). Ids may be strings or whole numbers; a whole number may be held by a float, as data frames
-do beside empty cells, as far as floats hold it exactly.
+A row has a `request_id` and at least one input: `user_id` (a user of the model's data), `items` (ids of the items of a
+history, oldest first; an empty list is a new user), `message` (a text) or `similar_to` (an item id, to find similar
+items). Optional fields are `candidates` (item ids: only these are ranked, whether seen or not), `k`, and `target` (the
+id of the next item, for evaluation; ranking ignores it). Ids may be strings or whole numbers. A whole number may be
+stored as a float, as data frames do for columns with empty cells, if the float represents it exactly.
 
-In CSV every cell is text, ids too (`007` stays `007`), and an empty cell says nothing. A list stands in one cell with
-`|` between its ids; `|` alone is an empty list. In a list `\|` is a bar and `\\` a backslash that belong to an id.
-Cells are separated by what the header has most of: commas, semicolons or tabs.
+In CSV every cell is text, including ids (`007` stays `007`), and an empty cell is a missing value. A list is one cell
+with `|` between its ids; `|` alone is an empty list. Within a list, `\|` is a bar and `\\` a backslash that belong to
+an id. The separator is the one that is most frequent in the header: comma, semicolon or tab.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ TEXT_COLUMNS = [
     *ID_FIELDS,
     "message",
     "target",
-]  # read as dictionaries: a long text said often is held once
+]  # read with dictionary encoding: a long text that occurs often is held once
 INPUT_COLUMNS = ("user_id", "items", "message", "similar_to")
 FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
 }  # fmt: skip
-LINE_LIMIT = 4 * 2**20  # bytes of a line of JSON, and of a row of CSV
-MAX_IDS, MAX_ID_LENGTH = 10_000, 1_000  # of a list; of one of them, in characters
+LINE_LIMIT = 4 * 2**20  # most bytes of a JSON line or a CSV row
+MAX_IDS, MAX_ID_LENGTH = 10_000, 1_000  # most ids of a list; most characters of an id
 _SEPARATORS = ",;\t"
-_LISTED = re.compile(r"((?:[^|\\]|\\[|\\]?)*)(?:\||$)")  # an id of a cell with a list
-_ROWS, _PIECE = 1024, 64  # decoded at a time; made into objects at a time
+_LISTED = re.compile(r"((?:[^|\\]|\\[|\\]?)*)(?:\||$)")  # one id in a cell with a list
+_ROWS, _PIECE = 1024, 64  # rows decoded at a time; rows converted to Python objects at a time
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class FileSummary:
 
 
 def read_requests(path: Path, start: int = 0, stop: int | None = None) -> Iterator[BatchRequest]:
-    """The checked rows `start` to `stop` of a file, in order.
+    """Yield the validated rows `start` to `stop` (exclusive) of a file, in order.
 
     Raises:
-        DataError: not a readable file of its kind, a missing or unknown column, a wrong type or a value out of bounds;
-            one line that names the file, the place and the value.
+        DataError: not a readable file of its format, a missing or unknown column, a wrong type or a value out of
+            bounds; one line that names the file, the place and the value.
     """
     read = {"parquet": _parquet, "csv": _csv, "jsonl": _lines}[_kind(path)]
     for number, (where, values) in enumerate(read(path, start, stop), start):
@@ -90,10 +90,10 @@ def read_requests(path: Path, start: int = 0, stop: int | None = None) -> Iterat
 
 
 def scan_requests(path: Path) -> FileSummary:
-    """Read and check a whole file.
+    """Read and validate a whole file.
 
     Raises:
-        DataError: see `read_requests`; or no row at all, or request ids of two types.
+        DataError: see `read_requests`; also for a file without rows, or with request ids of two types.
     """
     count, kinds = 0, set[bool]()
     for row in read_requests(path):
@@ -148,7 +148,7 @@ def _parquet(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Ma
 
 
 def _check_lengths(path: Path, part: pa.RecordBatch, at: int) -> None:
-    """Refuse long lists and long texts while they are still packed."""
+    """Refuse lists and texts that are too long, before they are converted to Python objects."""
     for name, column in zip(part.schema.names, part.columns, strict=True):
         if name in ID_LIST_FIELDS and not pa.types.is_null(column.type):
             lengths, most, what = pc.list_value_length(column), MAX_IDS, "ids; a list has at most"
@@ -213,7 +213,7 @@ def _lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mapp
 
 
 class _Lines:
-    """Lines of a CSV file for `csv.reader`; what a row takes before it ends is bounded."""
+    """Lines of a CSV file for `csv.reader`; limits the bytes of a row, which may span several lines."""
 
     def __init__(self, path: Path, handle: IO[bytes]) -> None:
         self.path, self.handle, self.number, self.held = path, handle, 0, 0
@@ -264,7 +264,7 @@ def _csv(path: Path, start: int, stop: int | None) -> Iterator[tuple[str, Mappin
 
 
 def _cell(name: str, cell: str) -> Any:
-    """The value of a cell as JSON would hold it; what cannot be right stays text, and is refused as such."""
+    """Return the value of a cell as JSON would hold it; an invalid value stays text, and is refused later."""
     if not cell.strip():
         return None
     if name in ID_LIST_FIELDS:
@@ -328,13 +328,13 @@ def _is_id(value: Any) -> TypeGuard[str | int]:
 
 
 def _is_exact_id(value: Any) -> bool:
-    """Whether a value is an id of an item or a user, as it was when it was written."""
+    """Return whether a value is an id of an item or a user that was not rounded by a float."""
     whole = isinstance(value, float) and value.is_integer()
     return (_is_id(value) or whole) and not is_rounded(value)
 
 
 def _rounding_hint(value: Any) -> str:
-    """What a float does to an id, where it has done so."""
+    """Return an addition to an error message if a float has rounded the id, else ''."""
     return ", not one that a float has rounded (at 2**53 and more)" if is_rounded(value) else ""
 
 
@@ -348,7 +348,7 @@ def _check_id_length(value: Any, name: str, where: str) -> None:
 
 
 def _parse_id(value: Any, name: str, where: str) -> str | None:
-    if value is None or value != value:  # not a number: an empty cell of a data frame
+    if value is None or value != value:  # NaN: an empty cell of a data frame
         return None
     if not _is_exact_id(value):
         raise DataError(
@@ -376,5 +376,5 @@ def _short(value: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
+    """Return the first line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

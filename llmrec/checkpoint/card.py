@@ -1,4 +1,4 @@
-"""Model cards: fills in measured results, taken only from result files."""
+"""Fills measured results into model cards, taken only from result files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from llmrec.errors import DataError
 from llmrec.storage.artifacts import write_bytes_atomic
 
 START, END = "<!-- results: filled from eval/results -->", "<!-- end of results -->"
-_OURS = "hybrid"  # the Hub files one number under a task, a data set and a metric
+_OURS = "hybrid"  # the row of this model; the Hub takes one value per task, data set and metric
 _FILLED = ("model-index", "model_name", "eval_results")
-# of the protocol: which part of which data was measured, and on whom
+# fields of the protocol that say which part of the data and which users were measured
 _SAMPLE = ("split", "part", "users", "users_sampled", "candidates", "seen_filtered")
 _SHOWN = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
-# names of base models that are fetched by name, as the Hub calls them
+# name of a base model in llmrec -> its name on the Hub
 _HUB_NAMES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
 def load_results(folder: Path, dataset: str) -> list[dict[str, Any]]:
-    """The result files about one data set, by suite.
+    """Return the results on one data set, in order of their file names.
 
     Raises:
         DataError: no such directory, or a file that is not a result.
@@ -47,11 +47,11 @@ def load_results(folder: Path, dataset: str) -> list[dict[str, Any]]:
 
 
 def fill_card(card: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """Put results into a card, in the place of those that it had: a section with tables, and the Hub's `model-index`.
+    """Replace the results in a card: a section with tables, and the Hub's `model-index`.
 
     Args:
         card: Markdown with a YAML header, as training writes it.
-        results: of `load_results`; none leaves a sentence that says so.
+        results: results from `load_results`; if there are none, the section says so.
     """
     old = ModelCard(card)
     header: dict[str, Any] = dict(old.data.to_dict())  # type: ignore[no-untyped-call]
@@ -67,7 +67,7 @@ def fill_card(card: str, results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def save_card(path: Path, card: str) -> None:
-    """Write a card, the old file or the new one at any moment."""
+    """Write a card atomically."""
     write_bytes_atomic(path, card.encode())
 
 
@@ -82,7 +82,7 @@ def _section(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _rows(result: Mapping[str, Any]) -> list[str]:
-    """One line a system; the metrics that readers compare first, else the first four."""
+    """Return the lines of a results table: one row per system, with the metrics of `_SHOWN`, else the first four."""
     metrics = list(dict.fromkeys(name for row in result["rows"] for name in row["metrics"]))
     shown = [name for name in _SHOWN if name in metrics] or metrics[:4]
     if not shown:
@@ -96,13 +96,13 @@ def _rows(result: Mapping[str, Any]) -> list[str]:
 
 
 def _measured(result: Mapping[str, Any]) -> str:
-    """The data and the sample that a table's numbers are of."""
+    """Return a sentence on the data and the sample on which a table's numbers were measured."""
     said = [f"{name.replace('_', ' ')} {_cell(value)}" for name, value in _sample(result).items()]
     return f"Measured on {_cell(result['dataset'])}: {'; '.join([*said, _number(result)])}."
 
 
 def _sample(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the protocol says of data and sample, as far as it is a word, a number or yes or no."""
+    """Return the protocol's fields on data and sample whose values are strings, numbers or booleans."""
     protocol = result.get("protocol")
     found = {name: protocol.get(name) for name in _SAMPLE} if isinstance(protocol, Mapping) else {}
     return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
@@ -113,7 +113,7 @@ def _number(result: Mapping[str, Any]) -> str:
 
 
 def _fewer(result: Mapping[str, Any], row: str) -> str:
-    """How many users a row was measured on, when these are fewer than the table's."""
+    """Return the number of users of a row that was measured on fewer users than the table, else ''."""
     protocol = result.get("protocol")
     if not isinstance(protocol, Mapping) or row not in (protocol.get("rows_of_the_sample") or ()):
         return ""
@@ -141,12 +141,12 @@ def _estimate(value: Mapping[str, Any] | None) -> str:
 
 
 def _cell(text: object) -> str:
-    """Text that cannot leave its place in a table."""
+    """Return the text without characters that could break out of a table cell."""
     return re.sub(r"[|`<>\n\r]", " ", str(text))
 
 
 def _evals(result: Mapping[str, Any]) -> list[EvalResult]:
-    """What the Hub shows beside the card: the model's own rows, not the baselines'."""
+    """Return the results that the Hub shows beside the card: those of the model, not of the baselines."""
     name, suite, sample = str(result["dataset"]), str(result["suite"]), _sample(result)
     return [
         EvalResult(

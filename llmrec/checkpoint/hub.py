@@ -1,8 +1,8 @@
 """Downloads models from the Hugging Face Hub and pushes them there.
 
-Downloads are untrusted until they are verified. Only the files that the manifest names are fetched, into plain files of
-a directory of their own (the Hub's cache consists of links, which an artifact refuses). Every hash is checked before
-the directory gets its final name. Authentication is left to huggingface_hub.
+Downloads are untrusted until they are verified. Only the files that the manifest names are downloaded, as plain files
+into a separate directory (the Hub's cache consists of links, which artifacts do not allow). Every hash is checked
+before the directory gets its final name. Authentication is left to huggingface_hub.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from llmrec.storage.artifacts import MANIFEST, read_manifest, write_artifact, wr
 from llmrec.storage.network import PATIENCE, SourceError, failure_reason, refuse_web_pages, wrap_network_errors
 from llmrec.storage.registry import RESOURCES, cache_home, cache_lock, offline_setting
 
-BESIDE_MODEL = "beside-the-model"  # name in a pushed model for data that lies in the same repository
+BESIDE_MODEL = "beside-the-model"  # data name in a pushed model for data in the same repository
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)
 _MOST_FILES, _MANIFEST_LIMIT = 1000, 16 << 20
 
 
 def resolve_model(name_or_path: str | Path, revision: str = "main") -> Path:
-    """The path of a local model directory, or of a Hub model `org/name`, which is downloaded if necessary.
+    """Return the path of a local model directory, or of a Hub model `org/name`, which is downloaded if necessary.
 
     Raises:
-        ArtifactError: the Hub has no such model, or does not answer and none was fetched before, or the download is not
-            a valid artifact.
+        ArtifactError: the Hub has no such model, or does not answer and there is no earlier download, or the download
+            is not a valid artifact.
     """
     path, text = Path(name_or_path), str(name_or_path)
     if path.exists() or not _REPO.fullmatch(text) or path.is_absolute():
@@ -50,7 +50,7 @@ def resolve_model(name_or_path: str | Path, revision: str = "main") -> Path:
 
 
 def data_of(model: Path) -> str:
-    """Name or directory of a model's data, which may have been downloaded beside it.
+    """Return the name or directory of a model's data, which may have been downloaded with the model.
 
     Raises:
         ArtifactError: not a model directory, or its data was not pushed with it.
@@ -74,20 +74,21 @@ def push_to_hub(
     private: bool = False,
     message: str = "Upload llmrec model",
 ) -> str:
-    """Upload a model directory in one commit, its card filled from results; returns the commit's address.
+    """Upload a model directory in one commit, with results filled into its card; returns the commit's URL.
 
     Args:
         model: a local model directory.
         repo_id: `org/name`; created if it does not exist.
         with_data: also upload the prepared data, with titles, user ids and histories.
-        base: where others find the base model, if it is a directory of this machine.
-        results: of `card.load_results`.
+        base: where others find the base model, such as `org/name`; needed if the model names a local directory.
+        results: results from `card.load_results`.
         private: whether a new repository is private.
-        message: of the commit.
+        message: commit message.
 
     Raises:
-        RequestError: an invalid name, offline, data that may not be redistributed, or a base that others cannot find.
-        ArtifactError: a damaged directory, or the Hub refuses.
+        RequestError: an invalid name, offline mode, data that may not be redistributed, or a base model that others
+            cannot find.
+        ArtifactError: a damaged directory, or the Hub refuses the upload.
     """
     if not _REPO.fullmatch(repo_id):
         raise RequestError(f"{repo_id!r} should be org/name")
@@ -109,7 +110,10 @@ def push_to_hub(
 def stage_upload(
     model: Path, out: Path, with_data: bool, base: str | None, results: Sequence[dict[str, Any]] = ()
 ) -> None:
-    """Write what `push_to_hub` uploads: no local paths in it, the card filled in. Arguments as there."""
+    """Write the files that `push_to_hub` uploads, without local paths and with the card filled in.
+
+    The arguments are those of `push_to_hub`.
+    """
     manifest = read_manifest(model, MODEL_KIND)
     config = read_config(model)
     own, data = str(config["base"]["id"]), data_of(model)
@@ -149,7 +153,7 @@ def _fetched(repo_id: str, revision: str, root: Path) -> Path:
         with wrap_network_errors():
             commit = str(huggingface_hub.HfApi().model_info(repo_id, revision=revision, timeout=PATIENCE).sha)
     except SourceError as error:
-        if model.is_dir():  # no answer: an earlier download is complete, and is verified when it is loaded
+        if model.is_dir():  # the Hub does not answer; an earlier download is complete and is verified when loaded
             return model
         raise ArtifactError(f"no model {repo_id!r}: neither a directory here nor on the Hub: {error}") from None
     if model.is_dir() and note.is_file() and json.loads(note.read_text()) == {"commit": commit}:
@@ -190,10 +194,10 @@ def _download(repo_id: str, commit: str, prefix: str, kind: str, target: Path) -
 
 
 def _names(manifest: Path, repo_id: str) -> list[str]:
-    """The file names of an untrusted manifest.
+    """Return the file names of an untrusted manifest.
 
     Raises:
-        ArtifactError: not a manifest, too many files, or a name that leads out.
+        ArtifactError: not a manifest, too many files, or a name that could lead out of the directory.
     """
     try:
         if manifest.stat().st_size > _MANIFEST_LIMIT:

@@ -1,7 +1,7 @@
 """Reads and replaces the parts of a model directory that depend on the data, without loading the language model.
 
 LoRA weights, item tokens and user adapter are copied byte for byte. So a nightly refresh or a removal of items takes
-seconds, and cannot change generated text.
+seconds and cannot change generated text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ModelParts:
     Attributes:
         path: the directory.
         manifest: as read, with every hash checked.
-        config: as read.
+        config: the configuration as read.
         encoder: the sequential encoder.
         neighbours: item-to-item neighbours.
         ids: semantic IDs.
@@ -78,14 +78,14 @@ def read_parts(path: Path, catalog: Catalog | None = None) -> ModelParts:
 
 
 def write_parts(out: Path, parts: ModelParts, catalog: Catalog, data: str, event: Mapping[str, JSON]) -> None:
-    """Write a model directory all or nothing; `out` may be the directory that the parts came from.
+    """Write a model directory atomically; `out` may be the directory that the parts came from.
 
     Args:
-        out: the directory.
-        parts: what to write; the weights added to the language model are copied from `parts.path`.
-        catalog: the catalogue that it belongs to.
-        data: name or directory of that data.
-        event: an entry for the manifest's `history`.
+        out: the directory to write.
+        parts: the parts to write; the weights added to the language model are copied from `parts.path`.
+        catalog: the catalogue that the model belongs to.
+        data: name or directory of the data with this catalogue.
+        event: an entry to append to the manifest's `history`.
 
     Raises:
         ArtifactError: rows that do not fit the catalogue.
@@ -118,10 +118,10 @@ def write_parts(out: Path, parts: ModelParts, catalog: Catalog, data: str, event
 
 
 def kept_rows(catalog: Catalog, removed: Sequence[str]) -> np.ndarray:
-    """int64[m]: the rows that remain when the items with these ids are removed, in order.
+    """Return the rows int64[m] that remain when the items with these ids are removed, in order.
 
     Raises:
-        RequestError: an id that is not there, none, or all of them.
+        RequestError: an unknown id, no ids, or the ids of all items.
     """
     gone = {catalog.row(id) for id in removed}
     if not gone:
@@ -132,7 +132,7 @@ def kept_rows(catalog: Catalog, removed: Sequence[str]) -> np.ndarray:
 
 
 def without_rows(parts: ModelParts, kept: np.ndarray) -> ModelParts:
-    """The parts restricted to the rows `kept` int64[m]; the codes of those items do not change."""
+    """Return the parts restricted to the rows `kept` int64[m]; the codes of these items do not change."""
     encoder = parts.encoder.with_item_rows(lambda vectors: vectors[kept], lambda biases: biases[kept])
     near = parts.neighbours.state()
     matrix = parts.neighbours.similarity[kept][:, kept].tocsr()

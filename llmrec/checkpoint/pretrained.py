@@ -1,4 +1,4 @@
-"""Saves and loads model directories: all that is not the base model, with fingerprints of what it depends on."""
+"""Saves and loads model directories: everything but the base model, with fingerprints of its dependencies."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from llmrec.ranking.fusion import Fusion
 from llmrec.storage.artifacts import Manifest, expect_fingerprint, fingerprint_bytes, read_manifest, write_artifact
 
 MODEL_KIND = "model"
-# Upper limits of the sizes in a configuration, checked before anything is allocated: it may be malicious.
+# Upper limits of the sizes in a configuration, which may be malicious; checked before anything is allocated.
 _MOST = {
     "model": {"lora_rank": 1024, "lora_alpha": 1 << 20, "user_slots": 64, "adapter_width": 1 << 16},
     "encoder": {"dim": 1 << 14, "layers": 128, "heads": 1 << 10, "max_len": 1 << 16, "text_dims": 1 << 14},
 }
 _MOST_WINDOW, _MOST_TOWERS = 1 << 16, 16
-_LONGEST_FILTER = 1 << 12  # items; BSARec builds a table of that size by that size
+_LONGEST_FILTER = 1 << 12  # most items; BSARec builds a square table of this size
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class Pretrained:
         counts: int64[n], interactions of each item in the train part.
         neighbours: item-to-item neighbours, from the train part.
         fusions: weights by kind of request ("history", "words").
-        settings: of the recommender: window, embedder, beams.
-        meta: how it was trained, and validation results.
+        settings: settings of the recommender: window, embedder, beams.
+        meta: training settings and validation results.
     """
 
     model: RecModel
@@ -61,12 +61,12 @@ class Pretrained:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Hash of the tokenizer's own JSON."""
+    """Return a hash of the tokenizer's JSON."""
     return fingerprint_bytes(tokenizer.backend_tokenizer.to_str().encode())
 
 
 def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: BaseModelFiles, card: str) -> None:
-    """Write a model directory atomically; LoRA is stored in float16, half the size."""
+    """Write a model directory atomically; LoRA weights are stored in float16, at half the size."""
     model = loaded.model
     fingerprints = {
         "catalog": catalog.fingerprint,
@@ -99,7 +99,7 @@ def save_pretrained(path: Path, loaded: Pretrained, catalog: Catalog, base: Base
 
 
 def load_pretrained(path: Path, catalog: Catalog, progress: bool = True) -> Pretrained:
-    """Load a model directory for this catalogue; weights of the base are found by id and checked by hash.
+    """Load a model directory for this catalogue; the base model is found by id and verified by hash.
 
     Raises:
         ArtifactError: damaged files, or another catalogue, base, tokenizer, codebook or set of templates.
@@ -132,19 +132,19 @@ def _loaded(path: Path, manifest: Manifest, config: Mapping[str, Any], n: int, p
 
 
 def read_encoder(path: Path, config: Mapping[str, Any]) -> SequenceEncoder:
-    """The encoder of a model directory; DataError when its weights do not match the configuration."""
+    """Read the encoder of a model directory; DataError when its weights do not match the configuration."""
     state = load_arrays(path / "encoder.safetensors")
     validation.check_finite({f"encoder {name}": array for name, array in state.items()})
     return SequenceEncoder.from_state(state, config["encoder"])
 
 
 def read_neighbours(path: Path) -> ItemKNN:
-    """The neighbours of a model directory; DataError when they are not valid."""
+    """Read the neighbours of a model directory; DataError when they are not valid."""
     return ItemKNN.from_state(load_arrays(path / "neighbours.safetensors"))
 
 
 def read_settings(path: Path) -> Mapping[str, Any]:
-    """The settings of a model directory, such as the data it belongs to; nothing else is loaded.
+    """Read the settings of a model directory, such as the data it belongs to, and nothing else.
 
     Raises:
         ArtifactError: not a model directory, or damaged.
@@ -155,7 +155,7 @@ def read_settings(path: Path) -> Mapping[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The configuration of a model directory; ArtifactError when it is not one."""
+    """Read the configuration of a model directory; ArtifactError when it cannot be used."""
     try:
         config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
         _check(config)
@@ -165,7 +165,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    """Check types and sizes before any name in it is looked up, or any size in it is allocated."""
+    """Check types and sizes in a configuration before any name is looked up or any memory is allocated."""
     _typed(config["base"]["id"], str, "base id")
     _typed(config["settings"]["data"], str, "settings data")
     _typed(config["settings"]["window"], int, "settings window")

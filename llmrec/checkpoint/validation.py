@@ -1,7 +1,7 @@
 """Validates that the parts of a model directory fit the catalogue and each other.
 
-Hashes detect damage, but neither malice nor mistakes: whoever writes a directory writes its manifest, too. Sizes are
-checked before anything of that size is allocated, and numbers before anything is computed from them.
+Hashes detect damage, but neither malice nor mistakes, since whoever writes a directory also writes its manifest. Sizes
+are checked before anything of that size is allocated, and numbers before anything is computed from them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from llmrec.ranking.fusion import FAMILIARITY_PARTS, PRIOR_WEIGHTS
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 from llmrec.semantic_ids.trie import MAX_COUNT, counts_of
 
-REQUEST_KINDS = ("history", "words")  # of requests, each with fusion weights of its own
-_MOST_WEIGHT = 1e6  # limit of a fusion weight; real ones lie below 10
+REQUEST_KINDS = ("history", "words")  # kinds of requests, each with its own fusion weights
+_MOST_WEIGHT = 1e6  # limit of a fusion weight's absolute value; actual ones lie below 10
 
 
 @contextmanager
 def loading_from(path: Path) -> Iterator[None]:
-    """Turn any error of loading a directory into an ArtifactError of one line that names the directory."""
+    """Turn any error while loading a directory into a one-line ArtifactError that names the directory."""
     try:
         yield
     except DataError as error:
@@ -38,13 +38,13 @@ def loading_from(path: Path) -> Iterator[None]:
 
 
 def parse_item_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[SemanticIds, np.ndarray, np.ndarray]:
-    """Semantic IDs, log mass float32[n] and interaction count int64[n] of every item, from the arrays of their file.
+    """Return the semantic IDs, log mass float32[n] and interaction count int64[n] of every item, from a file's arrays.
 
-    Older files have no counts: these are derived from the log masses, which for items that were added to such a model
-    are borrowed from similar items.
+    Older files have no counts; there they are derived from the log masses. For items that were added to such a model,
+    the log masses are estimates from similar items.
 
     Raises:
-        DataError: arrays of another form, codes outside the codebook, or numbers that are not finite.
+        DataError: arrays of a wrong shape or type, codes outside the codebook, or numbers that are not finite.
     """
     codes, codebook, prior = (np.array(arrays[name]) for name in ("codes", "book", "prior"))
     if not (codes.ndim == 2 and codes.size and codes.dtype.kind == "i" and codebook.ndim == 3 and codebook.size):
@@ -74,7 +74,7 @@ def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def check_item_counts(parts: Mapping[str, int], n: int) -> None:
-    """Raise DataError for a part whose number of items is not `n`."""
+    """Raise DataError for a part with a number of items other than `n`."""
     for name, size in parts.items():
         if size != n:
             raise DataError(f"{name} of {size} items; the catalogue has {n}")
@@ -103,7 +103,10 @@ def _check_rows(name: str, found: int, wanted: int, what: str) -> None:
 
 
 def check_fusion_weights(fusions: Mapping[str, Mapping[str, float]]) -> None:
-    """Raise ValueError unless both kinds of request have weights of known parts, one of which always has a score."""
+    """Raise ValueError unless both kinds of request have weights of known parts, at least one of which always scores.
+
+    Weights must be numbers of at most `_MOST_WEIGHT` in absolute value.
+    """
     for kind in REQUEST_KINDS:
         if kind not in fusions:
             raise ValueError(f"fusion has no weights for {kind!r}; it needs {' and '.join(REQUEST_KINDS)}")
@@ -116,6 +119,6 @@ def check_fusion_weights(fusions: Mapping[str, Mapping[str, float]]) -> None:
                 raise ValueError(
                     f"the weight of {part} in {str(kind)[:60]!r} is not a number up to {_MOST_WEIGHT:,.0f}"
                 )
-        quiet = {"words"} if kind == "history" else set()  # there is no message to compare with
+        quiet = {"words"} if kind == "history" else set()  # without a message, this part has no scores
         if not of.keys() - quiet - {"llm"} and not of.get("llm"):
             raise ValueError(f"fusion {str(kind)[:60]!r} gives no part a weight that has something to say there")

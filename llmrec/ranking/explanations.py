@@ -23,39 +23,40 @@ _TELLING = (
     "series",
     "theme",
     "actor",
-)  # what two items may share, the most telling first
+)  # attributes that two items may share, the most informative first
 _SUBJECTS = ("theme", "director", "author", "artist", "brand")
 
 
 def tags(catalog: Catalog, row: int) -> list[str]:
-    """All values of the item's tuple attributes, in catalogue order."""
+    """Return all values of the item's tuple attributes, in catalogue order."""
     return [value for _, value in fields_of(catalog, row)]
 
 
 def fields_of(catalog: Catalog, row: int) -> list[tuple[str, str]]:
-    """All values of the item's tuple attributes with the attribute of each, in catalogue order."""
+    """Return (attribute, value) for all values of the item's tuple attributes, in catalogue order."""
     fields = catalog[row].attributes.items()
     return [(name, value) for name, values in fields if isinstance(values, tuple) for value in values]
 
 
 def spoken_kinds(catalog: Catalog, row: int) -> dict[str, str]:
-    """What kind of thing the item is, as its words stand inside a sentence, by tag, in catalogue order."""
+    """Return tag -> wording inside a sentence for the tags that say what kind of thing the item is."""
     return {value: value_in_sentence(name, value) for name, value in kinds_of(catalog[row])}
 
 
 def reason(
     catalog: Catalog, row: int, history: Sequence[int], vectors: np.ndarray, message: str, filters: Filters
 ) -> str:
-    """One clause: what was asked for that the item has, else the history item it is nearest to.
+    """Return the reason for a recommended item: the wishes that it fulfils, and the liked item that it is nearest to.
 
-    It has three tags at most, and names an item only when that was liked.
+    Without either, the reason is a description of the item. It has at most three tags, and names another item only if
+    the user liked it.
 
     Args:
         catalog: the items.
         row: the recommended item.
         history: rows of the user's items; a `History` says which of them were not liked.
-        vectors: float32[n, d] item vectors of the encoder, for "nearest".
-        message: what the user said.
+        vectors: float32[n, d] item vectors of the encoder, which define "nearest".
+        message: the user's message.
         filters: the constraints that were applied.
     """
     asked = _asked(catalog, row, message, filters)
@@ -68,12 +69,12 @@ def reason(
 
 
 def fulfilled(catalog: Catalog, row: int, message: str, filters: Filters) -> list[str]:
-    """What of the item was asked for, by the message or the constraints, in clauses."""
+    """Return the item's properties that the message or the constraints ask for, as clauses."""
     return [*_asked(catalog, row, message, filters), *_numbers(catalog, row, filters)]
 
 
 def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[str]:
-    """The item's own tags that the message or the constraints name: kinds as words, the others in clauses."""
+    """Return the item's tags that the message or the constraints name: kinds as plain words, others as clauses."""
     said = f" {message.lower()} "
     wanted = {v.lower() for values in (*filters.any_of.values(), *filters.all_of.values()) for v in values}
     named: dict[str, list[str]] = {}
@@ -85,7 +86,7 @@ def _asked(catalog: Catalog, row: int, message: str, filters: Filters) -> list[s
 
 
 def _numbers(catalog: Catalog, row: int, filters: Filters) -> list[str]:
-    """The item's own numbers that the constraints are about."""
+    """Return the item's numbers that have a range among the constraints."""
     fields = catalog[row].attributes
     numbers = [(name, fields[name]) for name in filters.ranges if name in fields]
     return [_number(name, value) for name, value in numbers if isinstance(value, int | float)]
@@ -101,7 +102,7 @@ def _says(said: str, tag: str) -> bool:
 
 
 def _nearest(catalog: Catalog, row: int, liked: Sequence[int], vectors: np.ndarray, told: Sequence[str]) -> str:
-    """The liked item it is nearest to, and what both are, as far as it is not told already."""
+    """Return a clause on the nearest liked item and what both have in common, without what `told` already says."""
     recent = np.asarray(liked[-_RECENT:], np.int64)
     near = int(recent[int(np.argmax(_cosine(vectors[recent], vectors[row])))])
     common = _common(catalog, row, near, told)
@@ -109,7 +110,7 @@ def _nearest(catalog: Catalog, row: int, liked: Sequence[int], vectors: np.ndarr
 
 
 def _common(catalog: Catalog, row: int, other: int, told: Sequence[str]) -> list[str]:
-    """Kinds that both items are, and one clause that holds of both: who made them, what they are about."""
+    """Return the kinds that both items share, and one clause true of both: who made them or what they are about."""
     heard = {one.casefold() for one in told}
     theirs = {value.casefold() for _, value in kinds_of(catalog[other])} - heard
     kinds = [one for one in unique_words(value for _, value in kinds_of(catalog[row])) if one.casefold() in theirs]
@@ -128,7 +129,7 @@ def _words(catalog: Catalog, row: int, name: str) -> tuple[str, ...]:
 
 
 def describe(catalog: Catalog, row: int) -> str:
-    """One clause from catalogue fields: "a comedy and romance film from 1995 about weddings"."""
+    """Describe an item in one clause from catalogue fields: "a comedy and romance film from 1995 about weddings"."""
     item = catalog[row]
     years = (v for name, v in item.attributes.items() if name == "year" or name.endswith("_year"))
     year = next((v for v in years if isinstance(v, int) and 1000 <= v <= 2999), None)
@@ -141,7 +142,7 @@ def describe(catalog: Catalog, row: int) -> str:
 
 
 def listing(catalog: Catalog, rows: Sequence[int]) -> str:
-    """The shown items with their fields, one a line, as the talk prompt gives them."""
+    """Return the shown items with their fields, one per line, as in the talk prompt."""
     return "\n".join(f"{i}. {catalog.label(row)}: {describe(catalog, row)}" for i, row in enumerate(rows, 1))
 
 

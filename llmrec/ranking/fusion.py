@@ -4,10 +4,10 @@ The probability that an item is the next one is a softmax over the weighted log-
 maximise the likelihood of validation targets that were not used to train or choose any part. A ridge penalty pulls them
 towards "encoder alone", so a part that brings nothing gets a weight near zero instead of noise.
 
-For rare items the sequential encoder is less reliable than for popular ones, and the text is more useful. So two more
-parts may have a weight: the encoder's log-probability above a uniform share, times the item's familiarity, and the text
-profile's, times one minus familiarity. Neither weight may be negative. Both or none are used, by whether they improve
-the likelihood of held-out targets. Measured on validation users on whom nothing was fitted:
+For rare items the sequential encoder is less reliable than for popular ones, and the text is more useful. So there are
+two more parts: the encoder's log-probability relative to a uniform distribution, times the item's familiarity; and that
+of the text profile, times one minus familiarity. Neither weight may be negative. Either both parts are used or none,
+depending on whether they improve the likelihood of held-out targets. Measured on validation users not used for fitting:
 
 | | Amazon Toys | Amazon Beauty |
 |---|---|---|
@@ -26,7 +26,7 @@ import numpy as np
 from llmrec.progress import Counter, Say, silent
 from llmrec.ranker import RankedList
 
-# Initial weights of the parts, and what the ridge penalty pulls them to.
+# Initial weights of the parts, to which the ridge penalty also pulls them.
 PRIOR_WEIGHTS: Mapping[str, float] = {
     "encoder": 1.0,
     "llm": 0.0,
@@ -35,10 +35,10 @@ PRIOR_WEIGHTS: Mapping[str, float] = {
     "popularity": 0.0,
     "words": 0.0,
 }
-FAMILIARITY, NOVELTY = "familiarity", "novelty"  # factors of the parts below, without a weight of their own
-# parts scaled by an item's familiarity, and what the ridge penalty pulls their weights to
+FAMILIARITY, NOVELTY = "familiarity", "novelty"  # factors of the parts below; they have no weight of their own
+# parts scaled by an item's familiarity or novelty, and the values to which the ridge penalty pulls their weights
 FAMILIARITY_PARTS: Mapping[str, float] = {f"encoder*{FAMILIARITY}": 0.0, f"profile*{NOVELTY}": 0.0}
-FAMILIAR_COUNT = 100  # interactions from which on an item is fully familiar
+FAMILIAR_COUNT = 100  # an item with at least this many interactions is fully familiar
 # the weight of popularity may be negative, the others may not
 NON_NEGATIVE = ("encoder", "llm", "neighbours", "profile", "words", *FAMILIARITY_PARTS)
 FLOOR = 3.0  # items outside the beams get a log-probability this many nats below the worst decoded item
@@ -51,7 +51,7 @@ class Fusion:
     weights: Mapping[str, float]
 
     def combine(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-        """float32[b, n] from the parts float[b, n] by name."""
+        """Return the fused scores float32[b, n] from the parts float[b, n] by name."""
         known = (name for name in self.weights if name in parts)
         return np.asarray(sum(self.weights[name] * parts[name].astype(np.float64) for name in known), np.float32)
 
@@ -67,10 +67,10 @@ class FusedList(RankedList):
     fusion: Fusion
 
     def sources(self, items: int) -> list[str]:
-        """For each item the part that lifts it most above a uniform share in a catalogue of `items` items.
+        """Return, for each listed item, the part that raises it most above a uniform share of `items` items.
 
-        What a part gets by familiarity counts as its own. Parts with a negative weight are considered only where there
-        are no others.
+        A part scaled by familiarity or novelty counts towards the part that it scales. Parts without a positive weight
+        are considered only if there are no others.
         """
         weights = self.fusion.weights
         lifting = sorted(name for name in self.parts if weights[name] > 0) or sorted(self.parts)
@@ -84,16 +84,17 @@ class FusedList(RankedList):
 
 
 def familiarity(counts: np.ndarray) -> np.ndarray:
-    """float32[n] from 0 for no interactions to 1 for `FAMILIAR_COUNT` or more, linear in log(1 + count)."""
+    """Return float32[n] from 0 (no interactions) to 1 (`FAMILIAR_COUNT` or more), linear in log(1 + count)."""
     share = np.log1p(np.asarray(counts, np.float64)) / np.log1p(FAMILIAR_COUNT)
     return np.asarray(np.minimum(share, 1.0), np.float32)
 
 
 def familiarity_parts(parts: Mapping[str, np.ndarray], known: np.ndarray) -> dict[str, np.ndarray]:
-    """The `FAMILIARITY_PARTS`, float32[b, n], from log-probabilities over a catalogue float32[b, n] by name.
+    """Return the `FAMILIARITY_PARTS`, float32[b, n], from log-probabilities over a catalogue float32[b, n] by name.
 
-    Log-probabilities are taken above a uniform share. The raw product with familiarity would mostly be a second
-    popularity (correlation -.94 on Amazon Beauty), since nearly all items have about the same log-probability.
+    Log-probabilities are taken relative to a uniform distribution. The raw product with familiarity would mostly
+    duplicate popularity (correlation -.94 on Amazon Beauty), since nearly all items have about the same
+    log-probability.
 
     Args:
         parts: at least "encoder" and "profile", over the whole catalogue.
@@ -107,7 +108,10 @@ def familiarity_parts(parts: Mapping[str, np.ndarray], known: np.ndarray) -> dic
 
 
 def fill_catalog(rows: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
-    """float32[n] from decoded rows int[m] and log-probabilities float[m]; other items lie `FLOOR` below the worst."""
+    """Return float32[n] from decoded rows int[m] and log-probabilities float[m].
+
+    The other items get a value `FLOOR` below the worst decoded item.
+    """
     low = float(scores.min()) - FLOOR if len(scores) else 0.0
     out = np.full(n, low, np.float32)
     out[rows] = scores
@@ -127,9 +131,9 @@ def fit(
     Args:
         parts: float[b, n] by name.
         targets: int[b], the rows of the targets.
-        allowed: [b, n], the candidates: bool, or how many alternatives each of them stands for.
-        prior: initial weights, and what the penalty pulls them to.
-        ridge: strength of the penalty, in nats for a weight that is off by one.
+        allowed: [b, n], the candidates: bool, or the number of alternatives that each stands for.
+        prior: initial weights, to which the penalty also pulls.
+        ridge: strength of the penalty, in nats for a weight that differs by one from its prior.
         positive: parts whose weight may not be negative.
     """
     names = list(prior)
@@ -156,13 +160,13 @@ def fit(
 
 
 def _multiplicity(allowed: np.ndarray) -> np.ndarray:
-    """float64[b, n]: log of how many alternatives a column stands for; -inf for none."""
+    """Return float64[b, n]: the log of the number of alternatives that a column stands for; -inf for 0."""
     with np.errstate(divide="ignore"):
         return np.log(allowed.astype(np.float64))
 
 
 def likelihood(fusion: Fusion, parts: Mapping[str, np.ndarray], targets: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """float64[b]: log-probability of each target among the allowed items; NaN where it was not allowed."""
+    """Return float64[b]: the log-probability of each target among the allowed items; NaN if it was not allowed."""
     s = np.where(allowed > 0, fusion.combine(parts).astype(np.float64), 0.0) + _multiplicity(allowed)
     top = s.max(axis=1, keepdims=True)
     out = s[np.arange(len(targets)), targets] - (top[:, 0] + np.log(np.exp(s - top).sum(axis=1)))
@@ -179,7 +183,7 @@ def fit_or_keep(
     folds: int = 5,
     say: Say = silent,
 ) -> tuple[Fusion, float]:
-    """Fit weights, and keep them only where they improve held-out targets; else return `prior`.
+    """Fit weights, and keep them only if they improve the likelihood of held-out targets; else return `prior`.
 
     Args:
         parts: as in `fit`.
@@ -187,9 +191,9 @@ def fit_or_keep(
         allowed: as in `fit`.
         prior: as in `fit`.
         positive: as in `fit`.
-        more: further parts and their prior weights; fitted as well where that improves held-out targets by more than
-            the standard error of the difference (Breiman et al., 1984).
-        folds: of the cross-validation.
+        more: further parts and their prior weights; also fitted if that improves held-out targets by more than the
+            standard error of the difference (Breiman et al., 1984).
+        folds: number of folds of the cross-validation.
         say: progress callback.
 
     Returns:
@@ -200,7 +204,7 @@ def fit_or_keep(
     chosen = dict(prior)
     if more:
         further = _gains(parts, targets, allowed, prior, {**prior, **more}, positive, folds, counter)
-        # without them the prior is used where fitting does not help
+        # the alternative to the further parts: the fitted weights, or the prior if fitting does not help
         served = gains if _mean(gains) > 0 else np.zeros_like(gains)
         if _significantly_better(further, served):
             chosen, gains = {**prior, **more}, further
@@ -225,7 +229,7 @@ def _gains(
     folds: int,
     counter: Counter,
 ) -> np.ndarray:
-    """float64[b]: gain in nats of each target over the weights `before`, from weights fitted on the other folds."""
+    """Return float64[b]: each target's gain in nats over the weights `before`, by weights fitted on the other folds."""
     place = np.arange(len(targets)) % folds
     gains = np.zeros(len(targets))
     for fold in range(folds):
@@ -241,7 +245,7 @@ def _gains(
 
 
 def _significantly_better(some: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the mean paired difference exceeds its standard error."""
+    """Return whether the mean paired difference exceeds its standard error."""
     difference = (some - others)[np.isfinite(some - others)]
     if len(difference) < 2:
         return False

@@ -1,9 +1,9 @@
-"""Candidates that the fusion weights are fitted on: the whole catalogue, or a weighted shortlist of a large one.
+"""Candidates for fitting the fusion weights: the whole catalogue, or a weighted shortlist of a large one.
 
-A shortlist holds the target, the items that each part ranks first, and a uniform sample of the rest. Each sampled item
-is weighted by the inverse of its sampling rate, so the sum over the shortlist is an unbiased estimate of the sum over
-the catalogue. Without these weights the fit only learns to tell the top items apart: on validation items of Amazon
-Beauty it reached NDCG@10 .072, less than the encoder alone with .080.
+A shortlist holds the target, the top items of each part, and a uniform sample of the rest. Each sampled item is
+weighted by the inverse of its sampling rate, so the sum over the shortlist is an unbiased estimate of the sum over the
+catalogue. Without these weights the fit only learns to tell the top items apart: on validation items of Amazon Beauty
+it reached NDCG@10 .072, less than the encoder alone with .080.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from llmrec.ranking.scorer import Scorer
 
 TOP_PER_PART = 50  # top items of every part
 UNIFORM_SAMPLE = 100  # items sampled uniformly from the rest
-_MULTIPLICITY = "stands for"  # beside the parts of a request
-MAX_USERS = 500  # requests of a large catalogue that are sampled; the shipped model's weights come from 471
+_MULTIPLICITY = "stands for"  # key for the number of alternatives of each column, beside the keys of the parts
+MAX_USERS = 500  # most requests sampled for a large catalogue; the shipped model's weights come from 471
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class FusionCandidates:
 
 
 def sample_users(users: np.ndarray, scorer: Scorer, seed: int) -> np.ndarray:
-    """The users that the fusion is fitted on: all for a small catalogue, else at most `MAX_USERS`, in order."""
+    """Return the users for fitting the fusion: all for a small catalogue, else at most `MAX_USERS`, in order."""
     if scorer.is_small or len(users) <= MAX_USERS:
         return users
     return np.sort(np.random.default_rng([seed, 11]).choice(users, MAX_USERS, replace=False))
@@ -48,14 +48,14 @@ def sample_users(users: np.ndarray, scorer: Scorer, seed: int) -> np.ndarray:
 def whole_catalog(
     parts: Mapping[str, np.ndarray], histories: Sequence[np.ndarray], targets: np.ndarray
 ) -> FusionCandidates:
-    """The whole catalogue without seen items, from float32[b, n] by part."""
+    """Return the whole catalogue without seen items as candidates, from float32[b, n] by part."""
     return FusionCandidates(parts, targets, unseen(histories, next(iter(parts.values())).shape[1]))
 
 
 def shortlists(
     scorer: Scorer, histories: Iterable[np.ndarray], said: Iterable[str], targets: np.ndarray, seed: int
 ) -> FusionCandidates:
-    """A shortlist for each request, with the target in the first column."""
+    """Return a shortlist for each request, with the target in the first column."""
     rng = np.random.default_rng([seed, 13])
     lines = [
         _line(scorer, np.asarray(history, np.int64), message, int(target), rng)
@@ -73,7 +73,7 @@ def shortlists(
 def _line(
     scorer: Scorer, history: np.ndarray, message: str, target: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """float32[m] by part, the target first, and how many alternatives each column stands for."""
+    """Return float32[m] by part, the target first, and the number of alternatives that each column stands for."""
     others = {name: part[0] for name, part in scorer.non_llm_parts([history], [message]).items()}
     open_ = np.ones(scorer.trie.n, bool)
     open_[history] = False

@@ -1,9 +1,9 @@
-"""Grounding check: whether the catalogue backs a generated sentence; applied to all generated text before it is shown.
+"""Checks whether the catalogue supports a generated sentence; applied to all generated text before it is shown.
 
-A sentence may name titles only of shown items. Tag values and years must belong to the title that they stand beside
-(`Alien (1979), a horror film`, `Alien is a horror film`); elsewhere to every shown item that their clause names, or to
-any of them when it names none. It may not deny having what is shown. The check is rule-based and strict: a
-sentence that fails is dropped, not repaired.
+A sentence may name only titles of shown items. Tags and years next to a title must belong to that item (`Alien (1979),
+a horror film`, `Alien is a horror film`). Elsewhere they must belong to every shown item that their clause names, or to
+any shown item if it names none. A sentence may not deny having the items that are shown. The check is rule-based and
+strict: a sentence that fails is dropped, not repaired.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llmrec.ranking.explanations import tags
 _WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")
 _CLAUSE = re.compile(r";|, (?=but\b|while\b|whereas\b)")
-# What a small model says instead of talking about the list: `I do not have Alien, but I can look for one like it`.
+# Denials that a small model writes instead of text about the list: `I do not have Alien, but I can look for one`.
 _DENIAL = re.compile(
     r"\b(?:do not|don't|cannot|can't|could not|couldn't|unable to) (?:\w+ )?"
     r"(?:have|know|find|offer|recommend|help|see)\b"
@@ -28,18 +28,19 @@ _DENIAL = re.compile(
     re.IGNORECASE,
 )
 _DATED = re.compile(r"\s*\((\d{4})\)")
-_LAST_MARKS = re.compile(r"[!?).'\u2026]*")  # of a title, behind its last word
+_LAST_MARKS = re.compile(r"[!?).'\u2026]*")  # punctuation of a title after its last word
 _LAST_MARKS_DATED = re.compile(r"[!?).'\u2026]*\s*\((\d{4})\)")
 _LABEL = re.compile(r"[A-Z][^.!?()]*?\s*\(\d{4}\)")
 _BREAK = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
 _TITLE_BREAK = re.compile(r"(?<=[.!?])\s+")
 _MASK = "\0"
-# Titles that share what is said of them, and words that speak of the title before them alone.
+# Separators of titles that share a statement (_JOINED), and words that begin a statement about the preceding title only
+# (_BESIDE, _IS).
 _JOINED = re.compile(r"\s*(?:,|,?\s*(?:and|or|&)|,?\s*and both)\s*")
 _BESIDE = re.compile(r"\s*[,:\u2013-]\s*(?:which (?:is|are)\b|being\b|an?\b|the\b|both\b)")
 _IS = re.compile(r"\s*(?:is|are)\b")
 _NEW_CLAUSE = re.compile(r",\s*(?:and|or|so)\s*$")
-_SHORT = 3  # letters of a word that is no title by its capital alone
+_SHORT = 3  # a capital alone does not make a title of a word with at most this many letters
 
 
 def _norm(text: str) -> str:
@@ -54,7 +55,7 @@ class GroundingChecker:
 
     @cached_property
     def _titles(self) -> dict[str, set[int]]:
-        """Normalised titles to their rows."""
+        """Normalised title -> its rows."""
         out: dict[str, set[int]] = {}
         for row, item in enumerate(self.catalog.items):
             name = _norm(item.title)
@@ -76,14 +77,14 @@ class GroundingChecker:
         return re.compile(rf"\b({'|'.join(forms)})s?\b" if forms else r"(?!)")
 
     def titles_in(self, text: str) -> list[set[int]]:
-        """Catalogue titles that the text contains, the longest at each place, as rows.
+        """Return the rows of each catalogue title in the text; at each position the longest title wins.
 
-        One-word titles are ordinary words too often: they count with a capital inside a sentence, or quoted.
+        One-word titles are often ordinary words, so they count only if capitalised inside a sentence, or quoted.
         """
         return [rows for _, _, rows in self._named(text, set())]
 
     def _named(self, text: str, shown: set[int]) -> list[tuple[int, int, set[int]]]:
-        """Titles at text[start:end] with their rows; those of shown items count however they are written."""
+        """Return (start, end, rows) for each title in the text; titles of shown items count in any spelling of case."""
         text = text.replace("\u2019", "'")
         words = list(_WORDS.finditer(text))
         keys = [word[0].lower() for word in words]
@@ -100,7 +101,7 @@ class GroundingChecker:
         return found
 
     def _proper(self, text: str, start: int, end: int) -> bool:
-        """True for a word whose capital or quotation marks make it a title."""
+        """True for a word that is marked as a title by its capital or by quotation marks."""
         word, before = text[start:end], text[:start].rstrip()
         if before.endswith(('"', "\u201c")) and re.match(r"[.!?,]*[\"\u201d]", text[end:]):
             return True
@@ -126,7 +127,7 @@ class GroundingChecker:
             about.append(rows)
         masked += sentence[place:]
         if _LABEL.search(masked):
-            return False  # a year in parentheses follows a title, and this one is not shown
+            return False  # a year in parentheses follows a title, and this title is not one of the shown items'
         for clause in _CLAUSE.split(masked):
             count = clause.count(_MASK)
             if not self._true_of(clause, about[:count], shown):
@@ -135,12 +136,12 @@ class GroundingChecker:
         return True
 
     def _true_of(self, clause: str, about: Sequence[set[int]], shown: Sequence[int]) -> bool:
-        """True when every tag and year of a clause belongs to what it is said of.
+        """True when every tag and year in a clause is true of the items that it refers to.
 
         Args:
-            clause: with a mask for every title.
+            clause: a clause with every title replaced by a mask.
             about: the rows that each mask may stand for.
-            shown: what a clause without a title speaks of, any of it.
+            shown: the shown items, any of which a clause without a title may refer to.
         """
         first, *after = clause.split(_MASK)
         if not about:
@@ -163,20 +164,20 @@ class GroundingChecker:
         return True
 
     def _fields(self, row: int) -> set[str]:
-        """What may be said of an item: its tags, its year, and the tags that its own text names."""
+        """Return the claims that are true of an item: its tags, its year, and the tags that its own text mentions."""
         item = self.catalog[row]
         own = {_norm(tag) for tag in tags(self.catalog, row)} | {str(item.attributes.get("year"))}
         return own | set(self._tag_words.findall(_norm(item.text)))
 
     def _claims(self, text: str) -> set[str]:
-        """Tags and years in words."""
+        """Return the tags and years that a text mentions, other than years in parentheses."""
         words = _norm(_DATED.sub(" ", text))
         return {*self._tag_words.findall(words), *_YEAR.findall(words)}
 
     def end_of_sentence(self, text: str, shown: Sequence[int]) -> re.Match[str] | None:
-        """Return the gap behind the first sentence of a text; what looks like an end inside a shown title is none.
+        """Return the gap after the first sentence of a text; a mark inside a shown title does not end a sentence.
 
-        While the text may still go on as such a title (`Hot Shots! P`) there is none yet.
+        None while the text may still continue as such a title (`Hot Shots! P`).
         """
         inner = [
             (title[: gap.start()], title[gap.end() :])

@@ -14,15 +14,15 @@ Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
-_SPARE = 4  # the inverted file is asked for this many times k before rescoring
-_NARROW = 0.05  # a filter that leaves less than this share is searched exactly: lists would be nearly empty
+_SPARE = 4  # the inverted file is queried for this many times k items, which are then rescored
+_NARROW = 0.05  # below this share of allowed items the search is exact, since the inverted lists would be nearly empty
 
 
 class ItemIndex:
     """Searches item vectors.
 
     Args:
-        vectors: float32[n, d]; a vector's place is its row.
+        vectors: float32[n, d], one row per item.
         exact_below: catalogues smaller than this are searched exactly.
 
     Raises:
@@ -44,7 +44,7 @@ class ItemIndex:
         return int(self._vectors.shape[1])
 
     def scores(self, queries: Vectors) -> Vectors:
-        """Return float32[b, n] inner products of float32[b, d] with every item."""
+        """Return the inner products float32[b, n] of queries float32[b, d] with every item."""
         return inner(self._checked(queries), self._vectors)
 
     def search(self, queries: Vectors, k: int, allowed: Mask | None = None) -> tuple[Rows, Vectors]:
@@ -52,7 +52,7 @@ class ItemIndex:
 
         Args:
             queries: float32[b, d].
-            k: at least 1; places beyond what is allowed hold -1 and -inf.
+            k: at least 1; positions beyond the allowed items hold -1 and -inf.
             allowed: bool[n] for all queries or bool[b, n].
 
         Raises:
@@ -86,7 +86,7 @@ class ItemIndex:
         return np.broadcast_to(allowed.astype(bool, copy=False), (b, len(self)))
 
     def _near(self, query: Vectors, k: int, mask: Mask | None) -> Vectors:
-        """Return float32[n] scores of float32[1, d]: exact for the inverted file's candidates, -inf elsewhere."""
+        """Return scores float32[n] for a query float32[1, d]: exact for the inverted file's candidates, else -inf."""
         n = len(self)
         share = n if mask is None else int(mask.sum())
         wanted = min(share, _SPARE * k)
@@ -100,7 +100,7 @@ class ItemIndex:
         return line
 
     def _candidates(self, query: Vectors, wanted: int, mask: Mask | None) -> Rows:
-        faiss: Any = import_module("faiss")  # half a second that small catalogues never pay
+        faiss: Any = import_module("faiss")  # takes half a second, which small catalogues do not need
         options = faiss.SearchParametersIVF(nprobe=self._lists.nprobe)
         if mask is not None:
             options.sel = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
@@ -110,7 +110,7 @@ class ItemIndex:
 
 
 def _best(line: Vectors, k: int, mask: Mask | None) -> Rows:
-    """Return up to k rows by (score falling, row rising), without those masked out or at -inf."""
+    """Return up to k rows by descending score, then ascending row, without those masked out or at -inf."""
     scores = line if mask is None else np.where(mask, line, -np.inf)
     if k < len(scores):
         edge = np.partition(scores, len(scores) - k)[len(scores) - k]
@@ -123,7 +123,7 @@ def _best(line: Vectors, k: int, mask: Mask | None) -> Rows:
 
 
 def _inverted_file(vectors: Vectors) -> Any:
-    """Build a faiss inverted file; about sqrt(n) x 4 lists, 1 in 16 of them looked into."""
+    """Build a faiss inverted file with about 4 sqrt(n) lists, of which 1 in 16 is searched."""
     faiss: Any = import_module("faiss")
     n, d = vectors.shape
     lists = max(1, min(int(4 * np.sqrt(n)), n // 39 or 1))

@@ -1,8 +1,8 @@
 """Scores items by parts: encoder, language model, neighbours, text profile, popularity and words, as log-probabilities.
 
-Requests that are ranked together share the language model's forward passes (`trie_scoring`); a request's scores do not
-depend on the others. For the same reason the number of threads is fixed while a request is scored: with another number
-a score moves by 5e-7. More cores are used by more processes, not by more threads.
+Requests that are ranked together share the language model's forward passes (`trie_scoring`), but a request's scores do
+not depend on the others. To keep scores reproducible, the number of threads is also fixed while a request is scored:
+another number changes a score by 5e-7. To use more cores, run more processes, not more threads.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from llmrec.ranker import Mask, top_k
 from llmrec.ranking.fusion import FusedList, Fusion, familiarity, familiarity_parts, fill_catalog
 from llmrec.semantic_ids.trie import Trie, counts_of
 
-# divides cosine similarities into nats: those of MiniLM lie within a few tenths of each other
+# cosine similarities are divided by this to give nats; those of MiniLM lie within a few tenths of each other
 TEXT_TEMPERATURE = 0.1
-UNINFORMATIVE_SHARE = 0.5  # share of the catalogue, the least similar to a message, that gets one and the same score
-THREADS = 2  # while a request is scored, see the module docstring
-SMALL_TRIE_NODES = 512  # a catalogue is small with at most this many nodes above the last level, each a token
+UNINFORMATIVE_SHARE = 0.5  # share of the catalogue, the least similar to a message, that gets the same score
+THREADS = 2  # threads while a request is scored, see the module docstring
+SMALL_TRIE_NODES = 512  # a catalogue is small with at most this many trie nodes (tokens) above the last level
 _AS_EMBEDDED = ProfileSettings()
-LLM_CANDIDATES = 200  # items of a catalogue that is not small: see `ScoringQuery.top_k`
+LLM_CANDIDATES = 200  # items that the language model scores in a catalogue that is not small: see `ScoringQuery.top_k`
 
 
 @contextmanager
@@ -56,17 +56,17 @@ class Scorer:
     """Scores requests part by part.
 
     Attributes:
-        model: the bundle.
-        trie: all items.
+        model: the model bundle.
+        trie: trie of the semantic IDs of all items.
         text: float32[n, d], L2-normalised vectors of the catalogue's descriptions.
         neighbours: item-to-item neighbours.
-        embedder: for messages; None leaves the part "words" out.
+        embedder: embeds messages; None leaves the part "words" out.
         domain: noun for the items, such as "film".
         window: the prompt shows at most this many items of a history.
-        beam_width: paths kept per level, None for all (exact).
+        beam_width: paths kept per level; None for all (exact).
         threads: number of threads while a request is scored.
         profile_settings: how the texts of a history are compared with those of other items.
-        user_vector: whether the prompt ends with what the encoder makes of the history.
+        user_vector: whether the prompt ends with the encoder's vector of the history.
         counts: int[n], interactions of each item in training; None derives them from the trie's log masses, see
             `trie.log_mass`.
     """
@@ -87,10 +87,10 @@ class Scorer:
     def parts(
         self, histories: Sequence[np.ndarray], messages: Sequence[str] | None = None, llm: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """float32[b, n] by part: the language model's log-probabilities, and `non_llm_parts`.
+        """Return float32[b, n] by part: the language model's log-probabilities, and `non_llm_parts`.
 
-        `llm` float32[b, n]: the language model's log-probabilities where they are known already; the other parts cost
-        next to nothing.
+        `llm` float32[b, n] holds the language model's log-probabilities if they are already known; the other parts are
+        cheap to compute.
         """
         messages = messages or [""] * len(histories)
         with fixed_threads(self.threads):
@@ -100,9 +100,10 @@ class Scorer:
             }
 
     def non_llm_parts(self, histories: Sequence[np.ndarray], messages: Sequence[str]) -> dict[str, np.ndarray]:
-        """float32[b, n] without the language model.
+        """Return float32[b, n] by part, without the language model.
 
-        Log-probabilities of encoder, neighbours, profile, popularity and words; and the parts of `fusion.leaning`.
+        These are the log-probabilities of encoder, neighbours, profile, popularity and words, and
+        `fusion.FAMILIARITY_PARTS`.
         """
         with fixed_threads(self.threads):
             out = {
@@ -116,15 +117,15 @@ class Scorer:
             return out | familiarity_parts(out, self.familiarity)
 
     def query(self, history: np.ndarray, message: str = "") -> ScoringQuery:
-        """A query for a history of rows, oldest first, and a message or nothing."""
+        """Return a query for a history of rows, oldest first, and a message, which may be empty."""
         return ScoringQuery(self, np.asarray(history, np.int64), message)
 
     def rank(
         self, fusion: Fusion, asked: Sequence[ScoringQuery], k: int, allowed: Mask | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Lists as the `Ranker` protocol has them: rows int64[b, k] with -1 and scores float32[b, k] with -inf behind.
+        """Rank queries as the `Ranker` protocol requires: rows int64[b, k] and scores float32[b, k], best first.
 
-        `allowed`: bool[n] for all or bool[b, n].
+        Shorter lists are padded with -1 and -inf. `allowed` is bool[n] for all queries or bool[b, n].
         """
         rows = np.full((len(asked), k), -1, np.int64)
         scores = np.full((len(asked), k), -np.inf, np.float32)
@@ -135,7 +136,7 @@ class Scorer:
         return rows, scores
 
     def ranked_lists(self, wanted: Sequence[tuple[ScoringQuery, Fusion, int, np.ndarray]]) -> list[FusedList]:
-        """`ScoringQuery.top_k` for several (request, fusion, k, allowed), which share the language model's passes."""
+        """Return `ScoringQuery.top_k` for several (query, fusion, k, allowed), sharing the language model's passes."""
         with fixed_threads(self.threads):
             return run_searches(
                 [one.state for one, _, _, _ in wanted],
@@ -155,16 +156,19 @@ class Scorer:
 
     @cached_property
     def familiarity(self) -> np.ndarray:
-        """float32[n]: familiarity of each item, see `fusion.familiarity`."""
+        """float32[n]: the familiarity of each item, see `fusion.familiarity`."""
         return familiarity(self.interaction_counts)
 
     @cached_property
     def interaction_counts(self) -> np.ndarray:
-        """int64[n]: `counts`, or the counts behind the trie's log masses."""
+        """int64[n]: `counts`, or counts derived from the trie's log masses."""
         return counts_of(self.trie.log_masses) if self.counts is None else self.counts
 
     def llm(self, histories: Iterable[np.ndarray], messages: Iterable[str]) -> np.ndarray:
-        """The language model's log-probability of every item; items outside the beams lie below the worst in them."""
+        """Return the language model's log-probability of every item, float32[b, n].
+
+        Items outside the beams get a value below the worst item in them, see `fill_catalog`.
+        """
         n = len(self.text)
         lines = []
         for history, message in zip(histories, messages, strict=True):
@@ -173,12 +177,12 @@ class Scorer:
         return np.stack(lines) if lines else np.zeros((0, n), np.float32)
 
     def llm_candidate_scores(self, history: np.ndarray, message: str, rows: np.ndarray) -> np.ndarray:
-        """float32[m]: the language model's exact log-probabilities of `rows` int[m]."""
+        """Return float32[m]: the language model's exact log-probabilities of `rows` int[m]."""
         with fixed_threads(self.threads):
             return score_candidates(self.model, self.trie, [self.prompt(history, message)], [rows])[0]
 
     def prompt(self, history: np.ndarray, message: str = "") -> Rendered:
-        """What the language model is given for one request."""
+        """Return the language model's prompt for one request."""
         recent = tuple(ItemRef(int(r)) for r in history[-self.window :])
         known = self.user_vector and len(history)
         user = (UserRef(self.model.encoder.encode([history])[0]),) if known else ()
@@ -196,15 +200,15 @@ class Scorer:
         return TextProfile(self.text, self.profile_settings)
 
     def profile(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Log-probability of every item by the similarity of its text to those of the latest items, float32[b, n]."""
+        """Return float32[b, n]: log-probabilities by the similarity of an item's text to those of the latest items."""
         return self.texts.log_probability(histories)
 
     def words(self, messages: Sequence[str]) -> np.ndarray:
-        """Log-probability of every item by the similarity of its text to the message, float32[b, n].
+        """Return float32[b, n]: log-probabilities by the similarity of an item's text to the message.
 
-        An empty message gives a uniform distribution. The less similar half of the catalogue gets one and the same
-        score: so far from a message, similarity says nothing, and such items moved by hundreds of ranks with any text
-        that was appended to theirs.
+        An empty message gives a uniform distribution. The less similar half of the catalogue gets the same score: that
+        far from a message, similarity carries no information, and appending any text to an item's own moved it by
+        hundreds of ranks.
         """
         out = np.zeros((len(messages), len(self.text)), np.float32)
         said = [i for i, message in enumerate(messages) if message]
@@ -218,12 +222,12 @@ class Scorer:
 
 @dataclass(frozen=True, eq=False)
 class ScoringQuery:
-    """One request with its cached part scores: a second list, by other fusion weights, costs little.
+    """One request with cached part scores, so that a second list with other fusion weights is cheap.
 
     Attributes:
-        scorer: the parts.
+        scorer: computes the parts.
         history: rows int64[h], oldest first.
-        message: what the user asks for, or empty.
+        message: what the user asks for; may be empty.
     """
 
     scorer: Scorer
@@ -242,14 +246,15 @@ class ScoringQuery:
 
     @cached_property
     def state(self) -> DecodeState:
-        """The language model's scores after the prompt, as far as they are computed."""
+        """The language model's scores after the prompt, as far as they have been computed."""
         return DecodeState(self.scorer.model, self.scorer.trie, self.prompt)
 
     def top_k(self, fusion: Fusion, k: int, allowed: np.ndarray) -> FusedList:
-        """The k best allowed items by the fused score; the language model scores only items that can reach the list.
+        """Return the k best allowed items by the fused score; the language model scores only items that can reach it.
 
-        Exact where the catalogue `is_small`. In a larger one the language model scores the `LLM_CANDIDATES` items that
-        the other parts put first. Where nothing but the language model has a weight, a beam search makes the list.
+        The result is exact if the catalogue `is_small`. In a larger catalogue, the language model scores only the top
+        `LLM_CANDIDATES` items of the other parts (or 2 k, if that is more). If no other part has a weight, a beam
+        search makes the list.
 
         Args:
             fusion: weights of the parts.
@@ -259,7 +264,7 @@ class ScoringQuery:
         return self.scorer.ranked_lists([(self, fusion, k, allowed)])[0]
 
     def search(self, fusion: Fusion, k: int, allowed: np.ndarray) -> Search[FusedList]:
-        """The search of `top_k`, for `run_searches`."""
+        """Return the search of `top_k`, for `run_searches`."""
         # sorted, so that sums do not depend on the order of a mapping
         names = sorted(name for name in fusion.weights if name in self.non_llm_parts)
         rest = np.zeros(self.scorer.trie.n, np.float64)
