@@ -85,6 +85,7 @@ def item_question(text: str, catalog: Catalog) -> ItemQuestion:
     there = [name for name in asked if name in own or (name == PREMISE and has_text)]
     outside = tuple(what for what, pattern in unknown.items() if pattern.search(text) and not there)
     missing = tuple(name for name in asked if name not in there and name != PREMISE)
+    # missing fields are reported only if none of the fields asked for exists
     return ItemQuestion(tuple(there), () if there or outside else missing, outside)
 
 
