@@ -1,4 +1,4 @@
-"""Configuration and tokenizer of a base model without its weights, even if it is not on this machine."""
+"""Looks up the configuration and tokenizer of a base model without its weights, even if it is not on this machine."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ KNOWN: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class BaseModelInfo:
-    """A base model as far as a plan needs it.
+    """The parts of a base model that a plan needs.
 
     Attributes:
-        id: the name it was asked for by.
-        config: of transformers.
-        tokenizer: its own, or that of the default base where `stand_in` says so.
-        files: on this machine; None when they must be fetched first.
-        stand_in: what is not its own, in words; "" when all is.
+        id: the name that the caller gave.
+        config: the transformers configuration.
+        tokenizer: the model's own tokenizer, or the default base model's if `stand_in` says so.
+        files: the files on this machine; None if they must be fetched first.
+        stand_in: describes what was substituted for the model's own files; "" if nothing was.
     """
 
     id: str
@@ -77,13 +77,14 @@ class BaseModelInfo:
 
 
 def find_base_model(name: str) -> BaseModelInfo:
-    """Find a base model without fetching weights from the Hub; the default one is fetched where it is missing.
+    """Find a base model without fetching weights from the Hub; only the default model is fetched if it is missing.
 
-    A Hub id that is not on this machine is asked for its small files; where that fails, a known one is described by its
-    published sizes and the default base's tokenizer.
+    For a Hub id that is not on this machine, the small files are fetched. If that fails and the model is in `KNOWN`, it
+    is described by its published sizes and the default base model's tokenizer.
 
     Raises:
-        WeightsError: nothing by that name, or a Hub id that is neither here, nor to be had, nor known.
+        WeightsError: there is no model of that name, or a Hub id is not on this machine, cannot be fetched and is not
+            in `KNOWN`.
     """
     if not _is_hub_id(name):
         files = base_model(name)
@@ -109,17 +110,18 @@ def find_base_model(name: str) -> BaseModelInfo:
 
 
 def fetch_base_model(name: str) -> BaseModelFiles:
-    """`base_models.base_model` for a training run: what helps is said where a base model cannot be fetched.
+    """Fetch a base model for a training run, as `base_models.base_model` does, with advice in the error message.
 
     Raises:
-        WeightsError: it is neither here nor to be had; names what was tried and what to do.
+        WeightsError: the model is not on this machine and cannot be fetched; the message says what was tried and what
+            to do.
     """
     try:
         return base_model(name)
     except WeightsError as error:
         if not _is_hub_id(name):
             raise
-        said = re.sub(r"<urlopen error |\[Errno -?\d+\] |>", "", str(error))  # what a person has no use for
+        said = re.sub(r"<urlopen error |\[Errno -?\d+\] |>", "", str(error))  # noise for the reader of the message
         raise WeightsError(
             f"{said}. Tried were the cache of this machine and {_endpoint()}. Try again with a network, set "
             "HF_ENDPOINT to a mirror or log in with `hf auth login` where the model asks for that; or copy the model's "
@@ -138,10 +140,11 @@ def _endpoint() -> str:
 
 
 def check_architecture(config: Any) -> None:
-    """Refuse an architecture whose linear layers are not the ones that LoRA goes into; no weights are made.
+    """Refuse an architecture that lacks the linear layers that LoRA is applied to; no weights are allocated.
 
     Raises:
-        WeightsError: names the layers that are missing.
+        WeightsError: the architecture lacks some of these layers, which the message names, or is not a causal language
+            model.
     """
     with torch.device("meta"):
         try:
@@ -161,17 +164,17 @@ def _ask(name: str) -> None:
 
 
 def _small_files(where: Path | str, name: str) -> tuple[Any, Any]:
-    """Configuration and tokenizer of a directory, or of a Hub id."""
+    """Load the configuration and the tokenizer from a directory or for a Hub id."""
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": isinstance(where, Path)}
     try:
         with hide_progress_bars():
             return AutoConfig.from_pretrained(where, **options), AutoTokenizer.from_pretrained(where, **options)
-    except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise
+    except Exception as error:  # a damaged file can raise any exception of the parsers
         raise WeightsError(f"base model {name} does not load: {' '.join(str(error).split())[:200]}") from error
 
 
 def _cached(name: str) -> Path | None:
-    """The directory of a Hub model whose weights were fetched earlier."""
+    """Return the cache directory of a Hub model whose weights were fetched earlier, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(name, "config.json")

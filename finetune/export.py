@@ -1,12 +1,13 @@
 """Exports merged weights that vLLM, llama.cpp or transformers load without this package.
 
-LoRA is folded into the base model. On request item tokens are appended to the word table and, scaled as their logits
-are, to the head, which is then no longer tied; the ids are those of `ItemVocab`. The tokenizer does not learn to spell
-them: whoever types `<|item_0_5|>` types letters there as here, and item tokens are given by id.
+LoRA is merged into the base model. On request, item tokens are appended to the word table and to the output head. Their
+rows in the head are scaled as their logits are, so the head is then no longer tied to the table. The token ids are
+those of `ItemVocab`. The tokenizer does not learn the item tokens: it splits the text `<|item_0_5|>` into ordinary
+tokens, and item tokens must be given by id.
 
-What does not fit into a plain model stays here: the trie, the prior of popular items, user vectors as soft tokens, the
-fusion with look-up scores. An exported model therefore serves the text side, and raw item logits to those who build
-that themselves; `items.jsonl` says which ids are which item.
+A plain model cannot hold the trie, the popularity prior, user vectors as soft tokens, or the fusion with look-up
+scores. These are not exported. An exported model therefore generates text, and gives raw item logits to callers that
+build the rest themselves; `items.jsonl` maps token ids to items.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 def export_weights(
     model: str | Path, out: Path, data: str | None = None, items: bool = False, precision: str = "float32"
 ) -> dict[str, Any]:
-    """Write a plain Hugging Face directory with a vocabulary file.
+    """Write a plain Hugging Face model directory with a vocabulary file.
 
     Args:
         model: a model directory or `org/name`.
-        out: directory to write, all or nothing.
-        data: prepared data; the model's own when left out.
+        out: directory to write; it is written completely or not at all.
+        data: prepared data; None uses the data that the model names.
         items: append item tokens to the tables.
         precision: number format of the weights.
 
@@ -49,8 +50,8 @@ def export_weights(
         What was written: words, item tokens, items, bytes.
 
     Raises:
-        RequestError: another number format.
-        ArtifactError: a damaged model or one that does not belong to the data.
+        RequestError: `precision` is not one of `PRECISIONS`.
+        ArtifactError: the model is damaged or does not belong to the data.
     """
     if precision not in PRECISIONS:
         raise RequestError(f"--precision {precision!r} should be one of {', '.join(PRECISIONS)}")
@@ -80,9 +81,9 @@ def export_weights(
 
 
 def plain_model(model: RecModel, items: bool) -> Any:
-    """A new model of the base's own class with LoRA folded in, and item tokens appended when asked for.
+    """Return a new model of the base model's class with LoRA merged, and with item tokens appended if `items` is set.
 
-    With them the word with id `base + l * size + c` is code c of level l, its logit as `RecModel.level_logits` has it.
+    Token `base + l * size + c` is then code c of level l, and its logit equals that of `RecModel.level_logits`.
     """
     model.merge()
     config = deepcopy(model.lm.config)
@@ -112,7 +113,7 @@ def plain_model(model: RecModel, items: bool) -> Any:
 
 
 def _lines(catalog: Catalog, model: RecModel, prior: list[float]) -> list[str]:
-    """One JSON object an item: its id, title, token ids in order, and the log mass that the trie adds."""
+    """Return one JSON line per item: its id, title, token ids in order, and the log mass that the trie adds."""
     tokens = model.vocab.tokens.tolist()
     found = (
         {"id": item.id, "title": item.title, "tokens": tokens[row], "log_mass": prior[row]}

@@ -1,4 +1,4 @@
-"""Fits the fusion weights, with and without a message, on validation items used for nothing else."""
+"""Fits the fusion weights, with and without a user message, on validation items that are used for nothing else."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from llmrec.ranking.fusion_candidates import FusionCandidates, sample_users, sho
 from llmrec.ranking.scorer import Scorer, fixed_threads
 from llmrec.storage.artifacts import fingerprint_arrays
 
-_ALLOWED = "stands_for"  # beside the parts in the stage's arrays
+_ALLOWED = "stands_for"  # key of the stage's arrays that is not a part
 
 
 def fit_fusions(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:
-    """Weights by kind of request, and their cross-validated gain over the encoder alone in nats a target.
+    """Return the fusion weights by kind of request, and their cross-validated gain over the encoder alone.
 
-    For "words" each validation item is asked for by a wish made from its own fields.
+    The gain is in nats per target. For requests of the kind "words", the message is a wish made from the fields of the
+    validation item itself.
     """
     split, catalog, seed = inputs.split, inputs.catalog, inputs.recipe.seed
     users = sample_users(fusion_users(split), scorer, seed)
@@ -50,7 +51,10 @@ def _choices(
     said: Sequence[str],
     targets: np.ndarray,
 ) -> FusionCandidates:
-    """What the weights are fitted on; the language model's scores are a stage, since it reads every history."""
+    """Return the candidates and scores that the weights are fitted on.
+
+    The language model's scores are cached as a stage, because the model reads every history.
+    """
     seed = inputs.recipe.seed
 
     def score() -> Mapping[str, np.ndarray]:

@@ -12,14 +12,14 @@ from llmrec.storage.registry import RESOURCES
 
 
 def model_card(loaded: Pretrained, catalog: Catalog, base: BaseModelFiles) -> str:
-    """Markdown: what it is, what it belongs to, how it was trained, where its limits are.
+    """Return the model card in Markdown: what the model is, what it belongs to, how it was trained, and its limits.
 
-    Under which licence the model is passed on is for its publisher to state: the card names only the licences of the
-    base model and the data, as far as they are known.
+    The card names only the licences of the base model and the data, if they are known. The licence of the model itself
+    is left to its publisher.
     """
     meta, model = loaded.meta, loaded.model
     added = sum(p.numel() for p in model.added_state().values())
-    data = Path(str(loaded.settings["data"])).name  # no path of this machine
+    data = Path(str(loaded.settings["data"])).name  # the name alone: no local path in the card
     weights = "\n".join(f"- {kind}: {json.dumps(dict(f.weights))}" for kind, f in loaded.fusions.items())
     return f"""---
 base_model: {base.id}
@@ -57,6 +57,6 @@ words come from a small language model: items are certain to exist, sentences ar
 
 
 def licence_of(name: str) -> str:
-    """Licence of data or a base model that is known by name, in words."""
+    """Return the licence of a registered data set or base model, or "not stated" if the name is unknown."""
     known = RESOURCES.get(name)
     return known.licence if known else "not stated"

@@ -1,11 +1,11 @@
-"""Out-of-fold user vectors for training: from encoders that were not fitted on the user.
+"""Computes out-of-fold user vectors for training, from encoders that were not fitted on the user.
 
-The encoder has been fitted on the very positions that the language model is trained on: there its vectors rank the next
-item far better than they do for a new item (MovieLens-100k, NDCG@10 .165 against .115), and a model that learns from
-them learns to trust them too much. So the users are dealt into folds, every fold gets its vectors from an encoder that
-was fitted on the other folds (cross-fitting, as in stacked generalisation: Wolpert, 1992), and that encoder's space is
-turned onto the full one's by the rotation that brings their item vectors closest together (orthogonal Procrustes:
-Schoenemann, 1966). Served are the full encoder's vectors.
+The full encoder was fitted on the same positions that the language model is trained on. On these positions its vectors
+rank the next item far better than on unseen ones (MovieLens-100k, NDCG@10 .165 against .115), and a model trained with
+them learns to trust them too much. The users are therefore assigned to folds, and each fold gets its vectors from an
+encoder that was fitted on the other folds (cross-fitting, as in stacked generalisation: Wolpert, 1992). A rotation that
+brings the item vectors of the two encoders closest together maps that encoder's space onto the full encoder's space
+(orthogonal Procrustes: Schoenemann, 1966). At serving time the full encoder's vectors are used.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from llmrec.storage.artifacts import fingerprint_arrays
 
 
 def assign_folds(users: int, folds: int, seed: int) -> np.ndarray:
-    """int64[users]: the fold of each user, sizes equal but for one."""
+    """Return int64[users], the fold of each user; fold sizes differ by at most one."""
     return np.random.default_rng(seed).permutation(users) % folds
 
 
 def procrustes_rotation(source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """float32[d, d]: the orthogonal R for which `source` @ R is closest to `target`.
+    """Return float32[d, d], the orthogonal R for which `source` @ R is closest to `target`.
 
     Args:
-        source: float32[n, d], item vectors of the space to be turned.
+        source: float32[n, d], item vectors of the space to rotate.
         target: float32[n, d], vectors of the same items in the other space.
-        weight: float[n], how much an item counts in the squared distance.
+        weight: float[n], weight of each item in the squared distance.
     """
     left, _, right = np.linalg.svd((source * weight[:, None]).astype(np.float64).T @ target.astype(np.float64))
     out: np.ndarray = (left @ right).astype(np.float32)
@@ -45,13 +45,13 @@ def procrustes_rotation(source: np.ndarray, target: np.ndarray, weight: np.ndarr
 def out_of_fold_vectors(
     inputs: Inputs, full: SequenceEncoder, folds: int, text: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """For each user float32[t, d]: the vector after each item of the train part, from an encoder fitted without them.
+    """Return for each user float32[t, d], the vectors after each train item, from an encoder fitted without the user.
 
     Args:
-        inputs: data, recipe and the place of the artifact (`crossfit`).
-        full: the encoder fitted on everyone, whose space the vectors are in.
-        folds: at least 2; that many encoders are fitted.
-        text: float32[n, e], vectors of the items' texts, where the encoder's settings ask for them.
+        inputs: data, recipe and the directory of the stage artifact (`crossfit`).
+        full: the encoder fitted on all users; the vectors are in its space.
+        folds: number of folds, and of encoders to fit; at least 2.
+        text: float32[n, e], vectors of the items' texts, if the encoder's settings use them.
     """
     train, n = inputs.split.train, len(inputs.catalog)
     fold = assign_folds(len(train.users), folds, inputs.recipe.seed)
@@ -82,7 +82,10 @@ def out_of_fold_vectors(
 
 
 def _fit(inputs: Inputs, kept: np.ndarray, text: np.ndarray | None) -> SequenceEncoder:
-    """An encoder on the kept users' train part; the epoch is chosen as for the full one, on kept users."""
+    """Fit an encoder on the train part of the kept users.
+
+    The epoch is chosen as for the full encoder, but on kept users only.
+    """
     train, recipe = inputs.split.train, inputs.recipe
     validate = stages.encoder_validation(inputs.split, (u for u in model_selection_users(inputs.split) if kept[u]))
     part = train.where(kept[train.user])

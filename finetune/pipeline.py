@@ -1,4 +1,4 @@
-"""The training pipeline: data and a recipe in, a model directory out; finished stages are skipped."""
+"""Runs the training pipeline from data and a recipe to a model directory; finished stages are skipped."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def train_model(
 ) -> None:
     """Train a model directory from prepared data. Without `resume`, earlier fine-tuning checkpoints are ignored.
 
-    `changes` are `key=value` texts that win over the recipe; `tensorboard` and `wandb` are those of `Trackers`;
-    `on_cpu` goes on where the recipe is for a GPU and this machine has none.
+    `changes` are `key=value` strings that override the recipe. `tensorboard` and `wandb` are passed to `Trackers`.
+    `on_cpu` allows a recipe for a GPU to run on a machine without one.
 
     Raises:
-        UserError: anything wrong with data, recipe, weights or artifacts, before any training starts.
-        TrainingError: a loss that is not finite; what was saved before it is kept.
-        Interrupted: asked to stop; what was done is kept.
+        UserError: data, recipe, weights or artifacts are invalid; raised before any training starts.
+        TrainingError: a loss is not finite; earlier checkpoints are kept.
+        Interrupted: the run was asked to stop; finished work is kept.
     """
     recipe = load_recipe(recipe_path, changes)
     check_gpu(recipe.engine, on_cpu)
@@ -93,14 +93,14 @@ def train_model(
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where a run writes, and the name of its data.
+    """The places that a run writes to, and the name of its data.
 
     Attributes:
         out: the model directory.
-        work: stages and training checkpoints.
-        trackers: where metrics go beside `work`.
-        data: the name or directory of the data, kept in the model.
-        texts: directory of the text vectors that are shared between runs and models; None for none.
+        work: directory of stages and training checkpoints.
+        trackers: experiment trackers that get the metrics in addition to `work`.
+        data: the name or directory of the data, stored in the model.
+        texts: directory of the text vectors that runs and models share; None shares none.
     """
 
     out: Path
@@ -112,10 +112,10 @@ class RunPaths:
 
 @contextmanager
 def run_lock(places: RunPaths) -> Iterator[None]:
-    """Keep other runs out of both directories; the processes of one distributed run share what the first one holds.
+    """Lock both directories against other runs; in a distributed run only the first process takes the locks.
 
     Raises:
-        ArtifactError: another process is writing to one of them.
+        ArtifactError: another process is writing to one of the directories.
     """
     if not is_first_process():
         yield
@@ -135,9 +135,10 @@ def build_model(
     say: Say,
     resume: bool = True,
 ) -> Pretrained:
-    """All stages on loaded inputs; the language model and embedder are arguments so that tests bring tiny ones.
+    """Run all stages on loaded inputs; language model and embedder are arguments so that tests can pass tiny ones.
 
-    Of several processes all fine-tune together; the other stages are made by the first one and read by the rest.
+    In a distributed run all processes fine-tune together. The first process runs the other stages; the others read the
+    results.
     """
     split = leave_one_out(interactions)
     inputs = Inputs(catalog, split, recipe, places.work, say, places.texts)
@@ -177,16 +178,16 @@ def build_model(
         say(f"saving {places.out}")
         save_pretrained(places.out, result, catalog, base, model_card(result, catalog, base))
         say(f"saved {places.out}")
-    accelerator.wait_for_everyone()  # a process that leaves early pulls the others down with it
+    accelerator.wait_for_everyone()  # a process that exits early would abort the others
     accelerator.end_training()
     return result
 
 
 def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, float]]:
-    """Fit the fusions with LoRA merged where the weights allow it, and take it out again whatever happens.
+    """Fit the fusions with LoRA merged if the weights allow it; LoRA is always unmerged afterwards.
 
-    Products are in the format that the model was trained in: in bfloat16 a history of Amazon Beauty and 300 candidates
-    take .48 s instead of .76 on one core, and log-probabilities differ by .005 in the mean.
+    Matrix products use the number format that the model was trained in. In bfloat16, one history of Amazon Beauty with
+    300 candidates takes .48 s on one core instead of .76 s, and log-probabilities differ by .005 on average.
     """
     engine, model = inputs.recipe.engine, scorer.model
     if engine.precision != "float32" or engine.quantize != "none":
@@ -204,7 +205,7 @@ def _fuse(inputs: Inputs, scorer: Scorer) -> tuple[dict[str, Fusion], dict[str, 
 
 
 def fresh_model(recipe: Recipe, loaded_base: tuple[Any, Any], ids: SemanticIds, trained: SequenceEncoder) -> RecModel:
-    """The bundle before training, its new parts started from the codebook."""
+    """Return the untrained model bundle; its new parts are initialised from the codebook."""
     torch.manual_seed(recipe.seed)  # peft draws LoRA's A matrices, torch the adapter's
     model = RecModel(*loaded_base, ids, trained, recipe.model)
     model.init_embeddings(whitening(trained.item_vectors, trained.config.dim), recipe.seed)

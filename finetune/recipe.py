@@ -43,12 +43,12 @@ class _Strict(BaseModel):
 
 
 class SemanticIdSettings(_Strict):
-    """Shape of the codebook, the share of text in the fused vectors, and how codes are made.
+    """Settings of the semantic IDs: codebook shape, share of text in the fused vectors, and quantisation method.
 
     Attributes:
-        depth: codes an item.
-        size: codes a level.
-        text_dims: principal axes of the text that are kept.
+        depth: codes per item.
+        size: codes per level.
+        text_dims: number of principal axes of the text vectors to keep.
         text_weight: share of the text in the squared norm of the fused vectors.
         method: "kmeans" for residual k-means, "rqvae" for an RQ-VAE as in TIGER.
     """
@@ -61,18 +61,18 @@ class SemanticIdSettings(_Strict):
 
 
 class MixtureSettings(_Strict):
-    """The mix: a share of tokens for each task.
+    """Settings of the task mixture: the share of tokens for each task, and how examples are made.
 
     Attributes:
-        shares: task -> share; they need not sum to one.
-        window: the most items that a prompt shows.
-        user_share: how often a user vector follows an item of a packed history.
+        shares: task -> share; shares need not sum to one.
+        window: largest number of items that a prompt shows.
+        user_share: share of the items of a packed history that are followed by a user vector.
         round_tokens: tokens of training examples that are made and shuffled at a time.
-        pack_tokens: tokens computed at a time.
-        passages: how many passages of the base model's own text are replayed.
-        passage_tokens: length of each.
-        folds: user vectors come from encoders that were fitted without the user, on the users of the other folds (see
-            `crossfit`); 0 takes them from the full encoder, which has seen what they are to predict.
+        pack_tokens: tokens per pack, computed in one pass.
+        passages: number of passages of the base model's own text to replay.
+        passage_tokens: tokens per passage.
+        folds: number of folds. User vectors come from encoders that were fitted on the users of the other folds (see
+            `out_of_fold`). 0 takes them from the full encoder, which was fitted on the items to predict.
     """
 
     shares: dict[str, float]
@@ -105,17 +105,18 @@ class MixtureSettings(_Strict):
 
 
 class EngineSettings(_Strict):
-    """How the arithmetic is done.
+    """Numerical settings of training: number formats, memory savings and the attention kernel.
 
     Attributes:
-        precision: float32, or bfloat16 for devices whose fast type that is.
-        products: number format of the products with frozen weights while training in float32 on a CPU, and of all
-            products while the fusion is fitted; "auto" takes bfloat16 where the processor multiplies faster in it. The
-            run is the same bytes on the same kind of machine. A format that it cannot multiply in is refused at the
-            start.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
-        quantize: "4bit" loads the base as NF4 through bitsandbytes (QLoRA); none otherwise.
-        attention: "varlen" is ours and runs everywhere; "flash_attention_2" where that package is installed.
+        precision: float32, or bfloat16 for devices that are fast in it.
+        products: number format of the matrix products with frozen weights while training in float32 on a CPU, and of
+            all matrix products while the fusion is fitted. "auto" takes bfloat16 if the processor multiplies faster in
+            it. On the same kind of machine a run gives the same bytes. A format that the processor does not support is
+            refused at the start.
+        gradient_checkpointing: recompute activations in the backward pass, which needs less memory and a third more
+            time.
+        quantize: "4bit" loads the base model as NF4 through bitsandbytes (QLoRA); "none" does not quantise it.
+        attention: "varlen" is this package's own kernel and runs everywhere; "flash_attention_2" needs its package.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -126,18 +127,18 @@ class EngineSettings(_Strict):
 
     @property
     def for_gpu(self) -> tuple[str, ...]:
-        """The settings that are meant for a GPU, as a recipe writes them; none where any machine will do."""
+        """The settings that are meant for a GPU, as written in a recipe; empty if the recipe runs on any machine."""
         named = {"precision": "bfloat16", "quantize": "4bit", "attention": "flash_attention_2"}
         return tuple(f"engine.{name}: {value}" for name, value in named.items() if getattr(self, name) == value)
 
     @property
     def format(self) -> MatmulDtype:
-        """The number format that `products` means on this machine."""
+        """The number format that `products` selects on this machine."""
         return fastest_matmul_dtype() if self.products == "auto" else self.products
 
 
 class Recipe(_Strict):
-    """Everything that decides a model, beside the data."""
+    """All settings that determine a model, apart from the data."""
 
     base: str = "smollm2-135m-instruct"
     embedder: str = "minilm-l6-v2"
@@ -161,10 +162,10 @@ class Recipe(_Strict):
 
 
 def recipe_path(name_or_path: str | Path) -> Path:
-    """The file of a recipe, by path or by its name in `finetune/recipes`.
+    """Return the file of a recipe, given by path or by its name in `finetune/recipes`.
 
     Raises:
-        RecipeError: no such recipe.
+        RecipeError: there is no such recipe.
     """
     path = Path(name_or_path)
     if not path.is_file():
@@ -175,19 +176,19 @@ def recipe_path(name_or_path: str | Path) -> Path:
 
 
 def load_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe by path, or by its name in `finetune/recipes`.
+    """Read and validate a recipe, given by path or by its name in `finetune/recipes`.
 
     Args:
-        name_or_path: of the recipe.
-        changes: `key=value` texts that win over the file, see `recipe_overrides`.
+        name_or_path: name or file of the recipe.
+        changes: `key=value` strings that override the file; see `recipe_overrides`.
 
     Raises:
-        RecipeError: no such recipe, YAML that does not parse, an unknown key, a value out of range.
+        RecipeError: there is no such recipe, the YAML does not parse, a key is unknown, or a value is out of range.
     """
     path = recipe_path(name_or_path)
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of bad text, of odd dates, of deep nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad syntax, invalid dates, deep nesting
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings")
@@ -197,13 +198,13 @@ def load_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         told = [f"{key}={value}" for key, value in given.items() if where == key or where.startswith(f"{key}.")]
-        told = told or [f"{key}={value}" for key, value in given.items()]  # of a rule about several settings
+        told = told or [f"{key}={value}" for key, value in given.items()]  # the rule spans several settings
         source = f"{path} with --set {' --set '.join(told)}" if told else str(path)
         raise RecipeError(f"{source}: {_first(error)}") from None
 
 
 def typed_overrides(changes: Sequence[str]) -> dict[str, Any]:
-    """Dotted key -> value of `--set` texts.
+    """Parse `--set` strings into a mapping from dotted key to value.
 
     Raises:
         RecipeError: see `recipe_overrides.parse_overrides`.
@@ -212,9 +213,9 @@ def typed_overrides(changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _first(error: ValidationError) -> str:
-    """The first problem in one line, with the keys that would be right where one is unknown."""
+    """Return the first problem as one line; for an unknown key, the line lists the valid keys."""
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
-    problem = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a typo explains what is missing, too
+    problem = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a typo explains missing keys
     where = ".".join(str(p) for p in problem["loc"])
     if problem["type"] in unknown:
         fields: Any = Recipe

@@ -1,4 +1,4 @@
-"""The shipped recipe files: names and purposes, without the slow parsing of their settings."""
+"""Lists the shipped recipe files by name and purpose, without the slow parsing of their settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes."""
+    """Return the names of the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def recipe_purpose(text: str) -> str:
-    """What a recipe is for: the first sentence of the comment at the top of its file, "" without one."""
+    """Return the purpose of a recipe: the first sentence of the comment at the top of its file, or "" without one."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -24,5 +24,5 @@ def recipe_purpose(text: str) -> str:
 
 
 def recipe_purposes() -> dict[str, str]:
-    """Name of each shipped recipe -> what it is for."""
+    """Return a mapping from the name of each shipped recipe to its purpose."""
     return {name: recipe_purpose((RECIPES / f"{name}.yaml").read_text(encoding="utf-8")) for name in recipe_names()}

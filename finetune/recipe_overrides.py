@@ -1,4 +1,4 @@
-"""Recipe overrides of the command line, `--set schedule.tokens=120000`: dotted keys, parsed by the key's type."""
+"""Parses recipe overrides from the command line (`--set schedule.tokens=120000`): dotted keys, typed by the recipe."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _SCALARS = {"integer", "number", "string", "boolean"}
 
 
 def parse_overrides(changes: Sequence[str], schema: Schema, tasks: Sequence[str]) -> dict[str, Any]:
-    """Dotted key -> value of `key=value` texts; the last one of a key counts.
+    """Parse `key=value` strings into a mapping from dotted key to value; the last value of a key wins.
 
-    What is one number, word or flag is left as text for the schema to read; lists and mappings are read as YAML.
+    Scalar values stay strings, which the recipe's validation converts. Lists and mappings are parsed as YAML.
 
     Args:
-        changes: as given to `--set`.
-        schema: of a recipe.
-        tasks: names that may stand below `traffic.shares`.
+        changes: the strings given to `--set`.
+        schema: JSON schema of a recipe.
+        tasks: task names allowed below `traffic.shares`.
 
     Raises:
-        RecipeError: no `=`, a key that a recipe does not have (names the closest ones), a section instead of a key, or
-            a list that is not YAML.
+        RecipeError: a string has no `=`, a key is unknown (the message names the closest ones) or is a section, or a
+            list is not valid YAML.
     """
     keys = dict(_keys(schema, schema.get("$defs", {}))) | {f"traffic.shares.{task}": True for task in tasks}
     found: dict[str, Any] = {}
@@ -46,7 +46,7 @@ def parse_overrides(changes: Sequence[str], schema: Schema, tasks: Sequence[str]
 
 
 def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe as plain values with these keys changed."""
+    """Return a copy of a recipe's plain values with these dotted keys replaced."""
     out = deepcopy(dict(data))
     for key, value in changes.items():
         *sections, last = key.split(".")
@@ -60,7 +60,7 @@ def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
 
 
 def _keys(schema: Schema, defs: Schema, before: str = "") -> Iterator[tuple[str, bool]]:
-    """(dotted key, whether it holds one number, word or flag) of everything that can be set."""
+    """Yield (dotted key, whether its value is a scalar) for everything that can be set."""
     for name, inner in schema.get("properties", {}).items():
         whole = _resolved(inner, defs)
         if "properties" in whole:

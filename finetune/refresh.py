@@ -1,8 +1,9 @@
 """Nightly refresh: fits encoder, neighbours and prior to new interactions, and keeps the language model.
 
-The encoder goes on from its own weights. That is not only cheaper than a new start: the adapter was trained to read the
-user vectors of this encoder, and a new one would put them into a space that it has never seen. How far the vectors
-moved is measured, and said when it is too far to go on without fine-tuning.
+Training of the encoder continues from its present weights. This is cheaper than training from scratch, and it keeps the
+vector space: the adapter was trained to read the user vectors of this encoder and would not understand those of a new
+one. The refresh measures how far the user vectors moved, and reports when they moved so far that fine-tuning must be
+repeated.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ _SAMPLE = 2000
 
 @dataclass(frozen=True)
 class RefreshReport:
-    """What a refresh did.
+    """Result of a refresh.
 
     Attributes:
-        interactions: now, and more than before.
-        new_users: users that the model's former data did not have; None where that data is gone.
-        ndcg_before: NDCG@10 of the former encoder on the new validation items, seen items left out.
-        ndcg_after: of the encoder that is kept.
-        refitted: whether that is a new one: one that validates worse is not kept.
-        user_cosine: mean cosine of former and new user vectors over the same histories; 1 when nothing moved.
-        rebuild: whether the vectors moved so far that fine-tuning should be run again.
+        interactions: number of interactions in the new data.
+        new_users: users that the model's former data did not have; None if that data cannot be found.
+        ndcg_before: NDCG@10 of the former encoder on the new validation items, without seen items.
+        ndcg_after: the same for the encoder that is kept.
+        refitted: whether the refitted encoder is kept; one that validates worse is discarded.
+        user_cosine: mean cosine of former and new user vectors over the same histories; 1 if the encoder is unchanged.
+        rebuild: whether the user vectors moved so far that fine-tuning should be repeated.
     """
 
     interactions: int
@@ -64,22 +65,22 @@ def refresh_model(
     seed: int = 0,
     say: Say = silent,
 ) -> RefreshReport:
-    """Write a model directory with everything but the language model fitted to the interactions of `data`.
+    """Write a model directory with everything except the language model fitted to the interactions of `data`.
 
     Args:
         model: the model directory.
         data: prepared data with the same catalogue and more interactions.
-        out: where to write; the model directory itself is replaced in one step.
-        epochs: at most, over the whole train part.
+        out: directory to write; it may be the model directory itself, which is then replaced in one step.
+        epochs: largest number of epochs over the whole train part.
         rate: learning rate as a share of the recipe's.
-        seed: of order and dropout.
-        say: told each step.
+        seed: seed of the example order and of dropout.
+        say: called with a line of progress at each step.
 
     Raises:
-        ArtifactError: another catalogue (run `items add` or `items remove` first), a damaged directory, or another
-            process is writing `out`.
-        RecipeError: more items than there is memory for, where neighbours are by ridge regression.
-        RequestError: settings out of range, or data in which no user has a validation item.
+        ArtifactError: the catalogue differs (run `items add` or `items remove` first), the directory is damaged, or
+            another process is writing to `out`.
+        RecipeError: neighbours use ridge regression and there are more items than fit into memory.
+        RequestError: settings are out of range, or no user in the data has a validation item.
     """
     if epochs < 0 or not 0.0 < rate <= 1.0:
         raise RequestError(f"--epochs {epochs} must be at least 0 and --rate {rate} lie in (0, 1]")
@@ -121,7 +122,7 @@ def _refresh(model: Path, data: str | Path, out: Path, epochs: int, rate: float,
 
 
 def mean_user_cosine(before: SequenceEncoder, after: SequenceEncoder, split: Split) -> float:
-    """Mean cosine between the user vectors of two encoders over (a sample of) the same histories."""
+    """Return the mean cosine between the user vectors of two encoders over (a sample of) the same histories."""
     if before is after:
         return 1.0
     lengths = np.diff(split.train.offsets)
@@ -143,13 +144,13 @@ def refit_encoder(
     seed: int,
     say: Say,
 ) -> tuple[SequenceEncoder, float, float]:
-    """The better of the former and the refitted encoder, and their values."""
+    """Return the better of the former and the refitted encoder, the former's NDCG@10, and that of the one kept."""
     validate = encoder_validation(split, users)
     before = validate(parts.encoder)
     if not epochs:
         return parts.encoder, before, before
     config = parts.encoder.config
-    towers = tuple(replace(tower, text_dims=0) for tower in config.towers)  # the vectors have their text part in them
+    towers = tuple(replace(tower, text_dims=0) for tower in config.towers)  # item vectors already include the text
     config = replace(
         config, epochs=epochs, lr=config.lr * rate, evaluate_every=1, patience=epochs, text_dims=0, towers=towers
     )
@@ -162,7 +163,7 @@ def refit_encoder(
 
 
 def _former(parts: ModelParts, catalog: str) -> Interactions | None:
-    """The interactions that the model was trained on; None where they cannot be found any more."""
+    """Return the interactions that the model was trained on, or None if they can no longer be found."""
     try:
         known, interactions = open_data(str(parts.config["settings"]["data"]))
     except UserError:
@@ -173,8 +174,10 @@ def _former(parts: ModelParts, catalog: str) -> Interactions | None:
 
 
 def _unseen_targets(split: Split, former: Interactions | None) -> np.ndarray:
-    """Choosing users, less those whose validation item the former train part had: a user with two interactions was
-    trained on whole, and one more makes the second of them a validation item.
+    """Return the model-selection users whose validation item was not in the former train part.
+
+    A user with only two interactions is trained on in full; one more interaction turns the second into a validation
+    item.
     """
     users = model_selection_users(split)
     if former is None:

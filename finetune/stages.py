@@ -1,4 +1,4 @@
-"""The stages before fine-tuning; each is an artifact that is skipped when it already exists."""
+"""The stages before fine-tuning; each result is an artifact, and a stage is skipped if its artifact already exists."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from llmrec.storage.artifacts import fingerprint_bytes, read_manifest, write_art
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What every stage starts from.
+    """The inputs that all stages share.
 
     Attributes:
         catalog: the items.
-        split: the interactions, cut.
+        split: the interactions, split into train, validation and test.
         recipe: all settings.
-        work: directory of the stages.
-        say: takes lines for the person who waits.
-        texts: directory of the text vectors that are shared between runs and models; None for none.
+        work: directory of the stage artifacts.
+        say: called with lines of progress for the user.
+        texts: directory of the text vectors that runs and models share; None shares none.
     """
 
     catalog: Catalog
@@ -49,14 +49,17 @@ class Inputs:
 
 
 def settings_hash(**parts: object) -> str:
-    """Hash of settings, for a stage's fingerprint."""
+    """Return a hash of settings, for a stage's fingerprint."""
     return fingerprint_bytes(json.dumps(parts, sort_keys=True, default=str).encode())
 
 
 def run_stage(
     inputs: Inputs, name: str, fingerprint: str, make: Callable[[], Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Arrays of a stage: loaded when the artifact is whole and made from the same inputs, made and saved otherwise."""
+    """Return the arrays of a stage.
+
+    They are loaded if the artifact is intact and was made from the same inputs; otherwise they are made and saved.
+    """
     path = inputs.work / name
     kind = f"stage-{name}"
     if path.is_dir():
@@ -74,20 +77,20 @@ def run_stage(
 
 
 def encoder_validation(split: Split, users: Iterable[int]) -> Callable[[SequenceEncoder], float]:
-    """What an encoder is chosen by: NDCG@10 of these users' validation items."""
+    """Return the function that encoders are selected by: NDCG@10 on the validation items of these users."""
     chosen = np.asarray(list(users), np.int64)
     histories, targets = [split.history(int(u), "valid") for u in chosen], split.valid[chosen]
     return lambda candidate: next_item_ndcg(candidate, histories, targets)
 
 
 def text_fingerprint(inputs: Inputs, text: np.ndarray | None) -> str | None:
-    """Sha256 hex of the text vectors where the encoder's settings read them."""
+    """Return the SHA-256 hex digest of the text vectors, or None if the encoder does not read them."""
     reads = any(part.text_dims for part in inputs.recipe.encoder.parts)
     return fingerprint_bytes(text.tobytes()) if text is not None and reads else None
 
 
 def encoder(inputs: Inputs, text: np.ndarray | None = None) -> SequenceEncoder:
-    """Train (or load) the sequential encoder on the train part; `text` float32[n, d] where its recipe asks for it."""
+    """Train (or load) the sequential encoder on the train part; its recipe may require `text`, float32[n, d]."""
     recipe, n = inputs.recipe, len(inputs.catalog)
     users = model_selection_users(inputs.split)
     config = encoder_config_dict(recipe.encoder)
@@ -108,7 +111,7 @@ def encoder(inputs: Inputs, text: np.ndarray | None = None) -> SequenceEncoder:
 
 
 def text_vectors(inputs: Inputs, embedder: Embedder) -> np.ndarray:
-    """float32[n, d]: the catalogue's descriptions, embedded once."""
+    """Return float32[n, d], the embeddings of the catalogue's descriptions, made once."""
 
     def make() -> Mapping[str, np.ndarray]:
         inputs.say(f"text: {len(inputs.catalog)} descriptions through {embedder.name}")
@@ -119,7 +122,7 @@ def text_vectors(inputs: Inputs, embedder: Embedder) -> np.ndarray:
 
 
 def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> SemanticIds:
-    """Codes from text and collaborative vectors, fused."""
+    """Return semantic IDs made from fused text and collaborative vectors."""
     settings = inputs.recipe.semantic_ids
 
     def make() -> Mapping[str, np.ndarray]:
@@ -141,5 +144,5 @@ def semantic_ids(inputs: Inputs, text: np.ndarray, trained: SequenceEncoder) -> 
 
 
 def _named(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the default method, so that codes made before there was a choice are found again."""
+    """Return the settings without the default method, so that codes made before the setting existed are still found."""
     return {name: value for name, value in settings.items() if name != "method" or value != "kmeans"}

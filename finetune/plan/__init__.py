@@ -1,1 +1,1 @@
-"""Plans a training run without training: checks, costs and times here and on GPUs."""
+"""Plans a training run without training: checks, costs and times on this machine and on GPUs."""

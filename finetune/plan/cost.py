@@ -1,9 +1,9 @@
 """Cost model of training: floating-point operations counted from the shapes, memory, and measured matrix rates.
 
-The counts are those of the arithmetic that cannot be left out (two operations a multiply-add): no padding, causal
-attention as half a square, only the logits that carry a loss, no gradients for frozen weights. Norms, activations and
-the optimizer are left out; they are below a hundredth. Time divided by these operations at the rate of a plain matrix
-product says how far an engine is from the floor.
+Only necessary arithmetic is counted, at two operations per multiply-add: no padding, causal attention as half a square,
+only logits that carry a loss, and no gradients for frozen weights. Norms, activations and the optimizer are not
+counted; they are less than a hundredth of the total. The floor of a run is the time that these operations take at the
+rate of a plain matrix product. Measured time divided by the floor shows how efficient an engine is.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from llmrec.semantic_ids.rqvae import RqVaeConfig
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """Sizes of a decoder of the Llama kind.
+    """Sizes of a Llama-style decoder.
 
     Attributes:
         hidden: width of the residual stream.
@@ -44,7 +44,7 @@ class DecoderShape:
         intermediate: width of the gated perceptron.
         words: rows of the word table.
         tied: whether the output head is the word table.
-        context: the most positions.
+        context: largest number of positions.
     """
 
     hidden: int
@@ -58,23 +58,23 @@ class DecoderShape:
 
     @property
     def linears(self) -> tuple[tuple[int, int], ...]:
-        """(in, out) of the linear layers of one block: q, k, v, o, gate, up, down."""
+        """The sizes (in, out) of the linear layers of one block: q, k, v, o, gate, up, down."""
         h, q, k, i = self.hidden, self.query, self.key, self.intermediate
         return (h, q), (h, k), (h, k), (q, h), (h, i), (h, i), (i, h)
 
     @property
     def weights(self) -> int:
-        """Weights of all linear layers of the body; a token costs twice as many operations forward."""
+        """Number of weights in the body's linear layers; forward, a token takes two operations per weight."""
         return self.layers * sum(a * b for a, b in self.linears)
 
     @property
     def parameters(self) -> int:
-        """All weights of the base model but the norms."""
+        """Number of weights of the base model without the norms."""
         return self.weights + self.words * self.hidden * (1 if self.tied else 2)
 
 
 def decoder_shape(config: Any) -> DecoderShape:
-    """The sizes in a configuration of transformers; a multimodal one gives those of its language part."""
+    """Return the sizes in a transformers configuration; for a multimodal model, those of its language part."""
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return DecoderShape(
@@ -91,7 +91,7 @@ def decoder_shape(config: Any) -> DecoderShape:
 
 @dataclass(frozen=True)
 class AddedParameters:
-    """Trained parameters, by group."""
+    """Number of trained parameters in each group."""
 
     lora: int
     items: int
@@ -99,12 +99,12 @@ class AddedParameters:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Number of all trained parameters."""
         return self.lora + self.items + self.adapter
 
 
 def added_parameters(body: DecoderShape, settings: ModelConfig, depth: int, size: int, dim: int) -> AddedParameters:
-    """What `RecModel` adds to a base model for `depth` levels of `size` codes and user vectors float[dim]."""
+    """Count what `RecModel` adds to a base model for `depth` levels of `size` codes and user vectors float[dim]."""
     lora = body.layers * settings.lora_rank * sum(a + b for a, b in body.linears)
     slots, width = settings.user_slots * body.hidden, settings.adapter_width
     adapter = 2 * dim + (dim + 1) * slots + (dim + 1) * width + width * slots
@@ -114,15 +114,16 @@ def added_parameters(body: DecoderShape, settings: ModelConfig, depth: int, size
 def pack_flops(
     body: DecoderShape, settings: ModelConfig, size: int, pack: Pack, kl: float, recompute: bool
 ) -> dict[str, float]:
-    """Operations of one forward and backward pass over a pack, by part.
+    """Count the operations of one forward and backward pass over a pack, by part.
 
     Args:
         body: sizes of the base model.
-        settings: sizes of what is added.
-        size: codes a level.
+        settings: sizes of the added parts.
+        size: codes per level.
         pack: the documents.
-        kl: weight of the divergence from the base model; above 0 its body reads the text documents again.
-        recompute: gradient checkpointing runs the body's forward pass twice.
+        kl: weight of the divergence from the base model; if it is above 0, the base model also reads the text
+            documents.
+        recompute: whether gradient checkpointing runs the body's forward pass twice.
     """
     t, forwards = pack.tokens, 2 if recompute else 1
     low = body.layers * settings.lora_rank * sum(a + b for a, b in body.linears)
@@ -142,7 +143,7 @@ def pack_flops(
 
 
 def _base_pass(body: DecoderShape, pack: Pack) -> float:
-    """The base model's forward pass over the text documents."""
+    """Count the operations of the base model's forward pass over the text documents."""
     pairs, passed = 0.0, 0
     for n in pack.lengths:
         pairs += n * (n + 1) / 2 if passed >= pack.text_start else 0.0
@@ -151,21 +152,21 @@ def _base_pass(body: DecoderShape, pack: Pack) -> float:
 
 
 def total_flops(parts: Mapping[str, float]) -> float:
-    """All parts together."""
+    """Return the sum over all parts."""
     return sum(parts.values())
 
 
 def frozen_flops(parts: Mapping[str, float]) -> float:
-    """The parts whose products are with frozen weights: what `EngineSettings.products` is the number format of."""
+    """Return the operations of products with frozen weights, whose number format is `EngineSettings.products`."""
     return parts["body"] + parts["kl"]
 
 
 def activation_floats(body: DecoderShape, rank: int) -> int:
-    """Numbers that one block keeps for the backward pass, a token.
+    """Return how many numbers one block keeps per token for the backward pass.
 
-    The two norms keep their input and give one output, which q, k, v or gate and up share; attention keeps query, key
-    and value (repeated to all heads) and its result twice; the gated perceptron keeps gate, its activation, up and
-    their product; each LoRA layer its low-rank product.
+    Each of the two norms keeps its input and one output, which q, k and v (or gate and up) share. Attention keeps
+    query, key and value (repeated to all heads) and its result twice. The gated perceptron keeps gate, its activation,
+    up and their product. Each LoRA layer keeps its low-rank product.
     """
     return 4 * body.hidden + 5 * body.query + 4 * body.intermediate + len(body.linears) * rank
 
@@ -173,18 +174,19 @@ def activation_floats(body: DecoderShape, rank: int) -> int:
 def training_bytes(
     body: DecoderShape, rank: int, added: AddedParameters, tokens: int, engine: EngineSettings
 ) -> dict[str, int]:
-    """Bytes held at the peak of a step over `tokens` tokens, by part; the program itself is not in it.
+    """Return the bytes held at the peak of a step over `tokens` tokens, by part, without the program itself.
 
-    Trained parameters are float32 with a gradient and two moments; the base and the activations have the number format
-    of the recipe. Gradient checkpointing keeps a block's input alone, and one block in full; NF4 takes half a byte a
-    weight and a tenth for its scales. bfloat16 products have a copy of the frozen weights in that format.
+    Trained parameters are float32 with a gradient and two moments. The base model and the activations use the recipe's
+    number format. With gradient checkpointing, only the input of each block is kept, plus one block in full. NF4 takes
+    half a byte per weight, and a tenth more for its scales. bfloat16 products need a copy of the frozen weights in that
+    format.
 
     Args:
         body: sizes of the base model.
-        rank: of LoRA.
+        rank: LoRA rank.
         added: trained parameters.
-        tokens: of one pack.
-        engine: how the arithmetic is done.
+        tokens: tokens of one pack.
+        engine: numerical settings.
     """
     four_bit = engine.quantize == "4bit"
     each = 2 if four_bit or engine.precision == "bfloat16" else 4
@@ -201,10 +203,10 @@ def training_bytes(
 
 @torch.no_grad()
 def matmul_rate(body: DecoderShape, tokens: int, seconds: float, matmul_dtype: MatmulDtype = "float32") -> float:
-    """Floating-point operations a second of plain matrix products at the shapes of one block, both ways.
+    """Measure plain matrix products at the shapes of one block, forward and backward, in operations per second.
 
-    Repeats the forward products [tokens, in] x [in, out] and those back to the inputs for about `seconds`, at least
-    once after one round of warm-up, and takes the median round.
+    Repeats the forward products [tokens, in] x [in, out] and the products that give the gradients of the inputs for
+    about `seconds`, at least once after one warm-up round, and takes the median round.
     """
     kind = torch.bfloat16 if matmul_dtype == "bfloat16" else torch.float32
     made = [(torch.randn(tokens, a), torch.randn(b, a), torch.randn(tokens, b)) for a, b in body.linears]
@@ -221,9 +223,10 @@ def matmul_rate(body: DecoderShape, tokens: int, seconds: float, matmul_dtype: M
     return operations / statistics.median(rounds[1:])
 
 
-# Share of a plain product's rate. Measured with one thread on MovieLens-100k, in CPU time: 400 descriptions 2.7 s, an
-# epoch of HSTU 5.4 s, codes .4 to .9 s, a request of the fusion .6 s, beside 45 GFLOP/s. Replay from 250 tokens/s of
-# SmolLM2-135M. The others are guesses: validation decodes beams, and fitting weights is sums, not products.
+# Share of a plain product's rate that each stage reaches. Measured with one thread on MovieLens-100k, in CPU time, at
+# 45 GFLOP/s for plain products: 400 descriptions 2.7 s, an epoch of HSTU 5.4 s, codes .4 to .9 s, a fusion request
+# .6 s. Replay is derived from 250 tokens/s of SmolLM2-135M. The others are guesses: validation decodes beams, and
+# fitting the fusion weights consists of sums rather than matrix products.
 REACHED: Mapping[str, float] = {
     "text": 0.8,
     "encoder": 0.45,
@@ -234,24 +237,24 @@ REACHED: Mapping[str, float] = {
     "fusion": 0.75,
     "fusion weights": 0.01,
 }
-OF_THE_LANGUAGE_MODEL = ("replay", "fine-tuning", "validation", "fusion")  # run where it lies: on a GPU if there is one
-_MINILM = 2.0 * 6 * (4 * 384 * 384 + 2 * 384 * 1536)  # operations a token
-_CHARACTERS = 4.0  # a token
-_CUT = 256  # tokens of a description at most
-_AROUND = 24  # tokens of a prompt beside the items
+OF_THE_LANGUAGE_MODEL = ("replay", "fine-tuning", "validation", "fusion")  # run on its device: a GPU if there is one
+_MINILM = 2.0 * 6 * (4 * 384 * 384 + 2 * 384 * 1536)  # operations per token
+_CHARACTERS = 4.0  # per token
+_CUT = 256  # most tokens of a description
+_AROUND = 24  # tokens of a prompt in addition to the items
 _KMEANS = 4 * 30  # starts times rounds
-_FITS, _ROUNDS, _EACH_NUMBER = 11, 60, 8.0  # fits of a fusion, looks at its likelihood, operations a number
+_FITS, _ROUNDS, _EACH_NUMBER = 11, 60, 8.0  # fits per fusion, likelihood evaluations, operations per value
 
 
 @dataclass(frozen=True)
 class StageSizes:
-    """What the counts depend on.
+    """The inputs that the operation counts of the stages depend on.
 
     Attributes:
         recipe: all settings.
-        body: the base model.
+        body: sizes of the base model.
         split: the interactions.
-        items: of the catalogue.
+        items: number of items in the catalogue.
         new_texts: descriptions that have no vector yet.
     """
 
@@ -263,7 +266,7 @@ class StageSizes:
 
 
 def stage_operations(of: StageSizes) -> dict[str, float]:
-    """Operations of every stage but fine-tuning, by name; what the recipe does not ask for is left out."""
+    """Count the operations of every stage except fine-tuning, by name, without stages that the recipe does not use."""
     recipe = of.recipe
     encoder = _encoder(of)
     folds = recipe.traffic.folds
@@ -282,7 +285,7 @@ def stage_operations(of: StageSizes) -> dict[str, float]:
 
 
 def _encoder(of: StageSizes) -> float:
-    """All epochs; training may stop earlier."""
+    """Count the operations of all epochs; training may stop earlier."""
     config, train = of.recipe.encoder, of.split.train
     targets = max(0, len(train) - len(train.users))
     softmax = config.negatives or (SAMPLE if of.items > FULL_LIMIT else of.items)
@@ -304,7 +307,7 @@ def _semantic_ids(of: StageSizes) -> float:
 
 
 def _prompt(of: StageSizes) -> float:
-    """Tokens of a mean prompt."""
+    """Return the mean number of tokens in a prompt."""
     lengths = np.diff(of.split.train.offsets).clip(max=of.recipe.traffic.window)
     shape = of.recipe.semantic_ids
     return float(lengths.mean() if len(lengths) else 0.0) * shape.depth + of.recipe.model.user_slots + _AROUND
@@ -321,7 +324,7 @@ def _validation(of: StageSizes) -> float:
 
 
 def _levels(of: StageSizes) -> list[int]:
-    """Nodes of each level above the items."""
+    """Return the number of trie nodes at each level above the items."""
     shape = of.recipe.semantic_ids
     return [min(shape.size ** (level + 1), of.items) for level in range(shape.depth - 1)]
 
@@ -331,12 +334,12 @@ def _small(of: StageSizes) -> bool:
 
 
 def _columns(of: StageSizes) -> int:
-    """Items that weights are fitted on, a request."""
+    """Return the number of items per request that the fusion weights are fitted on."""
     return of.items if _small(of) else min(of.items, TOP_PER_PART * (len(PRIOR_WEIGHTS) - 2) + UNIFORM_SAMPLE)
 
 
 def _nodes(of: StageSizes) -> int:
-    """Nodes that the language model reads, a request."""
+    """Return the number of trie nodes that the language model reads per request."""
     return sum(min(level, _columns(of)) for level in _levels(of))
 
 

@@ -1,4 +1,4 @@
-"""Plans a training run: what is done already, what would be trained, and what it costs here and on a GPU."""
+"""Plans a training run: which stages are finished, what would be trained, and the cost on this machine and on GPUs."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ from llmrec.storage.registry import cache_home
 
 _SAMPLE = 40_000  # tokens of training examples that the counts are taken from
 _MEASURE = 1.0  # seconds
-_BUSY = 4096  # tokens a pack below which a GPU mostly waits for the next kernel; a rule of thumb
-# Share of the plain product's rate that the engine reaches on a CPU, by the format of its products: the inverse of the
-# floor ratios of `llmrec bench --train` (two cores of an AMD EPYC: full mix in float32 1.49, bfloat16 products 1.95).
+_BUSY = 4096  # tokens per pack below which a GPU mostly waits for the next kernel; a rule of thumb
+# Share of a plain product's rate that the engine reaches on a CPU, by number format of its products. These are the
+# inverse floor ratios of `llmrec bench --train` (two cores of an AMD EPYC: full mix in float32 1.49, bfloat16 products
+# 1.95).
 CPU_EFFICIENCY: Mapping[str, float] = {"float32": 0.67, "bfloat16": 0.51}
-# Peak over what is counted, from the same run (next items 1.04, full mix 1.16): buffers of the backward pass and of the
-# libraries.
+# Ratio of peak memory to counted memory, from the same run (next items 1.04, full mix 1.16). The rest is buffers of the
+# backward pass and of the libraries.
 _OVERHEAD = 1.15
-# An assumption, not a measurement: what LoRA training of small models is commonly seen to reach of the peak.
+# An assumption, not a measurement: the share of the peak rate that LoRA training of small models commonly reaches.
 GPU_EFFICIENCY = 0.35
 _CUDA_CONTEXT = 600_000_000  # bytes, an assumption
 
@@ -69,19 +70,19 @@ def plan_training(
     elsewhere: bool = False,
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Check everything that training would check, and lay out the run; nothing is trained and nothing written.
+    """Make every check that training would make, and plan the run; nothing is trained or written.
 
     Args:
-        data: prepared data by name or directory.
-        recipe_name: of a recipe, or its file.
-        out: model directory that would be written.
-        work: of the stages; beside `out` if None.
-        gpus: devices to plan for beside this machine.
-        elsewhere: the run is meant for another machine: what this one lacks is a note, not a mistake.
-        changes: `key=value` texts that win over the recipe.
+        data: name or directory of prepared data.
+        recipe_name: name or file of a recipe.
+        out: model directory that the run would write.
+        work: directory of the stages; None puts it next to `out`.
+        gpus: devices to plan for in addition to this machine.
+        elsewhere: the run is meant for another machine: what this machine lacks becomes a note instead of an error.
+        changes: `key=value` strings that override the recipe.
 
     Raises:
-        UserError: whatever would stop the run.
+        UserError: a check finds a problem that would stop the run.
     """
     recipe = load_recipe(recipe_name, changes)
     catalog, interactions = open_data(data)
@@ -100,7 +101,7 @@ def training_plan(
     gpus: tuple[Gpu, ...] = (),
     elsewhere: bool = False,
 ) -> dict[str, Any]:
-    """The plan as plain values; see `plan_training`."""
+    """Return the plan as plain values; see `plan_training`."""
     inputs = Inputs(catalog, leave_one_out(interactions), recipe, work, silent)
     notes = _check(inputs, base, out, elsewhere)
     found = work_directory.look_up_stages(inputs, base.files)
@@ -165,7 +166,10 @@ def _counts(inputs: Inputs) -> tuple[int, int]:
 
 
 def _check(inputs: Inputs, base: BaseModelInfo, out: Path, elsewhere: bool) -> list[str]:
-    """The checks of `preflight`; what only this machine lacks becomes a note when the run is meant for another."""
+    """Run the checks of `preflight` and return notes.
+
+    If the run is meant for another machine, what this machine lacks becomes a note instead of an error.
+    """
     recipe, notes = inputs.recipe, []
     try:
         check_engine(recipe.engine)
@@ -195,7 +199,7 @@ def _check(inputs: Inputs, base: BaseModelInfo, out: Path, elsewhere: bool) -> l
 
 
 def _stage(inputs: Inputs, base: BaseModelInfo, body: DecoderShape, number: int) -> dict[str, Any]:
-    """Tokens, steps and operations of one stage of the schedule, counted on a sample of its own training examples."""
+    """Return tokens, steps and operations of one schedule stage, counted on a sample of its training examples."""
     recipe, shape = inputs.recipe, inputs.recipe.semantic_ids
     traffic, schedule = recipe.traffic, recipe.schedule
     stage: Stage = schedule.stages()[number]
@@ -228,7 +232,7 @@ def _stage(inputs: Inputs, base: BaseModelInfo, body: DecoderShape, number: int)
 
 
 def _passes(inputs: Inputs, documents: Any, tokens: int) -> float:
-    """How often the next-item task reads the train part."""
+    """Return how many times the next-item task reads the train part."""
     seen = sum(len(one) for one in documents)
     levels = inputs.recipe.semantic_ids.depth
     targets = sum(int(one.rendered.loss.sum()) for one in documents if one.task == "next_item") / levels
@@ -248,7 +252,10 @@ def _here(
     memory: Mapping[str, int],
     others: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Time at the rates measured now. The program itself is what this process holds: the same libraries."""
+    """Return time and memory on this machine, at matrix rates measured now.
+
+    The memory of the program itself is taken from this process, which has loaded the same libraries.
+    """
     tokens, low = min(recipe.traffic.pack_tokens, 1024), recipe.engine.precision == "bfloat16"
     products: MatmulDtype = "bfloat16" if low else recipe.engine.format
     rate = matmul_rate(body, tokens, _MEASURE)
@@ -280,7 +287,10 @@ def _there(
     others: Mapping[str, float],
     here: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """On a GPU; the stages without the language model run on its processor, taken to be as fast as this one."""
+    """Return time and memory on a GPU.
+
+    Stages without the language model run on the GPU machine's CPU, which is assumed to be as fast as this machine's.
+    """
     peak, kind = gpu.peak(recipe.engine.precision)
     counted = flops + sum(count for name, count in others.items() if name in OF_THE_LANGUAGE_MODEL)
     rest = sum(hours for name, hours in here["hours_by_stage"].items() if name not in OF_THE_LANGUAGE_MODEL)

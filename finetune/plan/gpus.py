@@ -1,4 +1,4 @@
-"""GPUs by their data sheets, for plans of runs on other machines."""
+"""GPU data-sheet figures, for planning runs on other machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from llmrec.errors import RequestError
 
 @dataclass(frozen=True)
 class Gpu:
-    """A device by its data sheet: dense peak in TFLOP/s (no sparsity; None where the type is missing), memory in GB."""
+    """Data-sheet figures of a GPU.
+
+    Peak rates are dense, in TFLOP/s (no sparsity; None if the device lacks the type). `vram` is in GB.
+    """
 
     name: str
     bfloat16: float | None
@@ -17,7 +20,7 @@ class Gpu:
     vram: float
 
     def peak(self, precision: str) -> tuple[float, str]:
-        """TFLOP/s for a recipe's precision, and the type that it is of."""
+        """Return the peak rate in TFLOP/s for a recipe's precision, and the number type that it applies to."""
         if precision == "bfloat16" and self.bfloat16 is not None:
             return self.bfloat16, "bfloat16"
         return self.float32, "float32"
@@ -38,10 +41,10 @@ GPUS = {
 
 
 def gpus_to_plan(name: str | None, tflops: float | None, vram: float | None) -> tuple[Gpu, ...]:
-    """The devices to plan for: one by name, one by its numbers, or all of the table.
+    """Return the devices to plan for: one by name, one by its figures, or the whole table.
 
     Raises:
-        RequestError: an unknown name, or one number without the other.
+        RequestError: the name is unknown, only one of the two figures is given, or a figure is not above 0.
     """
     if (tflops is None) != (vram is None):
         raise RequestError("--tflops and --vram go together: the dense peak in TFLOP/s and the memory in GB")

@@ -24,18 +24,18 @@ from llmrec.lm.item_tokens import ItemVocab
 from llmrec.lm.rendering import Renderer
 from llmrec.storage.artifacts import check_replaceable, expect_fingerprint, read_manifest
 
-TEXT_DIM = 384  # of the sentence encoder, only for the size of its artifact
-_PROMPT = 64  # tokens around the items of a prompt: role markers and phrasing
+TEXT_DIM = 384  # dimension of the sentence encoder, used only for the size of its artifact
+_PROMPT = 64  # tokens of a prompt in addition to the items: role markers and phrasing
 _MARGIN = 1.2
 
 
 def check_run(
     recipe: Recipe, catalog: Catalog, split: Split, config: Any, tokenizer: Any, out: Path, work: Path
 ) -> None:
-    """Everything below; `config` and `tokenizer` are those of the base model.
+    """Run all checks of this module; `config` and `tokenizer` are those of the base model.
 
     Raises:
-        UserError: the first thing that would stop the run later.
+        UserError: the first problem found that would stop the run later.
     """
     check_engine(recipe.engine)
     check_neighbours(recipe, catalog)
@@ -49,7 +49,7 @@ def check_neighbours(recipe: Recipe, catalog: Catalog) -> None:
     """Refuse neighbours that this machine cannot compute.
 
     Raises:
-        RecipeError: ridge regression over more items than there is memory for.
+        RecipeError: ridge regression is set and there are more items than fit into memory.
     """
     if recipe.neighbours.ridge:
         ease.check_size(len(catalog))
@@ -59,8 +59,9 @@ def check_data(recipe: Recipe, catalog: Catalog, split: Split) -> None:
     """Refuse data from which the recipe's training examples cannot be made.
 
     Raises:
-        DataError: too many items for the codebook, or nobody with two interactions to learn from.
-        RecipeError: replay without passages.
+        DataError: there are too many items for the codebook, an interaction names an unknown item row, or no user has
+            two train interactions to learn from.
+        RecipeError: the replay task has a share but there are no passages.
     """
     shape, traffic = recipe.semantic_ids, recipe.traffic
     room = shape.size**shape.depth
@@ -80,11 +81,11 @@ def check_data(recipe: Recipe, catalog: Catalog, split: Split) -> None:
 
 
 def check_base(recipe: Recipe, config: Any, tokenizer: Any) -> None:
-    """Refuse a base model that the product cannot be built on.
+    """Refuse a base model that cannot be fine-tuned with this recipe.
 
     Raises:
-        WeightsError: an architecture without the linear layers that LoRA goes into, or unknown chat markers.
-        RecipeError: prompts that may outgrow the model's context.
+        WeightsError: the architecture lacks the linear layers that LoRA is applied to, or the chat markers are unknown.
+        RecipeError: prompts may become longer than the model's context.
     """
     check_architecture(config)
     body = decoder_shape(config)
@@ -100,12 +101,14 @@ def check_base(recipe: Recipe, config: Any, tokenizer: Any) -> None:
 
 
 def check_directories(recipe: Recipe, catalog: Catalog, out: Path, work: Path) -> None:
-    """Refuse an `out` that is not ours to replace, and to mix two catalogues, whose rows a model's semantic IDs mean.
+    """Refuse an `out` that may not be replaced, and directories that belong to another catalogue.
 
-    Other interactions or settings are no mistake: a stage that they change is made again, and says so.
+    A model's semantic IDs refer to rows of one catalogue, so two catalogues must not be mixed. Changed interactions or
+    settings are no error: the stages that they affect are made again, with a message.
 
     Raises:
-        ArtifactError: names both fingerprints, or both numbers of items, or what lies in `out`.
+        ArtifactError: `out` holds something else, or a directory belongs to another catalogue; the message names the
+            fingerprints, the numbers of items, or what `out` holds.
     """
     check_replaceable(out, MODEL_KIND)
     if (out / "config.json").is_file():
@@ -128,7 +131,7 @@ def check_directories(recipe: Recipe, catalog: Catalog, out: Path, work: Path) -
 
 
 def _inputs_of(stage: Path) -> str:
-    """The fingerprint of a stage's inputs; "" where there is none or it is damaged and will be made again."""
+    """Return the fingerprint of a stage's inputs, or "" if the stage is missing or damaged and will be made again."""
     try:
         manifest = read_manifest(stage, f"stage-{stage.name}", verify=False)
     except ArtifactError:
@@ -137,10 +140,10 @@ def _inputs_of(stage: Path) -> str:
 
 
 def space_needed(recipe: Recipe, config: Any, items: int, users: int) -> dict[str, int]:
-    """Bytes that a run writes at most, for "work" and "out".
+    """Return the largest number of bytes that a run writes to "work" and to "out".
 
-    In the work directory: three checkpoints (two kept, one being written) of the trained weights with two moments, two
-    copies of the best weights, the stages, and the scores of the fusion's users over the whole catalogue.
+    The work directory holds three checkpoints (two kept, one being written) of the trained weights with two moments,
+    two copies of the best weights, the stages, and the scores of the fusion users over the whole catalogue.
     """
     shape, traffic = recipe.semantic_ids, recipe.traffic
     added = added_parameters(decoder_shape(config), recipe.model, shape.depth, shape.size, recipe.encoder.dim).total * 4
@@ -151,10 +154,10 @@ def space_needed(recipe: Recipe, config: Any, items: int, users: int) -> dict[st
 
 
 def check_space(needed: dict[str, int], out: Path, work: Path) -> None:
-    """Refuse a disk that is too full.
+    """Refuse a disk with too little free space.
 
     Raises:
-        RecipeError: names the directory, what is needed and what is free.
+        RecipeError: the space is not enough; the message names the directory, the space needed and the space free.
     """
     there = {"out": _existing(out), "work": _existing(work)}
     for name, path in (("work", work), ("out", out)):
@@ -169,7 +172,7 @@ def check_space(needed: dict[str, int], out: Path, work: Path) -> None:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest directory above that is there."""
+    """Return the path itself, or its nearest parent that exists."""
     path = path.resolve()
     while not path.exists():
         path = path.parent

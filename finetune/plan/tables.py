@@ -22,7 +22,7 @@ _PARTS = {
 
 
 def print_plan(plan: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print all of a plan; the tables are read as plain text, no markup in names is followed."""
+    """Print a whole plan; tables are plain text, and markup in names is not interpreted."""
     out = console or Console(highlight=False, markup=False, soft_wrap=True)
     data, base, book = plan["data"], plan["base"], plan["code_book"]
     if "recipe" in plan:

@@ -1,4 +1,4 @@
-"""Reads the finished stages of a work directory, and makes untrained stand-ins for missing ones."""
+"""Reads the finished stages of a work directory and makes untrained stand-ins for missing ones."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MISSING = "not there yet"
 
 @dataclass(frozen=True, eq=False)
 class StageOutputs:
-    """What is there and fits the present data and recipe; None for what is not.
+    """Results of the stages that are finished and match the present data and recipe; None for all others.
 
     Attributes:
         encoder: the trained sequential encoder.
         ids: semantic IDs.
         passages: int64[m, length], replay text.
-        lines: (stage, state) of every stage in order, in words.
+        lines: (stage, state) of every stage in order, as text.
     """
 
     encoder: SequenceEncoder | None
@@ -44,11 +44,11 @@ class StageOutputs:
 
 
 class _Making(Exception):
-    """A stage was about to be made."""
+    """Raised when a stage would have to be made."""
 
 
 def look_up_stages(inputs: Inputs, base: BaseModelFiles | None) -> StageOutputs:
-    """Read the stages of a run in their order; nothing is written and nothing is made."""
+    """Read the stages of a run in order; nothing is made or written."""
     lines: list[tuple[str, str]] = []
 
     def read(name: str, make: Callable[[Inputs], Any]) -> Any:
@@ -80,7 +80,7 @@ def look_up_stages(inputs: Inputs, base: BaseModelFiles | None) -> StageOutputs:
 
 
 def _stop_unless_ready(line: str) -> None:
-    if not line.endswith(READY):  # what a stage says before it makes itself
+    if not line.endswith(READY):  # any other line means that the stage is about to be made
         raise _Making(line)
 
 
@@ -91,7 +91,7 @@ def _stop(texts: Sequence[str]) -> NoReturn:
 def _progress(
     inputs: Inputs, encoder: SequenceEncoder | None, ids: SemanticIds | None, base: BaseModelFiles | None
 ) -> str:
-    """Where the newest sound checkpoint of this very run stands."""
+    """Describe the progress of the newest intact checkpoint that belongs to this run."""
     if encoder is None or ids is None or base is None or not base.sha256:
         return MISSING
     parts = cast(Any, SimpleNamespace(encoder=encoder, vocab=SimpleNamespace(ids=ids)))
@@ -99,7 +99,7 @@ def _progress(
     for path in sorted((inputs.work / "checkpoints").glob("step-*"), reverse=True):
         try:
             manifest = read_manifest(path, checkpoints.KIND)
-        except (ArtifactError, OSError):  # torn, or dropped by the run that writes them now
+        except (ArtifactError, OSError):  # incomplete, or deleted by a run in progress
             continue
         if dict(manifest.fingerprints) == wanted:
             done, seconds = int(manifest.meta["tokens"]), float(manifest.meta["seconds"])
@@ -109,28 +109,28 @@ def _progress(
 
 
 def untrained_encoder(n: int, config: EncoderConfig, seed: int) -> SequenceEncoder:
-    """An encoder of the right shape that has seen nothing."""
+    """Return an untrained encoder of the right shape."""
     torch.manual_seed(seed)
     return SequenceEncoder(network(n, config))
 
 
 def provisional_ids(n: int, depth: int, size: int, dim: int, seed: int) -> SemanticIds:
-    """Codes without any meaning: the rows in random order, spread evenly over all paths; unique, made at once.
+    """Return unique random codes without meaning: rows in random order, spread evenly over all paths; fast to make.
 
     Raises:
-        DataError: when size ** depth is smaller than the catalogue.
+        DataError: size ** depth is smaller than the catalogue.
     """
     if size**depth < n:
         raise DataError(f"{depth} levels of {size} codes hold {size**depth} items; the catalogue has {n}")
     rng = np.random.default_rng(seed)
-    # Python's integers: size ** depth may be larger than 64 bits
+    # Python integers, because size ** depth may need more than 64 bits
     path = [int(place) * size**depth // n for place in rng.permutation(n)]
     codes = np.array([[one // size ** (depth - 1 - level) % size for level in range(depth)] for one in path], np.int32)
     return SemanticIds(codes.reshape(n, depth), rng.normal(size=(depth, size, dim)).astype(np.float32))
 
 
 def placeholder_task_context(inputs: Inputs, dim: int, passages: np.ndarray | None = None) -> TaskContext:
-    """A task context with one user vector for all users and, unless given, empty replay passages."""
+    """Return a task context with one user vector for all users; replay passages are all zeros unless given."""
     traffic, train = inputs.recipe.traffic, inputs.split.train
     histories = [train.rows_of(user) for user in range(len(train.users))]
     one = np.linspace(-1, 1, dim, dtype=np.float32)[None]

@@ -1,4 +1,4 @@
-"""Training checkpoints: written atomically; the newest intact one is resumed, and damaged ones are reported."""
+"""Saves and resumes training checkpoints: writes are atomic, the newest intact one is loaded, damaged ones reported."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ BEST = "training-best"
 def save(
     root: Path, model: RecModel, optimizer: torch.optim.Optimizer, state: State, fingerprints: Mapping[str, str]
 ) -> None:
-    """Write `root/step-N` all or nothing, then drop all but the newest two.
+    """Write `root/step-N` atomically, then delete all checkpoints except the newest two.
 
     Raises:
-        TrainingError: weights or moments that are not finite; nothing is written.
+        TrainingError: weights or moments are not finite; nothing is written.
     """
     moments: dict[str, torch.Tensor] = {}
     for group in optimizer.param_groups:
@@ -44,10 +44,10 @@ def save(
 
 
 def keep_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[str, str]) -> None:
-    """Write the present weights to `root/best`, all or nothing; what early stopping goes back to.
+    """Write the present weights atomically to `root/best`, which early stopping returns to.
 
     Raises:
-        TrainingError: weights that are not finite; nothing is written.
+        TrainingError: weights are not finite; nothing is written.
     """
     weights = {n: t.clone().contiguous() for n, t in model.added_state().items()}
     check_weights(weights, f"step {state.step} is not kept as the best")
@@ -56,10 +56,10 @@ def keep_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[s
 
 
 def load_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[str, str]) -> None:
-    """Go back to the weights of `state.best_step`.
+    """Load the weights of `state.best_step`.
 
     Raises:
-        ArtifactError: they are damaged, or belong to another run.
+        ArtifactError: the saved weights are damaged or belong to another run.
     """
     manifest = read_manifest(root / "best", BEST)
     found = (dict(manifest.fingerprints), manifest.meta.get("best_step"))
@@ -69,7 +69,7 @@ def load_best(root: Path, model: RecModel, state: State, fingerprints: Mapping[s
 
 
 def newest(root: Path) -> str:
-    """Name of the newest checkpoint directory, "" when there is none."""
+    """Return the name of the newest checkpoint directory, or "" if there is none."""
     return max((path.name for path in root.glob("step-*")), default="")
 
 
@@ -80,7 +80,10 @@ def resume(
     fingerprints: Mapping[str, str],
     notice: Callable[[str], None],
 ) -> State:
-    """Load the newest checkpoint that is whole and belongs to this run; a fresh state when there is none."""
+    """Load the newest intact checkpoint that belongs to this run and return its state; a fresh state without one.
+
+    `notice` is called with a line for every checkpoint that is passed over.
+    """
     for path in sorted(root.glob("step-*"), reverse=True):
         try:
             manifest = read_manifest(path, KIND)

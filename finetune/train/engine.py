@@ -1,4 +1,4 @@
-"""Hardware of a training run: processes, devices, number formats and their requirements."""
+"""Sets up the hardware of a training run: processes, devices, number formats and their requirements."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from llmrec.progress import Say, silent
 
 
 def check_engine(engine: EngineSettings) -> None:
-    """Refuse settings that this machine cannot carry out, before any work.
+    """Refuse settings that this machine cannot run, before any work is done.
 
     Raises:
-        RecipeError: 4-bit weights without bitsandbytes or a GPU, FlashAttention without its package or a GPU, products
-            in a format that the processor does not multiply.
+        RecipeError: 4-bit weights without bitsandbytes or a CUDA GPU, FlashAttention without its package or a CUDA GPU,
+            or products in a number format that the processor does not support.
     """
     gpu = torch.cuda.is_available()
     if engine.quantize == "4bit" and not (gpu and find_spec("bitsandbytes")):
@@ -40,22 +40,22 @@ def check_engine(engine: EngineSettings) -> None:
 
 
 def gpu_here() -> bool:
-    """Whether torch has an accelerator on this machine: CUDA, ROCm, MPS, XPU."""
+    """Return whether torch has an accelerator on this machine: CUDA, ROCm, MPS or XPU."""
     return torch.accelerator.is_available()
 
 
 def lacks_gpu(engine: EngineSettings) -> str:
-    """What this machine lacks for these settings, in words; "" when it lacks nothing."""
+    """Describe what this machine lacks for these settings; "" if it lacks nothing."""
     if not engine.for_gpu or gpu_here():
         return ""
     return f"this recipe is for a GPU ({', '.join(engine.for_gpu)}), and there is none here"
 
 
 def check_gpu(engine: EngineSettings, on_cpu: bool) -> None:
-    """Refuse a recipe that is for a GPU on a machine without one, unless it was asked for.
+    """Refuse a GPU recipe on a machine without a GPU, unless `on_cpu` allows it.
 
     Raises:
-        RecipeError: says which settings are for a GPU, and what else can be done.
+        RecipeError: there is no GPU; the message names the settings that need one, and the alternatives.
     """
     lacks = lacks_gpu(engine)
     if lacks and not on_cpu:
@@ -66,8 +66,11 @@ def check_gpu(engine: EngineSettings, on_cpu: bool) -> None:
 
 
 def accelerator_for(engine: EngineSettings, say: Say = silent, trackers: Trackers = NO_TRACKERS) -> Accelerator:
-    """One process, or this process's part of an `accelerate launch`; the device is accelerate's choice."""
-    # not every pack has user vectors or words: their parameters are then without a gradient
+    """Return the accelerator of a single process, or of this process in an `accelerate launch`.
+
+    accelerate chooses the device.
+    """
+    # not every pack has user vectors or words; their parameters then get no gradient
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     accelerator = Accelerator(
         mixed_precision="bf16" if engine.precision == "bfloat16" else "no",
@@ -80,19 +83,20 @@ def accelerator_for(engine: EngineSettings, say: Say = silent, trackers: Tracker
 
 
 def is_first_process() -> bool:
-    """Whether this is the first process of a distributed run, or the only one; asked before accelerate starts.
+    """Return whether this is the first or only process of a run; works before accelerate starts.
 
-    The names are those that accelerate reads itself: of torchrun and `accelerate launch`, and of three kinds of MPI.
+    Reads the environment variables that accelerate reads itself: those of torchrun, of `accelerate launch` and of three
+    MPI implementations.
     """
     names = ["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"]
     return int(get_int_from_env(names, 0)) == 0
 
 
 def load_for_training(base: BaseModelFiles, engine: EngineSettings) -> tuple[Any, Any]:
-    """(language model, tokenizer) in the number format of the recipe: float32, bfloat16, or NF4 (QLoRA, Dettmers 2023).
+    """Load (language model, tokenizer) in the recipe's number format: float32, bfloat16 or NF4 (QLoRA, Dettmers 2023).
 
     Raises:
-        WeightsError: the base does not load.
+        WeightsError: the base model does not load.
     """
     if engine.quantize == "4bit":
         from transformers import BitsAndBytesConfig
@@ -108,6 +112,6 @@ def load_for_training(base: BaseModelFiles, engine: EngineSettings) -> tuple[Any
 
 
 def checkpoint_activations(lm: Any) -> None:
-    """Recompute activations in the backward pass; transformers 5 renamed the switch on the way."""
+    """Make the model recompute activations in the backward pass; a version of transformers 5 renamed the method."""
     switch = getattr(lm, "activation_checkpointing_enable", None) or lm.gradient_checkpointing_enable
     switch({"use_reentrant": False})

@@ -35,7 +35,7 @@ from llmrec.progress import Counter, counted
 from llmrec.semantic_ids.trie import Trie
 from llmrec.storage.artifacts import fingerprint_arrays
 
-# these do not decide what a step does: another value goes on from the same checkpoints
+# settings that do not change what a step computes: checkpoints stay valid if they change
 _FREE: Any = {
     "neighbours": True,
     "profile": True,
@@ -54,14 +54,14 @@ def fine_tune(
     accelerator: Accelerator | None = None,
     vectors: Sequence[np.ndarray] | None = None,
 ) -> State:
-    """Fine-tune from the newest sound checkpoint of this very run, or from the start.
+    """Fine-tune from the newest intact checkpoint of this run, or from the start.
 
-    `trackers` are those that the accelerator was made for.
-    `vectors`: for each user float32[t, d], one after each item of the train part; None takes the model's encoder's.
+    `trackers` must be those that the accelerator was made with. `vectors` holds for each user float32[t, d], one vector
+    after each train item; None takes those of the model's own encoder.
 
     Raises:
-        Interrupted: asked to stop; a checkpoint was written.
-        TrainingError: a loss that is not finite; the checkpoints before it are left as they are.
+        Interrupted: the run was asked to stop; a checkpoint was written.
+        TrainingError: a loss is not finite; earlier checkpoints are left as they are.
     """
     schedule = inputs.recipe.schedule
     accelerator = accelerator or accelerator_for(inputs.recipe.engine)
@@ -88,7 +88,7 @@ def fine_tune(
 
 
 def single_validation_note(schedule: Schedule) -> str:
-    """What is said of a run that is too short for its own `validate_tokens`."""
+    """Return the note about a run that is shorter than its own `validate_tokens`."""
     return (
         f"schedule.tokens {schedule.tokens:,} is less than schedule.validate_tokens {schedule.validate_tokens:,}: "
         "validated once, at the end"
@@ -97,7 +97,7 @@ def single_validation_note(schedule: Schedule) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What one run of the loop works with."""
+    """Everything that one run of the training loop needs."""
 
     inputs: Inputs
     model: RecModel
@@ -111,7 +111,10 @@ class _Job:
     vectors: Sequence[np.ndarray] | None
 
     def hooks(self, interrupted: Callable[[], bool]) -> Hooks:
-        """Files are written by the main process alone; validation runs in every one and gives the same everywhere."""
+        """Return the hooks of the loop.
+
+        Only the main process writes files. Validation runs in every process, with the same result in each.
+        """
         root, main = self.inputs.work / "checkpoints", self.accelerator.is_main_process
         validation = Validation(self.inputs, self.model, self.trie)
 
@@ -145,7 +148,7 @@ class _Job:
 
 
 def _run(job: _Job) -> None:
-    """All stages that are left, to the end, an early stop or an interruption."""
+    """Run the remaining stages until the end, an early stop or an interruption."""
     inputs, model, state = job.inputs, job.model, job.state
     schedule, engine = inputs.recipe.schedule, inputs.recipe.engine
     with job.accelerator.main_process_first(), job.accelerator.autocast():
@@ -173,7 +176,7 @@ def _run(job: _Job) -> None:
 def stage_packs(
     inputs: Inputs, model: RecModel, trie: Trie, context: TaskContext, stage: Stage, number: int
 ) -> Iterator[Pack]:
-    """The packs of one stage from its first one on."""
+    """Yield the packs of one stage, starting with its first."""
     traffic = inputs.recipe.traffic
     seed = inputs.recipe.seed + 1000 * number
     return pack_stream(
@@ -182,7 +185,7 @@ def stage_packs(
 
 
 def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseModelFiles) -> dict[str, str]:
-    """What a training checkpoint belongs to."""
+    """Return the fingerprints that identify the run that a training checkpoint belongs to."""
     return {
         "inputs": settings_hash(
             train=inputs.split.train.fingerprint,
@@ -198,7 +201,7 @@ def fingerprints_of(inputs: Inputs, model: RecModel, base: BaseModelFiles) -> di
 def make_task_context(
     inputs: Inputs, model: RecModel, base: BaseModelFiles, vectors: Sequence[np.ndarray] | None = None
 ) -> TaskContext:
-    """The task context, with replay passages as a stage of their own; `vectors` as in `fine_tune`."""
+    """Build the task context; replay passages are a stage of their own, and `vectors` is as in `fine_tune`."""
     traffic = inputs.recipe.traffic
     passages = np.zeros((0, 2), np.int64)
     if "replay" in traffic.shares:

@@ -12,9 +12,10 @@ from typing import Any
 
 @contextmanager
 def catch_interrupts(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Catch the first SIGINT or SIGTERM and yield a question whether one came; a second one ends at once.
+    """Catch the first SIGINT or SIGTERM and yield a function that tells whether one arrived.
 
-    Outside the main thread signals cannot be caught, and the question is answered with no.
+    A second signal ends the program at once. Outside the main thread signals cannot be caught, and the function always
+    returns False.
     """
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():

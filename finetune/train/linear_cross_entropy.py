@@ -1,11 +1,12 @@
-"""Linear cross-entropy: the loss over the vocabulary without ever storing its logits.
+"""Linear cross-entropy: computes the loss over the vocabulary without storing all of its logits.
 
-The table is frozen, so all that flows back is a gradient for the hidden states, and that is known once a position's
-softmax is: it is computed a few positions at a time in the forward pass and the logits are dropped (as fused
-linear-cross-entropy kernels do, Hsu et al. 2024, Liger). At 1,000 word positions this saves 600 MB.
+The word table is frozen, so the backward pass only needs the gradient of the hidden states, and that is known as soon
+as the softmax of a position is. It is therefore computed in the forward pass, a few positions at a time, and the logits
+are dropped (as fused linear-cross-entropy kernels do, Hsu et al. 2024, Liger). At 1,000 word positions this saves 600
+MB.
 
-Two losses a position: cross-entropy with the word that stands there, or the Kullback-Leibler divergence from the base
-model's distribution (its hidden states given), which keeps the language where it was.
+There are two kinds of loss: the cross-entropy with the target word, and the Kullback-Leibler divergence from the base
+model's distribution, given its hidden states. The latter preserves the base model's language.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(
     hidden: torch.Tensor, table: torch.Tensor, answer: torch.Tensor, base: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """float32[m] nats a position.
+    """Return the loss float32[m] in nats, one value per position.
 
     Args:
-        hidden: float[m, h], the states that predict.
+        hidden: float[m, h], the hidden states that predict.
         table: float[words, h], the frozen output embeddings.
-        answer: int64[m], the words; unused when `base` is given.
-        base: float[m, h], the base model's states at the same positions: the loss is then KL(base || model).
+        answer: int64[m], the target words; unused if `base` is given.
+        base: float[m, h], the base model's states at the same positions; the loss is then KL(base || model).
     """
     if table.requires_grad:
         raise ValueError("the word table must be frozen: this loss gives no gradient for it")

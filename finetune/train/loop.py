@@ -1,7 +1,8 @@
-"""The fine-tuning loop: LoRA, item tokens and the user adapter, resumable bit for bit.
+"""The fine-tuning loop: trains LoRA, item tokens and the user adapter, and resumes bit for bit.
 
-One loop for one process and for many: under `accelerate launch` every process makes the same stream of packs and takes
-its share of each step, so that n processes follow the trajectory of one process that accumulates n times as much.
+The same loop runs in one process or in many. Under `accelerate launch` every process makes the same stream of packs and
+takes its share of each step, so n processes follow the trajectory of one process that accumulates n times as many
+packs.
 """
 
 from __future__ import annotations
@@ -28,22 +29,24 @@ GROUPS = ("lora", "items", "adapter")
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, how fast, and how near to the base model.
+    """Training schedule: length, learning rates, regularisation and validation.
 
     Attributes:
-        tokens: length of the run.
-        lr_lora: peak learning rate of LoRA; lr_items of item tokens; lr_adapter of the user adapter.
-        warmup: share of the tokens with a rising rate.
-        floor: share of the peak at the end of the cosine.
-        clip: largest norm of the gradient.
-        weight_decay: of AdamW.
-        accumulate: packs a step.
+        tokens: length of the run in tokens.
+        lr_lora: peak learning rate of LoRA; `lr_items` is that of item tokens, `lr_adapter` that of the user adapter.
+        warmup: share of the tokens with a rising learning rate.
+        floor: learning rate at the end of the cosine, as a share of the peak.
+        clip: largest gradient norm.
+        weight_decay: weight decay of AdamW.
+        accumulate: packs per step.
         kl: weight of KL(base || model) on ordinary text; 0 trains on the text itself.
-        adapter_share: 0 trains everything together; otherwise LoRA and item tokens are trained without user vectors
-            first, and the user adapter, with the language model frozen, on this last share of the tokens.
-        validate_tokens: validation NDCG every so many tokens, 0 for never; of a shorter run once, at its end.
-        validate_users: size of the validation sample.
-        patience: stop after so many validations without a better one and keep the best weights; 0 never stops.
+        adapter_share: 0 trains everything together. Otherwise LoRA and item tokens are trained first, without user
+            vectors; the user adapter is then trained on this last share of the tokens, with the language model frozen.
+        validate_tokens: number of tokens between validations of NDCG, 0 for none; a shorter run validates once, at its
+            end.
+        validate_users: number of users in the validation sample.
+        patience: stop after this many validations in a row without improvement and keep the best weights; 0 never
+            stops.
     """
 
     tokens: int = 1_000_000
@@ -62,7 +65,7 @@ class Schedule:
     patience: int = 0
 
     def factor(self, done: int) -> float:
-        """Linear warm-up, then a cosine down to `floor`, by tokens seen."""
+        """Return the learning-rate factor after `done` tokens: linear warm-up, then a cosine down to `floor`."""
         share = min(done / self.tokens, 1.0)
         if share < self.warmup:
             return (share + 1e-3) / (self.warmup + 1e-3)
@@ -70,14 +73,14 @@ class Schedule:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * slope))
 
     def validates(self, before: int, now: int) -> bool:
-        """Whether a validation is due after the step that went from `before` tokens to `now`."""
+        """Return whether a validation is due after the step that went from `before` tokens to `now`."""
         every = self.validate_tokens
         if not every:
             return False
         return now // every > before // every or (self.tokens < every and now >= self.tokens)
 
     def stages(self) -> tuple[Stage, ...]:
-        """The stages of a run, in order."""
+        """Return the stages of a run, in order."""
         if not self.adapter_share:
             return (Stage(self.tokens, GROUPS, users="mixed"),)
         first = round(self.tokens * (1 - self.adapter_share))
@@ -86,7 +89,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the schedule: its last token, the parameter groups it trains, and its `users` (see `packing`)."""
+    """A stage of the schedule.
+
+    `until` is the token count at its end, `groups` are the parameter groups it trains, and `users` is the mode for user
+    vectors (see `packing`).
+    """
 
     until: int
     groups: tuple[str, ...]
@@ -95,7 +102,7 @@ class Stage:
 
 @dataclass
 class State:
-    """Where a run is: what a checkpoint holds beside weights and optimizer moments."""
+    """Progress of a run, stored in a checkpoint along with weights and optimizer moments."""
 
     step: int = 0
     stage: int = 0
@@ -110,16 +117,16 @@ class State:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What happens around the steps.
+    """Callbacks of the training loop.
 
     Attributes:
-        save: writes a checkpoint; called every `save_seconds`, when interrupted and at the end.
-        report: told the means of the losses every ten steps.
-        stepped: told of every step.
-        validate: NDCG of the model as it is, or None for no validation; called with the state.
-        keep: notes the present weights as the best so far.
-        interrupted: asks, after every step, whether to save and stop.
-        save_seconds: between checkpoints.
+        save: writes a checkpoint; called every `save_seconds`, on interruption and at the end.
+        report: called with the mean losses every ten steps.
+        stepped: called after every step.
+        validate: returns the NDCG of the present model; None for no validation.
+        keep: stores the present weights as the best so far.
+        interrupted: returns whether to save and stop; called after every step.
+        save_seconds: seconds between checkpoints.
     """
 
     save: Callable[[State], None]
@@ -132,14 +139,14 @@ class Hooks:
 
 
 def group_of(name: str) -> str:
-    """The parameter group of a trainable parameter."""
+    """Return the parameter group of a trainable parameter."""
     if "lora_" in name:
         return "lora"
     return "items" if name.startswith("item") else "adapter"
 
 
 def optimizer_for(model: RecModel, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW over three groups in a fixed order: LoRA, item tokens, user adapter."""
+    """Return AdamW over three parameter groups in a fixed order: LoRA, item tokens, user adapter."""
     rates = {"lora": schedule.lr_lora, "items": schedule.lr_items, "adapter": schedule.lr_adapter}
     named = model.trainable()
     groups: list[dict[str, Any]] = [
@@ -158,13 +165,13 @@ def train(
     hooks: Hooks,
     accelerator: Accelerator | None = None,
 ) -> State:
-    """Run the present stage to its end, to an early stop or to an interruption.
+    """Run the present stage until its end, an early stop or an interruption.
 
-    `stream` must already stand at pack `state.packs`. The loss of a step is the mean over the targets of all its packs,
-    whatever the number of packs and processes, so neither changes the trajectory.
+    `stream` must start at pack `state.packs`. The loss of a step is the mean over the targets of all its packs,
+    regardless of how packs are divided among processes, so the division does not change the trajectory.
 
     Raises:
-        TrainingError: the first loss or gradient norm that is not finite; nothing is saved after it.
+        TrainingError: a loss or gradient norm is not finite; nothing is saved after it.
     """
     accelerator = accelerator or Accelerator(cpu=objective.model.device.type == "cpu")
     stage = schedule.stages()[state.stage]
@@ -185,7 +192,7 @@ def train(
         late = time.monotonic() - saved > hooks.save_seconds
         asked, broken = _any((hooks.interrupted(), bool(watch.broken)), accelerator)
         if asked or due or late or state.tokens >= stage.until:
-            watch.settle()  # what is validated or saved must be known to be sound
+            watch.settle()  # check all norms before validating or saving
         if broken or watch.broken:
             what = watch.broken or f"step {state.step}: another process has a loss that is not finite"
             raise TrainingError(f"{what}; training stops; {ADVICE}")
@@ -215,7 +222,10 @@ def _step(
     watch: NonFiniteWatch,
     step: int,
 ) -> Tally:
-    """One optimizer step over this process's share of the packs; none where this process sees that it is broken."""
+    """Make one optimizer step over this process's share of the packs.
+
+    A single-process run skips the step if a loss or gradient norm is not finite.
+    """
     total = max(sum(p.targets for p in group), 1)
     own = group[accelerator.process_index :: accelerator.num_processes]
     tally = Tally()
@@ -226,14 +236,14 @@ def _step(
             with accelerator.autocast():
                 loss, parts = wrapped(pack)
             if not number:
-                watch.settle()  # the device has just been waited for, and its queue is empty
-            # gradients are averaged over processes: the sum over all targets comes back by their number
+                watch.settle()  # the loss was just read from the device, so its queue is empty
+            # gradients are averaged over processes: multiplying by their number restores the sum over all targets
             accelerator.backward(loss * (accelerator.num_processes / total))
         tally.merge(parts)
     norm = accelerator.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
     watch.losses(tally, step)
     watch.norm(norm, tally, step)
-    if watch.broken and accelerator.num_processes == 1:  # of several, all stop together: see `train`
+    if watch.broken and accelerator.num_processes == 1:  # several processes stop together: see `train`
         return tally
     for g in optimizer.param_groups:
         g["lr"] = g["base"] * factor
@@ -242,7 +252,7 @@ def _step(
 
 
 def _validate(objective: Objective, state: State, hooks: Hooks, patience: int) -> None:
-    """Measure, remember the best, and stop when it has not been beaten for too long."""
+    """Validate, record the best result, and stop after `patience` validations without improvement."""
     if hooks.validate is None:
         return
     objective.eval()
@@ -258,13 +268,13 @@ def _validate(objective: Objective, state: State, hooks: Hooks, patience: int) -
 
 
 def _only(model: RecModel, groups: Sequence[str]) -> None:
-    """Let gradients flow to these groups alone."""
+    """Enable gradients for these parameter groups only."""
     for name, parameter in model.added().items():
         parameter.requires_grad_(group_of(name) in groups)
 
 
 def _any(flags: tuple[bool, bool], accelerator: Accelerator) -> tuple[bool, bool]:
-    """Each flag: true in every process as soon as it is true in one."""
+    """Return each flag combined over all processes: true if it is true in any of them."""
     if accelerator.num_processes == 1:
         return flags
     mine = torch.tensor([float(flag) for flag in flags], device=accelerator.device)

@@ -12,20 +12,20 @@ from llmrec.progress import Say
 
 
 class MetricsLog:
-    """Metrics of one run, one JSON object a line: `step`, `tokens`, `seconds`, and losses or `ndcg10`.
+    """Metrics of one run, one JSON object per line: `step`, `tokens`, `seconds`, and losses or `ndcg10`.
 
     Args:
-        path: the file; lines after the step that a run resumes from are dropped, so no step stands there twice.
-        total: tokens of the whole run, for the time left.
+        path: the file; on resuming, lines after the resumed step are dropped, so that no step appears twice.
+        total: tokens of the whole run, for the estimate of the time left.
         say: prints a line.
-        log: takes the same values for trackers, or None.
+        log: passes the same values to trackers, or None.
     """
 
     def __init__(self, path: Path, total: int, say: Say, log: Log | None = None) -> None:
         self.path, self.total, self.say, self.log = path, total, say, log
 
     def resume(self, state: State) -> None:
-        """Drop what a lost stretch after the checkpoint had written."""
+        """Drop lines that were written after the checkpoint that the run resumes from."""
         if not self.path.is_file():
             return
         kept = []
@@ -34,20 +34,20 @@ class MetricsLog:
                 if int(json.loads(line)["step"]) <= state.step:
                     kept.append(line)
             except (ValueError, KeyError, TypeError):
-                continue  # the torn last line of a killed run
+                continue  # the incomplete last line of a killed run
         self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def losses(self, state: State, means: Mapping[str, float]) -> None:
         """Record and print the mean losses since the last call."""
         self._record(state, means)
         rate = state.tokens / max(state.seconds, 1e-9)
-        left = max(0.0, self.total - state.tokens) / max(rate, 1e-9) / 60  # the last pack goes over the total
+        left = max(0.0, self.total - state.tokens) / max(rate, 1e-9) / 60  # the last pack may exceed the total
         kinds = "  ".join(f"{n} {v:.3f}" for n, v in means.items() if not n.startswith("task/"))
         tasks = " ".join(f"{n.removeprefix('task/')} {v:.2f}" for n, v in means.items() if n.startswith("task/"))
         self.say(f"step {state.step}  {kinds}  | {tasks} |  {rate:.0f} tokens/s  {left:.0f} min left of fine-tuning")
 
     def validation(self, state: State, ndcg10: float) -> None:
-        """Record and print a validation."""
+        """Record and print a validation result."""
         self._record(state, {"ndcg10": ndcg10})
         self.say(f"step {state.step}  validation ndcg@10 {ndcg10:.4f} (best so far {max(state.best, ndcg10):.4f})")
 

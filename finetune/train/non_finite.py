@@ -1,8 +1,8 @@
 """Stops training at the first loss, gradient norm or weight that is not finite.
 
-A loss is on the host already, for the journal. A gradient norm on a GPU is not, and asking for it would make the host
-wait for the backward pass in every step. There it is looked at one step later, when that step's loss has been waited
-for anyway, and before anything is validated or saved.
+Losses are already on the host, because they are logged. A gradient norm on a GPU is not, and reading it would make the
+host wait for the backward pass in every step. On a GPU the norm is therefore checked one step later, when the host has
+waited for that step's loss anyway, and always before anything is validated or saved.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ ADVICE = (
     "a lower learning rate (schedule.lr_lora, lr_items, lr_adapter) or a longer schedule.warmup may help, "
     "unless an example or a weight of the base model is not finite itself"
 )
-_SHOWN = 4  # tasks that are named
+_SHOWN = 4  # most tasks named in a message
 
 
 @dataclass
 class NonFiniteWatch:
-    """What was seen of the steps so far.
+    """Checks the losses and gradient norms of a run for values that are not finite.
 
     Attributes:
-        scaled: a gradient scaler is in use: it skips steps whose gradients overflow, so only losses count.
-        processes: of the run; a gradient norm is that of all of them together.
-        broken: what was wrong first, in words; "" while all is well.
+        scaled: whether a gradient scaler is in use; it skips steps with overflowing gradients, so only losses count.
+        processes: number of processes of the run; a gradient norm covers all of them.
+        broken: describes the first problem found; "" if there is none.
     """
 
     scaled: bool = False
@@ -39,14 +39,17 @@ class NonFiniteWatch:
     _waiting: list[tuple[torch.Tensor, str]] = field(default_factory=list)
 
     def losses(self, tally: Tally, step: int) -> None:
-        """Look at the sums of a step's losses."""
+        """Check the sums of a step's losses."""
         bad = [name for name, total in tally.sums.items() if not math.isfinite(total)]
         if bad:
             value = tally.sums[bad[0]]
             self._found(f"step {step}: the loss is {value}, of {_tasks(bad)}")
 
     def norm(self, norm: torch.Tensor | None, tally: Tally, step: int) -> None:
-        """Look at a gradient norm: at once on the host, later on a device. None is of an engine that keeps it."""
+        """Check a gradient norm: at once if it is on the host, later if it is on a device.
+
+        It is None if the engine does not reveal it.
+        """
         if norm is None or self.scaled:
             return
         where = f"of {_tasks(tally.sums)}" if self.processes == 1 else f"in one of {self.processes} processes"
@@ -55,7 +58,7 @@ class NonFiniteWatch:
             self.settle()
 
     def settle(self) -> None:
-        """Look at the norms that were left for later."""
+        """Check the norms that were deferred."""
         for norm, words in self._waiting:
             value = float(norm)
             if not math.isfinite(value):
@@ -67,10 +70,10 @@ class NonFiniteWatch:
 
 
 def check_weights(state: Mapping[str, torch.Tensor], what: str) -> None:
-    """Refuse tensors that are not finite.
+    """Refuse tensors with values that are not finite.
 
     Raises:
-        TrainingError: names the first of them.
+        TrainingError: a tensor is not finite; the message names the first one.
     """
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -78,7 +81,10 @@ def check_weights(state: Mapping[str, torch.Tensor], what: str) -> None:
 
 
 def _tasks(names: Sequence[str] | Mapping[str, float]) -> str:
-    """The tasks among the names of a tally, or the kinds of loss where it has no task: ordinary text."""
+    """Describe the tasks among the names of a tally, or list the kinds of loss if it has no tasks.
+
+    Ordinary text is named as the task replay.
+    """
     tasks = sorted(name.removeprefix("task/") for name in names if name.startswith("task/"))
     tasks += ["replay"] if "text" in names else []
     more = f" and {len(tasks) - _SHOWN} more" if len(tasks) > _SHOWN else ""

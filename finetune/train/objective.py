@@ -1,4 +1,4 @@
-"""The training objective: cross-entropy over valid codes, over the vocabulary, and a KL term on ordinary text."""
+"""The training objective: cross-entropy over valid codes and over the vocabulary, and a KL term on ordinary text."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from llmrec.lm.model import RecModel
 
 @dataclass
 class Tally:
-    """Sums of losses in nats and numbers of targets, by kind and by task."""
+    """Sums of losses in nats and numbers of targets, by kind of loss and by task."""
 
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, total: float, count: int) -> None:
-        """One more sum."""
+        """Add a sum of losses over `count` targets."""
         self.sums[name] = self.sums.get(name, 0.0) + total
         self.counts[name] = self.counts.get(name, 0) + count
 
@@ -32,12 +32,12 @@ class Tally:
             self.add(name, total, other.counts[name])
 
     def means(self) -> dict[str, float]:
-        """Nats a target."""
+        """Return the mean losses in nats per target."""
         return {name: self.sums[name] / self.counts[name] for name in sorted(self.sums) if self.counts[name]}
 
 
 class Objective(nn.Module):
-    """The loss of a pack as one module, so that wrappers for many processes see one forward call.
+    """Computes the loss of a pack as one module, so that wrappers for several processes see a single forward call.
 
     Args:
         model: the bundle.
@@ -49,7 +49,7 @@ class Objective(nn.Module):
         self.model, self.kl = model, kl
 
     def forward(self, pack: Pack) -> tuple[torch.Tensor, Tally]:
-        """Sum of the losses over all targets of a pack, in nats, and its parts."""
+        """Return the sum of the losses over all targets of a pack, in nats, and its parts."""
         hidden = self._hidden(pack)
         tally = Tally()
         total = hidden.new_zeros((), dtype=torch.float32)
@@ -71,7 +71,7 @@ class Objective(nn.Module):
         return total, tally
 
     def _hidden(self, pack: Pack) -> torch.Tensor:
-        """float[t, h]: the last hidden states of a pack."""
+        """Return float[t, h], the last hidden states of a pack."""
         device = self.model.device
         ids, users = torch.from_numpy(pack.ids)[None].to(device), torch.from_numpy(pack.users).to(device)
         return self.model.hidden(
@@ -80,7 +80,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def _base_hidden(self, pack: Pack) -> torch.Tensor:
-        """float[m, h]: the base model's states at the text targets; only the text documents are read again."""
+        """Return float[m, h], the base model's states at the text targets; it reads only the text documents."""
         lengths = pack.lengths[_first_text(pack) :]
         ids = torch.from_numpy(pack.ids[pack.text_start :])[None].to(self.model.device)
         with self.model.base_only():
@@ -91,7 +91,7 @@ class Objective(nn.Module):
 
 
 def _first_text(pack: Pack) -> int:
-    """The number of the first text document."""
+    """Return the index of the first text document."""
     passed, number = 0, 0
     while passed < pack.text_start:
         passed += pack.lengths[number]

@@ -1,4 +1,4 @@
-"""Experiment trackers (TensorBoard, Weights & Biases) through accelerate, only when asked for."""
+"""Logs metrics to experiment trackers (TensorBoard, Weights & Biases) through accelerate, only on request."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CALLED = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases"}
 
 @dataclass(frozen=True)
 class Trackers:
-    """Where metrics go beside `metrics.jsonl`.
+    """The trackers that get metrics in addition to `metrics.jsonl`.
 
     Attributes:
-        tensorboard: directory of the events, None for none; a run has a directory of its own below it.
-        wandb: project of Weights & Biases, None for none.
+        tensorboard: directory of the event files, None for no TensorBoard; each run has its own directory below it.
+        wandb: Weights & Biases project, None for no Weights & Biases.
         run: name of the run.
     """
 
@@ -35,15 +35,15 @@ class Trackers:
 
     @property
     def names(self) -> list[str]:
-        """As accelerate knows them."""
+        """Names of the trackers in use, as accelerate knows them."""
         given = {"tensorboard": self.tensorboard, "wandb": self.wandb}
         return [name for name, value in given.items() if value is not None]
 
     def check(self) -> None:
-        """Refuse trackers that are not installed, before any work.
+        """Refuse trackers that are not installed, before any work is done.
 
         Raises:
-            RecipeError: names the package.
+            RecipeError: a tracker is not installed; the message names the package.
         """
         there = {str(one) for one in get_available_trackers()}
         for name in self.names:
@@ -51,7 +51,7 @@ class Trackers:
                 raise RecipeError(f"{_CALLED[name]} is not installed: pip install {name}, or leave --{name} out")
 
     def settings(self) -> dict[str, Any]:
-        """What an `Accelerator` is made with."""
+        """Return the keyword arguments that an `Accelerator` needs for these trackers."""
         where = self.tensorboard
         if where is not None and self.wandb is not None:
             where /= self.run  # accelerate names the directory below after the project, which runs share
@@ -59,10 +59,10 @@ class Trackers:
         return {"log_with": self.names, "project_config": config} if self.names else {}
 
     def start(self, accelerator: Accelerator, recipe: Mapping[str, Any], work: Path) -> Log | None:
-        """Begin a run in every tracker, the recipe with it; what logs, or None without trackers.
+        """Begin a run with this recipe in every tracker and return the logging function, or None without trackers.
 
-        Weights & Biases keeps everything on this machine (`wandb sync` sends it later) where LLMREC_OFFLINE or
-        HF_HUB_OFFLINE is set, and where its own WANDB_MODE says so.
+        Weights & Biases keeps everything on this machine (`wandb sync` uploads it later) if LLMREC_OFFLINE or
+        HF_HUB_OFFLINE is set, or if its own WANDB_MODE says so.
         """
         if not self.names:
             return None
@@ -78,7 +78,7 @@ NO_TRACKERS = Trackers()
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key -> number, flag or word: the types that every tracker keeps."""
+    """Yield (dotted key, value), with values of the types that every tracker accepts: number, bool or string."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{key}.")

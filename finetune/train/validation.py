@@ -1,4 +1,4 @@
-"""Validation during training: NDCG@10 of the language model alone, decoded as it is served, on sampled users."""
+"""Validation during training: NDCG@10 of the language model alone, decoded as in serving, on sampled users."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmrec.lm.rendering import ItemRef, Message, Part, Rendered, UserRef
 from llmrec.progress import counted
 from llmrec.semantic_ids.trie import Trie
 
-BEAM_WIDTH = 20  # a third of what is served: validation is to cost little of a run
+BEAM_WIDTH = 20  # a third of the width in serving, to keep validation cheap
 
 
 class Validation:
-    """Callable: mean NDCG@10 over a seeded sample of the users that choose settings; seen items filtered."""
+    """Callable that returns the mean NDCG@10 over a seeded sample of the model-selection users, without seen items."""
 
     def __init__(self, inputs: Inputs, model: RecModel, trie: Trie) -> None:
         schedule = inputs.recipe.schedule
@@ -32,7 +32,7 @@ class Validation:
         self.window, self.domain = inputs.recipe.traffic.window, inputs.catalog.domain
 
     def __call__(self) -> float:
-        """Full ranking through the project's own decoder."""
+        """Rank the whole catalogue with the project's own decoder."""
         gains = []
         told = counted(self.histories, "validation", self.say, "users")
         with packed_attention(self.model, "sdpa"):
