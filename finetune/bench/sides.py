@@ -1,6 +1,6 @@
 """The two sides of `llmrec bench --train`, each in its own process: this engine and the Trainer baseline.
 
-A side loads, says that it is ready, and then makes one optimizer step whenever it is told to.
+A side loads everything, reports that it is ready, and then makes one optimizer step each time it is told to.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ENGINE, TRAINER, MIX, FAST = "engine", "usual", "engine, full mix", "engine, bfl
 
 @dataclass(frozen=True)
 class Job:
-    """What every side is given; `steps` counts the untimed ones at the start, too."""
+    """Input of every side; `steps` includes the untimed steps at the start."""
 
     recipe: Recipe
     data: str
@@ -56,9 +56,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: time, tokens without padding, items predicted, operations counted (0 where they are not).
+    """One optimizer step: time, tokens without padding, items predicted, and operations (0 if they are not counted).
 
-    `frozen` of the operations are products with frozen weights.
+    `frozen` is the part of `flops` in products with frozen weights.
     """
 
     seconds: float
@@ -70,28 +70,28 @@ class Step:
 
 @dataclass(frozen=True)
 class Turns:
-    """A side's end of the line: it says that it is ready, then steps when it is told to."""
+    """A side's end of the connection: it reports that it is ready, then waits for its turn before every step."""
 
     line: Any
 
     def ready(self) -> None:
-        """Everything is loaded; the memory held now is told."""
+        """Report that everything is loaded, and the memory held now."""
         self.line.send(process_memory("VmRSS"))
 
     def wait(self) -> None:
-        """Until this side's turn comes."""
+        """Wait for this side's turn."""
         self.line.recv()
 
     def done(self, step: Step) -> None:
-        """Hand over a step."""
+        """Report a finished step."""
         self.line.send(step)
 
 
 def process_memory(field: str) -> int:
-    """Bytes of this process: "VmRSS" now, "VmHWM" the most since it started.
+    """Return the memory of this process in bytes: "VmRSS" is the present amount, "VmHWM" the peak since it started.
 
-    Read from Linux; elsewhere the system's own high-water mark is given for both (it may hold the parent's, which is
-    why it is not used on Linux).
+    The values come from /proc on Linux. On other systems, the high-water mark of `getrusage` is returned for both. It
+    may include the parent's peak, so it is not used on Linux.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -101,7 +101,7 @@ def process_memory(field: str) -> int:
 
 
 def engine_side(job: Job, turns: Any, shares: Mapping[str, float], matmul_dtype: MatmulDtype = "float32") -> None:
-    """The product's own training loop on packs of the recipe's task mixture with these shares."""
+    """Run this package's training loop on packs of a task mixture with these shares."""
     recipe, traffic = job.recipe, job.recipe.traffic
     base = base_model(recipe.base)
     inputs = _inputs(job)
@@ -115,7 +115,7 @@ def engine_side(job: Job, turns: Any, shares: Mapping[str, float], matmul_dtype:
     packs = pack_stream(
         context, model.renderer, Trie(ids.codes, ids.size), shares, round_tokens, traffic.pack_tokens, job.seed
     )
-    # the schedule's end, validation and stages are no part of a step
+    # the end of the schedule, validation and stages are not part of a step
     schedule = replace(recipe.schedule, tokens=10**15, validate_tokens=0, accumulate=1, adapter_share=0.0)
 
     def count(pack: Pack) -> dict[str, float]:
@@ -130,7 +130,7 @@ def engine_side(job: Job, turns: Any, shares: Mapping[str, float], matmul_dtype:
 
 
 class _Clock:
-    """Times the steps of `loop.train` from outside: from taking a pack to the question whether to stop."""
+    """Times the steps of `loop.train` from outside: from when it takes a pack until it asks whether to stop."""
 
     def __init__(self, turns: Any, steps: int, count: Callable[[Pack], Mapping[str, float]]) -> None:
         self.turns, self.left, self.count = turns, steps, count
@@ -138,14 +138,14 @@ class _Clock:
         self.begun = 0.0
 
     def start(self, packs: Iterator[Pack]) -> Iterator[Pack]:
-        """The packs, each when this side's turn comes."""
+        """Yield each pack when this side's turn comes."""
         for pack in packs:
             self.turns.wait()
             self.pack, self.begun = pack, time.perf_counter()
             yield pack
 
     def stop(self) -> bool:
-        """Hand over the step; true after the last one."""
+        """Report the finished step; return True after the last one."""
         seconds, pack = time.perf_counter() - self.begun, self.pack
         if pack is not None:
             parts = self.count(pack)
@@ -155,7 +155,7 @@ class _Clock:
 
 
 def trainer_side(job: Job, turns: Any) -> None:
-    """The Trainer of transformers over padded rows of one target each, as many rows a step as fill a pack."""
+    """Run transformers' Trainer over padded rows of one target each, with as many rows per step as fill a pack."""
     recipe, shape = job.recipe, job.recipe.semantic_ids
     lm, tokenizer = load_base(base_model(recipe.base))
     inputs = _inputs(job)
@@ -182,7 +182,7 @@ def _inputs(job: Job) -> Inputs:
 
 
 def serve(line: Connection, side: str, job: Job) -> None:
-    """The body of a side's process; its peak memory is the last thing that it tells."""
+    """Run a side in its process; the last thing that it sends is its peak memory."""
     torch.set_num_threads(job.threads)
     turns = Turns(line)
     try:
@@ -195,4 +195,4 @@ def serve(line: Connection, side: str, job: Job) -> None:
     except UserError as error:
         line.send(error)
     except EOFError:
-        return  # nobody is there any more to take turns with
+        return  # the benchmark process has closed the connection

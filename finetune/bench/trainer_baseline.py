@@ -1,9 +1,9 @@
 """Trainer baseline of `llmrec bench --train`: padded rows of one target each, trained by transformers' Trainer.
 
-A plain peft LoRA on the causal language model with the item tokens added to its vocabulary. Every row has a window of
-ten items in words and item tokens, the loss at the target's tokens, and a softmax over all words and items. It shares
-nothing with the engine but the base model, the histories, the renderer (so that both read the same prompts) and LoRA's
-rank and layers.
+The model is a plain peft LoRA on the causal language model, with the item tokens added to its vocabulary. Every row has
+a window of ten items in words and item tokens, a loss at the target's tokens only, and a softmax over all words and
+items. The baseline shares only the base model, the histories, the renderer (so that both read the same prompts) and
+LoRA's rank and layers with the engine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IGNORED = -100  # transformers' label of a position without a loss
 
 @dataclass(frozen=True, eq=False)
 class TargetRow:
-    """One target as a row: ids int64[t] and labels int64[t], IGNORED but at the target's tokens."""
+    """One target as a row: ids int64[t], and labels int64[t] that are IGNORED except at the target's tokens."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -40,11 +40,11 @@ class TargetRow:
 def target_rows(
     context: TaskContext, renderer: Renderer, count: int, seed: int, window: int = WINDOW
 ) -> list[TargetRow]:
-    """Rows of `count` random targets, each behind the last `window` items of its user and a phrase of `next_item`."""
+    """Return rows of `count` random targets, each after a phrase of `next_item` and its user's last `window` items."""
     rng = np.random.default_rng(seed)
     long = np.flatnonzero([len(rows) >= 2 for rows in context.histories])
     sizes = np.array([len(context.histories[user]) - 1 for user in long.tolist()])
-    users = rng.choice(long, count, p=sizes / sizes.sum())  # every target of the train part is as likely
+    users = rng.choice(long, count, p=sizes / sizes.sum())  # every target of the train part is equally likely
     phrases = for_domain(load_template("next_item").user, context.catalog.domain)
     rows = []
     for user in users.tolist():
@@ -58,7 +58,7 @@ def target_rows(
 
 
 def peft_model(lm: Any, vocab: ItemVocab, settings: ModelConfig) -> Any:
-    """A peft model: item tokens as added rows of the (tied) word table, LoRA on the same linear layers."""
+    """Return a peft model: item tokens as added rows of the (tied) word table, LoRA on the same linear layers."""
     first = lm.get_input_embeddings().weight.shape[0]
     lm.resize_token_embeddings(first + len(vocab), mean_resizing=False)
     return get_peft_model(
@@ -75,14 +75,14 @@ def peft_model(lm: Any, vocab: ItemVocab, settings: ModelConfig) -> Any:
 
 
 class Collator:
-    """Pads rows on the right to the longest of a batch; remembers (tokens without padding, targets) of each batch."""
+    """Pads rows on the right to the longest of a batch; records (tokens without padding, targets) of each batch."""
 
     def __init__(self, pad: int, depth: int) -> None:
         self.pad, self.depth = pad, depth
         self.counts: list[tuple[int, int]] = []
 
     def __call__(self, rows: Sequence[TargetRow]) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask and labels, int64[b, t] each."""
+        """Return input_ids, attention_mask and labels, int64[b, t] each."""
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.pad)
         labels = torch.full((len(rows), longest), IGNORED)
@@ -96,19 +96,19 @@ class Collator:
 
 
 class StepTimer(TrainerCallback):
-    """Times the Trainer's optimizer steps, each after `wait()` and told to `done(seconds, tokens, targets)`."""
+    """Times the Trainer's optimizer steps: calls `wait()` before each and `done(seconds, tokens, targets)` after it."""
 
     def __init__(self, wait: Any, done: Any, collator: Collator) -> None:
         self.wait, self.done, self.collator = wait, done, collator
         self.start = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The batch is there; what follows is forward, backward, clipping and the optimizer."""
+        """Start the clock; the batch is ready, and forward, backward, clipping and the optimizer follow."""
         self.wait()
         self.start = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The optimizer has stepped."""
+        """Stop the clock after the optimizer step."""
         seconds = time.perf_counter() - self.start
         self.done(seconds, *self.collator.counts[state.global_step - 1])
 
@@ -116,7 +116,7 @@ class StepTimer(TrainerCallback):
 def trainer(
     model: Any, rows: Sequence[TargetRow], collator: Collator, batch: int, lr: float, seed: int, out: Path
 ) -> Trainer:
-    """A plain Trainer over the rows, float32 on the CPU, one pass, nothing saved or logged."""
+    """Return a plain Trainer over the rows: float32 on the CPU, one pass, nothing saved or logged."""
     arguments = TrainingArguments(
         output_dir=str(out),
         per_device_train_batch_size=batch,
@@ -134,5 +134,5 @@ def trainer(
         disable_tqdm=True,
     )
     loop = Trainer(model=model, args=arguments, train_dataset=list(rows), data_collator=collator)
-    loop.remove_callback(PrinterCallback)  # else the end of the run is printed among the results
+    loop.remove_callback(PrinterCallback)  # otherwise it prints among the results
     return loop

@@ -1,9 +1,10 @@
 """Benchmarks speed and memory of the training engine against transformers' Trainer on the same model and data.
 
-Every side is a process of its own, so that its peak memory is its own; they take turns step by step, so that a busy
-machine slows all of them alike. Around the engine's steps this process measures the rate of plain matrix products at
-the model's shapes: the arithmetic floor of a step is its counted operations (`cost.pack_flops`) at that rate. All sides
-compute in float32; where the processor multiplies faster in bfloat16, the engine is measured that way, too, apart.
+Each side runs in its own process, so that its peak memory can be measured separately. The sides take turns step by
+step, so that a busy machine slows all of them equally. Before and after the engine's steps, this process measures the
+rate of plain matrix products at the model's shapes. The arithmetic floor of a step is the time that its counted
+operations (`cost.pack_flops`) take at that rate. All sides compute in float32. If the processor multiplies faster in
+bfloat16, the engine is also measured in bfloat16, as a separate side.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ Interval = tuple[float, float, float]  # middle, low, high
 
 @dataclass(frozen=True)
 class TrainingBenchmark:
-    """A run of the bench as plain values.
+    """Result of a benchmark run as plain values.
 
     Attributes:
         rows: side -> metric -> (median, low, high).
-        targets: the four numbers the project is held to.
-        protocol: how it was measured.
-        steps: timed optimizer steps of all sides.
-        seconds: of the whole run.
+        targets: the four figures that the project sets targets for.
+        protocol: how the figures were measured.
+        steps: number of timed optimizer steps of all sides.
+        seconds: duration of the whole run.
     """
 
     rows: Mapping[str, Mapping[str, Interval]]
@@ -59,10 +60,10 @@ class TrainingBenchmark:
 def benchmark_training(
     recipe: str | Path = "ml-100k", data: str = "ml-100k", quick: bool = False, seed: int = 0
 ) -> TrainingBenchmark:
-    """Measure on this machine. `quick` makes fewer rounds and leaves the full mix out.
+    """Run the benchmark on this machine; `quick` makes fewer rounds and leaves out the full mix.
 
     Raises:
-        UserError: data, recipe or base model that cannot be used.
+        UserError: the data, recipe or base model cannot be used.
     """
     start = time.monotonic()
     console = Console(stderr=True)
@@ -105,14 +106,14 @@ def benchmark_training(
 
 @dataclass(frozen=True)
 class SideMeasurements:
-    """What one side did.
+    """Measurements of one side.
 
     Attributes:
-        steps: the timed ones.
-        floors: seconds that the operations of each would take at the rate of plain matrix products; 0 where uncounted.
-        rates: float32 operations a second of plain matrix products around each step.
-        loaded: bytes when all was loaded.
-        peak: bytes at the peak.
+        steps: the timed steps.
+        floors: seconds that each step's operations would take at the rate of plain matrix products; 0 if not counted.
+        rates: float32 operations per second of plain matrix products around each step.
+        loaded: memory in bytes when everything was loaded.
+        peak: peak memory in bytes.
     """
 
     steps: Sequence[Step]
@@ -125,7 +126,7 @@ class SideMeasurements:
 def _take_turns(
     job: Job, names: Sequence[str], body: DecoderShape, seconds: float, console: Console
 ) -> dict[str, SideMeasurements]:
-    """Let every side step once a round, in an order that turns from round to round."""
+    """Let every side make one step per round; the order reverses from round to round."""
     steps: dict[str, list[Step]] = {name: [] for name in names}
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with _processes(job, names) as lines:
@@ -152,7 +153,10 @@ def _take_turns(
 
 
 def _rates(job: Job, name: str, body: DecoderShape, seconds: float) -> tuple[float, float]:
-    """Rates of float32 products and of products in the side's own format; the Trainer baseline has no counted floor."""
+    """Return the rates of float32 products and of products in the side's own number format.
+
+    For the Trainer baseline, whose operations are not counted, both are 1.
+    """
     tokens = job.recipe.traffic.pack_tokens
     if name == TRAINER:
         return 1.0, 1.0
@@ -162,7 +166,7 @@ def _rates(job: Job, name: str, body: DecoderShape, seconds: float) -> tuple[flo
 
 @contextmanager
 def _processes(job: Job, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """A fresh interpreter for each side (nothing of this process's memory in it) and the line to it."""
+    """Start a fresh interpreter for each side, without this process's memory, and yield the connections to them."""
     context = multiprocessing.get_context("spawn")
     lines: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -172,7 +176,7 @@ def _processes(job: Job, names: Sequence[str]) -> Iterator[dict[str, Any]]:
             process.start()
             theirs.close()
             stack.callback(_end, process)
-            lines[name] = stack.enter_context(mine)  # closed first: a side that waits for its turn then ends
+            lines[name] = stack.enter_context(mine)  # closed before the join: a waiting side then ends
         yield lines
 
 
@@ -196,7 +200,7 @@ def _receive(line: Any, name: str) -> Any:
 def summarise(
     taken: Mapping[str, SideMeasurements], seed: int
 ) -> tuple[dict[str, dict[str, Interval]], dict[str, float]]:
-    """Rows and targets from what the sides did; `engine` and `usual` must be among them."""
+    """Compute rows and targets from the measurements of the sides, which must include `engine` and `usual`."""
     rng = np.random.default_rng(seed)
     rows: dict[str, dict[str, Interval]] = {}
     for name, one in taken.items():
@@ -221,7 +225,7 @@ def summarise(
 
 
 def _ratios(ours: SideMeasurements, theirs: SideMeasurements, rng: np.random.Generator) -> dict[str, Interval]:
-    """Ratios of the engine to the Trainer baseline, round by round."""
+    """Compute the ratios of the engine to the Trainer baseline, round by round."""
 
     def rate(one: SideMeasurements, what: str) -> np.ndarray:
         return np.array([getattr(step, what) / step.seconds for step in one.steps])
@@ -234,7 +238,7 @@ def _ratios(ours: SideMeasurements, theirs: SideMeasurements, rng: np.random.Gen
 
 
 def median_interval(values: np.ndarray, rng: np.random.Generator) -> Interval:
-    """(median, low, high) of float[m]: the 95 % interval is that of the median over bootstrap samples."""
+    """Return (median, low, high) of float[m]; the 95 % interval is that of the median over bootstrap samples."""
     drawn = np.median(values[rng.integers(0, len(values), (_RESAMPLES, len(values)))], axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(np.median(values)), float(low), float(high)

@@ -1,1 +1,1 @@
-"""Training data: the context of the tasks, the tasks, and sequence packing."""
+"""Training data: task context, tasks and sequence packing."""

@@ -1,4 +1,4 @@
-"""Wishes in plain language, made from the attributes of an item: "a comedy from the 1990s", "a sad film"."""
+"""Makes wishes in plain language from the attributes of an item: "a comedy from the 1990s", "a sad film"."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from llmrec.nlu.attribute_phrases import clause, is_adjective, kinds_of, says_ki
 from llmrec.nlu.wording import lower_in_sentence, requested_item, value_in_sentence
 
 _DECADE = ("from the {decade}s", "of the {decade}s", "made in the {decade}s", "from the {short}s")
-_NOTED = 0.5  # share of the wishes that name a mood, a theme, a person or a place, where the item has one
-_SAFETY = ("audience",)  # said by limits, not by wishes for one item
+_NOTED = 0.5  # share of wishes that name a mood, theme, person or place, if the item has one
+_SAFETY = ("audience",)  # expressed by limits, not by wishes for one item
 
 
 def wish(catalog: Catalog, row: int, rng: np.random.Generator) -> tuple[str, Filters]:
-    """A wish that this item fulfils, and the filters that say the same; one or two of its fields."""
+    """Return a wish for one or two fields of this item, and the equivalent filters."""
     item = catalog[row]
     kinds = kinds_of(item)
     years = [(name, int(v)) for name, v in item.attributes.items() if isinstance(v, int) and 1000 <= v <= 2999]
@@ -41,7 +41,7 @@ def wish(catalog: Catalog, row: int, rng: np.random.Generator) -> tuple[str, Fil
 
 
 def _noted(item: Item) -> list[tuple[str, str]]:
-    """(attribute, value) of what is said in a clause or before the noun: moods, themes, people, places."""
+    """Return (attribute, value) pairs expressed in a clause or before the noun: moods, themes, people, places."""
     fields = ((name, value) for name, value in item.attributes.items() if isinstance(value, tuple))
     return [(name, one) for name, value in fields if not says_kind(name) and name not in _SAFETY for one in value]
 
@@ -49,7 +49,10 @@ def _noted(item: Item) -> list[tuple[str, str]]:
 def _noted_wish(
     catalog: Catalog, kinds: list[tuple[str, str]], noted: list[tuple[str, str]], rng: np.random.Generator
 ) -> tuple[str, Filters]:
-    """One field that is said in a clause, of an attribute drawn evenly, and sometimes a kind before the noun."""
+    """Return a wish for one value of a uniformly drawn attribute, and sometimes a kind before the noun.
+
+    The value stands in a clause, or before the noun if it is an adjective.
+    """
     names = sorted({name for name, _ in noted})
     name = names[int(rng.integers(len(names)))]
     values = [one for one in noted if one[0] == name]

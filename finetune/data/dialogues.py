@@ -1,7 +1,7 @@
 """Dialogue tasks: conversations of several turns, explanations, talk about a list, and refusals.
 
-Everything that an answer claims is a field of an item it names; every later turn is answered by an item that the same
-user took later and that fulfils what the turn asks for.
+Every claim in an answer is a field of an item that the answer names. Each later turn of a conversation is answered by
+an item that the same user chose later and that fulfils the request of the turn.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _BY_YEAR = ("newer", "older")
 
 
 def conversation(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """One to four items: liked titles and a wish, an item with a sentence of reason, then critiques of several kinds.
+    """Yield conversations with one to four recommended items.
 
-    One conversation in six begins with an empty request and the question that answers it.
+    The user names liked titles and a wish; the answer is an item, half of the time with a sentence about it. Critiques
+    of several kinds follow. One conversation in six begins with an empty request, answered by a question.
     """
     opening = load_template("conversation")
     for rows, vectors, t in random_positions(context, rng, 6):
@@ -55,7 +56,7 @@ def conversation(context: TaskContext, rng: np.random.Generator) -> Iterator[Exa
 
 
 def _suggest(context: TaskContext, row: int, rng: np.random.Generator) -> Message:
-    """An item, with a sentence about it half of the time."""
+    """Return an answer with an item and, half of the time, a sentence about it."""
     item = ItemRef(row, loss=True)
     if rng.random() < 0.5:
         return Message("assistant", (item,))
@@ -68,14 +69,17 @@ def _suggest(context: TaskContext, row: int, rng: np.random.Generator) -> Messag
 
 
 def _clarification(domain: str, rng: np.random.Generator) -> list[Message]:
-    """Nothing to go by, and one question back."""
+    """Return a request that says nothing about the user's taste, and the question that answers it."""
     template = load_template("clarification")
     asked = Message("user", fill_template(pick(template.user, rng), verb_slots(domain)))
     return [asked, Message("assistant", fill_template(pick(template.assistant, rng), {}, loss=True))]
 
 
 def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generator) -> Message:
-    """What somebody says who was shown one item and takes the other: what is true of the two, else a wish."""
+    """Return the critique of a user who was shown one item and wants another.
+
+    It states a true difference between the two items, or else a wish that the wanted item fulfils.
+    """
     more = _more(catalog, shown, wanted)
     if more and rng.random() < 0.25:
         said = pick(more, rng)
@@ -96,12 +100,12 @@ def _critique(catalog: Catalog, shown: int, wanted: int, rng: np.random.Generato
 
 
 def _absent(catalog: Catalog, row: int, other: int) -> list[str]:
-    """The tags of an item that another one has not, as they stand inside a sentence."""
+    """Return the tags of an item that another item lacks, as worded inside a sentence."""
     return [words for tag, words in spoken_kinds(catalog, row).items() if tag not in tags(catalog, other)]
 
 
 def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
-    """What the wanted item is more than the shown one: by year and by tags that only it has."""
+    """Return comparisons in favour of the wanted item: newer or older, and "more" of the tags that only it has."""
     a, b = (
         next((v for v in catalog[row].attributes.values() if isinstance(v, int) and 1000 <= v <= 2999), None)
         for row in (shown, wanted)
@@ -113,7 +117,7 @@ def _more(catalog: Catalog, shown: int, wanted: int) -> list[str]:
 
 
 def explanation(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Why an item: its fields and those of a liked item that shares the most with it."""
+    """Yield explanations of an item from its fields and those of the liked item that shares the most tags with it."""
     template = load_template("explanation")
     for rows, _, t in random_positions(context, rng, 2):
         row = int(rows[t])
@@ -134,10 +138,10 @@ def explanation(context: TaskContext, rng: np.random.Generator) -> Iterator[Exam
 
 
 def talk(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Words about a list that is already chosen, whatever was said to get it: every claim is a field of a listed item.
+    """Yield sentences about a list that is already chosen; every claim is a field of a listed item.
 
-    What is said names liked titles that are not on the list, too: a model that had heard wishes alone in this frame
-    answered each of them with "I do not have ...".
+    The user's message is of any kind, and may name liked titles that are not on the list. A model that was trained on
+    wishes alone in this frame answered every such title with "I do not have ...".
     """
     template = load_template("talk")
     answers = for_domain(template.assistant, context.catalog.domain)
@@ -162,7 +166,7 @@ def talk(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
 
 
 def _said(context: TaskContext, row: int, rng: np.random.Generator) -> str:
-    """What somebody may have said who is shown this item first: a wish, a critique, liked titles."""
+    """Return a message that may lead to a list with this item first: a wish, a critique or liked titles."""
     kind = str(rng.choice(["attribute", "liked", "critique", "exclusion"], p=[0.5, 0.25, 0.15, 0.1]))
     other = int(rng.choice(len(context.catalog), p=context.weight))
     absent, domain = _absent(context.catalog, other, row), context.catalog.domain
@@ -177,11 +181,11 @@ def _said(context: TaskContext, row: int, rng: np.random.Generator) -> str:
 
 
 def refusal(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Questions outside the business, declined in a sentence.
+    """Yield off-topic questions, each declined in a sentence.
 
-    They stand under the frame of the recommender, so that the model without it still answers what it is asked. Titles
-    that the catalogue lacks are not among them: the program knows which these are, and a model that is taught to deny
-    titles denies those on display as well (in 13 of 40 replies).
+    They use the recommender's system prompt, so that the model without this prompt still answers such questions.
+    Requests for titles that are not in the catalogue are not among them: the program itself knows which titles are
+    missing, and a model trained to deny titles also denies titles that are on display (in 13 of 40 replies).
     """
     template, slots = load_template("refusal"), {"domain": context.catalog.domain}
     while True:

@@ -1,8 +1,8 @@
-"""Sequence packing: mixes rendered documents by token share, lays them end to end, and resolves their targets.
+"""Sequence packing: mixes rendered documents by token share, concatenates them, and resolves their targets.
 
-A pack is one line of tokens without padding; `packed_attention` keeps its documents apart. Documents of a pack are
-drawn from all tasks (a step sees the mix, not one task) and stand sorted by length, so that equal lengths share one
-attention call.
+A pack is one row of tokens without padding; `packed_attention` keeps its documents apart. The documents of a pack come
+from all tasks, so that a step sees the mixture rather than one task. They are sorted by length, so that equal lengths
+share one attention call.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ class Document:
 
     @property
     def is_text(self) -> bool:
-        """Ordinary text: held near the base model instead of taught."""
+        """Whether this is ordinary text, on which the model is kept close to the base model instead of taught."""
         return self.task in TEXT_TASKS
 
     def __len__(self) -> int:
-        """Tokens."""
+        """Return the number of tokens."""
         return len(self.rendered.ids)
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What one kind of position is to predict.
+    """Prediction targets of one kind.
 
     Attributes:
-        position: int64[m], the hidden state that predicts.
+        position: int64[m], index of the hidden state that predicts.
         answer: int64[m], the code (item levels) or the word id.
         task: int64[m], index into `Pack.tasks`.
-        prior: float32[m, size], log mass of the codes that may follow there, -inf for the others; None for words.
+        prior: float32[m, size], log mass of the codes that may follow at the position, -inf for the others; None for
+            words.
     """
 
     position: np.ndarray
@@ -55,23 +56,23 @@ class Targets:
     prior: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """Number of targets."""
+        """Return the number of targets."""
         return len(self.answer)
 
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """Documents laid end to end.
+    """A row of concatenated documents.
 
     Attributes:
-        ids: int64[t].
-        lengths: of the documents, in order; they sum to t.
+        ids: int64[t], token ids.
+        lengths: lengths of the documents, in order; they sum to t.
         users: float32[r, d], user vectors in the order of their slots.
         words: targets over the word table.
         text: targets of ordinary text; its documents are the last of the pack.
-        text_start: where the first of them begins, t if there is none.
+        text_start: position where the first text document begins, t if there is none.
         levels: targets of each level of the semantic IDs.
-        tasks: names that `Targets.task` points into.
+        tasks: task names that `Targets.task` indexes.
     """
 
     ids: np.ndarray
@@ -85,12 +86,12 @@ class Pack:
 
     @property
     def tokens(self) -> int:
-        """What is computed."""
+        """Number of tokens."""
         return len(self.ids)
 
     @property
     def targets(self) -> int:
-        """Positions with a loss."""
+        """Number of positions with a loss."""
         return len(self.words) + len(self.text) + sum(len(t) for t in self.levels)
 
 
@@ -103,9 +104,10 @@ def mixture_round(
     number: int,
     users: UserVectorMode = "mixed",
 ) -> list[Document]:
-    """About `tokens` tokens of examples, each task with its share of them, shuffled; a function of (seed, number).
+    """Return about `tokens` tokens of shuffled examples, with each task's share; deterministic in (seed, number).
 
-    `users`: "mixed" as the tasks make them, "none" leaves user vectors out, "only" leaves out documents without one.
+    `users` is "mixed" for user vectors as the tasks make them, "none" to leave user vectors out, and "only" to leave
+    out documents without one.
     """
     out: list[Document] = []
     for place, name in enumerate(sorted(shares)):
@@ -130,7 +132,7 @@ def _without_users(messages: list[Message]) -> list[Message]:
 
 
 def pack_documents(documents: Sequence[Document], trie: Trie, renderer: Renderer, tokens: int) -> list[Pack]:
-    """Fill packs of at most `tokens` tokens in the given order; a longer document has a pack of its own."""
+    """Fill packs of at most `tokens` tokens in the given order; a longer document gets a pack of its own."""
     groups: list[list[Document]] = [[]]
     room = tokens
     for document in documents:
@@ -152,7 +154,7 @@ def pack_stream(
     seed: int,
     users: UserVectorMode = "mixed",
 ) -> Iterator[Pack]:
-    """Packs for ever; the n-th one depends on the arguments alone, which is what makes resuming exact."""
+    """Yield packs endlessly; the n-th pack depends only on the arguments, so a run can be resumed exactly."""
     number = 0
     while True:
         documents = mixture_round(context, renderer, shares, round_tokens, seed, number, users)
@@ -161,13 +163,13 @@ def pack_stream(
 
 
 def make_pack(documents: Sequence[Document], trie: Trie, renderer: Renderer) -> Pack:
-    """One pack from documents, whatever their order."""
+    """Return one pack of these documents, regardless of their order."""
     documents = sorted(documents, key=lambda d: (d.is_text, len(d)))
     lengths = tuple(len(d) for d in documents)
     ids = np.concatenate([d.rendered.ids for d in documents])
     loss = np.concatenate([d.rendered.loss for d in documents])
     start = np.concatenate([[0], np.cumsum(lengths)])
-    loss[start[:-1]] = False  # nothing stands before a document's first token
+    loss[start[:-1]] = False  # a document's first token has nothing before it to predict it from
     names = tuple(sorted({d.task for d in documents}))
     task = np.repeat([names.index(d.task) for d in documents], lengths)
     text_start = int(start[sum(not d.is_text for d in documents)])
@@ -188,7 +190,7 @@ def make_pack(documents: Sequence[Document], trie: Trie, renderer: Renderer) -> 
 
 
 def _level(ids: np.ndarray, at: np.ndarray, task: np.ndarray, level: int, trie: Trie, base: int) -> Targets:
-    """Targets of one level: the codes before them in the path tell which codes may stand there."""
+    """Return the targets of one level; the preceding codes of each path determine which codes are valid."""
     node = np.zeros(len(at), np.int64)
     codes = [ids[at - level + j] - base - j * trie.size for j in range(level + 1)]
     for j in range(level):

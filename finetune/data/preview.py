@@ -1,4 +1,4 @@
-"""Shows training examples as the model sees them: every token by name, and which ones are trained on."""
+"""Shows training examples as the model sees them: every token by name, and which tokens are trained on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from llmrec.progress import silent
 
 USER = "<user>"
 TRAINED = "bold green"
-OPEN, CLOSE = "⟦", "⟧"  # around what is trained on: seen without colour, and in no prompt template
+OPEN, CLOSE = "⟦", "⟧"  # mark trained text: visible without colour, and in no prompt template
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class Sample:
     """One rendered example.
 
     Attributes:
-        task: what it teaches.
-        example: as the task made it.
-        pieces: (text, trained) in order; item tokens and user slots by name.
+        task: name of the task.
+        example: the example as the task made it.
+        pieces: (text, trained) in order, with item tokens and user slots by name.
         rendered: ids int64[t], loss mask bool[t] and user vectors.
     """
 
@@ -54,7 +54,7 @@ class Sample:
     rendered: Rendered
 
     def values(self) -> dict[str, Any]:
-        """Plain values: task, text with marks, ids, mask (1 is trained on) and the number of user vectors."""
+        """Return plain values: task, text with marks, ids, mask (1 is trained on) and the number of user vectors."""
         return {
             "task": self.task,
             "text": self.marked(),
@@ -64,13 +64,13 @@ class Sample:
         }
 
     def marked(self) -> str:
-        """The text, what is trained on in brackets."""
+        """Return the text, with trained parts in brackets."""
         return "".join(f"{OPEN}{text}{CLOSE}" if trained else text for text, trained in self.pieces)
 
 
 @dataclass(frozen=True, eq=False)
 class TaskPreview:
-    """Samples of a task ("" for several), and what in them is provisional, in words ("" when nothing is)."""
+    """Samples of a task ("" for several tasks), and a description of what is provisional in them ("" for nothing)."""
 
     task: str
     samples: tuple[Sample, ...]
@@ -85,11 +85,13 @@ def preview_task(
     seed: int = 0,
     work: Path | None = None,
 ) -> TaskPreview:
-    """Samples of one task from a recipe's own world; semantic IDs and replay text from `work` where they are there.
+    """Return samples of one task, made with the settings of a recipe.
+
+    Semantic IDs and replay text come from `work` if its stages are finished.
 
     Raises:
-        RequestError: no such task, or fewer than one sample asked for.
-        UserError: data, recipe or base model that cannot be used.
+        RequestError: there is no such task, `n` is less than 1, or `work` is not a directory.
+        UserError: the data, recipe or base model cannot be used.
     """
     if task not in TASKS:
         raise RequestError(f"no task '{task}'; there are: {', '.join(TASKS)}")
@@ -109,11 +111,11 @@ def show_saved(
     recipe: str | Path = "ml-100k",
     work: Path | None = None,
 ) -> TaskPreview:
-    """The first samples of traffic that `export_traffic` wrote as a directory, with the item codes that there are now.
+    """Return the first samples of an exported traffic directory, rendered with the present item codes.
 
     Raises:
-        RequestError: no such split or task, or fewer than one sample asked for.
-        UserError: data, recipe or base model that cannot be used, or a directory with rows that no task makes.
+        RequestError: there is no such split or task, `n` is less than 1, or `work` is not a directory.
+        UserError: the data, recipe or base model cannot be used, or the directory has rows that no task makes.
     """
     if task is not None and task not in TASKS:
         raise RequestError(f"no task '{task}'; there are: {', '.join(TASKS)}")
@@ -142,7 +144,7 @@ def task_samples(
     seed: int,
     work: Path | None,
 ) -> TaskPreview:
-    """`preview_task` on loaded inputs."""
+    """Do what `preview_task` does, on loaded inputs."""
     view = _view(recipe, catalog, interactions, base, work)
     provisional, passages = list(view.provisional), view.passages
     if task == "replay" and passages is None:
@@ -155,7 +157,7 @@ def task_samples(
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """What shows examples as tokens: a renderer, what in it is provisional, and the replay text of a run."""
+    """Renders examples as tokens: a renderer, what is provisional about it, and the replay text of a run."""
 
     inputs: Inputs
     renderer: Renderer
@@ -164,7 +166,7 @@ class _View:
     passages: np.ndarray | None
 
     def sample(self, task: str, example: Example) -> Sample:
-        """An example in tokens."""
+        """Return a task's example as a rendered sample."""
         rendered = example if isinstance(example, Rendered) else self.renderer.render(example)
         return Sample(task, example, tuple(_pieces(rendered, self.renderer, self.tokenizer)), rendered)
 
@@ -172,7 +174,7 @@ class _View:
 def _view(
     recipe: Recipe, catalog: Catalog, interactions: Interactions, base: BaseModelInfo, work: Path | None
 ) -> _View:
-    """What the stages of a run at `work` give, else random item codes."""
+    """Build a view from the finished stages of a run at `work`, or with random item codes."""
     inputs = Inputs(catalog, leave_one_out(interactions), recipe, work or Path("."), silent)
     check_data(recipe, catalog, inputs.split)
     check_base(recipe, base.config, base.tokenizer)
@@ -194,7 +196,7 @@ def _view(
 
 
 def _passages(n: int, inputs: Inputs, base: BaseModelInfo, seed: int) -> np.ndarray:
-    """int64[n, length]: passages from the base model itself, as the replay stage makes them."""
+    """Return int64[n, length], passages sampled from the base model as in the replay stage."""
     if base.files is None:
         raise RecipeError(f"replay text is sampled from {base.id}, which is not on this machine yet")
     shape, recipe = inputs.recipe.semantic_ids, inputs.recipe
@@ -205,7 +207,10 @@ def _passages(n: int, inputs: Inputs, base: BaseModelInfo, seed: int) -> np.ndar
 
 
 def _pieces(rendered: Rendered, renderer: Renderer, tokenizer: Any) -> Iterator[tuple[str, bool]]:
-    """Neighbouring tokens of one mark as text; words are decoded together, item tokens and user slots by name."""
+    """Yield (text, trained) for each run of tokens that are all trained on or all not.
+
+    Words are decoded together; item tokens and user slots are shown by name.
+    """
     vocab, names = renderer.vocab, renderer.vocab.names()
 
     def text(ids: Sequence[int]) -> str:
@@ -220,7 +225,7 @@ def _pieces(rendered: Rendered, renderer: Renderer, tokenizer: Any) -> Iterator[
 
 
 def print_preview(shown: TaskPreview, console: Console | None = None) -> None:
-    """Print samples, what is trained on in brackets and colour; nothing in the text is followed as markup."""
+    """Print samples with trained parts in brackets and colour; markup in the text is not interpreted."""
     out = console or Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if shown.provisional:
         out.print(Text(f"note: {shown.provisional}", style="yellow"))

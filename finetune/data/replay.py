@@ -1,8 +1,8 @@
 """Samples ordinary text for replay from the base model itself.
 
-Cross-entropy on the base model's own samples is the KL divergence from base to tuned model plus a constant, so
-replaying them holds the language where it was; and there is no corpus to fetch, license or keep apart from the
-benchmarks.
+Cross-entropy on the base model's own samples equals the KL divergence from the base model to the tuned model plus a
+constant, so replaying them preserves the language of the base model. It also needs no corpus that must be fetched,
+licensed or kept apart from the benchmarks.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ def sample_passages(
     batch: int = 32,
     say: Say = silent,
 ) -> np.ndarray:
-    """int64[count, length]: passages sampled at temperature 1.
+    """Return int64[count, length], passages sampled at temperature 1.
 
-    By turns a batch of plain documents, of chats from their first word on, and twice of answers to everyday
-    instructions: what a chat answers is decided at its first words, of which a passage has few. Batches of `batch`
-    share the weights' trip through memory: 250 tokens a second against 13 one by one. `say` is told how far it is.
+    Batches alternate: one of plain documents, one of chats from their first word on, and two of answers to everyday
+    instructions. Answers get two because the first words of an answer decide its course, and a passage has few of them.
+    All passages of a batch share one read of the weights from memory: 250 tokens per second, against 13 one by one.
+    `say` reports progress.
     """
     generator = torch.Generator().manual_seed(seed)
     chat = model.renderer.chat
@@ -50,7 +51,10 @@ def sample_passages(
 
 
 def open_chats(model: RecModel, length: int) -> list[list[int]]:
-    """The instructions of `prompts/everyday.yaml` as open chats, those that leave half of `length` for an answer."""
+    """Return the instructions of `prompts/everyday.yaml` as open chats.
+
+    Only those that leave half of `length` for an answer are returned; if there are none, the shortest one is cut.
+    """
     asked = [
         model.renderer.render([Message("user", (Text(line),)), Message("assistant", (), open=True)]).ids.tolist()
         for line in load_template("everyday").user
@@ -59,7 +63,7 @@ def open_chats(model: RecModel, length: int) -> list[list[int]]:
 
 
 def _drawn(asked: list[list[int]], size: int, generator: torch.Generator) -> list[list[int]]:
-    """`size` instructions of one length, that of a random one: a batch without padding."""
+    """Draw `size` instructions of equal length, that of a random instruction, so that a batch needs no padding."""
     one = asked[int(torch.randint(len(asked), (1,), generator=generator))]
     alike = [ids for ids in asked if len(ids) == len(one)]
     order = torch.randperm(size, generator=generator) % len(alike)
@@ -69,7 +73,7 @@ def _drawn(asked: list[list[int]], size: int, generator: torch.Generator) -> lis
 def _sample(
     model: RecModel, ids: torch.Tensor, length: int, generator: torch.Generator, counter: Counter
 ) -> np.ndarray:
-    """int64[b, length]: ids int64[b, t] and what the model goes on with."""
+    """Return int64[b, length]: the given ids int64[b, t] followed by tokens sampled from the model."""
     cache = DynamicCache(config=model.lm.config)
     new = ids
     counter.add(ids.numel())

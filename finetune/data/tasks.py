@@ -1,8 +1,8 @@
 """Item tasks: one generator of training examples per task, from the train part and the catalogue alone.
 
-A generator yields conversations (lists of messages) for ever, in an order that its random generator fixes. Which tokens
-are trained on is marked in the parts; a recipe mixes tasks by their share of tokens. `TASKS` has these and the
-dialogue tasks of `dialogues`.
+A generator yields conversations (lists of messages) endlessly, in an order determined by its random generator. The
+parts of a message mark which tokens are trained on. A recipe mixes tasks by their share of tokens. `TASKS` holds these
+tasks and the dialogue tasks of `dialogues`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _PREMISE_WORDS = 40  # longer texts are cut: a pack holds a thousand tokens
 
 
 def next_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Whole histories cut into windows with a random first cut; every item but a window's first is a target.
+    """Yield whole histories, cut into windows with a random first cut; every item except a window's first is a target.
 
-    One pass trains all positions: a row for each target would read every item `window` times.
+    One pass trains all positions. With one row per target, every item would be read `window` times.
     """
     phrases = for_domain(load_template("next_item").user, context.catalog.domain)
     while True:
@@ -59,7 +59,7 @@ def next_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Exampl
 
 
 def user_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """The next item from the user vector alone."""
+    """Yield next items to predict from the user vector alone."""
     template = load_template("user_item")
     for rows, vectors, t in random_positions(context, rng, 2):
         slots: dict[str, Slot] = {"domain": context.catalog.domain, "user": UserRef(vectors[t - 1])}
@@ -69,7 +69,7 @@ def user_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Exampl
 
 
 def wish_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """The next item of a history, asked for with one or two of its fields in words."""
+    """Yield next items of a history, requested in words by one or two of their fields."""
     template, phrases = load_template("wish"), load_template("attribute").user
     for rows, vectors, t in random_positions(context, rng, 3):
         start = max(0, t - int(rng.integers(1, 16)))
@@ -85,7 +85,7 @@ def wish_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Exampl
 
 
 def attribute_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """A wish without any history; popular items that fulfil it are the likelier answers."""
+    """Yield wishes without any history; among the items that fulfil a wish, popular ones are more likely answers."""
     template = load_template("attribute")
     while True:
         row = int(rng.choice(len(context.catalog), p=context.weight))
@@ -94,7 +94,7 @@ def attribute_item(context: TaskContext, rng: np.random.Generator) -> Iterator[E
 
 
 def liked_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """The next item of somebody who names one to five liked items in words."""
+    """Yield next items of users who name one to five liked items in words."""
     template = load_template("liked")
     for rows, _, t in random_positions(context, rng, 2):
         names = [context.name(int(r), rng) for r in rows[max(0, t - int(rng.integers(1, 6))) : t]]
@@ -104,7 +104,7 @@ def liked_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Examp
 
 
 def search_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """An item from a few words of its title or text, in order, the way people type into a search box."""
+    """Yield items to find from a few consecutive words of their title or text, as typed into a search box."""
     template = load_template("search")
     while True:
         row = int(rng.integers(len(context.catalog)))
@@ -120,7 +120,7 @@ def search_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Exam
 
 
 def ranking(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """The item that was taken, out of 5 to 20 candidates in random order."""
+    """Yield the item that the user chose out of 5 to 20 candidates in random order."""
     template = load_template("ranking")
     for rows, vectors, t in random_positions(context, rng, 3):
         others = rng.choice(len(context.catalog), int(rng.integers(4, 20)), p=context.weight)
@@ -136,7 +136,7 @@ def ranking(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]
 
 
 def item_title(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Item tokens to title and fields."""
+    """Yield questions from item tokens to title and fields."""
     template = load_template("item_to_title")
     while True:
         for row in rng.permutation(len(context.catalog)):
@@ -153,7 +153,7 @@ def item_title(context: TaskContext, rng: np.random.Generator) -> Iterator[Examp
 
 
 def title_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Title, with or without its year, to item tokens."""
+    """Yield questions from a title, with or without its year, to item tokens."""
     template = load_template("title_to_item")
     while True:
         for row in rng.permutation(len(context.catalog)):
@@ -161,7 +161,7 @@ def title_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Examp
 
 
 def item_premise(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Item tokens to what the item is about, of items that have a text."""
+    """Yield questions from item tokens to what the item is about, for items that have a text."""
     template = load_template("item_to_premise")
     for row in _rows_with_text(context, rng):
         question = fill_template(pick(template.user, rng), {"item": ItemRef(row)})
@@ -173,7 +173,7 @@ def item_premise(context: TaskContext, rng: np.random.Generator) -> Iterator[Exa
 
 
 def premise_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """What an item is about, to item tokens, of items that have a text."""
+    """Yield questions from what an item is about to its item tokens, for items that have a text."""
     template = load_template("premise_to_item")
     for row in _rows_with_text(context, rng):
         slots: dict[str, Slot] = {"domain": context.catalog.domain, "premise": _excerpt(context, row)}
@@ -181,20 +181,20 @@ def premise_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Exa
 
 
 def _rows_with_text(context: TaskContext, rng: np.random.Generator) -> Iterator[int]:
-    """For ever: the rows that have a text, in passes of random order; all rows where none has one."""
+    """Yield endlessly the rows of items with a text, in a new random order each pass; all rows if no item has one."""
     rows = [row for row in range(len(context.catalog)) if context.catalog[row].text] or range(len(context.catalog))
     while True:
         yield from (int(row) for row in rng.permutation(rows))
 
 
 def _excerpt(context: TaskContext, row: int) -> str:
-    """The beginning of an item's text, or its description where it has none."""
+    """Return the beginning of an item's text, or of its description if it has no text."""
     words = context.catalog[row].text.split() or describe(context.catalog, row).split()
     return " ".join(words[:_PREMISE_WORDS])
 
 
 def replay(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Ordinary text, so that the model keeps its language."""
+    """Yield passages of ordinary text, so that the model keeps its language."""
     users = np.zeros((0, context.vectors[0].shape[1]), np.float32)
     while True:
         for i in rng.permutation(len(context.passages)):
@@ -224,4 +224,4 @@ TASKS: dict[str, Task] = {
         replay,
     )
 }
-TEXT_TASKS = frozenset({"replay"})  # held near the base model instead of taught
+TEXT_TASKS = frozenset({"replay"})  # the model is kept close to the base model on these

@@ -1,7 +1,7 @@
-"""Training traffic as a directory that `datasets.load_dataset` reads, with its messages, and back.
+"""Writes training traffic, with its messages, as a directory that `datasets.load_dataset` reads, and reads it back.
 
-A part of a message is words, an item by its id, or a user vector. What comes back goes through `Renderer` as everything
-does, so that no text of a file becomes an item token, whoever wrote it.
+A part of a message is text, an item given by its id, or a user vector. Messages that are read back go through
+`Renderer` like all others, so text in a file never becomes an item token, whoever wrote the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from llmrec.storage.artifacts import JSON, read_manifest, write_artifact
 
 KIND = "traffic"
 SPLITS = ("train", "validation")
-IGNORED = -100  # the label that transformers' loss leaves out
+IGNORED = -100  # the label that transformers' loss ignores
 _PART = pa.struct(
     [
         ("kind", pa.string()),
@@ -63,16 +63,16 @@ _COLUMNS = """\
 
 @dataclass(frozen=True)
 class Origin:
-    """How a sample of traffic was made, for its card.
+    """How a sample of traffic was made, for its data set card.
 
     Attributes:
         data: name of the prepared data.
-        licence: of that data, in words.
-        recipe: its name.
-        base: the base model whose tokens these are.
-        base_licence: its licence, in words.
-        seed: of the samples and of the splits.
-        notes: what in it is provisional.
+        licence: licence of that data, as text.
+        recipe: name of the recipe.
+        base: the base model whose tokens the rows use.
+        base_licence: licence of the base model, as text.
+        seed: seed of the samples and of the splits.
+        notes: what is provisional in the sample.
     """
 
     data: str
@@ -85,7 +85,7 @@ class Origin:
 
 
 def messages_of(example: Example, catalog: Catalog) -> list[dict[str, Any]]:
-    """A conversation as plain values; none of ordinary text, which is tokens alone."""
+    """Return a conversation as plain values; an empty list for ordinary text, which consists of tokens only."""
     if isinstance(example, Rendered):
         return []
     return [
@@ -103,18 +103,18 @@ def _plain(part: Part, catalog: Catalog) -> dict[str, Any]:
 
 
 def save(out: Path, table: Sequence[Mapping[str, Any]], validation: float, origin: Origin, catalog: Catalog) -> None:
-    """Write rows of `SCHEMA` as a directory of two splits with a card, all or nothing.
+    """Write rows of `SCHEMA` atomically as a directory of two splits with a card.
 
     Args:
         out: the directory.
         table: rows in random order.
-        validation: share of the rows in the split of that name.
-        origin: how they were made.
-        catalog: whose items they name.
+        validation: share of the rows in the validation split.
+        origin: how the rows were made.
+        catalog: the catalogue of the items in the rows.
 
     Raises:
-        RequestError: a share that leaves a split without rows.
-        ArtifactError: something else lies at `out`.
+        RequestError: the share leaves a split without rows.
+        ArtifactError: `out` exists and is not a traffic directory.
     """
     held = round(len(table) * validation)
     if not 0 < held < len(table):
@@ -176,20 +176,20 @@ Rows of `replay` are text that the base model wrote; its licence: {origin.base_l
 
 
 def read(path: Path, split: str, catalog: Catalog, renderer: Renderer) -> Iterator[tuple[str, Example]]:
-    """Yield (task, example) of every row of a split, as the task's generator made it.
+    """Yield (task, example) for every row of a split, with the example as the task's generator made it.
 
-    Tokens are made anew from the messages; `input_ids` counts for ordinary text alone.
+    Examples are rebuilt from the messages; `input_ids` is used for ordinary text only.
 
     Args:
-        path: of `save`.
+        path: directory written by `save`.
         split: train or validation.
-        catalog: where items are looked up by id.
-        renderer: of the base model, whose words and width of user vectors the rows must have.
+        catalog: catalogue in which items are looked up by id.
+        renderer: renderer of the base model; its vocabulary and user vector width must match the rows.
 
     Raises:
-        RequestError: no such split.
-        ArtifactError: no directory of `save`, or a damaged one.
-        DataError: a row that no task could have made; names row and value.
+        RequestError: there is no such split.
+        ArtifactError: the directory was not written by `save`, or is damaged.
+        DataError: no task could have made a row; the message names the row and the value.
     """
     if split not in SPLITS:
         raise RequestError(f"no split {split!r}; there are: {', '.join(SPLITS)}")
@@ -233,7 +233,7 @@ def _part(value: Any, catalog: Catalog, width: int, where: str) -> Part:
 
 
 def _ordinary(ids: Any, labels: Any, renderer: Renderer, where: str) -> Rendered:
-    """Tokens of ordinary text: words alone, each trained on or ignored."""
+    """Validate and return a row of ordinary text: word tokens only, each trained on or ignored."""
     words = renderer.vocab.base
     if not (isinstance(ids, list) and isinstance(labels, list) and len(ids) == len(labels) > 0):
         raise DataError(f"{where}: input_ids and labels should be two lists of one length")

@@ -1,4 +1,4 @@
-"""Exports training traffic for other trainers: as a file of tokens, or as a data set with its messages."""
+"""Exports training traffic for other trainers, as a file of tokens or as a data set with messages."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from llmrec.finetune.model_card import licence_of
 from llmrec.finetune.recipe import Recipe, load_recipe
 from llmrec.storage.artifacts import check_replaceable, write_bytes_atomic
 
-_PILOT = 8  # samples of a task that tell how long its documents are
+_PILOT = 8  # samples per task to estimate the length of its documents
 _VALIDATION = 0.05
-_TABLES = (".jsonl", ".parquet", ".csv", ".tsv", ".json", ".arrow", ".txt", ".gz")  # ends of files, not of directories
+_TABLES = (".jsonl", ".parquet", ".csv", ".tsv", ".json", ".arrow", ".txt", ".gz")  # not for directories
 
 
 def write_task_table(
@@ -38,26 +38,28 @@ def write_task_table(
     work: Path | None = None,
     validation: float | None = None,
 ) -> dict[str, Any]:
-    """Write a sample of a recipe's traffic, each task with its share of the tokens.
+    """Write a sample of a recipe's traffic, with each task's share of the tokens.
 
-    A name that ends in `.jsonl` or `.parquet` is a file of tokens, any other a directory that `datasets.load_dataset`
-    reads, with splits and messages (`traffic_dataset`).
+    An `out` that ends in `.jsonl` or `.parquet` becomes a file of tokens. Any other `out` becomes a directory that
+    `datasets.load_dataset` reads, with splits and messages (`traffic_dataset`).
 
-    Item ids follow the words as in `export(items=True)`; `users` counts the user vectors of a row, whose soft tokens
-    have the id one past the last item token: a trainer without them takes the rows where it is 0.
+    The ids of item tokens follow those of the words, as in `export_weights` with `items`. The column `users` counts the
+    user vectors of a row. Their soft tokens have the id after the last item token; a trainer without user vectors can
+    keep only rows where `users` is 0.
 
     Args:
         data: prepared data.
-        recipe: name or file.
+        recipe: name or file of a recipe.
         out: file or directory to write.
-        tokens: about how many.
-        seed: of the samples.
-        work: stages of a run, for its own semantic IDs and replay text; provisional ones otherwise.
-        validation: share of the rows of a directory that are its split `validation`; 0.05 when None.
+        tokens: approximate number of tokens.
+        seed: seed of the samples.
+        work: work directory of a run, for its semantic IDs and replay text; None uses provisional ones.
+        validation: share of the rows in the split `validation` of a directory; None means 0.05.
 
     Raises:
-        RequestError: another ending, fewer than one token, or a share that leaves a split empty.
-        UserError: data, recipe or base model that cannot be used.
+        RequestError: the file ending is not supported, `tokens` is less than 1, `validation` is given for a file, or
+            the share leaves a split empty.
+        UserError: the data, recipe or base model cannot be used.
     """
     is_file = out.suffix in (".jsonl", ".parquet")
     if out.suffix in _TABLES and not is_file:
@@ -90,7 +92,7 @@ def task_table_rows(
     seed: int,
     work: Path | None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of all tasks, and what in them is provisional; arguments as `preview.task_samples` takes them."""
+    """Return the rows of all tasks and notes on what is provisional; arguments are as in `preview.task_samples`."""
     shares = recipe.traffic.shares
     found: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
