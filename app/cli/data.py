@@ -119,7 +119,7 @@ def prepare(
 def _of_the_hub(
     path: Path | None, config: str, split: str, revision: str, flags: Mapping[str, Any], mapping: Path | None
 ) -> TableMapping:
-    """The mapping whose parts are tables of a data set: those that flags and file name, else the one at --path."""
+    """Return the mapping for a Hub data set; its tables are named by flags or the mapping file, or else by --path."""
     from llmrec.data.readers.hub_tables import HubTable, resolve_part
     from llmrec.data.readers.table_mapping import load_mapping, with_default_table
 
@@ -134,7 +134,7 @@ def _of_the_hub(
 def _print_report(
     out: Path, catalog: Catalog, log: Interactions, report: Report, more: Mapping[str, int], as_json: bool
 ) -> None:
-    """Say what was read, what was left out, and what `data check` finds in it."""
+    """Print what was read, what was left out, and the findings of `data check`."""
     from llmrec.data.validation import validate_dataset
 
     findings = validate_dataset(catalog, log, report.notes).findings
@@ -152,7 +152,7 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 
 
 def _files(source: str, path: Path | None) -> Path:
-    """Where the files of a known source are."""
+    """Return the path of the files of a known source."""
     from llmrec.data.dataset import SOURCES
 
     if source not in SOURCES:

@@ -16,9 +16,9 @@ from llmrec.errors import UserError
 from llmrec.storage import registry
 from llmrec.storage.registry import RESOURCES, cache_home, offline_setting
 
-# the lowest releases without known holes in what is used here
+# the lowest releases without known vulnerabilities in the parts used here
 FLOORS = {"torch": "2.10", "transformers": "5.0", "peft": "0.19", "gradio": "6.31"}
-# the same place as recommend.SHIPPED, found without loading torch
+# the same directory as recommender.SHIPPED, found without loading torch
 _SHIPPED = Path(registry.__file__).resolve().parents[2] / "checkpoints" / "ml-100k"
 _MEMORY_GB = 4.0
 _DISK_GB = 2.0
@@ -26,7 +26,7 @@ _DISK_GB = 2.0
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line: what was looked at, whether it will do, what was found, and what to do when it will not."""
+    """Result of one check: whether it passed, its name, what was found, and advice if it failed."""
 
     ok: bool
     name: str
@@ -35,7 +35,7 @@ class CheckResult:
 
 
 def run_checks() -> list[CheckResult]:
-    """Look at everything; nothing is downloaded or changed."""
+    """Run all checks; nothing is downloaded or changed."""
     python = platform.python_version()
     findings = [_judged(_numbers(python) >= (3, 11), "python", python, "use Python 3.11 or later")]
     findings += [_package(name, floor) for name, floor in FLOORS.items()]
@@ -57,7 +57,7 @@ def _package(name: str, floor: str) -> CheckResult:
 
 
 def _numbers(release: str) -> tuple[int, ...]:
-    """The leading numbers of a version: 2.13.0+cpu -> (2, 13, 0)."""
+    """Return the leading numbers of a version: 2.13.0+cpu -> (2, 13, 0)."""
     match = re.match(r"\d+(?:\.\d+)*", release)
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
@@ -106,7 +106,7 @@ def _home() -> CheckResult:
 
 
 def _chat() -> list[CheckResult]:
-    """What `llmrec chat` would need with the settings of the environment and of the file that LLMREC_CONFIG names."""
+    """Check what `llmrec chat` needs with the settings from the environment and from the file in LLMREC_CONFIG."""
     try:
         settings = load_settings()
         temporary = writable_paths.temporary_directory()

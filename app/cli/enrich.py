@@ -1,4 +1,4 @@
-"""`llmrec items enrich` and `llmrec items annotate`: notes by a language model, and notes into a catalogue."""
+"""`llmrec items enrich` and `llmrec items annotate`: have a language model write notes, and merge notes into data."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _model(model: Path | None) -> Path:
 
 
 def _results(model: Path, results: Path | None) -> list[dict[str, object]]:
-    """The result files that belong to the data of this model."""
+    """Return the result files that belong to the data of this model."""
     from llmrec.checkpoint.card import load_results
     from llmrec.checkpoint.pretrained import read_settings
 

@@ -72,7 +72,7 @@ def drift(
 
 
 def _told(found: Drift) -> Iterator[str]:
-    """A report of drift, line by line."""
+    """Yield a drift report, line by line."""
     from llmrec.semantic_ids.drift import MIN_NEW_ITEMS
 
     yield f"new items: {found.items}, beside {found.known} that the codebook was made for"
@@ -89,7 +89,7 @@ def _told(found: Drift) -> Iterator[str]:
 
 
 def _read_items(file: str, columns: ItemColumns, counts: ReadCounts | None = None) -> list[Item]:
-    """The items of a table; options win over the mapping."""
+    """Read the items of a table; options override the mapping file."""
     from llmrec.data.readers.table import read_items
     from llmrec.data.readers.table_mapping import load_mapping
 

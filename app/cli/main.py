@@ -286,7 +286,7 @@ def chat(
     named = {"host": host, "port": port, "model": model, "mcp": mcp, "batch_dir": batch_dir}
     given = {key: one for key, one in named.items() if one is not None}
     settings = load_settings(config, **{**parse_assignments(others or []), **given})
-    # before the model loads: a taken port, or a place that cannot be written, should be known at once
+    # before the model loads, so that a port in use or an unwritable path is reported at once
     listener = bind_socket(settings)
     check_writable(settings)
     from llmrec.app.server.serve import create_app, serve_app
@@ -294,7 +294,7 @@ def chat(
 
     echo("loading the model", err=True)
     recommender = Recommender.from_pretrained(settings.model)
-    application = create_app(recommender, settings)  # what fails here fails before an address is told
+    application = create_app(recommender, settings)  # fails, if at all, before the address is printed
     echo(f"llmrec is at {' and '.join(settings.addresses)} (Ctrl+C ends it)", err=True)
     serve_app(application, listener)
 

@@ -17,7 +17,7 @@ MATMUL_DTYPES = "float32, bfloat16, or auto for the faster one here."
 
 @dataclass(frozen=True)
 class ItemColumns:
-    """What the columns of a table of new items mean; options win over the mapping file."""
+    """The meaning of the columns in a table of new items; options override the mapping file."""
 
     mapping: Annotated[Path | None, typer.Option(help="TOML file that maps the columns.")] = None
     item_id: Annotated[str | None, typer.Option(help="Column with ids (item_id).")] = None

@@ -18,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def replace_unknown_characters() -> None:
-    """Let both streams write `?` for what their encoding lacks; the default is to raise an error.
+    """Make both streams write `?` for characters that their encoding lacks; the default is to raise an error.
 
     This covers `print`, rich's tables and progress bars, and the lines of `logging`.
     """
@@ -30,13 +30,13 @@ def replace_unknown_characters() -> None:
 def echo(text: str, err: bool = False) -> None:
     """Print a line, to stderr with `err`.
 
-    Instead of `typer.echo`, which writes UTF-8 to a stream whose encoding is ASCII.
+    This replaces `typer.echo`, which writes UTF-8 to a stream whose encoding is ASCII.
     """
     print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print indented JSON; where stdout lacks one of its characters, all that are not ASCII are escaped."""
+    """Print indented JSON; if stdout lacks one of its characters, all non-ASCII characters are escaped."""
     text = json.dumps(values, ensure_ascii=False, indent=2, default=str)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -46,7 +46,7 @@ def print_json(values: Mapping[str, Any]) -> None:
 
 
 def print_values(values: Mapping[str, Any], as_json: bool) -> None:
-    """Print a line a value; with `as_json` the mapping as indented JSON."""
+    """Print one line per value, or with `as_json` the mapping as indented JSON."""
     if as_json:
         print_json(values)
         return
@@ -55,7 +55,7 @@ def print_values(values: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _words(value: Any) -> str:
-    """A value as a person reads it; lists inside of it stay in brackets."""
+    """Format a value for people; nested lists stay in brackets."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_short(one)}" for key, one in value.items())
     return "; ".join(map(_short, value)) if isinstance(value, list | tuple) else _short(value)
@@ -70,7 +70,7 @@ def _short(value: Any) -> str:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Print some columns of the rows; nothing in a cell is followed as markup."""
+    """Print some columns of the rows; markup in cells is not interpreted."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

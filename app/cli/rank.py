@@ -17,7 +17,7 @@ from llmrec.errors import Interrupted, RequestError
 if TYPE_CHECKING:
     from llmrec.batch.rank_file import Report, Runner, Settings
 
-_MEMORY = 1.5 * 2**30  # bytes that a process with the shipped model takes at most
+_MEMORY = 1.5 * 2**30  # most bytes that a process with the shipped model takes
 
 
 def rank(
@@ -95,7 +95,7 @@ def _watched(input: Path, output: Path, settings: Settings, runner: Runner) -> R
     task = bar.add_task("ranking", total=None, rate="")
 
     def tell(done: int, total: int) -> None:
-        bar.start()  # not before the input was found to be right: an error is one line
+        bar.start()  # only after the input was checked, so that an error is a single line
         bar.update(task, completed=done, total=total)
         speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
         bar.update(task, rate=f"{speed:.2f} requests/s" if speed else "")

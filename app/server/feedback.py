@@ -1,7 +1,7 @@
 """Logs shown lists and reactions to their items in an append-only SQLite file.
 
-Entries hold item ids and a pseudonym for each visitor. Pseudonyms are drawn anew at every start of the server, so a
-file tells neither who a visitor was nor what the same person did on another day. Messages are kept only with consent.
+Entries hold item ids and a pseudonym for each visitor. Pseudonyms change at every start of the server, so a file
+reveals neither who a visitor was nor what the same person did on another day. Messages are kept only with consent.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from llmrec.errors import RequestError, UserError
 
 REACTIONS = frozenset({"like", "dislike", "seen", "forget", "more"})
 _log = logging.getLogger(__name__)
-_APPLICATION = 0x6C6C6D72  # "llmr": tells our files from any other SQLite file
-_PAGES = 65_536  # of 4 kB: the file stops growing at 256 MB, whoever clicks
+_APPLICATION = 0x6C6C6D72  # "llmr": distinguishes feedback files from other SQLite files
+_PAGES = 65_536  # of 4 kB each: the file cannot grow beyond 256 MB
 _MOST_SHOWN, _MOST_WORDS = 100, 2_000
 _SCHEMA = f"""
 CREATE TABLE lists (id INTEGER PRIMARY KEY, visitor TEXT NOT NULL, at INTEGER NOT NULL, items TEXT NOT NULL) STRICT;
@@ -43,15 +43,15 @@ PRAGMA application_id = {_APPLICATION};
 
 @dataclass(frozen=True)
 class Reaction:
-    """One reaction.
+    """A visitor's reaction to an item of a displayed list.
 
     Attributes:
-        visitor: a made-up name.
+        visitor: pseudonym of the visitor.
         at: seconds since 1970.
-        shown: item ids of the list on display, best first.
-        item: the id of the item reacted to.
+        shown: item ids of the displayed list, best first.
+        item: id of the item.
         reaction: like, dislike, seen, forget or more.
-        words: what the visitor had typed last, when they allowed it to be kept.
+        words: the visitor's last message, if they allowed it to be kept.
     """
 
     visitor: str
@@ -63,13 +63,15 @@ class Reaction:
 
 
 class FeedbackLog:
-    """The writer; any thread may use it, and a full disk costs the reaction but never the conversation.
+    """Writes reactions to a feedback file; thread-safe.
+
+    If the disk is full, the reaction is lost, but the conversation goes on.
 
     Args:
-        path: the file, made when it is not there, readable by nobody else.
+        path: the file; if missing, it is created and readable by its owner only.
 
     Raises:
-        UserError: it cannot be opened, or is not a feedback file.
+        UserError: the file cannot be opened or is not a feedback file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,14 +96,14 @@ class FeedbackLog:
         """Append one reaction.
 
         Args:
-            visitor: the session's id; only a salted hash of it is written.
+            visitor: id of the session; only a salted hash of it is written.
             item: id of the item.
             reaction: one of REACTIONS.
-            shown: ids of the list on display, best first.
-            words: what was typed last; give it only when the visitor allowed that.
+            shown: item ids of the displayed list, best first.
+            words: the last message; pass it only with the visitor's consent.
 
         Raises:
-            RequestError: another reaction.
+            RequestError: `reaction` is not one of REACTIONS.
         """
         if reaction not in REACTIONS:
             raise RequestError(f"reaction {reaction[:20]!r} is none of {', '.join(sorted(REACTIONS))}")
@@ -116,7 +118,7 @@ class FeedbackLog:
                 _log.warning("feedback not kept (%d so far): %s", self.lost, type(error).__name__)
 
     def close(self) -> None:
-        """Write everything to the file itself and let go of it."""
+        """Write everything to the file and close it."""
         with self._lock:
             self._db.close()
 
@@ -132,7 +134,7 @@ class FeedbackLog:
 
     def _append(self, visitor: str, shown: tuple[str, ...], item: str, reaction: str, words: str | None) -> None:
         now = int(time.time())
-        with self._db:  # commits, or takes everything back
+        with self._db:  # commits, or rolls back on an error
             self._db.execute("BEGIN IMMEDIATE")
             if self._last is None or self._last[:2] != (visitor, shown):
                 ids = json.dumps(shown, ensure_ascii=False)
@@ -148,15 +150,15 @@ class FeedbackLog:
 
 
 def open_feedback(settings: Settings) -> FeedbackLog | None:
-    """The writer that the settings ask for; None when feedback is off."""
+    """Open the feedback log that the settings name; None if feedback is off."""
     return None if settings.feedback == "off" else FeedbackLog(settings.feedback)
 
 
 def read_reactions(path: Path) -> Iterator[Reaction]:
-    """Read a feedback file, oldest first; a server may be writing to it.
+    """Read a feedback file, oldest reaction first; a server may be writing to it.
 
     Raises:
-        UserError: no such file, or not a feedback file.
+        UserError: the file does not exist or is not a feedback file.
     """
     if not path.is_file():
         raise UserError(f"no feedback file {str(path)!r}; `llmrec chat` makes it unless feedback is off")

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from llmrec.recommender import Request
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-BODY_SECONDS = 30.0  # in which a request's body must have come; 64 kB take less on any line
+BODY_SECONDS = 30.0  # time limit for a request body; 64 kB take less on any connection
 
-# What the page and the two endpoints need of Gradio's routes. Upload, files, proxy, recordings, run history,
-# direct calls past the queue and the monitoring pages answer 404.
+# The Gradio routes that the page and the two endpoints need. Upload, files, proxy, recordings, run history, direct
+# calls that bypass the queue and the monitoring pages answer 404.
 _PATHS = re.compile(
     r"/(?:|page\.js|openapi\.json|config/?|login/?|logout|theme\.css|robots\.txt|favicon\.ico|manifest\.json"
     r"|assets/[\w./-]+|static/[\w./-]+"
     r"|gradio_api/(?:info/?|user/?|token/?|login_check/?|app_id/?|startup-events|theme\.css|queue/join|queue/data|cancel|reset/?"
     r"|heartbeat/[\w-]+|call/(?:recommend|chat)(?:/[\w-]+)?))"
 )
-_MCP = re.compile(r"/gradio_api/mcp/?")  # one transport, streamable HTTP; its older siblings stay shut
+_MCP = re.compile(r"/gradio_api/mcp/?")  # only the streamable HTTP transport; the older ones stay closed
 _POLICY = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; "
@@ -51,14 +51,14 @@ _HEADERS = (
 
 @dataclass
 class Visit(Session):
-    """A visitor's session with what the page knows beside the conversation.
+    """A visitor's session, with the state of the page in addition to the conversation.
 
     Attributes:
-        keep: whether the visitor's browser keeps the conversation.
-        words: whether the visitor's words may be recorded with reactions.
-        asked: the request that the list on display answers.
-        tried: rows that the last message was answered with before it was tried again.
-        seconds: by name, how long the last reply took to its first item, its first word and its end.
+        keep: whether the visitor's browser stores the conversation.
+        words: whether the visitor's messages may be recorded with reactions.
+        asked: the request that the displayed list answers.
+        tried: rows that earlier answers to the last message recommended, before it was retried.
+        seconds: (name, seconds) that the last reply took until its first item, its first word and its end.
     """
 
     keep: bool = False
@@ -69,7 +69,7 @@ class Visit(Session):
 
 
 def checked_message(chat: Chat, session: Session, message: object) -> str:
-    """Return the message when it is text within bounds; RequestError says what is wrong otherwise."""
+    """Return the message if it is text within bounds; otherwise raise RequestError, which says what is wrong."""
     if not isinstance(message, str):
         raise RequestError(f"the message is of type {type(message).__name__}; send text")
     refusal = chat.refusal(session, message)
@@ -79,11 +79,11 @@ def checked_message(chat: Chat, session: Session, message: object) -> str:
 
 
 class Sessions:
-    """The visitors remembered, by opaque id; the longest idle go first when there are too many.
+    """Visitor sessions by opaque id; if there are too many, those idle the longest are dropped first.
 
     Args:
-        capacity: most sessions kept.
-        idle_seconds: after which an idle session is forgotten.
+        capacity: largest number of sessions kept.
+        idle_seconds: time after which an idle session is dropped.
     """
 
     def __init__(self, capacity: int, idle_seconds: float) -> None:
@@ -95,10 +95,12 @@ class Sessions:
         return len(self._kept)
 
     def get(self, id: str | None, user: str | None = None) -> Visit:
-        """Return the session of a visitor, new when unknown; with log-ins, ids of different users never meet.
+        """Return the session of a visitor; an unknown visitor gets a new one.
+
+        With log-ins, different users never share a session, even with the same id.
 
         Raises:
-            RequestError: the id is not one that Gradio hands out.
+            RequestError: the id does not have the form of Gradio's ids.
         """
         if not isinstance(id, str) or not _ID.fullmatch(id):
             raise RequestError("the request carries no usable session id; reload the page")
@@ -121,28 +123,28 @@ class Sessions:
 
 
 class Guard:
-    """ASGI middleware around everything: known paths, small bodies, known names and origins, strict headers.
+    """ASGI middleware around the whole application: known paths, small bodies, known names and origins, strict headers.
 
     Args:
-        app: what is guarded.
+        app: the application to protect.
         body_bytes: largest request body; a larger one gets 413.
-        site: the names that this server answers to, and where it lies.
-        mcp: whether the endpoints are offered as MCP tools, too.
+        site: the names that this server answers to, and its path prefix.
+        mcp: whether the endpoints are also offered as MCP tools.
     """
 
     def __init__(self, app: ASGIApp, body_bytes: int, site: Site, mcp: bool = False) -> None:
         self._app, self._body_bytes, self._site, self._mcp = app, body_bytes, site, mcp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, or answer it here."""
+        """Pass a request on to the application, or refuse or redirect it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # no web sockets here
+            return  # web sockets are not served
         nonce = secrets.token_urlsafe(16)
         root = self._site.root
-        if root and scope["path"] == root:  # the page's own addresses are relative to what ends in a slash
+        if root and scope["path"] == root:  # relative addresses of the page need a final slash
             await _Response(send, nonce).redirect(f"{root}/", scope["query_string"])
             return
         received = self._site.received(scope)
@@ -179,9 +181,9 @@ class Guard:
 
 
 class _Response:
-    """Adds the headers; on the page, marks the server's own inline scripts as the only ones that may run.
+    """Sends a response with security headers; on the page, only the server's own inline scripts may run.
 
-    Over https, cookies are marked as not to be sent over plain http.
+    Over https, cookies are marked as secure, so that browsers do not send them over plain http.
     """
 
     def __init__(self, send: Send, nonce: str, page: bool = False, secure: bool = False) -> None:
@@ -190,7 +192,7 @@ class _Response:
         self._html = b""
 
     def plain(self, scope: Scope) -> Scope:
-        """Ask for the page uncompressed, since its scripts are marked on the way out."""
+        """Request the page uncompressed, so that its scripts can be marked before it is sent."""
         if not self._page:
             return scope
         return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
@@ -212,14 +214,14 @@ class _Response:
         await self._send(message)
 
     async def refuse(self, status: int, detail: str) -> None:
-        """Answer with an error and nothing else."""
+        """Answer with an error."""
         body = json.dumps({"detail": detail}).encode()
         kind = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": [*kind, *self._ours()]})
         await self._send({"type": "http.response.body", "body": body})
 
     async def redirect(self, path: str, query: bytes) -> None:
-        """Send the client to another path of this server."""
+        """Redirect the client to another path of this server."""
         location = path.encode() + (b"?" + query if query else b"")
         head = [(b"location", location), (b"content-length", b"0"), *self._ours()]
         await self._send({"type": "http.response.start", "status": 308, "headers": head})
@@ -230,11 +232,11 @@ class _Response:
         return (pair[0], pair[1] + b"; Secure") if self._secure and open_cookie else pair
 
     async def _send_page(self) -> None:
-        # Gradio escapes "<" inside its inline JSON, so every "<script" here is one that its template wrote
+        # Gradio escapes "<" inside its inline JSON, so every "<script" here comes from its template
         html = self._html.replace(b"<script", b'<script nonce="' + self._nonce.encode() + b'"')
         html = html.replace(
             b'href="/manifest.json"', b'href="manifest.json"'
-        )  # below a path, too, the page is all there is
+        )  # relative, so that it works below a path prefix
         start: Message = self._start or {"type": "http.response.start", "status": 200, "headers": []}
         headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
         await self._send({**start, "headers": [*headers, (b"content-length", str(len(html)).encode())]})
@@ -254,7 +256,7 @@ def _is_html(start: Message) -> bool:
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:
-    """Read a request body of at most `limit` bytes; None when it is larger."""
+    """Read a request body of at most `limit` bytes; return None if it is larger."""
     body = b""
     while True:
         message = await receive()
@@ -268,7 +270,7 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Hand the body on once, then whatever the connection says (that the client has gone, for instance)."""
+    """Return a receive function that gives the body once, then the connection's messages (such as a disconnect)."""
     given = False
 
     async def replay() -> Message:

@@ -1,8 +1,8 @@
 """Limits how much freed memory glibc's allocator keeps.
 
-By default every thread may get an arena of its own, eight a core, and blocks of up to 32 MB are cut from them: what is
-freed lies in holes that other threads do not fill. With the shipped model 60 turns over eight threads left 2,086 MB in
-use, with the bounds below 1,892 MB, at the same speed.
+By default each thread may get its own arena, up to eight per core, and blocks of up to 32 MB are cut from the arenas.
+Freed memory then lies in holes that other threads do not reuse. With the shipped model, 60 turns over eight threads
+left 2,086 MB in use, and 1,892 MB with the bounds below, at the same speed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ ARENAS, MAPPED = 2, 2**20
 
 
 def limit_arenas() -> bool:
-    """Share two arenas among all threads and map blocks from a megabyte on by themselves; before threads start.
+    """Make all threads share two arenas, and map blocks of a megabyte or more separately; call before threads start.
 
     Returns:
-        Whether this C library could be told; elsewhere (macOS, Windows, musl) nothing is changed.
+        Whether the C library accepted the settings; without glibc (macOS, Windows, musl) nothing is changed.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,7 +1,8 @@
 """Turns feedback into preference pairs with the columns of preference training (`prompt`, `chosen`, `rejected`).
 
-There are two rules, both within one displayed list: a liked item is preferred to a disliked one, and to an item that
-stood higher and got no reaction, since lists are read from the top ("click > skip above": T. Joachims, KDD 2002).
+There are two rules, both within one displayed list. A liked item is preferred to a disliked one. It is also preferred
+to an item above it that got no reaction, since lists are read from the top ("click > skip above": T. Joachims, KDD
+2002).
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from llmrec.errors import RequestError
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """One preference.
+    """A preference for one item over another.
 
     Attributes:
-        visitor: a made-up name.
-        prompt: what was known, in words: the items liked before, and what was typed when that was kept.
-        chosen, rejected: the items, by title and year when the catalogue is known, else by id.
+        visitor: pseudonym of the visitor.
+        prompt: the context as text: the items liked before, and the message if it was kept.
+        chosen, rejected: the items, by title and year if the catalogue is known, otherwise by id.
         chosen_item, rejected_item: their ids.
         liked_items: ids of the items liked before, oldest first.
-        message: what was typed, or "".
-        why: "disliked" or "skipped": what the rejected item had got.
+        message: the message, or "".
+        why: why the item is rejected: "disliked" or "skipped".
     """
 
     visitor: str
@@ -40,13 +41,13 @@ class PreferencePair:
     why: str
 
     def values(self) -> dict[str, object]:
-        """Plain data, one row of the export."""
+        """Return plain values, one row of the export."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class _Like:
-    """A like that stands: what was on display, what had been liked before, what had been typed."""
+    """A like that was not taken back, with the displayed list, the items liked before and the message."""
 
     item: str
     shown: tuple[str, ...]
@@ -55,11 +56,11 @@ class _Like:
 
 
 def preference_pairs(found: Iterable[Reaction], catalog: Catalog | None = None) -> Iterator[PreferencePair]:
-    """Every preference once, visitor by visitor; opinions taken back count for nothing.
+    """Yield every preference once, visitor by visitor; reactions that were taken back are ignored.
 
     Args:
         found: all reactions, oldest first.
-        catalog: for titles; ids stand in the texts without it.
+        catalog: catalogue for the titles; None writes ids instead.
     """
     by_visitor: dict[str, list[Reaction]] = {}
     for one in found:
@@ -79,7 +80,7 @@ def preference_pairs(found: Iterable[Reaction], catalog: Catalog | None = None) 
 
 
 def why_no_pairs(found: Sequence[Reaction]) -> str:
-    """Why `preference_pairs` makes nothing of these reactions, in words."""
+    """Explain why `preference_pairs` yields nothing for these reactions."""
     if not found:
         return "the file holds no reactions yet"
     final = {(one.visitor, one.item): one.reaction for one in found if one.reaction != "more"}
@@ -106,7 +107,7 @@ def _likes(own: Iterable[Reaction], final: dict[str, str]) -> Iterator[_Like]:
 
 
 def _beside(own: Iterable[Reaction], like: _Like) -> list[str]:
-    """Items that stood in one list with the liked one, when either of them was reacted to."""
+    """Return the items of all lists that held the liked item when the visitor reacted to an item."""
     lists = [one.shown for one in own if like.item in one.shown]
     return list(dict.fromkeys(item for shown in lists for item in shown))
 
@@ -132,4 +133,4 @@ def _name(item: str, catalog: Catalog | None) -> str:
     try:
         return catalog.label(catalog.row(item))
     except RequestError:
-        return item  # taken out of the catalogue since: the preference stands
+        return item  # removed from the catalogue since: the preference still counts

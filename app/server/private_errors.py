@@ -1,7 +1,7 @@
-"""Logs failures of the page without anything that a visitor sent.
+"""Logs failures of the page without any data that a visitor sent.
 
-Gradio prints the values on which a component or handler fails to standard error, with the choices of a list. Here only
-the kind of failure and its place are logged.
+When a component or handler fails, Gradio prints the values it failed on to standard error, and the choices of a list.
+Here only the kind of failure and its place are logged.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import Any
 import gradio as gr
 
 _log = logging.getLogger(__name__)
-_FRAMES = 6  # innermost places told
+_FRAMES = 6  # innermost places that are logged
 _SAID = "that did not work; reload the page, or check what was sent"
 
 
 class PrivateErrorBlocks(gr.Blocks):
-    """Blocks that turn every failure of an event into a refusal."""
+    """Blocks that answer every failure of an event with a general error message."""
 
     async def process_api(self, *given: Any, **options: Any) -> dict[str, Any]:
-        """As Gradio does it; the refusals of handlers pass, all else is logged by its kind and place alone."""
+        """Process an event as Gradio does.
+
+        Errors that handlers raise on purpose pass through; of all others, only the kind and place are logged.
+        """
         try:
             found: dict[str, Any] = await super().process_api(*given, **options)
             return found
@@ -34,7 +37,7 @@ class PrivateErrorBlocks(gr.Blocks):
 
 
 def describe_failure(error: BaseException) -> str:
-    """The kind of an error, or of the one that caused it, and where it arose; never its message."""
+    """Return the type of an error, or of its root cause, and the places where it was raised; never its message."""
     while error.__cause__ is not None:
         error = error.__cause__
     frames = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]

@@ -70,7 +70,7 @@ def create_app(recommender: Recommender, settings: Settings) -> FastAPI:
 
 
 def serve_app(app: FastAPI, listener: socket.socket) -> None:
-    """Serve what `create_app` made on a bound socket until interrupted."""
+    """Serve an application of `create_app` on a bound socket until interrupted."""
     import uvicorn
 
     limit_arenas()
@@ -78,7 +78,7 @@ def serve_app(app: FastAPI, listener: socket.socket) -> None:
 
 
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:
-    """How uvicorn is to serve it."""
+    """Return the configuration with which uvicorn serves the application."""
     import uvicorn
 
     return uvicorn.Config(
@@ -86,7 +86,7 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # what a proxy says is for the guard alone to judge
+        proxy_headers=False,  # only the guard evaluates proxy headers
         limit_concurrency=256,
         timeout_keep_alive=10,
         ws="none",
@@ -94,7 +94,7 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
 
 
 def theme() -> gr.themes.Base:
-    """Return the one look, from system fonts; colours are in theme.css, for light and dark."""
+    """Return the theme of the page, with system fonts; light and dark colours are in theme.css."""
     return gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         neutral_hue=gr.themes.colors.stone,

@@ -1,4 +1,4 @@
-"""What all parts of the page share: built once at the start of the server and never changed."""
+"""Services that all parts of the page share; built once at the start of the server and never changed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Services:
     """The services of one served recommender.
 
     Attributes:
-        chat: conversations; its `recommender` answers single requests, its `limits` bound both.
-        sessions: who is remembered; a tab finds its visitor with `sessions.get(request.session_hash, username)`.
-        settings: how the page is served.
-        feedback: the append-only log of reactions, or None when nothing is to be recorded.
+        chat: holds conversations; its `recommender` answers single requests, and its `limits` apply to both.
+        sessions: visitor sessions; a tab finds its visitor with `sessions.get(request.session_hash, username)`.
+        settings: settings of the server.
+        feedback: the append-only log of reactions, or None if nothing is recorded.
     """
 
     chat: Chat
@@ -38,16 +38,16 @@ class Services:
 
     @property
     def limits(self) -> Limits:
-        """Bounds of a request."""
+        """Limits of a request."""
         return self.chat.limits
 
     @property
     def model(self) -> dict[str, Any]:
-        """Options of a Gradio event that runs the model."""
+        """Options for Gradio events that run the model."""
         shared = {"concurrency_id": "model", "concurrency_limit": self.settings.concurrency}
         return {**shared, **self.quick}
 
     @property
     def quick(self) -> dict[str, Any]:
-        """Options of a Gradio event that answers at once; like all events of the page it is private."""
+        """Options for Gradio events that answer at once; like all events of the page, they are private."""
         return {"show_progress": "hidden", "api_visibility": "private"}

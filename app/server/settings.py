@@ -1,7 +1,7 @@
 """Settings of the server, typed and validated.
 
-All settings have one precedence: command-line arguments, then LLMREC_* variables, then a TOML file, then the defaults
-below. A name is the same in all three: `--port`, `LLMREC_PORT`, `port = 7861`.
+The precedence is the same for all settings: command-line arguments, then LLMREC_* variables, then a TOML file, then the
+defaults below. A setting has the same name everywhere: `--port`, `LLMREC_PORT`, `port = 7861`.
 """
 
 from __future__ import annotations
@@ -38,42 +38,42 @@ SECRETS = frozenset({"password", "backend_key"})
 _SHORTEST_PASSWORD = 8
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 _ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
-_PORTS = {"http": 80, "https": 443}  # those that browsers leave out of an origin
+_PORTS = {"http": 80, "https": 443}  # the default ports, which browsers omit from an origin
 _READ_BY_OTHERS = 0o077
 _LONGEST_FILE, _MOST_DOTS = 65_536, 100
 
 
 class Settings(BaseSettings):
-    """How the page is served.
+    """Settings of the server.
 
     Attributes:
-        host: address to bind; anything but loopback needs a password.
+        host: address to bind; any address other than loopback needs a password.
         port: TCP port.
-        public_origins: `scheme://host[:port]` under which a reverse proxy shows the page; none without one.
-        root_path: the path below which everything lies, there and here, e.g. /films; "" for the top.
-        user: name to log in with, when there is a password.
-        password: never an argument, so that it shows in no process list.
-        model: model directory; the shipped one when not given.
-        mcp: offer the two endpoints as MCP tools; on this machine only, as MCP clients cannot log in.
+        public_origins: `scheme://host[:port]` under which a reverse proxy serves the page; empty without a proxy.
+        root_path: path prefix of the whole site, the same behind the proxy and here, e.g. /films; "" for none.
+        user: user name for the log-in, if there is a password.
+        password: cannot be given as an argument, so that it never appears in a process list.
+        model: model directory; the shipped model by default.
+        mcp: offer the two endpoints as MCP tools; only on this machine, as MCP clients cannot log in.
         body_bytes: largest request body.
-        queue: most requests waiting.
-        concurrency: most replies written at a time.
-        sessions: most visitors remembered, some 0.15 MB each.
-        session_minutes: how long an idle visitor is remembered.
-        message_chars: longest message that is read.
-        turns: longest conversation.
+        queue: largest number of waiting requests.
+        concurrency: largest number of replies written at the same time.
+        sessions: largest number of visitor sessions kept, about 0.15 MB each.
+        session_minutes: minutes that an idle session is kept.
+        message_chars: longest message that is accepted, in characters.
+        turns: longest conversation, in turns.
         k: longest list.
-        reply_tokens: longest written part of a reply.
-        reply_seconds: after which the written part is cut short.
+        reply_tokens: most tokens in the written part of a reply.
+        reply_seconds: seconds after which the written part is cut short.
         feedback: SQLite file for lists and reactions, or "off".
-        batch_dir: the folder whose request files the Batch tab may read; none when not given.
-        results: folder of result files that the Model tab shows; those beside this installation when not given.
-        backend_url: an OpenAI-compatible server that writes the words, e.g. http://127.0.0.1:8000/v1; items never
-            come from it.
-        backend_model: the name that this server knows the model by.
-        backend_key: sent to it as a bearer token; never an argument.
-        backend_seconds: after which the local model writes instead.
-        backend_bytes: most that is read of one answer.
+        batch_dir: folder whose request files the Batch tab may read; none by default.
+        results: folder of result files that the Model tab shows; by default the one next to this installation.
+        backend_url: an OpenAI-compatible server that writes the text, e.g. http://127.0.0.1:8000/v1; items never come
+            from it.
+        backend_model: the name under which this server knows the model.
+        backend_key: bearer token for this server; cannot be given as an argument.
+        backend_seconds: seconds after which the local model writes instead.
+        backend_bytes: most bytes read of one answer.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The precedence: what comes first wins."""
+        """Return the sources of settings in order of precedence, highest first."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @property
@@ -126,14 +126,14 @@ class Settings(BaseSettings):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where the page is found: at the public origins, then on this machine."""
+        """Addresses of the page: the public origins, then the address on this machine."""
         here = f"http://{self.host}:{self.port}"
         return tuple(f"{one}{self.root_path}{'/' if self.root_path else ''}" for one in (*self.public_origins, here))
 
     @field_validator("public_origins", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
-        """Take a list, or names with commas between them, as in an environment variable."""
+        """Accept a list, or a comma-separated string as in an environment variable."""
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("public_origins")
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
                 f"host {self.host[:60]!r} is open to other machines: set LLMREC_PASSWORD, or use 127.0.0.1"
             )
         if self.mcp and (self.password is not None or not self.local or self.public_origins):
-            # Gradio answers MCP calls without asking who calls
+            # Gradio answers MCP calls without authentication
             raise ValueError(
                 "mcp has no log-in: use it on 127.0.0.1 without a password and public_origins, or leave it out"
             )
@@ -178,15 +178,15 @@ class Settings(BaseSettings):
 
 
 def load_settings(config: Path | None = None, /, **given: Any) -> Settings:
-    """Return the settings; what is given (and not None) goes before the environment, and that before the file.
+    """Return the settings; given values (other than None) override the environment, which overrides the file.
 
     Args:
-        config: a TOML file; LLMREC_CONFIG names one too.
+        config: a TOML file; if None, LLMREC_CONFIG may name one.
         given: values by name.
 
     Raises:
-        UserError: an unknown name, a value out of its range, an open host without a password, a file that cannot be
-            read or shows secrets to others; in one line.
+        UserError: a name is unknown, a value is out of range, a host open to other machines has no password, or a file
+            cannot be read or exposes secrets to others; the message is one line.
     """
     path = config or (Path(os.environ[CONFIG]) if os.environ.get(CONFIG) else None)
     _check_environment(os.environ)
@@ -203,12 +203,12 @@ def load_settings(config: Path | None = None, /, **given: Any) -> Settings:
 
 
 def parse_assignments(pairs: list[str]) -> dict[str, str]:
-    """Read `name=value` arguments.
+    """Parse `name=value` arguments.
 
     Raises:
-        UserError: no `=`, or a secret, which would show in the list of processes.
+        UserError: an argument has no `=`, or names a secret, which would appear in the process list.
 
-    >>> assigned(["queue=8"])
+    >>> parse_assignments(["queue=8"])
     {'queue': '8'}
     """
     out = {}
@@ -224,7 +224,7 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
 
 
 def conversation_limits(settings: Settings) -> Limits:
-    """The bounds of a conversation."""
+    """Return the limits of a conversation."""
     from llmrec.nlu.state import Limits
 
     return Limits(
@@ -238,7 +238,7 @@ def conversation_limits(settings: Settings) -> Limits:
 
 
 def bind_socket(settings: Settings) -> socket.socket:
-    """Return a socket bound to the host and port; UserError when that cannot be had."""
+    """Return a socket bound to the host and port; raise UserError if that fails."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host.strip("[]"), settings.port), family=family)
@@ -247,14 +247,14 @@ def bind_socket(settings: Settings) -> socket.socket:
         raise UserError(
             f"cannot listen on {settings.host[:60]!r} port {settings.port}: {why}; try another --port"
         ) from None
-    except (TypeError, ValueError):  # what no name of a host may hold; UnicodeErrors are ValueErrors
+    except (TypeError, ValueError):  # characters that no host name may contain; UnicodeErrors are ValueErrors
         raise UserError(
             f"cannot listen on {settings.host[:60]!r}: it is no address and no name of this machine"
         ) from None
 
 
 def is_loopback(host: str) -> bool:
-    """True for 127.0.0.0/8, ::1 and localhost; names are not resolved, and an unknown one counts as open."""
+    """Return whether a host is 127.0.0.0/8, ::1 or localhost; names are not resolved, and unknown ones are not."""
     if host.casefold() == "localhost":
         return True
     try:
@@ -264,10 +264,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _origin(text: str) -> str:
-    """An origin as browsers write it: lower case, without the port that its scheme implies.
+    """Return an origin as browsers write it: in lower case, without the default port of its scheme.
 
     Raises:
-        ValueError: not an origin.
+        ValueError: the text is not an origin.
     """
     example = "give scheme and host alone, like https://rec.example.org"
     try:
@@ -292,7 +292,7 @@ def _origin(text: str) -> str:
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
-    """Refuse what looks like a misspelt setting; other LLMREC_* variables belong to other parts."""
+    """Refuse variables that look like misspelt settings; other LLMREC_* variables belong to other parts."""
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG, "LLMREC_HOME", "LLMREC_OFFLINE"}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
@@ -304,7 +304,7 @@ def _check_environment(environment: Mapping[str, str]) -> None:
 def _check_file(path: Path) -> None:
     try:
         text = path.read_text(encoding="utf-8")
-        # tomllib takes memory by the square of a key's parts; settings have one
+        # tomllib's memory use is quadratic in the number of parts of a dotted key; settings have one part
         if len(text) > _LONGEST_FILE or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
             raise UserError(f"{path} is no file of settings: it is too long, or a line has too many dots")
         values = tomllib.loads(text)
@@ -321,7 +321,7 @@ def _check_file(path: Path) -> None:
 
 
 def _first(error: ValidationError) -> str:
-    """The first problem in one line: the setting, its value unless secret, what would be right."""
+    """Return the first problem as one line: the setting, its value unless secret, and what would be valid."""
     first = error.errors(include_url=False, include_context=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
@@ -337,5 +337,5 @@ def _first(error: ValidationError) -> str:
 def _shown(value: object) -> str:
     try:
         return f" is {str(value)[:60]!r}"
-    except ValueError:  # Python writes out no more than 4,300 digits
+    except ValueError:  # Python converts no more than 4,300 digits to text
         return " holds a number of too many digits"

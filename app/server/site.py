@@ -1,8 +1,8 @@
 """The public address of the server: its host names, allowed origins and path prefix.
 
-A request is answered only under a known name (against DNS rebinding), and refused when a page of another origin sent it
-(against cross-site requests). What a proxy says in headers is believed only from this machine, and only as far as it
-names one of the public origins; it goes no further than here.
+A request is answered only under a known host name (against DNS rebinding), and is refused if a page of another origin
+sent it (against cross-site requests). Proxy headers are trusted only from this machine, and only if they name one of
+the public origins. They are not passed on to the application.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from starlette.types import Scope
 from llmrec.app.server.settings import Settings, is_loopback
 
 _PORT = re.compile(r":\d+$")
-# Gradio would make the addresses of its page of these, whoever sent them
+# Gradio would build the addresses of its page from these headers, no matter who sent them
 _FORWARDED = re.compile(rb"x-forwarded-.*|forwarded|x-real-ip|x-original-.*|x-gradio-server")
 
 
 @dataclass(frozen=True)
 class RequestRefused:
-    """Why a request is not answered: an HTTP status and a sentence."""
+    """The reason why a request is refused: an HTTP status and a sentence."""
 
     status: int
     detail: str
@@ -30,12 +30,12 @@ class RequestRefused:
 
 @dataclass(frozen=True)
 class Site:
-    """The names, origins and path of one server.
+    """The names, origins and path prefix of a server.
 
     Attributes:
-        names: host names without a port that are answered to besides the public ones; empty for any.
+        names: host names, without port, that the server answers to in addition to the public ones; empty for any.
         origins: public origins, `scheme://host[:port]` as browsers write them.
-        root: the path that everything lies below, without a slash at its end; "" for the top.
+        root: path prefix of the whole site, without a final slash; "" for none.
     """
 
     names: frozenset[str]
@@ -44,15 +44,15 @@ class Site:
 
     @classmethod
     def of(cls, settings: Settings) -> Site:
-        """The site that the settings describe."""
+        """Return the site that the settings describe."""
         known = {"127.0.0.1", "localhost", "[::1]", settings.host.casefold()}
         anywhere = not settings.local and not settings.public_origins
         return cls(frozenset() if anywhere else frozenset(known), settings.public_origins, settings.root_path)
 
     def received(self, scope: Scope) -> Scope | RequestRefused:
-        """The request as the application may see it: under the address that the visitor sees, and nothing of a proxy's.
+        """Return the request with the address that the visitor sees and without proxy headers, or a refusal.
 
-        Its `path` is whole; `root_path` is the part of it that belongs to the site.
+        `path` is the whole path; `root_path` is the prefix that belongs to the site.
         """
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         address = self._address(scope, headers)
@@ -71,24 +71,24 @@ class Site:
         return {**scope, "headers": plain, "scheme": scheme, "root_path": self.root}
 
     def _address(self, scope: Scope, headers: dict[str, str]) -> str | None:
-        """`scheme://host[:port]` that the visitor sees; None for a name that is not answered to."""
+        """Return `scheme://host[:port]` as the visitor sees it; None if the server does not answer to the name."""
         host, forwarded = headers.get("host", ""), headers.get("x-forwarded-host")
         public = self._public(host)
         if public is None and forwarded and self.origins and is_loopback((scope.get("client") or ("",))[0]):
-            return self._public(forwarded.partition(",")[0].strip())  # of a proxy that puts its own name for the host
+            return self._public(forwarded.partition(",")[0].strip())  # from a proxy that replaced the host name
         if public is not None:
             return public
         return f"http://{host}" if not self.names or _bare(host) in self.names else None
 
     def _public(self, host: str) -> str | None:
-        """The public origin of a host: with the same port where there is one, else with the same name."""
+        """Return the public origin of a host: preferably with the same port, otherwise with the same name, or None."""
         named = [origin for origin in self.origins if urlsplit(origin).hostname == _bare(host).strip("[]")]
         return next((origin for origin in named if urlsplit(origin).netloc == host.casefold()), next(iter(named), None))
 
     def _own(self, origin: str, address: str) -> bool:
         if origin.casefold() in self.origins:
             return True
-        # under no public address: a page of this server, whichever scheme a program before it speaks
+        # not under a public address: accept pages of this server, with any scheme that a program in front of it uses
         return address not in self.origins and origin.partition("://")[2] == address.partition("://")[2]
 
 

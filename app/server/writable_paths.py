@@ -14,7 +14,7 @@ TEMPORARY = "GRADIO_TEMP_DIR"
 
 
 def directory_problem(folder: Path) -> str:
-    """Why nothing can be written below a folder, which may not be there yet; "" when it can. Leaves nothing behind."""
+    """Explain why a folder, which need not exist yet, cannot be written; "" if it can. Leaves no files behind."""
     place = Path(os.path.abspath(folder))
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
@@ -28,7 +28,7 @@ def directory_problem(folder: Path) -> str:
 
 
 def file_problem(file: Path) -> str:
-    """Why a file that grows beside helpers of its own, as SQLite's do, cannot be written; "" when it can."""
+    """Explain why a file with auxiliary files next to it, such as an SQLite file, cannot be written; "" if it can."""
     if not os.path.lexists(file):
         return directory_problem(file.parent)
     try:
@@ -39,7 +39,7 @@ def file_problem(file: Path) -> str:
 
 
 def temporary_directory() -> Path:
-    """The folder in which Gradio makes folders when it starts.
+    """Return the folder in which Gradio creates folders when it starts.
 
     Raises:
         UserError: this machine has no folder for temporary files.
@@ -51,11 +51,11 @@ def temporary_directory() -> Path:
 
 
 def check_writable(settings: Settings) -> None:
-    """Refuse to start where the page could not be served; what can be done without is not looked at.
+    """Refuse to start if the page could not be served; paths that are not essential are not checked.
 
     Raises:
-        UserError: the feedback file or the folder of temporary files cannot be written; names it, and the setting that
-            moves it.
+        UserError: the feedback file or the folder of temporary files cannot be written; the message names the path and
+            the setting that moves it.
     """
     if why := directory_problem(temporary_directory()):
         raise UserError(f"no place for temporary files: {why}; set {TEMPORARY} to a folder that can be written")
