@@ -38,7 +38,7 @@ class Api:
     """The two endpoints for programs; answers are plain data.
 
     Args:
-        services: whose recommender answers, within whose limits, and where conversations are remembered.
+        services: gives the recommender, the limits and the sessions that hold conversations.
     """
 
     def __init__(self, services: Services) -> None:
@@ -83,13 +83,14 @@ class Api:
         return {"text": text, "items": listed, "notices": notices, "filters": active}
 
     def session(self, conversation: object, request: gr.Request) -> tuple[str, Session]:
-        """The conversation that a call belongs to, and its id; "" when it is the connection's own.
+        """Return the id and the session of the conversation that a call belongs to.
 
-        A caller that names none speaks in the conversation of its connection. MCP calls have no connection of their
-        own (Gradio makes them all over one), so each begins a new conversation unless it names one.
+        A call without an id belongs to the conversation of its connection, whose id is "". MCP calls have no connection
+        of their own (Gradio makes all of them over a single one), so each begins a new conversation unless it names
+        one.
 
         Raises:
-            RequestError: an id that this server did not give out.
+            RequestError: this server did not issue the id.
         """
         if not isinstance(conversation, str):
             raise RequestError("conversation must be a text; leave it empty to begin one")
@@ -106,7 +107,7 @@ class Api:
         return f"{token}-{self._seal(token)}"
 
     def _seal(self, token: str) -> str:
-        """Ids are sealed, so that nobody can make up one that another caller would also make up."""
+        """Return the seal of an id; with it callers cannot invent ids, so two callers never choose the same one."""
         return hmac.new(self._key, token[:22].encode(), hashlib.sha256).hexdigest()[:16]
 
     def _k(self, k: object) -> int:
@@ -117,7 +118,7 @@ class Api:
 
 
 def register(services: Services) -> Api:
-    """Register `recommend` and `chat`, inside a Blocks; the only public events there are."""
+    """Register `recommend` and `chat` inside a Blocks; they are the only public events."""
     import gradio as gr
     from gradio.events import api as endpoint
 
@@ -138,7 +139,7 @@ def register(services: Services) -> Api:
             began, session = api.session(conversation, request)
             return {**api.chat(session, message), "conversation": began}
 
-    # Gradio reads annotations as they stand, and those of this module are texts
+    # Gradio does not evaluate annotations, and those of this module are strings
     kinds = {"items": list[str], "user": str, "message": str, "k": int, "filters": dict[str, Any]}
     recommend.__annotations__ = {**kinds, "return": dict[str, Any]}
     chat.__annotations__ = {"message": str, "request": gr.Request, "conversation": str, "return": dict[str, Any]}
@@ -184,9 +185,9 @@ def _descriptions(services: Services) -> tuple[str, str]:
 def recommend_for(
     recommender: Recommender, request: Request, most: int = MAX_K
 ) -> tuple[list[Recommendation], list[str]]:
-    """Recommend for a request; returns the items and notices, one of which says why there are none.
+    """Recommend for a request; returns the items and notices. If there are no items, a notice says why.
 
-    `most` bounds the number that a message may ask for.
+    `most` limits the number of items that a message may ask for.
     """
     read = parse_request(request, recommender.catalog, most)
     items, notices = recommender.recommend(read.request), list(read.notices)
@@ -197,7 +198,11 @@ def recommend_for(
 
 
 def find_item(catalog: Catalog, name: str) -> int:
-    """Return the row of an id, of a title, or of another form of an id; RequestError names the closest titles."""
+    """Return the row for an id, a title, or another form of an id.
+
+    Raises:
+        RequestError: there is no such item; the message names the closest titles.
+    """
     name = name.strip()[:_MOST_CHARS]
     row = catalog.row_or_none(name)
     if row is None or (catalog[row].id != name and catalog.exact(name) is not None):
@@ -222,11 +227,11 @@ def item_rows(catalog: Catalog, items: Sequence[Recommendation]) -> list[dict[st
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turn an error for a person into the message that a client's exception carries."""
+    """Turn user errors into Gradio errors, whose message reaches the client."""
     import gradio as gr
 
     try:
         yield
     except UserError as error:
-        # cleaned, as it may repeat what was sent, and half a character would end the stream of the answer
+        # cleaned, because it may repeat the input, and a lone surrogate would break the answer's stream
         raise gr.Error(clean_text(str(error), _MOST_CHARS * 4), print_exception=False) from None

@@ -1,8 +1,8 @@
 """Generates an OpenAPI description of the two endpoints from what Gradio reports about them.
 
-Gradio's own description includes uploads and calls past the queue, both of which are closed here. A call has two
-steps: POST the arguments in order as `data`, get an `event_id`; GET the answer of that event as a stream of
-server-sent events, the last of which is `complete` or `error`.
+Gradio's own description includes uploads and calls that bypass the queue, which are both disabled here. A call has two
+steps. POST the arguments in order as `data` to get an `event_id`. Then GET the answer of that event as a stream of
+server-sent events; the last one is `complete` or `error`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STARTED = {
 
 
 def openapi_document(info: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAPI 3.1 from `Blocks.get_api_info()`: every named endpoint, its arguments with their defaults and types."""
+    """Return OpenAPI 3.1 from `Blocks.get_api_info()`: all named endpoints with the types and defaults of arguments."""
     paths: dict[str, Any] = {}
     for name, endpoint in sorted(info["named_endpoints"].items()):
         verb = name.strip("/")
@@ -83,5 +83,5 @@ def _argument(parameter: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schema(kind: object) -> dict[str, Any]:
-    """A JSON schema where Gradio knows one; the empty schema (anything) where it does not."""
+    """Return the JSON schema if Gradio knows one, otherwise the empty schema, which allows anything."""
     return dict(kind) if isinstance(kind, Mapping) and "type" in kind else {}

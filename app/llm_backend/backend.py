@@ -1,7 +1,7 @@
 """Generates chat text with an OpenAI-compatible server (vLLM, llama.cpp, Ollama), which never chooses items.
 
-The server gets the last message and the first items of a list that is already made. Its answer is not trusted: bytes,
-time and form are limited, and every sentence is checked against the catalogue. If nothing passes, the local model
+The server gets the last message and the first items of a list that is already made. Its answer is not trusted: size,
+time and format are limited, and every sentence is checked against the catalogue. If no sentence passes, the local model
 writes the text, with a notice.
 """
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from llmrec.recommender import Recommendation, Recommender
 
 _PAUSE = 30.0  # seconds for which a server that failed is not asked again
-_NAMED = 3  # items that it is told of, as the local model is
-_CHARS = 8  # characters a token, at most: what is longer is cut
+_NAMED = 3  # items that the server is told about, as many as the local model is
+_CHARS = 8  # most characters per token: longer answers are cut
 _SENTENCE = 600
 _CAPITAL = re.compile(r"[^\W\d_a-z][\w'\u2019-]*")
 _QUOTED = re.compile(r"[\"\u201c\u201e*_](?P<said>[^\"\u201c\u201d\u201e*_]{2,}?)[\"\u201d\u201c*_]")
 _WORD = re.compile(r"[^\W_]+")
-# after these a capitalised first word is a subject: "Inception is ...", which no word list knows
+# before one of these a capitalised first word is a subject, such as "Inception is ...", which no word list has
 _VERBS = frozenset(
     ("is", "was", "has", "had", "will", "would", "tells", "follows", "stars", "features", "offers", "and", "or", "by")
 )
@@ -49,14 +49,14 @@ _OPEN_THOUGHT = "<think>"
 
 @dataclass(frozen=True, eq=False)
 class NameChecker(GroundingChecker):
-    """`Checker`, and no name besides: a larger model knows titles that this catalogue has never heard of."""
+    """A `GroundingChecker` that also rejects foreign names: a larger model knows titles outside the catalogue."""
 
     def grounded(self, sentence: str, shown: Sequence[int]) -> bool:
-        """True when the catalogue backs the sentence, and every name and quotation in it is a shown item's own."""
+        """Return whether the catalogue supports the sentence and all its names and quotations belong to shown items."""
         return super().grounded(sentence, shown) and not self.strangers(sentence, shown)
 
     def strangers(self, sentence: str, shown: Sequence[int]) -> list[str]:
-        """Capitalised words and quotations that are no part of a shown item's label or attributes."""
+        """Return the capitalised words and quotations that are not in a shown item's label or attributes."""
         own = _words(self.catalog.domain) | _words(singular(self.catalog.domain))
         for row in shown:
             own |= _words(self.catalog.label(row)) | {word for tag in tags(self.catalog, row) for word in _words(tag)}
@@ -65,11 +65,11 @@ class NameChecker(GroundingChecker):
 
 
 class RemoteTextGenerator:
-    """Writes through the server, and through the local model when that fails; one for the whole application.
+    """Generates text with the server, or with the local model if that fails; one instance serves the application.
 
     Args:
-        recommender: writes when the server does not.
-        endpoint: where the server is and what bounds its answers.
+        recommender: writes the text if the server does not.
+        endpoint: address of the server and limits of its answers.
     """
 
     def __init__(self, recommender: Recommender, endpoint: Endpoint) -> None:
@@ -85,10 +85,11 @@ class RemoteTextGenerator:
         max_tokens: int,
         stop: threading.Event | None = None,
     ) -> Iterator[str]:
-        """Words about the shown items, a sentence at a time.
+        """Yield text about the shown items, one sentence at a time.
 
         Raises:
-            UserError: after the words, when the local model wrote them or the server broke off; the notice to show.
+            UserError: the local model wrote the text, or the server broke off. It is raised after the text, and its
+                message is the notice to show.
         """
         stop = stop or threading.Event()
         said = False
@@ -124,7 +125,7 @@ class RemoteTextGenerator:
 
 
 def text_generator(recommender: Recommender, settings: Settings) -> Talk | None:
-    """What writes the words under these settings; None for the recommender itself."""
+    """Return the function that generates text under these settings; None means the recommender itself."""
     if not settings.backend_url:
         return None
     key = settings.backend_key.get_secret_value() if settings.backend_key else ""
@@ -135,7 +136,7 @@ def text_generator(recommender: Recommender, settings: Settings) -> Talk | None:
 
 
 def server_messages(catalog: Catalog, asked: str, rows: Sequence[int]) -> list[dict[str, str]]:
-    """The messages for the server: what the local model is given, with nothing in it that reads as a control token."""
+    """Return the messages for the server: the local model's prompt, without text that could act as control tokens."""
     slots: dict[str, Slot] = {"domain": catalog.domain, "message": asked, "shown": listing(catalog, rows)}
     return [
         {"role": role, "content": _plain(fill_template(load_template(name).user[0], slots))}
@@ -144,7 +145,7 @@ def server_messages(catalog: Catalog, asked: str, rows: Sequence[int]) -> list[d
 
 
 def strip_thinking(pieces: Iterator[str]) -> Iterator[str]:
-    """Leave out a first `<think>...</think>`, which reasoning models send as if it were part of the answer."""
+    """Remove a leading `<think>...</think>`, which reasoning models send as part of the answer."""
     text, speaking = "", False
     for piece in pieces:
         text = piece if speaking else text + piece
@@ -156,7 +157,7 @@ def strip_thinking(pieces: Iterator[str]) -> Iterator[str]:
 
 
 def truncate(pieces: Iterator[str], most: int) -> Iterator[str]:
-    """End after `most` characters, whatever a server was asked for."""
+    """End after `most` characters, even if the server sends more."""
     for piece in pieces:
         yield piece[:most]
         most -= len(piece)
@@ -175,7 +176,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _names(sentence: str) -> Iterator[str]:
-    """Capitalised words that are not so merely because a sentence begins with them."""
+    """Yield the capitalised words, except those capitalised only because they begin a sentence."""
     for match in _CAPITAL.finditer(sentence):
         word = match.group()
         if word.replace("\u2019", "'").casefold() in _ALWAYS:

@@ -1,4 +1,4 @@
-"""One whole answer of an OpenAI-compatible server under a JSON schema, for work that nobody watches."""
+"""Gets complete answers from an OpenAI-compatible server under a JSON schema, for work without a waiting user."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from llmrec.app.llm_backend.stream import BackendUnavailable, Endpoint, stream_c
 from llmrec.errors import UserError
 from llmrec.lifecycle.enrich import Complete
 
-_CHARS = 8  # characters a token, at most: what is longer is cut
+_CHARS = 8  # most characters per token: longer answers are cut
 
 
 def completer(endpoint: Endpoint) -> Complete:
-    """Return what asks this server for one answer; it raises UserError when there is none."""
+    """Return a function that asks this server for one answer; it raises UserError if there is none."""
 
     def complete(messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], max_tokens: int) -> str:
         try:

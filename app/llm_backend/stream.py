@@ -1,4 +1,4 @@
-"""Streams one answer of an OpenAI-compatible server, limited in bytes, time and form."""
+"""Streams an answer of an OpenAI-compatible server, with limits on its size, time and format."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from dataclasses import dataclass, field
 
 import httpx
 
-_POLL = 0.05  # seconds after which a stop is noticed, also while the server says nothing
+_POLL = 0.05  # most seconds until a stop is noticed, even while the server is silent
 
 
 class BackendUnavailable(Exception):
-    """The server cannot be reached, is slow, or does not answer in the agreed form; a clause that says so."""
+    """The server cannot be reached, is too slow, or does not answer in the agreed format; the message is a clause."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the server is, and the bounds of an answer.
+    """Address of a server, and limits of its answers.
 
     Attributes:
-        url: with the version, e.g. http://127.0.0.1:8000/v1.
-        model: the name that it knows the model by.
+        url: address with the version, e.g. http://127.0.0.1:8000/v1.
+        model: the name under which the server knows the model.
         key: bearer token, or "".
-        seconds: wall-clock limit of an answer, connecting included.
-        most_bytes: of an answer, as it comes over the wire.
+        seconds: wall-clock limit of an answer, including the connection.
+        most_bytes: largest size of an answer on the wire.
     """
 
     url: str
@@ -44,12 +44,13 @@ def stream_completion(
     stop: threading.Event,
     schema: Mapping[str, object] | None = None,
 ) -> Iterator[str]:
-    """Pieces of text as they come; ends with the answer, or within a twentieth of a second of `stop`.
+    """Yield pieces of text as they arrive; ends with the answer, or within a twentieth of a second of `stop`.
 
-    With a JSON `schema` the server is asked to answer under it; whether it does is for the caller to check.
+    With a JSON `schema`, the server is asked to follow it; the caller must check that it does.
 
     Raises:
-        Away: no connection, another status than 200, too many bytes, too much time, or garbage.
+        BackendUnavailable: there is no connection, the status is not 200, the answer is too large, too slow or not in
+            the agreed format.
     """
     deadline = time.monotonic() + endpoint.seconds
     came: queue.SimpleQueue[str | BackendUnavailable | None] = queue.SimpleQueue()
@@ -64,7 +65,7 @@ def stream_completion(
     if schema is not None:
         form = {"name": "answer", "strict": True, "schema": dict(schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
-    # a thread of its own: neither a stop nor the time limit can wait for a read that hangs
+    # in a separate thread, because a stop and the time limit must not wait for a read that hangs
     threading.Thread(target=_read, args=(endpoint, body, came, gone, deadline), daemon=True).start()
     try:
         while not stop.is_set():
@@ -101,12 +102,12 @@ def _read(
         came.put(BackendUnavailable(f"the other model took longer than {endpoint.seconds:g} seconds"))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         came.put(BackendUnavailable(f"the other model cannot be reached ({type(error).__name__})"))
-    except Exception as error:  # what a hostile answer may still set off must not leave the reader waiting
+    except Exception as error:  # any other error that a hostile answer causes must also end the wait
         came.put(BackendUnavailable(f"the other model's answer cannot be read ({type(error).__name__})"))
 
 
 def _pieces(endpoint: Endpoint, body: dict[str, object], gone: threading.Event, deadline: float) -> Iterator[str]:
-    # identity: a few bytes on the wire must not unpack into more than may be read
+    # no compression, so that a few bytes on the wire cannot expand beyond the size limit
     headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
     if endpoint.key:
         headers["authorization"] = f"Bearer {endpoint.key}"
@@ -137,7 +138,11 @@ def _pieces(endpoint: Endpoint, body: dict[str, object], gone: threading.Event, 
 
 
 def _content(line: bytes) -> str | None:
-    """The text in one line of the stream, "" when it holds none, None at its end; Away when it is something else."""
+    """Return the text in a line of the stream, "" if it has none, or None at the end of the stream.
+
+    Raises:
+        BackendUnavailable: the line is not in the agreed format.
+    """
     if not line.startswith(b"data:"):
         if not line or line.startswith((b":", b"event:", b"id:", b"retry:")):
             return ""

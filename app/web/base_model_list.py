@@ -23,11 +23,11 @@ _CHARS = 500
 
 
 class BaseModelLister:
-    """A second copy of the base model, loaded when it is first asked, since the served one has LoRA folded in.
+    """Lists titles with a second copy of the base model, loaded on first use, since the served one has LoRA merged.
 
     Args:
-        recommender: whose base it is, and whose catalogue titles are looked up in.
-        load: gives the bundle with LoRA that does nothing; by the model's own record when not given.
+        recommender: gives the base model, and the catalogue in which titles are looked up.
+        load: returns a bundle whose LoRA has no effect; by default the base model in the model's record is loaded.
     """
 
     def __init__(self, recommender: Recommender, load: Callable[[], RecModel] | None = None) -> None:
@@ -39,7 +39,7 @@ class BaseModelLister:
     def listed(
         self, history: Sequence[int], message: str, stop: threading.Event | None = None
     ) -> Iterator[LinkedTitles]:
-        """The list so far, after every line that the model finishes; the last is what it ended with.
+        """Yield the list so far after every line that the model finishes, and the complete list at the end.
 
         Raises:
             WeightsError: the base model cannot be found.
@@ -60,7 +60,7 @@ class BaseModelLister:
         yield link_titles(catalog, parse_title_list(text))
 
     def prompt(self, history: Sequence[int], message: str) -> str:
-        """The user's message: what is known, the wish, and the form of the answer."""
+        """Return the user message of the prompt: liked items, the wish, and the form of the answer."""
         catalog = self._recommender.catalog
         known = "; ".join(catalog.label(row) for row in history[-_HISTORY:])
         these = f"these {catalog.domain}" if len(history) > 1 else f"this {singular(catalog.domain)}"
@@ -78,10 +78,10 @@ class BaseModelLister:
 
 
 def base_bundle(recommender: Recommender) -> RecModel:
-    """The base model of a recommender in the same bundle, LoRA fresh and thus without effect.
+    """Return the base model of a recommender in the same kind of bundle, with fresh LoRA, which has no effect.
 
     Raises:
-        WeightsError: the model's record names no base, or it cannot be found.
+        WeightsError: the model's record names no base model, or the base model cannot be found.
     """
     from llmrec.lm.base_models import base_model, load_base
     from llmrec.lm.model import RecModel

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 MOST_FILES, MOST_BYTES, MOST_ROWS, MOST_SECONDS = 200, 20 * 2**20, 200, 120.0
 K = 10
-_TELL = 0.5  # seconds between two reports of progress
+_TELL = 0.5  # seconds between progress reports
 
 
 @dataclass(frozen=True)
 class RankedRequest:
-    """One request with its list; `place` is the target's, from 1, 0 outside the list, None without a target."""
+    """A request with its list; `place` is the rank of the target from 1, 0 if not listed, None without a target."""
 
     row: BatchRequest
     items: tuple[Recommendation, ...]
@@ -37,15 +37,15 @@ class RankedRequest:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What was done so far.
+    """Progress or result of a batch.
 
     Attributes:
-        answers: in the order of the file.
-        total: requests that will be ranked.
-        seconds: since the start.
-        counts: unknown ids and requests skipped for them, by name.
+        answers: ranked requests, in the order of the file.
+        total: number of requests that will be ranked.
+        seconds: seconds since the start.
+        counts: unknown ids, and requests skipped because of them, by name.
         notes: what was left out, and why.
-        ended: whether that is all.
+        ended: whether the batch is finished.
     """
 
     answers: tuple[RankedRequest, ...]
@@ -57,7 +57,7 @@ class BatchResult:
 
 
 def request_files(folder: Path | None) -> list[str]:
-    """Names of the files that may be chosen, sorted; none without a folder."""
+    """Return the sorted names of the files that may be chosen; none without a folder."""
     if folder is None or not folder.is_dir():
         return []
     found = (entry for entry in folder.iterdir() if entry.suffix.lower() in FORMATS and entry.name[0] != ".")
@@ -66,10 +66,10 @@ def request_files(folder: Path | None) -> list[str]:
 
 
 def open_request_file(folder: Path | None, name: object) -> Path:
-    """The file of that name in the folder.
+    """Return the file of that name in the folder.
 
     Raises:
-        RequestError: the folder has no such file; whatever else the name might lead to is not looked at.
+        RequestError: the folder has no such file; the name is never resolved as a path.
     """
     if folder is None:
         raise RequestError("no folder of request files is set on this server; batch_dir names one")
@@ -79,15 +79,15 @@ def open_request_file(folder: Path | None, name: object) -> Path:
 
 
 def rank_requests(recommender: Recommender, path: Path, limit: float = MOST_SECONDS) -> Iterator[BatchResult]:
-    """Rank a file's first requests; tells how far it is twice a second, and at the end.
+    """Rank the first requests of a file; yields the progress twice a second, and the result at the end.
 
     Args:
-        recommender: ranks each as the page would.
-        path: of `open_request_file`.
-        limit: seconds after which it ends with what there is.
+        recommender: ranks each request as the page would.
+        path: file from `open_request_file`.
+        limit: seconds after which ranking stops with the requests ranked so far.
 
     Raises:
-        DataError: not a file of requests; names the place.
+        DataError: the file is not a valid request file; the message names the place.
     """
     started, told = time.monotonic(), 0.0
     requests = list(read_requests(path, 0, MOST_ROWS + 1))
@@ -131,10 +131,10 @@ def _place(row: BatchRequest, ids: IdLookup, items: tuple[Recommendation, ...]) 
 
 
 def batch_metrics(outcome: BatchResult, items: int) -> dict[str, float]:
-    """What can be said of the lists: sizes and pace, and with targets recall, NDCG and MRR within the lists.
+    """Return metrics of a batch: sizes and speed, and with targets recall, NDCG and MRR within the lists.
 
     Args:
-        outcome: a finished one.
+        outcome: result of a finished batch.
         items: size of the catalogue.
     """
     answers = outcome.answers
@@ -157,7 +157,7 @@ def batch_metrics(outcome: BatchResult, items: int) -> dict[str, float]:
 
 
 def target_ranks(outcome: BatchResult) -> list[tuple[str, int]]:
-    """How many targets stood where, for a plot; empty without targets."""
+    """Count the targets by rank, for a plot; empty without targets."""
     found = Counter(answer.place for answer in outcome.answers if answer.place is not None)
     if not found:
         return []
@@ -167,5 +167,5 @@ def target_ranks(outcome: BatchResult) -> list[tuple[str, int]]:
 
 
 def main_sources(outcome: BatchResult) -> list[tuple[str, int]]:
-    """How many items each part of the score spoke for most, for a plot."""
+    """Count the items by the score component that contributed most to them, for a plot."""
     return Counter(item.source for answer in outcome.answers for item in answer.items).most_common()

@@ -29,13 +29,13 @@ MOST_TITLES, MOST_K = 50, 20
 
 @dataclass(frozen=True)
 class ComparisonEntry:
-    """One place of a list.
+    """An entry of a list.
 
     Attributes:
-        title: as the catalogue has it, or as the base model wrote it.
-        row: in the catalogue, -1 for a title that is not there.
-        fits: whether it satisfies what the message states.
-        reason: why it is there, when its way gives reasons.
+        title: title in the catalogue, or as the base model wrote it.
+        row: row in the catalogue, -1 for a title that is not in it.
+        fits: whether the item meets the constraints in the message.
+        reason: why the item is listed, if the method gives reasons.
     """
 
     title: str
@@ -46,7 +46,7 @@ class ComparisonEntry:
 
 @dataclass(frozen=True)
 class ComparisonColumn:
-    """One way of answering: its name, what it goes by, its list, the seconds it took; `ended` when that is all."""
+    """The answer of one method: its name, what it is based on, its list and its time; `ended` if it is complete."""
 
     name: str
     how: str
@@ -59,10 +59,10 @@ class ComparisonColumn:
 def parse_form(
     recommender: Recommender, limits: Limits, liked: object, user: object, message: object, k: object
 ) -> tuple[Request, list[str]]:
-    """The request that the form means, its message as it was typed, and notices; everything is checked again.
+    """Return the request of the form, with its message as typed, and notices; all values are checked again.
 
     Raises:
-        RequestError: wrong types, too much, an unknown title or user, or nothing at all to go by.
+        RequestError: a value has the wrong type or is too large, a title or user is unknown, or the form is empty.
     """
     if not isinstance(liked, str) or not isinstance(message, str) or not isinstance(user, str | None):
         raise RequestError("titles, visitor and message must be texts")
@@ -86,7 +86,7 @@ def parse_form(
 def compare(
     recommender: Recommender, request: Request, base: BaseModelLister, stop: threading.Event | None = None
 ) -> Iterator[tuple[ComparisonColumn, ...]]:
-    """The four columns, again and again as they fill."""
+    """Yield the four columns repeatedly while they fill."""
     columns = [
         ComparisonColumn("Hybrid", "item tokens of the language model, fused with encoder, neighbours and text"),
         ComparisonColumn("Encoder alone", "the order of past items; it ignores the message"),
@@ -103,7 +103,7 @@ def compare(
 
 
 def rank_hybrid(recommender: Recommender, request: Request) -> tuple[ComparisonEntry, ...]:
-    """The list that the page and the endpoints give."""
+    """Return the list that the page and the endpoints give."""
     fits = _fits(recommender, request)
     read = parse_request(request, recommender.catalog, request.k).request
     return tuple(
@@ -113,13 +113,13 @@ def rank_hybrid(recommender: Recommender, request: Request) -> tuple[ComparisonE
 
 
 def rank_encoder(recommender: Recommender, request: Request) -> tuple[ComparisonEntry, ...]:
-    """The encoder's best unseen items; constraints do not reach it."""
+    """Return the encoder's best unseen items; it ignores constraints."""
     scores = recommender.model.encoder.scores([np.asarray(request.history, np.int64)])
     return _best(recommender, request, log_softmax(scores))
 
 
 def rank_text(recommender: Recommender, request: Request) -> tuple[ComparisonEntry, ...]:
-    """The unseen items whose text is most alike to the message, or without one to the latest liked items' text."""
+    """Return the unseen items whose text is most similar to the message, or without one to the latest liked items."""
     scorer = recommender.scorer
     if request.message:
         return _best(recommender, request, scorer.words([request.message]))
@@ -127,7 +127,7 @@ def rank_text(recommender: Recommender, request: Request) -> tuple[ComparisonEnt
 
 
 def _fits(recommender: Recommender, request: Request) -> np.ndarray:
-    """bool[n]: what satisfies the constraints that the message states."""
+    """Return bool[n], the items that satisfy the constraints in the message."""
     return recommender.catalog.where(parse_request(request, recommender.catalog).request.filters)
 
 

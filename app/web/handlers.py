@@ -1,7 +1,7 @@
-"""Event handlers of the page without Gradio: a request comes in as plain values, a View goes out.
+"""Event handlers of the page, independent of Gradio: they take plain values and return a View.
 
-Nothing that a browser sends is trusted: the conversation lives in the server's session, buttons send a verb and a
-number that is looked up there, and every bound is checked again.
+Nothing that a browser sends is trusted. The conversation is kept in the server's session, buttons send a verb and a
+number that is looked up on the server, and every limit is checked again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from llmrec.nlu.state import Profile
 from llmrec.nlu.wording import domain_verbs
 from llmrec.storage.registry import cache_home
 
-_FRAME = 0.12  # seconds between two redraws while words come in
+_FRAME = 0.12  # seconds between two redraws while text is streamed
 _USERS = 2_000
 _LONGEST_ACT = 60_000
 _NOTES = {"like": "Noted, you like", "dislike": "Not for you:", "seen": "Noted as {done}:", "forget": "Removed:"}
@@ -34,17 +34,18 @@ _NOTES = {"like": "Noted, you like", "dislike": "Not for you:", "seen": "Noted a
 
 @dataclass(frozen=True)
 class View:
-    """The page as it should look; `words_only` when nothing but the last message changed.
+    """The state of the page to display.
 
     Attributes:
-        messages: for the chat window.
+        messages: messages of the chat window.
         heading: HTML above the list.
         cards: HTML of the list.
-        offers: HTML of the chips with what to say next.
+        offers: HTML of the chips with suggested messages.
         profile: HTML of the side panel.
         writing: whether a reply is being written.
-        beside: whether another event writes a reply meanwhile, whose part of the page is to be left alone.
-        kept: the sealed conversation for the visitor's browser, or None when it is not to be kept.
+        words_only: whether only the last message changed.
+        beside: whether another event is writing a reply, so that its part of the page must not be updated.
+        kept: the sealed conversation for the visitor's browser, or None if it is not stored there.
     """
 
     messages: list[dict[str, str]]
@@ -69,11 +70,11 @@ class Handlers:
         self._key = saved_conversations.server_key(cache_home() / "conversations.key")
 
     def view(self, visit: Visit, note: str = "") -> View:
-        """Return the whole page for a session at rest; `note` says what has just been done."""
+        """Return the whole page for a session without a reply in progress; `note` says what has just been done."""
         return replace(self._view(visit, cards.chat_messages(visit), writing=False, note=note), beside=visit.busy)
 
     def start(self, visit: Visit, kept: object = None) -> View:
-        """Fill an empty page: with the conversation that the visitor's browser kept, else with popular items."""
+        """Fill an empty page with the conversation stored in the visitor's browser, or else with popular items."""
         note = ""
         if isinstance(kept, dict) and kept.get("keep") is True and not visit.turns:
             visit.keep = True
@@ -89,7 +90,7 @@ class Handlers:
         """Answer a message.
 
         Raises:
-            RequestError: the message exceeds a bound, or another reply is being written.
+            RequestError: the message exceeds a limit, or another reply is being written.
         """
         asked = checked_message(self.chat, visit, message)
         if visit.busy:
@@ -116,12 +117,12 @@ class Handlers:
                 raise RequestError(event.text)
             elif isinstance(event, Done):
                 visit.seconds = (*seconds.items(), ("whole reply", now - started))
-                # a message that leaves no turn, as "undo that" does, is answered above the list
+                # the reply to a message that adds no turn, such as "undo that", is shown above the list
                 aside = reply if len(visit.turns) <= done else ""
                 yield self._view(visit, cards.chat_messages(visit), writing=False, note=aside)
 
     def ask(self, visit: Visit, sent: object) -> Iterator[View]:
-        """Answer a button that speaks for the visitor: a suggestion, or `more like this` on a card."""
+        """Answer a button that sends a message for the visitor: a suggestion, or `more like this` on a card."""
         verb, number = _verb(sent)
         if verb == "more":
             row = self._row(number)
@@ -136,7 +137,7 @@ class Handlers:
             raise RequestError("the page knows no such button; reload it")
 
     def act(self, visit: Visit, sent: object) -> View:
-        """Do what a button of a card or of the side panel says, and list anew."""
+        """Apply the action of a button on a card or in the side panel, and update the list."""
         verb, number = _verb(sent)
         if verb == "import":
             note = saved_conversations.import_conversation(visit, number, self.chat, self._key)
@@ -159,21 +160,21 @@ class Handlers:
         return self.view(visit, note)
 
     def clear(self, visit: Visit) -> View:
-        """Forget the conversation."""
+        """Delete the conversation and start again."""
         visit.clear()
         return self.start(visit)
 
     def undo(self, visit: Visit) -> tuple[str, View]:
-        """Take back the last turn; returns what was typed."""
+        """Take back the last turn; returns its message and the page."""
         asked = visit.undo()
         visit.asked, visit.seconds = None, ()
         return asked, self.start(visit)
 
     def retry(self, visit: Visit) -> Iterator[View]:
-        """Answer the last message again, with a list that has none of the items it had.
+        """Answer the last message again, without the items that were listed before.
 
         Raises:
-            RequestError: everything else is ruled out, so that only the same list could come.
+            RequestError: no other item fits, so only the same list would be possible.
         """
         if not visit.turns or visit.busy:
             return
@@ -185,7 +186,7 @@ class Handlers:
             if self.chat.request(later)[1] != self.chat.request(now)[1] or not self._left(later):
                 raise RequestError("nothing else fits; take a constraint away for another list")
         shown, asked = visit.profile.shown, visit.undo()
-        # the old list stays on display until there is another
+        # the old list stays on display until there is a new one
         visit.profile = replace(_without(before, tried), shown=shown)
         done = len(visit.turns)
         try:
@@ -196,33 +197,33 @@ class Handlers:
                 visit.turns[-1] = replace(visit.turns[-1], before=before)
 
     def rewind(self, visit: Visit, message: object) -> str:
-        """Go back to before the turn that a chat message belongs to; returns what was typed then."""
+        """Go back to the state before the turn of a chat message; returns the message of that turn."""
         if not isinstance(message, int) or isinstance(message, bool):
             raise RequestError(f"message number {str(message)[:20]!r} is not a whole number")
         return visit.rewind(message // 2)
 
     def search(self, typed: object) -> str:
-        """Return HTML of the items whose title fits what was typed."""
+        """Return HTML of the items whose title matches the typed text."""
         words = clean_text(typed, 100) if isinstance(typed, str) else ""
         return side_panel.search_results(self.catalog, self.chat.search(words), bool(words.strip()))
 
     def users(self) -> list[tuple[str, str]]:
-        """Return (label, id) of the visitors one can play; the first is a new one."""
+        """Return (label, id) of the users that a visitor can act as; the first is a new visitor."""
         known = sorted(self.chat.recommender.users, key=lambda one: (len(one), one))[:_USERS]
         return [("New visitor", ""), *((f"User {one}", one) for one in known)]
 
     def become(self, visit: Visit, user: object) -> View:
-        """Start afresh as another visitor."""
+        """Start a new conversation as another user."""
         self.chat.switch_user(visit, user if isinstance(user, str) else "")
         return self.start(visit)
 
     def keep(self, visit: Visit, on: object) -> View:
-        """Keep the conversation in the visitor's browser from now on, or no longer."""
+        """Set whether the conversation is stored in the visitor's browser."""
         visit.keep = on is True
         return self.view(visit)
 
     def share(self, visit: Visit, on: object) -> None:
-        """Let the visitor's words be recorded with reactions from now on, or no longer."""
+        """Set whether the visitor's messages may be recorded with reactions."""
         visit.words = on is True
 
     def export(self, visit: Visit) -> str:
@@ -230,12 +231,12 @@ class Handlers:
         return cards.exported_conversation(saved_conversations.export_conversation(visit, self.chat, self._key))
 
     def explain(self, visit: Visit) -> str:
-        """Return HTML that says how the list on display was made."""
+        """Return HTML that explains how the displayed list was made."""
         request = visit.asked or self.chat.request(visit.profile)[0]
         return trace_drawer(self.catalog, trace_request(self.chat.recommender, request), visit.seconds)
 
     def suggestions(self, visit: Visit) -> tuple[str, ...]:
-        """Return a few texts worth sending next."""
+        """Return a few suggestions for the next message."""
         return suggest(self.catalog, self._tools.lexicon, self._tools.years, visit)
 
     def _list(self, visit: Visit) -> None:
@@ -277,7 +278,7 @@ def _without(profile: Profile, rows: tuple[int, ...]) -> Profile:
 
 
 def _verb(sent: object) -> tuple[str, str]:
-    """Split what a button sent, `verb:argument`; the page adds `#` and a counter, so that no two are alike."""
+    """Split `verb:argument` from a button; the page appends `#` and a counter, so that no two values are equal."""
     if not isinstance(sent, str) or len(sent) > _LONGEST_ACT or ":" not in sent:
         raise RequestError("the page knows no such button; reload it")
     verb, _, argument = sent.partition(":")

@@ -23,14 +23,14 @@ RESULTS = SHIPPED.parents[1] / "eval" / "results"
 MOST_POINTS = 2_000
 JOURNAL = "metrics.jsonl"
 _MOST_LINES, _MOST_BYTES = 400, 8 * 2**20
-# what a table of a suite shows, where it has it; other metrics are in the file
+# the metrics that a suite's table shows, if present; other metrics are in the file only
 _METRICS: Mapping[str, tuple[str, ...]] = {"accuracy": ("recall@10", "ndcg@10", "mrr@10", "coverage@10")}
 _COLUMNS = 5
 
 
 @dataclass(frozen=True)
 class MapPoint:
-    """An item on the map: its row, first code, and place with both coordinates from 0 to 1."""
+    """An item on the map: its row, first code, and position with both coordinates from 0 to 1."""
 
     row: int
     code: int
@@ -40,7 +40,7 @@ class MapPoint:
 
 @dataclass(frozen=True)
 class CodeGroup:
-    """Items that share a first code: how many, most common tags, some of them."""
+    """Items that share a first code: their number, most common tags with shares, and some of their rows."""
 
     code: int
     size: int
@@ -50,7 +50,7 @@ class CodeGroup:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A result file: its name, data set, how it came about, metrics, rows of (mean, low, high), and targets."""
+    """A result file: its name, data set, provenance, metrics, rows of (mean, low, high), and targets."""
 
     name: str
     dataset: str
@@ -61,7 +61,7 @@ class ResultTable:
 
 
 def model_facts(recommender: Recommender) -> list[tuple[str, str]]:
-    """The card in a few lines, from the model's own record and what is loaded."""
+    """Return a summary of the model as (name, value) pairs, from its record and from what is loaded."""
     card, ids = recommender.model_card, recommender.model.vocab.ids
     recipe = card.get("recipe", {})
     statistics = ids.statistics()
@@ -86,11 +86,14 @@ def model_facts(recommender: Recommender) -> list[tuple[str, str]]:
 
 
 def project_semantic_ids(ids: SemanticIds) -> list[MapPoint]:
-    """Two principal components of the items' code vectors (the sum of their centroids), items evenly thinned out."""
+    """Return an evenly spaced sample of items on the first two principal components of their code vectors.
+
+    The code vector of an item is the sum of its codes' centroids.
+    """
     vectors = sum(ids.codebook[level][ids.codes[:, level]].astype(np.float64) for level in range(ids.depth))
     centred = np.asarray(vectors) - np.mean(vectors, axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    for axis in axes[:2]:  # a component has no sign of its own: fix one, for the same picture everywhere
+    for axis in axes[:2]:  # the sign of a component is arbitrary: fix it, so that the picture is always the same
         axis *= np.sign(axis[np.argmax(np.abs(axis))])
     flat = centred @ axes[:2].T
     if flat.shape[1] < 2:
@@ -102,7 +105,7 @@ def project_semantic_ids(ids: SemanticIds) -> list[MapPoint]:
 
 
 def code_groups(catalog: Catalog, ids: SemanticIds, most: int = 24) -> list[CodeGroup]:
-    """The largest first codes and what their items have in common."""
+    """Return the groups of the largest first codes, with the tags that their items have in common."""
     codes = ids.codes[:, 0]
     sizes = Counter(int(code) for code in codes).most_common(most)
     out = []
@@ -115,7 +118,7 @@ def code_groups(catalog: Catalog, ids: SemanticIds, most: int = 24) -> list[Code
 
 
 def training_curves(model: Path) -> dict[str, list[tuple[float, float]]]:
-    """Series of a training run's journal by name: (tokens, value); empty when the journal is not there."""
+    """Return the series of (tokens, value) in a training run's metrics file, by name; empty without a file."""
     beside = (model / JOURNAL, model.with_name(model.name + ".work") / JOURNAL)
     path = next((one for one in beside if one.is_file() and one.stat().st_size <= _MOST_BYTES), None)
     out: dict[str, list[tuple[float, float]]] = {}
@@ -125,7 +128,7 @@ def training_curves(model: Path) -> dict[str, list[tuple[float, float]]]:
             tokens = float(values["tokens"])
             numbers = {n: float(v) for n, v in values.items() if n not in ("step", "tokens", "seconds")}
         except (ValueError, KeyError, TypeError, AttributeError):
-            continue  # the torn last line of a run that is still going on
+            continue  # the incomplete last line of a run in progress
         for name, value in numbers.items():
             if not name.startswith("task/") and np.isfinite([tokens, value]).all():
                 out.setdefault(name, []).append((tokens, value))
@@ -133,7 +136,7 @@ def training_curves(model: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def load_result_tables(folder: Path | None) -> tuple[list[ResultTable], list[str]]:
-    """The tables of a folder of result files, and a line for each file that cannot be read as one."""
+    """Return the tables of a folder of result files, and a message for each file that is not a result file."""
     folder = folder or RESULTS
     found, wrong = [], []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():

@@ -1,8 +1,8 @@
 """Saves a conversation as text in the visitor's browser or in a file, and restores it.
 
 A restored conversation is trusted only if its seal is valid: an HMAC over the state, with a key that stays on the
-server. So the roles, replies and lists of a restored conversation are those that this server gave. A file without a
-good seal still gives what is the visitor's own to say: which items they like, dislike or know.
+server. So the roles, replies and lists of a restored conversation are those that this server gave. From a file without
+a valid seal, only the visitor's own opinions are taken: which items they like, dislike or know.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from llmrec.errors import RequestError
 from llmrec.nlu.state import Profile, Turn
 from llmrec.recommender import Recommendation
 
-LONGEST = 48_000  # characters; what is sent back must fit into a request body
-_MOST_STATE = 4_000_000  # bytes unpacked
+LONGEST = 48_000  # characters, so that it fits into a request body when it is sent back
+_MOST_STATE = 4_000_000  # most bytes after decompression
 _KEY_BYTES = 32
 _OPINIONS = {"liked": "like", "disliked": "dislike", "seen": "seen"}
 _log = logging.getLogger(__name__)
 
 
 def server_key(path: Path) -> bytes:
-    """Return the server's key, made on first use and readable by its owner alone.
+    """Return the server's key, created on first use and readable by its owner only.
 
-    Where it cannot be written, a key of this process serves; what was kept before then cannot be read back.
+    If it cannot be written, a key for this process only is returned, and conversations saved earlier cannot be
+    restored.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ def _whole_key(path: Path) -> bytes | None:
 
 
 def _made_key(path: Path) -> bytes:
-    """Put a new key there, whole or not at all: with one cut off by a full disk or a kill anybody could seal."""
+    """Write a new key atomically: with a key cut off by a full disk or a killed process, anybody could forge a seal."""
     descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -64,7 +65,7 @@ def _made_key(path: Path) -> bytes:
             os.fsync(descriptor)
         try:
             os.link(made, path)
-        except FileExistsError:  # of another server that starts just now, or one that is not whole
+        except FileExistsError:  # from another server that starts now, or incomplete
             if _whole_key(path) is None:
                 os.replace(made, path)
         return path.read_bytes()
@@ -74,7 +75,7 @@ def _made_key(path: Path) -> bytes:
 
 
 def seal(visit: Visit, chat: Chat, key: bytes) -> str:
-    """Return the conversation as opaque text of at most `LONGEST` characters; the oldest turns go first."""
+    """Return the conversation as opaque text of at most `LONGEST` characters; the oldest turns are dropped first."""
     turns = list(visit.turns)
     while True:
         state = {
@@ -93,7 +94,8 @@ def restore(visit: Visit, sealed: str, chat: Chat, key: bytes) -> None:
     """Put a sealed conversation into a session.
 
     Raises:
-        RequestError: not sealed by this server, or of another catalogue; the session is as it was.
+        RequestError: the conversation was not sealed by this server, or belongs to another catalogue or version; the
+            session is unchanged.
     """
     state = _opened(sealed, key)
     if state.get("catalog") != chat.catalog.fingerprint:
@@ -109,7 +111,7 @@ def restore(visit: Visit, sealed: str, chat: Chat, key: bytes) -> None:
 
 
 def export_conversation(visit: Visit, chat: Chat, key: bytes) -> str:
-    """Return the conversation as JSON that a person can read and `import_conversation` reads back."""
+    """Return the conversation as readable JSON, which `import_conversation` reads back."""
     profile, catalog = visit.profile, chat.catalog
     opinions = {
         name: [{"id": catalog[row].id, "title": catalog.label(row)} for row in getattr(profile, name)]
@@ -128,10 +130,10 @@ def export_conversation(visit: Visit, chat: Chat, key: bytes) -> str:
 
 
 def import_conversation(visit: Visit, text: str, chat: Chat, key: bytes) -> str:
-    """Read an exported conversation back; returns a remark for the visitor, or ''.
+    """Restore an exported conversation; returns a note for the visitor, or ''.
 
     Raises:
-        RequestError: not an exported conversation.
+        RequestError: the text is not an exported conversation, or its seal is not valid and it has no opinions.
     """
     try:
         given = json.loads(text)
@@ -178,7 +180,7 @@ def _opened(sealed: str, key: bytes) -> dict[str, Any]:
 
 
 def _profile_out(profile: Profile) -> dict[str, Any]:
-    """All but the log's history, which the server looks up again by the user's id."""
+    """Return a profile as plain values, without the user's history, which is looked up again by the user's id."""
     plain = {one.name: getattr(profile, one.name) for one in fields(profile) if one.name != "history"}
     shown = [[item.row, item.score, item.source, item.reason] for item in profile.shown]
     return {**plain, "filters": asdict(profile.filters), "shown": shown}

@@ -15,7 +15,7 @@ _LONGEST_TITLE = 40
 
 
 def suggest(catalog: Catalog, lexicon: Lexicon, years: Sequence[int], session: Session) -> tuple[str, ...]:
-    """Return up to `MOST` texts that a button offers to send."""
+    """Return up to `MOST` messages that buttons offer to send."""
     texts = (
         _critiques(catalog, lexicon, session.profile) if session.turns else _examples(catalog, lexicon, years, session)
     )

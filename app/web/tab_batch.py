@@ -16,7 +16,7 @@ _HTML: dict[str, Any] = {"sanitize_html": True, "latex_delimiters": [], "contain
 
 
 def build(services: Services) -> None:
-    """Lay the tab out and connect it; to be called inside a Tab."""
+    """Build the tab's components and connect their events; call it inside a Tab."""
     folder = services.settings.batch_dir
     if folder is None:
         gr.Markdown(
@@ -44,7 +44,7 @@ def build(services: Services) -> None:
         go = gr.Button("Rank", variant="primary", elem_id="batch-go", min_width=100)
         stop = gr.Button("Stop", elem_id="batch-stop", min_width=80)
     out = gr.Markdown(elem_id="batch-out", **_HTML)
-    # one batch at a time, beside the replies: it takes minutes
+    # one batch at a time, with a limit separate from that of replies, because a batch takes minutes
     one: dict[str, Any] = {**services.quick, "concurrency_id": "batch", "concurrency_limit": 1}
     running = go.click(_ranked(services), name, out, **one)
     stop.click(None, None, None, cancels=[running], **services.quick)
@@ -74,7 +74,7 @@ def _ranked(services: Services) -> Callable[[Any], Iterator[str]]:
                 )
                 yield tabs.batch_results(catalog, outcome, measured, plots)
         except UserError as error:
-            # the folder's own place on the disk is nobody's business
+            # do not reveal the path of the folder
             said = str(error).replace(f"{services.settings.batch_dir}/", "")
             raise gr.Error(cards.escape_html(said), print_exception=False) from None
 

@@ -19,7 +19,7 @@ _USERS = 2_000
 
 
 def build(services: Services) -> None:
-    """Lay the tab out and connect it; to be called inside a Tab."""
+    """Build the tab's components and connect their events; call it inside a Tab."""
     base = BaseModelLister(services.recommender)
     domain = services.chat.catalog.domain
     gr.Markdown(
@@ -65,7 +65,7 @@ def _compared(services: Services, base: BaseModelLister) -> Callable[..., Iterat
         except UserError as error:
             raise gr.Error(cards.escape_html(str(error)), print_exception=False) from None
         finally:
-            ended.set()  # also when the visitor has gone: nothing goes on for nobody
+            ended.set()  # also stops the work when the visitor has left
 
     return run
 

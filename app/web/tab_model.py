@@ -18,7 +18,10 @@ _HTML: dict[str, Any] = {"sanitize_html": True, "latex_delimiters": [], "contain
 
 
 def build(services: Services) -> None:
-    """Lay the tab out; to be called inside a Tab, whose choosing fills it: nobody else waits for a map."""
+    """Build the tab's components; call it inside a Tab.
+
+    The tab is filled only when it is selected, so that other visitors do not wait for it.
+    """
     tab = get_render_context()
     parts = []
     for name in ("Card", "Map of the items", "Learning curves", "Evaluation"):

@@ -1,4 +1,4 @@
-"""Layout of the page: its Gradio components. What they show comes from Views alone."""
+"""Layout of the page: its Gradio components. All that they display comes from Views."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from llmrec.app.server.services import Services
 from llmrec.app.web.handlers import Handlers
 from llmrec.app.web.html import cards
 
-# module of the application -> what its tab is called; each has `build(services)`
+# module -> title of its tab; each module has `build(services)`
 TABS = {"tab_compare": "Compare", "tab_batch": "Batch", "tab_model": "Model"}
 
 
 @dataclass(frozen=True)
 class PageComponents:
-    """The components that change, or that send something."""
+    """The components that change or send events."""
 
     chatbot: gr.Chatbot
     offers: gr.Markdown
@@ -42,17 +42,17 @@ class PageComponents:
 
     @property
     def drawn(self) -> list[Any]:
-        """The components a View draws."""
+        """The components that a View updates."""
         still = {"clear", "user", "search", "results", "share", "export", "file", "act", "ask", "trace"}
         return [getattr(self, one.name) for one in fields(self) if one.name not in still]
 
 
-# what every place for prepared HTML has in common
+# options of every component that shows prepared HTML
 _HTML: dict[str, Any] = {"sanitize_html": True, "latex_delimiters": [], "container": False, "padding": False}
 
 
 def page(handlers: Handlers) -> PageComponents:
-    """Lay the page out, inside a Blocks: the chat in the first tab, the other parts of the application beside it."""
+    """Build the page's components inside a Blocks: the chat in the first tab, then the other tabs."""
     gr.Markdown(cards.masthead(handlers.catalog), elem_id="masthead", **_HTML)
     with gr.Tabs(elem_id="tabs"):
         with gr.Tab("Chat", id="chat"), gr.Row(elem_id="columns", equal_height=False):
@@ -83,7 +83,7 @@ def _columns(handlers: Handlers) -> dict[str, Any]:
 
 
 def _unseen() -> dict[str, Any]:
-    """What the page's script and the browser's store exchange with the server."""
+    """Build the hidden components through which the page's script and the browser's storage talk to the server."""
     wires: dict[str, Any] = {name: gr.Textbox(elem_id=f"wire-{name}", label=name) for name in ("act", "ask")}
     file = gr.Markdown(elem_id="file", **_HTML)
     return {**wires, "file": file, "memory": gr.BrowserState(None, storage_key="llmrec-conversation", secret="llmrec")}

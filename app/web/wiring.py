@@ -1,4 +1,4 @@
-"""Connects the events of the page to handlers and turns Views into updates; every event is private."""
+"""Connects the events of the page to handlers and turns Views into component updates; every event is private."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from llmrec.app.web.ui import PageComponents, page
 from llmrec.errors import UserError
 
 Update = dict[Any, Any]
-# how many quick acts may be under way together, whatever replies are being written
+# how many quick actions may run at the same time, independent of replies being written
 _ACTS = 4
 
 
 def build(services: Services) -> gr.Blocks:
-    """Return the page with its private events and the two public endpoints, the queue bounded."""
-    # Gradio keeps statistics of its last 10,000 events and sums them up anew for each; nobody reads them here
+    """Return the page with its private events, the two public endpoints and a bounded queue."""
+    # by default Gradio keeps statistics of its last 10,000 events and recomputes them for each; they are not used here
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     handlers = Handlers(services)
@@ -39,11 +39,11 @@ def build(services: Services) -> gr.Blocks:
 
 
 class Wiring:
-    """Connects events to handlers; every event is private, and looks its session up by the server's id."""
+    """Connects events to handlers; every event is private and finds its session by the id that the server assigned."""
 
     def __init__(self, handlers: Handlers, parts: PageComponents) -> None:
         self._handlers, self._parts = handlers, parts
-        # everything that writes words shares one limit; lists alone are quick, and must not wait for words
+        # events that generate text share one limit; those that only list items are quick and must not wait for text
         self._model, self._quick = handlers.services.model, handlers.services.quick
         self._act_options = {**self._quick, "concurrency_id": "acts", "concurrency_limit": _ACTS}
 
@@ -71,7 +71,7 @@ class Wiring:
         return self._handlers.sessions.get(request.session_hash, getattr(request, "username", None))
 
     def _bare(self, action: Callable[[Visit], View]) -> Callable[[gr.Request], Update]:
-        """Wrap a handler that needs the session only."""
+        """Wrap a handler that needs only the session."""
 
         def act(request: gr.Request) -> Update:
             with _toasts():
@@ -80,7 +80,7 @@ class Wiring:
         return act
 
     def _with_value(self, action: Callable[[Visit, object], View]) -> Callable[[Any, gr.Request], Update]:
-        """Wrap a handler that takes one value from the page as well."""
+        """Wrap a handler that also takes one value from the page."""
 
         def act(value: Any, request: gr.Request) -> Update:
             with _toasts():
@@ -89,7 +89,10 @@ class Wiring:
         return act
 
     def _replies(self, action: Callable[[Visit], Iterator[View]]) -> Callable[[gr.Request], Iterator[Update]]:
-        """Wrap a handler that streams a reply; closures, for Gradio finds the request by a function's annotations."""
+        """Wrap a handler that streams a reply.
+
+        The wrappers are closures, because Gradio finds the request parameter by a function's annotations.
+        """
 
         def act(request: gr.Request) -> Iterator[Update]:
             yield from self._stream(action(self._visit(request)), {})
@@ -114,7 +117,7 @@ class Wiring:
                 for index, view in enumerate(views):
                     yield self._draw(view, box if index == 0 else {})
         except gr.Error as error:
-            # a toast instead of an error: what the visitor typed stays in the box
+            # a toast instead of an error, so that the typed text stays in the box
             gr.Warning(str(error.message))
             yield {self._parts.box: gr.update(submit_btn=True, stop_btn=False)}
 
@@ -153,12 +156,12 @@ class Wiring:
         return self._handlers.export(self._visit(request))
 
     def _draw(self, view: View, box: dict[str, Any] | None = None) -> Update:
-        """Turn a View into updates of components."""
+        """Turn a View into component updates."""
         parts = self._parts
         if view.words_only:
             return {parts.chatbot: view.messages}
         update: Update = {parts.heading: view.heading, parts.cards: view.cards, parts.profile: view.profile}
-        update[parts.drawer] = gr.update(open=False)  # it tells of the list before
+        update[parts.drawer] = gr.update(open=False)  # it explains the previous list
         if view.beside:
             return update
         update |= {parts.chatbot: view.messages, parts.offers: view.offers}
@@ -171,7 +174,7 @@ class Wiring:
 
 @contextmanager
 def _toasts() -> Iterator[None]:
-    """Turn an error for a person into a toast; toasts show HTML, hence the escaping."""
+    """Turn user errors into toasts; toasts render HTML, so the message is escaped."""
     try:
         yield
     except UserError as error:

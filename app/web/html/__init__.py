@@ -1,1 +1,1 @@
-"""The only modules that write HTML; they escape everything from outside."""
+"""The only modules that write HTML; they escape all external text."""

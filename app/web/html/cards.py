@@ -1,7 +1,8 @@
 """HTML of the chat and of the item cards, and the escaping that all HTML of the page uses.
 
 Only the modules of this package write HTML. They escape everything that comes from the catalogue, the model or a
-visitor; escaped text is safe in HTML and inert in Markdown. Attributes hold words and numbers of these modules only.
+visitor; escaped text is safe in HTML and has no effect in Markdown. HTML attributes contain only words and numbers from
+these modules.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ _SOURCES = {
 
 
 def escape_html(raw: str) -> str:
-    """Escape for a place that shows HTML but no Markdown: messages, toasts."""
+    """Escape text for places that render HTML but not Markdown: messages and toasts."""
     return escape(raw, quote=False)
 
 
 def escaped(raw: str) -> str:
-    """Escape for a place that shows Markdown: one line, with every mark that Markdown knows as an entity."""
+    """Escape text for places that render Markdown: one line, with all Markdown punctuation as entities."""
     return escape(clean_text(raw, 4_000), quote=False).translate(_MARKDOWN)
 
 
 def button(wire: Literal["act", "ask"], value: str, words: str, style: str, about: str = "") -> str:
-    """Return a button that sends `value` over a wire of the page; `about` is read by screen readers only.
+    """Return a button that sends `value` through a hidden text box of the page; `about` is for screen readers only.
 
     Raises:
-        ValueError: a value that is not a verb and a number: nothing from outside may stand in an attribute.
+        ValueError: the value is not `verb:argument`; external text must not appear in an attribute.
     """
     if not _VALUE.fullmatch(value):
         raise ValueError(f"button value {value!r} is not verb:argument")
@@ -64,9 +65,9 @@ def chat_messages(session: Session, asked: str = "", reply: str | None = None) -
     """Return the conversation for the chat window, from the server's session.
 
     Args:
-        session: whose finished turns come first.
-        asked: a message that is being answered.
-        reply: what was answered to it so far; empty shows that the program is at work.
+        session: the session; its finished turns come first.
+        asked: the message that is being answered.
+        reply: the reply so far; an empty reply shows a waiting indicator, None means that no reply is in progress.
     """
     shown = []
     for turn in session.turns:
@@ -88,7 +89,7 @@ def item_cards(catalog: Catalog, items: Sequence[Recommendation], year: str | No
 
 
 def item_card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
-    """Return one item of the list: cover, title, year, chips, why it is here, and what can be done with it."""
+    """Return the card of an item: cover, title, year, chips, text, people, the reason for it, and its buttons."""
     entry, label_ = catalog[item.row], catalog.label(item.row)
     dated = entry.attributes.get(year) if year else None
     when = f'<span class="year">{escaped(str(dated))}</span>' if dated is not None else ""
@@ -112,7 +113,7 @@ def item_card(catalog: Catalog, item: Recommendation, year: str | None) -> str:
 
 
 def remaining_items(catalog: Catalog, items: Sequence[Recommendation], first: int) -> str:
-    """Return the items beyond the cards as a numbered list that starts at `first`; empty without any."""
+    """Return the items beyond the cards as a numbered list that starts at `first`; empty without items."""
     if not items:
         return ""
     rows = "".join(
@@ -124,7 +125,7 @@ def remaining_items(catalog: Catalog, items: Sequence[Recommendation], first: in
 
 
 def list_heading(catalog: Catalog, session: Session, note: str = "") -> str:
-    """Return the lines above the cards; `note` says what an act has just changed."""
+    """Return the heading above the cards; `note` says what has just changed."""
     profile = session.profile
     count = item_count(catalog, len(profile.shown))
     if not profile.shown:
@@ -142,7 +143,7 @@ def list_heading(catalog: Catalog, session: Session, note: str = "") -> str:
 
 
 def suggestion_chips(values: Sequence[tuple[str, str]]) -> str:
-    """Return the chips that offer what to say next: (value, words) each."""
+    """Return the chips with suggested messages, given as (value, text) pairs."""
     return f'<div class="offers">{"".join(button("ask", value, words, "offer") for value, words in values)}</div>'
 
 
@@ -156,7 +157,7 @@ def masthead(catalog: Catalog) -> str:
 
 
 def welcome(catalog: Catalog) -> str:
-    """Return what stands in the empty chat window."""
+    """Return the content of the empty chat window."""
     return (
         '<div class="welcome"><div class="hello">What are you in the mood for?</div>'
         f'<div class="sub">Name {escaped(catalog.domain)} you liked, say what you want and what you do not. '
@@ -170,12 +171,12 @@ def muted_line(words: str) -> str:
 
 
 def exported_conversation(json_text: str) -> str:
-    """Return an exported conversation where the page's script finds it, to offer it as a file."""
+    """Return an exported conversation in an element that the page's script finds and offers as a file."""
     return f'<pre class="exported">{escape(json_text, quote=False).translate(_MARKDOWN)}</pre>'
 
 
 def short_title(catalog: Catalog, row: int) -> str:
-    """Return a short title for a button; nothing is escaped."""
+    """Return a shortened title for a button, not escaped."""
     return _short(catalog.label(row), _LABEL_CHARS)
 
 
@@ -189,14 +190,14 @@ def _reply(reply: str, notices: Sequence[str]) -> str:
 
 
 def _words(item: Item) -> list[str]:
-    """The first few words that say what an item is, those of attributes with several values first."""
+    """Return the first few words that say what an item is; attributes with several values come first."""
     several = [word for _, word in kinds_of(item)]
     single = [value for name, value in item.attributes.items() if isinstance(value, str) and says_kind(name)]
     return unique_words([*several, *single, *adjectives_of(item)])[:_CHIPS]
 
 
 def _people(item: Item) -> str:
-    """Who made it and two who are in it: `Directed by Ridley Scott, with Sigourney Weaver and Tom Skerritt`."""
+    """Return who made an item, and two actors: `Directed by Ridley Scott, with Sigourney Weaver and Tom Skerritt`."""
     named = (("director", 2), ("author", 2), ("artist", 2), ("actor", 2))
     said = [clause(name, found[:most]) for name, most in named if isinstance(found := item.attributes.get(name), tuple)]
     words = ", ".join(said)

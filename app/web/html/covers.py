@@ -15,7 +15,7 @@ _LIGHT = frozenset({"the", "a", "an", "of", "in", "on", "and", "to", "for"})
 
 
 def cover(title: str, label: str) -> str:
-    """Return an SVG drawing for an item, with the initials of its title; the same label has the same drawing."""
+    """Return an SVG drawing for an item, with the initials of its title; equal labels give equal drawings."""
     code = zlib.crc32(label.encode())
     motif = _MOTIFS[code // _HUES % len(_MOTIFS)](code >> 8)
     words = [word for word in clean_text(title, 300).split() if word[0].isalnum()]

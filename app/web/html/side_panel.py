@@ -16,7 +16,7 @@ _MOST = 40
 
 
 def profile_panel(catalog: Catalog, known: Profile) -> str:
-    """Return the profile: constraints first, then opinions, then what the log says of a user who is played."""
+    """Return the profile: constraints, then opinions, then the logged history of a user that the visitor acts as."""
     active = [(f"unfilter:{text_key(one.key)}", one.label) for one in constraints(known.filters)]
     wish = [("unwish:0", known.wish if len(known.wish) <= 60 else f"{known.wish[:59]}\N{HORIZONTAL ELLIPSIS}")]
     seen = domain_verbs(catalog.domain).done.capitalize()
@@ -40,7 +40,7 @@ def profile_panel(catalog: Catalog, known: Profile) -> str:
 
 
 def search_results(catalog: Catalog, rows: Sequence[int], typed: bool) -> str:
-    """Return search results, each a button that likes the item; a line when there are none for what was typed."""
+    """Return search results, each a button that likes the item; without results for the typed text, a message."""
     if not rows:
         return muted_line(f"No title among the {catalog.domain} matches.") if typed else ""
     pills = "".join(button("act", f"add:{row}", short_title(catalog, row), "pill add", "like it") for row in rows)
@@ -48,7 +48,7 @@ def search_results(catalog: Catalog, rows: Sequence[int], typed: bool) -> str:
 
 
 def text_key(key: str) -> str:
-    """Return a stand-in for a text that must not stand in an attribute."""
+    """Return a hash that stands for a text in an attribute, where the text itself is not allowed."""
     return f"{zlib.crc32(key.encode()):08x}"
 
 

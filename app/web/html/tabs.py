@@ -1,6 +1,7 @@
-"""HTML of the tabs Compare, Batch and Model. The rules of escaping are those of `cards`.
+"""HTML of the tabs Compare, Batch and Model, with the escaping rules of `cards`.
 
-Pictures are inline SVG in percentages: the page's sanitiser takes `viewBox` away, and percentages fit any width.
+Pictures are inline SVG with coordinates in percent: the page's sanitiser removes `viewBox`, and percentages fit any
+width.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
 
 _LINES = 50  # requests whose lists are shown
-_TOP = 3  # items shown of each
+_TOP = 3  # items shown per request
 Points = Sequence[tuple[float, float]]
 
 
 def error_line(words: str) -> str:
-    """A line that says what is wrong."""
+    """Return an error message."""
     return f'<div class="notice" role="alert">{escaped(words)}</div>'
 
 
 def comparison_columns(found: Sequence[ComparisonColumn], notices: Sequence[str]) -> str:
-    """The four ways of answering, side by side; one below the other on a narrow page."""
+    """Return the answers of the four methods side by side, or one below the other on a narrow page."""
     said = "".join(f'<div class="notice">{escaped(notice)}</div>' for notice in notices)
     return f'{said}<div class="versus">{"".join(_column(one) for one in found)}</div>'
 
@@ -57,7 +58,7 @@ def _line(place: int, line: ComparisonEntry) -> str:
 
 
 def batch_results(catalog: Catalog, outcome: BatchResult, measured: Mapping[str, float], plots: str) -> str:
-    """How far a batch is, and at its end its measures, plots and lists."""
+    """Return the progress of a batch, and at its end its metrics, plots and lists."""
     done = f"{len(outcome.answers)} of {outcome.total} requests, {outcome.seconds:.1f} s"
     if not outcome.ended:
         return (
@@ -69,12 +70,12 @@ def batch_results(catalog: Catalog, outcome: BatchResult, measured: Mapping[str,
 
 
 def progress_bar(done: int, total: int) -> str:
-    """A bar of progress."""
+    """Return a progress bar."""
     return f'<progress value="{int(done)}" max="{max(int(total), 1)}"></progress>'
 
 
 def metric_tiles(found: Mapping[str, float]) -> str:
-    """Numbers with their names, as tiles."""
+    """Return numbers with their names, as tiles."""
     tiles = "".join(
         f'<div class="tile"><div class="number">{escaped(format_number(value))}</div>'
         f'<div class="sub">{escaped(name)}</div></div>'
@@ -84,7 +85,7 @@ def metric_tiles(found: Mapping[str, float]) -> str:
 
 
 def format_number(value: float) -> str:
-    """A number for people: whole ones with thousands, others to four digits."""
+    """Format a number for people: integers with thousands separators, others to four digits."""
     return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4g}"
 
 
@@ -102,14 +103,14 @@ def _lists(catalog: Catalog, outcome: BatchResult) -> str:
 
 
 def table(heads: Sequence[str], rows: str, caption: str = "") -> str:
-    """A table that scrolls sideways on a narrow page; `rows` is HTML of this file."""
+    """Return a table that scrolls sideways on a narrow page; `rows` is HTML made by this module."""
     top = "".join(f'<th scope="col">{escaped(head)}</th>' for head in heads)
     said = f"<caption>{escaped(caption)}</caption>" if caption else ""
     return f'<div class="wide"><table>{said}<thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def bar_chart(title: str, values: Sequence[tuple[str, int]]) -> str:
-    """Horizontal bars with their counts; empty without values."""
+    """Return horizontal bars with their counts; empty without values."""
     most = max((count for _, count in values), default=0)
     if not most:
         return ""
@@ -122,13 +123,13 @@ def bar_chart(title: str, values: Sequence[tuple[str, int]]) -> str:
 
 
 def fact_list(found: Sequence[tuple[str, str]]) -> str:
-    """Names and what is known of them."""
+    """Return a list of (name, value) pairs."""
     rows = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in found)
     return f'<dl class="facts">{rows}</dl>'
 
 
 def semantic_id_map(catalog: Catalog, points: Sequence[MapPoint], total: int) -> str:
-    """Every item a dot with its title, in the colour of its first code."""
+    """Return the map of the semantic IDs: each item is a dot with its title, in the colour of its first code."""
     by_code: dict[int, list[MapPoint]] = {}
     for point in points:
         by_code.setdefault(point.code, []).append(point)
@@ -145,18 +146,18 @@ def semantic_id_map(catalog: Catalog, points: Sequence[MapPoint], total: int) ->
 
 
 def _dot(catalog: Catalog, one: MapPoint) -> str:
-    # as wide as the picture less the dots at its edges
+    # leave a margin for the dots at the edges
     x, y = 1.5 + 97 * one.x, 1.5 + 97 * (1 - one.y)
     return f'<circle cx="{x:.1f}%" cy="{y:.1f}%" r="3.5"><title>{escaped(catalog.label(one.row))}</title></circle>'
 
 
 def code_colour(code: int) -> str:
-    """A colour for a code: hues a golden angle apart, in three lightnesses that are seen on light and dark."""
+    """Return a colour for a code: hues a golden angle apart, in three lightnesses visible on light and dark."""
     return f"hsl({code * 137.508 % 360:.0f} 55% {(44, 54, 62)[code % 3]}%)"
 
 
 def code_groups(catalog: Catalog, found: Sequence[CodeGroup]) -> str:
-    """What the largest first codes hold."""
+    """Return a table of the largest first codes and their items."""
     rows = ""
     for one in found:
         swatch = f'<span class="swatch" style="background:{code_colour(one.code)}"></span>{one.code}'
@@ -167,7 +168,7 @@ def code_groups(catalog: Catalog, found: Sequence[CodeGroup]) -> str:
 
 
 def learning_curves(found: Mapping[str, Points]) -> str:
-    """A picture for each series over the tokens trained on."""
+    """Return a plot for each series, over the number of training tokens."""
     return "".join(_curve(name, points) for name, points in sorted(found.items()))
 
 
@@ -190,7 +191,7 @@ def _curve(name: str, points: Points) -> str:
 
 
 def result_tables(found: Sequence[ResultTable], unread: Sequence[str]) -> str:
-    """A table for each result file, with intervals and where it comes from."""
+    """Return a table for each result file, with intervals and provenance."""
     said = "".join(muted_line(line) for line in unread)
     return said + "".join(_result(one) for one in found)
 

@@ -21,12 +21,12 @@ _NAMES = {
 
 
 def trace_drawer(catalog: Catalog, made: Trace, seconds: Sequence[tuple[str, float]]) -> str:
-    """Return the whole story of a list.
+    """Return the full explanation of how a list was made.
 
     Args:
         catalog: the items.
-        made: the trace of its request.
-        seconds: how long the reply took, by name; empty when the list came without a reply.
+        made: the trace of the request.
+        seconds: (name, seconds) that the reply took; empty if the list came without a reply.
     """
     return (
         '<div class="trace">'
@@ -53,7 +53,7 @@ def _funnel(catalog: Catalog, made: Trace) -> str:
 
 
 def _notes(catalog: Catalog, made: Trace) -> str:
-    """What of each listed item was asked for; nothing where nothing was."""
+    """Return a table of the requested attributes that each listed item has; empty if there are none."""
     rows = [(short_title(catalog, line.row), ", ".join(line.fulfils)) for line in made.lines if line.fulfils]
     if not rows:
         return ""
