@@ -254,7 +254,7 @@ def bind_socket(settings: Settings) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is 127.0.0.0/8, ::1 or localhost; names are not resolved, and unknown ones are not."""
+    """Return whether a host is 127.0.0.0/8, ::1 or localhost; names are not resolved, and any other is open."""
     if host.casefold() == "localhost":
         return True
     try:

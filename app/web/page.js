@@ -1,5 +1,5 @@
-// What Gradio's components do not do by themselves: buttons in prepared HTML, light and dark, keys, files.
-// Nothing here makes markup from text, and nothing is sent anywhere but to the page's own components.
+// Adds what Gradio's components lack: buttons in prepared HTML, light and dark themes, keyboard shortcuts, files.
+// Nothing here creates markup from text, and nothing is sent anywhere except to the page's own components.
 "use strict";
 (() => {
   const LONGEST = 60000;
@@ -8,7 +8,7 @@
 
   const $ = (selector) => document.querySelector(selector);
 
-  // put a value into a hidden text box of Gradio and press Enter there, as a person would
+  // put a value into a hidden Gradio text box and press Enter there, as a user would
   function send(wire, value) {
     const box = $(`#wire-${wire} textarea, #wire-${wire} input`);
     if (!box) return;
@@ -24,7 +24,7 @@
     try {
       localStorage.setItem("llmrec-theme", dark ? "dark" : "light");
     } catch {
-      // a browser that stores nothing keeps the choice for this page only
+      // without browser storage the choice holds for this page only
     }
   }
 
@@ -76,7 +76,7 @@
     }
   });
 
-  // a redraw takes the focused button away: go on at its twin, else at the list
+  // a redraw removes the focused button: focus the button with the same value, or else the list
   function refocus() {
     if (focus === null || document.activeElement !== document.body) return;
     const next = $(`button[value="${CSS.escape(focus)}"]`) ?? $("#cards button");
@@ -84,7 +84,7 @@
     next?.focus({ preventScroll: true });
   }
 
-  // names for what Gradio draws as an icon alone
+  // accessible names for controls that Gradio draws as icons only
   const NAMES = { "#box textarea": "Message", "#box .submit-button": "Send", "#box .stop-button": "Stop" };
   function nameIcons() {
     for (const [selector, name] of Object.entries(NAMES)) {
@@ -109,6 +109,6 @@
     if (chosen) document.body.classList.toggle("dark", chosen === "dark");
   }
   chosenTheme();
-  // Gradio sets the theme of the system when it mounts, which is later
+  // Gradio applies the system theme later, when it mounts
   addEventListener("load", () => setTimeout(chosenTheme, 50));
 })();

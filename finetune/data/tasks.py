@@ -120,7 +120,7 @@ def search_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Exam
 
 
 def ranking(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Yield the item that the user chose out of 5 to 20 candidates in random order."""
+    """Yield choices among 5 to 20 candidates in random order; the answer is the item that the user chose."""
     template = load_template("ranking")
     for rows, vectors, t in random_positions(context, rng, 3):
         others = rng.choice(len(context.catalog), int(rng.integers(4, 20)), p=context.weight)
@@ -136,7 +136,7 @@ def ranking(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]
 
 
 def item_title(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Yield questions from item tokens to title and fields."""
+    """Yield questions for the title and the fields of an item given by its tokens."""
     template = load_template("item_to_title")
     while True:
         for row in rng.permutation(len(context.catalog)):
@@ -153,7 +153,7 @@ def item_title(context: TaskContext, rng: np.random.Generator) -> Iterator[Examp
 
 
 def title_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Yield questions from a title, with or without its year, to item tokens."""
+    """Yield questions for the item tokens of a title, given with or without its year."""
     template = load_template("title_to_item")
     while True:
         for row in rng.permutation(len(context.catalog)):
@@ -161,7 +161,7 @@ def title_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Examp
 
 
 def item_premise(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Yield questions from item tokens to what the item is about, for items that have a text."""
+    """Yield questions about what an item given by its tokens is about, for items that have a text."""
     template = load_template("item_to_premise")
     for row in _rows_with_text(context, rng):
         question = fill_template(pick(template.user, rng), {"item": ItemRef(row)})
@@ -173,7 +173,7 @@ def item_premise(context: TaskContext, rng: np.random.Generator) -> Iterator[Exa
 
 
 def premise_item(context: TaskContext, rng: np.random.Generator) -> Iterator[Example]:
-    """Yield questions from what an item is about to its item tokens, for items that have a text."""
+    """Yield questions for the item tokens of an item given by what it is about, for items that have a text."""
     template = load_template("premise_to_item")
     for row in _rows_with_text(context, rng):
         slots: dict[str, Slot] = {"domain": context.catalog.domain, "premise": _excerpt(context, row)}

@@ -168,7 +168,7 @@ def train(
     """Run the present stage until its end, an early stop or an interruption.
 
     `stream` must start at pack `state.packs`. The loss of a step is the mean over the targets of all its packs,
-    regardless of how packs are divided among processes, so the division does not change the trajectory.
+    regardless of the number of packs and processes, so neither changes the trajectory.
 
     Raises:
         TrainingError: a loss or gradient norm is not finite; nothing is saved after it.
