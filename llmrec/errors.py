@@ -1,4 +1,4 @@
-"""Exceptions for users: one line that names the wrong value and says what would be right."""
+"""Exceptions whose one-line message is meant for users: it names the wrong value and says what would be right."""
 
 
 class UserError(ValueError):
@@ -10,7 +10,7 @@ class ArtifactError(UserError):
 
 
 class DataError(UserError):
-    """A data file does not have the form that it should have."""
+    """A data file does not have the expected format."""
 
 
 class RecipeError(UserError):

@@ -21,8 +21,8 @@ import numpy as np
 def inner(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     """float[b, n]: inner products of queries float[b, d] with items float[n, d], in their common type.
 
-    No memory is needed beyond the result. Rows of either side may be left out, repeated or reordered without changing
-    the bits of the others, up to 8,192 dimensions (numpy's buffer).
+    No memory is needed beyond the result. Leaving out, repeating or reordering rows of either argument does not change
+    the bits of the other products. This holds up to 8,192 dimensions (the size of numpy's buffer).
     """
     kind = np.result_type(queries, items)
     queries, items = np.ascontiguousarray(queries, kind), np.ascontiguousarray(items, kind)

@@ -13,7 +13,7 @@ def log_softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def whitening(x: np.ndarray, dims: int) -> np.ndarray:
-    """Partial whitening matrix float64[d, dims] of vectors float[n, d], whose result has a mean squared norm of one.
+    """Partial whitening matrix float64[d, dims] of vectors float[n, d]; results have a mean squared norm of one.
 
     Principal axes are divided by the square root of their standard deviation. That lies between raw vectors, where few
     axes dominate, and full whitening, where noise axes count as much as the first.

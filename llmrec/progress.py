@@ -1,7 +1,8 @@
-"""Progress reports of long tasks: counters with an estimate of the time left, and a printer that is never silent long.
+"""Progress reports of long tasks: counters that estimate the time left, and a printer that is never silent for long.
 
-A loop reports its progress through the same callable that takes all other lines. Such a line is a `Step`, a string that
-a terminal shows in place and that is printed like any other line elsewhere, every few seconds at most.
+A loop reports its progress through the same callable that takes all other lines. Its progress lines are of the type
+`Step`, a string: a terminal shows each one in place of the one before, and any other output prints it like an ordinary
+line. A loop sends one every few seconds at most.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ T = TypeVar("T")
 EVERY = 4.0  # seconds between two lines of one loop
 QUIET = 4.5  # seconds of silence after which a `Screen` prints a line by itself
 _TICK = 0.25  # seconds between two checks of the clock
-_LONG = 90  # characters of the latest line that are repeated
+_LONG = 90  # characters of the latest line that a sign of life repeats
 
 
 class Step(str):
@@ -57,7 +58,7 @@ class Counter:
         say: takes the lines.
         what: names the loop.
         total: units of the whole loop.
-        done: units done before, for a run that is resumed.
+        done: units already done when the counter starts, for a resumed run.
         unit: plural noun after the numbers.
     """
 
@@ -87,7 +88,7 @@ class Counter:
 
 
 def counted(items: Iterable[T], what: str, say: Say, unit: str = "", total: int | None = None) -> Iterator[T]:
-    """Iterate over items and report progress with a `Counter`; `total` for items without a length."""
+    """Iterate over items and report progress with a `Counter`; give `total` for items without a length."""
     many = total if total is not None else len(items) if isinstance(items, Sized) else 0
     counter = Counter(say, what, many, unit=unit)
     for item in items:
@@ -96,12 +97,12 @@ def counted(items: Iterable[T], what: str, say: Say, unit: str = "", total: int 
 
 
 def progress_bar(console: Console | None = None, *columns: ProgressColumn, estimate_seconds: float = 30.0) -> Progress:
-    """A bar with a count and the time left, which prints nothing where no terminal shows it.
+    """Return a progress bar with a count and the time left; it prints nothing where the output is not a terminal.
 
     Args:
-        console: shows the bar; one for standard error if None.
-        columns: stand between the count and the time left.
-        estimate_seconds: the speed is that of the latest so many seconds.
+        console: shows the bar; a console for standard error if None.
+        columns: shown between the count and the time left.
+        estimate_seconds: the speed is estimated over the last `estimate_seconds` seconds.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -121,12 +122,13 @@ def progress_bar(console: Console | None = None, *columns: ProgressColumn, estim
 class Screen:
     """Prints lines on standard error with the seconds since its start, and a sign of life after some silence.
 
-    On a terminal a `Step` is shown in place below the other lines; elsewhere it is a line like any other. While the
-    screen is open, a thread prints after `QUIET` seconds of silence that the work goes on, and the latest line.
+    On a terminal a `Step` is shown in place below the other lines; elsewhere it is printed like any other line. While
+    the screen is open, a thread watches for silence. After `QUIET` seconds it prints that the work goes on, and repeats
+    the latest line.
 
     Args:
-        console: prints; one for standard error if None.
-        mute: print nothing, for all processes of a run but the first.
+        console: prints the lines; a console for standard error if None.
+        mute: print nothing; set for all processes of a run except the first.
     """
 
     def __init__(self, console: Console | None = None, mute: bool = False) -> None:

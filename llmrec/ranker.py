@@ -25,7 +25,7 @@ class RankedList:
     Attributes:
         rows: int64[m].
         scores: float32[m], falling.
-        parts: by part of the score, its value for each listed item, float32[m].
+        parts: name of a part of the score -> its value for each listed item, float32[m].
     """
 
     rows: Rows
@@ -37,8 +37,8 @@ class RankedList:
 class Ranker(Protocol):
     """Anything that ranks the catalogue for users; the hybrid model and all baselines implement it.
 
-    Results are deterministic, and the same for a user alone and in a batch. On another kind of processor the last bits
-    of scores may differ, and items of nearly equal scores may swap.
+    Results are deterministic. A user gets the same result alone and in a batch. On another kind of processor the last
+    bits of scores may differ, and items with nearly equal scores may swap places.
     """
 
     @property
@@ -51,9 +51,8 @@ class Ranker(Protocol):
 
         Args:
             histories: b arrays of catalogue rows, oldest first; an empty history is fine.
-            k: how many rows are wanted, at least 1; it may exceed the catalogue.
-            allowed: bool[n] for all users or bool[b, n]; None allows everything. Seen items are not removed
-                here.
+            k: number of rows to return, at least 1; it may exceed the size of the catalogue.
+            allowed: bool[n] for all users, or bool[b, n]; None allows everything. Seen items are not removed here.
 
         Returns:
             rows int64[b, k], best first, ties broken by row number, padded with -1;
@@ -87,7 +86,8 @@ def top_k(scores: npt.NDArray[np.floating], k: int, allowed: Mask | None = None)
     best = np.full((users, k), -np.inf, dtype=np.float32)
     if take == 0 or users == 0:
         return rows, best
-    # linear time instead of a full sort: find the take-th best value, keep all above it and the first rows equal to it
+    # Linear time instead of a full sort: find the take-th best value, keep all rows above it and the first rows equal
+    # to it.
     bar = np.partition(values, n - take, axis=1)[:, n - take, None]
     above, level = values > bar, values == bar
     room = take - above.sum(axis=1, keepdims=True)

@@ -40,13 +40,13 @@ SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "ml-100k"
 
 
 class Recommender:
-    """A loaded model with its catalogue.
+    """A loaded model together with its catalogue.
 
     Args:
         catalog: the items.
         interactions: known users and their histories; may be empty.
-        scorer: scores items.
-        fusions: fusion weights by kind of request, "history" and "words".
+        scorer: computes the scores of items.
+        fusions: kind of request ("history" or "words") -> fusion weights.
         meta: metadata of the model.
         data_name: the name or directory of the data.
     """
@@ -75,9 +75,9 @@ class Recommender:
         """Load a model directory with the data it belongs to; without a path, the shipped MovieLens-100k model.
 
         Args:
-            path: a directory, or `org/name` on the Hugging Face Hub: downloaded once, verified and cached.
-            data: prepared data; the model's own when left out.
-            embedder: for texts; MiniLM when left out.
+            path: a directory, or `org/name` on the Hugging Face Hub, which is downloaded once, verified and cached.
+            data: prepared data; if None, the data that the model names.
+            embedder: embeds texts; MiniLM if None.
 
         Raises:
             ArtifactError: no such model, damaged files, or a model and data that do not belong together.
@@ -127,10 +127,10 @@ class Recommender:
     @overload
     def recommend(self, request: Sequence[Request]) -> list[list[Recommendation]]: ...
     def recommend(self, request: Request | Sequence[Request]) -> list[Recommendation] | list[list[Recommendation]]:
-        """The best items for one request or for many, best first; fewer than k when fewer are allowed.
+        """Return the best items for one request or for many, best first; fewer than k when fewer are allowed.
 
-        A message is understood as in the chat: what it rules out is not in the list.
-        `llmrec.dialogue.request_parsing.understood` returns how it was understood, and notices.
+        A message is read as in the chat: what it rules out is not in the list.
+        `llmrec.dialogue.request_parsing.understood` returns how it was read, and notices about it.
 
         >>> recommender.recommend(Request(message="something funny, no horror", k=5))  # doctest: +SKIP
 
@@ -165,17 +165,17 @@ class Recommender:
         return self.scorer.rank(self.fusions["history"], [self.scorer.query(one) for one in histories], k, allowed)
 
     def look_up(self, text: str, n: int = 6) -> list[int]:
-        """Semantic search: rows whose texts are most similar to a text, best first, without the language model.
+        """Semantic search: the rows whose texts are most similar to a text, best first, without the language model.
 
         Raises:
-            RequestError: a text that is longer than a message may be.
+            RequestError: the text is longer than the limit for messages.
         """
         self._checked(Request(message=text, k=min(n, MAX_K)))
         scores = self.scorer.words([clean_text(text, MAX_MESSAGE)])
         return [int(row) for row in top_k(scores, min(n, MAX_K), None)[0][0] if row >= 0] if scores.any() else []
 
     def allowed(self, request: Request) -> np.ndarray:
-        """bool[n]: the items that a request allows, by its filters, candidates and exclusions, not by its message."""
+        """bool[n]: the items that a request's filters, candidates and exclusions allow; its message is not read."""
         mask = self.catalog.where(request.filters)
         if request.candidates is not None:
             only = np.zeros(len(self.catalog), bool)
@@ -204,7 +204,7 @@ class Recommender:
 
     @cached_property
     def _int8_weights(self) -> Int8Weights | None:
-        """For text generation only: scores stay in float32."""
+        """The int8 copy of the weights. Only text generation uses it; scores stay in float32."""
         return int8_weights(self.model)
 
     def talk(
@@ -215,7 +215,7 @@ class Recommender:
         stop: threading.Event | None = None,
         seconds: float = 15.0,
     ) -> Iterator[str]:
-        """Stream text about the shown items by sentences; sentences that the catalogue does not back are left out.
+        """Stream text about the shown items sentence by sentence, without sentences that the catalogue does not back.
 
         Args:
             dialogue: (role, text) turns; the last user turn is answered.

@@ -1,8 +1,8 @@
 """Attribute types (category, number, date, flag), inferred from the values.
 
-A date is a whole number YYYYMMDD, so that ranges and comparisons work on it as on any number. A flag is one of two
-words, `waterproof` and `not waterproof`, so that a sentence names it like any category. Types are not stored:
-catalogues written before there were types keep their meaning and their fingerprint.
+A date is stored as a whole number YYYYMMDD, so ranges and comparisons work as on any number. A flag has one of two
+values, such as `waterproof` and `not waterproof`, so a sentence can name it like any category. Types are not stored.
+Catalogues written before types existed therefore keep their meaning and their fingerprint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ AttributeType = Literal["category", "number", "date", "flag"]
 _NOT = "not "
 _FIRST, _LAST = 1000_01_01, 2999_12_31
 
-# Attributes by which people are protected: a limit on them keeps out what it is not known of, and is never given up.
+# Attributes that protect people, such as audience and violence. A limit on one of them also keeps out items whose value
+# is unknown, and relaxing filters never drops it.
 INTENSITIES = ("violence", "fright", "sex")
 SAFETY = ("audience", *INTENSITIES)
 
@@ -27,7 +28,7 @@ def encode_date(day: datetime.date) -> int:
 
 
 def is_date(value: object) -> bool:
-    """True for a whole number that is a day of the years 1000 to 2999 written YYYYMMDD."""
+    """Return whether a value is a whole number YYYYMMDD that is a valid day of the years 1000 to 2999."""
     if isinstance(value, bool) or not isinstance(value, int) or not _FIRST <= value <= _LAST:
         return False
     try:
@@ -38,13 +39,13 @@ def is_date(value: object) -> bool:
 
 
 def flag_value(name: str, on: bool) -> str:
-    """Return the value of a flag: its name in words, or `not` and its name."""
+    """Return the value of a flag: its name with spaces for underscores, with `not` in front when it is off."""
     words = " ".join(name.replace("_", " ").split()).casefold()
     return words if on else _NOT + words
 
 
 def infer_type(name: str, values: Iterable[object]) -> AttributeType:
-    """Return the type of an attribute, from its values (words, tuples of words, numbers); no values are a category."""
+    """Infer the type of an attribute from its values (words, tuples of words, numbers); without values, a category."""
     found = list(values)
     if found and all(is_date(value) for value in found):
         return "date"
@@ -56,8 +57,9 @@ def infer_type(name: str, values: Iterable[object]) -> AttributeType:
 
 
 def format_number(value: float) -> str:
-    """Return a number as a person reads it: a date as 2013-05-01, any other with at most ten digits, no exponent
-    before that.
+    """Format a number for people: a date as 2013-05-01, any other number with at most ten significant digits.
+
+    A large number has an exponent only where ten digits do not suffice.
     """
     whole = int(value) if float(value).is_integer() and abs(value) < 2**53 else None
     if whole is not None and is_date(whole):

@@ -1,6 +1,6 @@
 """The item catalogue: immutable, in row order, with cleaned text.
 
-Inside the project an item is its row number; external ids appear only where data comes in or goes out.
+Inside the project an item is identified by its row number. External ids appear only where data enters or leaves.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ VALUE_LIMIT = 100
 NAME_LIMIT = 50
 ID_LIMIT = 200
 
-# characters that show nothing yet are neither control nor format characters: fillers, joiners, variation
-# selectors
+# Code points that are invisible although they are neither control nor format characters: fillers, joiners, variation
+# selectors.
 _INVISIBLE = frozenset(
     [
         847,
@@ -53,7 +53,7 @@ _REMOVED = frozenset(["Cc", "Cf", "Cs", "Co", "Cn"])
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to recommend; `attributes` are what filters and explanations may use."""
+    """One item of a catalogue; filters and explanations use its `attributes`."""
 
     id: str
     title: str
@@ -62,11 +62,10 @@ class Item:
 
 
 def clean_text(raw: str, limit: int) -> str:
-    """Return NFC text of at most `limit` characters on one line, with nothing in it that is invisible or
-    reorders.
+    """Return text as one line of at most `limit` characters in NFC, without invisible or reordering characters.
 
-    Control, zero-width, bidirectional and unassigned characters go; every run of white space becomes one
-    space; ordinary punctuation and all scripts stay. Cleaning twice changes nothing.
+    Control, zero-width, bidirectional and unassigned characters are removed. Every run of white space becomes one
+    space. Ordinary punctuation and all scripts stay. Cleaning a text twice gives the same result as cleaning it once.
     """
     if raw.isascii() and raw.isprintable():
         return " ".join(raw.split())[:limit].rstrip()
@@ -79,12 +78,12 @@ class Catalog:
     """Items by row.
 
     Args:
-        items: their order gives the rows; text is cleaned here.
+        items: the items in row order; their text is cleaned here.
         domain: a plural noun for the items, e.g. `films`.
-        notes_by: who or what wrote the notes that are among text and attributes; "" where there are none.
+        notes_by: who or what wrote the item notes that are part of the texts and attributes; "" without notes.
 
     Raises:
-        DataError: a duplicate, empty or unprintable id, an empty title, an attribute that is not finite.
+        DataError: a duplicate, empty or unprintable id, an empty title, or an attribute that is not finite.
     """
 
     def __init__(self, items: Sequence[Item], domain: str = "items", notes_by: str = "") -> None:
@@ -126,7 +125,7 @@ class Catalog:
         return IdVariants(self._rows)
 
     def row_or_none(self, id: str) -> int | None:
-        """Return the row of an external id, or of the only known id with the same canonical form; None for neither."""
+        """Return the row of an external id, else of the only known id with the same canonical form, else None."""
         row = self._rows.get(id)
         return row if row is not None else self._rows.get(self._id_variants.unique_variant(id) or "")
 
@@ -134,7 +133,7 @@ class Catalog:
         """Return the row of an external id, see `row_or_none`.
 
         Raises:
-            RequestError: unknown id; names the three closest.
+            RequestError: an unknown id; the message names the three closest ids.
         """
         row = self.row_or_none(id)
         if row is None:
@@ -143,28 +142,30 @@ class Catalog:
         return row
 
     def find(self, title: str) -> int:
-        """Return the row that a typed title means: any case, `The` in front or behind, `(1995)` or not, light
-        misspelling.
+        """Return the row whose title matches a typed title.
+
+        Case does not matter, `The` may stand in front or at the end, the year `(1995)` may be left out, and a few typos
+        are forgiven.
 
         Raises:
-            RequestError: nothing fits, or several different titles do; names the candidates with their years.
+            RequestError: no title matches, or several different ones do; the message names candidates with their years.
         """
         return self._titles.find(clean_text(title, TITLE_LIMIT))
 
     def exact(self, title: str) -> int | None:
-        """Return what `find` does, without typos; None when nothing fits."""
+        """Return the row of a typed title as `find` does, but without forgiving typos; None when nothing matches."""
         return self._titles.exact(clean_text(title, TITLE_LIMIT))
 
     def misspelt(self, title: str) -> int | None:
-        """Return the row of a title typed with a few wrong letters; None when there is none.
+        """Return the row of a title typed with a few wrong letters; None when no title is close enough.
 
         Raises:
-            RequestError: several different titles are as near.
+            RequestError: several different titles are equally close.
         """
         return self._titles.misspelt(clean_text(title, TITLE_LIMIT))
 
     def nearest(self, title: str) -> list[int]:
-        """Return the rows whose title has the fewest typos, of the year where one is given; several are no error."""
+        """Return all rows whose titles are the fewest typos away from a typed title; a year in it must match."""
         return self._titles.nearest(clean_text(title, TITLE_LIMIT))
 
     def closest(self, title: str, n: int) -> list[int]:
@@ -179,19 +180,19 @@ class Catalog:
 
     @cached_property
     def _same_labels(self) -> dict[int, tuple[int, ...]]:
-        """Rows that read the same as another one; MovieLens-100k has 18 films twice."""
+        """Row -> all rows with the same label, for labels that occur more than once (18 films of MovieLens-100k)."""
         same = defaultdict[str, list[int]](list)
         for row in range(len(self)):
             same[self.label(row).casefold()].append(row)
         return {row: tuple(rows) for rows in same.values() if len(rows) > 1 for row in rows}
 
     def same_label_rows(self, rows: Iterable[int]) -> tuple[int, ...]:
-        """Return the rows and all others with the same label, which a reader cannot tell apart."""
+        """Return the rows together with all other rows of the same labels, which a reader cannot tell apart."""
         return tuple(dict.fromkeys(same for row in rows for same in (row, *self._same_labels.get(row, ()))))
 
     @property
     def repeated_labels(self) -> int:
-        """Rows whose label another row has, too."""
+        """Number of rows whose label occurs more than once."""
         return len(self._same_labels)
 
     @property
@@ -200,20 +201,20 @@ class Catalog:
         return self._table.names
 
     def values(self, name: str) -> tuple[str, ...]:
-        """Return the sorted distinct values of an attribute; RequestError names valid attributes."""
+        """Return the sorted distinct values of an attribute; raises RequestError that names the valid attributes."""
         return self._table.values(name)
 
     def attribute_type(self, name: str) -> AttributeType:
-        """Return the type of an attribute; RequestError names valid attributes."""
+        """Return the type of an attribute; raises RequestError that names the valid attributes."""
         self._table.values(name)
         return infer_type(name, (item.attributes[name] for item in self.items if name in item.attributes))
 
     def where(self, filters: Filters) -> Mask:
-        """Return bool[n]: the rows that satisfy the filters; RequestError names what is valid."""
+        """Return bool[n]: the rows that satisfy the filters; raises RequestError that names the valid choices."""
         return self._table.mask(filters)
 
     def describe(self, row: int) -> str:
-        """Return one line of the item's fields: `Toy Story (1995). Animation, Comedy. <text>`."""
+        """Return all fields of an item as one line: `Toy Story (1995). Animation, Comedy. <text>`."""
         item = self.items[row]
         parts = [self.label(row)]
         for name, value in sorted(item.attributes.items()):

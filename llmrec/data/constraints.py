@@ -14,7 +14,7 @@ FilterPart = Literal["any_of", "all_of", "none_of", "ranges"]
 
 @dataclass(frozen=True)
 class Constraint:
-    """One removable part of a Filters: `key` identifies it, `label` is what a person reads."""
+    """One removable part of a `Filters`; `key` identifies it, and `label` describes it to people."""
 
     key: str
     label: str
@@ -24,12 +24,12 @@ class Constraint:
 
     @property
     def excludes(self) -> bool:
-        """True when it keeps something out instead of asking for something."""
+        """Whether the constraint excludes values instead of requiring them."""
         return self.part == "none_of"
 
 
 def constraints(filters: Filters) -> tuple[Constraint, ...]:
-    """Return the parts of `filters`; a group of alternatives is one part."""
+    """Return the single constraints of `filters`; a group of alternatives is one constraint."""
     found = [_part("any_of", name, " or ".join(values)) for name, values in filters.any_of.items() if values]
     found += [_part("all_of", name, value, value) for name, values in filters.all_of.items() for value in values]
     found += [
@@ -44,7 +44,7 @@ def constraints(filters: Filters) -> tuple[Constraint, ...]:
 
 
 def remove_constraint(filters: Filters, key: str) -> Filters:
-    """Return `filters` less the constraint with that key; an unknown key changes nothing."""
+    """Return `filters` without the constraint with this key; an unknown key changes nothing."""
     for one in constraints(filters):
         if one.key == key:
             if one.part == "ranges":
@@ -55,7 +55,7 @@ def remove_constraint(filters: Filters, key: str) -> Filters:
 
 
 def remove_value(filters: Filters, attribute: str, value: str) -> Filters:
-    """Return `filters` without one value of an attribute, whether it was asked for or kept out."""
+    """Return `filters` without one value of an attribute, whether it was required or excluded."""
     parts = {
         part: {
             name: left
@@ -72,7 +72,7 @@ def remove_value(filters: Filters, attribute: str, value: str) -> Filters:
 
 
 def remove_wanted(filters: Filters, attribute: str) -> Filters:
-    """Return `filters` without what they ask of one attribute; exclusions stay. `*` drops everything."""
+    """Return `filters` without the requirements on one attribute; exclusions stay. `*` drops everything."""
     if attribute == "*":
         return Filters()
     return Filters(
@@ -84,19 +84,19 @@ def remove_wanted(filters: Filters, attribute: str) -> Filters:
 
 
 def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, tuple[str, ...]]:
-    """Relax filters: drop required constraints one at a time, until at least one allowed row fits.
+    """Relax filters: drop required constraints one at a time until at least one allowed row matches.
 
-    Each step drops the constraint whose absence lets most rows in. Exclusions and limits that protect people always
-    stay.
+    Each step drops the constraint whose removal lets in the most rows. Exclusions, and limits that protect people, are
+    never dropped.
 
     Args:
-        catalog: what the filters are about.
-        filters: may fit nothing.
-        allowed: bool[n] rows that may be shown at all.
+        catalog: the catalogue that is filtered.
+        filters: the filters to relax; they may match nothing.
+        allowed: bool[n], the rows that may be shown at all.
 
     Returns:
-        The filters to use, which fit nothing when every allowed row is excluded, and the labels of the constraints
-        given up, in order.
+        The relaxed filters and the labels of the dropped constraints, in the order in which they were dropped. When the
+        constraints that always stay rule out every allowed row, the filters come back unchanged and match nothing.
     """
     given_up: list[str] = []
     kept = Filters(
@@ -108,7 +108,7 @@ def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, t
         return filters, ()
     while not (catalog.where(filters) & allowed).any():
         choices = [one for one in constraints(filters) if not one.excludes and one.attribute not in SAFETY]
-        # among equals a number goes before a word: a western of another time is nearer than no western
+        # on ties a range is dropped before a word: a western of another decade is closer than a film of another genre
         choices.sort(key=lambda one: one.part != "ranges")
         gains = [int((catalog.where(remove_constraint(filters, one.key)) & allowed).sum()) for one in choices]
         chosen = choices[max(range(len(choices)), key=lambda index: gains[index])]
@@ -118,7 +118,10 @@ def relax(catalog: Catalog, filters: Filters, allowed: Mask) -> tuple[Filters, t
 
 
 def format_range(attribute: str, bound: Range) -> str:
-    """Return a range in words: two years and an en dash, `from 1990`, `up to 1979`; other numbers named."""
+    """Format a range for people: two years joined by an en dash, `from 1990` or `up to 1979`.
+
+    The attribute is named unless it is the year.
+    """
     low, high = bound
     if attribute in INTENSITIES and low is None and high in (0, 1):
         return f"{'no' if high == 0 else 'little'} {attribute}"
@@ -140,7 +143,7 @@ def _parts(filters: Filters) -> dict[str, ValuesByAttribute]:
 
 
 def _less(choice: ValuesByAttribute, one: Constraint) -> ValuesByAttribute:
-    """Take out one value, or (a group of alternatives) the whole attribute."""
+    """Remove one value, or the whole attribute when the constraint is a group of alternatives."""
     left = {name: values for name, values in choice.items() if name != one.attribute}
     rest = tuple(value for value in choice[one.attribute] if value != one.value) if one.value else ()
     return {**left, one.attribute: rest} if rest else left

@@ -45,19 +45,19 @@ SOURCES: Mapping[str, Callable[[Path, JoinRules], Dataset]] = {
     "s3rec": read_s3rec,
 }
 DATASET_KIND = "data"
-DOWNLOADABLE = ("ml-100k",)  # names that are fetched when they are not there
-# Columns of the two files, and about what a row of each takes in memory once it is read, with no text in it.
+DOWNLOADABLE = ("ml-100k",)  # data sets that are downloaded when they are missing
+# Columns of the two files, and the approximate memory of one row of each after reading, not counting its text.
 _CATALOG = {name: pa.string() for name in ("id", "title", "text", "attributes")}
 _INTERACTIONS = {"user": pa.string(), "row": pa.int64(), "time": pa.int64(), "value": pa.float32()}
 _ITEM_BYTES, _INTERACTION_BYTES = 512, 128
-_LARGEST = 10**300  # a whole number that is still a float
+_LARGEST = 10**300  # whole numbers up to here still fit into a float
 
 
 def read_source(source: str, path: Path, rules: JoinRules = DEFAULT_RULES) -> Dataset:
-    """Read a data set in one of the known forms.
+    """Read a data set in one of the known formats.
 
     Raises:
-        DataError: an unknown source, or a file that is not what it should be (names file and line).
+        DataError: an unknown source, or a file with invalid contents; the message names file and line.
     """
     if source not in SOURCES:
         raise DataError(f"source {source!r} is unknown; choose from: {', '.join(sorted(SOURCES))}")
@@ -65,12 +65,12 @@ def read_source(source: str, path: Path, rules: JoinRules = DEFAULT_RULES) -> Da
 
 
 def check_writable(path: Path) -> None:
-    """Raise ArtifactError where `save_data` would refuse to write; asked before anything large is read."""
+    """Raise ArtifactError where `save_data` would refuse to write, so that callers can check before a long read."""
     check_replaceable(path, DATASET_KIND)
 
 
 def save_data(path: Path, catalog: Catalog, interactions: Interactions, report: Report) -> None:
-    """Write an artifact of kind `data`: catalog.parquet and interactions.parquet."""
+    """Write prepared data as an artifact of kind `data`: catalog.parquet and interactions.parquet."""
     prints = {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint}
     meta: dict[str, JSON] = {
         "domain": catalog.domain,
@@ -88,7 +88,7 @@ def load_data(path: Path) -> Dataset:
     """Read what `save_data` wrote.
 
     Raises:
-        ArtifactError: damaged, or the contents do not have the fingerprints of the manifest.
+        ArtifactError: the artifact is damaged, or its contents do not match the fingerprints in its manifest.
     """
     path = Path(path)
     manifest = read_manifest(path, DATASET_KIND)
@@ -107,7 +107,7 @@ def load_data(path: Path) -> Dataset:
 
 
 def dataset_directory(name_or_path: str | Path, progress: bool = True) -> Path:
-    """The directory of prepared data; a known name is fetched and prepared when it is not there yet.
+    """Return the directory of prepared data; a known data set is downloaded and prepared when it is missing.
 
     Raises:
         DataError: neither a directory nor a known name.
@@ -132,25 +132,25 @@ def dataset_directory(name_or_path: str | Path, progress: bool = True) -> Path:
 
 
 def movielens_files(progress: bool = True) -> Path:
-    """The files of MovieLens-100k, fetched when they are not there yet."""
+    """Return the directory of MovieLens-100k's files; they are downloaded when they are missing."""
     return fetch("ml-100k", progress, convert_ml_100k)
 
 
 def convert_ml_100k(archive: bytes, directory: Path) -> Mapping[str, str]:
-    """Write what GroupLens publishes as atomic files; the fingerprints of what they hold."""
+    """Convert GroupLens' MovieLens-100k archive to RecBole's atomic files; returns the fingerprints of the contents."""
     convert_100k(archive, directory)
     catalog, interactions, _ = read_ml_100k(directory)
     return {"catalog": catalog.fingerprint, "interactions": interactions.fingerprint}
 
 
 def open_data(name_or_path: str | Path, progress: bool = True) -> tuple[Catalog, Interactions]:
-    """Catalogue and interactions of prepared data."""
+    """Open prepared data and return its catalogue and interactions."""
     catalog, interactions, _ = load_data(dataset_directory(name_or_path, progress))
     return catalog, interactions
 
 
 def dataset_reference(path: str | Path) -> str:
-    """How a model refers to its data: a name when it lies under `home()`, an absolute path otherwise."""
+    """Return how a model refers to its data: by name if it lies below `cache_home()`, else by absolute path."""
     path = Path(path)
     if str(path) in DOWNLOADABLE:
         return str(path)
@@ -158,7 +158,7 @@ def dataset_reference(path: str | Path) -> str:
 
 
 def dataset_statistics(catalog: Catalog, interactions: Interactions) -> dict[str, Any]:
-    """Return what to look at before training: sizes, density, history lengths, cold items, ties, gaps."""
+    """Return statistics to look at before training: sizes, density, history lengths, cold items, ties, gaps."""
     x = interactions
     lengths = np.diff(x.offsets)
     taken = np.bincount(x.row, minlength=len(catalog))
@@ -188,7 +188,7 @@ def dataset_statistics(catalog: Catalog, interactions: Interactions) -> dict[str
 
 
 def _catalog_table(catalog: Catalog) -> pa.Table:
-    """Attributes differ from item to item and keep their types, so they are one JSON column."""
+    """Return the catalogue as a table, with attributes as one JSON column: they vary by item and keep their types."""
     return pa.table(
         {
             "id": [item.id for item in catalog.items],
@@ -211,7 +211,7 @@ def _catalog(table: pa.Table, domain: str, notes_by: str) -> Catalog:
 
 
 def _attributes(id: str, text: str) -> dict[str, Value]:
-    """Attributes of an item out of their JSON; that numbers are finite is for `Catalog` to check."""
+    """Parse the attributes of an item from JSON; `Catalog` checks that their numbers are finite."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -229,7 +229,7 @@ def _attributes(id: str, text: str) -> dict[str, Value]:
 
 
 def _interaction_table(path: Path, items: int) -> pa.Table:
-    """The table of interactions; no array may be as long as a row that is not there says."""
+    """Read the table of interactions; rows outside the catalogue are refused, because rows determine array lengths."""
     table = parquet.read_columns(path / "interactions.parquet", _INTERACTIONS, _INTERACTION_BYTES)
     row = table.column("row").to_numpy()
     outside = row[(row < 0) | (row >= items)]

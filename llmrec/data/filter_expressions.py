@@ -12,23 +12,24 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Filters, Range, ValuesByAttribute, split_name
 from llmrec.errors import RequestError
 
-MAX_CONDITIONS = 100  # conditions, and values in all, of one request
-MAX_CONDITION_LENGTH = 200  # characters of a condition
+MAX_CONDITIONS = 100  # most conditions of one request, and most values in all
+MAX_CONDITION_LENGTH = 200  # most characters of a condition
 _CONDITION = re.compile(r"\s*(?P<name>.*?\S)\s*(?P<sign>>=|<=|!=|=)\s*(?P<value>.*\S)\s*", re.DOTALL)
 _FORM = "write attribute=value, attribute!=value, attribute>=number or attribute<=number"
 _CHOICES = ("any_of", "all_of", "none_of")
 
 
 def parse_conditions(where: Iterable[str], exclude: Iterable[str], catalog: Catalog) -> Filters:
-    """Read conditions, all of which must hold.
+    """Parse conditions into filters; all conditions must hold.
 
     Args:
         where: `genre=Comedy` (`genre=Comedy|Drama` for either), `tags!=Zombies`, `year>=1990`, `year<=1999`.
-        exclude: `tags=Zombies`, as `tags!=Zombies`.
-        catalog: its attributes and values are named without regard to case.
+        exclude: `tags=Zombies`, which means the same as `tags!=Zombies` in `where`.
+        catalog: the catalogue to filter; its attributes and values match without regard to case.
 
     Raises:
-        RequestError: in one line, a condition of another form, an unknown attribute or value, or too much.
+        RequestError: a condition of another form, an unknown attribute or value, or too many or too long conditions.
+            The message is one line.
     """
     given = [*((one, False) for one in where), *((one, True) for one in exclude)]
     if len(given) > MAX_CONDITIONS:
@@ -41,14 +42,14 @@ def parse_conditions(where: Iterable[str], exclude: Iterable[str], catalog: Cata
 
 
 def parse_json_filters(given: object, catalog: Catalog) -> Filters:
-    """Read filters from JSON: `{"any_of": {"genre": ["Comedy"]}, "none_of": {...}, "ranges": {"year": [1990, null]}}`.
+    """Parse filters from JSON: `{"any_of": {"genre": ["Comedy"]}, "none_of": {...}, "ranges": {"year": [1990, null]}}`.
 
     Args:
-        given: an object with some of the parts of `Filters`; None or an empty one for no filters.
-        catalog: what they are about.
+        given: an object with some of the parts of `Filters`; None or an empty object means no filters.
+        catalog: the catalogue to filter.
 
     Raises:
-        RequestError: in one line, another form, an unknown attribute or value, or too much.
+        RequestError: JSON of another form, an unknown attribute or value, or too many values. The message is one line.
     """
     if given is None:
         return Filters()
@@ -100,7 +101,7 @@ def _parse_condition(text: str, out: bool, catalog: Catalog) -> Filters:
 
 
 def _attribute(name: str, catalog: Catalog) -> str:
-    """The attribute as the catalogue writes it; an unknown one is left for the catalogue to refuse by name."""
+    """Return the attribute in the catalogue's spelling; `catalog.values` raises RequestError for an unknown one."""
     alike = [one for one in catalog.attribute_names if one.casefold() == name.casefold()]
     found = name if name in catalog.attribute_names or len(alike) != 1 else alike[0]
     catalog.values(found)

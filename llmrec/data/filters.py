@@ -23,15 +23,16 @@ _JOIN = "|"
 
 @dataclass(frozen=True)
 class Filters:
-    """What an item must satisfy; all parts must hold. Values match without regard to case.
+    """Constraints on the attributes of items; an item must satisfy all parts. Values match without regard to case.
 
-    A value may stand in more than one attribute. `genre|tags` names both: the item has the value when either holds it.
+    A value may occur in more than one attribute. The name `genre|tags` stands for both attributes: an item has the
+    value when either of them holds it.
 
     Attributes:
-        any_of: attribute -> values, at least one of which the item has.
-        all_of: attribute -> values, all of which the item has.
-        none_of: attribute -> values, none of which the item has; an item without the attribute passes.
-        ranges: attribute -> (low, high), both inclusive, None for open; an item without the attribute fails.
+        any_of: attribute -> values, at least one of which the item must have.
+        all_of: attribute -> values, all of which the item must have.
+        none_of: attribute -> values, none of which the item may have; an item without the attribute passes.
+        ranges: attribute -> (low, high), both inclusive, None for an open end; an item without the attribute fails.
     """
 
     any_of: ValuesByAttribute = field(default_factory=dict)
@@ -41,12 +42,12 @@ class Filters:
 
     @property
     def empty(self) -> bool:
-        """True when every item passes."""
+        """Whether the filters let every item pass."""
         choices = (*self.any_of.values(), *self.all_of.values(), *self.none_of.values())
         return not any(choices) and all(bound == (None, None) for bound in self.ranges.values())
 
     def describe(self) -> str:
-        """Return the constraints in words: `genre Comedy or Drama, not genre War, year 1990 to 1999`."""
+        """Describe the constraints to people: `genre Comedy or Drama, not genre War, year 1990 to 1999`."""
         parts = [f"{attribute_phrase(name)} {' or '.join(values)}" for name, values in self.any_of.items() if values]
         parts += [f"{attribute_phrase(name)} {' and '.join(values)}" for name, values in self.all_of.items() if values]
         parts += [
@@ -56,11 +57,12 @@ class Filters:
         return ", ".join(parts)
 
     def merge(self, other: Filters) -> Filters:
-        """Add what was said later; where the two contradict each other, the later words win.
+        """Add filters that were stated later; where the two contradict each other, the later ones win.
 
-        A later `any_of` of an attribute replaces the earlier one; `all_of` and `none_of` add up; a value
-        wanted later is no longer excluded and the other way round; range bounds narrow, unless nothing would
-        be left. Joined attributes count as one when they share a part.
+        A later `any_of` replaces the earlier one of the same attribute. `all_of` and `none_of` are united. A value that
+        is required later is no longer excluded, and a value that is excluded later is no longer required. Ranges are
+        intersected; if the intersection is empty, the later range replaces the earlier one. Joined attribute names
+        count as the same attribute when they share a part.
         """
         wanted = _union(other.any_of, other.all_of)
         kept = {
@@ -77,10 +79,10 @@ class Filters:
         return Filters(any_of, all_of, none_of, ranges)
 
     def intersect(self, other: Filters) -> Filters:
-        """Return the constraints of both, neither of which gives way.
+        """Return filters that require the constraints of both.
 
         Raises:
-            ValueError: both hold alternatives of one attribute.
+            ValueError: both have alternatives (`any_of`) for the same attribute.
         """
         if set(self.any_of) & set(other.any_of):
             raise ValueError("both hold alternatives of one attribute; intersect their masks instead")
@@ -93,7 +95,7 @@ class Filters:
 
 
 class AttributeTable:
-    """Masks over rows for every attribute value, built once for a catalogue."""
+    """Index of a catalogue's rows by attribute value, built once, which evaluates filters to masks over rows."""
 
     def __init__(self, attributes: Sequence[Mapping[str, Value]]) -> None:
         self.n = len(attributes)
@@ -119,7 +121,7 @@ class AttributeTable:
         """Return bool[n]: the rows that satisfy the filters.
 
         Raises:
-            RequestError: an unknown attribute or value, or a range over words; names valid ones.
+            RequestError: an unknown attribute or value, or a range over words; the message names valid choices.
         """
         allowed = np.ones(self.n, bool)
         for name, values in filters.any_of.items():
@@ -167,27 +169,27 @@ class AttributeTable:
         if bound == (None, None):
             return np.ones(self.n, bool)
         column = self._numbers[name]
-        # NaN marks an item without the attribute: both comparisons are then false
+        # an item without the attribute is NaN, for which both comparisons are false
         return (column >= (-math.inf if low is None else low)) & (column <= (math.inf if high is None else high))
 
 
 def join_names(names: Iterable[str]) -> str:
-    """Return the name for several attributes, in any of which a value may stand: `genre|tags`."""
+    """Return the joined name of several attributes, any of which may hold a value: `genre|tags`."""
     return _JOIN.join(names)
 
 
 def split_name(name: str) -> tuple[str, ...]:
-    """Return the attributes that a name stands for."""
+    """Return the attributes of a joined name; the inverse of `join_names`."""
     return tuple(name.split(_JOIN))
 
 
 def attribute_phrase(name: str) -> str:
-    """Return an attribute's name for a sentence: `genre or tags`."""
+    """Return an attribute name, joined or not, as it reads in a sentence: `genre or tags`."""
     return " or ".join(split_name(name))
 
 
 def share_attribute(one: str, other: str) -> bool:
-    """True when two names share an attribute."""
+    """Return whether two attribute names, joined or not, share an attribute."""
     return one == other or not set(split_name(one)).isdisjoint(split_name(other))
 
 
@@ -208,7 +210,7 @@ def _distinct(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _without(choice: ValuesByAttribute, removed: ValuesByAttribute) -> dict[str, tuple[str, ...]]:
-    """Drop the values that `removed` names, and attributes left with none."""
+    """Drop the values that `removed` names, and attributes that have no values left."""
     kept = {}
     for name, values in choice.items():
         gone = {value.casefold() for other, found in removed.items() if share_attribute(name, other) for value in found}

@@ -1,9 +1,9 @@
 """Ids of items and users: how a value becomes an id, and which spellings mean the same id.
 
-An id is kept as its table writes it. Programs that pass tables on change ids: a column with an empty cell becomes a
-column of floats (`1.0`), a spreadsheet drops leading zeros (`7` for `007`), a web form sends full-width digits. Such
-ids share one `canonical_form`. When an id is looked up and is not there as written, the only known id with the same
-canonical form is meant.
+An id is kept as its table writes it. Programs that pass tables on may change ids: a column with an empty cell becomes a
+column of floats (`1.0`), a spreadsheet drops leading zeros (`7` for `007`), a web form sends full-width digits. All
+spellings of an id share one `canonical_form`. When an id is looked up and does not exist as written, it means the only
+known id with the same canonical form.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Iterable
 from decimal import Decimal
 from functools import cached_property
 
-FIRST_INEXACT = 2**53  # from here on a float skips whole numbers
+FIRST_INEXACT = 2**53  # from here on, floats cannot represent every whole number
 _WHOLE = re.compile(r"(-?)0*(\d+)(?:\.0+)?", re.ASCII)
 _FLOATED = re.compile(r"-?(\d+)\.0+", re.ASCII)
 _EXPONENT = re.compile(r"-?\d+(?:\.\d+[eE]\+?|[eE]\+)\d+", re.ASCII)  # `12e4` may be the beginning of a hash
 
 
 def id_text(value: object) -> str:
-    """Return what a value reads as an id: text less the blanks around it, a whole number in digits; "" for neither."""
+    """Return a value as an id: stripped text, or the digits of a whole number; "" for any other value."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool):
@@ -35,7 +35,7 @@ def id_text(value: object) -> str:
 
 
 def is_rounded(value: object) -> bool:
-    """Whether a value is a whole number that a float or a spreadsheet may have rounded: another id than it was."""
+    """Return whether a value is a whole number that a float or a spreadsheet may have rounded to a different id."""
     if isinstance(value, float):
         return abs(value) >= FIRST_INEXACT
     if not isinstance(value, str):
@@ -46,7 +46,7 @@ def is_rounded(value: object) -> bool:
 
 
 def canonical_form(id: str) -> str:
-    """Return what all ways to write an id have in common: ` 1 `, `1.0`, `01` and a full-width 1 have the form `1`."""
+    """Return the form that all spellings of an id share: ` 1 `, `1.0`, `01` and a full-width 1 all become `1`."""
     id = id.strip()
     if id.isascii() and not id.startswith(("0", "-0")) and ".0" not in id:
         return id
@@ -56,10 +56,10 @@ def canonical_form(id: str) -> str:
 
 
 class IdVariants:
-    """Known ids by their form; nothing is computed before the first question.
+    """Known ids indexed by their canonical form; the index is built at the first lookup.
 
     Args:
-        ids: distinct.
+        ids: the known ids, all distinct.
     """
 
     def __init__(self, ids: Iterable[str]) -> None:
@@ -73,17 +73,17 @@ class IdVariants:
         return found
 
     def variants(self, id: str) -> tuple[str, ...]:
-        """Return the known ids that are written otherwise and have the form of `id`."""
+        """Return the known ids with the same canonical form as `id`, except `id` itself."""
         return tuple(one for one in self._found.get(canonical_form(id), ()) if one != id)
 
     def unique_variant(self, id: str) -> str | None:
-        """Return the one known id that `id` is another form of; None for none and for several."""
+        """Return the known id that `id` is another spelling of; None when there is none or more than one."""
         found = self.variants(id)
         return found[0] if len(found) == 1 else None
 
 
 def first_collision(ids: Iterable[str]) -> tuple[str, str] | None:
-    """Return the first two of these distinct ids that are two forms of one id, in order; None when there are none."""
+    """Return the first two of these distinct ids that share a canonical form, in order; None if no two do."""
     seen: dict[str, str] = {}
     for one in ids:
         if (other := seen.setdefault(canonical_form(one), one)) != one:

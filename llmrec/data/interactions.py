@@ -19,44 +19,44 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 SplitPart = Literal["valid", "test"]
 
-_STEPS = 21  # a scale has at most so many different values; what has more is an amount
-_LIKED = 0.7  # of the highest value: four and five of five stars
+_STEPS = 21  # most distinct values of a rating scale; with more, values are amounts
+_LIKED = 0.7  # share of the highest value from which an item counts as liked: four and five of five stars
 
 
 class History(tuple[int, ...]):
     """The rows of a user, oldest first, and which of them were not liked.
 
-    Rankers see a plain tuple; opinions only decide what is said about a list.
+    Rankers see a plain tuple of rows. Whether an item was liked only affects the text about a list.
 
     Args:
-        rows: oldest first; a History keeps its opinions.
-        disliked: rows that were not liked; those of `rows` when left out.
+        rows: the rows, oldest first.
+        disliked: rows that were not liked; if None, those of `rows` when that is a `History`, else none.
     """
 
     disliked: frozenset[int]
 
     def __new__(cls, rows: Iterable[int] = (), disliked: Iterable[int] | None = None) -> History:
-        """Make the tuple; disliked rows that are not in it are left out."""
+        """Make the tuple; disliked rows that are not in the history are left out."""
         made = super().__new__(cls, rows)
         gone = getattr(rows, "disliked", ()) if disliked is None else disliked
         made.disliked = frozenset(gone) & frozenset(made)
         return made
 
     def extended_with(self, rows: Iterable[int]) -> History:
-        """Return the history followed by further, liked rows, each row once."""
+        """Return the history followed by further rows, which count as liked; each row occurs once."""
         liked = tuple(rows)
         return History(dict.fromkeys((*self, *liked)), self.disliked - {*liked})
 
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Interactions sorted by (user, time, order given).
+    """Interactions sorted by user, then time, then input order.
 
     Attributes:
-        users: external user ids; a user's number is the place in this tuple.
+        users: external user ids; a user's number is its position in this tuple.
         user: int64[m] user numbers.
         row: int64[m] catalogue rows.
-        time: int64[m] seconds, or any other count that grows.
+        time: int64[m] seconds, or any other number that increases over time.
         value: float32[m] rating or weight.
     """
 
@@ -73,7 +73,9 @@ class Interactions:
         times: Sequence[int] | Ints,
         values: Sequence[float] | Floats,
     ) -> Interactions:
-        """Number the users and sort; users are numbered by id, so that the order of a file leaves no trace.
+        """Build from unsorted sequences: number the users in the order of their ids, and sort the interactions.
+
+        Numbering users by id makes the result independent of the order of users in a file.
 
         Raises:
             DataError: the four sequences differ in length, or a row is negative.
@@ -95,7 +97,7 @@ class Interactions:
 
     @cached_property
     def offsets(self) -> Ints:
-        """int64[n_users + 1]: user u's interactions stand at offsets[u]:offsets[u + 1]."""
+        """int64[n_users + 1]: the interactions of user u are at offsets[u]:offsets[u + 1]."""
         counts = np.bincount(self.user, minlength=len(self.users))
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
@@ -121,16 +123,16 @@ class Interactions:
         return IdVariants(self.users)
 
     def number_or_none(self, user_id: str) -> int | None:
-        """Return the number of a user id, or of the only known id with the same canonical form; None for neither."""
+        """Return the number of a user id, else of the only known id with the same canonical form, else None."""
         number = self._numbers.get(user_id)
         return number if number is not None else self._numbers.get(self._id_variants.unique_variant(user_id) or "")
 
     @cached_property
     def liked_from(self) -> float:
-        """The value from which on an interaction says that the item was liked; -inf when values do not tell.
+        """The smallest value that means an item was liked; -inf when values do not tell liked from disliked.
 
-        Few different values are a scale, whatever its length: the upper end of it is liked. One value, or more than a
-        scale has, tell nothing: everything that was taken counts as liked.
+        Between 2 and 21 distinct values are taken as a rating scale, whose upper end means liked. A single value, or
+        more than 21, tell nothing: every item in the log then counts as liked.
         """
         values = np.unique(self.value)
         if not 1 < len(values) <= _STEPS:
@@ -139,21 +141,21 @@ class Interactions:
         return _LIKED * highest if highest > 0 else highest
 
     def disliked(self, user: int) -> frozenset[int]:
-        """Return the rows of a user number whose latest value says that they were not liked."""
-        rows = self.rows_of(user).tolist()  # refuses a number that does not exist
+        """Return the rows that a user did not like, judged by the latest value of each row."""
+        rows = self.rows_of(user).tolist()  # raises for a user number that does not exist
         values = self.value[self.offsets[user] : self.offsets[user + 1]]
         latest = dict(zip(rows, values.tolist(), strict=True))
         return frozenset(row for row, value in latest.items() if value < self.liked_from)
 
     def history(self, user: int) -> History:
-        """Return what a user number took, oldest first, and which of it was not liked."""
+        """Return the history of a user number: its rows, oldest first, and which of them were not liked."""
         return History(self.rows_of(user).tolist(), self.disliked(user))
 
     def number(self, user_id: str) -> int:
         """Return the number of an external user id, see `number_or_none`.
 
         Raises:
-            RequestError: unknown id; names the three closest.
+            RequestError: an unknown id; the message names the three closest ids.
         """
         found = self.number_or_none(user_id)
         if found is not None:
@@ -162,19 +164,19 @@ class Interactions:
         raise RequestError(f"no user {user_id!r}; the closest are {', '.join(map(repr, near))}")
 
     def where(self, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Interactions:
-        """Keep the interactions where bool[m] `mask` is true; the users keep their numbers."""
+        """Return the interactions where `mask` bool[m] is true; users keep their numbers."""
         return Interactions(self.users, self.user[mask], self.row[mask], self.time[mask], self.value[mask])
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A train part, and per user one validation and one test target.
+    """A train part, and one validation and one test target per user.
 
     Attributes:
-        train: everything a model may be fitted on; same user numbers as the whole.
+        train: everything that a model may be fitted on; users have the same numbers as in the whole log.
         valid: int64[n_users] target row, -1 for none.
         test: int64[n_users] target row, -1 for none.
-        name: how the cut was made, for reports.
+        name: how the split was made, for reports.
         window: interactions after the train part that are known before the test target.
     """
 
@@ -185,7 +187,7 @@ class Split:
     window: Interactions
 
     def history(self, user: int, part: SplitPart) -> Ints:
-        """Return the rows known before that target, int64[h] in time order; `test` has validation in it."""
+        """Return the rows known before a user's target, int64[h] in time order; before `test` they include `valid`."""
         if part == "valid":
             return self.train.rows_of(user)
         if part == "test":
@@ -196,7 +198,7 @@ class Split:
 def leave_one_out(x: Interactions) -> Split:
     """Hold out each user's last interaction for test and the last but one for validation.
 
-    Users with fewer than 3 interactions stay whole in the train part, with -1 as targets.
+    All interactions of users with fewer than 3 stay in the train part; their targets are -1.
     """
     long = np.diff(x.offsets) >= 3
     last = x.offsets[1:] - 1
@@ -209,24 +211,24 @@ def leave_one_out(x: Interactions) -> Split:
 
 
 def model_selection_users(split: Split) -> Ints:
-    """Users whose validation item chooses the encoder's epoch and settings: the even ones."""
+    """Return the users whose validation items select the encoder's epoch and settings: those with even numbers."""
     return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 0))
 
 
 def fusion_users(split: Split) -> Ints:
-    """Users whose validation item fits the fusion: the odd ones, which chose nothing else."""
+    """Return the users whose validation items fit the fusion: those with odd numbers, which select nothing else."""
     return np.flatnonzero((split.valid >= 0) & (np.arange(len(split.valid)) % 2 == 1))
 
 
 def split_by_time(x: Interactions, valid_from: int, test_from: int) -> Split:
-    """Cut everybody at the same two moments, in units of `time`.
+    """Split all users at the same two points in time, given in units of `time`.
 
-    Train is all before `valid_from`. A user's validation target is the first interaction in [valid_from,
-    test_from), the test target the first at or after `test_from`; a test history holds all before
-    `test_from`.
+    The train part is everything before `valid_from`. A user's validation target is the first interaction in
+    [valid_from, test_from), and the test target is the first one at or after `test_from`. A test history holds
+    everything before `test_from`.
 
     Raises:
-        DataError: the cuts are not in order.
+        DataError: `valid_from` is not before `test_from`.
     """
     if valid_from >= test_from:
         raise DataError(f"valid_from {valid_from} must be before test_from {test_from}")
@@ -245,7 +247,7 @@ def _first_rows(x: Interactions) -> Ints:
 
 
 def id_order(user_id: str) -> tuple[int, int, str, str]:
-    """Return a key that sorts ids of digits by their number and before all others."""
+    """Return a sort key that puts ids of digits first, in numerical order, and all other ids after them."""
     if user_id.isascii() and user_id.isdigit():
         digits = user_id.lstrip("0")
         return 0, len(digits), digits, user_id

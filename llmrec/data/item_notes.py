@@ -1,8 +1,9 @@
-"""Item notes: what is known of an item beyond its catalogue entry, checked by a schema and merged into a catalogue.
+"""Item notes: facts about items beyond the catalogue's own, validated by a schema and merged into a catalogue.
 
-A notes file is JSON lines. The first line says which schema the notes follow and who wrote them; every other line is a
-note on one item: its `id` and the fields that are known for certain. Fields become typed attributes, sentences become
-text, so that filters, search, semantic IDs and training read notes like any other catalogue data.
+A notes file has the JSON Lines format. Its first line names the schema of the notes and who wrote them. Every other
+line is a note on one item: its `id` and the fields that are known for certain. Sentences become item text, and all
+other fields become typed attributes. So filters, search, semantic IDs and training read notes like any other catalogue
+data.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ class NoteField(BaseModel):
     """One field of a note.
 
     Attributes:
-        type: see `llmrec/data/notes/film.yaml`.
-        about: what it says, for whoever writes notes.
-        attribute: its name in the catalogue; the field's own name when empty.
-        values: the controlled list of `choices`, `level` and `onward`.
-        most: most values of `names` and `choices`.
-        words: most words of a `sentence`.
-        least: smallest `number`.
-        greatest: largest `number`.
-        safety: an item without the field fails a limit on it.
+        type: the type of the field; `llmrec/data/notes/film.yaml` explains the types.
+        about: what the field means, for writers of notes.
+        attribute: name of the catalogue attribute; the field's own name when empty.
+        values: allowed values of `choices`, `level` and `onward`.
+        most: largest number of values of `names` and `choices`.
+        words: largest number of words of a `sentence`.
+        least: smallest allowed `number`.
+        greatest: largest allowed `number`.
+        safety: whether an item without the field fails a limit on it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,7 +65,7 @@ class NoteField(BaseModel):
 
 
 class NoteSchema(BaseModel):
-    """What notes on one kind of item may say."""
+    """The fields that notes on one kind of item may have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,7 +85,7 @@ class NoteSchema(BaseModel):
         return {field.attribute or name: field for name, field in self.fields.items() if field.type != "sentence"}
 
     def json_schema(self) -> dict[str, Any]:
-        """Return the JSON schema of one note without its id, for a server that writes under a schema."""
+        """Return the JSON schema of one note without its id, for servers that generate text constrained to a schema."""
         return {
             "type": "object",
             "additionalProperties": False,
@@ -94,12 +95,12 @@ class NoteSchema(BaseModel):
 
 @dataclass(frozen=True)
 class ItemNotes:
-    """Checked notes of one catalogue.
+    """Validated notes on the items of one catalogue.
 
     Attributes:
-        schema: what they may say.
-        by: who or what wrote them, for people to read.
-        notes: item id -> field -> value, as read; only what is known.
+        schema: the schema of the notes.
+        by: who or what wrote them, as text for people.
+        notes: item id -> field -> value, without fields that are unknown.
     """
 
     schema: NoteSchema
@@ -109,10 +110,10 @@ class ItemNotes:
 
 @cache
 def load_schema(name: str) -> NoteSchema:
-    """Return a schema by the name of a shipped one (`film`) or the path of a YAML file.
+    """Load a schema by the name of a shipped one (`film`) or by the path of a YAML file.
 
     Raises:
-        DataError: no such schema, or one that is not valid.
+        DataError: the schema does not exist or is not valid.
     """
     shipped = files("llmrec.data.notes") / f"{name}.yaml"
     source = shipped if name.isidentifier() and shipped.is_file() else Path(name)
@@ -133,11 +134,11 @@ def read_notes(path: Path, schema: NoteSchema | None = None) -> ItemNotes:
     """Read a notes file.
 
     Args:
-        path: JSON lines, the first with `schema` and `by`.
-        schema: what the notes may say; that which the first line names when left out.
+        path: a file in the JSON Lines format whose first line has `schema` and `by`.
+        schema: the schema of the notes; if None, the one that the first line names.
 
     Raises:
-        DataError: names file, line, field and value.
+        DataError: the file cannot be read or is not valid; the message names file, line, field and value.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -182,12 +183,12 @@ def _object(line: str, where: str) -> dict[str, Any]:
 
 
 def check_note(note: Mapping[str, Any], schema: NoteSchema, where: str) -> Mapping[str, Any]:
-    """Return the fields of one note that hold something, cleaned.
+    """Validate one note and return its non-empty fields, cleaned.
 
     Args:
-        note: field -> value, from a file or a server that is not trusted.
-        schema: what it may say.
-        where: begins every message.
+        note: field -> value, from an untrusted file or server.
+        schema: the schema of the note.
+        where: the place that every error message begins with.
 
     Raises:
         DataError: an unknown field, or a value that the schema does not allow.
@@ -268,7 +269,7 @@ def _nearest(value: str, values: Sequence[str]) -> str:
 
 
 def attributes_of(note: Mapping[str, Any], schema: NoteSchema) -> dict[str, Value]:
-    """Return the catalogue attributes that one checked note gives."""
+    """Return the catalogue attributes that one validated note sets."""
     found: dict[str, Value] = {}
     for name, value in note.items():
         field = schema.fields[name]
@@ -280,12 +281,14 @@ def attributes_of(note: Mapping[str, Any], schema: NoteSchema) -> dict[str, Valu
 
 
 def text_of(note: Mapping[str, Any], schema: NoteSchema) -> str:
-    """Return the sentences of one checked note."""
+    """Return the sentences of one validated note, joined."""
     return " ".join(note[name] for name, field in schema.fields.items() if field.type == "sentence" and name in note)
 
 
 def with_notes(catalog: Catalog, notes: ItemNotes) -> Catalog:
-    """Return the catalogue with what the notes say; its own text and attributes go first.
+    """Return the catalogue with the notes merged in.
+
+    The catalogue's own text comes before the notes' text, and its own attributes take precedence over theirs.
 
     Raises:
         DataError: a note on an item that the catalogue does not have.

@@ -11,7 +11,7 @@ MAX_K, MAX_MESSAGE = 100, 2000
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One item of a list: its row, the fused score, the part that spoke for it most, and why it is here."""
+    """One item of a list: its row, its fused score, the score part that contributed most, and the reason to show."""
 
     row: int
     score: float
@@ -21,19 +21,19 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """A request for recommendations.
 
     Attributes:
-        history: rows the user took, oldest first; reasons name none of those that a `History` says were not liked.
-        message: what the user says, read as the chat reads it (`llmrec.dialogue.request_parsing`): constraints in it
-            become filters, titles in it enter the history or are left out, and the rest of it moves the list.
-        filters: constraints; they always hold, whatever the message says.
-        candidates: rank these rows only.
-        exclude: rows never to be returned.
-        k: how many items, 1 to 100; a number that the message asks for counts instead.
-        unseen: leave out the history.
-        parsed: the message has been parsed: its constraints and titles are in the other fields, and it is a bare
-            description.
+        history: the user's rows, oldest first. If it is a `History`, reasons do not name rows that were not liked.
+        message: the user's words, parsed as in the chat (`llmrec.dialogue.request_parsing`). Constraints in it become
+            filters, titles in it enter the history or are excluded, and the rest of it influences the ranking.
+        filters: constraints that always hold, whatever the message says.
+        candidates: the only rows to rank; None for the whole catalogue.
+        exclude: rows that are never returned.
+        k: number of items, 1 to 100; a number stated in the message takes precedence.
+        unseen: whether to leave out the items of the history.
+        parsed: whether the message has already been parsed. Its constraints and titles are then in the other fields,
+            and what is left of it is a bare description.
     """
 
     history: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""Detects timestamps in mixed units: seconds beside milliseconds, dates beside step counts."""
+"""Detects timestamps in mixed units, such as seconds beside milliseconds, or dates beside step counts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 
 from llmrec.errors import DataError
 
-MIN_EPOCH_SECONDS = 10**8  # seconds from 1970 to 1973: smaller numbers count steps, or are days written 20140503
-# Between two neighbouring times: more than lies between 1973 and the end of this century in any one unit (41), less
-# than between seconds and milliseconds of any years from 1973 to now (55), and between 20140503 and its seconds (69).
+MIN_EPOCH_SECONDS = 10**8  # seconds from 1970 to 1973; smaller numbers are step counts, or days written 20140503
+# Smallest ratio of two neighbouring times that shows two units. It is above the ratio between the end of this century
+# and 1973 in any one unit (41). It is below the ratio between milliseconds and seconds of any years from 1973 to now
+# (55), and below that between a date's seconds and the same date written 20140503 (69).
 _GAP = 45.0
-_ALIKE = 0.25  # of a step of 1000
+_ALIKE = 0.25  # tolerance in powers of 1000
 
 
 class UnitGroups(NamedTuple):
-    """Timestamps in two units: the median of each group, and where the upper group begins."""
+    """Two groups of timestamps in different units: the median of each, and the value at which the upper one begins."""
 
     low: int
     high: int
@@ -25,20 +26,21 @@ class UnitGroups(NamedTuple):
 
     @property
     def factor(self) -> int:
-        """How many units of the upper clock are one of the lower, 0 where they are no powers of a thousand apart."""
+        """Number of upper units in one lower unit; 0 when the units do not differ by a power of a thousand."""
         steps = math.log10(self.high / self.low) / 3
         return 1000 ** round(steps) if self.low >= MIN_EPOCH_SECONDS and abs(steps - round(steps)) < _ALIKE else 0
 
 
 def is_epoch_seconds(time: int) -> bool:
-    """Whether a number can be seconds since 1970 of the years from 1973 to this century's end."""
+    """Return whether a number can be seconds since 1970, for the years from 1973 to the end of this century."""
     return MIN_EPOCH_SECONDS <= time < _GAP * MIN_EPOCH_SECONDS
 
 
 def find_mixed_units(times: np.ndarray) -> UnitGroups | None:
-    """Return the two groups of units among times int64[m], None for one; times of zero and below are in neither.
+    """Split times int64[m] into two groups of different units; None when all have one unit.
 
-    Two groups lie apart by a factor that no two moments of one clock have, and the upper one is a clock.
+    Times of zero and below belong to neither group. Two neighbouring times begin different groups when their ratio is
+    larger than that of any two plausible times of one clock, and the upper one is large enough to be clock time.
     """
     found = np.unique(times[times > 0])
     wide = np.flatnonzero((found[1:] >= MIN_EPOCH_SECONDS) & (found[1:] >= _GAP * found[:-1]))
@@ -49,15 +51,15 @@ def find_mixed_units(times: np.ndarray) -> UnitGroups | None:
 
 
 def refuse_mixed_units(times: np.ndarray, known: int, source: str) -> None:
-    """Refuse a log whose times cannot be compared.
+    """Refuse a log whose times are in different units and so cannot be compared.
 
     Args:
         times: int64[m].
-        known: how many of them, the first, were there before.
-        source: where the others come from, for the message.
+        known: how many of the first times belong to data that existed before.
+        source: where the other times come from, for the message.
 
     Raises:
-        DataError: the times are those of two clocks; says how to bring them to one.
+        DataError: the times have two units; the message says how to bring them to one.
     """
     found = find_mixed_units(times)
     if found is None:

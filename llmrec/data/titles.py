@@ -17,7 +17,7 @@ _ARTICLES = (
     "The|A|An|Le|La|Les|L'|L\u2019|Un|Une|Il|Lo|I|Gli|Uno|Una|El|Los|Las|Unos|Unas|Der|Die|Das|Den|Dem|Ein|Eine|Einen"
     "|Einer|En|Et|Ett|Det|De|Het|Een|O|Os|As|Um|Uma|Az"
 )
-# Those that are no English words: the others begin too many titles that have no article (`Die Hard`, `As Good as ...`).
+# Articles that may also be other words. They begin too many titles that have no article (`Die Hard`, `As Good as ...`).
 _WORDS_TOO = ("as", "de", "dem", "den", "det", "die", "en", "et", "i", "l'", "l\u2019", "o", "um")
 PLAIN_ARTICLES = frozenset(_ARTICLES.lower().split("|")).difference(_WORDS_TOO)
 _SUFFIX = re.compile(rf"^(?P<title>[^()]+), (?P<article>{_ARTICLES})$", re.IGNORECASE)
@@ -35,16 +35,18 @@ _HEAD = re.compile(r"\s+or:|:|\s+-\s+")
 _AND = re.compile(r"&| \+ ")
 _APOSTROPHES = re.compile("['\u2019`\u00b4]")
 _NOT_WORD = re.compile(r"[\W_]+")
-_SHORTEST = 5  # letters of a title that may be misspelt, by one letter too many or too few
-_SHORT = 7  # letters from which on a letter may be wrong or swapped with its neighbour, too
-_LONG = 11  # letters from which on two edits are forgiven
-_VERY_LONG = 30  # letters from which on there may be an edit in every ten
-_PLURAL = 8  # below it an `s` at the end tells two titles apart: `Alien` and `Aliens`
+# Lengths in letters:
+_SHORTEST = 5  # from here on, one letter too many or too few is forgiven
+_SHORT = 7  # from here on, so is one wrong letter, or one swapped with its neighbour
+_LONG = 11  # from here on, two edits are forgiven
+_VERY_LONG = 30  # from here on, one edit in ten letters is forgiven
+_PLURAL = 8  # below this, a final `s` distinguishes two titles: `Alien` and `Aliens`
 
 
 def display_title(title: str) -> str:
-    """Turn `Usual Suspects, The` into `The Usual Suspects`, also inside `Postino, Il (Postman, The)`; of any number of
-    parts, `(a.k.a. ...)` among them.
+    """Put articles first: `Usual Suspects, The` becomes `The Usual Suspects`.
+
+    The same is done in every parenthesis, as in `Postino, Il (Postman, The)` and `(a.k.a. ...)`.
     """
     main, others = _split_parentheses(title)
     shown = [_article_first(main)]
@@ -54,14 +56,14 @@ def display_title(title: str) -> str:
 
 
 def title_variants(title: str) -> tuple[str, ...]:
-    """Return all that a title is called: `Seven (a.k.a. Se7en)` is `Seven` and `Se7en`."""
+    """Return all names in a title: `Seven` and `Se7en` for `Seven (a.k.a. Se7en)`."""
     main, others = _split_parentheses(title)
     called = [main, *(name for other in others for _, name in _known_as(other))]
     return tuple(dict.fromkeys(_article_first(name) for name in called))
 
 
 def _split_parentheses(title: str) -> tuple[str, list[str]]:
-    """The name before the parentheses at the end, and what each of them holds."""
+    """Return the name before the trailing parentheses, and the content of each parenthesis."""
     others: list[str] = []
     while match := _OTHER.match(title):
         title = match["main"]
@@ -70,7 +72,7 @@ def _split_parentheses(title: str) -> tuple[str, list[str]]:
 
 
 def _known_as(other: str) -> list[tuple[str, str]]:
-    """The names in a parenthesis, each with its `a.k.a.` or nothing."""
+    """Return the names in a parenthesis as pairs (prefix, name); the prefix is the name's `a.k.a.`, or empty."""
     found = []
     for part in _NEXT_AKA.split(other):
         aka = _AKA.match(part)
@@ -79,29 +81,28 @@ def _known_as(other: str) -> list[tuple[str, str]]:
 
 
 def split_year(title: str) -> tuple[str, int | None]:
-    """Split `Toy Story (1995)` into title and year; without a year in parentheses, the title and None."""
+    """Split `Toy Story (1995)` into title and year; the year is None when there is none in parentheses."""
     match = _YEAR.match(title)
     return (match["title"], int(match["year"])) if match else (title, None)
 
 
 def title_key(title: str) -> str:
-    """Return what stays of a title when case, accents, punctuation, spacing and the form of a sequel do not
-    count.
+    """Return a title normalised for comparison: without case, accents, punctuation, spacing and forms of sequels.
 
-    `The Godfather: Part II` and `the godfather 2` have one key.
+    `The Godfather: Part II` and `the godfather 2` have the same key.
     """
     decomposed = unicodedata.normalize("NFKD", title.casefold())
     plain = "".join(char for char in decomposed if not unicodedata.combining(char))
     words = _NOT_WORD.sub(" ", _APOSTROPHES.sub("", _AND.sub(" and ", plain))).strip()
     words = _PART.sub("", " ".join(_ROMAN.get(word, word) for word in words.split()))
-    # a title of marks only, such as "!!!", keeps them: an empty key would match every other such title
+    # a title of punctuation only, such as "!!!", keeps it: an empty key would match every other such title
     return words or " ".join(plain.split())
 
 
 class TypoIndex:
-    """Known names that are found with a few wrong letters, by optimal string alignment distance.
+    """Index of known names that finds a name despite a few typos, by optimal string alignment distance.
 
-    One edit is a letter too many, too few or wrong, or two neighbours swapped.
+    One edit is one letter too many, missing or wrong, or two neighbouring letters swapped.
 
     Args:
         names: title keys.
@@ -113,7 +114,7 @@ class TypoIndex:
             self._by_length.setdefault(len(name), []).append(name)
 
     def nearest(self, typed: str) -> list[tuple[str, int]]:
-        """Return the names with the fewest edits, and how many these are; nothing when none is near enough."""
+        """Return the names that are the fewest edits away, with that number; empty when none is close enough."""
         reach = _allowed_edits(len(typed))
         lengths = range(len(typed) - reach, len(typed) + reach + 1)
         names = [name for length in lengths for name in self._by_length.get(length, ())]
@@ -123,7 +124,7 @@ class TypoIndex:
 
 
 class TitleMatcher:
-    """Finds the one row a typed title means."""
+    """Finds the row that a typed title refers to."""
 
     def __init__(self, titles: Sequence[str], years: Sequence[int | None], labels: Sequence[str]) -> None:
         self._titles, self._years, self._labels = titles, years, labels
@@ -134,10 +135,10 @@ class TitleMatcher:
         self._index = TypoIndex(self._stages[0])
 
     def find(self, title: str) -> int:
-        """Return the row; exact beats part-of-title beats misspelt.
+        """Return the row of a typed title; a full match beats a match of a part, which beats a match with typos.
 
         Raises:
-            RequestError: nothing fits or several different titles do; names the closest.
+            RequestError: no title matches, or several different ones do; the message names the closest.
         """
         found = self.exact(title)
         if found is None:
@@ -148,10 +149,10 @@ class TitleMatcher:
         return found
 
     def exact(self, title: str) -> int | None:
-        """Return the row of a title, or of part of one, typed as it is; None when there is none.
+        """Return the row of a title, or of a part of one, typed without typos; None when there is none.
 
         Raises:
-            RequestError: several different titles fit.
+            RequestError: several different titles match.
         """
         bare, year = split_year(title.strip())
         found = self._exact(bare, year)
@@ -160,7 +161,7 @@ class TitleMatcher:
         return found
 
     def closest(self, title: str, n: int) -> list[int]:
-        """Return the `n` rows whose titles look most like it, best first, ties by row."""
+        """Return the `n` rows with the most similar titles, best first, ties by row."""
         key = title_key(display_title(split_year(title.strip())[0]))
         score = np.zeros(len(self._keys))
         for scorer in (fuzz.ratio, fuzz.WRatio):
@@ -177,14 +178,18 @@ class TitleMatcher:
         return None
 
     def _in_year(self, rows: Sequence[int], year: int | None) -> list[int]:
-        """Narrow to the asked year; off by one is a release elsewhere, more is another work."""
+        """Narrow rows to the given year.
+
+        A difference of one year is accepted where no row matches exactly: it is usually a release in another country. A
+        larger difference means another work.
+        """
         if year is None:
             return list(rows)
         exact = [row for row in rows if self._years[row] == year]
         return exact or [row for row in rows if abs((self._years[row] or year) - year) <= 1]
 
     def _single(self, rows: Sequence[int], title: str) -> int:
-        """Return the lowest row when all have one title (the same work under two ids), else refuse."""
+        """Return the first row when all have the same title (one work under two ids); otherwise raise RequestError."""
         if len({self._keys[row] for row in rows}) > 1:
             names = ", ".join(self._labels[row] for row in rows[:5])
             raise RequestError(f"the title {title!r} could be any of: {names}")
@@ -194,13 +199,13 @@ class TitleMatcher:
         """Return the row of a title with typos; None when there is none.
 
         Raises:
-            RequestError: several different titles are as near.
+            RequestError: several different titles are equally close.
         """
         rows = self.nearest(title)
         return self._single(rows, title) if rows else None
 
     def nearest(self, title: str) -> list[int]:
-        """Return the rows whose whole title has the fewest typos, ascending; of the year where one is given."""
+        """Return all rows whose whole title is the fewest edits away, ascending; a year in `title` must match."""
         bare, year = split_year(title.strip())
         edits: dict[int, int] = {}
         for key in _full_keys(bare):
@@ -220,21 +225,22 @@ def _article_first(title: str) -> str:
 
 
 def _full_keys(title: str) -> list[str]:
-    """The whole title, with and without its article."""
+    """Return the keys of the whole title, with and without its article."""
     key = title_key(display_title(title.strip()))
     return list(dict.fromkeys([key, _LEADING.sub("", key)]))
 
 
 def _variant_keys(title: str) -> list[str]:
-    """Any name of `Il Postino (The Postman)`."""
+    """Return the keys of every name of a title with several, such as `Il Postino (The Postman)`; empty for others."""
     called = title_variants(title)
     return [key for name in called for key in _full_keys(name)] if len(called) > 1 else []
 
 
 def _articleless_keys(title: str) -> list[str]:
-    """Any name of a title without what may be an article: `Welle` of `The Wave (Die Welle)`.
+    """Return the keys of every name of a title without its article: `Welle` for `The Wave (Die Welle)`.
 
-    Where there is one name only, an article that is an English word, too, is taken for that: `Hard` is not `Die Hard`.
+    When the title has only one name, a first word that is both an article and an English word is kept: `Hard` does not
+    match `Die Hard`.
     """
     called = title_variants(title)
     bare = [title_key(_ELIDED.sub("", name)) for name in called]
@@ -242,7 +248,7 @@ def _articleless_keys(title: str) -> list[str]:
 
 
 def _head_keys(title: str) -> list[str]:
-    """The part before a subtitle: `Terminator 2` of `Terminator 2: Judgment Day`."""
+    """Return the keys of the part before a subtitle: `Terminator 2` for `Terminator 2: Judgment Day`."""
     head = _HEAD.split(title, maxsplit=1)[0]
     return _full_keys(head) if head != title else []
 
@@ -257,14 +263,17 @@ def _key_table(keys: Iterable[Sequence[str]]) -> dict[str, list[int]]:
 
 
 def _allowed_edits(letters: int) -> int:
-    """How many edits are forgiven in a title of so many letters."""
+    """Return the number of edits that are forgiven in a title of this many letters."""
     if letters < _VERY_LONG:
         return (letters >= _SHORTEST) + (letters >= _LONG)
     return letters // 10
 
 
 def _is_typo(typed: str, known: str, edits: int) -> bool:
-    """Tell a misspelling from another title: numbers agree, and a short title differs by more than a plural."""
+    """Return whether a typed title is a misspelling of a known one rather than another title.
+
+    Their numbers must agree, and a short title must differ by more than a plural `s`.
+    """
     if not edits:
         return True
     letters = min(len(_LEADING.sub("", key)) for key in (typed, known))

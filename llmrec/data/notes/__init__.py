@@ -1,1 +1,1 @@
-"""Item notes as data: schemas of what a note may say, and the notes on MovieLens-100k."""
+"""Item notes as package data: the schemas of notes, and the notes on MovieLens-100k."""
