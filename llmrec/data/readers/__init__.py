@@ -1,1 +1,1 @@
-"""Readers of data files: published data sets, and a person's own tables."""
+"""Readers of data files: published data sets, and users' own tables."""

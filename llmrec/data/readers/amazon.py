@@ -1,8 +1,8 @@
-"""Reads Amazon reviews with their product metadata: the files of 2014, 2018 and 2023, one JSON object a line.
+"""Reads Amazon reviews with their product metadata: the files of 2014, 2018 and 2023, one JSON object per line.
 
 McAuley et al. 2015 and He and McAuley 2016 (2014 files), Ni et al. 2019 (2018), Hou et al. 2024 (2023);
-https://amazon-reviews-2023.github.io. What differs between the years is only how fields are called. The metadata of
-2014 came as Python dictionaries; they are parsed as literals, never run.
+https://amazon-reviews-2023.github.io. The releases differ only in the names of their fields. The metadata of 2014 was
+published as Python dictionaries; they are parsed as literals and never executed.
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ from llmrec.errors import DataError
 _ENDS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 _META = "meta_"
 _PRICE = re.compile(r"\$?\s*(\d{1,7}(?:,\d{3})*(?:\.\d{1,2})?)", re.ASCII)
-_TEXT = 1000  # characters of a description: more is advertisement, and a sentence encoder reads no further
-_SCRIPT = "getTime"  # titles of 2018 that were scraped as the page's program have it
+_TEXT = 1000  # characters of a description; the rest is advertisement, and a sentence encoder reads no further
+_SCRIPT = "getTime"  # marks titles of 2018 that were scraped from the page's scripts
 
 
 @dataclass(frozen=True)
 class Product:
-    """A record of the metadata as read."""
+    """A metadata record as read: the item, whether it has a title of its own, and its number of unreadable fields."""
 
     item: Item
     titled: bool
-    unread: int  # fields of another type than they should have
+    unread: int  # fields of an unexpected type
 
 
 def read_amazon(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
     """Read one pair of files `X.json` (reviews) and `meta_X.json` (products).
 
-    The catalogue holds the products that somebody reviewed: the metadata files list whole departments. A reviewed
-    product without a record is kept under the title `Item <id>`; of several records of one product the first counts.
+    The catalogue holds only products with reviews, because the metadata files list whole departments. A reviewed
+    product without a record is kept under the title `Item <id>`. If a product has several records, the first one is
+    used.
 
     Args:
         path: a directory with one pair, or the file of reviews with its metadata beside it.
-        rules: see `joining`.
+        rules: see `JoinRules`.
 
     Raises:
-        DataError: no such pair, or a line that is not what it should be; names file and line.
+        DataError: no such pair, or an invalid line; the message names file and line.
     """
     reviews, metadata = find_reviews(path)
     wanted = dict.fromkeys(event.item for event in _events(reviews))
@@ -93,7 +94,7 @@ def find_reviews(path: Path) -> tuple[Path, Path]:
     """Return the file of reviews and the file of metadata.
 
     Raises:
-        DataError: not exactly one of each.
+        DataError: there is not exactly one of each.
     """
     folder = path if path.is_dir() else path.parent
     files = sorted(one for one in folder.iterdir() if has_ending(one, _ENDS)) if folder.is_dir() else []
@@ -110,7 +111,7 @@ def find_reviews(path: Path) -> tuple[Path, Path]:
 
 
 def _subject(path: Path) -> str:
-    """`Video_Games` of `reviews_Video_Games_5.json.gz` and of `meta_Video_Games.json.gz`."""
+    """Return the department: `Video_Games` for `reviews_Video_Games_5.json.gz` and for `meta_Video_Games.json.gz`."""
     name = path.name.split(".")[0].removeprefix(_META).removeprefix("reviews_")
     return re.sub(r"_5$", "", name)
 
@@ -120,7 +121,7 @@ def _first(record: Mapping[str, Any], *names: str) -> Any:
 
 
 def _events(path: Path) -> Iterator[Event]:
-    """Yield reviews; a product of 2023 goes by its parent, which joins colours and sizes."""
+    """Yield reviews; products of 2023 are identified by their parent, which covers all colours and sizes."""
     for where, record in read_json_lines(path):
         user = _id(_first(record, "reviewerID", "user_id"), f"{where}, reviewerID or user_id")
         item = _id(_first(record, "parent_asin", "asin"), f"{where}, asin or parent_asin")
@@ -136,7 +137,7 @@ def _id(raw: object, where: str) -> str:
 
 
 def _number(raw: object, where: str) -> int | float:
-    """A finite number that fits, of a time or a rating."""
+    """Return a time or rating that is a finite number below 2**62; raises DataError for anything else."""
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not abs(raw) < 2**62:
         raise DataError(f"{where}: {raw!r:.60} should be a number")
     return raw
@@ -164,7 +165,7 @@ def _products(path: Path) -> Iterator[Product]:
 
 
 def _price(raw: object) -> float | None:
-    """Dollars, where a number or `$12.99` stands; ranges and scraped page code mean none."""
+    """Return a price in dollars from a number or text such as `$12.99`; None for ranges and scraped page code."""
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         return float(raw) if 0 <= raw < 1e7 else None
     match = _PRICE.fullmatch(raw.strip()) if isinstance(raw, str) else None

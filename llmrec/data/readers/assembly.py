@@ -1,4 +1,4 @@
-"""Builds a catalogue and an interaction log from items and events, by rules that all readers share."""
+"""Joins items and events into a catalogue and an interaction log, by rules that all readers share."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from llmrec.data.time_units import refuse_mixed_units
 from llmrec.errors import DataError
 
 _KEPT_FOR_TRAINING = 3  # interactions; a user with fewer has no target, see `interactions.leave_one_out`
-_MOST_LOST = 0.05  # of the interactions, before somebody has to say that it is meant
-_SHOWN = 3  # examples of a kind
+_MOST_LOST = 0.05  # share of interactions that may be lost without explicit consent
+_SHOWN = 3  # examples of each kind in a message
 
 
 @dataclass(frozen=True)
 class JoinRules:
-    """What may be: said by whoever knows the data.
+    """Exceptions to the join rules, granted by a user who knows the data.
 
     Attributes:
-        accept_loss: more than 5 % of the interactions may be with items that are not in the catalogue.
-        exact_ids: `1.0` and `1`, `007` and `7` are different ids.
+        accept_loss: allow that more than 5 % of the interactions are with items that are not in the catalogue.
+        exact_ids: treat `1.0` and `1`, or `007` and `7`, as different ids.
     """
 
     accept_loss: bool = False
@@ -46,26 +46,30 @@ def assemble(
     known: int = 0,
     rules: JoinRules = DEFAULT_RULES,
 ) -> tuple[Catalog, Interactions, Report]:
-    """Join items and events; what was done to them is counted in the report.
+    """Join items and events into a catalogue and interactions; the report counts what was dropped or changed.
 
-    An id that is not there as written is the known one of its form (see `ids`): items of the catalogue, and users of
-    the known interactions. Unknown items and exact repeats of user, item and time are dropped; the same user and item
-    at another time is kept, since people watch and buy things twice. Interactions out of order are sorted by time,
-    ties in the order of the file. A user with fewer than 3 interactions stays, is trained on, and has no target.
+    - An id that does not exist as written means the known id with the same canonical form (see `ids`). Known ids are
+      those of the items in the catalogue and of the users in the known interactions.
+    - Interactions with unknown items are dropped, and so are exact repeats of user, item and time. The same user and
+      item at another time is kept, because people watch and buy things more than once.
+    - Interactions are sorted by time; ties keep the order of the file.
+    - A user with fewer than 3 interactions is kept and trained on, but has no target.
 
     Args:
-        items: of the catalogue.
-        events: streamed; about 32 bytes are kept of each.
+        items: the items of the catalogue.
+        events: the interactions; they are streamed, and about 32 bytes of each are kept.
         domain: a plural noun for the items.
         notes: remarks of the reader.
-        dropped: what the reader itself left out; looked at when the events have been read.
+        dropped: what the reader itself left out, by reason; read after the events are consumed.
         source: where the events come from, for messages.
-        known: how many of the first events were there before, with these items; there must be more.
-        rules: what may be.
+        known: how many of the first events were already part of the data; they are with these items, and more events
+            must follow.
+        rules: exceptions to the rules above.
 
     Raises:
-        DataError: no items, or no interaction with any of them; more than 5 % of the interactions are with unknown
-            items; two forms of one id among the items or the users; times of two clocks. Names what was wrong.
+        DataError: there are no items, or no interactions with any of them; more than 5 % of the interactions are with
+            unknown items; two items or two users have forms of one id; times are in two units. The message names what
+            is wrong.
     """
     catalog, place = Catalog(items, domain), f"{source}: " if source else ""
     if not known and not rules.exact_ids:
@@ -86,10 +90,10 @@ def assemble(
 
 
 def refuse_colliding_ids(what: str, ids: Iterable[str], place: str = "") -> None:
-    """Refuse two ids of a kind that are two forms of one.
+    """Refuse distinct ids that share a canonical form; `what` is the kind of the ids, such as "item".
 
     Raises:
-        DataError: names both; begins with `place`.
+        DataError: two ids collide; the message begins with `place` and names both.
     """
     if found := first_collision(ids):
         differ = "write every id in one way, or say with --exact-ids that these are two"
@@ -98,17 +102,17 @@ def refuse_colliding_ids(what: str, ids: Iterable[str], place: str = "") -> None
 
 @dataclass
 class _Log:
-    """Events as arrays, and what was not as it stood in the file.
+    """Events as arrays, with counts of what was left out or renamed.
 
     Attributes:
-        users: ids by number, in the order of the file.
-        columns: user numbers, rows, times: int64[m] each.
+        users: user number -> id, in the order of the file.
+        columns: user numbers, rows and times, int64[m] each.
         value: float32[m].
-        unknown: interactions whose item has no row.
-        strange: the first few items without a row.
-        losers: users of interactions that have no row and who have no other one.
-        total: users of the new interactions.
-        renamed: kind -> id as written -> the known id that it is another form of.
+        unknown: number of interactions with unknown items.
+        strange: the first few unknown items.
+        losers: number of users who lose all their new interactions, because every item in them is unknown.
+        total: number of users with new interactions.
+        renamed: "item" or "user" -> id as written -> the known id that it means.
     """
 
     users: list[str] = field(default_factory=list)
@@ -121,7 +125,11 @@ class _Log:
     renamed: dict[str, dict[str, str]] = field(default_factory=lambda: {"item": {}, "user": {}})
 
     def meant(self, what: str, id: str, forms: IdVariants, place: str) -> str | None:
-        """The known id that this one is another form of, None for none."""
+        """Return the known id that `id` is another form of, and record the change; None when there is none.
+
+        Raises:
+            DataError: `id` is another form of several known ids.
+        """
         found = forms.variants(id)
         if len(found) > 1:
             several = " and of ".join(repr(one[:60]) for one in found[:_SHOWN])
@@ -168,7 +176,7 @@ def _collect(catalog: Catalog, events: Iterable[Event], known: int, rules: JoinR
 
 
 def _unusable(catalog: Catalog, known: int, lost: Mapping[str, int], strange: Mapping[str, None]) -> str:
-    """Why nothing can be used; `strange` are the first unknown items."""
+    """Return the message for events of which nothing can be used; `strange` holds the first unknown items."""
     what = f"no usable interactions with the {len(catalog)} {catalog.domain}"
     said = [f"adds nothing to {known} interactions" if known else what]
     said.append(f"left out: {format_counts(lost)}" if lost else "there are none in it")
@@ -178,7 +186,7 @@ def _unusable(catalog: Catalog, known: int, lost: Mapping[str, int], strange: Ma
 
 
 def _loss_notes(catalog: Catalog, log: _Log, known: int, rules: JoinRules, place: str) -> Iterator[str]:
-    """A note on interactions with unknown items; DataError where there are too many."""
+    """Yield a note on interactions with unknown items, if any; raises DataError when there are too many."""
     if not log.unknown:
         return
     total = len(log.value) - known + log.unknown
@@ -194,7 +202,7 @@ def _loss_notes(catalog: Catalog, log: _Log, known: int, rules: JoinRules, place
 
 
 def _rename_notes(log: _Log) -> Iterator[str]:
-    """A note on ids that were taken as known ones of their form."""
+    """Yield notes on ids that were read as known ids of the same form."""
     for what, found in log.renamed.items():
         if found:
             shown = ", ".join(f"{one[:60]!r} as {known[:60]!r}" for one, known in list(found.items())[:_SHOWN])
@@ -202,12 +210,12 @@ def _rename_notes(log: _Log) -> Iterator[str]:
 
 
 def format_counts(lost: Mapping[str, int]) -> str:
-    """Numbers by name as words: `2 of unknown item, 1 of event of weight 0`."""
+    """Format counts by name for people: `2 of unknown item, 1 of event of weight 0`."""
     return ", ".join(f"{n} of {name}" for name, n in lost.items())
 
 
 def _first_of_each(columns: list[np.ndarray]) -> np.ndarray:
-    """Places, ascending, of the first of every distinct (user, row, time): int64[m]."""
+    """int64[m]: ascending indices of the first occurrence of every distinct (user, row, time)."""
     if not len(columns[0]):
         return np.zeros(0, np.int64)
     order = np.lexsort(columns)  # stable: equals keep the order of the file
@@ -217,7 +225,7 @@ def _first_of_each(columns: list[np.ndarray]) -> np.ndarray:
 
 
 def _log_notes(x: Interactions, user: np.ndarray, time: np.ndarray) -> list[str]:
-    """What a person should know of the log, with numbers; `user` and `time` int64[m] in the order of the file."""
+    """Return remarks on the log for the user, with numbers; `user` and `time` are int64[m] in the order of the file."""
     order = np.argsort(user, kind="stable")
     backward = int(((np.diff(user[order]) == 0) & (np.diff(time[order]) < 0)).sum())
     few = int((np.diff(x.offsets) < _KEPT_FOR_TRAINING).sum())

@@ -1,4 +1,4 @@
-"""Shared parts of the data readers: bounded lines, strict ids and numbers, and a report of what was dropped."""
+"""Shared parts of the data readers: bounded line reading, strict parsing of ids and numbers, and the report."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from llmrec.data.catalog import ID_LIMIT, clean_text
 from llmrec.data.ids import FIRST_INEXACT, id_text, is_rounded
 from llmrec.errors import DataError
 
-LINE_LIMIT = 1 << 20  # bytes; a longer line is not a record but another kind of file
+LINE_LIMIT = 1 << 20  # bytes; a longer line shows that this is another kind of file
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NUMBER_LIMIT = 64
 FLOAT32_MAX = 3.4e38
-_TIME_LIMIT = 2**62  # the half of int64: differences of times fit, and so do orders that go on after the last time
-_COARSE = 10**6  # below it a number that counts steps may tell two of them apart by its fraction alone
-NO_TIME = "no time column: the order of the rows stands in"  # a note that `datacheck` knows
+# Half of int64's range: differences of times fit, and so do row numbers that continue after the last time.
+_TIME_LIMIT = 2**62
+_COARSE = 10**6  # below this, times may be step counts that differ only in their fractions
+NO_TIME = "no time column: the order of the rows stands in"  # a note that `data.validation` recognises
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a reader found: rows by name, what it left out and why, and remarks for a person."""
+    """What a reader found: counts by name, what it left out by reason, and remarks for people."""
 
     counts: Mapping[str, int]
     dropped: Mapping[str, int]
@@ -37,7 +38,7 @@ class Report:
 
 
 def carry_notes(before: Sequence[str], notes: Sequence[str]) -> tuple[str, ...]:
-    """Notes on a change of data, behind those on the data before it that stay true."""
+    """Return the notes on changed data: the earlier notes that remain true, followed by the new ones."""
     return (*(one for one in before if one == NO_TIME and one not in notes), *notes)
 
 
@@ -51,20 +52,22 @@ class Event(NamedTuple):
 
 
 def has_ending(path: Path, ends: tuple[str, ...]) -> bool:
-    """Whether a file's name ends in one of these."""
+    """Return whether `path` is a file whose name ends in one of `ends`."""
     return path.name.endswith(ends) and path.is_file()
 
 
 def read_lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, text without line end) of a UTF-8 file, `.gz` unpacked; memory is bounded by one line.
+    """Yield (line number from 1, text without line end) for every line of a UTF-8 file.
+
+    Files that end in `.gz` are unpacked. Memory is bounded by the length of one line.
 
     Args:
         path: the file.
-        fallback: encoding of lines that are not UTF-8, such as "latin-1"; None refuses them.
+        fallback: encoding of lines that are not UTF-8, such as "latin-1"; None refuses such lines.
 
     Raises:
-        DataError: no such file, damaged packing, a line over 1 MiB, a NUL byte, or bytes that are not UTF-8; names
-            file and line.
+        DataError: no such file, a damaged gzip file, a line over 1 MiB, a NUL byte, or bytes that are not UTF-8; the
+            message names file and line.
     """
     number = 0
     try:
@@ -105,15 +108,17 @@ def _why_long(raw: bytes) -> str:
 
 
 def read_json_lines(path: Path, literals: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place for messages, object) of a file with one JSON object a line; blank lines are skipped.
+    """Yield (place for messages, object) for every line of a file with one JSON object per line.
+
+    Blank lines are skipped.
 
     Args:
         path: the file.
-        literals: also take lines that are Python dictionaries, as the Amazon metadata of 2014 was published. They are
-            parsed as literals; nothing is run.
+        literals: also accept lines that are Python dictionaries, the format in which the Amazon metadata of 2014 was
+            published. They are parsed as literals; nothing is executed.
 
     Raises:
-        DataError: a line that is neither; names file and line.
+        DataError: a line that is neither; the message names file and line.
     """
     for number, text in read_lines(path):
         if not text.strip():
@@ -137,11 +142,11 @@ def _literal(text: str) -> object:
 
 
 def parse_id(value: object, what: str) -> str:
-    """Return an id as text: words without the blanks around them, or a whole number.
+    """Return an id as text: stripped text, or the digits of a whole number.
 
     Raises:
-        DataError: it is empty, longer than `ID_LIMIT`, holds what does not print, or is a number that a float has
-            rounded; begins with `what`.
+        DataError: the id is empty, longer than `ID_LIMIT`, has unprintable characters, or is a number that a float may
+            have rounded. The message begins with `what`.
     """
     if is_rounded(value):
         why = f"was stored as a float, which rounds whole numbers from 2**53 = {FIRST_INEXACT} on: it may be another id"
@@ -153,10 +158,10 @@ def parse_id(value: object, what: str) -> str:
 
 
 def parse_float(text: str, where: str) -> float:
-    """Return a finite decimal number that float32 can hold.
+    """Parse a finite decimal number that fits into float32.
 
     Raises:
-        DataError: anything else, `nan`, `inf` and `1_000` included; names `where`.
+        DataError: anything else, including `nan`, `inf` and `1_000`; the message names `where`.
     """
     text = text.strip()
     value = float(text) if len(text) <= _NUMBER_LIMIT and _NUMBER.fullmatch(text) else float("nan")
@@ -168,10 +173,10 @@ def parse_float(text: str, where: str) -> float:
 
 
 def parse_timestamp(text: str, where: str) -> int:
-    """Return a time as a whole number, written as `12` or `12.0`; of a large one, such as seconds, the fraction is cut.
+    """Parse a time as a whole number, written as `12` or `12.0`; fractions of numbers from 1,000,000 on are cut off.
 
     Raises:
-        DataError: anything else, a fraction of a number below 1,000,000 included; names `where`.
+        DataError: anything else, including a fraction of a number below 1,000,000; the message names `where`.
     """
     plain = text.strip()
     is_integer = len(plain) <= _NUMBER_LIMIT and re.fullmatch(r"[+-]?\d+", plain, re.ASCII)

@@ -1,7 +1,7 @@
-"""Reads data sets of the Hugging Face Hub, and directories in the same form, as tables: streamed, never by their code.
+"""Reads data sets of the Hugging Face Hub, and directories in the same form, as tables, without running their code.
 
-The rows come through the `datasets` library, batch by batch. A data set that wants its own loading script is refused,
-and so is one whose card names files outside it.
+Rows are streamed in batches by the `datasets` library. A data set that needs its own loading script is refused, and so
+is one whose card names files outside it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from llmrec.errors import DataError, RequestError, UserError
 from llmrec.storage.network import PATIENCE
 from llmrec.storage.registry import offline_setting
 
-FORMS = ("csv", "json", "parquet", "arrow")  # readers of `datasets` for tables; others decode media or unpack objects
+FORMS = ("csv", "json", "parquet", "arrow")  # the table readers of `datasets`; others decode media or unpickle objects
 _BATCH = 4096
-_NAMES = 20  # of configurations or splits that a message lists
+_NAMES = 20  # most configurations or splits that a message lists
 _REPOSITORY = r"[\w.-]+/[\w.-]+"
 _PART = r"(?P<config>[\w.-]+)?(?:@(?P<split>[\w.-]+))?"
 _REFERENCE = re.compile(rf"hf:(?P<path>{_REPOSITORY})(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?", re.ASCII)
@@ -42,8 +42,8 @@ class HubTable:
 
     Attributes:
         path: OWNER/NAME on the Hub, or a directory.
-        config: name of the configuration; "" for the default or only one.
-        split: "" for `train`, or the only one.
+        config: name of the configuration; "" for the default one or the only one.
+        split: name of the split; "" for `train` or the only one.
         revision: branch, tag or commit of the repository; "" for its newest commit.
     """
 
@@ -54,20 +54,20 @@ class HubTable:
 
     @property
     def is_directory(self) -> bool:
-        """Whether it lies on this machine."""
+        """Whether the data set is a directory on this machine."""
         return Path(self.path).is_dir()
 
     def __str__(self) -> str:
-        """As it is written in a mapping."""
+        """Return the reference `hf:OWNER/NAME[:CONFIG][@SPLIT]`, as written in a mapping."""
         config, split = f":{self.config}" if self.config else "", f"@{self.split}" if self.split else ""
         return f"hf:{self.path}{config}{split}"
 
 
 def parse_reference(reference: str) -> HubTable:
-    """The table of `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
+    """Parse a reference `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
 
     Raises:
-        RequestError: it is written in another way.
+        RequestError: the reference has another form.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
@@ -76,10 +76,10 @@ def parse_reference(reference: str) -> HubTable:
 
 
 def resolve_part(whole: HubTable, part: str) -> HubTable:
-    """The table of `CONFIG`, `CONFIG@SPLIT` or `@SPLIT` in the same data set, or of a reference of its own.
+    """Resolve `CONFIG`, `CONFIG@SPLIT` or `@SPLIT` within the data set `whole`, or a full `hf:` reference.
 
     Raises:
-        RequestError: it is none of these.
+        RequestError: `part` is none of these.
     """
     if part.startswith("hf:"):
         return parse_reference(part)
@@ -91,10 +91,10 @@ def resolve_part(whole: HubTable, part: str) -> HubTable:
 
 
 def check_table(table: HubTable) -> HubTable:
-    """The same table, if it may be asked for.
+    """Return the table unchanged if its path and revision are valid.
 
     Raises:
-        RequestError: neither a directory nor OWNER/NAME, a revision of a directory or one that is none.
+        RequestError: the path is neither a directory nor OWNER/NAME, the revision is malformed, or a directory has one.
     """
     if table.is_directory:
         if table.revision:
@@ -107,10 +107,11 @@ def check_table(table: HubTable) -> HubTable:
 
 
 def pin_commit(table: HubTable) -> HubTable:
-    """The table at the commit that its revision stands for now; a directory as it is.
+    """Return the table with its revision resolved to the current commit; a directory is returned unchanged.
 
     Raises:
-        RequestError: `datasets` is not installed, offline, or the Hub has no such data set or revision.
+        RequestError: `datasets` is not installed, the network is forbidden, or the Hub has no such data set or
+            revision.
         DataError: the Hub does not answer.
     """
     check_table(table)
@@ -124,13 +125,13 @@ def pin_commit(table: HubTable) -> HubTable:
         return replace(table, revision=_commit(table.path, table.revision))
 
 
-@lru_cache(maxsize=64)  # items and interactions of one repository must be of one commit
+@lru_cache(maxsize=64)  # items and interactions of one repository must come from the same commit
 def _commit(path: str, revision: str) -> str:
     return str(huggingface_hub.HfApi().dataset_info(path, revision=revision or None, timeout=PATIENCE).sha)
 
 
 def describe_origin(table: HubTable) -> str:
-    """Where a pinned table came from, in words."""
+    """Describe for people where a pinned table came from."""
     words = [f"directory {table.path}" if table.is_directory else f"data set {table.path} of the Hugging Face Hub"]
     words += [f"{name} {value}" for name, value in vars(table).items() if value and name != "path"]
     return ", ".join(words)
@@ -139,10 +140,11 @@ def describe_origin(table: HubTable) -> str:
 def read_rows(
     table: HubTable, needed: Sequence[str], ids: Sequence[str], options: Mapping[str, str], unread: set[str]
 ) -> Iterator[Row]:
-    """Yield (place for messages, column -> value) of every row; arguments as `table_files.read_rows` takes them.
+    """Yield (place for messages, column -> value) for every row; the arguments are those of `table_files.read_rows`.
 
     Raises:
-        DataError: a missing column or split (names those that exist), no rows, or a data set that cannot be read.
+        DataError: a missing column or split (the message names those that exist), no rows, or a data set that cannot
+            be read.
         RequestError: see `pin_commit`.
     """
     table = pin_commit(table)
@@ -159,7 +161,7 @@ def read_rows(
 
 
 def _builder(table: HubTable, cache: str) -> Any:
-    """The reader of a data set, once it is known that it runs nothing of the data set and stays inside it."""
+    """Return the reader of a data set, after checking that it runs no code of the data set and reads no other files."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -200,7 +202,10 @@ def _listed(names: Sequence[str]) -> str:
 
 @contextmanager
 def _plain_errors(table: HubTable) -> Iterator[None]:
-    """Turn what `datasets`, the Hub's client and the network raise, which nobody promises, into one line."""
+    """Convert any exception of `datasets`, the Hub's client or the network to a one-line `UserError`.
+
+    All exceptions are caught, because none of these libraries documents which ones it raises.
+    """
     try:
         yield
     except UserError:

@@ -1,7 +1,7 @@
-"""Reads MovieLens as GroupLens publishes it, in the `.dat` form (1M, 10M), the later `.csv` form or the 100k archive.
+"""Reads MovieLens as GroupLens publishes it: in the `.dat` form (1M, 10M), the later `.csv` form or the 100k archive.
 
-Ratings and movies of the first two become a catalogue and a log. The archive of MovieLens-100k (`u.data`, and `u.item`
-in Latin-1) is converted to RecBole's atomic files, the form whose hashes are pinned.
+Ratings and movies in the first two forms become a catalogue and an interaction log. The archive of MovieLens-100k
+(`u.data`, and `u.item` in Latin-1) is converted to RecBole's atomic files, whose hashes are pinned.
 
 Harper and Konstan, The MovieLens Datasets: History and Context, 2015, https://doi.org/10.1145/2827872.
 """
@@ -50,17 +50,17 @@ _GENRES_100K = [
 ]
 _TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>[^()]*)\)\s*$")
 _MEMBER_LIMIT = 32 << 20
-_FIELDS = 5  # id, title, release date, video release date, address; then one flag a genre
+_FIELDS = 5  # id, title, release date, video release date, address; one flag per genre follows
 
 
 def read_movielens(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
-    """Read a directory with `ratings` and `movies`, or one of the two files: films with `year` and `genre`.
+    """Read the files `ratings` and `movies`, given as their directory or one of the two; films get `year` and `genre`.
 
-    Lines of the `.dat` form that are not UTF-8 are Latin-1, as in MovieLens-1M. Where both forms lie side by side, a
-    directory means the `.csv` one.
+    Lines of the `.dat` form that are not UTF-8 are decoded as Latin-1, as in MovieLens-1M. If a directory holds both
+    forms, the `.csv` form is read.
 
     Raises:
-        DataError: no such pair, or a line that is not what it should be; names file and line.
+        DataError: no such pair, or an invalid line; the message names file and line.
     """
     ratings, movies = find_pair(path)
     films = list(_films(movies))
@@ -70,10 +70,10 @@ def read_movielens(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalo
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
-    """Return the files of ratings and of films, in one form; each may be packed.
+    """Return the files of ratings and of films, both in the same form; each may be packed as `.gz`.
 
     Raises:
-        DataError: not both are there, or `path` is another file.
+        DataError: one of them is missing, or `path` is another file.
     """
     folder, forms = path, list(_FORMS)
     if not path.is_dir():
@@ -90,7 +90,7 @@ def find_pair(path: Path) -> tuple[Path, Path]:
 
 
 def _cells(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield (place for messages, cells); a line break inside quotes, which no such file has, is refused."""
+    """Yield (place for messages, cells) for every line; a line break in quotes, which no such file has, is refused."""
     dat = ".dat" in path.suffixes
     for line, text in read_lines(path, "latin-1" if dat else None):
         where = f"{path}, line {line}"
@@ -120,7 +120,7 @@ def _events(path: Path) -> Iterator[Event]:
 
 
 def _films(path: Path) -> Iterator[tuple[Item, bool]]:
-    """Films, and whether each has a title."""
+    """Yield (film, whether it has a title)."""
     seen: dict[str, str] = {}
     for where, (written, raw, genres) in _cells(path, _MOVIES):
         id = parse_id(written, f"{where}: id")
@@ -141,7 +141,7 @@ def convert_100k(archive: bytes, directory: Path) -> None:
     """Write ml-100k.inter and ml-100k.item into `directory` from the bytes of ml-100k.zip.
 
     Raises:
-        DataError: not that archive.
+        DataError: the bytes are not that archive.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as bundle:

@@ -1,9 +1,9 @@
 """Reads columns of untrusted Parquet files within bounded memory.
 
-A Parquet file unpacks to any size: two billion equal values take a few bytes, a long text that stands in every row is
-held once. Texts are therefore read as dictionaries, each distinct one once, and counted before they are written out.
-Only Snappy is unpacked, which gives at most 21 bytes for one; encodings that make a text of the one before it cannot be
-read as dictionaries and end in Arrow's error.
+A small Parquet file can unpack to any size: two billion equal values take a few bytes, and a long text that occurs in
+every row is stored once. Texts are therefore read as dictionaries, which hold each distinct text once, and their total
+size is counted before they are expanded. The only compression accepted is Snappy, which expands a byte to at most 21.
+Encodings that derive a text from the one before it cannot be read as dictionaries; Arrow raises an error for them.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ import pyarrow.parquet as pq
 
 from llmrec.errors import DataError
 
-# A file may unpack to so many times its bytes, and a small one to so much more. Real rows differ in their ids and take
-# 5 bytes of the file at the very least: data unpacks to 10 to 60 times its file. No bound on rows or bytes would do:
-# the catalogue of ten million items takes some 10 GB where there is memory for it.
+# A file may unpack to MAX_EXPANSION times its size plus SMALL_FILE_ROOM bytes. Real rows have distinct ids and take at
+# least 5 bytes of the file each, so real data unpacks to 10 to 60 times the size of its file. A fixed bound on rows or
+# bytes would not do: a catalogue of ten million items takes some 10 GB, and may, where there is memory for it.
 MAX_EXPANSION, SMALL_FILE_ROOM = 200, 256 << 20
-MAX_ROW_BYTES = 10 << 20  # bytes of text; a cleaned title and text have at most 20 kB, the rest is for attributes
-# Of a row group of somebody's table, which Parquet wants decoded as a whole: some 1 GB of short ids, a million rows of
-# fifty. A file of 600 bytes can hold one row of ten million.
+MAX_ROW_BYTES = 10 << 20  # bytes of text in a row; cleaned title and text take at most 20 kB, attributes the rest
+# Most values in a column of one row group of a user's table; Parquet decodes a row group as a whole. That is some 1 GB
+# of short ids, or a million rows with lists of fifty. A file of 600 bytes can hold one row with a list of ten million.
 MAX_GROUP_VALUES = 50_000_000
-_PACKING = {"SNAPPY", "UNCOMPRESSED"}  # as `pq.write_table` writes, and nothing that gives thousands of bytes for one
+_PACKING = {"SNAPPY", "UNCOMPRESSED"}  # what `pq.write_table` writes; other codecs can expand a byte to thousands
 _BATCH = 1 << 16
-_TEXT = pa.large_string()  # a batch may have more than 2 GB
+_TEXT = pa.large_string()  # a batch may hold more than 2 GB of text
 
 
 def read_columns(path: Path, types: Mapping[str, pa.DataType], row_bytes: int) -> pa.Table:
-    """Read these columns; further ones are passed over.
+    """Read the given columns of a file; all others are skipped.
 
     Args:
         path: the file.
-        types: column -> `pa.string()` or the exact type of numbers.
-        row_bytes: what a row takes in memory beside its texts.
+        types: column -> `pa.string()`, or the exact numeric type.
+        row_bytes: memory of a row in bytes, not counting its texts.
 
     Raises:
-        DataError: no Parquet file, a missing column or another type, an empty cell, or more rows or text than a file
-            of this size has.
+        DataError: not a Parquet file, a missing column or one of another type, an empty cell, or more rows or text than
+            a file of this size may hold.
     """
     room = SMALL_FILE_ROOM + MAX_EXPANSION * path.stat().st_size
     texts = [name for name, of in types.items() if of == pa.string()]
@@ -61,7 +61,7 @@ def read_columns(path: Path, types: Mapping[str, pa.DataType], row_bytes: int) -
 
 
 def check_values(path: Path, metadata: pq.FileMetaData, groups: Iterable[int]) -> None:
-    """Refuse row groups that would unpack without end, by what the file says of itself, before they are unpacked.
+    """Refuse row groups that would unpack to too many values, judging by the file's metadata before unpacking.
 
     Raises:
         DataError: a column of a group has more than `MAX_GROUP_VALUES` values.
@@ -75,16 +75,16 @@ def check_values(path: Path, metadata: pq.FileMetaData, groups: Iterable[int]) -
 
 
 def check_ids(place: Path | str, batch: pa.RecordBatch, names: Iterable[str], at: int) -> None:
-    """Refuse ids in columns of floats that hold fewer digits than a Python float, which `ids.is_rounded` sees.
+    """Refuse ids that a float16 or float32 column may have rounded; `ids.is_rounded` checks Python's 64-bit floats.
 
     Args:
         place: the table, for messages.
         batch: some rows.
-        names: columns of ids, or of lists of ids, as far as they are there.
-        at: how many rows stand before.
+        names: columns of ids or of lists of ids; names that the batch does not have are skipped.
+        at: number of rows before this batch.
 
     Raises:
-        DataError: an id that such a column does not hold exactly; names row and column.
+        DataError: an id too large for its column to hold exactly; the message names row and column.
     """
     for name in names:
         column = batch.column(name) if name in batch.schema.names else pa.nulls(0)
@@ -101,7 +101,7 @@ def check_ids(place: Path | str, batch: pa.RecordBatch, names: Iterable[str], at
 
 
 def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with plain texts: a list is made of these many times faster than of dictionaries."""
+    """Return the batch with its dictionaries expanded to plain texts, which convert to lists many times faster."""
     plain = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         packed = pa.types.is_dictionary(column.type)
@@ -122,7 +122,7 @@ def _check_types(path: Path, found: pa.Schema, types: Mapping[str, pa.DataType])
 
 
 def _check_footer(path: Path, footer: pq.FileMetaData, row_bytes: int, room: int) -> None:
-    """Refuse by what the file says of itself; what it says wrongly is noticed batch by batch."""
+    """Refuse a file that is too large or of another compression, by its footer; wrong footers are noticed by batch."""
     rows = footer.num_rows
     for group in map(footer.row_group, range(footer.num_row_groups)):
         for chunk in map(group.column, range(footer.num_columns)):
@@ -134,7 +134,7 @@ def _check_footer(path: Path, footer: pq.FileMetaData, row_bytes: int, room: int
 
 
 def _text_bytes(path: Path, batch: pa.RecordBatch, texts: list[str]) -> int:
-    """Bytes of text in all rows of a batch, written out."""
+    """Return the number of bytes that the texts of a batch take once expanded; raises DataError for empty cells."""
     lengths = np.zeros(len(batch), np.int64)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if column.null_count:

@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from llmrec.data.catalog import TITLE_LIMIT, Item, Value, clean_text
 from llmrec.data.readers.markup import plain_text
 
-_NAMES = ("brand", "store")  # text alone: a list of brands names nobody
+_NAMES = ("brand", "store")  # must be text; lists of brands are ignored
 _TEXT = ("title", "text_id", "description", "feature", "features")
 _LISTS = ("categories", "category")
 _NOBODY = ("", "unknown", "none", "n/a", "unbranded")
 
 
 def parse_categories(paths: object) -> tuple[str, ...]:
-    """Names on category paths, broad ones first, each once; the root of a path, the department, is left out.
+    """Return the names on category paths, broad ones first, each once, without the root of each path (the department).
 
     Args:
-        paths: a list of paths (lists of names), or one path as a list of names; anything else has no names.
+        paths: a list of paths (lists of names), or one path as a list of names; anything else gives no names.
     """
     if not isinstance(paths, list):
         return ()
@@ -28,13 +28,13 @@ def parse_categories(paths: object) -> tuple[str, ...]:
 
 
 def parse_brand(raw: object) -> str:
-    """A brand as people read it; "" for none and for words that mean none."""
+    """Return a brand as plain text; "" for none and for words such as `unknown` or `n/a`."""
     brand = plain_text(raw) if isinstance(raw, str) else ""
     return "" if brand.casefold() in _NOBODY else brand
 
 
 def fallback_title(id: str, attributes: Mapping[str, Value]) -> str:
-    """A title for an item without one: brand and narrowest category with the id, or `Item <id>`."""
+    """Return a title for an item without one: brand and narrowest category with the id, else `Item <id>`."""
     categories = attributes.get("category", ())
     words = [attributes.get("brand", ""), categories[-1] if isinstance(categories, tuple) and categories else ""]
     name = clean_text(" ".join(str(word) for word in words if word), TITLE_LIMIT - len(id) - 3)
@@ -42,14 +42,14 @@ def fallback_title(id: str, attributes: Mapping[str, Value]) -> str:
 
 
 def count_malformed(record: Mapping[str, object]) -> int:
-    """How many fields of a product do not hold the text or list that is read there; nothing is taken from those."""
+    """Return how many fields of a product do not hold the expected text or list; such fields are ignored."""
     names = sum(not isinstance(record.get(name), str | None) for name in _NAMES)
     texts = sum(not isinstance(record.get(name), str | list | None) for name in _TEXT)
     return names + texts + sum(not isinstance(record.get(name), list | None) for name in _LISTS)
 
 
 def common_root(items: Sequence[Item]) -> str:
-    """The category that nineteen in twenty lists begin with, and that tells few items apart; "" for none."""
+    """Return the category that at least 95 % of all lists begin with, which says little about an item; "" for none."""
     firsts = Counter(
         plain_text(value[0])
         for item in items
@@ -61,11 +61,11 @@ def common_root(items: Sequence[Item]) -> str:
 
 
 def clean_product(item: Item, root: str = "") -> tuple[Item, bool]:
-    """An item of a typed table by the rules for shops, and whether it had a title of its own.
+    """Clean an item of a typed table by the rules for product metadata; also return whether it has a title of its own.
 
     Args:
-        item: as read.
-        root: the category that is left out where it stands first of several, see `common_root`.
+        item: the item as read.
+        root: the category to remove where it is the first of several, see `common_root`.
     """
     attributes: dict[str, Value] = {}
     for name, value in item.attributes.items():

@@ -46,7 +46,7 @@ class AtomicRow:
 
 @dataclass(frozen=True)
 class FieldRoles:
-    """Which columns of an item file mean what; `attributes` maps attribute name -> (column, type)."""
+    """The columns of an item file by their meaning; `attributes` maps attribute name -> (column, type)."""
 
     title: str | None
     text: str | None
@@ -55,14 +55,14 @@ class FieldRoles:
 
 
 def read_recbole(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
-    """Read any pair of atomic files; title, text, year and sequences are told by their column names.
+    """Read any pair of atomic files; title, text, year and attributes are recognised by their column names.
 
     Args:
         path: a directory with one pair, or one of the two files; `.gz` is unpacked.
-        rules: see `joining`.
+        rules: see `JoinRules`.
 
     Raises:
-        DataError: names file and line.
+        DataError: the files are missing or invalid; the message names file and line.
     """
     inter, item = find_pair(path)
     fields = guess_roles(header(item))
@@ -79,7 +79,7 @@ def read_ml_100k(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog,
     """Read MovieLens-100k in RecBole's form: films with `year` and `genre`.
 
     Raises:
-        DataError: names file and line.
+        DataError: the files are missing or invalid; the message names file and line.
     """
     inter, item = find_pair(path)
     genre = {"genre": ("class", "token_seq")}
@@ -88,19 +88,19 @@ def read_ml_100k(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog,
 
 
 def read_items(path: Path) -> Iterator[Item]:
-    """Yield the items of one `.item` file; title, text, year and sequences are told by their column names.
+    """Yield the items of one `.item` file; title, text, year and attributes are recognised by their column names.
 
     Raises:
-        DataError: names file and line.
+        DataError: the file is missing or invalid; the message names file and line.
     """
     return _items(path, guess_roles(header(path)), _plain)
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
-    """Return the .inter and .item file at `path`, each packed as `.gz` or not.
+    """Return the .inter and .item file at `path`; each may be packed as `.gz`.
 
     Raises:
-        DataError: none, several, or only one of the two.
+        DataError: there is no pair, or more than one, or one of the two files is missing.
     """
     if path.is_dir():
         found = sorted(one for one in path.iterdir() if has_ending(one, (".inter", ".inter.gz")))
@@ -114,7 +114,7 @@ def find_pair(path: Path) -> tuple[Path, Path]:
 
 
 def _packed_or_not(plain: Path, named: Path) -> Path:
-    """The file or its packed form, that which was named first."""
+    """Return the file or its packed form, whichever exists; if both do, the one that the user named."""
     packed = plain.with_name(f"{plain.name}.gz")
     found = [one for one in sorted((plain, packed), key=lambda one: one != named) if one.is_file()]
     if not found:
@@ -140,7 +140,7 @@ def header(path: Path) -> dict[str, str]:
 
 
 def guess_roles(columns: Mapping[str, str]) -> FieldRoles:
-    """Tell from names and types which columns hold title, text, year and attributes."""
+    """Guess from names and types which columns hold title, text, year and attributes."""
     title, text, year = (_first(names, columns) for names in (_TITLES, _TEXTS, _YEARS))
     used = {"item_id", title, text, year}
     attributes = {
@@ -175,7 +175,7 @@ def _id(cells: AtomicRow, column: str) -> str:
 
 
 def _events(path: Path) -> Iterator[Event]:
-    """Yield interactions; the order stands in for a missing timestamp, 1 for a missing rating."""
+    """Yield interactions; without timestamps the order of lines is the time, and without ratings the value is 1."""
     for order, cells in enumerate(_rows(path, ("user_id", "item_id"))):
         stamp, rating = cells.values.get("timestamp"), cells.values.get("rating")
         time = order if stamp is None else parse_timestamp(stamp, f"{cells.where}, timestamp")
@@ -184,7 +184,7 @@ def _events(path: Path) -> Iterator[Event]:
 
 
 def _items(path: Path, fields: FieldRoles, name: Callable[[str, str], tuple[str, int | None]]) -> Iterator[Item]:
-    """Yield items; `name` turns (raw title, id) into the title to show and a year found in it."""
+    """Yield items; `name` turns (raw title, id) into (title to show, year found in the title or None)."""
     needed = ["item_id", *(f for f in (fields.title, fields.text, fields.year) if f)]
     needed += [column for column, _ in fields.attributes.values()]
     rows = list(_rows(path, needed))
@@ -213,13 +213,16 @@ def _plain(raw: str, id: str) -> tuple[str, int | None]:
 
 
 def _film(raw: str, id: str) -> tuple[str, int | None]:
-    """Put the article first; one title still has its year in it, and item 267 has no name."""
+    """Return the title with its article first, and the year if it contains one.
+
+    In MovieLens-100k one title still contains its year, and item 267 has no name.
+    """
     title, year = split_year(clean_text(raw, ID_LIMIT))
     return ("Unknown film" if title in _NO_NAME else display_title(title)), year
 
 
 def _year(cells: AtomicRow, fields: FieldRoles) -> int | None:
-    """Return the year when the column holds four digits; `unknown` and the like mean none."""
+    """Return the year when the column holds four digits, else None; `unknown` and similar words mean no year."""
     raw = cells.values[fields.year].strip() if fields.year else ""
     match = re.fullmatch(r"(\d{4})(\.0*)?", raw, re.ASCII)
     return int(match[1]) if match else None
@@ -242,5 +245,5 @@ def _attributes(cells: AtomicRow, fields: FieldRoles, separators: Mapping[str, s
 
 
 def _separator(rows: Sequence[AtomicRow], column: str) -> str:
-    """Return what separates the values: `|` or `,` where any line has it, else a space."""
+    """Return the separator of a column's values: `|` if any line has it, else `,` if any line has it, else a space."""
     return next((mark for mark in "|," if any(mark in cells.values[column] for cells in rows)), " ")

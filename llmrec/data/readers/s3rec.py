@@ -1,8 +1,8 @@
-"""Reads sequence files in the form of S3-Rec, in which TIGER and its successors share the Amazon 5-core sets.
+"""Reads sequence files in the format of S3-Rec, in which TIGER and its successors publish the Amazon 5-core data sets.
 
-A line of `X.sequences.txt` is a user and that user's items, oldest first, divided by spaces; there are no times, so the
-place in the line stands in. The items lie beside it in `X.items.jsonl` (one object a line: id, title, categories,
-brand) or in `X.item.tsv` with RecBole's header. All may be packed as `.gz`.
+A line of `X.sequences.txt` holds a user and that user's items, oldest first, separated by spaces. There are no times,
+so the position in the line is used instead. The items are in a file beside it, `X.items.jsonl` (one object per line:
+id, title, categories, brand) or `X.item.tsv` with RecBole's header. All files may be packed as `.gz`.
 
 Zhou et al., S3-Rec: Self-Supervised Learning for Sequential Recommendation with Mutual Information Maximization, CIKM
 2020, https://arxiv.org/abs/2008.07873.
@@ -34,23 +34,23 @@ from llmrec.errors import DataError
 _SEQUENCES = (".sequences.txt", ".sequences.txt.gz")
 _ITEMS = (".items.jsonl", ".items.jsonl.gz", ".item.tsv", ".item.tsv.gz", ".items.tsv", ".items.tsv.gz")
 _SHOWN = 3  # ids named in a remark
-_GAPS = re.compile(r"[ \t]+")  # no other space divides: a CR or a form feed would join lines in silence
+_GAPS = re.compile(r"[ \t]+")  # no other white space separates ids: a CR or form feed would silently join two lines
 
 
 def read_s3rec(path: Path, rules: JoinRules = DEFAULT_RULES) -> tuple[Catalog, Interactions, Report]:
     """Read one set of sequences with its items.
 
-    An id of the sequences without a record stays in the catalogue under the title `Item <id>`, and a record without a
-    title takes its short text, else its brand and narrowest category: leaving either out would change the protocol
-    that published numbers were made with. An item named twice in a line is kept as two interactions. Of a user on
-    several lines, a repeated line is dropped and another one goes on where the first ended.
+    An id that occurs in the sequences but has no record stays in the catalogue under the title `Item <id>`. A record
+    without a title is named by its short text, else by its brand and narrowest category. Dropping either would change
+    the protocol behind published numbers. An item that occurs twice in a line is kept as two interactions. If a user
+    has several lines, a repeated line is dropped, and any other line continues the sequence of the earlier one.
 
     Args:
         path: the sequence file, or a directory that holds one.
-        rules: see `joining`.
+        rules: see `JoinRules`.
 
     Raises:
-        DataError: no or several sets, no items beside it, or a line that is not what it should be; names file and line.
+        DataError: no sequence file or several, no items beside it, or an invalid line; the message names file and line.
     """
     sequences, records = find_sequences(path)
     users, notes, dropped = _sequences(sequences)
@@ -75,7 +75,7 @@ def find_sequences(path: Path) -> tuple[Path, Path]:
     """Return the sequence file at `path` and the file of its items.
 
     Raises:
-        DataError: none or several sequence files, or no items beside it.
+        DataError: no sequence file or several, or no file of items beside it.
     """
     if path.is_dir():
         found = sorted(one for one in path.iterdir() if has_ending(one, _SEQUENCES))
@@ -94,7 +94,7 @@ def find_sequences(path: Path) -> tuple[Path, Path]:
 
 
 def _sequences(path: Path) -> tuple[dict[str, list[str]], list[str], dict[str, int]]:
-    """User to item ids, remarks, and what was dropped."""
+    """Return (user -> item ids, remarks, counts of what was dropped)."""
     users: dict[str, list[str]] = {}
     again, joined = 0, 0
     for number, text in read_lines(path):
@@ -122,7 +122,7 @@ def _sequences(path: Path) -> tuple[dict[str, list[str]], list[str], dict[str, i
 
 
 def _items(path: Path) -> tuple[dict[str, Item], list[str]]:
-    """Items by id in the order of the file, and remarks."""
+    """Return (id -> item in the order of the file, remarks)."""
     table = path.name.removesuffix(".gz").endswith(".tsv")
     found = _rows(list(read_items(path))) if table else _records(path)
     items: dict[str, Item] = {}
@@ -142,13 +142,13 @@ def _items(path: Path) -> tuple[dict[str, Item], list[str]]:
 
 
 def _rows(items: list[Item]) -> Iterator[tuple[Item, bool, int]]:
-    """`_records` of a typed table."""
+    """Yield what `_records` yields, for the items of a typed table."""
     root = common_root(items)
     yield from ((*clean_product(item, root), 0) for item in items)
 
 
 def _records(path: Path) -> Iterator[tuple[Item, bool, int]]:
-    """Items, whether each had a title of its own, and how many of its fields could not be read."""
+    """Yield (item, whether it has a title of its own, how many of its fields could not be read)."""
     seen: dict[str, str] = {}
     for where, record in read_json_lines(path):
         raw = record.get("id")

@@ -32,21 +32,21 @@ from llmrec.errors import DataError
 
 Dataset = tuple[Catalog, Interactions, Report]
 _Read = TypeVar("_Read")
-_WORD = 40  # characters of a cell that a message proposes to read as empty
+_WORD = 40  # most characters of a cell that an error message suggests reading as empty
 _CUT = (("titles", TITLE_LIMIT), ("texts", TEXT_LIMIT), ("words of a category", VALUE_LIMIT))
 
 
 @dataclass
 class ReadCounts:
-    """What a reader counts.
+    """Counts of a table reader.
 
     Attributes:
-        dropped: what was left out, by why.
-        kinds: events by their type.
-        noted: what was kept by a rule: `untitled` items, cut `titles`, `texts` and `words of a category`,
-            `fractions` of times; and how many `read_rows` of interactions there are, `listed` histories among them.
-        emptied: cells read as empty, by their word and column.
-        unread: columns of the two tables that nothing asks for.
+        dropped: number of rows left out, by reason.
+        kinds: number of events, by type.
+        noted: number of values changed by a rule (`untitled` items; cut `titles`, `texts` and `words of a category`;
+            `fractions` of times), the number of interaction `rows`, and how many of these hold lists (`listed`).
+        emptied: number of cells read as empty, by word and column.
+        unread: columns of each of the two tables that are not read.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
@@ -62,11 +62,11 @@ def read_table(mapping: TableMapping, strict: bool = False, rules: JoinRules = D
     Args:
         mapping: files and columns.
         strict: refuse what would otherwise be left out and counted: unknown items, repeats, events of weight 0.
-        rules: see `joining`.
+        rules: see `JoinRules`.
 
     Raises:
-        DataError: no file named, a missing column, a cell of the wrong kind, an id that occurs twice with different
-            contents, nothing usable, or (`strict`) anything left out; names file and line.
+        DataError: a table without a file, a missing column, a cell of the wrong type, an id that occurs twice with
+            different contents, nothing usable, or (`strict`) anything left out; the message names file and line.
     """
     for part, columns in (("items", mapping.items), ("interactions", mapping.interactions)):
         if not columns.file:
@@ -75,10 +75,10 @@ def read_table(mapping: TableMapping, strict: bool = False, rules: JoinRules = D
     mapping = _pinned(mapping)
     items = read_items(mapping.items, tally)
     flat = mapping.items.file == mapping.interactions.file
-    if flat:  # an item stands in all rows of its interactions
+    if flat:  # one table for both: an item is repeated in every row of its interactions
         del tally.dropped["repeated item"]
     events, file = _events(mapping, tally), str(mapping.interactions.file)
-    rules = replace(rules, accept_loss=True) if strict else rules  # which has its own words for any loss
+    rules = replace(rules, accept_loss=True) if strict else rules  # `strict` has its own message for any loss
     catalog, interactions, report = assemble(items, events, mapping.domain, (), tally.dropped, file, rules=rules)
     if flat:
         tally.unread = {"the table": set.intersection(*tally.unread.values())}
@@ -86,7 +86,7 @@ def read_table(mapping: TableMapping, strict: bool = False, rules: JoinRules = D
 
 
 def _pinned(mapping: TableMapping) -> TableMapping:
-    """The mapping with the commits of its tables of the Hub, so that what was read can be said and read again."""
+    """Pin the Hub tables of a mapping to commits, so that what was read can be reported and read again."""
     of_hub = {name: part.file for name, part in mapping.parts.items() if isinstance(part.file, HubTable)}
     return mapping.with_tables({name: hub_tables.pin_commit(table) for name, table in of_hub.items()})
 
@@ -98,11 +98,11 @@ def _rows(columns: ItemColumns | InteractionColumns, unread: set[str], every: Se
 
 
 def read_items(columns: ItemColumns, tally: ReadCounts | None = None) -> list[Item]:
-    """Read an item table alone, in the order of the file.
+    """Read only an item table, in the order of the file.
 
     Args:
         columns: file and columns.
-        tally: counts what is left out, and what is kept by a rule.
+        tally: counts what is left out or changed by a rule.
 
     Raises:
         DataError: see `read_table`.
@@ -124,16 +124,17 @@ def read_items(columns: ItemColumns, tally: ReadCounts | None = None) -> list[It
 
 
 def _overlong_fields(item: Item) -> Iterator[str]:
-    """What of an item the catalogue will cut, a name of `_CUT` each time."""
+    """Yield the name from `_CUT` of every text of an item that the catalogue will cut."""
     words = [word for value in item.attributes.values() if isinstance(value, tuple) for word in value]
     for (name, limit), texts in zip(_CUT, ([item.title], [item.text], words), strict=True):
         for text in texts:
-            if len(text) > limit and len(clean_text(text, limit + 2)) > limit:  # the last but one may be a space
+            # + 2, because a space at position limit + 1 would be stripped
+            if len(text) > limit and len(clean_text(text, limit + 2)) > limit:
                 yield name
 
 
 def _item(row: Mapping[str, Any], columns: ItemColumns, where: str, emptied: Counter[str]) -> tuple[Item, bool]:
-    """One item, and whether it has a title of its own."""
+    """Return (item, whether it has a title of its own)."""
     id = parse_id(row.get(columns.id), f"{where}: {columns.id}")
     title = parse_text(row.get(columns.title), where, columns.title)
     if title and not clean_text(title, TITLE_LIMIT):
@@ -146,7 +147,7 @@ def _item(row: Mapping[str, Any], columns: ItemColumns, where: str, emptied: Cou
 
 
 def _attributes(row: Mapping[str, Any], columns: ItemColumns, where: str, emptied: Counter[str]) -> dict[str, Value]:
-    """The typed attributes of one row; an empty cell leaves its attribute out."""
+    """Return the typed attributes of one row; an attribute with an empty cell is left out."""
     found: dict[str, Value] = {}
 
     def typed(read: Callable[[Any, str, str], _Read], column: str) -> _Read:
@@ -171,7 +172,7 @@ def _parse_cell(
     read: Callable[[Any, str, str], _Read], cell: Any, where: str, column: str, empty: tuple[str, ...],
     emptied: Counter[str],
 ) -> _Read:  # fmt: skip
-    """What `read` makes of a cell, or of an empty one where the cell holds a word that means no value."""
+    """Parse a cell with `read`; a cell that holds a word for "no value" is parsed as an empty cell."""
     word = cell.strip() if isinstance(cell, str) else ""
     if empty and word.casefold() in empty:
         emptied[f"{word!r} in {column}"] += 1
@@ -185,14 +186,14 @@ def _parse_cell(
 
 
 class _TimeColumn:
-    """Watches the times of a table for dates beside numbers that are no seconds since 1970."""
+    """Parses a time column, and refuses to mix dates with numbers that are not seconds since 1970."""
 
     def __init__(self, column: str) -> None:
         self._column = column
         self._first: dict[bool, tuple[str, Any]] = {}
 
     def parse(self, cell: Any, where: str) -> Moment:
-        """The moment of a cell."""
+        """Return the moment of a cell; raises DataError when it is of another kind than the moments before."""
         found = parse_moment(cell, where, self._column)
         if found.is_date or not is_epoch_seconds(found.time):
             self._first.setdefault(found.is_date, (where, cell))
@@ -204,7 +205,7 @@ class _TimeColumn:
 
 
 def _events(mapping: TableMapping, tally: ReadCounts, start: int = 0) -> Iterator[Event]:
-    """Interactions in file order; a list of items is one user's history, oldest first."""
+    """Yield interactions in the order of the file; a cell with a list of items is a user's history, oldest first."""
     columns = mapping.interactions
     orders, times = count(start), _TimeColumn(columns.time)
     unread, every = tally.unread["interactions"], [columns.time] if columns.time else []
@@ -224,7 +225,7 @@ def _events(mapping: TableMapping, tally: ReadCounts, start: int = 0) -> Iterato
 
 
 def _rating(value: Any, weight: float, where: str, columns: InteractionColumns, emptied: Counter[str]) -> float:
-    """The value of an interaction, 1 where the cell is empty, times the weight of its event."""
+    """Return the value of an interaction (1 if its cell is empty) times the weight of its event."""
     column = columns.value
     found = _parse_cell(parse_number, value, where, column, columns.empty, emptied)
     rating = 1.0 if found is None else float(found)
@@ -247,7 +248,7 @@ def _weight(row: Mapping[str, Any], mapping: TableMapping, where: str, kinds: Co
 
 
 def _row_events(row: Mapping[str, Any], columns: InteractionColumns, where: str) -> Iterator[tuple[Any, Any, Any]]:
-    """(item, time, value) of a row, one or, from lists, several; None where there is no such column."""
+    """Yield (item, time, value) of a row, several if its cells hold lists; None where a column is not mapped."""
     item = row.get(columns.item)
     if not isinstance(item, list):
         time, value = (row.get(name) if name else None for name in (columns.time, columns.value))
@@ -265,9 +266,7 @@ def _row_events(row: Mapping[str, Any], columns: InteractionColumns, where: str)
 
 
 def item_notes(tally: ReadCounts) -> list[str]:
-    """What a person should know of how items were read, from what was counted; cells and columns that were left out
-    among it.
-    """
+    """Return remarks for people on how items were read, including cells and columns that were left out."""
     found, noted = [], tally.noted
     if noted["untitled"]:
         found.append(f"{noted['untitled']} items without a title are called by their id")
@@ -298,7 +297,7 @@ def _notes(mapping: TableMapping, tally: ReadCounts) -> list[str]:
 
 
 def _origins(mapping: TableMapping) -> list[str]:
-    """Which data sets of the Hub the tables came from, to be kept with the data."""
+    """Return notes on which data sets of the Hub the tables came from; they are kept with the data."""
     tables = {name: part.file for name, part in mapping.parts.items()}
     return [
         f"{name}: {hub_tables.describe_origin(table)}" for name, table in tables.items() if isinstance(table, HubTable)
@@ -308,7 +307,7 @@ def _origins(mapping: TableMapping) -> list[str]:
 def _checked(
     catalog: Catalog, log: Interactions, report: Report, mapping: TableMapping, tally: ReadCounts, strict: bool
 ) -> Dataset:
-    """The data with the notes of this reader, unless something was left out that may not be."""
+    """Return the data with the notes of this reader; raises DataError if `strict` and anything was left out."""
     if strict and report.dropped:
         words = format_counts(report.dropped)
         raise DataError(f"--strict: {words} would be left out; correct the tables, or leave --strict out")
@@ -318,17 +317,17 @@ def _checked(
 def append_table(
     catalog: Catalog, known: Interactions, mapping: TableMapping, strict: bool = False, rules: JoinRules = DEFAULT_RULES
 ) -> Dataset:
-    """Add the interactions of a table to those that are known; the catalogue stays.
+    """Add the interactions of a table to known interactions; the catalogue does not change.
 
     Args:
         catalog: the items.
-        known: interactions with them.
-        mapping: file and columns of the interactions; its items are not looked at.
+        known: known interactions with these items.
+        mapping: file and columns of the interactions; its item table is ignored.
         strict: refuse what would otherwise be left out and counted.
-        rules: see `joining`.
+        rules: see `JoinRules`.
 
     Raises:
-        DataError: see `read_table`; also when the table adds nothing, or has its times in another unit.
+        DataError: see `read_table`; also if the table adds nothing, or its times are in another unit.
     """
     if not mapping.interactions.file:
         raise DataError("no interactions table: give --interactions FILE, or file = ... under [interactions]")

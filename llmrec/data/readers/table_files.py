@@ -1,7 +1,7 @@
-"""Reads rows of CSV, TSV, JSON lines, Parquet and Arrow files, and of directories of these.
+"""Reads rows of CSV, TSV, JSON Lines, Parquet and Arrow files, and of directories of such files.
 
-Files are streamed: what is held is one line, or one batch of a Parquet row group. A name that ends in `.gz` is unpacked
-on the way.
+Files are streamed: only one line, or one batch of a Parquet row group, is in memory at a time. Files whose names end in
+`.gz` are unpacked while they are read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from llmrec.errors import DataError
 Row = tuple[str, Mapping[str, Any]]
 
 _BATCH = 4096
-# A few hundred bytes of Parquet can stand for a list of millions: what is made into objects at a time is bounded.
+# A few hundred bytes of Parquet can hold a list of millions, so rows become Python objects in pieces of bounded size.
 _PIECE, _MOST_BYTES = 64, 16 * 2**20
 _UNREADABLE = (OverflowError, LookupError, ValueError)  # an unknown time zone is a KeyError of pytz or of zoneinfo
-_MOST_KEYS = 100  # that are not read and still told
-_CELL_LIMIT = 1 << 20  # characters; csv's own limit of 131,072 is less than a line may have
+_MOST_KEYS = 100  # most unread keys of JSON lines that are reported
+_CELL_LIMIT = 1 << 20  # characters; csv's default of 131,072 is below the limit on lines
 _FORMS = {
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json",
     ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
@@ -42,19 +42,20 @@ def read_rows(
     unread: set[str] | None = None,
     every: Sequence[str] = (),
 ) -> Iterator[Row]:
-    """Yield (place for messages, column -> value) of every row of a table.
+    """Yield (place for messages, column -> value) for every row of a table.
 
     Args:
-        source: a file, a directory of files of one form (read in order of their names; a directory made by
-            `Dataset.save_to_disk` is one).
-        needed: columns that must be there; Parquet and Arrow tables yield these alone.
-        ids: those among them that hold ids, or lists of ids; every row must have them.
-        options: column -> the option that names it, for messages.
-        unread: gets the names of the other columns that the table has.
-        every: further ones that every row must have.
+        source: a file, or a directory of files of the same form, such as one made by `Dataset.save_to_disk`; its files
+            are read in the order of their names.
+        needed: columns that the table must have; Parquet and Arrow tables yield only these.
+        ids: the columns among `needed` that hold ids or lists of ids; every row must have them.
+        options: column -> command-line option that names it, for messages.
+        unread: receives the names of the table's other columns.
+        every: further columns that every row must have.
 
     Raises:
-        DataError: no such file, an unknown form, a missing column, damage; names file and line where there are lines.
+        DataError: no such file, an unknown form, a missing column, or a damaged file; the message names the file, and
+            the line where there are lines.
     """
     named, rest = options or {}, set() if unread is None else unread
     wanted = ColumnSelection(tuple(dict.fromkeys(needed)), tuple(ids), (*ids, *every), named, rest)
@@ -66,21 +67,21 @@ def read_rows(
             yield where, row
     if not where:
         raise DataError(f"{source} holds no rows; a table needs at least one below its column names")
-    for name in wanted.columns:  # JSON lines may leave a key out, but not every time
+    for name in wanted.columns:  # JSON lines may omit a key, but not all of them
         if name not in seen:
             raise DataError(f"{source}: no line has a key {name!r}{wanted.hint(name)}")
 
 
 @dataclass(frozen=True)
 class ColumnSelection:
-    """Columns that are read.
+    """The columns to read from a table.
 
     Attributes:
-        columns: all of them.
+        columns: all columns to read.
         ids: those that hold ids.
         every: those that every row must have.
-        options: column -> the option that names it.
-        unread: the others that the table has.
+        options: column -> command-line option that names it.
+        unread: collects the names of the table's other columns.
     """
 
     columns: tuple[str, ...]
@@ -90,15 +91,15 @@ class ColumnSelection:
     unread: set[str]
 
     def see(self, found: Iterable[str]) -> None:
-        """Note which columns there are."""
+        """Record the columns found in the table that are not read."""
         self.unread.update(str(name) for name in found if name not in self.columns)
 
     def hint(self, name: str) -> str:
-        """How to say which column is meant."""
+        """Return the part of a message that names the option for choosing a column; "" if there is no option."""
         return f"; say with {self.options[name]} which column it is" if name in self.options else ""
 
     def missing(self, where: str, name: str, found: Sequence[str]) -> DataError:
-        """No such column among those found."""
+        """Return the error for a missing column; its message lists the columns found."""
         return DataError(f"{where}: no column {name!r}; found: {', '.join(map(str, found))[:300]}{self.hint(name)}")
 
 
@@ -112,7 +113,7 @@ def _form(path: Path) -> str:
 
 
 def _suffix(path: Path) -> str:
-    """The end of a name that says what is in the file, in small letters, without `.gz`."""
+    """Return the file name extension that tells the format, in lower case and ignoring a final `.gz`."""
     return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
 
 
@@ -134,7 +135,7 @@ def _table_files(path: Path) -> list[Path]:
 
 
 class _Lines:
-    """Lines of a file, with a line end each; those of the record that is being read are held."""
+    """Iterates over the lines of a file, each with a line end, and holds the lines of the current record."""
 
     def __init__(self, path: Path) -> None:
         self._lines = read_lines(path)
@@ -151,16 +152,16 @@ class _Lines:
 
     @property
     def first(self) -> int:
-        """Number of the first line that is held."""
+        """Number of the first held line."""
         return self._number - len(self.held) + 1
 
     def opened(self, mark: str) -> int:
-        """Number of the line on which the last quoted cell of what is held begins."""
+        """Return the number of the line on which the last quoted cell of the held lines begins."""
         line, inside, begins, closed = 0, False, True, False
         for number, text in enumerate(self.held):
             for char in text:
                 was, quote = inside, char == '"'
-                if quote and (inside or begins or closed):  # a second one right behind stands for itself: still inside
+                if quote and (inside or begins or closed):  # a doubled quote is a literal one: still inside the cell
                     inside = not inside
                     line = number if begins and inside else line
                 begins, closed = not inside and char == mark, quote and was and not inside
@@ -168,7 +169,10 @@ class _Lines:
 
 
 def _csv_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
-    """RFC 4180; a quoted cell may hold line breaks. The separator is the one that the header has most of."""
+    """Yield the rows of a CSV file (RFC 4180); quoted cells may contain line breaks.
+
+    The separator is the most frequent of tab, `;`, `|` and `,` in the header.
+    """
     csv.field_size_limit(_CELL_LIMIT)
     texts = _Lines(path)
     header = next(texts, "")
@@ -225,7 +229,7 @@ def _parquet_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
 
 
 def _arrow_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
-    """An IPC stream, as `Dataset.save_to_disk` writes it, or an IPC file."""
+    """Yield the rows of an Arrow IPC stream, as `Dataset.save_to_disk` writes it, or of an IPC file."""
     try:
         with pa.memory_map(str(path)) as source:
             head = source.read(6)
@@ -243,10 +247,10 @@ def _arrow_rows(path: Path, wanted: ColumnSelection) -> Iterator[Row]:
 
 
 def check_columns(place: str, names: Sequence[str], wanted: ColumnSelection) -> None:
-    """Note the columns of a table.
+    """Check that a table has all wanted columns, and record the others.
 
     Raises:
-        DataError: one of those that are wanted is missing, or there twice.
+        DataError: a wanted column is missing or occurs twice.
     """
     for name in wanted.columns:
         if name not in names:
@@ -259,22 +263,22 @@ def check_columns(place: str, names: Sequence[str], wanted: ColumnSelection) -> 
 def batch_rows(
     place: Path | str, batches: Iterable[pa.RecordBatch], ids: Sequence[str], before: int = 0
 ) -> Iterator[Row]:
-    """Rows of batches of Arrow; a bounded number of bytes is made into objects at a time.
+    """Yield the rows of Arrow batches; a bounded number of bytes becomes Python objects at a time.
 
     Args:
         place: the table, for messages.
-        batches: with the wanted columns alone.
-        ids: columns of ids among them.
-        before: rows of the table that stand before.
+        batches: batches with only the wanted columns.
+        ids: the columns of ids among them.
+        before: number of rows of the table before these batches.
 
     Raises:
-        DataError: rows that are too large, an id that was rounded, or a value that Python does not have.
+        DataError: rows that are too large, an id that was rounded, or a value that Python cannot represent.
     """
     number = before
     for batch in batches:
         for at in range(0, len(batch), _PIECE):
             part = batch.slice(at, _PIECE)
-            if part.nbytes > _MOST_BYTES:  # before objects are made of it, ten times as large
+            if part.nbytes > _MOST_BYTES:  # checked before conversion: Python objects are ten times as large
                 what = f"{place}, row {number + 1} and the {len(part) - 1} after it: {part.nbytes / 2**20:.0f} MB"
                 raise DataError(f"{what}; {_PIECE} rows may hold {_MOST_BYTES // 2**20} MB")
             check_ids(place, part, ids, number)
@@ -288,7 +292,7 @@ def batch_rows(
 
 
 def _unreadable(place: Path | str, batch: pa.RecordBatch, before: int) -> DataError:
-    """The first cell of a batch that Python has no value for, such as a year after 9999 or an unknown time zone."""
+    """Return the error for the first cell that Python cannot represent: a year after 9999, an unknown time zone."""
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         for number, cell in enumerate(column, before + 1):
             try:
@@ -300,7 +304,7 @@ def _unreadable(place: Path | str, batch: pa.RecordBatch, before: int) -> DataEr
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of a library says, short."""
+    """Return the message of a library's error in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]
 
 

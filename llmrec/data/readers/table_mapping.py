@@ -22,10 +22,10 @@ from pydantic import (
 from llmrec.data.readers.hub_tables import HubTable, check_table, parse_reference
 from llmrec.errors import DataError, RequestError
 
-EVENT_LIMIT = 60  # characters of an event type that count
+EVENT_LIMIT = 60  # characters of an event type that are compared
 _NAMES = "category", "number", "date", "flag"
 _RESERVED = ("id", "title", "text")
-_RIGHT = {  # beginning of the name of an error of pydantic -> what would be right
+_RIGHT = {  # prefix of a pydantic error type -> what would be valid
     "string": "text in quotation marks",
     "float": "a number",
     "tuple": "a list of columns",
@@ -48,7 +48,7 @@ def _table(value: Any) -> Any:
     return parse_reference(value) if isinstance(value, str) and value.startswith("hf:") else value
 
 
-# a path, or a table of the Hub as `hf:OWNER/NAME[:CONFIG][@SPLIT]`
+# a path, or a Hub table given as `hf:OWNER/NAME[:CONFIG][@SPLIT]`
 _Table = Annotated[str | InstanceOf[HubTable], BeforeValidator(_table)]
 _Words = Annotated[tuple[str, ...], BeforeValidator(_in_a_list), AfterValidator(_folded)]
 
@@ -61,16 +61,16 @@ class ItemColumns(_Strict):
     """Columns of the item table.
 
     Attributes:
-        file: the table, a path, relative to the TOML file where there is one, or `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
-        id: a unique id.
-        title: what people call it; an item without one is called by its id.
-        text: columns of description, joined.
-        category: attribute -> column of words; one word, a list, or words between `separator`.
+        file: the table: a path (relative to the TOML file if there is one), or `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
+        id: column of unique ids.
+        title: column of titles; an item without a title is called by its id.
+        text: columns of descriptions, which are joined.
+        category: attribute -> column of words: one word, a list, or words separated by `separator`.
         number: attribute -> column of numbers.
         date: attribute -> column of days; the year becomes an attribute of its own.
         flag: attribute -> column of true and false.
-        separator: between the words of a category in a text cell; "" for none.
-        empty: words that mean no value in a column of numbers, days or flags, whatever their capitals.
+        separator: separates the words of a category in a text cell; "" for none.
+        empty: words that mean "no value" in a column of numbers, days or flags, regardless of case.
     """
 
     file: _Table = ""
@@ -118,7 +118,7 @@ class ItemColumns(_Strict):
 
     @property
     def options(self) -> dict[str, str]:
-        """Column -> the option that names it."""
+        """Column -> command-line option that names it."""
         named = {column: f"--{kind}" for kind in _NAMES for column in getattr(self, kind).values()}
         return named | dict.fromkeys(self.text, "--text") | {self.title: "--title", self.id: "--item-id"}
 
@@ -127,14 +127,14 @@ class InteractionColumns(_Strict):
     """Columns of the interaction table.
 
     Attributes:
-        file: the table, a path, relative to the TOML file where there is one, or `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
-        user: an id.
-        item: an id of the item table, or a list of them in the order taken.
-        time: a moment; "" for none: the order of the rows stands in.
-        value: a rating, kept with the data to tell liked from disliked where that is asked for; training does not
-            read it. "" for none: 1.
-        event: what happened (view, like, buy); "" for none.
-        empty: words that mean no value in the column of values, whatever their capitals.
+        file: the table: a path (relative to the TOML file if there is one), or `hf:OWNER/NAME[:CONFIG][@SPLIT]`.
+        user: column of user ids.
+        item: column of item ids, or of lists of item ids in chronological order.
+        time: column of times; "" for none, and the order of the rows is then used as time.
+        value: column of ratings; "" for none, and every value is then 1. Ratings are kept with the data to tell liked
+            from disliked items where needed; training does not read them.
+        event: column of event types (view, like, buy); "" for none.
+        empty: words that mean "no value" in the column of ratings, regardless of case.
     """
 
     file: _Table = ""
@@ -157,19 +157,19 @@ class InteractionColumns(_Strict):
 
     @property
     def options(self) -> dict[str, str]:
-        """Column -> the option that names it."""
+        """Column -> command-line option that names it."""
         return {getattr(self, name): f"--{name}" for name in ("event", "value", "time", "item", "user")}
 
 
 class TableMapping(_Strict):
-    """The whole mapping.
+    """Column mapping of both tables.
 
     Attributes:
         domain: a plural noun for the items.
         items: columns of the item table.
         interactions: columns of the interaction table.
-        events: event type -> weight of such an interaction; 0 leaves it out, any other is kept with the data as
-            part of the value and changes nothing in training. Empty: every type weighs 1.
+        events: event type -> weight of its interactions. Weight 0 leaves them out. Any other weight is multiplied into
+            the value, which is kept with the data but not used in training. If empty, every type has weight 1.
     """
 
     domain: str = "items"
@@ -193,25 +193,25 @@ class TableMapping(_Strict):
 
     @property
     def parts(self) -> dict[str, ItemColumns | InteractionColumns]:
-        """The columns of both tables, by the names of their keys."""
+        """The columns of both tables, by the keys "items" and "interactions"."""
         return {"items": self.items, "interactions": self.interactions}
 
     def with_tables(self, tables: Mapping[str, str | HubTable]) -> TableMapping:
-        """The mapping with these tables in place of its own, by the names of `parts`."""
+        """Return the mapping with some tables replaced; `tables` has the keys of `parts`."""
         return self.model_copy(
             update={name: self.parts[name].model_copy(update={"file": table}) for name, table in tables.items()}
         )
 
 
 def load_mapping(path: Path | None, flags: Mapping[str, Any]) -> TableMapping:
-    """Read a mapping from a TOML file, from flags, or from both; a flag wins.
+    """Read a mapping from a TOML file, from flags, or from both; flags take precedence.
 
     Args:
-        path: TOML with the tables `items`, `interactions` and `events`, or None.
-        flags: the same as nested dictionaries; what is None or empty in them was not given.
+        path: a TOML file with the tables `items`, `interactions` and `events`, or None.
+        flags: the same as nested dictionaries; None and empty values count as not given.
 
     Raises:
-        DataError: not TOML, an unknown key (names the valid ones), or a value of the wrong type.
+        DataError: the file is not TOML, a key is unknown (the message names valid ones), or a value has the wrong type.
     """
     given = _read(path) if path is not None else {}
     for name, value in flags.items():
@@ -227,10 +227,10 @@ def load_mapping(path: Path | None, flags: Mapping[str, Any]) -> TableMapping:
 
 
 def with_default_table(mapping: TableMapping, table: HubTable | None) -> TableMapping:
-    """The mapping with a table of the Hub for every part that names no file of its own.
+    """Return the mapping with a default Hub table for every part that names no file of its own.
 
     Raises:
-        RequestError: there is such a part, and no table for it.
+        RequestError: a part names no file, and there is no default table.
     """
     if table is None:
         if mapping.items.file and mapping.interactions.file:
@@ -240,10 +240,12 @@ def with_default_table(mapping: TableMapping, table: HubTable | None) -> TableMa
 
 
 def parse_column_names(words: Sequence[str]) -> dict[str, str]:
-    """`brand` -> brand from the column brand, `genre=genres` -> genre from the column genres.
+    """Parse attribute definitions to attribute -> column.
+
+    `brand` is the attribute brand from the column brand; `genre=genres` is the attribute genre from the column genres.
 
     Raises:
-        DataError: a word that is neither, or a name that is there twice.
+        DataError: a word of neither form, or an attribute that is named twice.
     """
     found: dict[str, str] = {}
     for word in words:
@@ -275,7 +277,7 @@ def _listed(value: Any) -> Any:
 
 
 def _first(error: ValidationError) -> str:
-    """The first problem in one line, with the keys that would be right where one is unknown."""
+    """Describe the first problem in one line, preferring unknown keys, for which the valid keys are listed."""
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":
@@ -287,7 +289,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _words(problem: Any) -> str:
-    """What is wrong: in the words of a check of this module, else the value and what it should be."""
+    """Describe a problem: the message of a validator of this module, else the value and what it should be."""
     if problem["type"] == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
     right = next((words for kind, words in _RIGHT.items() if problem["type"].startswith(kind)), problem["msg"])

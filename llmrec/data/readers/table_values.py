@@ -1,7 +1,7 @@
 """Parses table cells strictly: numbers, dates, flags, lists of words and times.
 
-An empty cell is no value. Anything that cannot be read as what its column is said to hold is an error that names the
-place, the column and the cell; nothing is guessed.
+An empty cell means no value. A cell that cannot be parsed as the declared type of its column is an error that names the
+place, the column and the cell. Nothing is guessed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _LONGEST = 64
 
 
 def parse_words(value: Any, separator: str, where: str, column: str) -> tuple[str, ...]:
-    """Return the words of a cell: a list, flattened, or text cut at `separator`; doubles and empties left out.
+    """Return the words of a cell: a list, flattened, or text split at `separator`, without duplicates and empty words.
 
     Raises:
-        DataError: what is neither words nor a list of words.
+        DataError: the cell holds neither words nor a list of words.
     """
     found = (plain_text(one) if isinstance(one, str) else str(one) for one in _flat(value, where, column))
     if isinstance(value, str) and separator:
@@ -38,16 +38,16 @@ def parse_words(value: Any, separator: str, where: str, column: str) -> tuple[st
 
 
 def parse_text(value: Any, where: str, column: str) -> str:
-    """Return the text of a cell, lists joined with spaces, tags and entities decoded.
+    """Return the text of a cell: lists are joined with spaces, tags are removed and entities decoded.
 
     Raises:
-        DataError: what is neither words nor a list of words.
+        DataError: the cell holds neither words nor a list of words.
     """
     return " ".join(one for one in (plain_text(str(v)) for v in _flat(value, where, column)) if one)
 
 
 def parse_number(value: Any, where: str, column: str) -> float | int | None:
-    """Return a number; `$1,299.00` is one, `12-15` is not.
+    """Parse a number, or return None for an empty cell; `$1,299.00` is a number, `12-15` is not.
 
     Raises:
         DataError: anything else.
@@ -66,10 +66,12 @@ def parse_number(value: Any, where: str, column: str) -> float | int | None:
 
 
 def parse_day(value: Any, where: str, column: str) -> int | None:
-    """Return a day as YYYYMMDD: ISO 8601, `May 3, 2014`, 20140503, 2014-05 or 2014 (the first day of it).
+    """Parse a day to YYYYMMDD, or return None for an empty cell.
+
+    Accepted are ISO 8601, `May 3, 2014`, 20140503, 2014-05 and 2014; the last two mean the first day of that period.
 
     Raises:
-        DataError: anything else; `03/05/2014`, which means two days, too.
+        DataError: anything else, including `03/05/2014`, which is ambiguous.
     """
     if _empty(value):
         return None
@@ -83,7 +85,7 @@ def parse_day(value: Any, where: str, column: str) -> int | None:
 
 
 def parse_flag(value: Any, where: str, column: str) -> bool | None:
-    """Return a flag: true or false, yes or no, 1 or 0.
+    """Parse a flag (true or false, yes or no, 1 or 0), or return None for an empty cell.
 
     Raises:
         DataError: anything else.
@@ -97,7 +99,7 @@ def parse_flag(value: Any, where: str, column: str) -> bool | None:
 
 
 class Moment(NamedTuple):
-    """A moment as a whole number that grows; whether a fraction of it was cut off, and whether it was a date."""
+    """A time as a whole number; whether a fraction was cut off, and whether it was written as a date."""
 
     time: int
     is_cut: bool
@@ -105,13 +107,13 @@ class Moment(NamedTuple):
 
 
 def parse_moment(value: Any, where: str, column: str) -> Moment:
-    """Return the moment of a cell.
+    """Parse the time in a cell.
 
-    A plain number stays as it is, `2014` and `20140503` too. Any other date that `parse_day` accepts, with or without a
-    time of day, becomes seconds since 1970, UTC.
+    A plain number stays as it is, including `2014` and `20140503`. Any other date that `parse_day` accepts, with or
+    without a time of day, becomes seconds since 1970 in UTC.
 
     Raises:
-        DataError: anything else, an empty cell too.
+        DataError: anything else, including an empty cell.
     """
     if (moment := _written(value)) is not None:
         return Moment(_seconds(moment), moment.microsecond > 0, True)
@@ -123,7 +125,7 @@ def parse_moment(value: Any, where: str, column: str) -> Moment:
 
 
 def _written(value: Any) -> datetime.datetime | None:
-    """The moment that a cell names as people write it, None when it counts."""
+    """Return the moment of a cell that holds a date or a written date; None for numbers and anything else."""
     if isinstance(value, datetime.datetime):
         return value
     if isinstance(value, datetime.date):
@@ -161,7 +163,7 @@ def _day(raw: str) -> int | None:
 
 
 def _flat(value: Any, where: str, column: str) -> Iterator[Any]:
-    """The values in a cell, nested lists taken apart."""
+    """Yield the non-empty values of a cell, with nested lists flattened."""
     pending = [value]
     while pending:
         one = pending.pop()
@@ -177,7 +179,10 @@ def _flat(value: Any, where: str, column: str) -> Iterator[Any]:
 
 
 def _unfloated(value: Any) -> Any:
-    """A whole number in place of a float or decimal that is one, as data frames write them: 2014.0, "2014.0" too."""
+    """Remove the fraction .0 of a float, a decimal or text, such as 2014.0 or "2014.0", which data frames write.
+
+    Other values are returned unchanged.
+    """
     if isinstance(value, str):
         match = _FLOATED.fullmatch(value.strip())
         return match[1] if match else value
