@@ -1,7 +1,7 @@
-"""Validates prepared data before training: statistics, and findings that say what they mean.
+"""Validates prepared data before training: computes statistics, and reports findings with their consequences.
 
-An `error` is what training cannot do anything with; it is refused. A `warning` is what makes results worse, or look
-better than they are. Everything else is a number to look at.
+An `error` makes training impossible, and training refuses such data. A `warning` is a problem that makes results worse,
+or makes them look better than they are. Everything else is a statistic.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from llmrec.errors import DataError
 
 Level = Literal["error", "warning"]
 
-_FEW_TARGETS = 100  # below this a 95 % interval of recall@10 is wider than most differences
+_FEW_TARGETS = 100  # below this, the 95 % interval of recall@10 is wider than most differences
 _MANY = 0.2
 _CORRELATED = 0.9
-_SORTED = 0.99  # of the steps of users from one interaction to the next; at least so many of them:
-_STEPS = 20
-_MARKS = (";", "|", ",", "/", "_")  # what may stand between words, the surest first
-_OFTEN = 0.5  # of an attribute's values that hold the mark, before it is taken for one
-_LONG = 0.2  # of them that it cuts in three or more: `Doe, John` is no list
-_UNLIKE = 0.3  # different values an item: tags, put together in one cell, rarely repeat; and of a mark that divides
-_UNIQUE = 0.9
-_MOST_PARTS = 0.5  # different parts a different value
+_SORTED = 0.99  # least share of steps in one direction (up or down), from one interaction of a user to the next
+_STEPS = 20  # fewest such steps, or fewest values of an attribute, to judge by
+_MARKS = (";", "|", ",", "/", "_")  # possible separators of words, the most reliable first
+_OFTEN = 0.5  # least share of an attribute's values that contain a separator
+_LONG = 0.2  # least share of values that it splits into three or more parts: `Doe, John` is no list
+_UNLIKE = 0.3  # least number of distinct values per item: several tags in one cell rarely repeat as a whole
+_UNIQUE = 0.9  # least ratio of distinct values to all values for "nearly every value is unique"
+_MOST_PARTS = 0.5  # largest ratio of distinct parts to distinct values after splitting
 _MEANS = "sequence models and leave-one-out measures mean little"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: how bad, a name that does not change, and a sentence with the numbers."""
+    """One finding: its severity, a stable name, and a sentence with the numbers."""
 
     level: Level
     name: str
@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """Statistics of `dataset_statistics`, and findings, errors first."""
+    """The statistics of `dataset_statistics`, and the findings, errors first."""
 
     numbers: dict[str, Any]
     findings: tuple[Finding, ...]
@@ -59,12 +59,12 @@ class ValidationReport:
 
 
 def validate_dataset(catalog: Catalog, interactions: Interactions, notes: Sequence[str] = ()) -> ValidationReport:
-    """Validate data as training will use it: without each user's last two interactions.
+    """Validate data as training will use it, that is, without each user's last two interactions.
 
     Args:
         catalog: the items.
-        interactions: with them.
-        notes: of the report that was saved with the data.
+        interactions: the interactions with these items.
+        notes: notes of the report that was saved with the data.
     """
     numbers = dataset_statistics(catalog, interactions)
     numbers["kinds"] = {name: catalog.attribute_type(name) for name in catalog.attribute_names}
@@ -74,10 +74,10 @@ def validate_dataset(catalog: Catalog, interactions: Interactions, notes: Sequen
 
 
 def refuse_invalid(catalog: Catalog, interactions: Interactions) -> None:
-    """Raise when there is an error among the findings.
+    """Refuse data with an error among the findings.
 
     Raises:
-        DataError: the first one, and how many there are.
+        DataError: there are errors; the message has the first one and the number of others.
     """
     errors = validate_dataset(catalog, interactions).errors
     if errors:
@@ -103,7 +103,7 @@ def _sizes(catalog: Catalog, x: Interactions, numbers: dict[str, Any]) -> Iterat
 
 
 def _times(catalog: Catalog, x: Interactions, numbers: dict[str, Any], notes: Sequence[str]) -> Iterator[Finding]:
-    """Whether the order in which users took items is known."""
+    """Yield findings on whether the order of each user's interactions is known."""
     constant = len(x) > 1 and numbers["time_range"][0] == numbers["time_range"][1]
     taken = f"the order of the rows is taken as time; unless they stand in the order of time, {_MEANS}"
     if NO_TIME in notes:
@@ -122,7 +122,7 @@ def _times(catalog: Catalog, x: Interactions, numbers: dict[str, Any], notes: Se
 
 
 def _sorted_by(catalog: Catalog, x: Interactions) -> str:
-    """What nearly every user's interactions are sorted by, up or down, in the order given; "" for nothing."""
+    """Return "value" or "item" if interactions within users are sorted by it, up or down; "" for neither."""
     texts = sorted(range(len(catalog)), key=lambda row: catalog[row].id)
     numbers = sorted(range(len(catalog)), key=lambda row: id_order(catalog[row].id))
     places = [np.arange(len(catalog)), np.argsort(texts), np.argsort(numbers)]
@@ -157,7 +157,7 @@ def _items(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _uncut_values(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding]:
-    """Attributes of words whose values are so many that they look like lists that were not cut."""
+    """Yield findings on category attributes with so many distinct values that they look like unsplit lists."""
     for name in catalog.attribute_names:
         cells = [value for item in catalog.items if isinstance(value := item.attributes.get(name), tuple)]
         found = Counter(word for words in cells for word in words)
@@ -178,7 +178,7 @@ def _uncut_values(catalog: Catalog, numbers: dict[str, Any]) -> Iterator[Finding
 
 
 def _guess_separator(values: Counter[str]) -> tuple[str, int] | None:
-    """What stands between the words of uncut lists, and how many different words there are; None for no lists."""
+    """Guess the separator of unsplit lists; return it and the number of distinct words, or None for no lists."""
     for mark in _MARKS:
         cut = [value.split(mark) for value in values]
         often, long = (sum(len(one) >= least for one in cut) for least in (2, 3))
@@ -189,7 +189,7 @@ def _guess_separator(values: Counter[str]) -> tuple[str, int] | None:
 
 
 def _leaks(catalog: Catalog, x: Interactions) -> Iterator[Finding]:
-    """Hints that a held-out item can be known before it is asked for, or can never be hit."""
+    """Yield findings on held-out items that leak into the training data, or that a ranked list can never contain."""
     split = leave_one_out(x)
     users = np.flatnonzero(split.test >= 0)
     again = sum(bool((split.history(int(u), "test") == split.test[u]).any()) for u in users)
@@ -212,7 +212,7 @@ def _leaks(catalog: Catalog, x: Interactions) -> Iterator[Finding]:
 
 
 def _rank_correlation(catalog: Catalog, name: str, taken: np.ndarray) -> float:
-    """|Spearman| between an attribute and the number of interactions, 0 where fewer than 20 items have it."""
+    """Absolute Spearman correlation of an attribute with interaction counts; 0 if fewer than 20 items have it."""
     from scipy.stats import spearmanr
 
     rows = [row for row, item in enumerate(catalog.items) if name in item.attributes]

@@ -1,1 +1,1 @@
-"""Constrained decoding over the trie of semantic IDs, by one scoring engine; and text generation."""
+"""Constrained decoding over the trie of semantic IDs, all on one scoring engine, and text generation."""

@@ -1,7 +1,7 @@
-"""Beam search over the trie of semantic IDs: the items that the language model finds likeliest after a prompt.
+"""Beam search over the trie of semantic IDs: finds the most probable items after a prompt.
 
-Decoding is constrained to paths of the trie, so every item exists and every filter holds. With all paths kept the
-ranking is exact. `trie_scoring` explains how a path is scored and how several requests share forward passes.
+Decoding is constrained to paths of the trie, so every result is an existing item and satisfies the filter. If all paths
+are kept, the ranking is exact. `trie_scoring` explains how a path is scored and how requests share forward passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.ranker import RankedList
 from llmrec.semantic_ids.trie import Trie, TrieFilter
 
-BEAM_WIDTH = 64  # paths kept per level where scoring a whole level would take too long
+BEAM_WIDTH = 64  # paths kept per level when scoring a whole level would take too long
 
 ItemFilter = np.ndarray | TrieFilter | None
 
@@ -61,7 +61,8 @@ def beam_search_steps(
 def _best_places(score: np.ndarray, width: int | None) -> np.ndarray:
     """Indices of the best `width` scores (None: all), best first, ties in order.
 
-    Only scores that tie with the last one or beat it are sorted: a hundredth of fifty beams with 256 children each.
+    Only the scores that beat or tie with the width-th best one are sorted. For fifty beams with 256 children each, that
+    is one in a hundred.
     """
     if width is None or width >= len(score):
         return np.argsort(-score, kind="stable")
@@ -84,14 +85,14 @@ def beam_search(
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
         prompts: rendered conversations, of any lengths.
-        k: how many items; fewer come back when fewer are allowed or reached, none when nothing is allowed.
+        k: number of items; fewer are returned when fewer are allowed or reached, none when nothing is allowed.
         beam_width: paths kept per level; None keeps all, which makes the ranking exact.
         allowed: for each prompt bool[n], a `TrieFilter` that serves many calls, or None for no filter.
         prefixes: prefix cache; segments found there are not computed again, new ones are added.
 
     Raises:
-        RequestError: k or beam_width below 1, a number of filters that is not that of the prompts, an empty prompt, or
-            one longer than the model's context.
+        RequestError: k or beam_width below 1, different numbers of filters and prompts, an empty prompt, or one longer
+            than the model's context.
     """
     if allowed is not None and len(allowed) != len(prompts):
         raise RequestError(f"{len(allowed)} filters for {len(prompts)} prompts; give one for each, or None")
@@ -108,7 +109,7 @@ def beam_search(
 
 
 def _trie_filters(trie: Trie, allowed: Sequence[ItemFilter]) -> list[TrieFilter | None]:
-    """Filters as parts of the trie; a mask that is given several times is converted once."""
+    """Convert masks to filters of the trie; a mask that occurs several times is converted once."""
     known: dict[int, TrieFilter] = {}
     for one in allowed:
         if isinstance(one, np.ndarray) and id(one) not in known:
@@ -117,6 +118,6 @@ def _trie_filters(trie: Trie, allowed: Sequence[ItemFilter]) -> list[TrieFilter 
 
 
 def _capacity(trie: Trie, beam_width: int | None, item_filter: TrieFilter | None) -> int:
-    """The most item tokens that a request can need; the last level needs none."""
+    """Return the largest number of item tokens that a request can need; the last level needs none."""
     most = min(beam_width or trie.n, trie.n if item_filter is None else item_filter.count)
     return sum(min(trie.nodes(level), most) for level in range(trie.depth - 1))

@@ -1,6 +1,6 @@
 """Exact log-probabilities of given candidate items under the language model; shared prefixes of paths are scored once.
 
-What is computed depends on the set of candidates alone: scores are the same bits in whatever order they are listed.
+The computation depends only on the set of candidates, so scores have the same bits for every order of the candidates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llmrec.semantic_ids.trie import Trie
 
 
 def leaf_score_steps(state: DecodeState, leaves: np.ndarray) -> Search[np.ndarray]:
-    """The search for log-probabilities float32[m] of leaves int64[m], which are ascending and distinct."""
+    """The search for the log-probabilities float32[m] of leaves int64[m], which must be ascending and distinct."""
     if not state.prefilled:
         yield PathRequest(np.zeros((state.trie.depth, 0), np.int64))
     yield from request_all(state.trie.ancestors(leaves))
@@ -39,15 +39,15 @@ def score_candidates(
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
         prompts: rendered conversations, of any lengths.
-        candidates: for each prompt rows int[m], in any order, any of them several times.
+        candidates: for each prompt, rows int[m] in any order; repetitions are allowed.
         prefixes: prefix cache; segments found there are not computed again, new ones are added.
 
     Returns:
         For each prompt float32[m], in the order of its candidates.
 
     Raises:
-        RequestError: a row that is not in the catalogue, another number of lists than of prompts, an empty prompt, or
-            one longer than the model's context.
+        RequestError: a row that is not in the catalogue, different numbers of candidate lists and prompts, an empty
+            prompt, or one longer than the model's context.
     """
     if len(candidates) != len(prompts):
         raise RequestError(f"{len(candidates)} lists of candidates for {len(prompts)} prompts; give one for each")

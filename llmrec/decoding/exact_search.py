@@ -1,10 +1,10 @@
 """Exact top-k search by a fused score with branch and bound, without scoring the whole trie (Land & Doig, 1960).
 
-A fused score is `rest + weight * log-probability`. A path's log-probability only falls as the path gets longer, so at
-any node `rest + weight * (log-probability so far)` is an upper bound for all items below it. Nodes above the most
-promising items are scored first, some tens a pass; nodes that cannot reach the k-th best item are never scored. The
-result is that of scoring all items, ties included. With the default model and its two levels, one pass of 24 tokens
-decides a list; a catalogue of 12,000 items on three levels has four thousand nodes.
+A fused score is `rest + weight * log-probability`. A path's log-probability can only fall as the path gets longer, so
+`rest + weight * (log-probability so far)` is an upper bound for every item below a node. The nodes above the most
+promising items are scored first, a few dozen per pass. Nodes whose bound is below the k-th best item are never scored.
+The result equals that of scoring all items, including ties. With the default model and its two levels, one pass of 24
+tokens decides a list; for comparison, a catalogue of 12,000 items on three levels has four thousand nodes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from llmrec.ranker import RankedList
 def exact_search(state: DecodeState, rest: np.ndarray, weight: float, k: int, allowed: np.ndarray) -> RankedList:
     """The k best allowed items by `rest + weight * log-probability given the prompt`.
 
-    The list does not depend on what was computed before, except for the last bits of its scores.
+    The list does not depend on what the state has computed before, except for the last bits of its scores.
 
     Args:
         state: the decode state of the prompt.
-        rest: float64[n], the other parts of the score, weighted and summed.
-        weight: of the log-probability; below zero nothing is bounded and every allowed item is scored.
-        k: at least 1; fewer come back when fewer are allowed.
+        rest: float64[n], the weighted sum of the other parts of the score.
+        weight: weight of the log-probability; if negative, there are no bounds and every allowed item is scored.
+        k: at least 1; fewer items are returned when fewer are allowed.
         allowed: bool[n].
 
     Returns:
@@ -56,7 +56,7 @@ def branch_and_bound_steps(
     others = np.asarray(rest, np.float64)[trie.order[leaves]]
     while True:
         known, done = state.path_scores(above)
-        # the cast keeps the order of bounds, so items that tie as float32 are all looked at
+        # the cast to float32 preserves the order of bounds, so all items that tie in float32 are considered
         bound = np.asarray(others + weight * known.astype(np.float64), np.float32)
         if weight < 0:
             bound[~done] = np.inf

@@ -1,8 +1,8 @@
 """Streaming text generation: greedy decoding with a DRY repetition penalty.
 
-Small models fall into loops. A token that would continue a repetition of generated text is penalised, the more the
-longer the repetition already is (DRY, P. E. Weidmann 2024). Single words, names and punctuation are not penalised,
-unlike under a penalty on every token that has occurred.
+Small models fall into loops. A token that would continue a repetition of generated text is penalised, and the penalty
+grows with the length of the repetition (DRY, P. E. Weidmann 2024). Unlike a penalty on every token that has occurred,
+this does not penalise single words, names and punctuation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llmrec.lm.runtime.prefill import check_length, prefill
 from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.lm.runtime.transformer import CancelCheck
 
-# repetitions of up to this many tokens are normal language; the penalty starts there, with PENALTY nats
+# Repetitions of up to this many tokens are normal language. The penalty starts at this length, with PENALTY nats.
 FREE_REPETITION = 2
 PENALTY = 0.8
 
@@ -43,14 +43,14 @@ def generate_text(
     prefixes: PrefixCache | None = None,
     weights: Int8Weights | None = None,
 ) -> Iterator[str]:
-    """Stream pieces of text until the end-of-turn token; an incomplete last character is left out.
+    """Stream generated text in pieces until the end-of-turn token; an incomplete last character is left out.
 
     Args:
         model: the bundle; merged is faster.
         prompt: a rendered conversation whose last message is open.
         max_tokens: limit of generated tokens; the model's context is a limit, too.
         seconds: wall-clock limit, prefill included; checked before every layer.
-        stop: cancels as soon as it is set, even within a token or the prefill.
+        stop: cancels generation as soon as it is set, even within a token or during the prefill.
         repetition: factor by which the penalty grows with every repeated token; 1 for plain greedy decoding.
         prefixes: prefix cache; segments found there are not computed again, new ones are added.
         weights: int8 weights of the model, from `int8_weights`; several times faster on a CPU.
@@ -111,15 +111,14 @@ def _generate(
 
 
 def penalise_repetition(logits: torch.Tensor, said: Sequence[int], growth: float) -> None:
-    """Lower, in place, the logits float[words] of tokens that would lengthen a repetition in `said`.
+    """Lower the logits float[words] of tokens that would lengthen a repetition in `said`, in place.
 
     For every earlier occurrence of the last n >= FREE_REPETITION tokens, the token that followed it loses
     PENALTY * growth ** (n - FREE_REPETITION).
     """
     longest: dict[int, int] = {}
-    for end in range(
-        FREE_REPETITION, len(said)
-    ):  # said[end] followed; compare what stood before it with what stands last
+    for end in range(FREE_REPETITION, len(said)):
+        # compare the tokens before said[end] with the last tokens of `said`
         n = 0
         while n < end and said[end - 1 - n] == said[-1 - n]:
             n += 1
@@ -130,12 +129,12 @@ def penalise_repetition(logits: torch.Tensor, said: Sequence[int], growth: float
 
 
 class _Text:
-    """Incremental detokenisation, whatever the tokenizer does at the start of a text."""
+    """Incremental detokenisation that works even if a tokenizer decodes the start of a text differently."""
 
     def __init__(self, renderer: Renderer) -> None:
         self.renderer = renderer
         self.ids: list[int] = []
-        self.context = self.done = 0  # ids from `context` to `done` are decoded again only for what follows them
+        self.context = self.done = 0  # ids from `context` to `done` are decoded again only as context for later ids
 
     def add(self, token: int) -> str:
         """The text that a token adds; empty while a character is incomplete."""

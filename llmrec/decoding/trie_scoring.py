@@ -1,16 +1,16 @@
 """The scoring engine of constrained decoding: log-probabilities of trie paths after a prompt, computed on demand.
 
-Every search over the catalogue runs on it: beam search (`beam_search`), branch and bound (`exact_search`) and scores of
+Every search over the catalogue uses it: beam search (`beam_search`), branch and bound (`exact_search`) and scores of
 given candidates (`candidate_scores`). A search is a generator. It yields the paths that it wants scored, best first,
-and is sent how many of them are fully scored. `run_searches` runs the searches of several requests side by side, and
-they share forward passes. Cost of a token on one core:
+and is sent how many of them are fully scored. `run_searches` runs the searches of several requests side by side, so
+that they share forward passes. Cost of a token on one core:
 
 | | float32, 24 rows | float32, 256 rows | bfloat16, 64 rows | bfloat16, 256 rows |
 |---|---|---|---|---|
 | ms | 3.5 | 1.6 | .6 | .3 |
 
-Which tokens of a request a pass holds depends on that request alone. So a list does not depend on what else is ranked,
-except for the last bits where a matrix product differs with the number of rows (see `onednn`).
+Which tokens of a request a pass contains depends on that request alone. So a list does not depend on the other requests
+in a batch, except for the last bits where a matrix product varies with the number of rows (see `onednn`).
 
 Beams are not copies of the prompt: their item tokens are appended to the same sequence, and a tree mask lets each token
 attend to the prompt and its own ancestors only. The last level needs no forward pass: its codes are scored from the
@@ -41,12 +41,12 @@ from llmrec.lm.runtime.prefix_cache import PrefixCache
 from llmrec.lm.runtime.transformer import Transformer
 from llmrec.semantic_ids.trie import Trie
 
-# Item tokens of a pass for a request that may not need them all. Fewer would cost as much, because reading all weights
-# takes about as long as thirty tokens; in bfloat16 64 rows take no longer than 24.
+# Most item tokens per pass for a request that may not need them all. Fewer would cost as much, because reading all
+# weights takes about as long as thirty tokens. In bfloat16, 64 rows take no longer than 24.
 PASS_TOKENS: Mapping[MatmulDtype, int] = {"float32": 24, "bfloat16": 64}
-# Item tokens of a pass for a request that needs all paths it asks for: the mask grows with the square of their number.
+# Most item tokens per pass for a request that needs all its paths; the mask grows with the square of this number.
 FULL_PASS_TOKENS = 512
-# tokens whose keys and values are held at once; longer lists of requests are processed in groups
+# Most tokens whose keys and values are in memory at once; longer lists of requests are processed in groups.
 MAX_GROUP_TOKENS = 8192
 
 T = TypeVar("T")
@@ -65,8 +65,8 @@ class PathRequest:
     exhaustive: bool = False
 
 
-# Yields requests, and is sent how many of the paths, from the first on, are fully scored. When the prompt of a state is
-# not prefilled yet, that comes first, whatever is requested, and 0 is sent.
+# A search yields requests and is sent how many of the paths, counted from the first, are fully scored. If the prompt of
+# its state is not prefilled yet, the first step prefills it, whatever was requested, and sends 0.
 Search = Generator[PathRequest, int, T]
 
 
@@ -80,7 +80,7 @@ def request_all(paths: np.ndarray) -> Search[None]:
 def run_searches(
     states: Sequence[DecodeState], searches: Sequence[Search[T]], prefixes: PrefixCache | None = None
 ) -> list[T]:
-    """Run searches side by side and return their results; searches in the same state take turns.
+    """Run searches side by side and return their results; searches that share a state take turns.
 
     Args:
         states: one for each search, all of one model.
@@ -109,13 +109,13 @@ def search_prompts(
     search_of: Callable[[int, DecodeState], Search[T]],
     prefixes: PrefixCache | None = None,
 ) -> dict[int, T]:
-    """Run one search per prompt, in groups whose keys and values are held together.
+    """Run one search per prompt, in groups whose keys and values fit into memory together.
 
     Args:
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
-        prompts: rendered conversations, of any lengths; all are checked, also those that are not searched.
-        capacities: for each prompt to search, by its index: the item tokens that its search is expected to need.
+        prompts: rendered conversations, of any lengths; all are checked, even those that are not searched.
+        capacities: index of a prompt to search -> number of item tokens that its search is expected to need.
         search_of: makes the search of a prompt from its index and its fresh state.
         prefixes: prefix cache; segments found there are not computed again, new ones are added.
 
@@ -151,7 +151,7 @@ def _run_batch(states: Sequence[DecodeState], searches: Sequence[Search[T]], pre
         go_on(number, None)
     if not wanted:
         return [out[i] for i in range(len(searches))]
-    # asked for once: it compares a sample of all weights, ten milliseconds
+    # built once per batch: it compares a sample of all weights, which takes ten milliseconds
     transformer = build_transformer(states[0].model.lm, states[0].model.matmul_dtype)
     while wanted:
         known = dict.fromkeys(wanted, 0)
@@ -214,10 +214,10 @@ class DecodeState:
         model: the bundle; merged is faster.
         trie: the catalogue's paths.
         prompt: the rendered request.
-        capacity: item tokens that a search is expected to need; cache grows where it reads more.
+        capacity: number of item tokens that a search is expected to need; the cache grows when it needs more.
 
     Attributes:
-        path: per level, float32[nodes], log-probability of the path to each node, NaN where it is not known.
+        path: per level, float32[nodes], the log-probability of the path to each node; NaN where it is not known.
 
     Raises:
         RequestError: an empty prompt, or one longer than the model's context.
@@ -227,14 +227,14 @@ class DecodeState:
         check_length(model, len(prompt.ids), trie.depth)
         self.model, self.trie, self.prompt, self.capacity = model, trie, prompt, max(capacity, trie.depth)
         self.path = [np.full(trie.nodes(level), np.nan, np.float32) for level in range(trie.depth)]
-        # which of the item tokens behind the prompt each node is, -1 for those that were not read
+        # node -> index of its item token after the prompt; -1 for nodes that did not go through the model
         self._token_index = [np.full(trie.nodes(level), -1, np.int32) for level in range(trie.depth - 1)]
         self._cache: KVCache | None = None
         self.tokens = 0
 
     @property
     def prefilled(self) -> bool:
-        """Whether the prompt is prefilled."""
+        """Whether the prompt has been prefilled."""
         return self._cache is not None
 
     def start(self, prompt: Prefilled) -> None:
@@ -243,9 +243,9 @@ class DecodeState:
         self._score_children(0, np.zeros(1, np.int64), prompt.hidden[None])
 
     def path_scores(self, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float32[m]: log-probability of each path as far as it is computed; bool[m]: whether it is complete.
+        """Return float32[m], the log-probability of each path as far as computed, and bool[m], whether it is complete.
 
-        `above` int[depth, m]: the node of each path on every level.
+        `above` is int[depth, m], the node of each path on every level.
         """
         out = self.path[0][above[0]]
         for level in range(1, self.trie.depth):
@@ -254,9 +254,9 @@ class DecodeState:
         return out, ~np.isnan(self.path[-1][above[-1]])
 
     def plan(self, wanted: PathRequest) -> tuple[TreeTokens, int]:
-        """The item tokens of the next pass: nodes on the requested paths whose children are not scored yet.
+        """Return the item tokens of the next pass: nodes on the requested paths whose children are not scored yet.
 
-        Also how many of the paths, from the first on, are fully scored afterwards.
+        Also returns how many of the paths, counted from the first, are fully scored after that pass.
         """
         most = FULL_PASS_TOKENS if wanted.exhaustive else PASS_TOKENS[self.model.matmul_dtype]
         paths = wanted.paths[: self.trie.depth - 1]
@@ -267,7 +267,7 @@ class DecodeState:
             chunk = paths[:, count : count + max(most, 64)]
             missing = np.zeros(chunk.shape, bool)
             deeper = np.zeros(chunk.shape[1], bool)
-            for level in reversed(range(levels)):  # up to the last node of a path that has several children
+            for level in reversed(range(levels)):  # nodes down to the deepest one of a path with several children
                 deeper |= self.trie.is_choice(level)[chunk[level]]
                 missing[level] = deeper & (self._token_index[level][chunk[level]] == -1)
             of_path, of_level = np.nonzero(missing.T)
@@ -276,7 +276,7 @@ class DecodeState:
             new = np.bincount(new_at, minlength=chunk.shape[1])
             taken = int((total + np.cumsum(new) - new < most).sum())
             found.append(key[new_at < taken])
-            for level in range(levels):  # so that the next chunk does not ask for them again
+            for level in range(levels):  # mark them as planned, so that the next chunk does not plan them again
                 self._token_index[level][self._of(level, found[-1], offset)] = len(self._token_index[level])
             count, total = count + taken, total + len(found[-1])
             if taken < chunk.shape[1]:
@@ -299,14 +299,14 @@ class DecodeState:
                 self._score_children(level + 1, tokens.node[start:stop], hidden[start:stop])
 
     def _score_children(self, level: int, nodes: np.ndarray, hidden: torch.Tensor) -> None:
-        """Score the children, of `level`, of nodes int64[r] of the level above from hidden states float[r, h]."""
+        """Score the children on `level` of nodes int64[r] of the level above, from their hidden states float[r, h]."""
         child, logp = self._level_log_probabilities(level, nodes, hidden)
         if level:
             logp = self.path[level - 1][nodes][:, None] + logp
         there = child >= 0
         nodes = child[there]
         self.path[level][nodes] = logp[there]
-        # an only child has probability 1: its parent need not go through the model
+        # an only child has probability 1, so its parent need not go through the model
         for below in range(level + 1, self.trie.depth):
             first = self.trie.child[below]
             alone = nodes[first[nodes + 1] - first[nodes] == 1]
@@ -318,7 +318,7 @@ class DecodeState:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Children of nodes int64[r] of the level above and their log-probabilities given hidden states float[r, h].
 
-        Returns int64[r, width] child nodes, -1 where there are fewer, and float32[r, width], -inf there.
+        Returns child nodes int64[r, width], padded with -1, and log-probabilities float32[r, width], padded with -inf.
         """
         child = self.trie.ranges(level, nodes)
         safe = np.maximum(child, 0)
@@ -329,7 +329,7 @@ class DecodeState:
         return child, logp
 
     def append(self, tokens: TreeTokens) -> tuple[np.ndarray, Chunk]:
-        """Append tokens to the sequence: their ids int64[t], counted from the first item token, and their chunk."""
+        """Append tokens to the sequence; return their ids int64[t], relative to the first item token, and the chunk."""
         if self._cache is None:
             raise RuntimeError("item tokens need a prefilled prompt")
         before, trie, prompt = self.tokens, self.trie, len(self.prompt.ids)
@@ -352,7 +352,7 @@ class DecodeState:
 
 
 def _with_capacity(cache: KVCache, more: int) -> KVCache:
-    """A KV cache that `more` tokens fit into: this one, or a longer copy."""
+    """Return a KV cache with room for `more` tokens: the given one, or a longer copy."""
     if cache.length + more <= len(cache.positions):
         return cache
     longer = KVCache(cache.layout, cache.length + max(more, 4 * max(PASS_TOKENS.values())))

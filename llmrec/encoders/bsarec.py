@@ -1,9 +1,10 @@
 """The BSARec layer: self-attention beside a frequency filter that rescales high frequencies (Shin et al., 2024).
 
 "An Attentive Inductive Bias for Sequential Recommendation beyond the Self-Attention", AAAI 2024, arXiv 2312.10325. The
-authors transform a window of the last N items and read the filtered signal at the window's last place, so one pass
-trains one target. Seen from that place the filter is a fixed sum over the past N items, whose weights are written down
-here; applied at every place it is the first layer of theirs, causal, and one pass trains every target.
+authors transform a window of the last N items and read the filtered signal at the window's last position, so one pass
+trains one target. At that position the filter is a fixed weighted sum over the past N items. This module computes those
+weights and applies the sum at every position. That equals the authors' first layer, but is causal, so one pass trains
+every target.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from torch import nn
 
 
 def lowpass_kernel(size: int, bins: int) -> torch.Tensor:
-    """float32[size]: weight of the item k places back in the low-frequency part of a window of `size` items.
+    """float32[size]: weight of the item k positions back in the low-frequency part of a window of `size` items.
 
-    The real Fourier transform of the window with all but its first `bins` frequencies set to zero, transformed back
-    and read at the last place.
+    The low-frequency part is the real Fourier transform of the window with all but its first `bins` frequencies set to
+    zero, transformed back and read at the last position.
     """
     past = torch.arange(size, dtype=torch.float64)
     waves = [torch.cos(2 * math.pi * m * past / size) * (1 if 2 * m == size else 2) for m in range(1, bins)]
@@ -27,12 +28,13 @@ def lowpass_kernel(size: int, bins: int) -> torch.Tensor:
 
 
 class FrequencyFilter(nn.Module):
-    """Low frequencies as they are, high ones times the square of a learnt factor for each channel.
+    """Passes low frequencies unchanged and multiplies high ones by the square of a learnt factor per channel.
 
     Args:
-        dim: channels.
+        dim: number of channels.
         max_len: length of the window.
-        bins: frequencies that count as low, the constant one included; at most max_len // 2 + 1 are there.
+        bins: number of frequencies that count as low, including the constant one; clipped to max_len // 2 + 1, the
+            number that exist.
     """
 
     kernel: torch.Tensor

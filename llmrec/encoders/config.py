@@ -15,7 +15,7 @@ ENCODER_KINDS: tuple[EncoderKind, ...] = ("sasrec", "hstu", "bsarec")
 
 
 def _omitted_at(default: Any) -> Any:
-    """A field that is not written at its default, so that older recipes and manifests keep their hashes."""
+    """Return a field that is not serialised at its default, so that older recipes and manifests keep their hashes."""
     return Field(exclude_if=lambda value: value == default)
 
 
@@ -34,25 +34,26 @@ class EncoderConfig:
 
     Attributes:
         dim: length of user and item vectors.
-        layers: blocks.
-        heads: attention heads, a divisor of dim.
+        layers: number of blocks.
+        heads: number of attention heads, a divisor of dim.
         dropout: rate of all dropout layers.
         max_len: number of latest items of a history that are used.
-        epochs: at most this many.
-        batch: histories (or pieces of long ones) a step.
+        epochs: largest number of epochs.
+        batch: number of histories (or pieces of long ones) per step.
         lr: learning rate of AdamW.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         patience: early stopping after this many validations without improvement.
         evaluate_every: epochs between validations.
         kind: type of the layers.
-        distance: attention has a learnt bias by relative position, one for each head.
-        text_dims: item vectors are a free part plus a linear map of at most this many principal components of the text.
+        distance: whether attention has a learnt bias by relative position, one for each head.
+        text_dims: largest number of principal components of the text; item vectors are a free part plus a linear map
+            of these. 0 leaves the text out.
         average: decay per step of the exponential moving average of all weights that is kept; 0 keeps the last weights.
         negatives: size of a step's softmax sample; 0 uses all items up to 100,000, and 8,192 of larger catalogues.
         low_bins: BSARec: number of lowest frequencies that pass its filter unchanged.
         filter_share: BSARec: weight of the filter beside attention.
-        towers: several encoders, each with an equal part of `dim` and its own kind, distance and text_dims; trained
-            separately, and their scores averaged.
+        towers: several encoders, each with an equal part of `dim` and its own kind, distance and text_dims. They are
+            trained separately, and their scores are averaged.
     """
 
     dim: int = 64
@@ -94,7 +95,7 @@ class EncoderConfig:
 
     @property
     def parts(self) -> tuple[EncoderConfig, ...]:
-        """Settings of every tower, or of the one encoder."""
+        """The settings of every tower, or of the single encoder."""
         if not self.towers:
             return (self,)
         dim = self.dim // len(self.towers)
@@ -105,7 +106,7 @@ _LATER = {field.name: field.default for field in fields(EncoderConfig)[11:]}
 
 
 def encoder_config_dict(config: EncoderConfig) -> dict[str, Any]:
-    """Plain values for a manifest; newer settings only where they differ from the default, see `_omitted_at`."""
+    """Convert to plain values for a manifest; newer settings are omitted at their defaults, see `_omitted_at`."""
     values = asdict(config)
     values["towers"] = tuple(values["towers"])
     return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}

@@ -2,8 +2,7 @@
 
 "Actions Speak Louder than Words", arXiv 2402.17152: pointwise aggregated attention with SiLU in place of the softmax,
 a learnt bias by distance, and a gate `U` in place of the feed-forward network. The paper adds a second bias by the time
-between two interactions; it is left out here, because items that are named in a conversation have no
-time stamps.
+between two interactions. It is left out here, because items that are named in a conversation have no timestamps.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-INIT_STD = 0.02  # of the initial projection and biases, as in the authors' code
+INIT_STD = 0.02  # standard deviation of the initial projection and biases, as in the authors' code
 
 
 class HSTUBlock(nn.Module):
@@ -20,10 +19,10 @@ class HSTUBlock(nn.Module):
 
     Args:
         dim: width of the user vector.
-        heads: attention heads, a divisor of dim.
-        dropout: on the gated output.
-        max_len: longest history; also what the sum over a history is divided by, as in the authors' code, so that a
-            weight does not depend on the padding of a batch.
+        heads: number of attention heads, a divisor of dim.
+        dropout: dropout rate of the gated output.
+        max_len: length of the longest history. Sums over a history are divided by it, as in the authors' code, so that
+            weights do not depend on the padding of a batch.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float, max_len: int) -> None:
@@ -37,7 +36,7 @@ class HSTUBlock(nn.Module):
         nn.init.xavier_uniform_(self.out.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float[b, t, d] -> float[b, t, d]. Padding stands on the right, so the causal mask alone keeps it out."""
+        """float[b, t, d] -> float[b, t, d]. Padding is on the right, so the causal mask alone excludes it."""
         b, t, d = x.shape
         projected = F.silu(self.uvqk(self._norm(x)))
         gate = projected[..., :d]
@@ -50,5 +49,5 @@ class HSTUBlock(nn.Module):
         return out
 
     def _norm(self, x: torch.Tensor) -> torch.Tensor:
-        """Layer norm without weights, as in the authors' code; a weighted sum has any scale, the gate needs one."""
+        """Layer norm without weights, as in the authors' code; it gives weighted sums the scale that the gate needs."""
         return F.layer_norm(x, (self.dim,), eps=1e-6)

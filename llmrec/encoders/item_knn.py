@@ -1,8 +1,8 @@
-"""Item-based k-nearest neighbours: a part of the hybrid score, and a strong baseline when its grid is searched.
+"""Item-based k-nearest neighbours: a part of the hybrid score, and with tuned hyper-parameters a strong baseline.
 
-Co-occurrence within a window of a user's sequence says which items tend to follow each other, a signal that a
-sequential encoder blurs and a language model never sees. NDCG@10 on the MovieLens-100k validation items that the fusion
-is fitted on: neighbours .144, language model .127, encoder .118, all parts together .151.
+Co-occurrence within a window of a user's sequence says which items tend to follow each other. A sequential encoder
+blurs this signal, and a language model never sees it. NDCG@10 on the MovieLens-100k validation items that the fusion is
+fitted on: neighbours .144, language model .127, encoder .118, all parts together .151.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from llmrec.encoders.ease import ease_weights, window_gram
 from llmrec.errors import DataError, RequestError
 from llmrec.ranker import Mask, Rows, Scores, top_k
 
-_LINES = 128  # rows of a dense matrix that are cut to their largest values at a time
-_MOST_DECAY, _MOST_RECENT, _MOST_VALUE = 100.0, 1 << 31, 1e12  # far beyond what any data or search would give
+_LINES = 128  # rows of a dense matrix that are reduced to their largest values at a time
+_MOST_DECAY, _MOST_RECENT, _MOST_VALUE = 100.0, 1 << 31, 1e12  # far above any value that fitting or tuning produces
 
 
 @dataclass(frozen=True)
 class NeighbourSettings:
-    """Arguments of `ItemKNN` for a model's own neighbours; the defaults are the best cosines on MovieLens-100k."""
+    """Arguments of `ItemKNN` for a model's neighbours; the defaults are the best cosine settings on MovieLens-100k."""
 
     neighbours: int = 200
     shrink: float = 10.0
@@ -39,10 +39,10 @@ class NeighbourSettings:
 class ItemKNN:
     """Item-based nearest neighbours (Sarwar et al., 2001; Deshpande & Karypis, 2004), with order and recency.
 
-    The score of item i is the sum over the history of `(1 + age) ** -decay * similarity(j, i)`, age counted
-    in items from the latest. Similarity is a shrunk cosine of co-occurrences: `c_ji / (c_j ** alpha * c_i
-    ** (1 - alpha) + shrink)`. Items that no neighbour reaches come last, by popularity, with negative
-    scores.
+    The score of item i is the sum over the items j of the history of `(1 + age) ** -decay * similarity(j, i)`, where
+    `age` counts items back from the latest. Similarity is a shrunk cosine of co-occurrences:
+    `c_ji / (c_j ** alpha * c_i ** (1 - alpha) + shrink)`. Items that are no neighbour of any item in the history come
+    last, by popularity, with negative scores.
     """
 
     name = "item-knn"
@@ -69,9 +69,9 @@ class ItemKNN:
             neighbours: number of most similar items kept for each item.
             shrink: pulls similarities that rest on few co-occurrences towards 0.
             decay: how fast the weight of older items in a history falls; 0 for equal weights.
-            alpha: 0.5 is the symmetric cosine; a smaller one favours popular items less.
-            window: count only pairs at most this many steps apart in a user's sequence, a pair g steps
-                apart as 1 / g; 0 counts all pairs of a user alike.
+            alpha: 0.5 is the symmetric cosine; smaller values favour popular items less.
+            window: count only pairs at most this many steps apart in a user's sequence, and a pair g steps apart as
+                1 / g; 0 counts all pairs of a user equally.
             recent: number of latest items of a history that are used.
             ridge: above 0, similarities are the weights of a ridge regression over windows (see `ease`) in place of
                 cosines; `alpha` and `shrink` are then unused, and a `window` of 0 means 20.
@@ -102,8 +102,8 @@ class ItemKNN:
     def log_probability(self, histories: Sequence[Rows], floor: float = 3e-4) -> Scores:
         """float32[b, n]: log of each item's share of the neighbours' total score, smoothed by `floor`.
 
-        The floor gives items that no neighbour reaches a probability above zero; of 1e-5, 1e-4 and 3e-4 the last gave
-        the fusion the best NDCG@10 on validation.
+        The floor gives items that no neighbour reaches a probability above zero. Of 1e-5, 1e-4 and 3e-4, the last one
+        gave the fusion the best NDCG@10 on validation.
         """
         reached = (self._weights(histories) @ self.similarity).toarray()
         share = reached.astype(np.float64) / np.maximum(reached.sum(axis=1, keepdims=True, dtype=np.float64), 1e-12)
@@ -129,7 +129,7 @@ class ItemKNN:
         """Inverse of `state`.
 
         Raises:
-            DataError: arrays that are not a valid matrix; a product with an invalid one would write outside its memory.
+            DataError: the arrays are not a valid matrix. A product with an invalid matrix would write out of bounds.
         """
         behind, settings = np.array(state["behind"]), np.array(state["settings"])
         knn = cls.__new__(cls)
@@ -149,7 +149,7 @@ class ItemKNN:
 
     def scores(self, histories: Sequence[Rows]) -> Scores:
         """Scores of the whole catalogue: float32[b, n]."""
-        # A sparse product sums row by row in a fixed order, whatever the batch and the number of threads.
+        # A sparse product sums each row in a fixed order, which does not depend on the batch or the number of threads.
         reached = (self._weights(histories) @ self.similarity).toarray()
         scores: Scores = np.where(reached > 0, reached, self._behind).astype(np.float32)
         return scores
@@ -160,7 +160,7 @@ class ItemKNN:
 
 
 def _checked_matrix(state: Mapping[str, np.ndarray], n: int) -> sparse.csr_array:
-    """The matrix csr float32[n, n] of `ItemKNN.state`, with all indices checked, since scipy's products do not."""
+    """Rebuild the matrix csr float32[n, n] of `ItemKNN.state`; checks all indices, because scipy's products do not."""
     arrays = data, indices, indptr = tuple(np.array(state[name]) for name in ("data", "indices", "indptr"))
     behind = state["behind"]
     kinds = [one.dtype.kind for one in (data, behind, indices, indptr)]
@@ -200,7 +200,7 @@ def item_counts(train: Interactions, n_items: int) -> Rows:
 def cooccurrence(train: Interactions, n_items: int, window: int) -> sparse.csr_array:
     """How often two items have interactions of the same user: csr float64[n, n], symmetric, diagonal 0.
 
-    window: as in `ItemKNN`.
+    `window` is that of `ItemKNN`.
     """
     if window < 0:
         raise RequestError(f"window is {window}; it is a number of steps, or 0 for whole histories")
@@ -224,7 +224,7 @@ def cooccurrence(train: Interactions, n_items: int, window: int) -> sparse.csr_a
 def neighbour_matrix(
     pairs: sparse.csr_array, counts: Rows, neighbours: int, shrink: float, alpha: float
 ) -> sparse.csr_array:
-    """Shrunk cosines, each row cut to its largest: csr float32[n, n]. Arguments as in `ItemKNN`."""
+    """Shrunk cosines, only the largest of each row: csr float32[n, n]. The arguments are those of `ItemKNN`."""
     if neighbours < 1 or shrink < 0 or not 0.0 <= alpha <= 1.0:
         raise RequestError(f"neighbours {neighbours} must be > 0, shrink {shrink} >= 0, alpha {alpha} in 0..1")
     weight = counts.astype(np.float64)
@@ -234,19 +234,19 @@ def neighbour_matrix(
 
 
 def ease_matrix(train: Interactions, n_items: int, window: int, ridge: float, neighbours: int) -> sparse.csr_array:
-    """Weights of `ease`, each row cut to its largest: csr float32[n, n]. Arguments as in `ItemKNN`.
+    """Weights of `ease`, only the largest of each row: csr float32[n, n]. The arguments are those of `ItemKNN`.
 
     Raises:
         RecipeError: a catalogue that is too large for the memory of this machine, see `ease.check_size`.
     """
     weights = ease_weights(window_gram(train, n_items, window), ridge)
-    # some rows at a time: half of all weights are positive, and one sparse matrix of them would double the memory
+    # a few rows at a time: half of all weights are positive, and a sparse matrix of all of them would double the memory
     lines = [weights[start : start + _LINES] for start in range(0, max(n_items, 1), _LINES)]
     return sparse.csr_array(sparse.vstack([keep_largest(sparse.csr_array(some), neighbours) for some in lines]))
 
 
 def keep_largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
-    """The `count` largest values of every row: csr float32[n, n]."""
+    """Keep the `count` largest values of every row: csr float32[n, n]."""
     if count < 1:
         raise RequestError(f"neighbours {count} must be > 0")
     kept = np.ones(len(matrix.data), dtype=np.bool_)

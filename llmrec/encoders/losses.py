@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-DENSE_LIMIT = 4096  # items; torch computes smaller catalogues at once
-CHUNK_LOGITS = 800_000  # logits held at a time: 3 MB
+DENSE_LIMIT = 4096  # items; up to this size, torch computes the loss without chunks
+CHUNK_LOGITS = 800_000  # logits in memory at a time: 3 MB
 
 
 def cross_entropy(users: torch.Tensor, items: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -69,11 +69,11 @@ def sampled_cross_entropy(
     sample: torch.Tensor,
     log_q: torch.Tensor,
 ) -> torch.Tensor:
-    """As `cross_entropy` over each target and a shared sample of the catalogue, corrected for how it was drawn.
+    """Cross-entropy over each target and a shared sample of the catalogue, corrected for the sampling probabilities.
 
-    The logit of an item in the sample is lowered by the log of how often the sample is expected to hold it, so that
-    the mean gradient is that of the full softmax (Bengio & Senecal, 2008; Yi et al., 2019, "logQ"). A sampled
-    item that is a row's own target is not counted twice.
+    The logit of a sampled item is lowered by the log of its expected number of occurrences in the sample. The mean
+    gradient is then that of the full softmax (Bengio & Senecal, 2008; Yi et al., 2019, "logQ"). A sampled item that is
+    a row's own target is not counted twice.
 
     Args:
         users: float[m, d].

@@ -1,8 +1,8 @@
-"""Sequential encoders: map a history of items to a user vector; the collaborative signal of the model.
+"""Sequential encoders, which map a history of items to a user vector: the collaborative signal of the model.
 
-SASRec (Kang & McAuley, 2018), HSTU (Zhai et al., 2024) or BSARec (Shin et al., 2024); they differ only in their layers.
-The score of an item is the inner product of the user vector with the item vector plus the item's bias, so a full
-ranking is one index search. The module `training` fits them.
+An encoder is SASRec (Kang & McAuley, 2018), HSTU (Zhai et al., 2024) or BSARec (Shin et al., 2024); they differ only in
+their layers. The score of an item is the inner product of the user vector with the item vector plus the item's bias, so
+a full ranking is one index search. The module `training` trains encoders.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ITEM_ROWS = re.compile(r"(?:nets\.\d+\.)?(item\.weight|bias)")
 
 
 class _Block(nn.Module):
-    """SASRec's layer, a pre-norm transformer block with causal self-attention; BSARec's when there is a filter."""
+    """SASRec's layer: a pre-norm transformer block with causal self-attention. With a filter, it is BSARec's layer."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _Block(nn.Module):
         self.filter = FrequencyFilter(d, config.max_len, config.low_bins) if config.kind == "bsarec" else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float[b, t, d] -> float[b, t, d]. Padding stands on the right, so the causal mask alone keeps it out."""
+        """float[b, t, d] -> float[b, t, d]. Padding is on the right, so the causal mask alone excludes it."""
         normal = self.norm1(x)
         mixed = self.drop(self.out(self._attend(normal)))
         if self.filter is not None:
@@ -86,7 +86,7 @@ class EncoderNet(nn.Module):
     def forward(self, rows: torch.Tensor, table: torch.Tensor | None = None) -> torch.Tensor:
         """int[b, t] (right padded with n_items) -> user vectors after every position, float[b, t, d].
 
-        `table`, float[n_items + 1, d], replaces the item vectors while text contributes to them.
+        `table`, float[n_items + 1, d], replaces the item vectors; training uses it to add the text part.
         """
         positions = torch.arange(rows.shape[1], device=rows.device)
         items = self.item(rows) if table is None else F.embedding(rows, table)
@@ -132,13 +132,13 @@ class Towers(nn.Module):
 
 
 def network(n_items: int, config: EncoderConfig) -> EncoderNet | Towers:
-    """An untrained network of any configuration."""
+    """Build an untrained network for a configuration."""
     nets = [EncoderNet(n_items, part) for part in config.parts]
     return Towers(nets, config) if config.towers else nets[0]
 
 
 class SequenceEncoder:
-    """A trained encoder, frozen: histories (row arrays, oldest first) to user vectors and full-catalogue scores."""
+    """A trained, frozen encoder: maps histories (row arrays, oldest first) to user vectors and scores of all items."""
 
     def __init__(self, net: EncoderNet | Towers) -> None:
         self.net = net.eval().requires_grad_(False)
@@ -167,7 +167,7 @@ class SequenceEncoder:
 
     @torch.inference_mode()
     def encode_together(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """As `encode`, in one padded forward pass: much faster, and equal except for the last bits."""
+        """Like `encode`, but in one padded forward pass: much faster, and equal except for the last bits."""
         ends = [history[-self.config.max_len :] for history in histories]
         rows = torch.full((len(ends), max([1, *map(len, ends)])), self.net.n_items)
         for line, end in zip(rows, ends, strict=True):
@@ -184,7 +184,7 @@ class SequenceEncoder:
 
     @torch.inference_mode()
     def trajectory(self, history: np.ndarray, batch: int = 128) -> np.ndarray:
-        """float32[t, d]: the vector after each item, from the last `max_len` items up to it, as in `encode`."""
+        """float32[t, d]: the vector after each item, as `encode` gives it for the last `max_len` items up to there."""
         size = self.config.max_len
         out = [self.every_position(history[:size])] if len(history) else [np.zeros((0, self.config.dim), np.float32)]
         ends = np.arange(size + 1, len(history) + 1)
@@ -200,11 +200,11 @@ class SequenceEncoder:
     def with_item_rows(
         self, vectors: Callable[[np.ndarray], np.ndarray], biases: Callable[[np.ndarray], np.ndarray]
     ) -> SequenceEncoder:
-        """The same encoder for another catalogue; all weights that do not belong to an item stay as they are.
+        """Return the same encoder for another catalogue; all weights that do not belong to an item are kept.
 
         Args:
-            vectors: item vectors float32[n, d] of an encoder, or of one tower -> those of the new catalogue.
-            biases: item biases float32[n] -> those of the new catalogue.
+            vectors: maps the item vectors float32[n, d] of an encoder, or of one tower, to those of the new catalogue.
+            biases: maps the item biases float32[n] to those of the new catalogue.
         """
         state = self.state()
         for name, value in state.items():
@@ -224,7 +224,7 @@ class SequenceEncoder:
         """Rebuild from `state()` and `encoder_config_dict(config)`.
 
         Raises:
-            DataError: names or sizes of the weights do not match the configuration; checked before memory is allocated.
+            DataError: names or shapes of weights do not match the configuration; checked before memory is allocated.
         """
         settings = EncoderConfig(**config)
         n_items = len(state["nets.0.bias" if settings.towers else "bias"])

@@ -13,7 +13,7 @@ from llmrec.storage.download import fetch, hide_progress_bars
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
-# measured on two cores: the same bits in any order and on one thread or two, as fast as larger batches
+# Measured on two cores: the bits are the same in any order and on one or two threads, and larger batches are no faster.
 _BATCH = 4
 
 
@@ -26,18 +26,18 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What is recorded in artifacts made with it."""
+        """The name that is recorded in artifacts made with this embedder."""
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return float32[n, dim], one row a text, each of length 1."""
+        """Return float32[n, dim], one vector of length 1 per text."""
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2: mean of the last hidden states, normalised (Reimers and Gurevych, EMNLP 2019).
+    """all-MiniLM-L6-v2: the normalised mean of the last hidden states (Reimers and Gurevych, EMNLP 2019).
 
-    A text's vector does not depend on its neighbours, to the last bit: a batch holds texts of one token
-    count, so that no token is padding, and always `_BATCH` of them (the last one repeated), so that every
-    matrix product has one shape.
+    The vector of a text does not depend on the other texts, down to the last bit. A batch holds texts with the same
+    number of tokens, so there is no padding. It always holds `_BATCH` texts (the last one is repeated), so matrix
+    products of texts of equal length always have the same shape.
     """
 
     name = "minilm-l6-v2"
@@ -48,10 +48,10 @@ class MiniLM:
 
     @staticmethod
     def load(path: Path | None = None) -> MiniLM:
-        """Load from a directory, or fetch the pinned files.
+        """Load from a directory, or download the pinned files.
 
         Raises:
-            WeightsError: the directory does not load, or nothing can be fetched.
+            WeightsError: the directory does not load, or the files cannot be downloaded.
         """
         from transformers import AutoModel, AutoTokenizer
 
@@ -61,12 +61,12 @@ class MiniLM:
             with hide_progress_bars():
                 model = AutoModel.from_pretrained(path, use_safetensors=True, **options)
                 tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise
+        except Exception as error:  # a damaged file can make the parsers raise anything
             raise WeightsError(f"no sentence encoder at {path}: {error}") from error
         return MiniLM(model.eval(), tokenizer)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return float32[n, dim], L2-normalised; a text beyond 256 tokens is cut."""
+        """Return float32[n, dim], L2-normalised; texts are truncated to 256 tokens."""
         result = np.zeros((len(texts), self.dim), np.float32)
         if not texts:
             return result

@@ -1,7 +1,7 @@
 """A persistent cache of text embeddings, keyed by the content of each text.
 
-One SQLite file serves training, `items add` and the first use of a model, so a grown catalogue only costs its new
-texts. Vectors are written as they are computed, so interrupted embedding resumes where it stopped.
+Training, `items add` and the first use of a model share one SQLite file, so only the new texts of a grown catalogue
+must be embedded. Vectors are written as they are computed, so interrupted embedding resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS vectors (embedder TEXT, key BLOB, vector BLOB, crc INTEGER, "
     "PRIMARY KEY (embedder, key)) WITHOUT ROWID"
 )
-_CHUNK = 256  # texts that are embedded and written together: some seconds of MiniLM on one core
-_CUT = 1200  # characters, about where MiniLM cuts a text
-_START = 50  # characters that a text costs beside its own
+_CHUNK = 256  # texts that are embedded and written together: a few seconds of MiniLM on one core
+_CUT = 1200  # characters after which MiniLM truncates a text, approximately
+_START = 50  # fixed cost of a text, in characters
 
 
 def embed_catalog(catalog: Catalog, embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
@@ -35,9 +35,9 @@ def embed_catalog(catalog: Catalog, embedder: Embedder, cache: Path | None, say:
 
 
 def embed_texts(texts: Sequence[str], embedder: Embedder, cache: Path | None, say: Say = to_stderr) -> np.ndarray:
-    """float32[n, d], L2-normalised: from the cache where they are there, embedded and kept otherwise.
+    """Return text vectors float32[n, d], L2-normalised: from the cache, or else embedded and written to it.
 
-    If the cache cannot be read or written, texts are embedded again; a damaged cache is replaced.
+    If the cache cannot be read or written, texts are embedded again. A damaged cache is replaced.
 
     Args:
         texts: to embed; duplicates are allowed.
@@ -48,7 +48,7 @@ def embed_texts(texts: Sequence[str], embedder: Embedder, cache: Path | None, sa
     keys = [_key(text) for text in texts]
     found = _read(cache, _owner(embedder), keys, embedder.dim)
     new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-    # texts of similar length together, for embedders that pad or batch by length
+    # group texts of similar length, for embedders that pad or batch by length
     order = sorted(new, key=lambda key: len(new[key]))
     counter = Counter(say, "text vectors", sum(_cost(text) for text in new.values()))
     done = 0
@@ -83,13 +83,13 @@ def _cost(text: str) -> int:
 
 
 def _read(cache: Path | None, owner: str, keys: Sequence[bytes], dim: int) -> dict[bytes, np.ndarray]:
-    """Cached vectors by key, without missing and damaged ones."""
+    """Return cached vectors by key; missing and damaged ones are left out."""
     if cache is None or not (cache / FILE).is_file():
         return {}
     try:
         with closing(_open(cache)) as file:
             return dict(_rows(file, owner, keys, dim))
-    except sqlite3.OperationalError:  # locked for long, or not readable
+    except sqlite3.OperationalError:  # locked for too long, or not readable
         return {}
     except sqlite3.DatabaseError:  # damaged, or no database at all: it is only a cache
         with suppress(OSError):

@@ -1,9 +1,10 @@
 """Text similarity of items to a history: the score part "profile", which also covers items without interactions.
 
 Sentence vectors share a few directions in which all descriptions of a catalogue agree ("a beauty product, with a
-brand"). Whitening, here by a power of the singular values, damps them and leaves what tells items apart. Recent items
-say more about the next one than older ones. On validation items of Amazon Beauty the part alone reaches NDCG@10 .049
-with a whitening power of one half and a fade of one half per step, and .031 as the plain mean of the latest ten.
+brand"). Whitening, here by a power of the singular values, damps these directions and keeps those that distinguish
+items. Recent items say more about the next one than older ones. On validation items of Amazon Beauty this part alone
+reaches NDCG@10 .049 with a whitening power of one half and a fade of one half per step, and .031 as the plain mean of
+the latest ten items.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ class ProfileSettings:
     """Settings of the text similarity.
 
     Attributes:
-        dims: singular directions that are kept; 0 uses the embedder's vectors minus their mean.
-        power: of the whitening: 0 leaves singular values as they are, 1 whitens fully.
+        dims: number of singular directions that are kept; 0 uses the embedder's vectors minus their mean.
+        power: power of the whitening: 0 keeps the singular values, 1 whitens fully.
         last: number of latest items that are used.
         fade: factor on an item's weight for each step back, above 0.
-        temperature: divides similarities into nats, at least 0.0001.
+        temperature: divisor that converts similarities to nats, at least 0.0001.
     """
 
     dims: int = 0
@@ -53,7 +54,7 @@ class TextProfile:
 
     Attributes:
         text: float32[n, d], vectors of the catalogue's descriptions.
-        settings: of the comparison.
+        settings: settings of the comparison.
     """
 
     text: np.ndarray
@@ -61,14 +62,14 @@ class TextProfile:
 
     @cached_property
     def vectors(self) -> np.ndarray:
-        """float32[n, d']: the vectors that are compared, centred only, or whitened and of length one."""
+        """float32[n, d']: the vectors that are compared: only centred, or whitened and of length one."""
         centred = self.text - self.text.mean(axis=0)
         if not self.settings.dims:
             return np.asarray(centred)
         return whitened(centred, self.settings.dims, self.settings.power)
 
     def log_probability(self, histories: Sequence[Rows]) -> Scores:
-        """float32[b, n]; an empty history gives a uniform distribution."""
+        """float32[b, n]: log-probabilities of items by similarity; uniform for an empty history."""
         queries = np.stack([self._query(history) for history in histories]) if len(histories) else self.vectors[:0]
         return log_softmax(inner(queries.astype(np.float32), self.vectors), self.settings.temperature)
 
@@ -84,11 +85,13 @@ class TextProfile:
 
 
 def whitened(centred: np.ndarray, dims: int, power: float) -> np.ndarray:
-    """Whiten to float32[n, min(dims, d)] rows of length one, singular values to the power `1 - power`; zero rows stay.
+    """Whiten vectors to float32[n, min(dims, d)]: raise singular values to `1 - power`, and scale rows to length one.
+
+    Rows of zeros stay zero.
 
     Args:
         centred: float32[n, d], mean zero.
-        dims: most directions to keep, the strongest first; those without variance are left out.
+        dims: largest number of directions to keep, the strongest first; those without variance are left out.
         power: 0 only rotates, 1 whitens fully.
     """
     exact = centred.astype(np.float64)

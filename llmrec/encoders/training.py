@@ -1,7 +1,7 @@
-"""Trains a sequential encoder with every position of a history as a target and the softmax over the whole catalogue.
+"""Trains a sequential encoder with every position of a history as a target and a softmax over the whole catalogue.
 
 The full softmax closes most of SASRec's published gap to newer models (Klenitskiy & Vasilev, 2023). It is also most of
-the cost, see `losses`. For more than 100,000 items a sampled softmax with a correction of the sampling is used.
+the cost, see `losses`. Above 100,000 items, a sampled softmax that corrects for the sampling is used instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from llmrec.numerics import whitening
 from llmrec.progress import Counter, Say, silent
 
 PROJECTION_STD = 0.02  # standard deviation of the first map from text to item vectors
-FULL_LIMIT, SAMPLE = 100_000, 8192  # items; beyond them a step's softmax is over a sample of this size
+FULL_LIMIT, SAMPLE = 100_000, 8192  # catalogues with more items than the first use samples of the second size
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -49,8 +49,8 @@ def crop_windows(histories: Sequence[np.ndarray], length: int, rng: np.random.Ge
 
 
 def _batches(pieces: list[np.ndarray], size: int, pad: int, rng: np.random.Generator) -> list[Batch]:
-    """Pairs (inputs int[b, t], targets int[b, t]), right padded, pieces of similar length together."""
-    noise = rng.random(len(pieces)) * 8  # mixes neighbours in length so that batches differ between epochs
+    """Return batches (inputs int[b, t], targets int[b, t]), right padded, of pieces of similar length."""
+    noise = rng.random(len(pieces)) * 8  # mixes pieces of similar length, so that batches differ between epochs
     order = np.argsort([len(piece) + extra for piece, extra in zip(pieces, noise, strict=True)], kind="stable")
     groups = [order[i : i + size] for i in range(0, len(order), size)]
     out = []
@@ -74,24 +74,24 @@ def train_encoder(
     text: np.ndarray | None = None,
     start: SequenceEncoder | None = None,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
-    """Train on the train part alone; with `validate` keep the best epoch (early stopping by patience).
+    """Train on the train part only; with `validate`, keep the best epoch and stop early by patience.
 
     Args:
         train: the train part.
-        n_items: rows of the catalogue.
+        n_items: number of rows of the catalogue.
         config: settings.
-        seed: of weights, dropout, order and samples.
-        validate: value of an encoder, larger is better.
-        progress: told every validation, and how far an epoch is where one takes long.
+        seed: seed of weights, dropout, order and samples.
+        validate: returns the quality of an encoder; larger is better.
+        progress: receives a line per validation, and the progress within an epoch that takes long.
         text: float32[n_items, e], vectors of the items' texts; needed where `config.text_dims` is above 0.
-        start: initial weights instead of random ones; its sizes must be those of `config`.
+        start: encoder whose weights replace the random initial ones; its sizes must match `config`.
 
     Returns:
-        The encoder and one log row an epoch (epoch, loss in nats, seconds, valid; with several towers also which).
+        The encoder, and one log row per epoch (epoch, loss in nats, seconds, valid; with several towers also tower).
 
     Raises:
         RecipeError: text_dims without text vectors.
-        TrainingError: a loss or a gradient that is not finite.
+        TrainingError: a loss or gradient is not finite.
     """
     if not config.towers:
         return _train_one(train, n_items, config, seed, validate, progress, text, start)
@@ -147,9 +147,11 @@ def _train_one(
 def next_item_ndcg(
     encoder: SequenceEncoder, histories: Sequence[np.ndarray], targets: np.ndarray, k: int = 10, batch: int = 256
 ) -> float:
-    """Mean NDCG@k of one target a history, full ranking without the history's own items, ties against the target.
+    """Mean NDCG@k of one target per history, in a full ranking without the history's own items.
 
-    Histories are padded and encoded together: for choosing an epoch, speed counts and the last bits do not.
+    Items that tie with the target count as ranked above it.
+
+    Histories are padded and encoded together, because speed matters more than the last bits for choosing an epoch.
     """
     order = np.argsort([len(history) for history in histories], kind="stable")
     total, items = 0.0, encoder.item_vectors.T
@@ -159,16 +161,16 @@ def next_item_ndcg(
         own = scores[np.arange(len(chosen)), targets[chosen]]
         for line, i in zip(scores, chosen, strict=True):
             line[histories[i]] = -np.inf
-        scores[np.arange(len(chosen)), targets[chosen]] = -np.inf  # not better than itself
+        scores[np.arange(len(chosen)), targets[chosen]] = -np.inf  # the target must not count against itself
         ranks = (scores >= own[:, None]).sum(axis=1)
         total += float((1.0 / np.log2(ranks[ranks < k] + 2)).sum())
     return total / max(len(order), 1)
 
 
 def text_features(text: np.ndarray | None, config: EncoderConfig) -> torch.Tensor | None:
-    """float32[n, text_dims]: the damped principal components of the text vectors, of mean length one; None for none.
+    """float32[n, text_dims]: the partially whitened principal components of the text vectors; None if text_dims is 0.
 
-    Small catalogues or short vectors have fewer components.
+    Their mean squared length is one. Small catalogues or short vectors have fewer components.
 
     Raises:
         RecipeError: text_dims without text vectors.
@@ -186,9 +188,9 @@ class _Trainer:
 
     Args:
         net: the network.
-        features: float[n, k] of the item texts, None for none; then item vectors are the free part plus `features @
-            projection`, and they are summed up once training ends.
-        counts: int64[n], how often each item is a target, for samples of a large catalogue.
+        features: float[n, k], features of the item texts, or None. With features, item vectors are the free part plus
+            `features @ projection`; the two are summed when the encoder is extracted.
+        counts: int64[n], how often each item is a target, for sampling from a large catalogue.
     """
 
     def __init__(self, net: EncoderNet, features: torch.Tensor | None, counts: np.ndarray) -> None:
@@ -201,15 +203,15 @@ class _Trainer:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.steps, self.mean = 0, [p.detach().clone() for p in self.parameters] if config.average else None
         self.sample = config.negatives or (SAMPLE if net.n_items > FULL_LIMIT else 0)
-        # popular items are drawn more often, since they are the hard negatives; every item can be drawn
+        # popular items are drawn more often, because they are the hard negatives, but every item can be drawn
         weight = torch.from_numpy(counts.astype(np.float64) ** 0.75 + 1.0)
         self.draw, self.log_q = weight / weight.sum(), (weight / weight.sum()).log().float()
 
     def epoch(self, batches: Sequence[Batch], number: int, counter: Counter) -> float:
-        """One epoch; returns the mean cross-entropy in nats over all targets.
+        """Train for one epoch and return the mean cross-entropy in nats over all targets.
 
         Raises:
-            TrainingError: a loss or a gradient that is not finite; the weights are those of the step before.
+            TrainingError: a loss or gradient is not finite; the weights are still those of the step before.
         """
         self.net.train()
         total, count = 0.0, 0
@@ -253,7 +255,7 @@ class _Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Update the moving average of the weights; it follows faster at first, to forget the random start."""
+        """Update the moving average of the weights; it adapts faster at first, to forget the random start."""
         if self.mean is not None:
             self.steps += 1
             rate = 1.0 - min(self.net.config.average, self.steps / (self.steps + 10))
