@@ -1,1 +1,1 @@
-"""The language model: base weights, item tokens, user adapter, prompts, rendering of text to token ids, and runtime."""
+"""The language model: base weights, item tokens, user adapter, prompts, rendering of text to token ids, runtime."""

@@ -1,7 +1,7 @@
 """Finds and loads base language models: a resource by name, a local directory, a GGUF file, or a Hub id.
 
 A GGUF file is dequantised once and cached as a plain float32 directory, which loads in a second instead of half a
-minute. Only safetensors are loaded, and code that comes with a model is never run.
+minute. Only safetensors files are loaded, and code that comes with a model is never executed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class BaseModelFiles:
     """The files of a base model on disk.
 
     Attributes:
-        id: the name or path it was asked for by.
+        id: the name or path by which it was requested.
         dir: a plain Hugging Face directory.
-        sha256: of the weights it came from (the GGUF file, or all safetensors files together).
+        sha256: hash of the original weights (the GGUF file, or all safetensors files together).
     """
 
     id: str
@@ -51,7 +51,7 @@ def base_model(name_or_path: str, progress: bool = True) -> BaseModelFiles:
     """Find a base model; download and convert it if necessary.
 
     Raises:
-        WeightsError: nothing by that name, weights that are not safetensors or GGUF, or a failed download.
+        WeightsError: no model of that name, weights that are neither safetensors nor GGUF, or a failed download.
     """
     if name_or_path in RESOURCES:
         return _resource(RESOURCES[name_or_path], progress)
@@ -68,9 +68,9 @@ def base_model(name_or_path: str, progress: bool = True) -> BaseModelFiles:
 
 
 def load_base(files: BaseModelFiles, **how: Any) -> tuple[Any, Any]:
-    """Load (causal language model in eval mode, tokenizer) without network and without remote code.
+    """Load (causal language model in eval mode, tokenizer) without network access and without remote code.
 
-    `how` goes to the loader of transformers; the default dtype is float32. The model's own generation config is
+    `how` is passed to the loader of transformers; the default dtype is float32. The model's own generation config is
     replaced, because its sampling defaults break constrained beam search.
 
     Raises:
@@ -103,13 +103,13 @@ def _resource(resource: Resource, progress: bool) -> BaseModelFiles:
         raise WeightsError(f"{resource.name!r} is not a language model; use {DEFAULT!r}")
     digest = resource.files[name]
     cached = _cached(resource.name, digest)
-    if cached is not None:  # the GGUF itself is not needed any more
+    if cached is not None:  # the GGUF file itself is no longer needed
         return BaseModelFiles(resource.name, cached, digest)
     return _converted(resource.name, resource.name, fetch(resource.name, progress) / name, digest, progress)
 
 
 def _cached(folder: str, digest: str) -> Path | None:
-    """Return the converted directory when it is complete and was made from these weights."""
+    """Return the converted directory if it is complete and was made from these weights, else None."""
     path = cache_home() / "base" / folder
     try:
         manifest = read_manifest(path, _KIND)
@@ -124,7 +124,7 @@ def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) ->
         if cached is None:
             cached = cache_home() / "base" / folder
             if cached.exists():
-                (cached / "manifest.json").touch()  # damaged, but made by llmrec: it may be replaced
+                (cached / "manifest.json").touch()  # damaged, but made by llmrec: marks it as replaceable
             with (
                 spinner(f"{id}: converting to float32, once", progress),
                 hide_progress_bars(),
@@ -135,7 +135,11 @@ def _converted(id: str, folder: str, gguf: Path, digest: str, progress: bool) ->
 
 
 def _convert(gguf: Path, directory: Path) -> None:
-    """Dequantise into a plain model; transformers refuses to save the loaded one, which it marks as quantised."""
+    """Dequantise a GGUF file into a plain model directory.
+
+    The weights are copied to a new model, because transformers marks the loaded one as quantised and refuses to save
+    it.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -143,7 +147,7 @@ def _convert(gguf: Path, directory: Path) -> None:
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
         tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, **options)
-    except Exception as error:  # a damaged file ends in whatever the parsers below happen to raise
+    except Exception as error:  # a damaged file can make the parsers raise anything
         raise WeightsError(f"{gguf} cannot be read as a language model: {error}") from error
     settings = {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
     plain = type(loaded)(type(loaded.config).from_dict(settings)).to(torch.float32)

@@ -1,7 +1,8 @@
 """Item tokens: maps catalogue rows to token ids of the language model and back.
 
-Item tokens come after the last word token: code c of level l has the id `base + l * size + c`. They have an embedding
-table of their own (`RecModel.items`), so the word embeddings, the tokenizer and the tied LM head stay as published.
+The ids of item tokens follow those of word tokens: code c of level l has the id `base + l * size + c`. Item tokens have
+an embedding table of their own (`RecModel.items`), so the word embeddings, the tokenizer and the tied LM head stay as
+published.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from llmrec.semantic_ids.residual_kmeans import SemanticIds
 
 @dataclass(frozen=True, eq=False)
 class ItemVocab:
-    """The item tokens of a catalogue: rows to token ids and back.
+    """The item tokens of a catalogue: maps rows to token ids and back.
 
     Attributes:
-        base: number of word tokens, the id of the first item token.
+        base: number of word tokens, which is the id of the first item token.
         ids: the semantic IDs.
     """
 
@@ -44,7 +45,7 @@ class ItemVocab:
         return out
 
     def is_item(self, token_ids: np.ndarray) -> np.ndarray:
-        """Bool of the same shape: which ids are item tokens."""
+        """Return bool of the same shape: which ids are item tokens."""
         out: np.ndarray = (token_ids >= self.base) & (token_ids < self.base + len(self))
         return out
 
@@ -64,5 +65,5 @@ class ItemVocab:
         return {tuple(path): row for row, path in enumerate(self.tokens.tolist())}
 
     def names(self) -> list[str]:
-        """Name of every item token, for exports and debugging; never parsed from text."""
+        """Return the name of every item token, for exports and debugging; names are never parsed from text."""
         return [f"<|item_{level}_{code}|>" for level in range(self.ids.depth) for code in range(self.ids.size)]

@@ -55,7 +55,7 @@ class RecModel(nn.Module):
         config: sizes.
 
     Attributes:
-        matmul_dtype: number format of matrix products when items are decoded and scored; may be set at any time.
+        matmul_dtype: number format of matrix products for decoding and scoring items; may be changed at any time.
     """
 
     matmul_dtype: MatmulDtype = "float32"
@@ -69,7 +69,7 @@ class RecModel(nn.Module):
         self.check_layers(lm)
         self.lm: Any = cast(Any, inject_adapter_in_model(config.lora(), lm))
         for name, parameter in self.lm.named_parameters():
-            if "lora_" in name:  # float32 whatever the base is stored in: bfloat16 would lose small steps
+            if "lora_" in name:  # always float32, whatever the base's dtype: bfloat16 would lose small steps
                 parameter.data = parameter.data.float()
         self.word_embedding: Any = self.lm.get_input_embeddings()
         hidden = self.word_embedding.weight.shape[1]
@@ -82,7 +82,7 @@ class RecModel(nn.Module):
 
     @staticmethod
     def check_layers(lm: nn.Module) -> None:
-        """Refuse a language model that lacks the linear layers that LoRA is put into.
+        """Refuse a language model that lacks linear layers to which LoRA is added.
 
         Raises:
             WeightsError: a layer is missing.
@@ -97,14 +97,14 @@ class RecModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.items.weight.device
 
     def init_embeddings(self, user_map: np.ndarray, seed: int) -> None:
         """Initialise item embeddings and the adapter's linear part from the codebook by one shared random projection.
 
-        Similar centroids get similar embeddings, at the scale of the word embeddings; another scale costs hundreds of
-        steps. User vectors go through the same columns of the projection as item vectors, so a soft token starts near
+        Similar centroids get similar embeddings. Their scale is that of the word embeddings; another scale would cost
+        hundreds of steps. User vectors are projected by the same columns as item vectors, so a soft token starts near
         the codes that the encoder ranks first. `user_map` float[d, c] maps a user vector to the last c dimensions of
         the joint vectors (`numerics.whitening` of the item vectors).
         """
@@ -118,19 +118,19 @@ class RecModel(nn.Module):
         std = float(self.word_embedding.weight.detach().float().std())
         level = rows.reshape(depth, -1).std(axis=1).repeat(size)[:, None]
         offset = rng.normal(0, 0.5 * std, (depth, 1, hidden)).repeat(size, axis=1).reshape(rows.shape)
-        values = rows / np.maximum(level, 1e-8) * std + offset  # the offset tells the levels apart
+        values = rows / np.maximum(level, 1e-8) * std + offset  # the offset distinguishes the levels
         norm = next(p for n, p in self.lm.base_model.named_parameters() if n == "norm.weight")
         rms = float(norm.detach().float().pow(2).mean().sqrt())
         with torch.no_grad():
             self.items.weight.copy_(torch.from_numpy(values.astype(np.float32)))
-            # logits of unit variance: unscaled, the loss starts at 17 nats an item, where uniform guessing costs 7.4
+            # logits of unit variance: unscaled, the loss starts at 17 nats per item; uniform guessing has 7.4
             self.item_scale.fill_(1.0 / (rms * std * hidden**0.5))
         columns = user_map @ projection[-user_map.shape[1] :]
-        spread = np.sqrt((columns**2).sum(axis=0).mean())  # the adapter's norm gives unit variance a dimension
+        spread = np.sqrt((columns**2).sum(axis=0).mean())  # the adapter's norm gives each dimension unit variance
         self.adapter.init_from(columns / max(spread, 1e-8) * std)
 
     def embed(self, ids: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
-        """Input embeddings float[b, t, hidden] for int[b, t] ids; `users` float[r, d] fill the slots in order."""
+        """Return input embeddings float[b, t, hidden] of ids int[b, t]; `users` float[r, d] fill the slots in order."""
         base, slot = self.vocab.base, self.renderer.user_slot
         x = self.word_embedding(ids.clamp(max=base - 1)).float()
         is_item = (ids >= base) & (ids < slot)
@@ -142,12 +142,12 @@ class RecModel(nn.Module):
         return x
 
     def hidden(self, embeds: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Last hidden states float[b, t, hidden] (after the final norm); kwargs go to the transformer."""
+        """Return the last hidden states float[b, t, hidden], after the final norm; kwargs go to the transformer."""
         out: torch.Tensor = self.lm.base_model(inputs_embeds=embeds, **kwargs).last_hidden_state
         return out
 
     def level_logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
-        """float[..., hidden] -> float[..., size]: the codes of one level."""
+        """float[..., hidden] -> float[..., size]: logits of the codes of one level."""
         size = self.vocab.ids.size
         return (hidden @ self.items.weight[level * size : (level + 1) * size].T) * self.item_scale[level]
 
@@ -176,7 +176,11 @@ class RecModel(nn.Module):
 
     @contextmanager
     def base_only(self) -> Iterator[None]:
-        """Disable LoRA, for comparison with the base model and for the KL term of training; not while merged."""
+        """Disable LoRA inside the context, for comparison with the base model and for the KL term of training.
+
+        Raises:
+            RuntimeError: LoRA is merged into the weights.
+        """
         layers = list(self.lora_layers())
         if any(layer.merged for layer in layers):
             raise RuntimeError("the adapter is merged into the weights; load the model again without merging")
@@ -201,7 +205,7 @@ class RecModel(nn.Module):
         return {name: p.detach() for name, p in self.added().items()}
 
     def load_added(self, state: dict[str, torch.Tensor]) -> None:
-        """Inverse of `added_state`; names must match exactly."""
+        """Load what `added_state` returns; raises WeightsError unless names and shapes match exactly."""
         own = self.added()
         if set(own) != set(state):
             odd = sorted(set(own) ^ set(state))[:3]
@@ -218,5 +222,5 @@ def _added(name: str) -> bool:
 
 
 def model_config_dict(config: ModelConfig) -> dict[str, int]:
-    """Plain values for a manifest."""
+    """Convert to plain values for a manifest."""
     return asdict(config)

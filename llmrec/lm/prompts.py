@@ -19,7 +19,7 @@ Slot = str | Part | tuple[Part, ...]
 
 @dataclass(frozen=True)
 class Template:
-    """The phrasings of one purpose; `user[i]` is answered by `assistant[i % len(assistant)]`."""
+    """The phrasings of one purpose; `assistant[i % len(assistant)]` is the answer to `user[i]`."""
 
     name: str
     user: tuple[str, ...]
@@ -31,7 +31,7 @@ def load_template(name: str) -> Template:
     """Read `prompts/<name>.yaml`.
 
     Raises:
-        RecipeError: when there is no such template, or one of its slots is not a plain name.
+        RecipeError: there is no such template, or one of its slots is not a plain name.
     """
     source = files("llmrec.prompts") / f"{name}.yaml"
     if not name.isidentifier() or not source.is_file():
@@ -50,13 +50,14 @@ def template_names() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in files("llmrec.prompts").iterdir() if p.name.endswith(".yaml"))
 
 
-# used when a model is served; the others only make training data, and belong to a training run's fingerprint
+# Templates used when a model is served. The others only make training data, and are part of a training run's
+# fingerprint.
 SERVED = ("next_item", "system", "talk", "wish")
 
 
 @cache
 def templates_hash(of: tuple[str, ...] = SERVED) -> str:
-    """Hash of templates: part of a model's fingerprints, since a model is trained on their exact wording."""
+    """Return a hash of templates. It is part of a model's fingerprints, because models learn their exact wording."""
     digest = hashlib.sha256()
     for name in of:
         digest.update(name.encode() + b"\0" + (files("llmrec.prompts") / f"{name}.yaml").read_bytes() + b"\0")
@@ -66,10 +67,10 @@ def templates_hash(of: tuple[str, ...] = SERVED) -> str:
 def fill_template(phrase: str, slots: Mapping[str, Slot], loss: bool = False) -> tuple[Part, ...]:
     """Fill the named slots of one phrasing. Slot values are never parsed for slots.
 
-    `loss` applies to the literal text and to string values; values that are parts keep their own.
+    `loss` applies to the literal text and to values that are strings; values that are parts keep their own `loss`.
 
     Raises:
-        RecipeError: for a slot without a value.
+        RecipeError: a slot has no value.
     """
     parts: list[Part] = []
     for literal, slot, _, _ in Formatter().parse(phrase):

@@ -1,8 +1,8 @@
 """Renders messages to token ids; the only place where text becomes ids.
 
-A message is a role and typed parts. Structure (role markers, item tokens, user slots) is written from the types alone.
-The content of a `Text` goes through a second encoder, built from the same tokenizer file without its added tokens. So
-no string, typed by a user or from a catalogue, can become a control token or an item token.
+A message consists of a role and typed parts. Structural tokens (role markers, item tokens, user slots) come only from
+the types. The content of a `Text` is encoded by a second encoder, built from the same tokenizer file without its added
+tokens. So no string, whether typed by a user or from a catalogue, can become a control token or an item token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Text:
-    """Plain text; with `loss` its tokens are training targets."""
+    """Plain text; if `loss` is true, its tokens are training targets."""
 
     text: str
     loss: bool = False
@@ -49,7 +49,7 @@ Part = Text | ItemRef | UserRef
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation; an `open` message has no end marker, so that the model continues it."""
+    """One turn of a conversation; an `open` message has no end marker, so the model continues it."""
 
     role: str
     parts: tuple[Part, ...]
@@ -78,7 +78,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The chat format of a model family: ids that open and close a turn."""
+    """The chat format of a model family: the token ids that begin a conversation and open and close a turn."""
 
     begin: tuple[int, ...]
     opening: dict[str, tuple[int, ...]]
@@ -101,19 +101,19 @@ class Renderer:
         self.chat = chat_format(tokenizer, self.encode_text)
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of a text, never a control token."""
+        """Return the token ids of a text, which never include a control token."""
         ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
-        if not self.control.isdisjoint(ids):  # a vocabulary whose merges can spell a control token: drop it
+        if not self.control.isdisjoint(ids):  # some vocabularies can spell a control token by merges: drop it
             ids = [i for i in ids if i not in self.control]
         return ids
 
     def decode_text(self, ids: Sequence[int]) -> str:
-        """Text of word tokens; control and item tokens are left out."""
+        """Return the text of word tokens; control and item tokens are left out."""
         kept = [int(i) for i in ids if int(i) < self.vocab.base and int(i) not in self.control]
         return str(self._decoder.decode(kept, clean_up_tokenization_spaces=False))
 
     def render(self, messages: Sequence[Message]) -> Rendered:
-        """Token ids, loss mask and user vectors of a conversation."""
+        """Return the token ids, loss mask and user vectors of a conversation."""
         ids: list[int] = list(self.chat.begin)
         loss = [False] * len(ids)
         users: list[np.ndarray] = []
@@ -128,7 +128,7 @@ class Renderer:
             if not message.open:
                 last = message.parts[-1] if message.parts else None
                 ids += self.chat.closing
-                # the end marker is a target where the text before it is, so that the model learns when to stop
+                # the end marker is a target if the text before it is, so that the model learns when to stop
                 loss += [isinstance(last, Text) and last.loss] + [False] * (len(self.chat.closing) - 1)
         vectors = np.stack(users) if users else np.zeros((0, self.user_dim), np.float32)
         return Rendered(np.asarray(ids, np.int64), np.asarray(loss, bool), vectors.astype(np.float32))
@@ -147,7 +147,7 @@ class Renderer:
 
 
 _Family = tuple[str, str, str, str, str, dict[str, str]]
-# begin, opening before the role, opening after it, closing, renamed roles; of ChatML, Gemma and Llama 3
+# ChatML, Gemma and Llama 3: begin, opening before the role, opening after it, end marker, text after it, renamed roles
 _FAMILIES: tuple[_Family, ...] = (
     ("", "<|im_start|>", "\n", "<|im_end|>", "\n", {}),
     ("<bos>", "<start_of_turn>", "\n", "<end_of_turn>", "\n", {"assistant": "model", "system": "user"}),
@@ -156,10 +156,10 @@ _FAMILIES: tuple[_Family, ...] = (
 
 
 def chat_format(tokenizer: Any, encode_text: Any) -> ChatFormat:
-    """The chat format of the tokenizer's family, recognised by its control tokens.
+    """Return the chat format of the tokenizer's family, which is recognised by its control tokens.
 
     Raises:
-        WeightsError: when the tokenizer knows none of the families.
+        WeightsError: the tokenizer belongs to none of the families.
     """
     known = tokenizer.get_added_vocab()
     for begin, before, after, end, tail, renamed in _FAMILIES:

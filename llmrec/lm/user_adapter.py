@@ -1,8 +1,8 @@
 """The user adapter: maps a collaborative user vector to soft prompt tokens of the language model.
 
-A linear map plus a small perceptron. The linear part is initialised with the projection that initialises the item
-embeddings, so a user's soft token starts near the items that the encoder would recommend. The perceptron starts at zero
-and learns what a linear map cannot express.
+The adapter is a linear map plus a small perceptron. The linear part is initialised with the projection that initialises
+the item embeddings, so a user's soft token starts near the items that the encoder would recommend. The perceptron
+starts at zero and learns what a linear map cannot express.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import nn
 
 
 class UserAdapter(nn.Module):
-    """float[r, d] -> float[r, slots, hidden]."""
+    """Maps user vectors float[r, d] to soft tokens float[r, slots, hidden]."""
 
     def __init__(self, dim: int, hidden: int, slots: int, width: int = 256) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class UserAdapter(nn.Module):
             self.linear.weight.copy_(weight.repeat(self.slots, 1))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """User vectors to soft tokens."""
+        """Return the soft tokens of user vectors."""
         x = self.norm(vectors)
         out: torch.Tensor = self.linear(x) + self.inner(x)
         return out.view(len(vectors), self.slots, self.hidden)

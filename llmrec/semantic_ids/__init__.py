@@ -1,1 +1,1 @@
-"""Semantic IDs: quantising items to paths of codes, diagnostics of the codebook, and the trie over the paths."""
+"""Semantic IDs: quantisation of items to paths of codes, diagnostics of the codebook, and the trie over the paths."""

@@ -1,4 +1,4 @@
-"""Diagnostics of semantic IDs: use of the codes, and the cost of unique paths; for comparing ways of making them."""
+"""Diagnostics of semantic IDs: use of the codes and cost of unique paths, for comparing methods of quantisation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ class Diagnosis:
     """Diagnostics of one set of semantic IDs.
 
     Attributes:
-        usage: per level, share of codes that some item has.
-        perplexity: per level, of the distribution of codes over items; `size` when all are used alike.
-        gini: per level, 0 when all codes are used alike, towards 1 when few items share most of them.
-        collisions: share of items that would share their path with another one without the capacity limit.
+        usage: per level, share of codes that at least one item has.
+        perplexity: per level, perplexity of the distribution of codes over items; `size` if all codes are equally used.
+        gini: per level, Gini coefficient of the use of codes: 0 if all are equally used, near 1 if few codes hold most
+            items.
+        collisions: share of items that would share their path with another item without the capacity limit.
         moved: share of items whose path was changed to make it unique.
-        left: per level, share of the vectors' variance that the codes up to it do not explain.
+        left: per level, share of the vectors' variance that the codes up to that level do not explain.
         kept_together: share of an item's ten nearest neighbours that have the same first code.
-        hourglass: perplexity of the least used middle level over that of the less used end; far below 1 is the narrow
-            waist that residual quantisation tends to (Kuai et al., 2024). None with two levels, which have no middle.
+        hourglass: lowest perplexity of a middle level, divided by the lower one of the first and last level. A value
+            far below 1 is the narrow waist to which residual quantisation tends (Kuai et al., 2024). None with two
+            levels, which have no middle.
     """
 
     usage: tuple[float, ...]
@@ -42,10 +44,10 @@ def diagnose(ids: SemanticIds, vectors: np.ndarray, nearest: np.ndarray, seed: i
 
     Args:
         ids: the codes.
-        vectors: of the same items.
-        nearest: int[n, depth], the codes without regard to capacity.
-        seed: of the sample of items whose neighbours are compared.
-        items: size of that sample at most.
+        vectors: joint vectors of the same items.
+        nearest: int[n, depth], the codes that the items would have without the capacity limit.
+        seed: seed of the sample of items whose neighbours are compared.
+        items: largest size of that sample.
     """
     shares = ids.shares()
     spread = tuple(perplexity(share) for share in shares)

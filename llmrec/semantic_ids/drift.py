@@ -1,9 +1,9 @@
 """Detects codebook drift: whether new items still fit semantic IDs that were made for an older catalogue.
 
 Only the text of a new item is known, so known and new items are compared in the text dimensions of the joint vectors,
-by the same greedy residual quantisation. Known items set the scale: an error that 5 % of them exceed counts as far.
-Shares and means of a handful of items say little: below `MIN_NEW_ITEMS` only a lack of free paths is a reason to
-rebuild.
+by the same greedy residual quantisation. Known items set the scale: an item is far from the codebook if its error is
+one that only 5 % of known items exceed. Shares and means of a handful of items say little. With fewer new items than
+`MIN_NEW_ITEMS`, only a lack of free paths is therefore a reason to rebuild.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from llmrec.numerics import whitening
 from llmrec.semantic_ids.residual_kmeans import SemanticIds
 
 MAX_FAR_SHARE, MAX_ERROR_RATIO, MAX_CROWDED_SHARE, MAX_NEW_SHARE = 0.2, 1.25, 0.05, 0.2
-# Of 20 new items like the known ones more than 20 % are far with a probability of .0026, of 5 with one of .023.
+# If new items are like the known ones, more than 20 % of 20 items are far with a probability of .0026, and more than
+# 20 % of 5 items with .023.
 MIN_NEW_ITEMS = 20
-_DEVIATIONS = 3  # standard errors of a mean of as many known items that the error on new ones must exceed, too
+_DEVIATIONS = 3  # the mean error of new items must also be this many standard errors (for their number) above the known
 _EXPECTED = 0.05
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The report.
+    """Report on codebook drift.
 
     Attributes:
-        items: new items, beside `known` ones.
-        known: items that the codebook was made for.
-        error_known: mean squared quantisation error of known items, over their mean squared length.
-        error_new: the same of new items.
-        far_share: share of new items with an error that 5 % of the known ones exceed; .05 when nothing drifted.
+        items: number of new items.
+        known: number of items that the codebook was made for.
+        error_known: mean squared quantisation error of known items, divided by their mean squared length.
+        error_new: mean squared quantisation error of new items, divided by the same length.
+        far_share: share of new items whose error is above the 95 % quantile of known items; .05 without drift.
         crowded_share: share of new items whose nearest first code has no free place left.
         free_share: share of all paths that are free.
-        enough: whether there are enough new items for their shares and means to count.
+        enough: whether there are enough new items for their shares and means to be meaningful.
         rebuild: whether the codebook should be rebuilt.
-        reasons: why, in words.
+        reasons: the reasons to rebuild, as text for people.
     """
 
     items: int
@@ -59,11 +60,11 @@ def sid_drift(known: np.ndarray, new: np.ndarray, ids: SemanticIds, text_weight:
         known: float32[n, d], text vectors of the items that have codes, in row order.
         new: float32[m, d], text vectors of new items.
         ids: codes and codebook.
-        text_weight: of the recipe, see `residual_kmeans.joint_vectors`.
-        text_dims: of the recipe.
+        text_weight: text weight of the recipe, see `residual_kmeans.joint_vectors`.
+        text_dims: number of text dimensions of the recipe.
 
     Raises:
-        RequestError: no new items, shapes that do not fit, or a codebook without text in it.
+        RequestError: there are no new items, shapes do not match, or the codebook was made without text.
     """
     if not len(new) or len(known) != len(ids.codes) or known.shape[1:] != new.shape[1:]:
         raise RequestError(f"text of {known.shape} known and {new.shape} new items for {len(ids.codes)} semantic IDs")
@@ -94,7 +95,7 @@ def sid_drift(known: np.ndarray, new: np.ndarray, ids: SemanticIds, text_weight:
 
 
 def _quantise(x: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(squared residual float64[n], first code int64[n]) of vectors quantised level by level without capacity."""
+    """Quantise vectors level by level without capacity; return (squared residual float64[n], first code int64[n])."""
     left, first = np.asarray(x, np.float64).copy(), np.zeros(len(x), np.int64)
     for level, centroids in enumerate(codebook):
         distance = (centroids**2).sum(1) - 2 * left @ centroids.T
@@ -105,7 +106,7 @@ def _quantise(x: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _reasons(new: int, known: int, numbers: dict[str, float], most: float) -> list[str]:
-    """Reasons to rebuild the codebook; `most` is the largest ratio of errors that chance explains."""
+    """Return the reasons to rebuild the codebook; `most` is the largest ratio of errors that chance can explain."""
     found = []
     if numbers["far_share"] > MAX_FAR_SHARE:
         found.append(

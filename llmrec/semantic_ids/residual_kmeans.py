@@ -1,9 +1,9 @@
 """Semantic IDs by residual k-means: every item becomes a short path of codes; similar items share the first codes.
 
-Each level quantises the residual that the levels above leave (as in OneRec; `rqvae` is TIGER's method), of the item's
-text vector joined with its collaborative vector. Codes are assigned top-down under a capacity: a node of level l may
-hold at most codes ** (depth - l - 1) items, so the last level can always tell all items apart. Paths are unique by
-construction, not by a suffix added afterwards.
+The item's text vector is concatenated with its collaborative vector, and each level quantises the residual of the
+levels above (as in OneRec; `rqvae` is TIGER's method). Codes are assigned top-down under a capacity limit: a node of
+level l may hold at most codes ** (depth - l - 1) items, so the last level can always distinguish all items. Paths are
+unique by construction, not by a suffix added afterwards.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SemanticIds:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the codes: what a model's item tokens mean."""
+        """Hash of the codes, which define the meaning of a model's item tokens."""
         return fingerprint_arrays(codes=self.codes)
 
     def extend(self, vectors: np.ndarray) -> SemanticIds:
@@ -54,7 +54,7 @@ class SemanticIds:
         On each level a new item takes the nearest code whose node has room left.
 
         Raises:
-            DataError: when the tree is full.
+            DataError: the tree is full.
         """
         held = _Occupancy(self.codes, self.size)
         added = np.stack([held.assign_codes(v, self.codebook) for v in np.asarray(vectors, np.float64)])
@@ -66,7 +66,7 @@ class SemanticIds:
         return np.stack(counts) / len(self.codes)
 
     def statistics(self) -> dict[str, object]:
-        """Per level: share of codes in use and perplexity of their distribution; duplicates left (always 0)."""
+        """Return statistics: per level the share of codes in use and their perplexity; duplicate paths (always 0)."""
         shares = self.shares()
         prefixes = np.unique(self.codes[:, :-1], axis=0, return_counts=True)[1]
         return {
@@ -79,7 +79,7 @@ class SemanticIds:
 
 
 def perplexity(share: np.ndarray) -> float:
-    """Perplexity of shares float[size] that sum to one: the number of equally used codes of the same entropy."""
+    """Perplexity of shares float[size] that sum to one: the number of equally used codes with the same entropy."""
     some = share[share > 0]
     return float(np.exp(-(some * np.log(some)).sum()))
 
@@ -102,10 +102,10 @@ def _whiten(x: np.ndarray, dims: int) -> np.ndarray:
 
 
 def fit(vectors: np.ndarray, depth: int, size: int, seed: int, say: Say = silent) -> SemanticIds:
-    """Residual k-means over float[n, d]; the same seed gives the same codes on the same kind of machine.
+    """Residual k-means over vectors float[n, d]; the same seed gives the same codes on the same kind of machine.
 
     Raises:
-        DataError: when size ** depth is smaller than the catalogue.
+        DataError: size ** depth is smaller than the catalogue.
     """
     return SemanticIds(
         *assign_codes(vectors, depth, size, lambda level, left: kmeans_centroids(left, size, seed + level), say)
@@ -119,12 +119,15 @@ def assign_codes(
     codebook_of: Callable[[int, np.ndarray], np.ndarray],
     say: Say = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Unique codes int32[n, depth] and the codebook float32[depth, size, d] of vectors float[n, d], under a capacity.
+    """Assign unique codes to vectors float[n, d] under the capacity limit.
 
-    `codebook_of` gives the centroids float[size, d] of a level from the residuals float[n, d] of the levels above.
+    `codebook_of` returns the centroids float[size, d] of a level from the residuals float[n, d] of the levels above.
+
+    Returns:
+        The codes int32[n, depth] and the codebook float32[depth, size, d].
 
     Raises:
-        DataError: when size ** depth is smaller than the catalogue.
+        DataError: size ** depth is smaller than the catalogue.
     """
     n = len(vectors)
     if size**depth < n:
@@ -144,7 +147,7 @@ def assign_codes(
 
 
 def nearest_codes(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """int32[n, depth]: the codes of vectors float[n, d] without regard to capacity."""
+    """int32[n, depth]: the codes of vectors float[n, d] without the capacity limit."""
     residual, out = np.asarray(vectors, np.float64).copy(), []
     for centres in np.asarray(codebook, np.float64):
         out.append(_distances(residual, centres).argmin(axis=1))
@@ -155,9 +158,9 @@ def nearest_codes(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
 def kmeans_centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
     """K-means centroids float64[size, d], computed on one thread so that the codes are reproducible.
 
-    Parallel sums would change the last bits. On another kind of processor the codes may differ all the same.
+    Parallel sums would change the last bits. On another kind of processor the codes may still differ.
     """
-    from sklearn.cluster import KMeans  # a second of start-up that only training needs; before its threads are limited
+    from sklearn.cluster import KMeans  # takes a second, and only training needs it; must precede `threadpool_limits`
 
     distinct = len(np.unique(x, axis=0))
     with threadpool_limits(1):
@@ -165,29 +168,29 @@ def kmeans_centroids(x: np.ndarray, size: int, seed: int) -> np.ndarray:
     spare = size - len(k)
     if spare == 0:
         return np.asarray(k)
-    # fewer distinct vectors than codes: the spare codes are jittered copies, so that there is capacity for all items
+    # with fewer distinct vectors than codes, spare codes are jittered copies, so that there is capacity for all items
     rng = np.random.default_rng(seed)
     copies = k[rng.integers(0, len(k), spare)] + rng.normal(0, 1e-3, (spare, x.shape[1]))
     return np.concatenate([k, copies])
 
 
 def _distances(x: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """Squared Euclidean, float64[n, size]."""
+    """Squared Euclidean distances, float64[n, size]."""
     return (x**2).sum(1)[:, None] - 2 * x @ codebook.T + (codebook**2).sum(1)  # type: ignore[no-any-return]
 
 
 def _assign(x: np.ndarray, codebook: np.ndarray, capacity: int) -> np.ndarray:
-    """Nearest code of each row of x, at most `capacity` items per code; int[n]."""
+    """Assign each row of x to its nearest code, with at most `capacity` rows per code; int[n]."""
     cost = _distances(x, codebook)
     nearest = cost.argmin(axis=1)
     if np.bincount(nearest, minlength=len(codebook)).max() <= capacity:
         return np.asarray(nearest)
-    if capacity == 1:  # at the last level: the exact optimum is cheap, groups are at most `size` large
+    if capacity == 1:  # at the last level the exact optimum is cheap, because groups have at most `size` items
         from scipy.optimize import linear_sum_assignment
 
         return np.asarray(linear_sum_assignment(cost)[1])
     out, room = np.full(len(x), -1), np.full(len(codebook), capacity)
-    # greedy by distance: the items closest to a code keep it, those at its border take another one
+    # greedy by distance: the items closest to a code keep it, and those at its border take another one
     for flat in np.argsort(cost, axis=None, kind="stable"):
         item, code = divmod(int(flat), len(codebook))
         if out[item] < 0 and room[code] > 0:
@@ -196,7 +199,7 @@ def _assign(x: np.ndarray, codebook: np.ndarray, capacity: int) -> np.ndarray:
 
 
 class _Occupancy:
-    """Number of items below each node, for assigning codes to new items."""
+    """Counts the items below each node, to assign codes to new items."""
 
     def __init__(self, codes: np.ndarray, size: int) -> None:
         self.size, self.depth = size, codes.shape[1]

@@ -1,12 +1,12 @@
 """Semantic IDs by an RQ-VAE, as in TIGER (Rajput et al., 2023); an alternative to residual k-means.
 
-An autoencoder whose latent vector is quantised level by level, each level quantising the residual of those above. Once
-an epoch, unused codes are moved to the residual of a random item (as in SoundStream; Zeghidour et al., 2021): without
-that the codebook collapses. Codes are then assigned to the latent vectors under the same capacity as in
-`residual_kmeans`, so that paths are unique by construction instead of by a fourth code that counts collisions.
+An RQ-VAE is an autoencoder whose latent vector is quantised level by level; each level quantises the residual of those
+above. Once per epoch, unused codes are moved to the residual of a random item (as in SoundStream; Zeghidour et al.,
+2021); without that, the codebook collapses. Codes are then assigned to the latent vectors under the same capacity limit
+as in `residual_kmeans`. So paths are unique by construction, instead of by a fourth code that counts collisions.
 
-The codebook is given in the space of the input vectors: a code's entry is the mean residual of its items. New items are
-placed, and token embeddings are initialised, from there.
+The returned codebook is in the space of the input vectors: the entry of a code is the mean residual of its items. Codes
+of new items and initial token embeddings are computed from this codebook.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from llmrec.semantic_ids.residual_kmeans import SemanticIds, assign_codes, kmean
 
 @dataclass(frozen=True)
 class RqVaeConfig:
-    """Hyper-parameters of an RQ-VAE: TIGER's sizes, fewer steps.
+    """Hyper-parameters of an RQ-VAE: TIGER's sizes, but fewer steps.
 
     Attributes:
-        hidden: widths between the vectors and the latent space.
+        hidden: widths of the layers between the vectors and the latent space.
         latent: width of the latent space.
-        epochs: passes over the catalogue.
-        batch: items of a step.
+        epochs: number of passes over the catalogue.
+        batch: number of items per step.
         lr: learning rate of Adam.
         commitment: weight of the commitment loss.
     """
@@ -51,8 +51,8 @@ class TrainedRqVae:
     """Latent vectors and codebooks of a trained RQ-VAE.
 
     Attributes:
-        latent: float64[n, latent].
-        codebook: float64[depth, size, latent].
+        latent: float64[n, latent], latent vectors of the items.
+        codebook: float64[depth, size, latent], codebooks of the levels.
         error: reconstruction error as a share of the vectors' variance.
     """
 
@@ -62,13 +62,13 @@ class TrainedRqVae:
 
 
 class RqVae(nn.Module):
-    """Encoder, decoder and the codebooks.
+    """Encoder, decoder and codebooks of an RQ-VAE.
 
     Args:
         dims: width of the vectors.
-        depth: levels.
-        size: codes a level.
-        config: sizes.
+        depth: number of levels.
+        size: number of codes per level.
+        config: hyper-parameters.
     """
 
     def __init__(self, dims: int, depth: int, size: int, config: RqVaeConfig) -> None:
@@ -78,7 +78,7 @@ class RqVae(nn.Module):
         self.codebook = nn.Parameter(torch.zeros(depth, size, config.latent))
 
     def forward(self, x: torch.Tensor, commitment: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Loss, reconstruction float32[b, dims] and codes int64[b, depth] of vectors float32[b, dims]."""
+        """Return loss, reconstruction float32[b, dims] and codes int64[b, depth] of vectors float32[b, dims]."""
         latent = self.encoder(x)
         left, summed = latent, torch.zeros_like(latent)
         loss = torch.zeros(())
@@ -90,7 +90,7 @@ class RqVae(nn.Module):
             loss = loss + commitment * functional.mse_loss(left, chosen.detach())
             left, summed = left - chosen.detach(), summed + chosen
             codes.append(code)
-        through = latent + (summed - latent).detach()  # the gradient passes the quantiser as if it were not there
+        through = latent + (summed - latent).detach()  # straight-through: the gradient ignores the quantiser
         back = self.decoder(through)
         return functional.mse_loss(back, x) + loss, back, torch.stack(codes, dim=1)
 
@@ -98,20 +98,20 @@ class RqVae(nn.Module):
 def fit(
     vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
 ) -> SemanticIds:
-    """Train an RQ-VAE on float[n, d] and assign unique codes; reproducible by seed on the same kind of machine.
+    """Train an RQ-VAE on vectors float[n, d] and assign unique codes; reproducible by seed on one kind of machine.
 
     Raises:
-        DataError: when size ** depth is smaller than the catalogue.
-        TrainingError: a loss that is not finite.
+        DataError: size ** depth is smaller than the catalogue.
+        TrainingError: a loss is not finite.
     """
     return assign_unique_codes(vectors, train_rqvae(vectors, depth, size, seed, config, say), seed)
 
 
 def assign_unique_codes(vectors: np.ndarray, found: TrainedRqVae, seed: int) -> SemanticIds:
-    """Unique codes for float[n, d], by their latent vectors.
+    """Assign unique codes to vectors float[n, d] by their latent vectors.
 
     Raises:
-        DataError: when the codebook is too small for the catalogue.
+        DataError: the codebook is too small for the catalogue.
     """
     depth, size = found.codebook.shape[:2]
     codes, _ = assign_codes(found.latent, depth, size, lambda level, _left: found.codebook[level])
@@ -121,10 +121,10 @@ def assign_unique_codes(vectors: np.ndarray, found: TrainedRqVae, seed: int) -> 
 def train_rqvae(
     vectors: np.ndarray, depth: int, size: int, seed: int, config: RqVaeConfig | None = None, say: Say = silent
 ) -> TrainedRqVae:
-    """Train on float[n, d]; latent vectors and books.
+    """Train an RQ-VAE on vectors float[n, d]; return latent vectors and codebooks.
 
     Raises:
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss or weight is not finite.
     """
     config = config or RqVaeConfig()
     x = torch.from_numpy(np.asarray(vectors, np.float32))
@@ -146,9 +146,9 @@ def train_rqvae(
 
 
 def codebook_of(vectors: np.ndarray, codes: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """float32[depth, size, d]: for each code the mean residual of its items' vectors.
+    """float32[depth, size, d]: for each code, the mean residual of its items' vectors.
 
-    A code without items is put beside a random used one, where new items can find it.
+    A code without items is placed next to a random used one, so that new items can get it.
     """
     residual, out = np.asarray(vectors, np.float64).copy(), []
     rng = np.random.default_rng(seed)

@@ -1,10 +1,10 @@
 """A trie over the semantic IDs of the catalogue, as flat arrays.
 
-Items are sorted by their code path. A node of any level is then a contiguous range of that order, and its children are
+Items are sorted by their code path. A node of any level is then a contiguous range of this order, and its children are
 a contiguous range of the next level (compressed sparse rows; the layout follows STATIC, which keeps masks flat for the
-same reason). A filter is one cumulative sum over that order: a node is reachable when its range holds an allowed item.
-Nothing is rebuilt for a filter. A decoding step looks up only the children of its beams, so its cost does not depend on
-the size of the catalogue.
+same reason). A filter is one cumulative sum over this order: a node is reachable if its range holds an allowed item. So
+the trie is not rebuilt for a filter. A decoding step looks up only the children of its beams, so its cost does not
+depend on the size of the catalogue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_COUNT = 1 << 40  # largest interaction count of an item
 
 
 def log_mass(counts: np.ndarray) -> np.ndarray:
-    """float32[n]: log(1 + count) of the interaction counts int[n] in training."""
+    """float32[n]: log(1 + count) for the interaction counts int[n] of the training data."""
     return np.asarray(np.log1p(counts), np.float32)
 
 
@@ -35,7 +35,7 @@ class TrieFilter:
     """A filter over a trie, made once by `Trie.filter` and used at every decoding step.
 
     Attributes:
-        before: int32[n + 1], allowed items among the first i leaves.
+        before: int32[n + 1], number of allowed items among the first i leaves.
         first: per level, node -> first leaf (the trie's own arrays).
     """
 
@@ -43,7 +43,7 @@ class TrieFilter:
     first: tuple[np.ndarray, ...]
 
     def reachable(self, level: int, nodes: np.ndarray) -> np.ndarray:
-        """Bool of the shape of `nodes` (of `level`, none of them -1): whether an allowed item lies below each."""
+        """Return bool of the shape of `nodes` (nodes of `level`, none of them -1): which have allowed items below."""
         first = self.first[level]
         out: np.ndarray = self.before[first[nodes + 1]] > self.before[first[nodes]]
         return out
@@ -55,11 +55,11 @@ class TrieFilter:
 
 
 class Trie:
-    """All paths of `codes` int[n, depth] with `size` codes per level; rows must differ.
+    """A trie of all paths in `codes` int[n, depth] with `size` codes per level; rows must be distinct.
 
     `log_mass` float[n] is the log prior mass of each item, see the function of that name. A node's prior is the log of
-    the mass below it, and is added to the model's logits, so that training need not teach the model which items are
-    popular. Without `log_mass` all items have the same mass.
+    the mass below it. It is added to the model's logits, so training need not teach the model which items are popular.
+    Without `log_mass`, all items have the same mass.
 
     Attributes:
         order: int32[n], leaf -> row.
@@ -67,10 +67,10 @@ class Trie:
         code: per level, node -> its code; the narrowest unsigned integers that hold `size`.
         child: per level, node of the level above -> its first child, one past the end appended; the root is node 0.
         width: per level, the most children that a node of the level above has.
-        prior: per level, float32[nodes], log of the mass below the node.
+        prior: per level, float32[nodes], log of the mass below each node.
 
     Raises:
-        DataError: a code outside 0 to size - 1, two items with one path, or masses that cannot be added up.
+        DataError: a code outside 0 to size - 1, two items with the same path, or masses that cannot be summed.
     """
 
     def __init__(self, codes: np.ndarray, size: int, log_mass: np.ndarray | None = None) -> None:
@@ -112,7 +112,7 @@ class Trie:
         return len(self.code[level])
 
     def filter(self, allowed: np.ndarray) -> TrieFilter:
-        """A filter that leaves the items of `allowed` bool[n], by row; one pass over the items."""
+        """Return a filter that keeps the items of `allowed` bool[n], by row; takes one pass over the items."""
         if np.shape(allowed) != (self.n,):
             raise DataError(f"a filter of shape {np.shape(allowed)} for a catalogue of {self.n} items")
         before = np.zeros(self.n + 1, np.int32)
@@ -120,7 +120,7 @@ class Trie:
         return TrieFilter(before, tuple(self.first))
 
     def is_choice(self, level: int) -> np.ndarray:
-        """bool[nodes] of a level above the last: which nodes have more than one child."""
+        """Return bool[nodes] for a level other than the last: which nodes have more than one child."""
         return self._choices[level]
 
     @cached_property
@@ -139,7 +139,7 @@ class Trie:
         return child
 
     def children(self, level: int, nodes: np.ndarray) -> np.ndarray:
-        """int64[len(nodes), size]: for each node of the level above, code -> child node of `level`, -1 where none."""
+        """int64[len(nodes), size]: for each node of the level above, code -> child node on `level`, or -1 for none."""
         start, stop = self.child[level][nodes].astype(np.int64), self.child[level][nodes + 1].astype(np.int64)
         counts = stop - start
         out = np.full((len(nodes), self.size), -1, np.int64)
@@ -175,9 +175,9 @@ class Trie:
 
 
 def _sorted_keys(codes: np.ndarray, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The order int64[n] that sorts the paths, and the paths in that order, as many levels to an int64 as fit.
+    """Return the order int64[n] that sorts the paths, and the sorted paths, packed with many levels per int64.
 
-    Sorting one packed key is several times faster than sorting by columns, and takes a fifth of the memory.
+    Sorting by one packed key is several times faster than sorting by columns, and takes a fifth of the memory.
     """
     bits, levels = _packing(size)
     keys = []
@@ -192,7 +192,7 @@ def _sorted_keys(codes: np.ndarray, size: int) -> tuple[np.ndarray, list[np.ndar
 
 
 def _first_leaves(keys: list[np.ndarray], depth: int, size: int) -> Iterator[np.ndarray]:
-    """Per level, the leaves that begin a node, one past the end appended: int32[nodes + 1]."""
+    """Yield per level the first leaf of each node, with one past the end appended: int32[nodes + 1]."""
     bits, levels = _packing(size)
     n = len(keys[0])
     begins = np.zeros(n, bool)
@@ -206,6 +206,6 @@ def _first_leaves(keys: list[np.ndarray], depth: int, size: int) -> Iterator[np.
 
 
 def _packing(size: int) -> tuple[int, int]:
-    """Bits of a code, and how many of them go into one non-negative int64."""
+    """Return the number of bits of a code, and how many codes fit into one non-negative int64."""
     bits = max(1, (size - 1).bit_length())
     return bits, 63 // bits

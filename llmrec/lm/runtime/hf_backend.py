@@ -1,7 +1,7 @@
 """Runs any causal language model of Hugging Face transformers, one sequence at a time.
 
-The backend for architectures that `transformer` does not run natively. It is slower, because keys and values are copied
-at every pass. Attention masks and positions are given explicitly, so beams still share one prompt.
+This is the backend for architectures that `transformer` does not run natively. It is slower, because keys and values
+are copied in every pass. Attention masks and positions are passed explicitly, so beams still share one prompt.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from llmrec.lm.runtime.transformer import CancelCheck, Transformer, is_native, k
 def build_transformer(lm: Any, matmul_dtype: MatmulDtype = "float32") -> Transformer:
     """Build the fastest forward pass for a causal language model of Hugging Face transformers.
 
-    A native one for the families that `transformer` knows, on prepacked weights where that is possible; else an
-    `HFTransformer`. It takes about a millisecond, except for the first time after the weights changed.
+    For the families that `transformer` knows, that is a native one, on prepacked weights where possible; otherwise it
+    is an `HFTransformer`. Building takes about a millisecond, except for the first time after the weights have changed.
 
     Args:
         lm: the causal language model.
-        matmul_dtype: number format of the matrix products where the weights are prepacked.
+        matmul_dtype: number format of the matrix products; only used where the weights are prepacked.
     """
     return (
         prepacked_transformer(lm, native_transformer(lm), matmul_dtype)
@@ -37,7 +37,7 @@ def build_transformer(lm: Any, matmul_dtype: MatmulDtype = "float32") -> Transfo
 
 @dataclass(frozen=True, eq=False)
 class HFTransformer:
-    """Any causal language model of Hugging Face transformers that takes a four-dimensional mask."""
+    """Any causal language model of Hugging Face transformers that accepts a four-dimensional mask."""
 
     layout: KVLayout
     lm: Any
@@ -74,7 +74,7 @@ class HFTransformer:
         return out
 
     def _masks(self, chunk: Chunk) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Additive masks float[1, 1, n, t]: one for each kind of layer where a model has several, else one."""
+        """Return additive masks float[1, 1, n, t]: one for each kind of layer if the model has several, else one."""
         config = self.lm.config.get_text_config()
         window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
         if not kinds:

@@ -1,8 +1,8 @@
-"""Weight-only int8 quantisation for token-by-token generation, whose time is the reading of weights.
+"""Weight-only int8 quantisation for token-by-token generation, which spends its time on reading weights.
 
 Each row of a matrix is stored as int8 with one scale, symmetric and rounded to nearest. Activations are not quantised;
-they are rounded to bfloat16 at the matrix. A generated token then reads a quarter of the bytes. Prompts and beams are
-many rows a pass and bound by arithmetic: they stay in float32, and so do all scores.
+they are rounded to bfloat16 before a product. Generating a token then reads a quarter of the bytes. Prompts and beams
+have many rows per pass and are bound by arithmetic, so they stay in float32, and so do all scores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Int8Linear:
         weight: int8[sum of outs, in].
         scale: bfloat16[sum of outs].
         bias: float32[sum of outs] or None.
-        outs: the matrices' own numbers of rows.
+        outs: number of rows of each stacked matrix.
     """
 
     weight: torch.Tensor
@@ -43,7 +43,7 @@ class Int8Linear:
 
 @dataclass(frozen=True, eq=False)
 class Int8Weights:
-    """A model's layers and its LM head in int8; valid for the weights that it was made from."""
+    """A model's layers and LM head in int8; the copy is valid until the model's weights change."""
 
     transformer: NativeTransformer
     lm_head: Int8Linear
@@ -60,10 +60,10 @@ class Int8Weights:
 
 
 def int8_weights(model: RecModel) -> Int8Weights | None:
-    """An int8 copy of a model, or None where no such copy would help.
+    """Return an int8 copy of a model, or None where a copy is not possible or would not help.
 
-    There is none off the CPU, on a CPU without a kernel for it, for an architecture that `transformer` does not run
-    natively, and as long as LoRA is not merged into the weights.
+    The result is None on other devices than a CPU, on a CPU without a fast kernel, for an architecture that
+    `transformer` does not run natively, and while LoRA is not merged into the weights.
     """
     if not is_native(model.lm):
         return None
@@ -84,7 +84,7 @@ def _quantised(projection: Projection) -> Projection:
 def quantise(dense: Dense) -> Int8Linear:
     """Quantise the weights of linear layers to int8."""
     weight = torch.cat([w.detach().float() for w in dense.weights])
-    # the scale is rounded first, and the weights to multiples of the rounded scale: no row gets a systematic error
+    # Round the scale first, and the weights to multiples of the rounded scale, so that no row has a systematic error.
     scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).bfloat16()
     rounded = (weight / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
     outs = tuple(len(w) for w in dense.weights)

@@ -1,7 +1,7 @@
 """The KV cache of a sequence, and the attention of new tokens over it.
 
-A cache is one buffer of fixed capacity, so nothing is copied as the sequence grows. New tokens either follow each other
-(causal attention), or they are branches of a tree that share the prefix in the cache (a tree mask).
+A cache is one buffer of fixed capacity, so nothing is copied as the sequence grows. New tokens are either consecutive
+(causal attention), or branches of a tree that share the prefix in the cache (attention with a tree mask).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class KVLayout:
-    """Shape, type and device of a model's keys and values."""
+    """Shape, data type and device of a model's keys and values."""
 
     layers: int
     kv_heads: int
@@ -29,7 +29,7 @@ class KVCache:
     Attributes:
         layout: shape, type and device.
         data: float[layers, 2, kv_heads, capacity, head_dim].
-        positions: int64[capacity], the position of each token; branches of a tree share theirs.
+        positions: int64[capacity], the position of each token; tokens on different branches may share a position.
         length: number of tokens stored.
     """
 
@@ -41,18 +41,21 @@ class KVCache:
         self.length = 0
 
     def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Store keys and values float[n, kv_heads, head_dim] of one layer behind the others; `advance` counts them."""
+        """Store keys and values float[n, kv_heads, head_dim] of one layer after the stored ones.
+
+        The length does not change until `advance`.
+        """
         into = self.data[layer, :, :, self.length : self.length + len(keys)]
         into[0] = keys.transpose(0, 1)
         into[1] = values.transpose(0, 1)
 
     def advance(self, positions: torch.Tensor) -> None:
-        """Count tokens int64[n] positions that every layer has written."""
+        """Add tokens that every layer has written to the length; `positions` is int64[n]."""
         self.positions[self.length : self.length + len(positions)] = positions
         self.length += len(positions)
 
     def append(self, stored: torch.Tensor) -> None:
-        """Append stored keys and values float[layers, 2, kv_heads, n, head_dim] of consecutive tokens."""
+        """Append saved keys and values float[layers, 2, kv_heads, n, head_dim] of consecutive tokens."""
         n = stored.shape[3]
         self.data[:, :, :, self.length : self.length + n] = stored
         self.advance(torch.arange(self.length, self.length + n, device=self.positions.device))
@@ -72,9 +75,10 @@ class Chunk:
     """New tokens of one sequence in a forward pass.
 
     Attributes:
-        cache: of the sequence.
-        positions: int64[n].
-        visible: tree mask bool[n, length + n], what each token attends to, itself included; None for causal.
+        cache: the KV cache of the sequence.
+        positions: int64[n], positions of the tokens.
+        visible: tree mask bool[n, length + n], which keys each token attends to, including its own; None for causal
+            attention.
     """
 
     cache: KVCache
@@ -83,7 +87,7 @@ class Chunk:
 
     @staticmethod
     def following(cache: KVCache, n: int) -> Chunk:
-        """`n` consecutive tokens behind those in the cache."""
+        """Return a chunk of `n` consecutive tokens that follow those in the cache."""
         device = cache.positions.device
         return Chunk(cache, torch.arange(cache.length, cache.length + n, device=device))
 
@@ -91,7 +95,7 @@ class Chunk:
         return len(self.positions)
 
     def visible_keys(self, window: int | None) -> torch.Tensor:
-        """bool[n, length + n]: the keys that each token attends to, within `window` positions if given."""
+        """Return bool[n, length + n], the keys that each token attends to; if given, within `window` positions."""
         old, n = self.cache.length, len(self)
         seen = self.visible
         if seen is None:
@@ -102,7 +106,7 @@ class Chunk:
         return seen
 
     def mask(self, window: int | None, groups: int) -> AttentionMask:
-        """The attention mask of its tokens, rows repeated for `groups` query heads that share a key head."""
+        """Return the attention mask of the tokens; rows repeat for the `groups` query heads that share a key head."""
         old, n = self.cache.length, len(self)
         short = window is None or old + n <= window
         if self.visible is None and n == 1:
@@ -114,21 +118,23 @@ class Chunk:
         return AttentionMask(additive=mask.repeat(groups, 1))
 
     def last_mask(self, window: int | None) -> AttentionMask:
-        """The attention mask of its last token alone, for consecutive tokens."""
+        """Return the attention mask of the last token only, for consecutive tokens."""
         return AttentionMask(first=0 if window is None else max(0, self.cache.length + len(self) - window))
 
 
 def attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: AttentionMask, scale: float
 ) -> torch.Tensor:
-    """Grouped-query attention of float[n, heads, d] over float[kv_heads, t, d]; float[n, heads * d].
+    """Grouped-query attention of queries float[n, heads, d] over keys and values float[kv_heads, t, d].
+
+    Returns float[n, heads * d].
 
     Query heads that share a key head are stacked as rows, so keys and values are never repeated.
     """
     n, heads, dim = query.shape
     kv_heads = keys.shape[0]
     keys, values = keys[None, :, mask.first :], values[None, :, mask.first :]
-    if mask.causal:  # the kernel knows this mask without being given one
+    if mask.causal:  # the kernel has this mask built in
         out = functional.scaled_dot_product_attention(
             query.transpose(0, 1)[None], keys, values, is_causal=True, scale=scale, enable_gqa=heads != kv_heads
         )

@@ -1,6 +1,6 @@
 """Prepacked oneDNN weights for inference on a CPU, in float32 or bfloat16.
 
-oneDNN reorders a weight into blocks once. Measured beside MKL on plain weights:
+oneDNN reorders a weight into blocks once. Measured in comparison with MKL on plain weights:
 
 | | prepacked | plain |
 |---|---|---|
@@ -8,13 +8,13 @@ oneDNN reorders a weight into blocks once. Measured beside MKL on plain weights:
 | reading weights for few rows | 20 GB/s | 10 GB/s |
 | 10 rows through all layers of a 135M model | 21 ms | 44 ms |
 
-A row gets the same bits whatever rows stand beside it and however many threads work. Prepacking takes a tenth of a
-second and a second copy of the layers in memory.
+The result for a row has the same bits whatever other rows are in the product and however many threads run, with two
+exceptions: in bfloat16 the last bits of a row differ between few rows and many, and in float32 those of a single row
+may differ from those of the same row among others (matrices of 1,536 columns). Prepacking takes a tenth of a second,
+and memory for a second copy of the layers.
 
-On a processor that multiplies bfloat16 matrices (AMX), one core takes 41 ms for 64 rows and 79 for 256; float32 takes
-140 and 400. Only these products are rounded: sums, norms, attention, keys and values stay float32. There are two
-exceptions to equal bits: in bfloat16 the last bits of a row differ between few rows and many, and in float32 those of a
-row by itself may differ (matrices of 1,536 columns).
+On a processor that multiplies bfloat16 matrices (AMX), one core takes 41 ms for 64 rows and 79 ms for 256; float32
+takes 140 and 400 ms. Only these products are rounded; sums, norms, attention, keys and values stay in float32.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from llmrec.lm.runtime.transformer import Dense, NativeTransformer, Projection
 MatmulDtype = Literal["float32", "bfloat16"]  # number format of matrix products with frozen weights
 
 _EXPECTED_ROWS = (
-    256  # the number of rows that oneDNN is told to expect: this layout was the fastest for 1 to 1024 rows alike
+    256  # number of rows that oneDNN is told to expect; this layout was the fastest for any number from 1 to 1024
 )
 _UNSUPPORTED = "this processor does not multiply bfloat16 matrices; use float32, or auto for what it can"
-_SAMPLE_STRIDE = 4093  # one in so many entries of a weight is compared to tell whether it has changed
+_SAMPLE_STRIDE = 4093  # every 4093rd entry of a weight is compared to detect changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,9 @@ class PrepackedLinear:
     """Linear layers over the same input, their weights stacked into one matrix in oneDNN's layout.
 
     Attributes:
-        weight: opaque, [sum of outs, in].
+        weight: [sum of outs, in] in an opaque layout.
         bias: [sum of outs] of the weight's type, or None.
-        outs: the matrices' own numbers of rows.
+        outs: number of rows of each stacked matrix.
     """
 
     weight: torch.Tensor
@@ -71,17 +71,19 @@ class _CacheEntry:
     projections: tuple[PrepackedLinear, ...]
 
 
-# By module, dropped with it. Entries are compared with the weights at every use, so the cache only saves time.
+# Module -> its prepacked weights; an entry is dropped together with its module. Entries are compared with the weights
+# at every use, so the cache affects only speed.
 _CACHE: WeakKeyDictionary[Any, dict[MatmulDtype, _CacheEntry]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
 def fastest_matmul_dtype() -> MatmulDtype:
-    """The fastest number format for matrix products on this machine, by the processor's capabilities and a trial.
+    """Return the fastest number format for matrix products here, by the processor's capabilities and a trial.
 
-    With bfloat16 instructions (AVX512-BF16, AMX) 434 against 184 GFLOP/s on two cores; without them bfloat16 is eight
-    times slower than float32. Speed is not measured, because a busy moment must not decide the result. The trial shows
-    what the processor cannot know: a build of torch, or `ONEDNN_MAX_CPU_ISA`, may keep oneDNN from its instructions.
+    With bfloat16 instructions (AVX512-BF16, AMX), bfloat16 reaches 434 GFLOP/s on two cores and float32 184; without
+    them, bfloat16 is eight times slower than float32. Speed is not measured here, because other load on the machine
+    must not decide the result. The trial detects what the processor's flags cannot tell: a build of torch, or
+    `ONEDNN_MAX_CPU_ISA`, may prevent oneDNN from using these instructions.
     """
     ask = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 and later
     has: dict[str, object] = ask()
@@ -90,10 +92,10 @@ def fastest_matmul_dtype() -> MatmulDtype:
 
 
 def parse_matmul_dtype(name: str) -> MatmulDtype:
-    """The number format of this name; "auto" is the fastest on this machine.
+    """Return the number format of a name; "auto" is the fastest one on this machine.
 
     Raises:
-        RequestError: there is no such format, or this processor cannot multiply in it.
+        RequestError: there is no such format, or this processor does not support it.
     """
     if name == "auto":
         return fastest_matmul_dtype()
@@ -109,17 +111,17 @@ def parse_matmul_dtype(name: str) -> MatmulDtype:
 def prepacked_transformer(
     lm: Any, transformer: NativeTransformer, matmul_dtype: MatmulDtype = "float32"
 ) -> NativeTransformer:
-    """The same transformer on prepacked weights; unchanged where they cannot be prepacked or may still be trained.
+    """Return the same transformer on prepacked weights, or unchanged if they cannot be prepacked or may be trained.
 
     Args:
         lm: the causal language model whose layers `transformer` holds.
-        transformer: as `native_transformer` makes it.
+        transformer: the result of `native_transformer`.
         matmul_dtype: number format of the products; a transformer that cannot be prepacked keeps its own.
 
     Raises:
         RequestError: this processor does not multiply in that format.
     """
-    # the scale of a norm is folded into the columns of the matrix behind it: saves one pass
+    # folding the scale of a norm into the columns of the next matrix saves one pass over the activations
     scales = [s for y in transformer.layers for s in (y.before_attention.scale, None, y.before_mlp.scale, None)]
     known = _cached(lm, list(transformer.projections()), scales, matmul_dtype)
     if known is None:
@@ -135,7 +137,7 @@ def prepacked_transformer(
 
 
 def prepacked_head(lm: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The prepacked LM head: hidden state float32[hidden] -> logits float32[words]."""
+    """Return the prepacked LM head, a function from hidden state float32[hidden] to logits float32[words]."""
     head = lm.get_output_embeddings()
     known = _cached(head, [Dense((head.weight,), (head.bias,))], [None]) if type(head) is nn.Linear else None
     if known is None:
@@ -150,10 +152,10 @@ def _cached(
     scales: Sequence[torch.Tensor | None],
     matmul_dtype: MatmulDtype = "float32",
 ) -> tuple[PrepackedLinear, ...] | None:
-    """The prepacked matrices of an owner, made where missing or stale; None where they cannot be prepacked.
+    """Return the prepacked matrices of a module, made if missing or stale; None if they cannot be prepacked.
 
     Raises:
-        RequestError: they could be prepacked, but not in this number format.
+        RequestError: they can be prepacked, but not in this number format.
     """
     dense = [p for p in projections if isinstance(p, Dense) and _is_cpu_float32(p)]
     if len(dense) < len(projections) or not can_prepack():
@@ -177,7 +179,7 @@ def _is_cpu_float32(dense: Dense) -> bool:
 
 
 def _weight_sample(dense: Sequence[Dense], scales: Sequence[torch.Tensor | None]) -> torch.Tensor:
-    """All scales and a few hundred entries of every weight: any merge or training step changes some of them."""
+    """Return all scales and a few hundred entries of every weight; any merge or training step changes some of them."""
     with torch.no_grad():
         entries = [w.reshape(-1)[::_SAMPLE_STRIDE] for p in dense for w in p.weights]
         return torch.cat([*entries, *(s for s in scales if s is not None)])
@@ -200,9 +202,9 @@ def prepack(dense: Dense, scale: torch.Tensor | None = None, matmul_dtype: Matmu
 
 @cache
 def can_prepack(matmul_dtype: MatmulDtype = "float32") -> bool:
-    """Whether weights can be prepacked and multiplied in this number format here, tried once on a small matrix.
+    """Return whether weights can be prepacked and multiplied in this number format; tried once on a small matrix.
 
-    The kernels are not a public interface of torch, and oneDNN has them for some processors only, so a trial decides.
+    The kernels are not a public interface of torch, and oneDNN has them only for some processors, so a trial decides.
     """
     if not torch.backends.mkldnn.is_available():
         return False

@@ -1,4 +1,4 @@
-"""Prefill: computes keys and values of prompts, each token once, and none of a prefix that is in the prefix cache."""
+"""Prefill: computes the keys and values of prompts, each token once; cached prefixes are not computed again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmrec.lm.runtime.kv_cache import Chunk, KVCache
 from llmrec.lm.runtime.prefix_cache import PrefixCache, Segment, count_user_vectors, segment_ends, segment_key
 from llmrec.lm.runtime.transformer import CancelCheck, Transformer
 
-# rows of a pass on a CPU: matrix products reach full speed at 256, and beyond 512 activations leave the CPU cache
+# Most rows per pass. On a CPU matrix products reach full speed at 256, and beyond 512 activations leave the CPU cache.
 MAX_ROWS = {"cpu": 512}
 MAX_ROWS_ACCELERATOR = 8192
 
@@ -36,13 +36,13 @@ class _Prefiller:
     check: CancelCheck | None
 
     def embed(self, prompt: Rendered, start: int, end: int) -> torch.Tensor:
-        """Input embeddings float[n, h] of a segment, the same bits wherever it stands in a prompt."""
+        """Return the input embeddings float[n, h] of a segment; they do not depend on its place in a prompt."""
         first, last = (self._users(prompt, at) for at in (start, end))
         ids = torch.from_numpy(prompt.ids[start:end]).to(self.model.device)[None]
         return self.model.embed(ids, torch.from_numpy(prompt.users[first:last]).to(self.model.device))[0]
 
     def begin(self, prompt: Rendered, room: int, alone: bool) -> tuple[KVCache, torch.Tensor | None, int]:
-        """Prefill all segments but the last, or all when `alone`: cache, last hidden state, number of tokens."""
+        """Prefill all segments but the last, or all if `alone`; return (cache, last hidden state, number of tokens)."""
         cache = KVCache(self.transformer.layout, len(prompt.ids) + room)
         ends = segment_ends(prompt.ids, self.model.renderer.chat.closing)
         keys = [segment_key(prompt, end, self._users(prompt, end)) for end in ends]
@@ -61,7 +61,7 @@ class _Prefiller:
         return cache, hidden, cache.length
 
     def finish(self, prompts: Sequence[Rendered], caches: Sequence[KVCache]) -> torch.Tensor:
-        """Prefill the last segments of several prompts in one pass; the last hidden states float32[b, h]."""
+        """Prefill the last segments of several prompts in one pass; return the last hidden states float32[b, h]."""
         starts = [cache.length for cache in caches]
         rest = [self.embed(p, start, len(p.ids)) for p, start in zip(prompts, starts, strict=True)]
         chunks = [Chunk.following(cache, len(x)) for cache, x in zip(caches, rest, strict=True)]
@@ -87,12 +87,13 @@ def prefill(
 
     Args:
         model: the bundle.
-        transformer: its forward pass.
+        transformer: the model's forward pass.
         prompts: rendered conversations.
-        room: for each prompt, how many further tokens its cache must hold.
+        room: for each prompt, number of further tokens that its cache must hold.
         prefixes: prefix cache; segments found there are not computed again, new ones are added.
         check: called before each layer; may raise to cancel.
-        follow: positions that further tokens take, fewer than `room` where they are branches of a tree.
+        follow: number of positions that further tokens take: fewer than `room` if they are branches of a tree. If None,
+            `room` is used.
 
     Raises:
         RequestError: an empty prompt, or one that leaves no room in the model's context.
@@ -130,7 +131,7 @@ def check_length(model: RecModel, length: int, more: int, what: str = "the item"
 
 
 def group_by_size(numbers: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Consecutive numbers in groups whose sizes sum to at most `limit`; a larger one is a group of its own."""
+    """Group consecutive numbers so that their sizes sum to at most `limit`; a larger one is a group by itself."""
     out: list[list[int]] = []
     total = np.inf
     for number in numbers:

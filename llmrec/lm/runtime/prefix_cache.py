@@ -1,10 +1,10 @@
 """Prefix cache: keys and values of prompt prefixes, looked up by their exact content.
 
-A prompt is prefilled in segments that end where a turn ends, so a system prompt and the earlier turns of a conversation
-are segments of their own. Where a prompt is cut depends on its ids alone, and a segment is stored only as it was
-computed by itself. So a cached segment has the same bits as a computed one, and no answer depends on earlier requests.
-The key of a segment is all token ids and user vectors up to its end, compared in full: a session can reuse another
-session's segment only with the same words, items and user vector.
+A prompt is prefilled in segments that end where a turn ends, so the system prompt and the earlier turns of a
+conversation are separate segments. The cuts depend only on the prompt's ids, and only segments that were computed
+separately are stored. So a cached segment has the same bits as a computed one, and no answer depends on earlier
+requests. The key of a segment consists of all token ids and user vectors up to its end and is compared in full. A
+session can therefore reuse another session's segment only if words, items and user vector are the same.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from llmrec.errors import RequestError
 from llmrec.lm.model import RecModel
 from llmrec.lm.rendering import Rendered
 
-# fewer tokens are not worth a pass of their own: reading all weights takes about as long as thirty tokens
+# Fewer tokens are not worth a separate pass: reading all weights takes about as long as thirty tokens.
 MIN_SEGMENT = 32
-DEFAULT_LIMIT = 128 * 2**20  # bytes; of the default model some 2,900 tokens
+DEFAULT_LIMIT = 128 * 2**20  # bytes; some 2,900 tokens of the default model
 
 Key = tuple[bytes, bytes, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Keys and values float[layers, 2, kv_heads, n, head_dim] of n tokens, the last one's hidden state float32[h]."""
+    """Keys and values float[layers, 2, kv_heads, n, head_dim] of n tokens, and the last hidden state float32[h]."""
 
     data: torch.Tensor
     hidden: torch.Tensor
 
     @property
     def bytes(self) -> int:
-        """Its size in memory."""
+        """Size in memory."""
         return self.data.nbytes + self.hidden.nbytes
 
 
 def segment_ends(ids: np.ndarray, closing: Sequence[int], shortest: int = MIN_SEGMENT) -> list[int]:
-    """Where the segments of a prompt end: after closing markers, no segment below `shortest`; the last is len(ids)."""
+    """Return the ends of a prompt's segments: after closing markers, none shorter than `shortest`; last is len(ids)."""
     end = np.asarray(closing, np.int64)
     ends: list[int] = []
     if len(ids) >= len(end) > 0:
@@ -55,14 +55,14 @@ def segment_ends(ids: np.ndarray, closing: Sequence[int], shortest: int = MIN_SE
 
 
 def count_user_vectors(prompt: Rendered, end: int, slot: int, slots: int) -> int:
-    """How many user vectors the first `end` ids use; `slots` ids `slot` each."""
+    """Return how many user vectors the first `end` ids use; each takes `slots` ids equal to `slot`."""
     return int((prompt.ids[:end] == slot).sum()) // slots
 
 
 class PrefixCache:
-    """The most recently used segments of one model's prompts, up to a number of bytes; safe under threads.
+    """The most recently used segments of one model's prompts, up to a number of bytes; thread-safe.
 
-    The weights of the model must stay as they are; `clear` after changing them.
+    The weights of the model must not change; call `clear` after changing them.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
@@ -83,10 +83,10 @@ class PrefixCache:
         return self._bytes
 
     def belong_to(self, model: RecModel) -> None:
-        """Bind the cache to this model.
+        """Bind the cache to a model.
 
         Raises:
-            RequestError: it already serves another one.
+            RequestError: the cache already belongs to another model.
         """
         with self._lock:
             if self._model is None:
@@ -95,7 +95,7 @@ class PrefixCache:
                 raise RequestError("this prefix cache belongs to another model; every model needs its own")
 
     def find(self, keys: Sequence[Key]) -> list[Segment]:
-        """The segments of the longest cached prefix, given the keys of a prompt's segments, first to last."""
+        """Return the segments of the longest cached prefix, given the keys of a prompt's segments in order."""
         with self._lock:
             found = []
             for key in keys:
@@ -109,7 +109,7 @@ class PrefixCache:
             return found
 
     def keep(self, key: Key, segment: Segment) -> None:
-        """Store a segment and evict the least recently used; one larger than the limit is not stored."""
+        """Store a segment and evict the least recently used ones; a segment larger than the limit is not stored."""
         if segment.bytes > self.limit:
             return
         with self._lock:
@@ -128,9 +128,9 @@ class PrefixCache:
 
 
 def segment_key(prompt: Rendered, end: int, users: int) -> Key:
-    """The exact content of the first `end` ids and `users` user vectors, and the number of threads.
+    """Return the exact content of the first `end` ids and `users` user vectors, and the number of threads.
 
-    Another number of threads sums in another order, and the last bits of a cached segment would differ.
+    The number of threads is part of the key because it changes the order of sums, and so the last bits of a segment.
     """
     ids, vectors = prompt.ids[:end].astype(np.int64), prompt.users[:users].astype(np.float32)
     return ids.tobytes(), vectors.tobytes(), torch.get_num_threads()

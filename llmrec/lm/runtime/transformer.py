@@ -1,8 +1,8 @@
 """A native forward pass of Llama, Qwen3 and Gemma3 (text): many sequences in one pass, no padding, KV caches in place.
 
-A pass takes the new tokens of any number of sequences as rows of one matrix, so every matrix product serves them all,
-while each sequence attends to its own KV cache. The weights are the model's own tensors, not copies; LoRA may be merged
-or not. `hf_backend` runs every other architecture.
+A pass takes the new tokens of any number of sequences as rows of one matrix. Every matrix product serves all sequences,
+while each sequence attends to its own KV cache. The weights are the model's own tensors, not copies, and LoRA may be
+merged or not. `hf_backend` runs every other architecture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional
 from llmrec.lm.runtime.kv_cache import AttentionMask, Chunk, KVLayout, attend
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
-# rotary embeddings whose frequencies depend on the sequence length: left to `hf_backend`
+# Rotary embeddings whose frequencies depend on the sequence length; `hf_backend` runs models with these.
 LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 CancelCheck = Callable[[], None]
@@ -28,20 +28,21 @@ Projection = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 class Transformer(Protocol):
-    """The forward pass that decoding needs of a language model."""
+    """The forward pass of a language model, as decoding uses it."""
 
     @property
     def layout(self) -> KVLayout:
-        """The shape of its keys and values."""
+        """Shape, data type and device of the keys and values."""
         ...
 
     def forward(
         self, x: torch.Tensor, chunks: Sequence[Chunk], last_only: bool = False, check: CancelCheck | None = None
     ) -> torch.Tensor:
-        """Append input embeddings float[r, hidden], the chunks' tokens one after the other, to the chunks' caches.
+        """Run the tokens of all chunks, given as input embeddings float[r, hidden], and append them to their caches.
 
-        Returns hidden states after the final norm, float32[r, hidden]; with `last_only` (for consecutive tokens) those
-        of every chunk's last token. `check` is called before each layer and may raise to cancel.
+        Rows are the chunks' tokens, one chunk after the other. Returns the hidden states after the final norm,
+        float32[r, hidden]; with `last_only` (for consecutive tokens) only those of every chunk's last token. `check` is
+        called before each layer and may raise to cancel.
         """
         ...
 
@@ -60,7 +61,7 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Modules:
-    """Modules over the same input that are called as they are, such as layers with unmerged LoRA."""
+    """Modules over the same input that are called unchanged, such as layers with unmerged LoRA."""
 
     modules: tuple[nn.Module, ...]
 
@@ -71,7 +72,7 @@ class Modules:
 
 @dataclass(frozen=True, eq=False)
 class RMSNorm:
-    """RMSNorm; the scale float[d] is None where it was folded into the matrix behind it."""
+    """RMSNorm; the scale float[d] is None if it was folded into the next matrix."""
 
     scale: torch.Tensor | None
     eps: float
@@ -84,7 +85,7 @@ class RMSNorm:
         """float[..., d] -> the same shape."""
         if x.device.type != "cpu" or x.dtype != torch.float32:
             return functional.rms_norm(x, x.shape[-1:], self.scale, self.eps)
-        # on a CPU torch's rms_norm is eight passes: 54 us for 256 rows of 576; this takes 35
+        # on a CPU torch's rms_norm takes eight passes and 54 us for 256 rows of 576; this takes 35 us
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         out: torch.Tensor = x * torch.addcmul(self._eps, size, size, value=1.0 / x.shape[-1]).rsqrt_()
         return out if self.scale is None else out.mul_(self.scale)
@@ -107,7 +108,7 @@ class Layer:
     k_norm: RMSNorm | None
     scale: float
     window: int | None
-    rope: str  # the kind of layer, where kinds have rotary embeddings of their own
+    rope: str  # kind of the layer, if kinds have different rotary embeddings; else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +147,7 @@ class NativeTransformer:
         counts = [len(chunk) for chunk in chunks]
         for chunk, keys, values in zip(chunks, k.split(counts), v.split(counts), strict=True):
             chunk.cache.write(index, keys, values)
-        if last:  # nobody needs the other tokens' hidden states
+        if last:  # the hidden states of the other tokens are not needed
             ends = torch.tensor(counts, device=x.device).cumsum(0) - 1
             q, x, counts = q[ends], x[ends], [1] * len(chunks)
             masks = [chunk.last_mask(layer.window) for chunk in chunks]
@@ -163,11 +164,11 @@ class NativeTransformer:
     def _queries_keys_values(
         self, layer: Layer, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
-        """float[r, heads or kv_heads, head_dim] each, queries and keys rotated."""
+        """Return queries, keys and values, float[r, heads or kv_heads, head_dim] each; queries and keys are rotated."""
         ys = layer.qkv(layer.before_attention(x))
         heads = (ys[0] if len(ys) == 1 else torch.cat(ys, dim=-1)).view(len(x), -1, self.layout.head_dim)
         q, k, v = heads.split([self.heads, self.layout.kv_heads, self.layout.kv_heads], dim=1)
-        if layer.q_norm is None and layer.k_norm is None:  # rotate both at once: 54 us for 256 rows instead of 89
+        if layer.q_norm is None and layer.k_norm is None:  # rotate both at once: 54 instead of 89 us for 256 rows
             q, k = _rotate(heads[:, : -v.shape[1]], rotation).split([q.shape[1], k.shape[1]], dim=1)
             return q, k, v
         q = q if layer.q_norm is None else layer.q_norm(q)
@@ -175,7 +176,7 @@ class NativeTransformer:
         return _rotate(q, rotation), _rotate(k, rotation), v
 
     def _rotations(self, x: torch.Tensor, positions: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Per kind of layer, cosines and signed sines float[r, 1, head_dim]."""
+        """Return kind of layer -> (cosines, signed sines), float[r, 1, head_dim] each."""
         out = {}
         for kind in {layer.rope for layer in self.layers}:
             cos, sin = self.rotary(x, positions[None], *([kind] if self.rope_by_kind else []))
@@ -189,7 +190,7 @@ class NativeTransformer:
             yield from (layer.qkv, layer.out, layer.gate_up, layer.down)
 
     def map_projections(self, new: Callable[[Projection], Projection]) -> NativeTransformer:
-        """The same transformer with every projection replaced, for example by a quantised one."""
+        """Return the same transformer with every projection replaced, for example by a quantised one."""
         layers = (
             replace(y, qkv=_single_output(new(y.qkv)), out=new(y.out), gate_up=new(y.gate_up), down=new(y.down))
             for y in self.layers
@@ -198,7 +199,7 @@ class NativeTransformer:
 
 
 def _single_output(projection: Projection) -> Projection:
-    """The same projection with its outputs concatenated, where it is one matrix anyway."""
+    """Return the same projection with its outputs concatenated, if it is one stacked matrix; else unchanged."""
     outs = getattr(projection, "outs", None)
     return projection if outs is None else replace(projection, outs=(sum(outs),))  # type: ignore[type-var]
 
@@ -213,7 +214,7 @@ def _rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> tor
 
 
 def kv_layout(lm: Any) -> KVLayout:
-    """Shape, type and device of a model's keys and values."""
+    """Return the shape, data type and device of a model's keys and values."""
     config = lm.config.get_text_config()
     weight = lm.get_input_embeddings().weight
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -221,7 +222,7 @@ def kv_layout(lm: Any) -> KVLayout:
 
 
 def is_native(lm: Any) -> bool:
-    """Whether `NativeTransformer` can run this model."""
+    """Return whether `NativeTransformer` can run this model."""
     config = lm.config.get_text_config()
     ropes = config.rope_parameters or {}
     kinds = ropes.values() if all(isinstance(r, dict) for r in ropes.values()) else [ropes]
@@ -234,7 +235,10 @@ def is_native(lm: Any) -> bool:
 
 
 def native_transformer(lm: Any) -> NativeTransformer:
-    """The layers of a causal language model of Hugging Face transformers, by reference; takes a millisecond."""
+    """Build a `NativeTransformer` on the weights of a causal language model of Hugging Face transformers.
+
+    Weights are referenced, not copied; building takes a millisecond.
+    """
     core, config = lm.base_model, lm.config.get_text_config()
     gemma = config.model_type.startswith("gemma")
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(core.layers)
