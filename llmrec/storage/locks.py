@@ -1,7 +1,7 @@
-"""Advisory locks on output paths: one process writes to a place at a time, and a second one is told who does.
+"""Advisory locks on output paths: only one process writes to a path at a time, and a second one is told which one.
 
-The lock is an `flock` on a hidden file beside the place. The system releases it when its holder ends, however it ends,
-so what a dead process leaves behind blocks nobody.
+The lock is an `flock` on a hidden file beside the path. The system releases it when its holder ends for any reason, so
+lock files left behind by a dead process block nobody.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from llmrec.errors import ArtifactError
 
-_LONGEST = 4096  # bytes of a lock file that are read
+_LONGEST = 4096  # most bytes of a lock file that are read
 
 
 @contextmanager
@@ -25,12 +25,12 @@ def output_lock(place: Path, doing: str = "writing to", option: str = "--out") -
     """Hold the lock on `place`, a file or a directory that need not exist yet.
 
     Args:
-        place: what is written; symbolic links are followed, so that two names of one place share a lock.
-        doing: what this process does with it, as words in front of the place; told to whoever is refused.
-        option: of the command line that names the place, for the message.
+        place: the path to be written; symbolic links are followed, so that two names of one path share a lock.
+        doing: what this process does to the path, as words before it in a message to processes that are refused.
+        option: the command-line option that names the path, for the message.
 
     Raises:
-        ArtifactError: another process holds it; names that process and since when.
+        ArtifactError: another process holds the lock; the message names that process and since when it holds it.
     """
     target = Path(os.path.realpath(place))
     path = target.parent / f".{target.name}.lock"
@@ -42,12 +42,12 @@ def output_lock(place: Path, doing: str = "writing to", option: str = "--out") -
         os.pwrite(handle, json.dumps(told).encode(), 0)
         yield
     finally:
-        path.unlink(missing_ok=True)  # before the release: afterwards it may be another's
+        path.unlink(missing_ok=True)  # before the release: afterwards the file may belong to another process
         os.close(handle)
 
 
 def _taken(path: Path, place: Path, option: str) -> int:
-    """The open, locked file at `path`."""
+    """Open and lock the file at `path`; raises ArtifactError if another process holds the lock."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
@@ -76,7 +76,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _holder(text: bytes) -> tuple[str, str]:
-    """(what the holder does, who it is, in brackets) from the content of a lock file; it may not be written yet."""
+    """Parse a lock file; return what its holder does, and who it is, in parentheses. The file may still be empty."""
     try:
         told = json.loads(text)
         pid, since = int(told["pid"]), time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(told["since"])))

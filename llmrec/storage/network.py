@@ -1,4 +1,4 @@
-"""HTTP requests with short timeouts, failure reasons in one line, and detection of login pages."""
+"""HTTP requests with short timeouts, one-line failure reasons, and detection of login pages."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import httpx
 
 from llmrec.errors import UserError, WeightsError
 
-PATIENCE = 3.0  # seconds for a first answer of the Hub or a site, and between two pieces of a site's answer
-_LONGEST = 300.0  # seconds for a whole file of a site: at 20 kB a second the largest one has come by then
-_HEAD = 1024  # bytes that show what a file is
+PATIENCE = 3.0  # seconds to wait for a first answer of the Hub or a site, and for each further piece of a site's answer
+_LONGEST = 300.0  # seconds for a whole file of a site; enough for the largest one at 20 kB per second
+_HEAD = 1024  # first bytes of a file, by which its type is recognised
 _PAGE = "the answer is a web page, not the file: a login page of the network?"
 _STARTS = (b"<!doctype html", b"<html", b"<head")
 
 
 class SourceError(WeightsError):
-    """One source did not give what was asked for: no answer, one that broke off, or something else instead."""
+    """A source did not deliver the requested file: there was no answer, an incomplete one, or a different one."""
 
 
 @contextmanager
 def wrap_network_errors() -> Iterator[None]:
-    """Convert all errors of a client library into a SourceError; a UserError passes unchanged.
+    """Convert all exceptions of a client library to a SourceError; a UserError passes unchanged.
 
-    Everything is caught, since nothing else is promised: the Hub's client raises its own errors, those of its transport
-    and those of a parser that is given a login page instead of JSON.
+    All exceptions are caught, because client libraries do not document which ones they raise. The Hub's client raises
+    its own errors, those of its transport, and those of a parser that gets a login page instead of JSON.
     """
     try:
         yield
@@ -42,7 +42,7 @@ def check_reachable(address: str) -> None:
     """Check once, with a short timeout, that an address answers; the Hub's own client tries six times in 30 seconds.
 
     Raises:
-        SourceError: no answer, one that says no, or a web page.
+        SourceError: there is no answer, the answer is an error, or it is a web page.
     """
     with wrap_network_errors():
         answer = httpx.head(address, timeout=PATIENCE, follow_redirects=True, headers={"User-Agent": "llmrec"})
@@ -51,14 +51,15 @@ def check_reachable(address: str) -> None:
 
 
 def download_bytes(address: str, most: int) -> bytes:
-    """Return what a site answers.
+    """Download a file from a site.
 
     Args:
         address: http or https; redirects are followed.
-        most: bytes that are accepted.
+        most: largest number of bytes that is accepted.
 
     Raises:
-        SourceError: no answer, one that says no, breaks off or stalls, a web page, or more than `most` bytes.
+        SourceError: there is no answer; the answer is an error, breaks off or stalls; it is a web page; or it has more
+            than `most` bytes.
     """
     data, deadline = bytearray(), time.monotonic() + _LONGEST
     with (
@@ -69,7 +70,7 @@ def download_bytes(address: str, most: int) -> bytes:
     ):
         answer.raise_for_status()
         _refuse_page(answer.headers.get("content-type", ""), b"")
-        for piece in answer.iter_bytes():  # as it comes: one that trickles must not pass the deadline unseen
+        for piece in answer.iter_bytes():  # in small pieces, so that a slow download does not exceed the deadline
             data += piece
             if len(data) > most:
                 raise SourceError(f"{address} is longer than {most} bytes")
@@ -80,10 +81,10 @@ def download_bytes(address: str, most: int) -> bytes:
 
 
 def refuse_web_pages(*files: Path) -> None:
-    """Throw away downloaded files that are web pages, also where a cache keeps them, so that they are asked for again.
+    """Delete downloaded files that are web pages, also in the cache they link to, so that they are downloaded again.
 
     Raises:
-        SourceError: one was.
+        SourceError: at least one file was a web page.
     """
     pages = [file for file in files if _is_page(_start(file))]
     for file in pages:
@@ -94,7 +95,7 @@ def refuse_web_pages(*files: Path) -> None:
 
 
 def failure_reason(error: BaseException) -> str:
-    """Why a download failed, in at most 200 characters of one line."""
+    """Return why a download failed, in one line of at most 200 characters."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, json.JSONDecodeError) and _is_page(cause.doc.encode("utf-8", "replace")):

