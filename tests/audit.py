@@ -30,10 +30,6 @@ WAIVED: Mapping[tuple[str, str], str] = {
     ("llmrec/storage/download.py", "B404"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
     ("llmrec/storage/download.py", "B603"): "pip fetches one pinned wheel, with fixed arguments and without a shell",
     ("llmrec/storage/download.py", "B615"): "every file is checked against a pinned sha256 before it is used",
-    (
-        "llmrec/data/readers/table_files.py",
-        "B615",
-    ): "a data set that the person names, streamed as data; no code of it is run",
     ("llmrec/lm/base_models.py", "B615"): _LOCAL,
 }
 

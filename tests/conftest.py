@@ -183,24 +183,6 @@ def model() -> RecModel:
     return make_model()
 
 
-# A minute and a half of the suite: begun first, so that no worker is left alone with one of them at the end.
-_LONGEST = (
-    "test_processes",
-    "test_batch_faults",
-    "test_accuracy_parallel",
-    "test_recommender",
-    "test_bench_batch_ranking",
-    "test_bench_decoding",
-    "test_threads",
-    "test_train_tools",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with the longest tests in front; the order within a file stays."""
-    items.sort(key=lambda item: _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST))
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _cache_home_is_put_back() -> Iterator[None]:
     """The toy model's loader runs in processes of its own and in this one, and sets where caches lie."""
