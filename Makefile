@@ -25,7 +25,7 @@ check: .venv/.dev  ## style, types and the direction of imports
 	cd build/tree && ../../$(BIN)/lint-imports --config ../../.importlinter
 
 test: check  ## the whole suite, hermetic, under five minutes on two cores
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 kernels: .venv/.dev  ## promises of equal bits on every OpenBLAS kernel, with 1, 2 and 4 threads; some minutes
 	$(BIN)/python tests/kernels.py
