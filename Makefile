@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check kernels faults faults-rank audit lock mutations reliability soak soak-shipped train eval bench docs wheel-check browser-speed animation clean
+.PHONY: chat test check long kernels faults faults-rank audit lock mutations reliability soak soak-shipped train eval bench docs wheel-check browser-speed animation clean
 
 .venv/.runtime: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -24,8 +24,11 @@ check: .venv/.dev  ## style, types and the direction of imports
 	$(BIN)/mypy
 	cd build/tree && ../../$(BIN)/lint-imports --config ../../.importlinter
 
-test: check  ## the whole suite, hermetic, under five minutes on two cores
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+test: check  ## the suite but for `make long`, hermetic, under five minutes on two cores
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m "not long"
+
+long: .venv/.dev  ## the tests that take ten seconds or more each: whole benchmarks on toy models, ranking in processes
+	$(BIN)/python -m pytest -m long
 
 kernels: .venv/.dev  ## promises of equal bits on every OpenBLAS kernel, with 1, 2 and 4 threads; some minutes
 	$(BIN)/python tests/kernels.py

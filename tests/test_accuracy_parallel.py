@@ -34,6 +34,7 @@ def short(monkeypatch):
     monkeypatch.setattr(parallel_ranking, "STRETCH", 5)
 
 
+@pytest.mark.long
 def test_two_processes_rank_what_one_ranks_and_files_are_read_again(world, short, tmp_path, monkeypatch):
     _, recommender, split, opener = world
     asked = RankingJob(FUSIONS, target_users(split, "test"), 0)

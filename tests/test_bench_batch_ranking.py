@@ -57,6 +57,7 @@ def test_growth_is_measured_on_the_layers_of_the_model(recommender, monkeypatch)
     assert values["all_tokens"][0] >= trie_scoring.PASS_TOKENS["float32"]
 
 
+@pytest.mark.long
 def test_the_whole_bench_writes_the_one_form(model, tmp_path, monkeypatch, capsys):
     small = batch_ranking.BenchmarkSizes(users=12, few=8, reference=2, memory=2, catalogues=())
     monkeypatch.setattr(batch_ranking, "FULL", small)

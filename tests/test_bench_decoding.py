@@ -127,6 +127,7 @@ def test_quick_ends_with_its_one_number(small, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_whole_bench_writes_the_one_form_and_a_picture(small, tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "LENGTHS", (16, 256))
     monkeypatch.setattr(decoding, "BEAMS", (10, 50))

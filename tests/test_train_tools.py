@@ -632,6 +632,7 @@ def test_a_summary_is_a_result_file(tmp_path):
     check_result(json.loads(path.read_text()), "bench-train")
 
 
+@pytest.mark.long
 def test_the_bench_runs_its_sides_as_processes(toy):
     found = training_speed.benchmark_training(toy / "recipe.yaml", str(toy / "data"), quick=True)
     assert set(found.targets) == {"targets_per_s_ratio", "tokens_per_s_ratio", "peak_memory_ratio", "floor_ratio"}
