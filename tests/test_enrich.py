@@ -148,6 +148,18 @@ def test_the_commands_show_a_sample_then_write_all_and_merge(prepared: Path, tmp
     assert catalog[0].text == GOOD["premise"] and "written by m" in report.notes[-1]
 
 
+def test_the_command_goes_on_after_it_was_killed_in_the_middle_of_a_line(prepared: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.jsonl"
+    kept = {"id": CATALOG[0].id, "premise": "Written before."}
+    draft_of(notes).write_text(f'{{"schema": "film", "by": "m"}}\n{json.dumps(kept)}\n{{"id": "{CATALOG[1].id}", "pre')
+    with serving(says(json.dumps(GOOD))) as url:
+        asked = ["items", "enrich", "--data", str(prepared), "--out", str(notes), "--yes", "--json"]
+        told = json.loads(run(*asked, "--backend-url", url, "--backend-model", "m"))
+    found = read_notes(notes).notes
+    assert told["written"] == len(CATALOG) - 1 and len(found) == len(CATALOG)
+    assert found[CATALOG[0].id]["premise"] == "Written before."
+
+
 def run(*arguments: str) -> str:
     """What a command prints; it must succeed."""
     result = CliRunner().invoke(app, list(arguments))

@@ -46,19 +46,18 @@ def enrich(
 
     catalog, _ = open_data(data)
     fields = load_schema(schema)
-    rows = notes.missing(catalog, out, fields)
-    most = len(rows) if yes else min(_SAMPLE, len(rows))
-    most = most if limit is None else min(most, limit)
     if dry_run:
-        print_values(notes.estimate(catalog, fields, rows if limit is None else rows[:limit]), as_json)
+        print_values(notes.estimate(catalog, fields, notes.missing(catalog, out, fields)[:limit]), as_json)
         return
+    if not yes:
+        limit = _SAMPLE if limit is None else min(limit, _SAMPLE)
     settings = load_settings(backend_url=backend_url or None, backend_model=backend_model or None)
     if not settings.backend_url:
         raise RequestError("say with --backend-url where the server is, and with --backend-model which model to ask")
     key = settings.backend_key.get_secret_value() if settings.backend_key else ""
     complete = completer(Endpoint(settings.backend_url, settings.backend_model, key, seconds))
     with Screen() as say:
-        done = notes.enrich(catalog, fields, schema, settings.backend_model, complete, out, most, say)
+        done = notes.enrich(catalog, fields, schema, settings.backend_model, complete, out, limit, say)
     _tell(done, out, as_json)
 
 
