@@ -112,6 +112,11 @@ class Catalog:
         return fingerprint_bytes(canonical.encode())
 
     @cached_property
+    def has_text(self) -> bool:
+        """True when at least one item has a text."""
+        return any(item.text for item in self.items)
+
+    @cached_property
     def _table(self) -> AttributeTable:
         return AttributeTable([item.attributes for item in self.items])
 

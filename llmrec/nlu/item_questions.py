@@ -77,12 +77,12 @@ def item_question(text: str, catalog: Catalog) -> ItemQuestion:
     """
     fields, unknown = _patterns()
     text = text.replace("-", " ")
-    own = set(catalog.attribute_names)
-    has_text = any(item.text for item in catalog.items)
+    own = catalog.attribute_names
     asked = [name for name, pattern in fields.items() if pattern.search(text)]
-    asked += [name for name in own - fields.keys() if re.search(rf"\b{re.escape(name.replace('_', ' '))}s?\b", text)]
+    others = [name for name in own if name not in fields]
+    asked += [name for name in others if re.search(rf"\b{re.escape(name.replace('_', ' '))}s?\b", text)]
     asked = [name for name in asked if name not in _YIELDING.get(next((o for o in asked if o in _YIELDING), ""), ())]
-    there = [name for name in asked if name in own or (name == PREMISE and has_text)]
+    there = [name for name in asked if name in own or (name == PREMISE and catalog.has_text)]
     outside = tuple(what for what, pattern in unknown.items() if pattern.search(text) and not there)
     missing = tuple(name for name in asked if name not in there and name != PREMISE)
     # missing fields are reported only if none of the fields asked for exists

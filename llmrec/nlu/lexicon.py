@@ -109,7 +109,8 @@ class Lexicon:
     def __init__(self, catalog: Catalog) -> None:
         # the audience is a limit, see `suitability`: `family` alone is not a wish for a family film
         self._names = [name for name in catalog.attribute_names if _holds_words(catalog, name) and name not in SAFETY]
-        self._values = {name: catalog.values(name) for name in self._names}
+        # ordered, and with quick membership: synonyms are looked up among thousands of people or brands
+        self._values = {name: dict.fromkeys(catalog.values(name)) for name in self._names}
         self._marked: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
         found: dict[tuple[str, ...], dict[str, LexiconEntry]] = {}
         self._exact: set[tuple[tuple[str, ...], str]] = set()
