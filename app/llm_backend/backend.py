@@ -18,7 +18,7 @@ from llmrec.app.llm_backend.stream import BackendUnavailable, Endpoint, stream_c
 from llmrec.app.server.settings import Settings
 from llmrec.data.catalog import clean_text
 from llmrec.errors import UserError
-from llmrec.lm.prompts import Slot, fill_template, load_template
+from llmrec.lm.prompts import Slot, fill_template, load_template, without_control_tokens
 from llmrec.lm.rendering import Text
 from llmrec.nlu.english import FILLER, SMALL
 from llmrec.nlu.wording import singular
@@ -167,8 +167,7 @@ def truncate(pieces: Iterator[str], most: int) -> Iterator[str]:
 
 def _plain(parts: Sequence[object]) -> str:
     text = "".join(part.text for part in parts if isinstance(part, Text))
-    # chat templates of other models have other control tokens: <|im_end|>, <s>, <start_of_turn>, [INST]
-    return re.sub(r"\[(?=/?[A-Z_]+\])", "(", text.replace("<", "\u2039"))
+    return without_control_tokens(text)
 
 
 def _words(text: str) -> frozenset[str]:

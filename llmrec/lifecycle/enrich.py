@@ -19,6 +19,7 @@ from typing import Any
 from llmrec.data.catalog import Catalog
 from llmrec.data.item_notes import NoteSchema, check_note, read_notes
 from llmrec.errors import ArtifactError, DataError, UserError
+from llmrec.lm.prompts import without_control_tokens
 from llmrec.progress import Say, counted
 from llmrec.storage.atomic import replace_file
 from llmrec.storage.locks import output_lock
@@ -71,7 +72,7 @@ def messages_for(catalog: Catalog, row: int, schema: NoteSchema) -> list[dict[st
     asked = f"Fields of a note on one of our {schema.domain}:\n{fields}\n\nThe item: {known}\n\nIts note as JSON:"
     if item.title not in known:
         asked = f"Title: {item.title}\n{asked}"
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _plain(asked)}]
+    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": without_control_tokens(asked)}]
 
 
 def estimate(catalog: Catalog, schema: NoteSchema, rows: Sequence[int]) -> dict[str, int]:
@@ -192,8 +193,3 @@ def _kept(found: Mapping[str, Any], schema: NoteSchema, done: Enriched) -> Itera
             yield from check_note({name: value}, schema, "answer").items()
         except DataError:
             done.refused[name if name in schema.fields else "unknown field"] += 1
-
-
-def _plain(text: str) -> str:
-    # control tokens differ between chat templates: <|im_end|>, <s>, <start_of_turn>, [INST]
-    return re.sub(r"\[(?=/?[A-Z_]+\])", "(", text.replace("<", "\u2039"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -100,3 +101,11 @@ def _join(parts: list[Part]) -> tuple[Part, ...]:
         else:
             out.append(part)
     return tuple(out)
+
+
+def without_control_tokens(text: str) -> str:
+    """Return a text for another model without anything that its chat template could read as a control token.
+
+    These differ between templates: `<|im_end|>`, `<s>`, `<start_of_turn>`, `[INST]`.
+    """
+    return re.sub(r"\[(?=/?[A-Z_]+\])", "(", text.replace("<", "\u2039"))

@@ -207,6 +207,7 @@ HELPING = _words("arent cannot cant couldnt didnt doesnt dont isnt never shouldn
 LINKS = _words("a an and any either even maybe nor or the")
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NUMBER_WORDS = {word: number for number, word in enumerate(NUMBERS, start=1)}
 ORDINALS = (
     "first",
     "second",

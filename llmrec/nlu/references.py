@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrec.data.catalog import Catalog
-from llmrec.nlu.english import NUMBERS, ORDINALS
+from llmrec.nlu.english import NUMBER_WORDS, NUMBERS, ORDINALS
 
 _MOST_NOTES = 5
 _ORDINALS = {word: number for number, word in enumerate(ORDINALS, start=1)}
-_SMALL_NUMBERS = {word: number for number, word in enumerate(NUMBERS, start=1)}
 # words for a position other than ordinals; negative positions count from the end
 _ENDS = {"last": -1, "final": -1, "bottom": -1, "top": 1, "very first": 1, "very last": -1, "penultimate": -2}
 _ENDS |= {"second to last": -2, "second last": -2, "last but one": -2, "third to last": -3}
@@ -74,7 +73,7 @@ def find_references(text: str, shown: Sequence[int], focus: int, nouns: str) -> 
     found: list[Reference] = []
     notes: list[str] = []
     for match in _SEVERAL.finditer(text):
-        count = _SMALL_NUMBERS.get(match["count"]) or int(match["count"])
+        count = NUMBER_WORDS.get(match["count"]) or int(match["count"])
         # "the last one" is one item, "the first one" too
         rows = shown[:count] if match["side"] in {"first", "top"} else shown[-count:] if count else []
         found.append(Reference(tuple(rows), *match.span()))
@@ -102,7 +101,7 @@ def _positions(text: str, nouns: str) -> list[tuple[tuple[int, int], int]]:
             continue  # `the top` alone does not refer to an item
         found.append((match.span(), _ENDS.get(word) or _ORDINALS.get(word) or int(re.sub(r"\D", "", word))))
     for match in _NUMBERED.finditer(text):
-        found.append((match.span(), _SMALL_NUMBERS.get(match[1]) or int(match[1])))
+        found.append((match.span(), NUMBER_WORDS.get(match[1]) or int(match[1])))
     found += [(match.span(), 1 if match["end"] == "top" else -1) for match in _AT_END.finditer(text)]
     return found
 

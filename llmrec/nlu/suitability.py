@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from llmrec.data.attribute_types import INTENSITIES
 from llmrec.data.catalog import Catalog
 from llmrec.data.filters import Filters, Range
-from llmrec.nlu.english import NUMBERS
+from llmrec.nlu.english import NUMBER_WORDS, NUMBERS
 
 AUDIENCE, MINUTES = "audience", "minutes"
 PERIOD, PLACE, LANGUAGE = "period", "place", "language"
@@ -21,7 +21,6 @@ Span = tuple[int, int]
 
 _SMALL, _FAMILY, _TEENS = "small children", "family", "teenagers"
 _OLDEST = {_SMALL: 6, _FAMILY: 12, _TEENS: 17}  # greatest age in years of each group
-_NUMBER_WORDS = {word: number for number, word in enumerate(NUMBERS, start=1)}
 _N = rf"(?:\d{{1,2}}|{'|'.join(NUMBERS)})"
 _CHILD = (
     r"(?:kids?|child(?:ren)?|sons?|daughters?|nephews?|nieces?|grand(?:child(?:ren)?|kids?|sons?|daughters?)|boys?"
@@ -282,4 +281,4 @@ def _language(text: str, catalog: Catalog) -> tuple[str, Span] | None:
 
 
 def _value(text: str) -> float:
-    return 1.0 if text in ("a", "an") else float(_NUMBER_WORDS.get(text) or text)
+    return 1.0 if text in ("a", "an") else float(NUMBER_WORDS.get(text) or text)

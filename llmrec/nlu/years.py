@@ -8,14 +8,13 @@ from typing import TypeAlias
 
 from llmrec.data.filters import Range
 from llmrec.nlu import cue_phrases
-from llmrec.nlu.english import DECADES, NUMBERS
+from llmrec.nlu.english import DECADES, NUMBER_WORDS
 
 Span: TypeAlias = tuple[int, int]
 YearParse: TypeAlias = tuple[Range | None, list[Span], list[str]]
 RangeMatch: TypeAlias = tuple[Range, Span] | None
 
-_NUMBERS = {word: number for number, word in enumerate(NUMBERS, start=1)}
-_COUNT = rf"(?P<count>\d{{1,6}}|{'|'.join(_NUMBERS)}|a couple(?: of)?|a few)"
+_COUNT = rf"(?P<count>\d{{1,6}}|{'|'.join(NUMBER_WORDS)}|a couple(?: of)?|a few)"
 _DECADES = {word: number * 10 for number, word in enumerate(DECADES, start=2)}
 _OLD, _RECENT = 25, 3
 _YEAR = r"(?:1[89]\d\d|20\d\d)"
@@ -220,7 +219,7 @@ def parse_list_length(text: str, nouns: str, longest: int) -> tuple[int, list[Sp
     if match is None:
         return 0, [], []
     raw = match["count"] or match["number"] or match["alone"]
-    asked = _NUMBERS.get(raw) or (3 if raw == "a few" else 2 if raw.startswith("a couple") else int(raw))
+    asked = NUMBER_WORDS.get(raw) or (3 if raw == "a few" else 2 if raw.startswith("a couple") else int(raw))
     if asked > longest:
         return longest, [match.span()], [f"I list at most {longest} at a time."]
     if asked < 1:
