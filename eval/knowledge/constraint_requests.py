@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 import numpy as np
-import yaml
 
 from llmrec.data.catalog import Catalog, Item
+from llmrec.eval.knowledge.wordings import wordings
 from llmrec.nlu.attribute_phrases import clause
 
+_WORDINGS = "knowledge-requests"
 LEAST = 3  # minimum number of items with a drawn value
 TARGET_KINDS = (
     "actor",
@@ -47,19 +46,11 @@ class ConstraintRequest:
     satisfied: Check
 
 
-@cache
-def wordings() -> Mapping[str, Sequence[str]]:
-    """Map each kind to wordings with slots; their author had not seen the program."""
-    source = files("llmrec.eval") / "tasks" / "knowledge-requests.yaml"
-    found: Mapping[str, Sequence[str]] = yaml.safe_load(source.read_text("utf-8"))
-    return found
-
-
 def draw_requests(catalog: Catalog, seed: int) -> list[ConstraintRequest]:
     """Draw one request for every wording whose attribute exists in the catalogue."""
     rng = np.random.default_rng(seed)
     drawn = []
-    for kind, forms in wordings().items():
+    for kind, forms in wordings(_WORDINGS).items():
         for form in forms:
             found = _drawn(catalog, kind, form, rng)
             if found is not None:

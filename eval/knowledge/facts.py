@@ -15,8 +15,9 @@ from rapidfuzz import fuzz
 from llmrec.data.catalog import Catalog
 from llmrec.data.titles import title_key
 from llmrec.errors import DataError
+from llmrec.eval.crs.redial import FILMS, find
+from llmrec.eval.knowledge.film_labels import label_keys
 
-FILE = "movie_info.json"
 _ALIKE = 85.0  # similarity out of 100: `Stanley Donen` and `Stanly Donen` are one person
 _YEAR = re.compile(r"(?P<title>.*?)\s*\((?P<year>\d{4})\)")
 
@@ -48,9 +49,7 @@ def read_facts(directory: Path) -> dict[tuple[str, int], Fact]:
     Raises:
         DataError: the file is missing or malformed.
     """
-    path = next((one for one in (directory / FILE, directory / f"{FILE}.gz") if one.is_file()), None)
-    if path is None:
-        raise DataError(f"{directory} holds no {FILE}, plain or .gz; --data-dir is where ReDial lies")
+    path = find(directory, FILMS)
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
             films = json.load(file)
@@ -74,10 +73,9 @@ def matched(catalog: Catalog, facts: Mapping[tuple[str, int], Fact]) -> dict[int
     """Return row -> fact for films whose title, without parts in brackets, and year match."""
     found = {}
     for row, item in enumerate(catalog.items):
-        year = item.attributes.get("year")
-        for title in (item.title, re.sub(r"\s*\([^)]*\)", "", item.title)):
-            if isinstance(year, int) and (title_key(title), year) in facts:
-                found[row] = facts[title_key(title), year]
+        for key in label_keys(item):
+            if key in facts:
+                found[row] = facts[key]
     return found
 
 

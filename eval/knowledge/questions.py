@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
 from typing import Literal
 
 import numpy as np
-import yaml
 
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.requests import Recommendation
 from llmrec.dialogue.chat import Chat, Items, Token
+from llmrec.eval.knowledge.wordings import wordings
 from llmrec.nlu.state import Profile, Session
 
 Outcome = Literal["right", "honest", "missed", "wrong"]
+_WORDINGS = "knowledge-questions"
 COUNT = 200
 SHOWN = 5
 UNKNOWN = "unknown"  # questions that no catalogue answers
@@ -52,14 +51,6 @@ class Question:
     focus: int
 
 
-@cache
-def wordings() -> Mapping[str, Sequence[str]]:
-    """Map each field to wordings with a slot for the item; their author had not seen the program."""
-    source = files("llmrec.eval") / "tasks" / "knowledge-questions.yaml"
-    found: Mapping[str, Sequence[str]] = yaml.safe_load(source.read_text("utf-8"))
-    return found
-
-
 def draw_questions(catalog: Catalog, weight: np.ndarray, count: int, seed: int) -> list[Question]:
     """Draw questions evenly over the fields of the catalogue.
 
@@ -71,13 +62,13 @@ def draw_questions(catalog: Catalog, weight: np.ndarray, count: int, seed: int) 
     """
     rng = np.random.default_rng(seed)
     own = {*catalog.attribute_names, UNKNOWN, "premise"}
-    fields = [field for field in wordings() if field in own]
+    fields = [field for field in wordings(_WORDINGS) if field in own]
     drawn = []
     for place in range(count):
         field = fields[place % len(fields)]
         shown = tuple(int(row) for row in rng.choice(len(catalog), SHOWN, replace=False, p=weight / weight.sum()))
         spot = int(rng.integers(SHOWN))
-        wording = str(rng.choice(list(wordings()[field])))
+        wording = str(rng.choice(list(wordings(_WORDINGS)[field])))
         named, focus = _named(catalog, shown, spot, rng)
         drawn.append(Question(field, wording.replace("{item}", named), shown, shown[spot], focus))
     return drawn

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,15 @@ from llmrec.dialogue.chat import Chat
 from llmrec.encoders.text import MiniLM
 from llmrec.encoders.text_cache import embed_catalog
 from llmrec.errors import RequestError
-from llmrec.eval.chat_client import ChatRecommender, open_evaluated_model
+from llmrec.eval.chat_client import CachingScorer, ChatRecommender, open_evaluated_model
 from llmrec.eval.console_tables import print_columns
+from llmrec.eval.crs.redial import FILMS
 from llmrec.eval.knowledge.constraint_requests import TARGET_KINDS, draw_requests
-from llmrec.eval.knowledge.facts import FILE as FACTS
 from llmrec.eval.knowledge.facts import Agreement, casts_agree, directors_agree, matched, read_facts
 from llmrec.eval.knowledge.questions import COUNT, ask_question, draw_questions, judge_answer
 from llmrec.eval.knowledge.tag_requests import tag_requests
 from llmrec.eval.result_file import Estimate, Row, Target, eval_command, provenance, write_result
 from llmrec.progress import progress_bar
-from llmrec.ranking.scorer import Scorer
 from llmrec.recommender import Recommender, Request
 from llmrec.storage.registry import cache_home
 
@@ -116,7 +115,7 @@ def _folder(data_dir: Path | None, name: str) -> Path | None:
 
 
 def _facts(catalog: Catalog, data_dir: Path | None) -> dict[str, dict[str, list[float]]]:
-    folder = _folder(data_dir, FACTS)
+    folder = _folder(data_dir, FILMS[0])
     if folder is None:
         return {}
     facts = matched(catalog, read_facts(folder))
@@ -134,17 +133,7 @@ def without_notes(recommender: Recommender) -> Recommender:
     catalog, scorer = Catalog(bare, old.domain), recommender.scorer
     embedder = scorer.embedder if scorer.embedder is not None else MiniLM.load()
     text = embed_catalog(catalog, embedder, cache_home() / "cache")
-    plain = Scorer(
-        scorer.model,
-        scorer.trie,
-        text,
-        scorer.neighbours,
-        embedder,
-        catalog.domain,
-        scorer.window,
-        profile_settings=scorer.profile_settings,
-        counts=scorer.counts,
-    )
+    plain = CachingScorer.of(replace(scorer, text=text, embedder=embedder))
     return Recommender(catalog, recommender.interactions, plain, recommender.fusions, recommender.model_card, "without")
 
 

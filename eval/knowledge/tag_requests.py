@@ -11,9 +11,10 @@ from pathlib import Path
 from llmrec.data.catalog import Catalog
 from llmrec.data.titles import display_title, title_key
 from llmrec.errors import DataError
+from llmrec.eval.crs.redial import find
+from llmrec.eval.knowledge.film_labels import label_keys, title_forms
 
 _LABEL = re.compile(r"(?P<title>.*)\((?P<year>\d{4})\)\s*")
-_BRACKETS = re.compile(r"\s*\([^)]*\)")
 _LINE = 10_000
 
 
@@ -30,9 +31,7 @@ def tag_requests(directory: Path, catalog: Catalog) -> dict[str, frozenset[int]]
     for line in _read(directory, "movies.csv", ("movieId", "title")):
         label = _LABEL.fullmatch(line["title"])
         if label:
-            keys = (
-                title_key(display_title(name.strip())) for name in (label["title"], _BRACKETS.sub("", label["title"]))
-            )
+            keys = (title_key(display_title(name.strip())) for name in title_forms(label["title"]))
             found = next((rows[key, int(label["year"])] for key in keys if (key, int(label["year"])) in rows), None)
             if found is not None:
                 films[line["movieId"]] = found
@@ -49,17 +48,13 @@ def tag_requests(directory: Path, catalog: Catalog) -> dict[str, frozenset[int]]
 def _rows_by_label(catalog: Catalog) -> Mapping[tuple[str, int], int]:
     rows: dict[tuple[str, int], int] = {}
     for row, item in enumerate(catalog.items):
-        year = item.attributes.get("year")
-        for title in (item.title, _BRACKETS.sub("", item.title)):
-            if isinstance(year, int):
-                rows.setdefault((title_key(title), year), row)
+        for key in label_keys(item):
+            rows.setdefault(key, row)
     return rows
 
 
 def _read(directory: Path, name: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    path = next((one for one in (directory / name, directory / f"{name}.gz") if one.is_file()), None)
-    if path is None:
-        raise DataError(f"{directory} holds no {name}, plain or .gz")
+    path = find(directory, (name,))
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
