@@ -47,7 +47,7 @@ class ConstraintRequest:
 
 
 def draw_requests(catalog: Catalog, seed: int) -> list[ConstraintRequest]:
-    """Draw one request for every wording whose attribute exists in the catalogue."""
+    """Draw one request for every wording whose attribute has a value that enough items have."""
     rng = np.random.default_rng(seed)
     drawn = []
     for kind, forms in wordings(_WORDINGS).items():
@@ -71,7 +71,10 @@ def _drawn(catalog: Catalog, kind: str, form: str, rng: np.random.Generator) -> 
         return ConstraintRequest(kind, text, _within(name, None if below else minutes, minutes if below else None))
     if name in ("violence", "fright", "sex"):
         return ConstraintRequest(kind, form, _within(name, None, _MILD))
-    value = str(rng.choice(_values(catalog, name)))
+    values = _values(catalog, name)
+    if not values:
+        return None
+    value = str(rng.choice(values))
     slots = {
         "person": value,
         "country": _said(name, value),
