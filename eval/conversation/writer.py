@@ -15,9 +15,11 @@ from rapidfuzz.distance import OSA
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.titles import title_key
+from llmrec.errors import RequestError
 from llmrec.eval.conversation.phrasings import ASIDE, ENDINGS, LAST, PAIRS, PLACES, POLITE, is_held_out, phrasings_of
 from llmrec.eval.conversation.user_state import Step, UserState
 from llmrec.eval.grounding.requests import Constraint
+from llmrec.eval.kind_attribute import kind_attribute
 from llmrec.eval.stability import paraphrases
 from llmrec.eval.stability.paraphrases import Nouns
 from llmrec.nlu.wording import fits_domain, lower_in_sentence, with_article
@@ -62,11 +64,12 @@ class DialogueWorld:
 
     @staticmethod
     def of(catalog: Catalog) -> DialogueWorld:
-        """Request values of the word attribute with the fewest values; collect titles that can be typed."""
-        names = [
-            n for n in catalog.attribute_names if any(isinstance(i.attributes.get(n), tuple) for i in catalog.items)
-        ]
-        tag = min(names, key=lambda name: len(catalog.values(name)))
+        """Request values of the attribute that says what kind an item is; collect titles that can be typed."""
+        tag = kind_attribute(catalog)
+        if tag is None:
+            raise RequestError(
+                f"no attribute of these {catalog.domain} says what kind they are, so none can be asked for"
+            )
         having: dict[str, list[int]] = {value: [] for value in catalog.values(tag)}
         for row in range(len(catalog)):
             for value in _values(catalog, tag, row):

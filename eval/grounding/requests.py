@@ -12,6 +12,7 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.interactions import Split
+from llmrec.eval.kind_attribute import kind_attribute
 from llmrec.eval.metrics import Rows
 from llmrec.eval.stability import paraphrases
 from llmrec.eval.stability.paraphrases import Nouns
@@ -103,14 +104,8 @@ def draw_demands(catalog: Catalog, split: Split, users: Rows, level: int, seed: 
     return out
 
 
-def _tags(catalog: Catalog) -> str | None:
-    """The attribute with several words per item; the one with the fewest values if there are several."""
-    names = [n for n in catalog.attribute_names if any(isinstance(i.attributes.get(n), tuple) for i in catalog.items)]
-    return min(names, key=lambda name: len(catalog.values(name)), default=None)
-
-
 def _possible(catalog: Catalog, shape: Sequence[str]) -> bool:
-    tags = _tags(catalog)
+    tags = kind_attribute(catalog)
     most = max((len(_values(item, tags)) for item in catalog.items), default=0) if tags else 0
     spare = len(catalog.values(tags)) - 1 if tags else 0
     years = "year" in catalog.attribute_names
@@ -126,7 +121,7 @@ def _constraints(
     catalog: Catalog, known: set[int], shape: Sequence[str], rng: np.random.Generator
 ) -> tuple[Constraint, ...] | None:
     """Return constraints of this shape that some unknown item satisfies; None if none is found in a hundred draws."""
-    tags = _tags(catalog)
+    tags = kind_attribute(catalog)
     values = list(catalog.values(tags)) if tags else []
     having = {value: [r for r, i in enumerate(catalog.items) if value in _values(i, tags)] for value in values}
     for _ in range(100):

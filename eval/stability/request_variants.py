@@ -11,6 +11,7 @@ import numpy as np
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Split
 from llmrec.data.titles import title_key
+from llmrec.eval.kind_attribute import kind_attribute
 from llmrec.eval.metrics import Rows
 from llmrec.eval.stability import paraphrases
 from llmrec.eval.stability.paraphrases import Nouns
@@ -115,11 +116,11 @@ def plain_titles(catalog: Catalog) -> frozenset[int]:
 def _wish(catalog: Catalog, target: int, nouns: Nouns, rng: np.random.Generator) -> tuple[str, str, str] | None:
     """The target's decade and one of its tags, or (every other time) a choice between that tag and another one."""
     fields = catalog[target].attributes
-    own = {name: value for name, value in fields.items() if isinstance(value, tuple)}
-    if not own:
+    name = kind_attribute(catalog)
+    own = fields.get(name) if name is not None else None
+    if name is None or not isinstance(own, tuple):
         return None
-    name = sorted(own)[0]
-    first = str(rng.choice(own[name]))
+    first = str(rng.choice(own))
     others = [value for value in catalog.values(name) if value != first]
     values = [first, str(rng.choice(others))] if others and rng.integers(2) else [first]
     year = fields.get("year")
