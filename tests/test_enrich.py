@@ -170,9 +170,9 @@ def run(*arguments: str) -> str:
 def test_a_real_llama_cpp_server_writes_notes_under_the_schema(tmp_path: Path) -> None:
     """Needs the extra `llamacpp` and the base model's GGUF file in the cache."""
     xllamacpp = pytest.importorskip("xllamacpp", reason="the extra llamacpp is not installed")
-    from llmrec.storage.registry import RESOURCES, home
+    from llmrec.storage.registry import RESOURCES, cache_home
 
-    folder = home() / "files" / "smollm2-135m-instruct"
+    folder = cache_home() / "files" / "smollm2-135m-instruct"
     gguf = next((folder / name for name in RESOURCES[folder.name].files if (folder / name).is_file()), None)
     if gguf is None:
         pytest.skip("the base model has not been fetched yet")

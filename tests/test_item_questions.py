@@ -6,9 +6,12 @@ import pytest
 from fakes import films
 from noted import noted_films
 
+from llmrec.data.catalog import Catalog, Item
 from llmrec.dialogue.item_answers import answer_question
 from llmrec.nlu.attribute_phrases import clause, statement
 from llmrec.nlu.item_questions import item_question
+from llmrec.nlu.parser import parse_message
+from llmrec.nlu.state import Session
 
 CATALOG = noted_films()
 TOY, ALIEN, BLADE, PSYCHO = (CATALOG.find(title) for title in ("Toy Story", "Alien", "Blade Runner", "Psycho"))
@@ -68,3 +71,22 @@ def test_every_attribute_of_every_item_can_be_said(row: int) -> None:
     for name, value in CATALOG[row].attributes.items():
         for said in (clause(name, value), statement(name, value)):
             assert said and "{" not in said and "  " not in said
+
+
+def test_a_request_for_advice_is_no_question_about_the_titles_it_names() -> None:
+    said = parse_message("Based on Alien and Psycho, what do you suggest?", CATALOG, Session("s"))
+    assert set(said.liked) == {ALIEN, PSYCHO} and not said.about
+
+
+def test_a_common_word_is_no_surname() -> None:
+    people = Catalog(
+        [
+            Item("1", "One", "", {"actor": ("Edna Best", "Sigourney Weaver"), "genre": ("Drama",)}),
+            Item("2", "Two", "", {"actor": ("Tom Hanks",), "genre": ("Comedy",)}),
+        ],
+        "films",
+    )
+    assert parse_message("Which of these films suits me best?", people, Session("s")).filters.empty
+    assert parse_message("with weaver please", people, Session("s")).filters.any_of | parse_message(
+        "with weaver please", people, Session("s")
+    ).filters.all_of == {"actor": ("Sigourney Weaver",)}

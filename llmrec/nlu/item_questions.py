@@ -23,6 +23,8 @@ _INTERROGATIVE = re.compile(
     r"|i'd like to know|i would like to know|curious)\b|\?\s*(?:[a-z]{1,5}\s*)?$"
 )
 _PRONOUN = re.compile(r"\b(?:it|its|it's|this|that|that's|this one|that one|they|he|she|one)\b")
+# A request for advice, whatever else it names: `based on Heat and Fargo, what do you suggest?`
+_ADVICE = re.compile(r"\b(?:what|which|anything)\b.{0,30}\b(?:suggest|recommend|advise|propose)\b")
 # Wishes in the form of questions: `is there something that ...`, `can you find it for me`
 _WISH = re.compile(
     r"\b(?:something|anything|films|movies|books|games|others|another|recommend|suggest|show me|find me|looking for"
@@ -100,7 +102,7 @@ def asks_about_title(text: str, question: ItemQuestion) -> bool:
     `text` is in lower case, with the title blanked out.
     """
     if is_interrogative(text):
-        return bool(question)
+        return bool(question) and _ADVICE.search(text) is None
     return bool(_PLAINLY_ASKED & {*question.fields, *question.missing}) and _WISH.search(text) is None
 
 

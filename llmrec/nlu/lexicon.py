@@ -16,6 +16,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.filters import join_names, split_name
 from llmrec.data.titles import title_key
 from llmrec.nlu.attribute_phrases import is_adjective, says_kind
+from llmrec.nlu.english import FILLER, SMALL
 from llmrec.nlu.title_lookup import TypoSpanFinder
 
 _PAIRS: dict[str, tuple[str, ...]] = {"romcom": ("Romance", "Comedy"), "rom com": ("Romance", "Comedy")}
@@ -157,13 +158,16 @@ class Lexicon:
         return title_key(value) in by_key if says_kind(name) else value in self._values[name]
 
     def _surnames(self, name: str) -> dict[tuple[str, ...], tuple[str, ...]]:
-        """Return surname -> the people with it, without short surnames and those that are also first names."""
+        """Return surname -> the people with it, without short ones, common words, and those that are also first names.
+
+        `suits me best` does not ask for Edna Best.
+        """
         parted = {value: tuple(title_key(value).split()) for value in self._values[name]}
-        first = {key[0] for key in parted.values() if len(key) > 1}
+        plain = {key[0] for key in parted.values() if len(key) > 1} | FILLER | SMALL
         found: dict[tuple[str, ...], list[str]] = {}
         for value, key in parted.items():
             start = next((place for place, word in enumerate(key[1:-1], 1) if word in _PARTICLES), len(key) - 1)
-            if len(key) > 1 and (len(key) - start > 1 or (len(key[-1]) >= _SURNAME and key[-1] not in first)):
+            if len(key) > 1 and (len(key) - start > 1 or (len(key[-1]) >= _SURNAME and key[-1] not in plain)):
                 found.setdefault(key[start:], []).append(value)
         return {key: tuple(values) for key, values in found.items()}
 
