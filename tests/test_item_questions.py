@@ -87,6 +87,5 @@ def test_a_common_word_is_no_surname() -> None:
         "films",
     )
     assert parse_message("Which of these films suits me best?", people, Session("s")).filters.empty
-    assert parse_message("with weaver please", people, Session("s")).filters.any_of | parse_message(
-        "with weaver please", people, Session("s")
-    ).filters.all_of == {"actor": ("Sigourney Weaver",)}
+    wanted = parse_message("with weaver please", people, Session("s")).filters
+    assert wanted.any_of | wanted.all_of == {"actor": ("Sigourney Weaver",)}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import HashEmbedder, make_model
-from fakes import FakeRecommender
+from fakes import FakeRecommender, films
 from noted import noted_films
 
 from llmrec.data.interactions import Interactions, leave_one_out
@@ -223,8 +223,6 @@ def test_without_other_data_those_targets_are_empty(recommender, monkeypatch, tm
 
 
 def test_a_catalogue_without_notes_is_refused(recommender, monkeypatch, tmp_path):
-    from fakes import films
-
     plain = Recommender(
         films(), recommender.interactions, recommender.scorer, recommender.fusions, recommender.model_card, "plain"
     )
